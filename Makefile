@@ -1,0 +1,47 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both make the environment they need.
+# Nothing is needed but git, make and Python 3.11 or later with venv.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test check environment constraints clean
+
+demo: $(VENV)/.installed
+	$(BIN)/fedminet demo $(ARGS)
+
+test: $(VENV)/.installed-dev check
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+environment: $(VENV)/.installed-dev
+
+# A stamp newer than the files that decide what is installed: a second call starts in seconds.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fedminet needs Python 3.11 or later: make PYTHON=python3.12 ...")'
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+# Made from a new environment, after a wish in pyproject.toml has changed.
+constraints:
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//' > constraints.new
+	{ echo '# Every version the environment installs, direct and indirect. Made by: make constraints'; \
+	  { cat constraints.new; echo 'setuptools==84.2.1'; } | LC_ALL=C sort -f; } > constraints.txt
+	rm constraints.new
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,61 @@
+"""The Flower ClientApp of a site.
+
+Wires and computes nothing. Whatever fails, the server gets a code and no text: an exception that left this
+function would travel to the coordinator's log with its message, and a message may hold a path of the site.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from minet_core import wire
+from minet_core.runtime.errors import code_of
+
+SITE_VARIABLE = "FEDMINET_SITE"
+"""Environment variable with the site's folder; set by `fedminet site start`, read on the site alone."""
+
+Handler = Callable[[Message, Path], RecordDict]
+
+
+def build_client_app(locate: Callable[[Context], Path]) -> ClientApp:
+    """A ClientApp whose site folder is found by `locate`."""
+    client_app = ClientApp()
+
+    @client_app.train()
+    def train(message: Message, context: Context) -> Message:
+        return _guarded(message, context, "train")
+
+    @client_app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        return _guarded(message, context, "evaluate")
+
+    def _guarded(message: Message, context: Context, task: str) -> Message:
+        try:
+            from client.round import HANDLERS  # here, so that a failing import is answered with a code too
+
+            content = HANDLERS[task](message, locate(context))
+        except Exception as failure:  # every failure becomes a code; see the head of this file
+            _record_on_site(failure, task)
+            content = RecordDict({wire.FAILURE: ConfigRecord({"code": code_of(failure)})})
+        return Message(content, reply_to=message)
+
+    return client_app
+
+
+def _record_on_site(failure: Exception, task: str) -> None:
+    """The full failure, in the site's own log on the site's own disk."""
+    import logging
+
+    logging.getLogger("fedminet.site").error("%s failed", task, exc_info=failure)
+
+
+def _from_environment(_context: Context) -> Path:
+    return Path(os.environ[SITE_VARIABLE])
+
+
+app = build_client_app(_from_environment)

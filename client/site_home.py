@@ -1,0 +1,63 @@
+"""The site's folder: everything a site keeps, on its own disk.
+
+    site.yaml    the site's own configuration
+    keys/        the node's key pair; the private key never leaves the folder
+    kit/         what the coordinator gave at admission: CA, address, federation file
+    store/       the ingested pairs and cohort.json
+    results/     what the site found about the global model on its own patients; stays here
+    logs/
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from minet_core.federation import FederationSettings
+from minet_core.runtime.errors import FileMissing
+from minet_core.runtime.yaml_file import read_settings
+from sites.site_settings import SiteSettings
+
+
+@dataclass(frozen=True)
+class SiteHome:
+    """One site's folder."""
+
+    path: Path
+
+    @classmethod
+    def at(cls, path: Path) -> SiteHome:
+        """The site at `path`. Raises FileMissing (FM-C103) where no site was initialised."""
+        if not (path / "site.yaml").is_file():
+            raise FileMissing(
+                "no site is here", got=path, expected="a folder with site.yaml", action="Run `fedminet site init` first"
+            )
+        return cls(path)
+
+    @property
+    def keys(self) -> Path:
+        return self.path / "keys"
+
+    @property
+    def kit(self) -> Path:
+        return self.path / "kit"
+
+    @property
+    def store(self) -> Path:
+        return self.path / "store"
+
+    @property
+    def results(self) -> Path:
+        return self.path / "results"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    def settings(self) -> SiteSettings:
+        """The site's own configuration."""
+        return read_settings(self.path / "site.yaml", SiteSettings)
+
+    def federation(self) -> FederationSettings:
+        """The federation file this site was admitted with."""
+        return read_settings(self.kit / "federation.yaml", FederationSettings)

@@ -1,0 +1,109 @@
+"""The federation file: what all sites and the coordinator agree on before the first round.
+
+One `federation.yaml` is shared by everybody. Its digest travels with every message, so a site trains by the
+file it was given when it was admitted and by no other. A site may tighten a limit in its own `site.yaml`;
+nothing in here can widen one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
+
+from minet_core.runtime.yaml_file import Settings
+
+SiteName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
+
+
+class ModelSettings(Settings):
+    """MINet's size and switches; the keyword arguments of `minet_core.models.minet.MINet`."""
+
+    n_groups: PositiveInt = Field(2, description="L, stages of residual groups (paper: 6)")
+    n_blocks: PositiveInt = Field(2, description="RCABs in a residual group (the paper does not say)")
+    n_features: PositiveInt = Field(16, description="C, feature channels (paper preset: 64)")
+    reduction: PositiveInt = Field(4, description="channel reduction of RCAN's attention")
+    integration: Literal["cosine", "raw"] = Field(
+        "cosine", description="similarity of Eq. 7: cosine with a learnable temperature, or raw as printed"
+    )
+    use_reference: bool = Field(True, description="false: the ablation without the auxiliary contrast")
+    use_integration: bool = Field(True, description="false: the ablation without F_Int")
+    use_attention: bool = Field(True, description="false: the ablation without F_Att")
+    global_skip: bool = Field(True, description="add the sinc-upsampled target to the output (a departure)")
+
+
+class TrainingSettings(Settings):
+    """How a site trains between two aggregations."""
+
+    local_steps: PositiveInt | None = Field(80, description="optimizer steps a round; null: use local_epochs")
+    local_epochs: PositiveInt | None = Field(None, description="passes over the training slices a round")
+    learning_rate: PositiveFloat = Field(2e-3, description="Adam's learning rate at its plateau")
+    warmup_steps: int = Field(20, ge=0, description="steps of linear warm-up at the start of the run")
+    decay_fraction: float = Field(0.25, ge=0, le=1, description="last part of the run with linear decay")
+    clip_norm: PositiveFloat | None = Field(1.0, description="bound on the gradient's L2 norm; null: none")
+    patch_px: PositiveInt | None = Field(48, description="high-resolution patch edge, px; null: whole slices")
+    batch_size: PositiveInt = Field(8, description="patches or slices in a step")
+    alpha: float = Field(0.9, ge=0, description="weight of the target's L1 loss (Eq. 6; paper: 0.3)")
+    beta: float = Field(0.1, ge=0, description="weight of the reference's L1 loss (Eq. 6; paper: 0.7)")
+    validation_slices: PositiveInt | None = Field(
+        12, description="slices of the validation split scored in each round; null: all"
+    )
+
+    @model_validator(mode="after")
+    def _one_measure_of_local_work(self) -> Self:
+        if (self.local_steps is None) == (self.local_epochs is None):
+            raise ValueError("give either local_steps or local_epochs, and null for the other")
+        return self
+
+
+class FederationSettings(Settings):
+    """`federation.yaml`."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")] = Field(
+        description="the federation's name"
+    )
+    sites: tuple[SiteName, ...] = Field(min_length=1, description="registered names of the member sites")
+    scale: Literal[2, 4] = Field(2, description="enlargement in both directions of the slice")
+    rounds: PositiveInt = Field(8, description="aggregations")
+    quorum: PositiveInt = Field(description="valid replies below which a round is not completed")
+    round_deadline_s: PositiveFloat = Field(3600.0, description="how long a round waits for its sites")
+    seed: int = Field(1, ge=0, description="every random number of the run is derived from it")
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    training: TrainingSettings = Field(default_factory=TrainingSettings)
+
+    @model_validator(mode="after")
+    def _sites_and_quorum_agree(self) -> Self:
+        if len(set(self.sites)) != len(self.sites):
+            raise ValueError("a site is named twice in sites")
+        if self.quorum > len(self.sites):
+            raise ValueError(f"quorum {self.quorum} is more than the {len(self.sites)} sites")
+        return self
+
+    def digest(self) -> str:
+        """SHA-256 of the settings in a canonical form: equal for equal settings, however the file is laid out."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+PRESETS: dict[str, tuple[ModelSettings, TrainingSettings]] = {
+    "quick": (ModelSettings(), TrainingSettings()),
+    "paper": (
+        ModelSettings(n_groups=6, n_blocks=6, n_features=64, reduction=16, global_skip=False),
+        TrainingSettings(
+            local_steps=None,
+            local_epochs=1,
+            learning_rate=1e-5,
+            warmup_steps=0,
+            decay_fraction=0.0,
+            clip_norm=None,
+            patch_px=None,
+            batch_size=4,
+            alpha=0.3,
+            beta=0.7,
+            validation_slices=None,
+        ),
+    ),
+}
+"""`quick`: minutes on a CPU. `paper`: Section 3 of Feng et al. 2021, to be run for 50 rounds of one epoch."""

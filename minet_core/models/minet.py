@@ -1,0 +1,196 @@
+"""MINet: multi-contrast super-resolution by multi-stage integration (Feng et al., MICCAI 2021).
+
+Shapes: B batch, C channel, H row, W column of the high-resolution image, h and w of the low-resolution one,
+L stages, N stored features (2L, or L without the reference).
+
+Readings of the paper where it does not decide, and departures from it:
+
+- Eq. 2: the concatenation [F_ref, F_tgt] is brought from 2C to C channels by a 1 x 1 convolution before the group.
+- Eq. 5 does not add up as printed: H has 2LC channels, F^0 and G have C. P, a 3 x 3 convolution, projects H:
+  x = Rec(F^0 + G + P(H)).
+- Eq. 7 as printed saturates: see `minet_core.models.integration`. Its literal form is `integration="raw"`.
+- "without F_Int" takes H out: x = Rec(F^0 + G). "without F_Att" takes Eq. 4 out: G = F^L. "without the auxiliary"
+  builds no reference branch at all, so stores L features and gives no reference image.
+- F_Att has its own kernel in each branch.
+- `global_skip`, a departure: x = sinc(y) + Rec(...), with the target's last convolution started near zero, so that
+  training starts at the zero-filled interpolation. The reference's reconstruction has no such skip: its input is
+  also its ground truth, and with a skip its loss would be zero and teach nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from minet_core.interpolation import sinc
+from minet_core.models.channel_spatial_attention import ChannelSpatialAttention
+from minet_core.models.integration import MultiStageIntegration
+from minet_core.models.residual_groups import ResidualGroup
+from minet_core.runtime.errors import InvalidSetting, ModelError
+
+START_OF_LAST_CONVOLUTION = 1e-2
+"""Factor on the initial weights of the target's last convolution under `global_skip`: small beside the sinc
+image, and not zero, since zero weights would pass no gradient to anything before them in the first step."""
+
+
+class MINet(nn.Module):
+    """Super-resolve a target contrast from its low-resolution image and a high-resolution reference contrast.
+
+    Parameters: the fields of `minet_core.federation.ModelSettings`, and `scale`, 2 or 4.
+    Raises InvalidSetting (FM-C102) for sizes that no model has.
+    """
+
+    checkpoint_groups: bool = False
+    """Recompute each residual group in the backward pass instead of storing it: less memory, more time."""
+
+    def __init__(
+        self,
+        *,
+        scale: int,
+        n_groups: int = 2,
+        n_blocks: int = 2,
+        n_features: int = 16,
+        reduction: int = 4,
+        integration: Literal["cosine", "raw"] = "cosine",
+        use_reference: bool = True,
+        use_integration: bool = True,
+        use_attention: bool = True,
+        global_skip: bool = True,
+    ) -> None:
+        super().__init__()
+        _check_sizes(scale, n_features=n_features, reduction=reduction, integration=integration)
+        self.scale, self.global_skip = scale, global_skip
+        self.target_head = _upsampling_head(n_features, scale=scale)
+        self.target_branch = _branch(n_groups, n_features=n_features, n_blocks=n_blocks, reduction=reduction)
+        self.target_attention = ChannelSpatialAttention(n_features) if use_attention else None
+        self.target_reconstruction = nn.Conv2d(n_features, 1, 3, padding=1)
+        self.reference_branch: nn.ModuleList | None = None
+        self.reference_attention: ChannelSpatialAttention | None = None
+        if use_reference:
+            self.reference_head = nn.Conv2d(1, n_features, 3, padding=1)
+            self.reference_branch = _branch(
+                n_groups, n_features=n_features, n_blocks=n_blocks, reduction=reduction
+            )
+            self.fusions = nn.ModuleList(nn.Conv2d(2 * n_features, n_features, 1) for _ in range(n_groups))
+            self.reference_attention = ChannelSpatialAttention(n_features) if use_attention else None
+            self.reference_reconstruction = nn.Conv2d(n_features, 1, 3, padding=1)
+        n_stored = n_groups * (2 if use_reference else 1)
+        self.integration = (
+            MultiStageIntegration(n_stored, n_features=n_features, similarity=integration)
+            if use_integration
+            else None
+        )
+        if global_skip:
+            _shrink(self.target_reconstruction)
+
+    def forward(
+        self, low_res: Tensor, reference: Tensor | None, upsampled: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The target image (B, 1, H, W) and the reconstructed reference (B, 1, H, W), None without the branch.
+
+        low_res: (B, 1, h, w), normalised. reference: (B, 1, H, W) with H = scale h, normalised by its own mean and
+        standard deviation; not looked at without the reference branch. upsampled: the sinc-interpolated target
+        (B, 1, H, W); a caller with a patch gives the patch of the interpolated frame, and without it the
+        interpolation is computed from `low_res`, which is right for a whole frame only.
+        Raises ModelError (FM-M300) if the sizes do not fit.
+        """
+        target_initial = self.target_head(low_res)  # F_tgt^0, (B, C, H, W)
+        if self.reference_branch is None:
+            stored_target = self._target_stages(target_initial)
+            stored, reference_image = stored_target, None
+        else:
+            _check_reference(low_res, reference, scale=self.scale)
+            stored_reference, stored_target = self._both_stages(
+                self.reference_head(reference), target_initial
+            )
+            # F of Eq. 3: [F_ref^1, F_tgt^1, ..., F_ref^L, F_tgt^L]
+            stored = [f for pair in zip(stored_reference, stored_target, strict=True) for f in pair]
+            reference_image = self.reference_reconstruction(
+                _attended(stored_reference[-1], self.reference_attention)
+            )
+        enriched = target_initial + _attended(stored_target[-1], self.target_attention)  # F^0 + G
+        if self.integration is not None:
+            enriched = enriched + self.integration(stored)  # + P(H)
+        target_image: Tensor = self.target_reconstruction(enriched)  # Eq. 5
+        if self.global_skip:
+            target_image = target_image + (sinc(low_res, self.scale) if upsampled is None else upsampled)
+        return target_image, reference_image
+
+    def _target_stages(self, target: Tensor) -> list[Tensor]:
+        """F_tgt^1 ... F_tgt^L without the reference."""
+        stages = []
+        for group in self.target_branch:
+            target = self._run(group, target)
+            stages.append(target)
+        return stages
+
+    def _both_stages(self, reference: Tensor, target: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """F_ref^1 ... F_ref^L (Eq. 1) and F_tgt^1 ... F_tgt^L (Eq. 2)."""
+        assert self.reference_branch is not None
+        stages_reference, stages_target = [], []
+        for reference_group, target_group, fusion in zip(
+            self.reference_branch, self.target_branch, self.fusions, strict=True
+        ):
+            fused = fusion(torch.cat([reference, target], dim=1))
+            reference, target = self._run(reference_group, reference), self._run(target_group, fused)
+            stages_reference.append(reference)
+            stages_target.append(target)
+        return stages_reference, stages_target
+
+    def _run(self, group: nn.Module, features: Tensor) -> Tensor:
+        if self.checkpoint_groups and torch.is_grad_enabled():
+            return checkpoint(group, features, use_reentrant=False)  # type: ignore[no-any-return]
+        return group(features)  # type: ignore[no-any-return]
+
+
+def _branch(n_groups: int, *, n_features: int, n_blocks: int, reduction: int) -> nn.ModuleList:
+    return nn.ModuleList(
+        ResidualGroup(n_features, n_blocks=n_blocks, reduction=reduction) for _ in range(n_groups)
+    )
+
+
+def _upsampling_head(n_features: int, *, scale: int) -> nn.Sequential:
+    """A convolution, then log2(scale) sub-pixel convolutions (Section 2.1)."""
+    layers: list[nn.Module] = [nn.Conv2d(1, n_features, 3, padding=1)]
+    for _ in range(scale.bit_length() - 1):
+        layers += [nn.Conv2d(n_features, 4 * n_features, 3, padding=1), nn.PixelShuffle(2)]
+    return nn.Sequential(*layers)
+
+
+def _attended(features: Tensor, attention: ChannelSpatialAttention | None) -> Tensor:
+    """G of Eq. 4, or the features themselves in the ablation without F_Att."""
+    return features if attention is None else attention(features)  # type: ignore[no-any-return]
+
+
+def _shrink(convolution: nn.Conv2d) -> None:
+    assert convolution.bias is not None
+    with torch.no_grad():
+        convolution.weight.mul_(START_OF_LAST_CONVOLUTION)
+        convolution.bias.zero_()
+
+
+def _check_sizes(scale: int, *, n_features: int, reduction: int, integration: str) -> None:
+    if scale not in (2, 4):
+        raise InvalidSetting("the model's scale is wrong", got=scale, expected="2 or 4")
+    if integration not in ("cosine", "raw"):
+        raise InvalidSetting("the model's integration is unknown", got=integration, expected="cosine or raw")
+    if n_features % reduction:
+        raise InvalidSetting(
+            "the attention's reduction does not divide the number of features",
+            got=f"reduction {reduction} of {n_features} features",
+            expected="a divisor",
+        )
+
+
+def _check_reference(low_res: Tensor, reference: Tensor | None, *, scale: int) -> None:
+    batch, _, rows, columns = low_res.shape
+    expected = (batch, 1, rows * scale, columns * scale)
+    if reference is None or tuple(reference.shape) != expected:
+        raise ModelError(
+            "the reference does not fit the low-resolution target",
+            got=None if reference is None else tuple(reference.shape),
+            expected=expected,
+        )

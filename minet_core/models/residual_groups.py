@@ -1,0 +1,59 @@
+"""The residual groups of RCAN (Zhang et al., ECCV 2018), from which both branches of MINet are made.
+
+Shapes: B batch, C channel, H row, W column.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class ChannelAttention(nn.Module):
+    """A gate per channel from the channel's mean: x * sigmoid(W_up relu(W_down mean(x))) (RCAN, Eq. 10)."""
+
+    def __init__(self, n_features: int, *, reduction: int) -> None:
+        super().__init__()
+        n_hidden = n_features // reduction
+        self.down = nn.Linear(n_features, n_hidden)
+        self.up = nn.Linear(n_hidden, n_features)
+        # With few hidden units the default signs leave one gate in sixteen with every ReLU off, and so without
+        # gradient. Biases above the reach of the pooled features keep all of them on at the start.
+        nn.init.constant_(self.down.bias, 0.5)
+
+    def forward(self, features: Tensor) -> Tensor:  # (B, C, H, W)
+        pooled = features.mean(dim=(2, 3))  # (B, C)
+        gate = torch.sigmoid(self.up(functional.relu(self.down(pooled))))
+        return features * gate[:, :, None, None]
+
+
+class ResidualChannelAttentionBlock(nn.Module):
+    """RCAB: x + CA(conv(relu(conv(x)))) (RCAN, Eq. 11)."""
+
+    def __init__(self, n_features: int, *, reduction: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(n_features, n_features, 3, padding=1)
+        self.second = nn.Conv2d(n_features, n_features, 3, padding=1)
+        self.attention = ChannelAttention(n_features, reduction=reduction)
+
+    def forward(self, features: Tensor) -> Tensor:  # (B, C, H, W)
+        response: Tensor = self.second(functional.relu(self.first(features), inplace=True))
+        return features + self.attention(response)
+
+
+class ResidualGroup(nn.Module):
+    """F^l of Eq. 1 and 2: x + conv(RCAB_n(... RCAB_1(x))) (RCAN, Eq. 5)."""
+
+    def __init__(self, n_features: int, *, n_blocks: int, reduction: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            ResidualChannelAttentionBlock(n_features, reduction=reduction) for _ in range(n_blocks)
+        )
+        self.last = nn.Conv2d(n_features, n_features, 3, padding=1)
+
+    def forward(self, features: Tensor) -> Tensor:  # (B, C, H, W)
+        response = features
+        for block in self.blocks:
+            response = block(response)
+        return features + self.last(response)

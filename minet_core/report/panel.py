@@ -1,0 +1,97 @@
+"""One slice of one patient, beside what each method makes of it.
+
+A panel holds pixels. It is made from phantoms anywhere, and from a patient's scan only at the site that owns it.
+"""
+
+# H row, W column of the high-resolution slice; h, w of the low-resolution one
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minet_core.runtime.errors import ScanInvalid
+
+FloatImage = NDArray[np.float32]
+METHODS = ("sinc", "bicubic", "output")
+WINDOW_PERCENTILE = 99.5
+"""Upper end of the grey and of the error scale: the brightest vessels and edges saturate, as in a viewer."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Magnitude images of one slice, float32.
+
+    low_res: (h, w), what the method is given. reference, sinc, bicubic, target: (H, W) on one grid.
+    output: (H, W), the global model's image. slice_number: where in its volume the slice is, from 0.
+    Raises ScanInvalid (FM-D202) where the shapes disagree or a value is not finite.
+    """
+
+    low_res: FloatImage
+    reference: FloatImage
+    sinc: FloatImage
+    bicubic: FloatImage
+    output: FloatImage
+    target: FloatImage
+    slice_number: int
+
+    def __post_init__(self) -> None:
+        for name in ("low_res", "reference", *METHODS, "target"):
+            image = getattr(self, name)
+            if image.ndim != 2 or (name != "low_res" and image.shape != self.target.shape):
+                raise ScanInvalid(
+                    f"a panel's {name} image has the wrong shape", got=image.shape, expected=self.target.shape
+                )
+            if not np.isfinite(image).all():
+                raise ScanInvalid(f"a panel's {name} image is not finite", expected="finite values")
+        rows, columns = self.target.shape
+        if rows % self.low_res.shape[0] or rows * self.low_res.shape[1] != columns * self.low_res.shape[0]:
+            raise ScanInvalid(
+                "a panel's low-resolution image does not divide its target",
+                got=f"{self.low_res.shape} in {self.target.shape}",
+            )
+
+    @property
+    def scale(self) -> int:
+        return int(self.target.shape[0] // self.low_res.shape[0])
+
+    def low_res_enlarged(self) -> FloatImage:
+        """The low-resolution image with every pixel repeated, (H, W): what was measured, and no more."""
+        return np.repeat(np.repeat(self.low_res, self.scale, axis=0), self.scale, axis=1)
+
+    def error(self, method: str) -> FloatImage:
+        """Absolute difference from the target, (H, W), as a fraction of the target's maximum."""
+        difference = np.abs(getattr(self, method) - self.target)
+        return np.asarray(difference / self.target_maximum, dtype=np.float32)
+
+    @property
+    def target_maximum(self) -> float:
+        return max(float(self.target.max()), np.finfo(np.float32).tiny)
+
+    def error_ceiling(self) -> float:
+        """The upper end of the one error scale that all methods share."""
+        ceiling = max(float(np.percentile(self.error(method), WINDOW_PERCENTILE)) for method in METHODS)
+        return max(ceiling, float(np.finfo(np.float32).eps))
+
+    def detail_window(self) -> tuple[slice, slice]:
+        """The quarter-edge square in which the target has most detail.
+
+        The choice looks at the target alone, never at a method's error, so that it favours none. Its edges fall
+        on low-resolution pixels.
+        """
+        step = self.scale
+        edge = max(step, min(self.target.shape) // 4 // step * step)
+        down, right = np.gradient(self.target.astype(np.float64))
+        energy = np.pad(np.hypot(down, right), ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+        sums = energy[edge:, edge:] - energy[:-edge, edge:] - energy[edge:, :-edge] + energy[:-edge, :-edge]
+        sums = sums[::step, ::step]
+        row, column = np.unravel_index(int(np.argmax(sums)), sums.shape)
+        top, left = int(row) * step, int(column) * step
+        return slice(top, top + edge), slice(left, left + edge)
+
+
+def display_ceiling(image: FloatImage) -> float:
+    """The value that is drawn white; 0 is drawn black."""
+    return max(float(np.percentile(image, WINDOW_PERCENTILE)), float(np.finfo(np.float32).tiny))

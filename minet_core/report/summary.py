@@ -1,0 +1,200 @@
+"""`summary.json`: what a run gave, site by site, in a form that a person and a script can read.
+
+Only figures, names and codes are in it. A refusal is a code by construction, so no text that a site wrote can
+reach the summary or the report drawn from it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import ConfigDict, Field, FiniteFloat, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import StringConstraints, model_validator
+
+from minet_core.runtime import durable
+from minet_core.runtime.errors import ConfigurationError, FileMissing
+from minet_core.runtime.yaml_file import Settings, parse_settings
+
+SCHEMA = 1
+Status = Literal["running", "completed", "partial", "failed"]
+Kind = Literal["phantom", "surrogate", "real"]
+Metric = Literal["psnr_db", "ssim", "nmse"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
+BASELINES = ("sinc", "bicubic")
+HIGHER_IS_BETTER = ("psnr_db", "ssim")
+"""The metrics a verdict is given on; NMSE orders the methods of a volume as PSNR does."""
+Interval = tuple[FiniteFloat, FiniteFloat]
+RefusalCode = Annotated[str, StringConstraints(pattern=r"^FM-[A-Z][0-9]{3}$")]
+
+
+class Scores(Settings):
+    """Means over volumes: PSNR in dB, SSIM and NMSE without unit."""
+
+    psnr_db: FiniteFloat
+    ssim: FiniteFloat
+    nmse: FiniteFloat
+
+
+class Intervals(Settings):
+    """Bootstrap 95% intervals of the means over test volumes; null where one volume gives none."""
+
+    psnr_db: Interval | None = None
+    ssim: Interval | None = None
+    nmse: Interval | None = None
+
+
+class SiteSummary(Settings):
+    """One site's test split. `global`, `sinc` and `bicubic` are null until the site has evaluated."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    kind: Kind
+    n_test_volumes: NonNegativeInt = 0
+    n_training_slices: NonNegativeInt = 0
+    few_patients: bool = False
+    global_model: Scores | None = Field(None, alias="global")
+    sinc: Scores | None = None
+    bicubic: Scores | None = None
+    compared: dict[str, Scores] = Field(default_factory=dict)
+    intervals: dict[str, Intervals] = Field(default_factory=dict)
+
+    def methods(self) -> dict[str, Scores]:
+        """Every method that was scored, in the order in which a table lists them."""
+        given = {"sinc": self.sinc, "bicubic": self.bicubic, **self.compared, "global": self.global_model}
+        return {method: scores for method, scores in given.items() if scores is not None}
+
+
+class ModelSummary(Settings):
+    """The global model's checkpoint."""
+
+    path: str
+    sha256: str
+    n_parameters: PositiveInt
+
+
+class RoundSite(Settings):
+    """One site in one round. `validation` scores the global model that the round began with."""
+
+    seconds: NonNegativeFloat = 0.0
+    bytes_up: NonNegativeInt = 0
+    bytes_down: NonNegativeInt = 0
+    train_loss: FiniteFloat | None = None
+    validation: Scores | None = None
+    refused: RefusalCode | None = None
+
+
+class RoundSummary(Settings):
+    """One round; a site that is not in `sites` did not reply."""
+
+    round: PositiveInt
+    seconds: NonNegativeFloat
+    bytes_up: NonNegativeInt
+    bytes_down: NonNegativeInt
+    aggregated: bool
+    sites: dict[str, RoundSite]
+
+
+class Machine(Settings):
+    """Where the times were measured."""
+
+    cores: PositiveInt
+    memory_gib: NonNegativeFloat
+    processor: str
+
+
+class Summary(Settings):
+    """`summary.json`."""
+
+    schema_version: Literal[1] = Field(SCHEMA, alias="schema")
+    status: Status
+    status_reason: str | None = None
+    name: str
+    rounds: NonNegativeInt
+    rounds_declared: PositiveInt
+    scale: Literal[2, 4]
+    engine: Literal["deployment", "in-process", "ray"]
+    sites: dict[str, SiteSummary]
+    model: ModelSummary | None = None
+    versions: dict[str, str]
+    per_round: tuple[RoundSummary, ...] = ()
+    federation: dict[str, Any]
+    machine: Machine
+    seconds: NonNegativeFloat
+    started: datetime
+
+    @model_validator(mode="after")
+    def _completed_means_every_round(self) -> Summary:
+        if self.status != "completed":
+            return self
+        if self.rounds != self.rounds_declared:
+            raise ValueError(f"completed with {self.rounds} of {self.rounds_declared} declared rounds")
+        empty = [entry.round for entry in self.per_round if not entry.aggregated]
+        if empty:
+            raise ValueError(f"completed although rounds {empty} aggregated nothing")
+        return self
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """A baseline that the global model does not beat at a site in one metric."""
+
+    site: str
+    baseline: str
+    metric: Metric
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the global model beats sinc and bicubic at every site, in PSNR and in SSIM."""
+
+    shortfalls: tuple[Shortfall, ...]
+    unscored: tuple[str, ...]
+
+    @property
+    def beats_everywhere(self) -> bool:
+        return not self.shortfalls and not self.unscored
+
+
+def verdict(summary: Summary) -> Verdict:
+    """Compare the global model's means with the baselines', site by site and never on the average."""
+    shortfalls: list[Shortfall] = []
+    unscored: list[str] = []
+    for name, site in summary.sites.items():
+        methods = site.methods()
+        if not {"global", *BASELINES} <= methods.keys():
+            unscored.append(name)
+            continue
+        shortfalls += [
+            Shortfall(name, baseline, metric)
+            for baseline in BASELINES
+            for metric in METRICS
+            if metric in HIGHER_IS_BETTER
+            and not getattr(methods["global"], metric) > getattr(methods[baseline], metric)
+        ]
+    return Verdict(tuple(shortfalls), tuple(unscored))
+
+
+def write_summary(path: Path, summary: Summary) -> None:
+    """Write `summary.json` durably."""
+    durable.write_json(path, summary.model_dump(mode="json", by_alias=True))
+
+
+def read_summary(path: Path) -> Summary:
+    """Read `summary.json`.
+
+    Raises FileMissing (FM-C103), ConfigurationError (FM-C100) for what is not JSON, UnknownKey (FM-C101) and
+    InvalidSetting (FM-C102).
+    """
+    if not path.is_file():
+        raise FileMissing("a run's summary is missing", got=path, action="Give the folder of a run")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as failure:
+        raise ConfigurationError(f"{path} is not a JSON file", got=failure) from failure
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{path} holds no summary", got=type(content).__name__, expected="an object")
+    return parse_settings(content, Summary, source=str(path))

@@ -1,0 +1,226 @@
+"""Every failure that fedminet names, with a stable code.
+
+The tree, one line a branch:
+
+    FedminetError
+    ├── ConfigurationError   FM-C...   a YAML file or an option        exit 2
+    ├── DataError            FM-D...   a scan, a pair, a store         exit 3
+    ├── ModelError           FM-M...   a checkpoint, weights, numbers  exit 4
+    ├── FederationError      FM-F...   a reply, a round, a run         exit 5
+    └── HostError            FM-S...   a port, a disk, a process       exit 6
+
+A message says what failed, what was got, what was expected and what to do. What crosses from a site to the
+server is the code alone: the message may hold a path of the site.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class FedminetError(Exception):
+    """A failure with a stable code.
+
+    Parameters
+    ----------
+    what: what failed, in one clause.
+    got: what was found there.
+    expected: what would have been right.
+    action: what the reader can do about it, as an imperative sentence.
+    """
+
+    code: ClassVar[str] = "FM-S900"
+    exit_status: ClassVar[int] = 1
+
+    def __init__(
+        self, what: str, *, got: object = None, expected: object = None, action: str | None = None
+    ) -> None:
+        self.what = what
+        self.got = got
+        self.expected = expected
+        self.action = action
+        parts = [f"{self.code}: {what}"]
+        if got is not None:
+            parts.append(f"got {got}")
+        if expected is not None:
+            parts.append(f"expected {expected}")
+        message = "; ".join(parts) + "."
+        if action is not None:
+            message += f" {action}" if action[-1] in ".?" else f" {action}."
+        super().__init__(message)
+
+
+class ConfigurationError(FedminetError):
+    """A YAML file or a command-line option is wrong."""
+
+    code = "FM-C100"
+    exit_status = 2
+
+
+class UnknownKey(ConfigurationError):
+    """A YAML file holds a key that no setting has."""
+
+    code = "FM-C101"
+
+
+class InvalidSetting(ConfigurationError):
+    """A setting has a value of the wrong type or out of its range."""
+
+    code = "FM-C102"
+
+
+class FileMissing(ConfigurationError):
+    """A file or folder named on the command line or in a YAML file is not there."""
+
+    code = "FM-C103"
+
+
+class FederationMismatch(ConfigurationError):
+    """The federation a message names is not the one this site was admitted to."""
+
+    code = "FM-C104"
+
+
+class DataError(FedminetError):
+    """A scan, a pair or a store cannot be used."""
+
+    code = "FM-D200"
+    exit_status = 3
+
+
+class ScanUnreadable(DataError):
+    """A file is truncated, of another format, or its header is wrong."""
+
+    code = "FM-D201"
+
+
+class ScanInvalid(DataError):
+    """A scan was read and cannot be trained on: one slice, NaN, constant."""
+
+    code = "FM-D202"
+
+
+class ReferenceMissing(DataError):
+    """A target has no reference, or a reference no target."""
+
+    code = "FM-D203"
+
+
+class RegistrationRefused(DataError):
+    """Target and reference do not register."""
+
+    code = "FM-D204"
+
+
+class NothingFound(DataError):
+    """A folder holds no scan that the site's definition matches."""
+
+    code = "FM-D205"
+
+
+class TooFewPatients(DataError):
+    """The patients do not suffice for a training, validation and test split."""
+
+    code = "FM-D206"
+
+
+class StoreDamaged(DataError):
+    """A store's file does not match the digest in its cohort."""
+
+    code = "FM-D207"
+
+
+class ModelError(FedminetError):
+    """A checkpoint, a set of weights or a number in them cannot be used."""
+
+    code = "FM-M300"
+    exit_status = 4
+
+
+class CheckpointInvalid(ModelError):
+    """A checkpoint does not match its own manifest."""
+
+    code = "FM-M301"
+
+
+class WeightsRefused(ModelError):
+    """Weights have a wrong key, shape, dtype, or a value that is not finite."""
+
+    code = "FM-M302"
+
+
+class TrainingDiverged(ModelError):
+    """The loss or a gradient is not finite."""
+
+    code = "FM-M303"
+
+
+class FederationError(FedminetError):
+    """A reply, a round or a run broke its contract."""
+
+    code = "FM-F400"
+    exit_status = 5
+
+
+class ReplyRefused(FederationError):
+    """A site's reply was refused; the site is named in the message."""
+
+    code = "FM-F401"
+
+
+class QuorumNotMet(FederationError):
+    """Fewer sites than declared gave a valid reply in a round."""
+
+    code = "FM-F402"
+
+
+class RunFailed(FederationError):
+    """A run ended without a global model."""
+
+    code = "FM-F403"
+
+
+class AdmissionRefused(FederationError):
+    """A site's key or kit does not belong to this federation."""
+
+    code = "FM-F404"
+
+
+class HostError(FedminetError):
+    """A port, a disk, a process or a connection failed."""
+
+    code = "FM-S500"
+    exit_status = 6
+
+
+class PortInUse(HostError):
+    """Another process listens on a port that is needed."""
+
+    code = "FM-S501"
+
+
+class ServerUnreachable(HostError):
+    """The coordinator's server does not answer."""
+
+    code = "FM-S502"
+
+
+class ProcessDied(HostError):
+    """A child process ended that should have gone on."""
+
+    code = "FM-S503"
+
+
+class DiskFull(HostError):
+    """A file could not be written."""
+
+    code = "FM-S504"
+
+
+INTERNAL_CODE = "FM-S900"
+"""The code sent for a failure that has no class above: a defect of fedminet."""
+
+
+def code_of(failure: BaseException) -> str:
+    """The code that may leave a site for any exception, known or not."""
+    return failure.code if isinstance(failure, FedminetError) else INTERNAL_CODE

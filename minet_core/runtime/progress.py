@@ -1,0 +1,61 @@
+"""Progress of long work: a bar with the time left on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Advance = Callable[[int, int], None]
+"""Called with (done, total) as work goes on."""
+
+PLAIN_INTERVAL_S = 10.0
+"""Where there is no terminal, a line at most this often."""
+
+
+@contextlib.contextmanager
+def progress(description: str, *, quiet: bool = False) -> Iterator[Advance]:
+    """Show the progress of what runs inside, on standard error so that standard output stays a script's."""
+    if quiet:
+        yield lambda done, total: None
+    elif sys.stderr.isatty():
+        with _bar(description) as advance:
+            yield advance
+    else:
+        yield _plain_lines(description)
+
+
+@contextlib.contextmanager
+def _bar(description: str) -> Iterator[Advance]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _plain_lines(description: str) -> Advance:
+    began = time.monotonic()
+    last = began - PLAIN_INTERVAL_S
+
+    def advance(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done < total and now - last < PLAIN_INTERVAL_S:
+            return
+        last = now
+        left = f", about {(now - began) / done * (total - done):.0f} s left" if 0 < done < total else ""
+        sys.stderr.write(f"{description}: {done} of {total}, {now - began:.0f} s{left}\n")
+        sys.stderr.flush()
+
+    return advance

@@ -1,0 +1,99 @@
+"""Reading one YAML file into frozen settings, once, at the edge.
+
+A key that no setting has is refused and the nearest known key is named, so that a misspelt limit cannot
+silently fall back to its default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from minet_core.runtime.errors import ConfigurationError, FileMissing, InvalidSetting, UnknownKey
+
+
+class Settings(BaseModel):
+    """The base of every settings model: frozen, and closed to keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+def read_settings(path: Path, model: type[AnySettings]) -> AnySettings:
+    """Read `path` into `model`.
+
+    Raises FileMissing (FM-C103), ConfigurationError (FM-C100) for what is not YAML, UnknownKey (FM-C101) and
+    InvalidSetting (FM-C102); each names the file and the key.
+    """
+    if not path.is_file():
+        raise FileMissing("a settings file is missing", got=path, action="Give the path of an existing file")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as failure:
+        detail = " ".join(str(failure).split())
+        raise ConfigurationError(f"{path} is not a YAML file", got=detail) from failure
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{path} holds no settings", got=type(content).__name__, expected="keys and values")
+    return parse_settings(content, model, source=str(path))
+
+
+def parse_settings(content: dict[str, object], model: type[AnySettings], *, source: str) -> AnySettings:
+    """The settings in `content`; `source` names it in an error message."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as failure:
+        first = failure.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise UnknownKey(
+                f"{source} holds an unknown key", got=repr(key), action=_suggestion(str(first["loc"][-1]), model)
+            ) from failure
+        raise InvalidSetting(
+            f"{source}: {key}: {first['msg'].lower()}", got=repr(first.get("input")), action=None
+        ) from failure
+
+
+def write_settings(path: Path, settings: Settings) -> None:
+    """Write `settings` with the description of each key as a comment above it."""
+    path.write_text(settings_text(settings), encoding="utf-8")
+
+
+def settings_text(settings: Settings, *, indent: str = "") -> str:
+    """The YAML of `settings`, commented from the fields' descriptions, as a person would write it."""
+    lines: list[str] = []
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, Settings):
+            lines += [f"{indent}{name}:", settings_text(value, indent=indent + "  ").rstrip("\n")]
+            continue
+        plain = settings.model_dump(mode="json")[name]
+        text = yaml.safe_dump(plain, default_flow_style=True, width=10_000, allow_unicode=True)
+        text = text.removesuffix("...\n").strip()
+        comment = f"  # {field.description}" if field.description else ""
+        lines.append(f"{indent}{name}: {text}{comment}")
+    return "\n".join(lines) + "\n"
+
+
+def _suggestion(key: str, model: type[BaseModel]) -> str:
+    known = sorted(_all_keys(model))
+    nearest = difflib.get_close_matches(key, known, n=1)
+    if nearest:
+        return f"Did you mean {nearest[0]!r}?"
+    return f"Known keys: {', '.join(known)}"
+
+
+def _all_keys(model: type[BaseModel]) -> set[str]:
+    keys: set[str] = set()
+    for name, field in model.model_fields.items():
+        keys.add(name)
+        for candidate in (field.annotation, *typing.get_args(field.annotation)):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                keys |= _all_keys(candidate)
+    return keys

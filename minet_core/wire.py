@@ -1,0 +1,105 @@
+"""What crosses between a site and the server, and nothing else.
+
+A request is the global weights and three agreed values. A reply is weights and agreed figures, or one failure
+code. Both ends check against this page: the client before it sends, the server before it uses.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from minet_core.runtime.errors import INTERNAL_CODE, ReplyRefused
+
+MODEL = "model"
+"""Record that holds the weights, in a request and in a reply."""
+
+REQUEST = "request"
+"""Record of a request's agreed values: `round`, `federation` (the digest of the federation file), `run`."""
+
+METRICS = "metrics"
+"""Record of a reply's agreed figures."""
+
+FAILURE = "failure"
+"""Record of a failed reply: the single key `code`."""
+
+METHODS = ("global", "sinc", "bicubic")
+"""What every test volume is scored with: the global model beside the interpolations."""
+
+SCORES = ("psnr_db", "ssim", "nmse")
+
+KINDS = ("phantom", "surrogate", "real")
+"""What a site's scans are, sent as the index into this tuple: a reply holds numbers only."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One agreed figure: a whole number or a finite float in a closed range."""
+
+    low: float
+    high: float
+    whole: bool = False
+    required: bool = True
+
+
+_SCORE_RANGES = {"psnr_db": (-100.0, 200.0), "ssim": (-1.0, 1.0), "nmse": (0.0, 1e6)}
+
+TRAIN_FIGURES: dict[str, Figure] = {
+    "n_training_slices": Figure(1, 1_000_000, whole=True),
+    "train_loss": Figure(0.0, 1e6),
+    "seconds": Figure(0.0, 1e7),
+    **{f"validation_{score}": Figure(*_SCORE_RANGES[score]) for score in SCORES},
+}
+"""The figures of a training reply; the validation scores are those of the weights that came in."""
+
+TEST_FIGURES: dict[str, Figure] = {
+    "n_training_slices": Figure(1, 1_000_000, whole=True),
+    "n_test_volumes": Figure(1, 100_000, whole=True),
+    "few_patients": Figure(0, 1, whole=True),
+    "kind": Figure(0, len(KINDS) - 1, whole=True),
+    "seconds": Figure(0.0, 1e7),
+    **{f"{method}_{score}": Figure(*_SCORE_RANGES[score]) for method in METHODS for score in SCORES},
+    **{
+        f"{method}_{score}_{end}": Figure(*_SCORE_RANGES[score], required=False)
+        for method in METHODS
+        for score in SCORES
+        for end in ("low", "high")
+    },
+}
+"""The figures of a test reply: the mean over the test volumes, and the ends of its 95% interval where the site
+has more than one."""
+
+
+def checked_figures(received: Mapping[str, object], *, agreed: Mapping[str, Figure]) -> dict[str, float]:
+    """`received` as floats, if it is exactly what was agreed.
+
+    Raises ReplyRefused (FM-F401). The message never repeats a key or a text that the other end chose.
+    """
+    n_unknown = sum(1 for name in received if name not in agreed)
+    if n_unknown:
+        raise ReplyRefused("a reply holds figures that were not agreed", got=n_unknown, expected=0)
+    figures: dict[str, float] = {}
+    for name, figure in agreed.items():
+        if name not in received:
+            if figure.required:
+                raise ReplyRefused(f"a reply lacks the figure {name}")
+            continue
+        value = received[name]
+        if isinstance(value, bool) or not isinstance(value, int if figure.whole else int | float):
+            raise ReplyRefused(f"the figure {name} has the wrong type", got=type(value).__name__)
+        assert isinstance(value, int | float)
+        if not math.isfinite(value) or not figure.low <= value <= figure.high:
+            raise ReplyRefused(
+                f"the figure {name} is out of its range", got=value, expected=f"{figure.low} to {figure.high}"
+            )
+        figures[name] = float(value)
+    return figures
+
+
+def checked_code(received: object) -> str:
+    """A failure code as it may be stored; anything that is not of a code's form becomes FM-S900."""
+    if isinstance(received, str) and re.fullmatch(r"FM-[CDMFS][0-9]{3}", received):
+        return received
+    return INTERNAL_CODE

@@ -1,0 +1,37 @@
+"""The Flower ServerApp of the coordinator. Wires and computes nothing.
+
+Which run it serves comes with the run's configuration (`run`, a plain name); where the coordinator keeps its
+runs comes from the environment of the coordinator's own process.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from minet_core.runtime.errors import ConfigurationError
+from server.federated_run import run_federation
+from server.run_directory import RunDirectory
+
+RUNS_VARIABLE = "FEDMINET_RUNS"
+"""Environment variable with the folder of the coordinator's runs; set by `fedminet server start`."""
+
+
+def build_server_app(runs: Path | None = None) -> ServerApp:
+    """A ServerApp whose runs are under `runs`, or under the folder that the environment names."""
+    server_app = ServerApp()
+
+    @server_app.main()
+    def main(grid: Grid, context: Context) -> None:
+        name = str(context.run_config["run"])
+        if Path(name).name != name or name in ("", ".", ".."):
+            raise ConfigurationError("a run's name is a plain name", got=name)
+        run_federation(grid, RunDirectory((runs or Path(os.environ[RUNS_VARIABLE])) / name))
+
+    return server_app
+
+
+app = build_server_app()
