@@ -7,15 +7,17 @@ was admitted with; a message that names another federation is refused.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from minet_core.training import train_steps
+from minet_core.weights import WeightManifest, check_weights, learnable, load_weights
 from numpy.typing import NDArray
+from sites.dataset import StoreSlices
+from sites.store import Store
 
 from client.site_home import SiteHome
 from minet_core import wire
@@ -23,16 +25,16 @@ from minet_core.evaluation import VolumeScores, evaluate_volume, score_slices
 from minet_core.federation import FederationSettings
 from minet_core.metrics import bootstrap_interval
 from minet_core.models.minet import MINet
+from minet_core.report.panel import Panel
 from minet_core.runtime.durable import replacing, write_json
 from minet_core.runtime.errors import FederationMismatch, ReplyRefused, WeightsRefused
 from minet_core.samples import draw_batches
 from minet_core.seeds import numpy_generator, torch_generator
-from minet_core.training import train_steps
-from minet_core.weights import WeightManifest, check_weights, learnable, load_weights
-from sites.dataset import StoreSlices
-from sites.store import Store
 
 Arrays = dict[str, NDArray[np.generic]]
+
+PANEL_NAMES = {"global": "output"}
+"""Where a method's name in the scores differs from its field in a `Panel`."""
 
 
 def train(message: Message, site_folder: Path) -> RecordDict:
@@ -78,7 +80,6 @@ def evaluate(message: Message, site_folder: Path) -> RecordDict:
     """Score the incoming weights on the test split, beside sinc and bicubic; keep the details on the site."""
     began = time.monotonic()
     home, federation, model, _ = _opened(message, site_folder)
-    settings = home.settings()
     store = Store(home.store)
     scores: dict[str, VolumeScores] = {}
     for pseudonym, target, reference in store.volumes("test"):
@@ -90,7 +91,7 @@ def evaluate(message: Message, site_folder: Path) -> RecordDict:
         "n_training_slices": len(StoreSlices(store, "training")),
         "n_test_volumes": len(scores),
         "few_patients": int(store.cohort.few_patients),
-        "kind": wire.KINDS.index(settings.data_kind),
+        "kind": wire.KINDS.index(store.cohort.data_kind),
         "seconds": time.monotonic() - began,
         **summary_figures([volume.metrics for volume in scores.values()], seed=federation.seed),
     }
@@ -114,8 +115,8 @@ def summary_figures(metrics: list[dict[str, dict[str, float]]], *, seed: int) ->
     figures: dict[str, float] = {}
     for method in wire.METHODS:
         for score in wire.SCORES:
-            values = np.array([volume[method][score] for volume in metrics])
-            figures[f"{method}_{score}"] = float(values.mean())
+            values = [volume[method][score] for volume in metrics]
+            figures[f"{method}_{score}"] = float(np.mean(values))
             interval = bootstrap_interval(values, generator=numpy_generator(seed, method, score, "bootstrap"))
             if interval is not None:
                 figures[f"{method}_{score}_low"], figures[f"{method}_{score}_high"] = interval
@@ -171,15 +172,22 @@ def _reply(
 
 def _keep_on_site(home: SiteHome, scores: dict[str, VolumeScores]) -> None:
     """The scores of every volume by pseudonym, and the images of one slice, for the site's own report."""
-    write_json(home.results / "test.json", {pseudonym: volume.metrics for pseudonym, volume in scores.items()})
+    write_json(
+        home.results / "test.json", {pseudonym: volume.metrics for pseudonym, volume in scores.items()}
+    )
     images = next(iter(scores.values())).images
     assert images is not None  # kept for the first volume
-    middle = images.target.shape[0] // 2
-    arrays = {field.name: getattr(images, field.name)[middle] for field in dataclasses.fields(images)}
+    middle = len(images["target"]) // 2
+    arrays = {PANEL_NAMES.get(name, name): volume[middle] for name, volume in images.items()}
     with replacing(home.results / "panel.npz") as temporary, temporary.open("wb") as stream:
         np.savez(stream, slice_number=np.array(middle), **arrays)
 
 
-def read_test_scores(home: SiteHome) -> dict[str, dict[str, dict[str, float]]]:
-    """What `evaluate` kept of each test volume."""
-    return dict(json.loads((home.results / "test.json").read_text(encoding="utf-8")))
+def read_panel(home: SiteHome) -> Panel | None:
+    """The images that `evaluate` kept of one test slice; None before the first test."""
+    path = home.results / "panel.npz"
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as arrays:
+        images = {name: arrays[name] for name in arrays.files if name != "slice_number"}
+        return Panel(**images, slice_number=int(arrays["slice_number"]))

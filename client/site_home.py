@@ -1,11 +1,11 @@
 """The site's folder: everything a site keeps, on its own disk.
 
-    site.yaml    the site's own configuration
-    keys/        the node's key pair; the private key never leaves the folder
-    kit/         what the coordinator gave at admission: CA, address, federation file
-    store/       the ingested pairs and cohort.json
-    results/     what the site found about the global model on its own patients; stays here
-    logs/
+site.yaml    the site's own configuration
+keys/        the node's key pair; the private key never leaves the folder
+kit/         what the coordinator gave at admission: CA, address, federation file
+store/       the ingested pairs and cohort.json
+results/     what the site found about the global model on its own patients; stays here
+logs/
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ class SiteHome:
         """The site at `path`. Raises FileMissing (FM-C103) where no site was initialised."""
         if not (path / "site.yaml").is_file():
             raise FileMissing(
-                "no site is here", got=path, expected="a folder with site.yaml", action="Run `fedminet site init` first"
+                "no site is here",
+                got=path,
+                expected="a folder with site.yaml",
+                action="Run `fedminet site init` first",
             )
         return cls(path)
 

@@ -9,8 +9,15 @@ from __future__ import annotations
 import bisect
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from pathlib import Path
+from typing import Any
 
-import numpy as np
+from minet_core.checkpoint import load_model
+from minet_core.training import train_steps
+from minet_core.weights import learnable, load_weights
+from numpy.typing import NDArray
+from sites.dataset import StoreSlices
+from sites.store import Store
 
 from client.round import steps_per_round, summary_figures
 from client.site_home import SiteHome
@@ -18,14 +25,12 @@ from minet_core import wire
 from minet_core.evaluation import evaluate_volume
 from minet_core.federation import FederationSettings
 from minet_core.models.minet import MINet
-from minet_core.runtime.progress import Advance
-from minet_core.samples import Slice, SliceSource, draw_batches
+from minet_core.runtime.durable import sha256_of_file
+from minet_core.runtime.progress import Advance, progress
+from minet_core.samples import SliceSource, draw_batches
 from minet_core.seeds import torch_generator
-from minet_core.training import train_steps
-from minet_core.weights import load_weights
-from server.federated_run import initial_weights
-from sites.dataset import StoreSlices
-from sites.store import Store
+from server.federated_run import initial_weights, save_weights
+from server.server_home import federation_of
 
 
 class PooledSlices:
@@ -38,7 +43,7 @@ class PooledSlices:
     def __len__(self) -> int:
         return self._ends[-1]
 
-    def __getitem__(self, index: int) -> Slice:
+    def __getitem__(self, index: int, /) -> tuple[NDArray[Any], NDArray[Any]]:
         which = bisect.bisect_right(self._ends, index)
         return self._sources[which][index - (self._ends[which - 1] if which else 0)]
 
@@ -52,7 +57,8 @@ def train_alone(
     source = PooledSlices([StoreSlices(Store(home.store), "training") for home in homes])
     training = federation.training
     n_steps = federation.rounds * max(
-        steps_per_round(federation, n_slices=len(StoreSlices(Store(home.store), "training"))) for home in homes
+        steps_per_round(federation, n_slices=len(StoreSlices(Store(home.store), "training")))
+        for home in homes
     )
     batches = draw_batches(
         source,
@@ -78,7 +84,7 @@ def train_alone(
     return model
 
 
-def test_scores(
+def scores_on_test_split(
     model: MINet, home: SiteHome, *, scale: int, seed: int, progress: Advance | None = None
 ) -> dict[str, float]:
     """Mean and interval over the site's test volumes for the model, sinc and bicubic, under their agreed names."""
@@ -97,6 +103,48 @@ def by_method(figures: Mapping[str, float]) -> dict[str, dict[str, float]]:
     return {method: {score: figures[f"{method}_{score}"] for score in wire.SCORES} for method in wire.METHODS}
 
 
-def worst_difference_db(ours: Mapping[str, Mapping[str, float]], theirs: Mapping[str, Mapping[str, float]]) -> float:
-    """The smallest of `ours` minus `theirs` in PSNR over the sites, dB."""
-    return float(np.min([ours[site]["psnr_db"] - theirs[site]["psnr_db"] for site in ours]))
+def train_to_file(
+    folders: Sequence[Path],
+    out: Path,
+    *,
+    preset: str,
+    rounds: int | None,
+    scale: int,
+    seed: int,
+    quiet: bool = False,
+) -> dict[str, object]:
+    """`fedminet train`: train on one site or on several pooled, and write the model.
+
+    Returns the model's SHA-256 and, by site, the scores on its test split.
+    """
+    homes = [SiteHome.at(folder) for folder in folders]
+    names = tuple(home.settings().name for home in homes)
+    federation = federation_of(
+        name="alone", sites=names, preset=preset, scale=scale, rounds=rounds, seed=seed
+    )
+    with progress("Training", quiet=quiet) as advance:
+        model = train_alone(homes, federation, label="+".join(names), progress=advance)
+    save_weights(out, federation, learnable(model), round_number=federation.rounds)
+    scores = {
+        name: by_method(scores_on_test_split(model, home, scale=scale, seed=seed))
+        for name, home in zip(names, homes, strict=True)
+    }
+    return {"sha256": sha256_of_file(out), "test": scores}
+
+
+def evaluate_file(model_path: Path, folder: Path, *, quiet: bool = False) -> dict[str, float]:
+    """`fedminet evaluate`: a model's figures on a site's test split."""
+    home = SiteHome.at(folder)
+    model, manifest = load_model(model_path)
+    with progress("Test volumes", quiet=quiet) as advance:
+        return scores_on_test_split(model, home, scale=manifest.scale, seed=0, progress=advance)
+
+
+def scores_as_text(figures: Mapping[str, float]) -> str:
+    """One line a method."""
+    lines = [f"{int(figures['n_test_volumes'])} test volumes"]
+    for method, scores in by_method(figures).items():
+        lines.append(
+            f"{method:8s} PSNR {scores['psnr_db']:6.2f} dB  SSIM {scores['ssim']:.4f}  NMSE {scores['nmse']:.5f}"
+        )
+    return "\n".join(lines)

@@ -13,11 +13,9 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from minet_core.runtime.errors import ConfigurationError
+from minet_core.runtime.flower_environment import RUNS_VARIABLE
 from server.federated_run import run_federation
 from server.run_directory import RunDirectory
-
-RUNS_VARIABLE = "FEDMINET_RUNS"
-"""Environment variable with the folder of the coordinator's runs; set by `fedminet server start`."""
 
 
 def build_server_app(runs: Path | None = None) -> ServerApp:

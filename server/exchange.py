@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
+from minet_core.weights import WeightManifest, check_weights
 from numpy.typing import NDArray
 
 from minet_core import wire
 from minet_core.runtime.errors import ReplyRefused
-from minet_core.weights import WeightManifest, check_weights
 
 POLL_INTERVAL_S = 0.5
 """How often the SuperLink is asked for replies; Flower's own loop asks every 3 s."""
@@ -55,7 +55,9 @@ def wait_for_members(
         time.sleep(POLL_INTERVAL_S)
 
 
-def request(weights: Mapping[str, NDArray[np.generic]], *, round_number: int, run: str, digest: str) -> RecordDict:
+def request(
+    weights: Mapping[str, NDArray[np.generic]], *, round_number: int, run: str, digest: str
+) -> RecordDict:
     """The content of a request: the global weights and the three agreed values."""
     return RecordDict(
         {
@@ -66,7 +68,13 @@ def request(weights: Mapping[str, NDArray[np.generic]], *, round_number: int, ru
 
 
 def exchange(
-    grid: Grid, content: RecordDict, *, message_type: str, nodes: Mapping[str, int], round_number: int, deadline_s: float
+    grid: Grid,
+    content: RecordDict,
+    *,
+    message_type: str,
+    nodes: Mapping[str, int],
+    round_number: int,
+    deadline_s: float,
 ) -> Iterator[Received]:
     """Send `content` to every node and give back the replies as they arrive, until the deadline.
 
@@ -91,7 +99,9 @@ def exchange(
             time.sleep(POLL_INTERVAL_S)
 
 
-def opened_figures(message: Message, *, agreed: Mapping[str, wire.Figure], records: set[str]) -> dict[str, float]:
+def opened_figures(
+    message: Message, *, agreed: Mapping[str, wire.Figure], records: set[str]
+) -> dict[str, float]:
     """The agreed figures of a reply that holds exactly `records`.
 
     Raises ReplyRefused (FM-F401); for a reply that carries a failure code, with that code in `got`.

@@ -14,16 +14,25 @@ import numpy as np
 import torch
 from flwr.app import MessageType
 from flwr.serverapp import Grid
+from minet_core.checkpoint import Provenance, save_checkpoint
+from minet_core.weights import WeightManifest, learnable, weighted_mean
 
 from minet_core import wire
-from minet_core.checkpoint import Provenance, save_checkpoint
 from minet_core.federation import FederationSettings
 from minet_core.models.minet import MINet
-from minet_core.runtime.errors import FedminetError, QuorumNotMet, ReplyRefused, RunFailed
+from minet_core.runtime.errors import FedminetError, QuorumNotMet, ReplyMissing, ReplyRefused, RunFailed
 from minet_core.seeds import torch_generator
-from minet_core.weights import WeightManifest, learnable, weighted_mean
-from server.exchange import Arrays, Received, exchange, opened_figures, opened_weights, request, wait_for_members
-from server.run_directory import RunDirectory, RunState
+from server.exchange import (
+    Arrays,
+    Received,
+    exchange,
+    opened_figures,
+    opened_weights,
+    request,
+    wait_for_members,
+)
+from server.run_directory import RunDirectory, Status
+from server.summarise import summarise_run
 
 JOIN_DEADLINE_S = 120.0
 """How long a run waits for its declared sites before the first round."""
@@ -38,10 +47,12 @@ class _Round:
     sites: dict[str, dict[str, object]] = field(default_factory=dict)
 
     def missing(self, declared: tuple[str, ...]) -> list[str]:
-        return [site for site in declared if site not in self.sites or self.sites[site]["refused"] is not None]
+        return [
+            site for site in declared if site not in self.sites or self.sites[site]["refused"] is not None
+        ]
 
 
-def run_federation(grid: Grid, run: RunDirectory, *, join_deadline_s: float = JOIN_DEADLINE_S) -> str:
+def run_federation(grid: Grid, run: RunDirectory, *, join_deadline_s: float = JOIN_DEADLINE_S) -> Status:
     """Run the federation of `run` to its end and return its final status.
 
     Every way out leaves a terminal state in the run directory; a FedminetError is recorded there by its code
@@ -56,13 +67,13 @@ def run_federation(grid: Grid, run: RunDirectory, *, join_deadline_s: float = JO
         _publish(run, federation, weights)
         _test(grid, run, federation, nodes=nodes, weights=weights, shortfalls=shortfalls)
     except FedminetError as failure:
-        _end(run, federation, status="failed", reason=f"{failure.code}: {failure.what}")
+        _end(run, status="failed", reason=f"{failure.code}: {failure.what}")
         raise
     except BaseException:
-        _end(run, federation, status="failed", reason="FM-S900: the server application ended unexpectedly")
+        _end(run, status="failed", reason="FM-S900: the server application ended unexpectedly")
         raise
-    status = "partial" if shortfalls else "completed"
-    _end(run, federation, status=status, reason="; ".join(shortfalls) or None)
+    status: Status = "partial" if shortfalls else "completed"
+    _end(run, status=status, reason="; ".join(shortfalls) or None)
     return status
 
 
@@ -74,12 +85,28 @@ def initial_weights(federation: FederationSettings) -> tuple[MINet, Arrays]:
     return model, learnable(model)
 
 
+def save_weights(path: Path, federation: FederationSettings, weights: Arrays, *, round_number: int) -> None:
+    """Write the global weights as a checkpoint of this federation."""
+    save_checkpoint(
+        path,
+        {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in weights.items()},
+        model_settings=federation.model.model_dump(),
+        scale=federation.scale,
+        round_number=round_number,
+        provenance=Provenance(federation=federation.name, federation_digest=federation.digest()),
+    )
+
+
 def _start(run: RunDirectory, federation: FederationSettings) -> None:
-    run.set_state(RunState(status="running", round=0, rounds=federation.rounds))
-    run.event("run-started", sites=list(federation.sites), rounds=federation.rounds, federation=federation.digest())
+    run.advance(status="running")
+    run.event(
+        "run-started", sites=list(federation.sites), rounds=federation.rounds, federation=federation.digest()
+    )
 
 
-def _join(grid: Grid, run: RunDirectory, federation: FederationSettings, *, deadline_s: float) -> dict[str, int]:
+def _join(
+    grid: Grid, run: RunDirectory, federation: FederationSettings, *, deadline_s: float
+) -> dict[str, int]:
     nodes = wait_for_members(
         grid,
         declared=federation.sites,
@@ -87,19 +114,28 @@ def _join(grid: Grid, run: RunDirectory, federation: FederationSettings, *, dead
         on_change=lambda present: run.event("sites-online", sites=sorted(present)),
     )
     if len(nodes) < federation.quorum:
-        raise QuorumNotMet("too few sites are online", got=len(nodes), expected=f"at least {federation.quorum}")
+        raise QuorumNotMet(
+            "too few sites are online", got=len(nodes), expected=f"at least {federation.quorum}"
+        )
     return nodes
 
 
 def _train(
-    grid: Grid, run: RunDirectory, federation: FederationSettings, *, nodes: dict[str, int], shortfalls: list[str]
+    grid: Grid,
+    run: RunDirectory,
+    federation: FederationSettings,
+    *,
+    nodes: dict[str, int],
+    shortfalls: list[str],
 ) -> Arrays:
-    model, weights = initial_weights(federation)
+    _, weights = initial_weights(federation)
     manifest = WeightManifest.of(weights)
-    _keep(run.checkpoint(0), federation, weights, round_number=0)
+    save_weights(run.checkpoint(0), federation, weights, round_number=0)
     for number in range(1, federation.rounds + 1):
         began = time.monotonic()
-        result = _exchange_round(grid, run, federation, nodes=nodes, weights=weights, manifest=manifest, number=number)
+        result = _exchange_round(
+            grid, run, federation, nodes=nodes, weights=weights, manifest=manifest, number=number
+        )
         missing = result.missing(federation.sites)
         if len(result.replies) < federation.quorum:
             run.event("round-abandoned", round=number, valid=len(result.replies), quorum=federation.quorum)
@@ -112,11 +148,10 @@ def _train(
         if missing:
             shortfalls.append(f"round {number} without {', '.join(missing)}")
         weights = weighted_mean((site, weight, arrays) for site, (weight, arrays) in result.replies.items())
-        _keep(run.checkpoint(number), federation, weights, round_number=number)
+        save_weights(run.checkpoint(number), federation, weights, round_number=number)
         _record(run, result, seconds=time.monotonic() - began, aggregated=True)
         run.event("round-completed", round=number, sites=sorted(result.replies))
-        run.set_state(RunState(status="running", round=number, rounds=federation.rounds))
-    del model
+        run.advance(round=number)
     return weights
 
 
@@ -145,7 +180,7 @@ def _exchange_round(
         _take_reply(run, result, received, manifest=manifest, bytes_down=bytes_down)
     for site in sorted(set(nodes) - set(result.sites)):
         run.event("reply-missing", round=number, site=site)
-        result.sites[site] = {"refused": "no reply", "bytes_down": bytes_down}
+        result.sites[site] = {"refused": ReplyMissing.code, "bytes_down": bytes_down}
     return result
 
 
@@ -156,7 +191,9 @@ def _take_reply(
     entry: dict[str, object] = {"seconds": received.seconds, "bytes_down": bytes_down, "refused": None}
     result.sites[site] = entry
     try:
-        figures = opened_figures(received.message, agreed=wire.TRAIN_FIGURES, records={wire.MODEL, wire.METRICS})
+        figures = opened_figures(
+            received.message, agreed=wire.TRAIN_FIGURES, records={wire.MODEL, wire.METRICS}
+        )
         arrays, entry["bytes_up"] = opened_weights(received.message, manifest=manifest)
     except FedminetError as failure:
         code = refusal_code(failure)
@@ -226,26 +263,12 @@ def _record(run: RunDirectory, result: _Round, *, seconds: float, aggregated: bo
     )
 
 
-def _keep(path: Path, federation: FederationSettings, weights: Arrays, *, round_number: int) -> None:
-    save_checkpoint(
-        path,
-        {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in weights.items()},
-        model_settings=federation.model.model_dump(),
-        scale=federation.scale,
-        round_number=round_number,
-        provenance=Provenance(federation=federation.name, federation_digest=federation.digest()),
-    )
-
-
 def _publish(run: RunDirectory, federation: FederationSettings, weights: Arrays) -> None:
-    _keep(run.global_model, federation, weights, round_number=federation.rounds)
+    save_weights(run.global_model, federation, weights, round_number=federation.rounds)
     run.event("model-published", round=federation.rounds)
 
 
-def _end(run: RunDirectory, federation: FederationSettings, *, status: str, reason: str | None) -> None:
-    from server.summarise import summarise_run
-
-    state = run.state
-    run.set_state(RunState(status=status, round=state.round, rounds=federation.rounds, reason=reason))  # type: ignore[arg-type]
+def _end(run: RunDirectory, *, status: Status, reason: str | None) -> None:
+    run.advance(status=status, reason=reason)
     run.event("run-ended", status=status, reason=reason)
     summarise_run(run)

@@ -1,13 +1,13 @@
 """The run directory: everything the coordinator keeps of one run.
 
-    federation.yaml      as used
-    checkpoints/         round-0000.safetensors, one a round
-    events.jsonl         one line for each thing that happened
-    metrics.jsonl        one line a round
-    tests.json           each site's scores of the final model on its test split
-    state.json           where the run is; replaced as a whole
-    global.safetensors   the model of the last completed round, when the run has ended
-    summary.json, report.html
+federation.yaml      as used
+checkpoints/         round-0000.safetensors, one a round
+events.jsonl         one line for each thing that happened
+metrics.jsonl        one line a round
+tests.json           each site's scores of the final model on its test split
+state.json           where the run is; replaced as a whole
+global.safetensors   the model of the last completed round, when the run has ended
+summary.json, report.html
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from minet_core.runtime.durable import append_line, write_json, write_text
 from minet_core.runtime.errors import ConfigurationError
 from minet_core.runtime.yaml_file import read_settings, settings_text
 
+Engine = Literal["deployment", "in-process", "ray"]
 Status = Literal["created", "running", "completed", "partial", "failed"]
 TERMINAL: frozenset[Status] = frozenset({"completed", "partial", "failed"})
 
@@ -34,6 +35,8 @@ class RunState:
     status: Status
     round: int
     rounds: int
+    engine: Engine
+    started: str
     reason: str | None = None
     updated: str = ""
 
@@ -45,16 +48,20 @@ class RunDirectory:
     path: Path
 
     @classmethod
-    def create(cls, path: Path, federation: FederationSettings) -> RunDirectory:
+    def create(cls, path: Path, federation: FederationSettings, *, engine: Engine) -> RunDirectory:
         """Make the folder for a new run. Raises ConfigurationError where a run is already there."""
         if (path / "state.json").exists():
             raise ConfigurationError(
-                "a run of this name exists", got=path.name, action="Choose another name; no run is overwritten"
+                "a run of this name exists",
+                got=path.name,
+                action="Choose another name; no run is overwritten",
             )
         path.mkdir(parents=True, exist_ok=True)
         write_text(path / "federation.yaml", settings_text(federation))
         run = cls(path)
-        run.set_state(RunState(status="created", round=0, rounds=federation.rounds))
+        run.set_state(
+            RunState(status="created", round=0, rounds=federation.rounds, engine=engine, started=_now())
+        )
         return run
 
     def federation(self) -> FederationSettings:
@@ -70,6 +77,10 @@ class RunDirectory:
         if (self.path / "state.json").exists() and self.state.status in TERMINAL:
             raise ConfigurationError("the run has ended", got=self.state.status, expected="a run in progress")
         write_json(self.path / "state.json", asdict(replace(state, updated=_now())))
+
+    def advance(self, **changes: Any) -> None:
+        """Replace the state with one that differs in `changes`."""
+        self.set_state(replace(self.state, **changes))
 
     def event(self, name: str, **details: Any) -> None:
         """Append to events.jsonl. `details` are agreed values: rounds, site names, codes, counts."""

@@ -11,9 +11,9 @@ class ChannelSpatialAttention(nn.Module):
     """G = sigmoid(A) * F + F (Eq. 4), where A is one 3 x 3 x 3 convolution over channel, row and column.
 
     The paper's three-dimensional convolution has one input and one output channel and runs along the feature
-    channels as its depth. It equals a two-dimensional convolution from C to C channels whose weights are banded:
-    output channel o sees the input channels o-1, o and o+1. That form is some ten times faster and is used here;
-    the parameters are those of the three-dimensional kernel.
+    channels as its depth. It equals a two-dimensional convolution from C to C channels whose weights are
+    banded: output channel o sees the input channels o-1, o and o+1. That form is some ten times faster and is
+    used here; the parameters are those of the three-dimensional kernel.
     """
 
     bands: Tensor

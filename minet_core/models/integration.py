@@ -1,5 +1,6 @@
-"""F_Int, the multi-stage integration module, and the projection of its output (Eq. 3, 7, 8 of Feng et al. 2021).
+"""F_Int, the multi-stage integration module, and the projection of its output.
 
+Source: Eq. 3, 7 and 8 of Feng et al., MICCAI 2021.
 Shapes: B batch, N stored features (2L, or L without the reference), C channel, H row, W column.
 
 The module never forms S F. A convolution P of H = S F + F is linear in F, so its weights are mixed instead:
@@ -21,14 +22,15 @@ SMALLEST_NORM_SQUARED = 1e-12
 class MultiStageIntegration(nn.Module):
     """P(H), where H = S F + F (Eq. 8) and S is the softmax, by rows, of the features' similarities (Eq. 7).
 
-    similarity: "raw" takes the dot products of Eq. 7 as printed. They grow with H W C, so S is one-hot for any
-        real image and its path has no gradient. "cosine", the default, divides them by both norms and multiplies
-        by a learnable temperature: the same value for a patch and for a frame of the same content.
+    similarity: "raw" takes the dot products of Eq. 7 as printed. They grow with H W C, so S is one-hot for
+        any real image and its path has no gradient. "cosine", the default, divides them by both norms and
+        multiplies by a learnable temperature: the same for a patch and for a frame of the same content.
     """
 
     def __init__(self, n_stored: int, *, n_features: int, similarity: Literal["cosine", "raw"]) -> None:
         super().__init__()
         self.n_stored = n_stored
+        self.n_features = n_features
         self.similarity = similarity
         self.projection = nn.Conv2d(n_stored * n_features, n_features, 3, padding=1)
         # One feature has only itself to be similar to: S is 1 whatever the temperature.
@@ -36,38 +38,37 @@ class MultiStageIntegration(nn.Module):
         self.temperature = nn.Parameter(torch.tensor([10.0])) if learns_temperature else None
 
     def forward(self, stored: list[Tensor]) -> Tensor:  # N x (B, C, H, W) -> (B, C, H, W)
-        with torch.autocast(stored[0].device.type, enabled=False):
-            mixing = self.affinity(stored)  # (B, N, N)
-            weights = self._mixed_weights(mixing)  # B x (C, N C, 3, 3)
-        samples = torch.cat(stored, dim=1).split(1)  # B x (1, N C, H, W)
-        bias = self.projection.bias
-        projected = [
-            functional.conv2d(sample, weight, bias, padding=1)
-            for sample, weight in zip(samples, weights, strict=True)
-        ]
+        samples = torch.cat(stored, dim=1)[:, None].unbind()  # B x (1, N C, H, W)
+        projected = []
+        for sample in samples:
+            with torch.autocast(sample.device.type, enabled=False):
+                weight = self._mixed_weight(self.affinity(sample))
+            projected.append(functional.conv2d(sample, weight, self.projection.bias, padding=1))
         return torch.cat(projected)
 
-    def affinity(self, stored: list[Tensor]) -> Tensor:
-        """S of Eq. 7, (B, N, N), accumulated in float32 at least: bfloat16 errs by thousands at this length."""
-        accumulated = torch.promote_types(stored[0].dtype, torch.float32)
-        # The order of the elements does not matter to a dot product; this one is a view in channels_last.
-        rows = torch.stack([feature.permute(0, 2, 3, 1).flatten(1) for feature in stored], dim=1)
-        rows = rows.to(accumulated)  # (B, N, H W C)
-        products = rows @ rows.mT  # (B, N, N)
+    def affinity(self, sample: Tensor) -> Tensor:
+        """S of Eq. 7, (N, N), of one sample's stored features (1, N C, H, W).
+
+        Accumulated in float32 at least: at this length bfloat16 errs by thousands. One sample at a time: a
+        batched product of matrices this flat takes three times as long.
+        """
+        blocks = sample.reshape(self.n_stored, self.n_features, *sample.shape[2:])  # (N, C, H, W)
+        # The order of the elements does not matter to a dot product; this one is near to channels_last.
+        rows = blocks.permute(0, 2, 3, 1).flatten(1)  # (N, H W C)
+        rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
+        products = rows @ rows.mT  # (N, N)
         if self.similarity == "cosine":
-            squares = products.diagonal(dim1=1, dim2=2).clamp_min(SMALLEST_NORM_SQUARED)  # (B, N)
-            inverse = squares.rsqrt()
-            products = products * inverse[:, :, None] * inverse[:, None, :]
+            inverse = products.diagonal().clamp_min(SMALLEST_NORM_SQUARED).rsqrt()  # (N,)
+            products = products * torch.outer(inverse, inverse)
             if self.temperature is not None:
                 products = products * self.temperature
-        return products.softmax(dim=2)
+        return products.softmax(dim=1)
 
-    def _mixed_weights(self, affinity: Tensor) -> tuple[Tensor, ...]:
+    def _mixed_weight(self, affinity: Tensor) -> Tensor:
+        """P' of the module's docstring, (C, N C, 3, 3)."""
         weight = self.projection.weight
-        n_features = weight.shape[0]
-        per_stored = weight.unflatten(1, (self.n_stored, n_features))  # (C, N, C, 3, 3)
         mixing = affinity.to(weight.dtype) + torch.eye(
-            self.n_stored, dtype=weight.dtype, device=weight.device
+            len(affinity), dtype=weight.dtype, device=weight.device
         )
-        mixed = torch.einsum("bij,oichw->bojchw", mixing, per_stored).flatten(2, 3)  # (B, C, N C, 3, 3)
-        return mixed.unbind()
+        per_stored = weight.reshape(self.n_features, self.n_stored, self.n_features, 3, 3)
+        return torch.einsum("ij,oichw->ojchw", mixing, per_stored).flatten(1, 2)

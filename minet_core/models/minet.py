@@ -5,16 +5,16 @@ L stages, N stored features (2L, or L without the reference).
 
 Readings of the paper where it does not decide, and departures from it:
 
-- Eq. 2: the concatenation [F_ref, F_tgt] is brought from 2C to C channels by a 1 x 1 convolution before the group.
+- Eq. 2: [F_ref, F_tgt] is brought from 2C to C channels by a 1 x 1 convolution before the group.
 - Eq. 5 does not add up as printed: H has 2LC channels, F^0 and G have C. P, a 3 x 3 convolution, projects H:
   x = Rec(F^0 + G + P(H)).
 - Eq. 7 as printed saturates: see `minet_core.models.integration`. Its literal form is `integration="raw"`.
-- "without F_Int" takes H out: x = Rec(F^0 + G). "without F_Att" takes Eq. 4 out: G = F^L. "without the auxiliary"
-  builds no reference branch at all, so stores L features and gives no reference image.
+- "without F_Int" takes H out: x = Rec(F^0 + G). "without F_Att" takes Eq. 4 out: G = F^L. "without the
+  auxiliary" builds no reference branch at all, so it stores L features and gives no reference image.
 - F_Att has its own kernel in each branch.
-- `global_skip`, a departure: x = sinc(y) + Rec(...), with the target's last convolution started near zero, so that
-  training starts at the zero-filled interpolation. The reference's reconstruction has no such skip: its input is
-  also its ground truth, and with a skip its loss would be zero and teach nothing.
+- `global_skip`, a departure: x = sinc(y) + Rec(...), with the target's last convolution started near zero, so
+  that training starts at the zero-filled interpolation. The reference's reconstruction has no such skip: its
+  input is also its ground truth, and with a skip its loss would be zero and teach nothing.
 """
 
 from __future__ import annotations
@@ -89,12 +89,12 @@ class MINet(nn.Module):
     def forward(
         self, low_res: Tensor, reference: Tensor | None, upsampled: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """The target image (B, 1, H, W) and the reconstructed reference (B, 1, H, W), None without the branch.
+        """The target image (B, 1, H, W) and the reconstructed reference (B, 1, H, W) or None.
 
-        low_res: (B, 1, h, w), normalised. reference: (B, 1, H, W) with H = scale h, normalised by its own mean and
-        standard deviation; not looked at without the reference branch. upsampled: the sinc-interpolated target
-        (B, 1, H, W); a caller with a patch gives the patch of the interpolated frame, and without it the
-        interpolation is computed from `low_res`, which is right for a whole frame only.
+        low_res: (B, 1, h, w), normalised. reference: (B, 1, H, W) with H = scale h, normalised by its own mean
+        and standard deviation; not looked at without the reference branch. upsampled: the sinc-interpolated
+        target (B, 1, H, W); a caller with a patch gives the patch of the interpolated frame, and without it
+        the interpolation is computed from `low_res`, which is right for a whole frame only.
         Raises ModelError (FM-M300) if the sizes do not fit.
         """
         target_initial = self.target_head(low_res)  # F_tgt^0, (B, C, H, W)
@@ -142,8 +142,8 @@ class MINet(nn.Module):
 
     def _run(self, group: nn.Module, features: Tensor) -> Tensor:
         if self.checkpoint_groups and torch.is_grad_enabled():
-            return checkpoint(group, features, use_reentrant=False)  # type: ignore[no-any-return]
-        return group(features)  # type: ignore[no-any-return]
+            return checkpoint(group, features, use_reentrant=False)
+        return group(features)
 
 
 def _branch(n_groups: int, *, n_features: int, n_blocks: int, reduction: int) -> nn.ModuleList:
@@ -162,7 +162,7 @@ def _upsampling_head(n_features: int, *, scale: int) -> nn.Sequential:
 
 def _attended(features: Tensor, attention: ChannelSpatialAttention | None) -> Tensor:
     """G of Eq. 4, or the features themselves in the ablation without F_Att."""
-    return features if attention is None else attention(features)  # type: ignore[no-any-return]
+    return features if attention is None else attention(features)
 
 
 def _shrink(convolution: nn.Conv2d) -> None:

@@ -18,8 +18,8 @@ class ChannelAttention(nn.Module):
         n_hidden = n_features // reduction
         self.down = nn.Linear(n_features, n_hidden)
         self.up = nn.Linear(n_hidden, n_features)
-        # With few hidden units the default signs leave one gate in sixteen with every ReLU off, and so without
-        # gradient. Biases above the reach of the pooled features keep all of them on at the start.
+        # With four hidden units the default signs leave one gate in sixteen with every ReLU off, and so
+        # without gradient. Biases above the reach of the pooled features keep all of them on at the start.
         nn.init.constant_(self.down.bias, 0.5)
 
     def forward(self, features: Tensor) -> Tensor:  # (B, C, H, W)
@@ -38,8 +38,9 @@ class ResidualChannelAttentionBlock(nn.Module):
         self.attention = ChannelAttention(n_features, reduction=reduction)
 
     def forward(self, features: Tensor) -> Tensor:  # (B, C, H, W)
-        response: Tensor = self.second(functional.relu(self.first(features), inplace=True))
-        return features + self.attention(response)
+        response = self.second(functional.relu(self.first(features), inplace=True))
+        attended: Tensor = self.attention(response)
+        return features + attended
 
 
 class ResidualGroup(nn.Module):
@@ -56,4 +57,5 @@ class ResidualGroup(nn.Module):
         response = features
         for block in self.blocks:
             response = block(response)
-        return features + self.last(response)
+        correction: Tensor = self.last(response)
+        return features + correction

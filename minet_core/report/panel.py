@@ -1,6 +1,6 @@
 """One slice of one patient, beside what each method makes of it.
 
-A panel holds pixels. It is made from phantoms anywhere, and from a patient's scan only at the site that owns it.
+A panel holds pixels: it is made from phantoms anywhere and from a patient's scan only at the site that owns it.
 """
 
 # H row, W column of the high-resolution slice; h, w of the low-resolution one
@@ -16,8 +16,9 @@ from minet_core.runtime.errors import ScanInvalid
 
 FloatImage = NDArray[np.float32]
 METHODS = ("sinc", "bicubic", "output")
-WINDOW_PERCENTILE = 99.5
-"""Upper end of the grey and of the error scale: the brightest vessels and edges saturate, as in a viewer."""
+GREY_PERCENTILE, ERROR_PERCENTILE = 99.8, 99.5
+"""Upper ends of the grey and of the error scale: the brightest vessels and edges saturate, as in a viewer."""
+TINY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -68,30 +69,32 @@ class Panel:
 
     @property
     def target_maximum(self) -> float:
-        return max(float(self.target.max()), np.finfo(np.float32).tiny)
+        return max(float(self.target.max()), TINY)
 
     def error_ceiling(self) -> float:
         """The upper end of the one error scale that all methods share."""
-        ceiling = max(float(np.percentile(self.error(method), WINDOW_PERCENTILE)) for method in METHODS)
-        return max(ceiling, float(np.finfo(np.float32).eps))
+        ceiling = max(float(np.percentile(self.error(method), ERROR_PERCENTILE)) for method in METHODS)
+        return max(ceiling, TINY)
 
     def detail_window(self) -> tuple[slice, slice]:
-        """The quarter-edge square in which the target has most detail.
+        """The quarter-edge square in the middle of the slice in which the target has most detail.
 
-        The choice looks at the target alone, never at a method's error, so that it favours none. Its edges fall
-        on low-resolution pixels.
+        The choice looks at the target alone, never at a method's error, so that it favours none. The outer
+        sixth on each side is left out: the rim of skin and fat would always win. Its edges fall on
+        low-resolution pixels.
         """
         step = self.scale
         edge = max(step, min(self.target.shape) // 4 // step * step)
         down, right = np.gradient(self.target.astype(np.float64))
         energy = np.pad(np.hypot(down, right), ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
         sums = energy[edge:, edge:] - energy[:-edge, edge:] - energy[edge:, :-edge] + energy[:-edge, :-edge]
-        sums = sums[::step, ::step]
-        row, column = np.unravel_index(int(np.argmax(sums)), sums.shape)
-        top, left = int(row) * step, int(column) * step
+        margins = [length // 6 // step * step for length in self.target.shape]
+        inner = sums[margins[0] : -margins[0] or None : step, margins[1] : -margins[1] or None : step]
+        row, column = np.unravel_index(int(np.argmax(inner)), inner.shape)
+        top, left = margins[0] + int(row) * step, margins[1] + int(column) * step
         return slice(top, top + edge), slice(left, left + edge)
 
 
 def display_ceiling(image: FloatImage) -> float:
     """The value that is drawn white; 0 is drawn black."""
-    return max(float(np.percentile(image, WINDOW_PERCENTILE)), float(np.finfo(np.float32).tiny))
+    return max(float(np.percentile(image, GREY_PERCENTILE)), TINY)

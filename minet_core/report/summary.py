@@ -12,14 +12,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import ConfigDict, Field, FiniteFloat, NonNegativeFloat, NonNegativeInt, PositiveInt
-from pydantic import StringConstraints, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    StringConstraints,
+    model_validator,
+)
 
 from minet_core.runtime import durable
 from minet_core.runtime.errors import ConfigurationError, FileMissing
 from minet_core.runtime.yaml_file import Settings, parse_settings
 
-SCHEMA = 1
 Status = Literal["running", "completed", "partial", "failed"]
 Kind = Literal["phantom", "surrogate", "real"]
 Metric = Literal["psnr_db", "ssim", "nmse"]
@@ -48,11 +55,11 @@ class Intervals(Settings):
 
 
 class SiteSummary(Settings):
-    """One site's test split. `global`, `sinc` and `bicubic` are null until the site has evaluated."""
+    """One site's test split. `kind`, `global`, `sinc` and `bicubic` are null until the site has told them."""
 
     model_config = ConfigDict(populate_by_name=True)
 
-    kind: Kind
+    kind: Kind | None = None
     n_test_volumes: NonNegativeInt = 0
     n_training_slices: NonNegativeInt = 0
     few_patients: bool = False
@@ -109,7 +116,7 @@ class Machine(Settings):
 class Summary(Settings):
     """`summary.json`."""
 
-    schema_version: Literal[1] = Field(SCHEMA, alias="schema")
+    schema_version: Literal[1] = Field(1, alias="schema")
     status: Status
     status_reason: str | None = None
     name: str
@@ -117,7 +124,7 @@ class Summary(Settings):
     rounds_declared: PositiveInt
     scale: Literal[2, 4]
     engine: Literal["deployment", "in-process", "ray"]
-    sites: dict[str, SiteSummary]
+    sites: dict[str, SiteSummary] = Field(min_length=1)
     model: ModelSummary | None = None
     versions: dict[str, str]
     per_round: tuple[RoundSummary, ...] = ()

@@ -20,9 +20,9 @@ def replacing(path: Path) -> Iterator[Path]:
     An interrupted write leaves the former file untouched and no half file. Raises DiskFull (FM-S504) where the
     file system refuses.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _fsync(temporary)
         temporary.replace(path)
@@ -30,7 +30,8 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as failure:
         raise DiskFull(f"{path} could not be written", got=failure.strerror or failure) from failure
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(NotADirectoryError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

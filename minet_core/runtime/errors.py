@@ -130,6 +130,18 @@ class StoreDamaged(DataError):
     code = "FM-D207"
 
 
+class StoreBusy(DataError):
+    """Another process is ingesting into the same store."""
+
+    code = "FM-D208"
+
+
+class NothingAccepted(DataError):
+    """Scans were found and every one was refused; the message names each code."""
+
+    code = "FM-D209"
+
+
 class ModelError(FedminetError):
     """A checkpoint, a set of weights or a number in them cannot be used."""
 
@@ -153,6 +165,12 @@ class TrainingDiverged(ModelError):
     """The loss or a gradient is not finite."""
 
     code = "FM-M303"
+
+
+class MetricInvalid(ModelError):
+    """A figure would mean nothing: an empty target, two shapes, a value that is not finite."""
+
+    code = "FM-M304"
 
 
 class FederationError(FedminetError):
@@ -186,6 +204,12 @@ class AdmissionRefused(FederationError):
     code = "FM-F404"
 
 
+class ReplyMissing(FederationError):
+    """A site gave no reply before the round's deadline."""
+
+    code = "FM-F405"
+
+
 class HostError(FedminetError):
     """A port, a disk, a process or a connection failed."""
 
@@ -215,6 +239,12 @@ class DiskFull(HostError):
     """A file could not be written."""
 
     code = "FM-S504"
+
+
+class DeadlinePassed(HostError):
+    """What was waited for did not happen in time."""
+
+    code = "FM-S505"
 
 
 INTERNAL_CODE = "FM-S900"

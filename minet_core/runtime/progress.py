@@ -8,7 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 Advance = Callable[[int, int], None]
 """Called with (done, total) as work goes on."""
@@ -21,7 +28,7 @@ PLAIN_INTERVAL_S = 10.0
 def progress(description: str, *, quiet: bool = False) -> Iterator[Advance]:
     """Show the progress of what runs inside, on standard error so that standard output stays a script's."""
     if quiet:
-        yield lambda done, total: None
+        yield lambda *_: None
     elif sys.stderr.isatty():
         with _bar(description) as advance:
             yield advance

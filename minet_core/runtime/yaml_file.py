@@ -40,7 +40,9 @@ def read_settings(path: Path, model: type[AnySettings]) -> AnySettings:
         detail = " ".join(str(failure).split())
         raise ConfigurationError(f"{path} is not a YAML file", got=detail) from failure
     if not isinstance(content, dict):
-        raise ConfigurationError(f"{path} holds no settings", got=type(content).__name__, expected="keys and values")
+        raise ConfigurationError(
+            f"{path} holds no settings", got=type(content).__name__, expected="keys and values"
+        )
     return parse_settings(content, model, source=str(path))
 
 
@@ -53,7 +55,9 @@ def parse_settings(content: dict[str, object], model: type[AnySettings], *, sour
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise UnknownKey(
-                f"{source} holds an unknown key", got=repr(key), action=_suggestion(str(first["loc"][-1]), model)
+                f"{source} holds an unknown key",
+                got=repr(key),
+                action=_suggestion(str(first["loc"][-1]), model),
             ) from failure
         raise InvalidSetting(
             f"{source}: {key}: {first['msg'].lower()}", got=repr(first.get("input")), action=None

@@ -1,0 +1,90 @@
+"""`fedminet site ...`: the hospital's commands."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+site_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+Home = Annotated[Path, typer.Argument(help="The site's folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+
+
+@site_commands.command()
+def init(
+    home: Home,
+    definition: Annotated[str, typer.Option(help="sms, umr or fastmri, or the path of a site.yaml.")],
+    name: Annotated[str | None, typer.Option(help="The site's name, if not the definition's.")] = None,
+    json_output: AsJson = False,
+) -> None:
+    """Make the site's folder: its site.yaml to edit, and the key pair that identifies it."""
+    from client.enrol import init_site
+
+    made = init_site(home, chosen=definition, name=name)
+    if json_output:
+        typer.echo(json.dumps(made))
+        return
+    typer.echo(f"Site {made['name']} is at {home}. Edit site.yaml there before you ingest.")
+    typer.echo(f"Send the coordinator {made['public_key']}; compare its fingerprint by telephone:")
+    typer.echo(f"  {made['fingerprint']}")
+
+
+@site_commands.command()
+def ingest(
+    home: Home,
+    source: Annotated[Path, typer.Argument(help="The folder with the scans.")],
+    allow_few_patients: Annotated[
+        bool, typer.Option(help="Accept fewer patients than a 7:1:2 split needs; the report repeats it.")
+    ] = False,
+    json_output: AsJson = False,
+) -> None:
+    """Read the scans, pair and register them, and put what was accepted into the store."""
+    from sites.ingest import ingest as ingest_scans
+
+    from client.site_home import SiteHome
+    from minet_core.runtime.progress import progress
+
+    site = SiteHome.at(home)
+    settings = site.settings()
+    if allow_few_patients:
+        settings = settings.model_copy(update={"allow_few_patients": True})
+    with progress("Ingesting", quiet=json_output) as advance:
+        report = ingest_scans(source, site.store, settings, progress=advance)
+    typer.echo(json.dumps(report.as_json()) if json_output else report.as_text())
+
+
+@site_commands.command()
+def check(home: Home, json_output: AsJson = False) -> None:
+    """Verify the store against its digests, and print what it holds."""
+    from sites.check import check as check_store
+
+    from client.site_home import SiteHome
+
+    report = check_store(SiteHome.at(home).store)
+    typer.echo(json.dumps(report.as_json()) if json_output else report.as_text())
+
+
+@site_commands.command()
+def start(
+    home: Home,
+    kit: Annotated[
+        Path | None, typer.Option(help="The kit from the coordinator, at the first start.")
+    ] = None,
+    port: Annotated[
+        int, typer.Option(help="Loopback port for the client's own processes; 0: any free one.")
+    ] = 0,
+) -> None:
+    """Start the site's client and keep it running until Ctrl-C."""
+    from client.kit import read_kit
+    from client.site_home import SiteHome
+    from client.supernode import run_site
+
+    site = SiteHome.at(home)
+    if kit is not None and kit.resolve() != site.kit.resolve():
+        shutil.copytree(read_kit(kit).folder, site.kit, dirs_exist_ok=True)
+    run_site(site, port=port)

@@ -1,0 +1,41 @@
+"""Making a site's folder: its settings from a definition, and its key pair."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+from client.site_home import SiteHome
+from client.site_keys import make_site_keys
+from minet_core.runtime.durable import write_text
+from minet_core.runtime.errors import ConfigurationError
+from minet_core.runtime.yaml_file import parse_settings, read_settings
+from sites.definitions import definition_names, definition_text
+from sites.site_settings import SiteSettings
+
+
+def init_site(path: Path, *, chosen: str, name: str | None = None) -> dict[str, str]:
+    """Make the folder of a site from a definition's name or from the path of a site.yaml.
+
+    Returns the site's name, the path of its public key and the key's fingerprint. Raises ConfigurationError
+    (FM-C100) where a site is already there.
+    """
+    if (path / "site.yaml").exists():
+        raise ConfigurationError(
+            "a site is already here", got=path, action="Choose another folder; keys are never overwritten"
+        )
+    text = definition_text(chosen) if chosen in definition_names() else _text_of(Path(chosen))
+    if name is not None:
+        text = re.sub(r"^name:.*$", f"name: {name}", text, count=1, flags=re.MULTILINE)
+    content = yaml.safe_load(text)
+    settings = parse_settings(content, SiteSettings, source=chosen)
+    write_text(path / "site.yaml", text)
+    keys = make_site_keys(SiteHome(path).keys, name=settings.name)
+    return {"name": settings.name, "public_key": str(keys.public_key), "fingerprint": keys.fingerprint}
+
+
+def _text_of(path: Path) -> str:
+    read_settings(path, SiteSettings)  # refuses a missing or a wrong file with its own message
+    return path.read_text(encoding="utf-8")

@@ -1,0 +1,167 @@
+"""The verbs that coordinator, site and researcher share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+NamedSites = Annotated[
+    list[str] | None,
+    typer.Option("--site", help="NAME=FOLDER: take this site's scans from FOLDER; repeat it."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+Rounds = Annotated[int | None, typer.Option(help="Rounds, if not the preset's.", min=1)]
+LocalSteps = Annotated[
+    int | None, typer.Option(help="Optimizer steps a round and site, if not the preset's.", min=1)
+]
+Scale = Annotated[int, typer.Option(help="Enlargement: 2 or 4.")]
+Preset = Annotated[str, typer.Option(help="quick or paper.")]
+Patients = Annotated[int, typer.Option(help="Patients of each phantom site.", min=2)]
+Seed = Annotated[int, typer.Option(help="Every random number is derived from it.", min=0)]
+
+
+def add_shared_verbs(app: typer.Typer) -> None:
+    """Put the shared verbs beside the groups."""
+    for verb in (demo, simulate, train, evaluate, infer, report):
+        app.command()(verb)
+    bench = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    bench.command("train")(bench_train_step)
+    app.add_typer(
+        bench, name="bench", help="Measurements of speed, each against a reference in the same run."
+    )
+
+
+def demo(
+    site: NamedSites = None,
+    out: Annotated[Path, typer.Option(help="A new folder for everything the demonstration makes.")] = Path(
+        "demo-run"
+    ),
+    rounds: Rounds = None,
+    local_steps: LocalSteps = None,
+    scale: Scale = 2,
+    patients: Patients = 10,
+    seed: Seed = 1,
+    json_output: AsJson = False,
+) -> None:
+    """A coordinator and three sites on this machine, over loopback with TLS: train, test, report."""
+    from rich.console import Console
+
+    from fedminet.demo import run_demo
+    from fedminet.rehearsal import Rehearsal
+    from minet_core.report.table import print_table
+
+    rehearsal = Rehearsal.declared(
+        out, site or [], rounds=rounds, local_steps=local_steps, scale=scale, n_patients=patients, seed=seed
+    )
+    summary = run_demo(rehearsal, quiet=json_output)
+    if json_output:
+        typer.echo(json.dumps(summary.model_dump(mode="json", by_alias=True)))
+    else:
+        print_table(summary, Console())
+        typer.echo(f"Report: {out / 'report.html'}")
+
+
+def simulate(
+    site: NamedSites = None,
+    out: Annotated[Path, typer.Option(help="A new folder for everything the simulation makes.")] = Path(
+        "simulation-run"
+    ),
+    rounds: Rounds = None,
+    local_steps: LocalSteps = None,
+    scale: Scale = 2,
+    patients: Patients = 10,
+    seed: Seed = 1,
+    engine: Annotated[str, typer.Option(help="in-process or ray.")] = "in-process",
+    compare: Annotated[str, typer.Option(help="pooled, local, or both with a comma.")] = "",
+    json_output: AsJson = False,
+) -> None:
+    """The same two apps without transport, on an in-process grid or on Ray."""
+    from rich.console import Console
+
+    from fedminet.rehearsal import Rehearsal
+    from fedminet.simulate import simulate as run_simulation
+    from minet_core.report.table import print_table
+
+    rehearsal = Rehearsal.declared(
+        out, site or [], rounds=rounds, local_steps=local_steps, scale=scale, n_patients=patients, seed=seed
+    )
+    compared = tuple(part for part in compare.split(",") if part)
+    summary = run_simulation(rehearsal, engine=engine, compare=compared, quiet=json_output)
+    if json_output:
+        typer.echo(json.dumps(summary.model_dump(mode="json", by_alias=True)))
+    else:
+        print_table(summary, Console())
+        typer.echo(f"Report: {out / 'report.html'}")
+
+
+def train(
+    site: Annotated[list[Path], typer.Option(help="A site's folder; several train on their pooled data.")],
+    out: Annotated[Path, typer.Option(help="Where to write the model.")] = Path("alone.safetensors"),
+    preset: Preset = "quick",
+    rounds: Rounds = None,
+    scale: Scale = 2,
+    seed: Seed = 1,
+    json_output: AsJson = False,
+) -> None:
+    """Train without a federation, on one site alone or on the pooled data of several."""
+    from fedminet.alone import train_to_file
+
+    result = train_to_file(site, out, preset=preset, rounds=rounds, scale=scale, seed=seed, quiet=json_output)
+    typer.echo(json.dumps(result) if json_output else f"Model: {out} ({result['sha256']})")
+
+
+def evaluate(
+    model: Annotated[Path, typer.Option(help="The model, a .safetensors file.")],
+    site: Annotated[Path, typer.Option(help="The site's folder.")],
+    json_output: AsJson = False,
+) -> None:
+    """Score a model on a site's test split, beside sinc and bicubic."""
+    from fedminet.alone import evaluate_file, scores_as_text
+
+    figures = evaluate_file(model, site, quiet=json_output)
+    typer.echo(json.dumps(figures) if json_output else scores_as_text(figures))
+
+
+def infer(
+    model: Annotated[Path, typer.Option(help="The model, a .safetensors file.")],
+    target: Annotated[Path, typer.Option(help="The low-resolution scan, NIfTI.")],
+    reference: Annotated[Path, typer.Option(help="The high-resolution scan of the other contrast, NIfTI.")],
+    out: Annotated[Path, typer.Option(help="Where to write the super-resolved scan.")],
+    register: Annotated[bool, typer.Option(help="Register the reference to the target first.")] = True,
+) -> None:
+    """Super-resolve a scan. A research output, not for diagnosis."""
+    from sites.super_resolve_file import super_resolve_file
+
+    from minet_core.runtime.progress import progress
+
+    with progress("Super-resolving") as advance:
+        super_resolve_file(model, target, reference, out, register=register, progress=advance)
+    typer.echo(f"Written: {out}")
+
+
+def report(
+    run: Annotated[
+        Path, typer.Argument(help="A run directory, or the folder of a demonstration or simulation.")
+    ],
+) -> None:
+    """Draw report.html anew from what a run left, and print its table."""
+    from rich.console import Console
+
+    from fedminet.reporting import report_on
+    from minet_core.report.table import print_table
+
+    summary, path = report_on(run)
+    print_table(summary, Console())
+    typer.echo(f"Report: {path}")
+
+
+def bench_train_step(
+    steps: Annotated[int, typer.Option(help="Steps of each side.", min=1)] = 20,
+) -> None:
+    """The training step's time beside the literal model's, interleaved."""
+    from fedminet.bench_train import bench_train
+
+    bench_train(n_steps=steps)

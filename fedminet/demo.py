@@ -1,0 +1,74 @@
+"""The main job on one machine: a coordinator and three sites, each its own process, over loopback with TLS.
+
+Everything is done by the commands that a coordinator and a hospital use; this file only calls them in order.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from minet_core.training import cpu_threading_environment
+
+from client.site_keys import make_site_keys
+from fedminet.rehearsal import Rehearsal
+from minet_core.report.summary import Summary
+from minet_core.runtime.errors import RunFailed
+from minet_core.runtime.processes import ChildProcesses, child_environment, free_port
+from minet_core.runtime.progress import progress
+from server.enrolment import admit
+from server.run_directory import RunDirectory
+from server.runs import run_to_end, server_status
+from server.server_home import ServerHome, ServerSettings, init_server
+
+START_DEADLINE_S = 120.0
+RUN_NAME = "demo"
+
+
+def run_demo(rehearsal: Rehearsal, *, quiet: bool = False) -> Summary:
+    """Ingest, admit, start, train, test, report. Raises RunFailed (FM-F403); ends every process it started."""
+    _say("Making and ingesting the scans of three sites", quiet=quiet)
+    rehearsal.make_sites()
+    settings = ServerSettings(hosts=("127.0.0.1", "localhost"), port=free_port())
+    server = init_server(rehearsal.out / "coordinator", rehearsal.federation, settings)
+    for site, home in rehearsal.homes().items():
+        keys = make_site_keys(home.keys, name=site)
+        admit(server, site, keys.public_key, kit=home.kit)
+    with ChildProcesses() as children:
+        _say("Starting the server and three sites", quiet=quiet)
+        _start(children, rehearsal, server)
+        with progress("Rounds", quiet=quiet) as advance:
+            summary = run_to_end(server, RUN_NAME, progress=advance, watch=children)
+    if summary.status == "failed":
+        raise RunFailed("the demonstration ended without a global model", got=summary.status_reason)
+    return rehearsal.finish(RunDirectory(server.runs / RUN_NAME))
+
+
+def _start(children: ChildProcesses, rehearsal: Rehearsal, server: ServerHome) -> None:
+    environment = child_environment(**cpu_threading_environment(), OMP_NUM_THREADS="1")
+    children.start(
+        "the server",
+        _fedminet("server", "start", server.path),
+        env=environment,
+        log_path=server.logs / "start.log",
+    )
+    children.wait_until(
+        lambda: bool(server_status(server)["healthy"]), deadline_s=START_DEADLINE_S, what="the server answers"
+    )
+    for site, home in rehearsal.homes().items():
+        children.start(
+            f"site {site}",
+            _fedminet("site", "start", home.path),
+            env=environment,
+            log_path=home.logs / "start.log",
+        )
+
+
+def _fedminet(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "fedminet", *map(str, arguments)]
+
+
+def _say(text: str, *, quiet: bool) -> None:
+    if not quiet:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()

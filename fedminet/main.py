@@ -1,0 +1,53 @@
+"""The one command, `fedminet`: the coordinator's group, the site's group, and the verbs they share.
+
+A failure that has a code is printed as one line with its code, and sets the exit status of its branch.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from client.commands import site_commands
+from fedminet.commands import add_shared_verbs
+from minet_core.runtime.errors import FedminetError
+from minet_core.runtime.versions import version_line
+from server.commands import server_commands
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, by the shells' convention (128 + SIGINT)."""
+
+app = typer.Typer(
+    name="fedminet",
+    help="Federated training of multi-contrast MRI super-resolution (MINet) between hospitals.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(server_commands, name="server", help="For the coordinator: admit sites, start the server, run.")
+app.add_typer(site_commands, name="site", help="For a hospital: ingest scans, check them, start the client.")
+add_shared_verbs(app)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: bool = typer.Option(False, "--version", help="Print the versions and leave.")) -> None:
+    if version:
+        typer.echo(version_line())
+        raise typer.Exit
+
+
+def run() -> None:
+    """The console script."""
+    try:
+        app()
+    except FedminetError as failure:
+        sys.stderr.write(f"{failure}\n")
+        sys.exit(failure.exit_status)
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted; every child process has been ended.\n")
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    run()

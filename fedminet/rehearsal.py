@@ -1,0 +1,109 @@
+"""A federation rehearsed on one machine: what the demonstration and the simulation have in common.
+
+OUT/scans/SITE         phantoms of the sites whose folder was not named
+OUT/sites/SITE         each site's folder
+OUT/coordinator        the coordinator's folder
+OUT/global.safetensors, summary.json, report.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.round import read_panel
+from client.site_home import SiteHome
+from fedminet.sites_here import DEFAULT_SITES, make_sites, parse_named_sites
+from minet_core.federation import FederationSettings
+from minet_core.report.panel import Panel
+from minet_core.report.render import write_report
+from minet_core.report.summary import Summary, write_summary
+from minet_core.runtime.durable import replacing
+from minet_core.runtime.errors import ConfigurationError
+from minet_core.runtime.yaml_file import parse_settings
+from server.run_directory import RunDirectory
+from server.server_home import federation_of
+from server.summarise import summary_of
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What is to be rehearsed: where, with whose scans, under which federation file."""
+
+    out: Path
+    named: Mapping[str, Path]
+    federation: FederationSettings
+    n_patients: int
+
+    @classmethod
+    def declared(
+        cls,
+        out: Path,
+        site_options: list[str],
+        *,
+        rounds: int | None,
+        local_steps: int | None,
+        scale: int,
+        n_patients: int,
+        seed: int,
+    ) -> Rehearsal:
+        """From the command line's options. Raises ConfigurationError where `out` holds something already."""
+        named = parse_named_sites(site_options)
+        if out.exists() and any(out.iterdir()):
+            raise ConfigurationError(
+                "the output folder is not empty", got=out, action="Name a new folder with --out"
+            )
+        federation = federation_of(
+            name="rehearsal", sites=DEFAULT_SITES, preset="quick", scale=scale, rounds=rounds, seed=seed
+        )
+        if local_steps is not None:
+            content = federation.model_dump()
+            content["training"]["local_steps"] = local_steps
+            federation = parse_settings(content, FederationSettings, source="the options")
+        return cls(out.resolve(), named, federation, n_patients)
+
+    def home(self, site: str) -> SiteHome:
+        """The folder of one of the sites."""
+        return SiteHome.at(self.out / "sites" / site)
+
+    def homes(self) -> dict[str, SiteHome]:
+        """The folders of all of them."""
+        return {site: self.home(site) for site in self.federation.sites}
+
+    def make_sites(self) -> None:
+        """Make every site's folder and ingest its scans."""
+        make_sites(self.out, self.named, n_patients=self.n_patients, seed=self.federation.seed)
+
+    def finish(
+        self, run: RunDirectory, *, compared: Mapping[str, Mapping[str, object]] | None = None
+    ) -> Summary:
+        """Bring the run's model, summary and report to the top of `out`, with the images that are on this machine.
+
+        compared: by site, further methods' scores, as in `SiteSummary.compared`.
+        """
+        content = summary_of(run).model_dump(mode="json", by_alias=True)
+        for site, methods in (compared or {}).items():
+            content["sites"][site]["compared"] = methods
+        summary = Summary.model_validate(content)
+        if run.global_model.exists():
+            with replacing(self.out / "global.safetensors") as temporary:
+                temporary.write_bytes(run.global_model.read_bytes())
+        write_summary(self.out / "summary.json", summary)
+        draw_report(self.out)
+        return summary
+
+
+def draw_report(out: Path) -> Path:
+    """report.html of a rehearsal's folder, anew from its summary.json and its sites' panels."""
+    from minet_core.report.summary import read_summary
+
+    summary = read_summary(out / "summary.json")
+    panels: dict[str, Panel] = {}
+    for site in summary.sites:
+        panel = read_panel(SiteHome.at(out / "sites" / site))
+        if panel is not None:
+            panels[site] = panel
+    path = out / "report.html"
+    write_report(path, summary, panels=panels)
+    return path

@@ -1,0 +1,97 @@
+"""The federation without its transport: the same two apps, on an in-process Grid or on Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from client.app import build_client_app
+from client.site_home import SiteHome
+from fedminet.alone import by_method, scores_on_test_split, train_alone
+from fedminet.in_process_grid import run_in_process
+from fedminet.rehearsal import Rehearsal
+from minet_core.federation import FederationSettings
+from minet_core.models.minet import MINet
+from minet_core.report.summary import Summary
+from minet_core.runtime.durable import write_text
+from minet_core.runtime.errors import ConfigurationError, RunFailed
+from minet_core.runtime.progress import Advance, progress
+from minet_core.runtime.yaml_file import settings_text
+from server.app import build_server_app
+from server.run_directory import RunDirectory
+
+COMPARISONS = ("pooled", "local")
+
+
+def simulate(
+    rehearsal: Rehearsal, *, engine: str = "in-process", compare: Sequence[str] = (), quiet: bool = False
+) -> Summary:
+    """Run the federation over the rehearsal's sites, and train what it is to be compared with.
+
+    engine: "in-process" or "ray". compare: any of "pooled" and "local". Raises RunFailed (FM-F403) where the run
+    ends without a global model, ConfigurationError for an unknown choice.
+    """
+    unknown = set(compare) - set(COMPARISONS)
+    if unknown:
+        raise ConfigurationError(
+            "--compare is not understood", got=sorted(unknown), expected=" or ".join(COMPARISONS)
+        )
+    if engine not in ENGINES:
+        raise ConfigurationError("no such engine", got=engine, expected=" or ".join(ENGINES))
+    federation = rehearsal.federation
+    rehearsal.make_sites()
+    homes = rehearsal.homes()
+    for home in homes.values():
+        write_text(home.kit / "federation.yaml", settings_text(federation))
+    run = RunDirectory.create(
+        rehearsal.out / "coordinator" / "runs" / "simulation",
+        federation,
+        engine="ray" if engine == "ray" else "in-process",
+    )
+    with progress("Rounds", quiet=quiet) as advance:
+        ENGINES[engine](run, homes, advance)
+    if run.state.status == "failed":
+        raise RunFailed("the simulation ended without a global model", got=run.state.reason)
+    return rehearsal.finish(run, compared=_comparisons(homes, federation, compare=compare, quiet=quiet))
+
+
+def _run_in_process(run: RunDirectory, homes: Mapping[str, SiteHome], advance: Advance) -> None:
+    run_in_process(
+        build_server_app(run.path.parent),
+        {site: build_client_app(lambda _context, path=home.path: path) for site, home in homes.items()},  # type: ignore[misc]
+        run_config={"run": run.path.name},
+        on_reply=lambda: advance(run.state.round, run.state.rounds),
+    )
+
+
+def _run_on_ray(run: RunDirectory, homes: Mapping[str, SiteHome], advance: Advance) -> None:
+    from fedminet.on_ray import run_on_ray  # Ray is an extra
+
+    run_on_ray(run, [(site, home.path) for site, home in homes.items()])
+    advance(run.state.round, run.state.rounds)
+
+
+ENGINES = {"in-process": _run_in_process, "ray": _run_on_ray}
+
+
+def _comparisons(
+    homes: Mapping[str, SiteHome], federation: FederationSettings, *, compare: Sequence[str], quiet: bool
+) -> dict[str, dict[str, object]]:
+    """By site, the scores of the pooled and of the site's own model on the site's test split."""
+    compared: dict[str, dict[str, object]] = {site: {} for site in homes}
+    if "pooled" in compare:
+        with progress("Pooled training", quiet=quiet) as advance:
+            model = train_alone(list(homes.values()), federation, label="pooled", progress=advance)
+        for site, home in homes.items():
+            compared[site]["pooled"] = _scores(model, home, federation)
+    if "local" in compare:
+        for site, home in homes.items():
+            with progress(f"Local training at {site}", quiet=quiet) as advance:
+                model = train_alone([home], federation, label=site, progress=advance)
+            compared[site]["local"] = _scores(model, home, federation)
+    return compared
+
+
+def _scores(model: MINet, home: SiteHome, federation: FederationSettings) -> dict[str, float]:
+    return by_method(scores_on_test_split(model, home, scale=federation.scale, seed=federation.seed))[
+        "global"
+    ]

@@ -1,0 +1,85 @@
+"""Making the sites of a rehearsal on this machine: a folder each, scans from a named folder or phantoms, ingested.
+
+A site whose folder was named is `surrogate` unless its own site.yaml in that folder says what it is: only the
+hospital can call its scans real.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from sites.ingest import IngestReport, ingest
+from sites.phantom_files import write_phantom_site
+
+from minet_core.runtime.errors import ConfigurationError, FileMissing
+from minet_core.runtime.yaml_file import read_settings, write_settings
+from sites.definitions import definition
+from sites.site_settings import SiteSettings
+
+DEFAULT_SITES = ("sms", "umr", "fastmri")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a site's scans come from: `folder`, or phantoms of `n_patients` where it is None."""
+
+    site: str
+    folder: Path | None
+    n_patients: int
+    seed: int
+
+
+def parse_named_sites(options: list[str]) -> dict[str, Path]:
+    """`["sms=FOLDER"]` as a mapping. Raises ConfigurationError, FileMissing with the option as it was given."""
+    named: dict[str, Path] = {}
+    for option in options:
+        name, separator, folder = option.partition("=")
+        if not separator or name not in DEFAULT_SITES or not folder:
+            raise ConfigurationError(
+                "--site is not understood",
+                got=option,
+                expected=f"NAME=FOLDER, NAME one of {', '.join(DEFAULT_SITES)}",
+            )
+        if not Path(folder).is_dir():
+            raise FileMissing("the folder of --site is missing", got=option, action="Give an existing folder")
+        named[name] = Path(folder)
+    return named
+
+
+def make_sites(
+    out: Path, named: Mapping[str, Path], *, n_patients: int, seed: int
+) -> dict[str, IngestReport]:
+    """Make and ingest every site under `out/sites`; phantoms are written under `out/scans`.
+
+    The sites are made side by side, as many at a time as there are processors.
+    """
+    sources = [Source(site, named.get(site), n_patients, seed) for site in DEFAULT_SITES]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        max_workers=min(len(sources), multiprocessing.cpu_count()), mp_context=context
+    ) as pool:
+        reports = list(pool.map(_make_site, [out] * len(sources), sources))
+    return dict(zip(DEFAULT_SITES, reports, strict=True))
+
+
+def _make_site(out: Path, source: Source) -> IngestReport:
+    home = out / "sites" / source.site
+    home.mkdir(parents=True, exist_ok=True)
+    scans = source.folder or out / "scans" / source.site
+    settings = _settings(source)
+    if source.folder is None and not scans.exists():
+        write_phantom_site(scans, site=source.site, n_patients=source.n_patients, seed=source.seed)
+    write_settings(home / "site.yaml", settings)
+    return ingest(scans, home / "store", settings)
+
+
+def _settings(source: Source) -> SiteSettings:
+    if source.folder is None:
+        return definition(source.site).model_copy(update={"data_kind": "phantom"})
+    if (source.folder / "site.yaml").is_file():
+        return read_settings(source.folder / "site.yaml", SiteSettings)
+    return definition(source.site).model_copy(update={"data_kind": "surrogate", "allow_few_patients": True})

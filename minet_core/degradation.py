@@ -1,0 +1,122 @@
+"""From a high-resolution image to the low-resolution image that a faster scan would have given.
+
+Image -> centred orthonormal FFT -> central 1/scale of k-space in both directions -> inverse FFT ->
+magnitude. The amplitude is preserved: on a grid smaller by `scale` in both directions the orthonormal
+transform makes the image brighter by `scale`, which is divided out.
+
+The grids: high-resolution sample scale * n and low-resolution sample n are one point. With the origin at
+index N // 2 this holds only when the low-resolution size is even, hence sizes that are multiples of
+2 * scale.
+
+The random part is drawn by `draw_degradation` and applied by `apply_degradation`, so a sample can be
+replayed.
+H, W high-resolution row and column; h = H / scale, w = W / scale.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from minet_core.fourier import centre_crop, fft2c, ifft2c
+from minet_core.runtime.errors import ScanInvalid
+
+
+@dataclass(frozen=True)
+class DegradationDraw:
+    """The random part of one degradation. The default draw is the identity: no noise, no shift.
+
+    noise_fraction: standard deviation of the real and of the imaginary part of the noise in k-space, as a
+        fraction of the root mean square of the noise-free low-resolution image (1 / SNR). The transform is
+        unitary, so the same noise is Rician in the magnitude image.
+    noise_seed: seed of that noise.
+    shift_px: movement of the object along (row, column), in low-resolution pixels. The low-resolution image
+        moves and the target does not: a patient who moved between two acquisitions.
+    """
+
+    noise_fraction: float = 0.0
+    noise_seed: int = 0
+    shift_px: tuple[float, float] = (0.0, 0.0)
+
+
+IDENTITY = DegradationDraw()
+
+
+def crop_to_multiple(x: Tensor, scale: int) -> Tensor:
+    """Centre-crop the last two axes to the largest multiples of 2 * scale.
+
+    Raises ScanInvalid where an axis is shorter than 2 * scale.
+    """
+    multiple = 2 * scale
+    H, W = x.shape[-2:]
+    if min(H, W) < multiple:
+        raise ScanInvalid(
+            f"a slice is too small to degrade {scale}x",
+            got=(H, W),
+            expected=f"at least {multiple} px an axis",
+        )
+    return centre_crop(x, (H - H % multiple, W - W % multiple))
+
+
+def low_resolution(high_res: Tensor, scale: int) -> Tensor:
+    """The low-resolution magnitude image of a slice, without the random part.
+
+    high_res: (..., H, W) real or complex, H and W multiples of 2 * scale (see `crop_to_multiple`).
+    Returns (..., H / scale, W / scale), real, in the units of `high_res`. Raises ScanInvalid for other sizes.
+    """
+    return ifft2c(_central_kspace(high_res, scale)).abs()
+
+
+def draw_degradation(
+    generator: torch.Generator, *, max_noise_fraction: float, max_shift_px: float
+) -> DegradationDraw:
+    """Draw the random part, uniform: noise in [0, max_noise_fraction), shift in +-max_shift_px an axis."""
+    noise, row, column = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
+    seed = int(torch.randint(2**62, (), generator=generator))
+    return DegradationDraw(
+        noise_fraction=noise * max_noise_fraction,
+        noise_seed=seed,
+        shift_px=((2 * row - 1) * max_shift_px, (2 * column - 1) * max_shift_px),
+    )
+
+
+def apply_degradation(high_res: Tensor, draw: DegradationDraw, scale: int) -> Tensor:
+    """`low_resolution` with the drawn noise and shift; with `IDENTITY` the same numbers to the bit.
+
+    The same draw on the same image gives the same result: the noise is made on the CPU from the draw's seed.
+    """
+    kspace = _central_kspace(high_res, scale)  # (..., h, w)
+    if draw.shift_px != (0.0, 0.0):
+        kspace = kspace * _phase_ramp(kspace, draw.shift_px)
+    if draw.noise_fraction > 0:
+        sigma = draw.noise_fraction * kspace.abs().square().mean().sqrt()
+        source = torch.Generator().manual_seed(draw.noise_seed)
+        # A complex normal number has variance 1 in all, 1/2 in each part.
+        noise = math.sqrt(2) * torch.randn(kspace.shape, generator=source, dtype=kspace.dtype)
+        kspace = kspace + sigma * noise.to(kspace.device)
+    return ifft2c(kspace).abs()
+
+
+def _central_kspace(high_res: Tensor, scale: int) -> Tensor:
+    """Central 1/scale of the k-space of `high_res`, (..., h, w) complex, scaled to preserve amplitude."""
+    H, W = high_res.shape[-2:]
+    if H % (2 * scale) or W % (2 * scale):
+        raise ScanInvalid(
+            f"a slice cannot be degraded {scale}x",
+            got=(H, W),
+            expected=f"multiples of {2 * scale}",
+            action="Crop it first with crop_to_multiple",
+        )
+    return centre_crop(fft2c(high_res), (H // scale, W // scale)) / scale
+
+
+def _phase_ramp(kspace: Tensor, shift_px: tuple[float, float]) -> Tensor:
+    """exp(-2 pi i (u d_row / h + v d_column / w)): the Fourier shift theorem, (h, w) complex."""
+    ramps = []
+    for n_samples, shift in zip(kspace.shape[-2:], shift_px, strict=True):
+        frequency = (torch.arange(n_samples, dtype=torch.float64) - n_samples // 2) / n_samples
+        ramps.append(torch.exp(-2j * math.pi * shift * frequency))
+    return (ramps[0][:, None] * ramps[1][None, :]).to(kspace)

@@ -1,0 +1,134 @@
+"""How well a model does on a volume whose truth is known, beside the two baselines.
+
+The truth is degraded, super-resolved by the model, by sinc and by bicubic, all three clamped at zero, and
+compared with its magnitude in the units it is stored in. S slice, H row, W column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from minet_core.degradation import crop_to_multiple, low_resolution
+from minet_core.inference import Progress, super_resolve
+from minet_core.interpolation import INTERPOLATIONS
+from minet_core.metrics import nmse, psnr, ssim, volume_metrics
+from minet_core.runtime.errors import NothingFound, ScanInvalid
+from minet_core.samples import SliceSource, as_tensor
+
+MODEL = "global"
+METHODS = (MODEL, *INTERPOLATIONS)
+
+
+@dataclass(frozen=True)
+class VolumeScores:
+    """metrics: by method ("global", "sinc", "bicubic"), then by name (psnr_db, ssim, nmse).
+
+    images: on request, float32: "low_res" (S, h, w); "target", "reference" and every method (S, H, W).
+    """
+
+    metrics: dict[str, dict[str, float]]
+    images: dict[str, NDArray[np.float32]] | None = None
+
+
+def evaluate_volume(
+    model: nn.Module,
+    target: NDArray[Any],
+    reference: NDArray[Any],
+    *,
+    scale: int,
+    autocast_dtype: torch.dtype | None = None,
+    keep_images: bool = False,
+    progress: Progress | None = None,
+) -> VolumeScores:
+    """Degrade one volume, restore it by every method, and score each against the truth.
+
+    target: (S, H, W) magnitude or complex. reference: (S, H, W) on the same grid. Both are cropped to
+    multiples of 2 * scale. Raises ScanInvalid for volumes that do not fit, MetricInvalid for an empty target.
+    """
+    if target.ndim != 3 or len(target) == 0 or target.shape != reference.shape:
+        raise ScanInvalid(
+            "a volume cannot be evaluated",
+            got=f"target {target.shape}, reference {reference.shape}",
+            expected="one shape (slice, row, column), at least one slice",
+        )
+    truth, low_res, guide = _stacked(
+        [_degrade(target[index], reference[index], scale) for index in range(len(target))]
+    )
+    images = {
+        MODEL: super_resolve(
+            model, low_res, guide, scale=scale, autocast_dtype=autocast_dtype, progress=progress
+        ),
+        **{name: _interpolate(low_res, name, scale) for name in INTERPOLATIONS},
+    }
+    metrics = {name: volume_metrics(truth, image) for name, image in images.items()}
+    inputs = {"target": truth, "reference": guide, "low_res": low_res}
+    return VolumeScores(metrics, inputs | images if keep_images else None)
+
+
+def score_slices(
+    model: nn.Module,
+    source: SliceSource,
+    indices: Sequence[int],
+    *,
+    scale: int,
+    autocast_dtype: torch.dtype | None = None,
+) -> dict[str, float]:
+    """psnr_db, ssim and nmse of the model on the chosen slices taken as one volume: a cheap look each round.
+
+    The slices may differ in size. The data range is the maximum over all of them, as in a volume; slices of
+    several patients are on several scales, so the figure follows a run and is not to be compared with those
+    of `evaluate_volume`. Raises NothingFound where no slice is chosen.
+    """
+    if not indices:
+        raise NothingFound("there is nothing to score", got="0 slices", expected="at least one")
+    truths, images = [], []
+    for index in indices:
+        truth, low_res, guide = _degrade(*source[index], scale)
+        restored = super_resolve(
+            model, low_res[None], guide[None], scale=scale, autocast_dtype=autocast_dtype
+        )
+        truths.append(truth)
+        images.append(restored[0])
+    all_truth = np.concatenate([truth.ravel() for truth in truths])[None, None]  # (1, 1, samples)
+    all_seen = np.concatenate([image.ravel() for image in images])[None, None]
+    figures = {"psnr_db": psnr(all_truth, all_seen), "nmse": nmse(all_truth, all_seen)}
+    peak = float(all_truth.max())
+    of_slices = [
+        ssim(truth[None], image[None], data_range=peak) for truth, image in zip(truths, images, strict=True)
+    ]
+    return {**figures, "ssim": float(np.mean(of_slices))}
+
+
+def _degrade(
+    target: NDArray[Any], reference: NDArray[Any], scale: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Truth (H, W), low-resolution image (h, w) and reference (H, W) of one slice, cropped, magnitudes."""
+    high_res = crop_to_multiple(as_tensor(target), scale)
+    guide = crop_to_multiple(as_tensor(reference), scale)
+    return _array(high_res.abs()), _array(low_resolution(high_res, scale)), _array(guide.abs())
+
+
+def _interpolate(low_res: NDArray[np.float32], name: str, scale: int) -> NDArray[np.float32]:
+    """(S, h, w) -> (S, H, W) slice by slice, clamped at zero as the model's image is."""
+    return np.stack(
+        [_array(INTERPOLATIONS[name](as_tensor(slice_), scale, non_negative=True)) for slice_ in low_res]
+    )
+
+
+def _stacked(
+    slices: list[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]],
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    truth, low_res, guide = (np.stack(images) for images in zip(*slices, strict=True))
+    return truth, low_res, guide
+
+
+def _array(image: Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = image.numpy()
+    return array

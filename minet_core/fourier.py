@@ -1,0 +1,57 @@
+"""The centred orthonormal Fourier transform of a slice, and the crop and pad that go with it.
+
+Centred: in the image and in k-space the origin of an axis of N samples is index N // 2. Orthonormal: the
+transform is unitary, so white noise keeps its standard deviation and energy is conserved (Parseval).
+
+    F[u] = N^(-1/2) sum_n f[n] exp(-2 pi i (u - N//2) (n - N//2) / N)       for each of the two axes
+
+H row, W column; all other axes lead and are left alone.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from minet_core.runtime.errors import ScanInvalid
+
+IN_PLANE = (-2, -1)
+
+
+def fft2c(image: Tensor) -> Tensor:
+    """k-space of an image: (..., H, W) real or complex -> (..., H, W) complex."""
+    origin_first = torch.fft.ifftshift(image, dim=IN_PLANE)
+    kspace: Tensor = torch.fft.fftshift(torch.fft.fft2(origin_first, norm="ortho"), dim=IN_PLANE)
+    return kspace
+
+
+def ifft2c(kspace: Tensor) -> Tensor:
+    """Image of a k-space, the inverse of `fft2c`: (..., H, W) -> (..., H, W) complex."""
+    origin_first = torch.fft.ifftshift(kspace, dim=IN_PLANE)
+    image: Tensor = torch.fft.fftshift(torch.fft.ifft2(origin_first, norm="ortho"), dim=IN_PLANE)
+    return image
+
+
+def centre_crop(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """The central part of the last two axes: index N // 2 becomes index M // 2, for odd and even N and M.
+
+    Raises ScanInvalid where `size` is larger than `x` or not positive.
+    """
+    H, W = x.shape[-2:]
+    if not (0 < size[0] <= H and 0 < size[1] <= W):
+        raise ScanInvalid("cannot crop", got=f"a crop to {size}", expected=f"at most ({H}, {W})")
+    top, left = H // 2 - size[0] // 2, W // 2 - size[1] // 2
+    return x[..., top : top + size[0], left : left + size[1]]
+
+
+def centre_pad(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Zeros around the last two axes: index N // 2 becomes index M // 2, for odd and even N and M.
+
+    Raises ScanInvalid where `size` is smaller than `x`.
+    """
+    H, W = x.shape[-2:]
+    if not (size[0] >= H and size[1] >= W):
+        raise ScanInvalid("cannot pad", got=f"a pad to {size}", expected=f"at least ({H}, {W})")
+    top, left = size[0] // 2 - H // 2, size[1] // 2 - W // 2
+    return functional.pad(x, (left, size[1] - W - left, top, size[0] - H - top))

@@ -1,0 +1,105 @@
+"""A trained model over a whole volume, slice by slice.
+
+S slice, h, w low-resolution row and column, H = scale * h, W = scale * w.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from minet_core.runtime.errors import ModelError, ScanInvalid
+from minet_core.samples import Inputs, as_tensor, make_inputs
+
+Progress = Callable[[int, int], None]
+"""Called after each slice with (slices done, slices in all)."""
+
+
+def super_resolve(
+    model: nn.Module,
+    low_res: NDArray[Any],
+    reference: NDArray[Any],
+    *,
+    scale: int,
+    autocast_dtype: torch.dtype | None = None,
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """The high-resolution magnitude volume, in the units of `low_res` and never negative.
+
+    model: called as model(low_res, reference, upsampled=...) and returns (target image, reference image). It
+        runs where its parameters are, in evaluation mode; its mode is put back afterwards.
+    low_res: (S, h, w) magnitude of any size, odd too. reference: (S, scale * h, scale * w).
+    autocast_dtype: torch.bfloat16 where the processor has it; None computes in float32.
+    Returns (S, scale * h, scale * w). Raises ScanInvalid for input that does not fit or is not finite,
+    ModelError for an output that does not fit or is not finite.
+    """
+    _check_shapes(low_res, reference, scale)
+    high_res = np.empty(reference.shape, dtype=np.float32)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for index in range(len(low_res)):
+                inputs = make_inputs(as_tensor(low_res[index]), as_tensor(reference[index]), scale)
+                image = _run(model, inputs, scale=scale, autocast_dtype=autocast_dtype)
+                high_res[index] = inputs.restore(image).clamp_min(0).numpy()
+                if progress is not None:
+                    progress(index + 1, len(low_res))
+    finally:
+        model.train(was_training)
+    return high_res
+
+
+def _check_shapes(low_res: NDArray[Any], reference: NDArray[Any], scale: int) -> None:
+    if low_res.ndim != 3 or np.iscomplexobj(low_res):
+        raise ScanInvalid(
+            "the low-resolution volume cannot be super-resolved",
+            got=f"shape {low_res.shape}, {low_res.dtype}",
+            expected="magnitudes (slice, row, column)",
+        )
+    expected = (low_res.shape[0], scale * low_res.shape[1], scale * low_res.shape[2])
+    if reference.shape != expected:
+        raise ScanInvalid(
+            f"the reference volume is not on the {scale}x grid of the low-resolution volume",
+            got=reference.shape,
+            expected=expected,
+            action="Resample the reference to that grid",
+        )
+
+
+def _run(model: nn.Module, inputs: Inputs, *, scale: int, autocast_dtype: torch.dtype | None) -> Tensor:
+    """The model's normalised target image of one slice, (H, W) float32 on the CPU.
+
+    In training every low-resolution frame had even sides. An odd side gets one more sample, a repetition of
+    the last, and loses it again afterwards; the first sample stays first, so the grids stay aligned.
+    """
+    h, w = inputs.low_res.shape
+    odd = (h % 2, w % 2)
+    low_res = _repeat_edge(inputs.low_res, odd)
+    reference = _repeat_edge(inputs.reference, (scale * odd[0], scale * odd[1]))
+    upsampled = _repeat_edge(inputs.upsampled, (scale * odd[0], scale * odd[1]))
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    with torch.autocast(device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None):
+        image, _ = model(low_res.to(device), reference.to(device), upsampled=upsampled.to(device))
+    if image.shape != reference.shape:
+        raise ModelError(
+            "the model's image is not on the grid of the reference",
+            got=tuple(image.shape),
+            expected=tuple(reference.shape),
+            action="Use a model of this scale",
+        )
+    if not torch.isfinite(image).all():
+        raise ModelError("the model's image is not finite", got="NaN or infinity", expected="numbers")
+    cropped: Tensor = image[0, 0, : scale * h, : scale * w].float().cpu()
+    return cropped
+
+
+def _repeat_edge(image: Tensor, n_more: tuple[int, int]) -> Tensor:
+    """(H, W) -> (1, 1, H + n_more[0], W + n_more[1]), the last row and column repeated."""
+    return functional.pad(image[None, None], (0, n_more[1], 0, n_more[0]), mode="replicate")

@@ -1,0 +1,182 @@
+"""How near an image is to the truth: PSNR, SSIM and NMSE of a volume, and their summary over volumes.
+
+The fastMRI definitions (Zbontar et al. 2018, section 5): one figure a volume, with the maximum of the target
+volume as data range; computed in float64. S slice, H row, W column.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from skimage.metrics import structural_similarity
+
+from minet_core.runtime.errors import MetricInvalid
+
+_structural_similarity: Callable[..., float] = structural_similarity  # scikit-image has no annotations
+
+SSIM_WINDOW_PX = 7
+"""Side of SSIM's uniform window, pixels: the value of the fastMRI challenges."""
+
+MAX_COUNT = 2**31
+"""More figures than any run makes; what is received above it is not a count."""
+
+
+def psnr(target: ArrayLike, image: ArrayLike) -> float:
+    """Peak signal-to-noise ratio, dB: 10 log10(max(target)^2 / mean squared error); infinite if equal.
+
+    target, image: (S, H, W) magnitude. Raises MetricInvalid where a figure would mean nothing.
+    """
+    true, seen = _checked(target, image)
+    mean_squared_error = float(np.mean((true - seen) ** 2))
+    if mean_squared_error == 0:
+        return math.inf
+    return 10 * math.log10(float(true.max()) ** 2 / mean_squared_error)
+
+
+def ssim(target: ArrayLike, image: ArrayLike, *, data_range: float | None = None) -> float:
+    """Structural similarity: the mean over slices of the mean over a slice (7 x 7 uniform window).
+
+    target, image: (S, H, W) magnitude. data_range: the maximum of `target`, if it is not given; it is given
+    where the slices are part of a larger volume, and then `target` may be empty. Raises MetricInvalid where a
+    figure would mean nothing.
+    """
+    true, seen = _checked(target, image, data_range=data_range)
+    if min(true.shape[1:]) < SSIM_WINDOW_PX:
+        raise MetricInvalid(
+            "SSIM's window does not fit a slice",
+            got=true.shape[1:],
+            expected=f"at least {SSIM_WINDOW_PX} px an axis",
+        )
+    peak = float(true.max()) if data_range is None else data_range
+    of_slices = [
+        _structural_similarity(true_slice, seen_slice, win_size=SSIM_WINDOW_PX, data_range=peak)
+        for true_slice, seen_slice in zip(true, seen, strict=True)
+    ]
+    return float(np.mean(of_slices))
+
+
+def nmse(target: ArrayLike, image: ArrayLike) -> float:
+    """Normalised mean squared error: |target - image|^2 / |target|^2 over the volume.
+
+    target, image: (S, H, W) magnitude. Raises MetricInvalid where a figure would mean nothing.
+    """
+    true, seen = _checked(target, image)
+    return float(np.sum((true - seen) ** 2) / np.sum(true**2))
+
+
+def volume_metrics(target: ArrayLike, image: ArrayLike) -> dict[str, float]:
+    """PSNR (dB), SSIM and NMSE of one volume, under the names of the reports: psnr_db, ssim, nmse."""
+    return {"psnr_db": psnr(target, image), "ssim": ssim(target, image), "nmse": nmse(target, image)}
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Count, mean and sum of squared deviations of some figures; two tallies merge into the tally of all.
+
+    There is no empty tally: a mean of nothing is not zero.
+    """
+
+    count: int
+    mean: float
+    m2: float
+
+    def __post_init__(self) -> None:
+        countable = 1 <= self.count <= MAX_COUNT
+        if not (countable and math.isfinite(self.mean) and math.isfinite(self.m2) and self.m2 >= 0):
+            raise MetricInvalid(
+                "a tally is not one of finite figures",
+                got=f"count {self.count}, mean {self.mean}, m2 {self.m2}",
+                expected=f"count from 1 to {MAX_COUNT}, finite mean, finite m2 of at least 0",
+            )
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Tally:
+        """The tally of one or more finite values."""
+        mean = math.fsum(values) / len(values) if values else math.nan
+        return cls(len(values), mean, math.fsum((value - mean) ** 2 for value in values))
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, object]) -> Tally:
+        """The tally that `to_dict` wrote. Raises MetricInvalid for any other keys, types or values."""
+        count, mean, m2 = (fields.get(key) for key in ("count", "mean", "m2"))
+        right_types = type(count) is int and isinstance(mean, float) and isinstance(m2, float)
+        if not right_types or set(fields) != {"count", "mean", "m2"}:
+            raise MetricInvalid(
+                "a tally cannot be read",
+                got=", ".join(f"{key}: {type(value).__name__}" for key, value in fields.items()) or "nothing",
+                expected="count: int, mean: float, m2: float",
+            )
+        assert isinstance(count, int)
+        assert isinstance(mean, float)
+        assert isinstance(m2, float)
+        return cls(count, mean, m2)
+
+    def to_dict(self) -> dict[str, int | float]:
+        """Plain numbers, for JSON and for a message."""
+        return {"count": self.count, "mean": self.mean, "m2": self.m2}
+
+    def merge(self, other: Tally) -> Tally:
+        """The tally of both sets of values (Chan, Golub, LeVeque 1979, Eq. 2.1)."""
+        count = self.count + other.count
+        delta = other.mean - self.mean
+        mean = self.mean + delta * other.count / count
+        return Tally(count, mean, self.m2 + other.m2 + delta * delta * self.count * other.count / count)
+
+    @property
+    def std(self) -> float | None:
+        """Standard deviation with n - 1 in the denominator; None for one value, where it is not defined."""
+        return math.sqrt(self.m2 / (self.count - 1)) if self.count > 1 else None
+
+
+def bootstrap_interval(
+    values: Sequence[float],
+    generator: np.random.Generator,
+    *,
+    level: float = 0.95,
+    n_resamples: int = 2000,
+) -> tuple[float, float] | None:
+    """Percentile bootstrap interval of the mean (Efron, Tibshirani 1993, chapter 13).
+
+    values: one figure a volume. Returns (low, high), or None for a single volume: its resamples are all
+    equal, and an interval of no width would claim a certainty that one volume cannot give.
+    Raises MetricInvalid for no values or one that is not finite.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.ndim != 1 or sample.size == 0 or not np.isfinite(sample).all():
+        raise MetricInvalid(
+            "no interval can be drawn", got=list(values), expected="one or more finite figures"
+        )
+    if sample.size == 1:
+        return None
+    chosen = generator.integers(sample.size, size=(n_resamples, sample.size))
+    tail = (1 - level) / 2
+    low, high = np.quantile(sample[chosen].mean(axis=1), [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _checked(
+    target: ArrayLike, image: ArrayLike, *, data_range: float | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both volumes in float64, after refusing what no figure can be given for.
+
+    The data range is `data_range`, or else the maximum of `target`: it must be above zero.
+    """
+    true, seen = np.asarray(target), np.asarray(image)
+    if true.ndim != 3 or true.shape != seen.shape:
+        raise MetricInvalid(
+            "two volumes cannot be compared",
+            got=f"shapes {true.shape} and {seen.shape}",
+            expected="one shape (slice, row, column)",
+        )
+    if np.iscomplexobj(true) or np.iscomplexobj(seen):
+        raise MetricInvalid("two volumes cannot be compared", got="complex values", expected="magnitudes")
+    true, seen = true.astype(np.float64, copy=False), seen.astype(np.float64, copy=False)
+    if not (np.isfinite(true).all() and np.isfinite(seen).all()):
+        raise MetricInvalid("two volumes cannot be compared", got="a value that is not finite")
+    if true.size == 0 or (true.max() if data_range is None else data_range) <= 0:
+        raise MetricInvalid("a target volume is empty", got="no value above zero", expected="an image")
+    return true, seen

@@ -1,0 +1,95 @@
+"""How the report and the terminal say the same things."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from minet_core.report.summary import Kind, Metric, Status, Verdict
+from minet_core.runtime.errors import INTERNAL_CODE, FedminetError
+
+
+class KindWords(NamedTuple):
+    """A site's kind in one word and in a sentence."""
+
+    short: str
+    long: str
+
+
+KIND_WORDS: dict[Kind | None, KindWords] = {
+    "phantom": KindWords("phantom", "simulated anatomy, no patient"),
+    "surrogate": KindWords("surrogate", "real scans of another source that stand in for this site"),
+    "real": KindWords("real", "the site's own scans"),
+    None: KindWords("kind unknown", "the site has not said what its scans are"),
+}
+STATUS_WORDS: dict[Status, str] = {
+    "running": "The run goes on; these are the figures so far.",
+    "completed": "Every declared round aggregated the replies it needed.",
+    "partial": "A declared participation was not met in some round.",
+    "failed": "The run ended without a global model that can be relied on.",
+}
+METRIC_WORDS: dict[Metric, str] = {"psnr_db": "PSNR", "ssim": "SSIM", "nmse": "NMSE"}
+
+
+def method_label(method: str) -> str:
+    """A method's name in a table."""
+    return "global model" if method == "global" else method
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """The verdict as sentences, naming each site and metric in which the model falls short."""
+    sentences = []
+    if verdict.beats_everywhere:
+        sentences.append("The global model beats sinc and bicubic on every site, in PSNR and in SSIM.")
+    by_site: dict[str, list[str]] = {}
+    for shortfall in verdict.shortfalls:
+        by_site.setdefault(shortfall.site, []).append(
+            f"{shortfall.baseline} in {METRIC_WORDS[shortfall.metric]}"
+        )
+    sentences += [
+        f"At {site} the global model does not beat {', '.join(what)}." for site, what in by_site.items()
+    ]
+    if verdict.unscored:
+        sentences.append(f"Not evaluated: {', '.join(verdict.unscored)}.")
+    return " ".join(sentences)
+
+
+def count_text(number: int, noun: str) -> str:
+    """A number of things, in the singular for one."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def gain_text(gain_db: float) -> str:
+    """A difference in dB, with its sign."""
+    return f"{gain_db:+.2f}".replace("-", "−")
+
+
+def size_text(n_bytes: float) -> str:
+    """A number of bytes in decimal units, as network traffic is counted."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.0f} B" if unit == "B" else f"{n_bytes:.2f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.2f} TB"
+
+
+def duration_text(seconds: float) -> str:
+    """A duration in the two largest units that it has."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def code_meaning(code: str) -> str:
+    """What a stable code stands for: the first line of its class in the exception tree."""
+    if code == INTERNAL_CODE:
+        return "A failure that has no code of its own: see the site's own log."
+    pending: list[type[FedminetError]] = [FedminetError]
+    while pending:
+        failure = pending.pop()
+        pending += failure.__subclasses__()
+        if failure.code == code and failure.__doc__:
+            return failure.__doc__.strip().splitlines()[0]
+    return "A code that this version does not know."

@@ -1,0 +1,24 @@
+"""The environment that every one of Flower's processes gets, at the coordinator and at a site. Imports no Flower."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from minet_core.runtime.processes import child_environment
+
+TASK_POLL_INTERVAL_S = 0.1
+"""How often SuperExec asks for a task; 1 s as shipped. It asks on loopback."""
+
+RUNS_VARIABLE = "FEDMINET_RUNS"
+"""Environment variable with the folder of the coordinator's runs; set by `fedminet server start`."""
+
+
+def flower_environment(flower_home: Path, **variables: str) -> dict[str, str]:
+    """The environment of a Flower process with its own home, no telemetry, and no call to the maker's servers."""
+    return child_environment(
+        FLWR_HOME=str(flower_home),
+        FLWR_TELEMETRY_ENABLED="0",
+        FLWR_DISABLE_UPDATE_CHECK="1",
+        FLWR_SUPEREXEC_TASK_POLL_INTERVAL=str(TASK_POLL_INTERVAL_S),
+        **variables,
+    )

@@ -1,0 +1,115 @@
+"""`fedminet server ...`: the coordinator's commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+server_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+Home = Annotated[Path, typer.Argument(help="The coordinator's folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+RunName = Annotated[str, typer.Option("--name", help="The run's name.")]
+
+
+@server_commands.command()
+def init(
+    home: Home,
+    name: Annotated[str, typer.Option(help="The federation's name.")] = "fedminet",
+    site: Annotated[list[str] | None, typer.Option(help="A member's name; repeat it.")] = None,
+    host: Annotated[
+        list[str] | None, typer.Option(help="A name or address sites reach this server by.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="The port of the server.")] = 9443,
+    preset: Annotated[str, typer.Option(help="quick or paper.")] = "quick",
+    scale: Annotated[int, typer.Option(help="2 or 4.")] = 2,
+    rounds: Annotated[int | None, typer.Option(help="Rounds, if not the preset's.")] = None,
+) -> None:
+    """Make the coordinator's folder: federation.yaml and server.yaml to edit, a CA and a server certificate."""
+    from minet_core.runtime.yaml_file import parse_settings
+    from server.server_home import ServerSettings, federation_of, init_server
+
+    sites = tuple(site or ("sms", "umr", "fastmri"))
+    federation = federation_of(name=name, sites=sites, preset=preset, scale=scale, rounds=rounds)
+    hosts = tuple(host or ("127.0.0.1", "localhost"))
+    settings = parse_settings({"hosts": hosts, "port": port}, ServerSettings, source="the options")
+    made = init_server(home, federation, settings)
+    typer.echo(
+        f"The coordinator of {name!r} is at {made.path}. Edit federation.yaml there, then admit the sites."
+    )
+
+
+@server_commands.command()
+def admit(
+    home: Home,
+    name: Annotated[str, typer.Option(help="The site's name, as federation.yaml has it.")],
+    key: Annotated[Path, typer.Option(help="The public key that the site sent.")],
+    kit: Annotated[Path, typer.Option(help="Where to write the site's kit.")],
+) -> None:
+    """Admit a site: compare the fingerprint by telephone, then give it the kit."""
+    from server.enrolment import admit as admit_site
+    from server.server_home import ServerHome
+
+    admitted = admit_site(ServerHome.at(home), name, key, kit=kit)
+    typer.echo(f"{name} is admitted. Its key's fingerprint, to compare by telephone:")
+    typer.echo(f"  {admitted.fingerprint}")
+    typer.echo(f"Give the site the folder {kit}.")
+
+
+@server_commands.command()
+def start(home: Home) -> None:
+    """Start the server and keep it running until Ctrl-C."""
+    from server.server_home import ServerHome
+    from server.superlink import serve
+
+    serve(ServerHome.at(home))
+
+
+@server_commands.command()
+def run(home: Home, name: RunName, json_output: AsJson = False) -> None:
+    """Run the federation once on the started server, and wait for its end."""
+    from rich.console import Console
+
+    from minet_core.report.table import print_table
+    from minet_core.runtime.progress import progress
+    from server.runs import run_to_end
+    from server.server_home import ServerHome
+
+    with progress("Rounds", quiet=json_output) as advance:
+        summary = run_to_end(ServerHome.at(home), name, progress=advance)
+    if json_output:
+        typer.echo(json.dumps(summary.model_dump(mode="json", by_alias=True)))
+    else:
+        print_table(summary, Console())
+    if summary.status == "failed":
+        raise typer.Exit(5)
+
+
+@server_commands.command()
+def status(home: Home, json_output: AsJson = False) -> None:
+    """Say whether the server answers, which sites are online, and where the runs are."""
+    from server.runs import server_status
+    from server.server_home import ServerHome
+
+    facts = server_status(ServerHome.at(home))
+    if json_output:
+        typer.echo(json.dumps(facts))
+        return
+    typer.echo(f"server: {'answers' if facts['healthy'] else 'does not answer'} at {facts['address']}")
+    for site, state in facts["sites"].items():
+        typer.echo(f"site {site}: {state}")
+    for name, state in facts["runs"].items():
+        typer.echo(f"run {name}: {state['status']}, round {state['round']} of {state['rounds']}")
+
+
+@server_commands.command()
+def stop(home: Home, name: RunName) -> None:
+    """Stop a run; what it has completed is kept."""
+    from server.runs import stop_run
+    from server.server_home import ServerHome
+
+    stop_run(ServerHome.at(home), name)
+    typer.echo(f"Run {name} is stopped.")

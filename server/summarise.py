@@ -1,0 +1,100 @@
+"""summary.json and report.html from what a run directory holds. No image of a patient: the server has none."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import asdict
+
+from minet_core.checkpoint import load_checkpoint
+
+from minet_core import wire
+from minet_core.report.render import write_report
+from minet_core.report.summary import Summary, write_summary
+from minet_core.runtime.durable import sha256_of_file
+from minet_core.runtime.machine import machine_facts
+from minet_core.runtime.versions import versions
+from server.run_directory import RunDirectory
+
+
+def summarise_run(run: RunDirectory) -> Summary:
+    """Write summary.json and report.html of `run` and return the summary."""
+    summary = summary_of(run)
+    write_summary(run.path / "summary.json", summary)
+    write_report(run.path / "report.html", summary, panels={})
+    return summary
+
+
+def summary_of(run: RunDirectory) -> Summary:
+    """The summary of `run` as it stands."""
+    federation, state = run.federation(), run.state
+    tested = run.tests_recorded()
+    return Summary.model_validate(
+        {
+            "schema": 1,
+            "status": "running" if state.status == "created" else state.status,
+            "status_reason": state.reason,
+            "name": federation.name,
+            "rounds": state.round,
+            "rounds_declared": federation.rounds,
+            "scale": federation.scale,
+            "engine": state.engine,
+            "sites": {site: _site(tested[site]) for site in federation.sites if site in tested},
+            "model": _model(run),
+            "versions": versions(),
+            "per_round": [_round(record) for record in run.rounds_recorded()],
+            "federation": federation.model_dump(mode="json"),
+            "machine": asdict(machine_facts()),
+            "seconds": _seconds_between(state.started, state.updated),
+            "started": state.started,
+        }
+    )
+
+
+def _site(figures: dict[str, float]) -> dict[str, object]:
+    intervals: dict[str, dict[str, tuple[float, float] | None]] = {}
+    for method in wire.METHODS:
+        intervals[method] = {
+            score: (figures[f"{method}_{score}_low"], figures[f"{method}_{score}_high"])
+            if f"{method}_{score}_low" in figures
+            else None
+            for score in wire.SCORES
+        }
+    return {
+        "kind": wire.KINDS[int(figures["kind"])],
+        "n_test_volumes": int(figures["n_test_volumes"]),
+        "n_training_slices": int(figures["n_training_slices"]),
+        "few_patients": bool(figures["few_patients"]),
+        **{m: {score: figures[f"{m}_{score}"] for score in wire.SCORES} for m in wire.METHODS},
+        "intervals": intervals,
+    }
+
+
+def _model(run: RunDirectory) -> dict[str, object] | None:
+    path = run.global_model
+    if not path.exists():
+        return None
+    tensors, _ = load_checkpoint(path)
+    return {
+        "path": path.name,
+        "sha256": sha256_of_file(path),
+        "n_parameters": sum(tensor.numel() for tensor in tensors.values()),
+    }
+
+
+def _round(record: dict[str, object]) -> dict[str, object]:
+    sites = record["sites"]
+    assert isinstance(sites, dict)
+    kept = ("seconds", "bytes_up", "bytes_down", "train_loss", "validation", "refused")
+    return {
+        "round": record["round"],
+        "seconds": record["seconds"],
+        "aggregated": record["aggregated"],
+        "bytes_up": sum(site.get("bytes_up", 0) for site in sites.values()),
+        "bytes_down": sum(site.get("bytes_down", 0) for site in sites.values()),
+        "sites": {name: {key: site[key] for key in kept if key in site} for name, site in sites.items()},
+    }
+
+
+def _seconds_between(earlier: str, later: str) -> float:
+    difference = datetime.datetime.fromisoformat(later) - datetime.datetime.fromisoformat(earlier)
+    return difference.total_seconds()

@@ -1,0 +1,67 @@
+"""Verifying a store: every file against its digest, and what the store holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minet_core.runtime.durable import sha256_of_file
+from minet_core.runtime.errors import StoreDamaged
+from sites.cohort import Cohort
+from sites.ingest import cohort_lines
+from sites.pseudonym import site_key
+from sites.store import INGEST_AGAIN, Store
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """A store that was found whole. `loose`: files that no cohort speaks of, of an interrupted ingest."""
+
+    cohort: Cohort
+    n_bytes: int
+    loose: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as plain values."""
+        counts = {split: count.model_dump() for split, count in self.cohort.counts.items()}
+        return {
+            "cohort": self.cohort.digest,
+            "site": self.cohort.site,
+            "data_kind": self.cohort.data_kind,
+            "counts": counts,
+            "bytes": self.n_bytes,
+            "loose": list(self.loose),
+            "remarks": self.cohort.remarks(),
+        }
+
+    def as_text(self) -> str:
+        """The report for a person."""
+        cohort = self.cohort
+        lines = [
+            f"{len(cohort.pairs)} pairs, {self.n_bytes / 1e6:.0f} MB, all digests match.",
+            *cohort_lines(cohort),
+        ]
+        if self.loose:
+            lines.append(f"{len(self.loose)} files of an interrupted ingest: repeat the ingest.")
+        return "\n".join(lines)
+
+
+def check(store: Path) -> CheckReport:
+    """Read every byte of the store. Raises StoreDamaged (FM-D207) naming the files, NothingFound (FM-D205)."""
+    cohort = Store(store).cohort
+    site_key(store, may_make=False)
+    damaged, n_bytes = [], 0
+    for pair in cohort.pairs:
+        path = store / pair.file
+        if not path.is_file():
+            damaged.append(f"{pair.file} (missing)")
+        elif sha256_of_file(path) != pair.sha256:
+            damaged.append(pair.file)
+        else:
+            n_bytes += path.stat().st_size
+    if damaged:
+        raise StoreDamaged("files do not match their digests", got=", ".join(damaged), action=INGEST_AGAIN)
+    known = {pair.file for pair in cohort.pairs}
+    loose = tuple(path.name for path in sorted(store.glob("*.h5")) if path.name not in known)
+    return CheckReport(cohort=cohort, n_bytes=n_bytes, loose=loose)

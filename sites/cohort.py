@@ -1,0 +1,127 @@
+"""The cohort: what a store holds, in one page with digests (`cohort.json`). Holds no identifier of a patient."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from minet_core.runtime.yaml_file import Settings
+from sites.site_settings import DataKind
+from sites.split import FEW_PATIENTS, SPLITS, Split, slices_of
+
+SCHEMA = 1
+Hexadecimal = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]+$")]
+
+
+class PairRecord(Settings):
+    """One pair of the store."""
+
+    file: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]+-[0-9a-f]+\.h5$")]
+    patient: Hexadecimal
+    shape: tuple[int, int, int]
+    usable_slices: tuple[int, int] = Field(
+        description="[first, stop) of the slices with anatomy in both contrasts"
+    )
+    resampled: bool = Field(description="whether the reference was brought from another grid or position")
+    residual_mm: float
+    similarity: float
+    fingerprint: Hexadecimal
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+    @property
+    def name(self) -> str:
+        """The pair's name: the patient's pseudonym and the examination."""
+        return self.file.removesuffix(".h5")
+
+
+class Count(Settings):
+    """What one split holds. `patients` of a validation on training patients' slices are those patients."""
+
+    patients: int
+    pairs: int
+    slices: int
+
+
+class Cohort(Settings):
+    """`cohort.json`."""
+
+    schema_version: Literal[1] = SCHEMA
+    site: str
+    data_kind: DataKind
+    target: str
+    reference: str
+    few_patients: bool = Field(description="fewer than ten: the test says little about patients in general")
+    validation_from_training: bool = Field(description="validation on held-out slices of training patients")
+    patients: dict[Hexadecimal, Split]
+    pairs: tuple[PairRecord, ...]
+    counts: dict[Split, Count]
+    digest: str = ""
+
+    def pairs_of(self, split: Split) -> list[tuple[PairRecord, list[int]]]:
+        """The pairs that give slices to a split, and these slices' indices."""
+        found = []
+        for pair in self.pairs:
+            indices = slices_of(
+                pair.usable_slices,
+                of=self.patients[pair.patient],
+                to=split,
+                validation_from_training=self.validation_from_training,
+            )
+            if indices:
+                found.append((pair, list(indices)))
+        return found
+
+    def computed_digest(self) -> str:
+        """SHA-256 over everything else in the page, in a canonical form."""
+        content = self.model_dump(mode="json", exclude={"digest"})
+        return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def remarks(self) -> list[str]:
+        """What must be said beside every figure of this cohort."""
+        said = []
+        if self.data_kind != "real":
+            said.append(f"The scans are {self.data_kind} data, not the site's own.")
+        if self.few_patients:
+            said.append(f"Few patients ({len(self.patients)}): figures say little about patients in general.")
+        if self.validation_from_training:
+            said.append("Validation is on held-out slices of training patients.")
+        return said
+
+
+def make_cohort(
+    pairs: Iterable[PairRecord],
+    patients: dict[str, Split],
+    *,
+    site: str,
+    data_kind: DataKind,
+    target: str,
+    reference: str,
+) -> Cohort:
+    """The cohort of these pairs, counted and signed with its digest."""
+    cohort = Cohort(
+        site=site,
+        data_kind=data_kind,
+        target=target,
+        reference=reference,
+        few_patients=len(patients) < FEW_PATIENTS,
+        validation_from_training="validation" not in patients.values(),
+        patients=dict(sorted(patients.items())),
+        pairs=tuple(sorted(pairs, key=lambda pair: pair.file)),
+        counts={},
+    )
+    counts = {split: _count(cohort, split) for split in SPLITS}
+    cohort = cohort.model_copy(update={"counts": counts})
+    return cohort.model_copy(update={"digest": cohort.computed_digest()})
+
+
+def _count(cohort: Cohort, split: Split) -> Count:
+    found = cohort.pairs_of(split)
+    return Count(
+        patients=len({pair.patient for pair, _ in found}),
+        pairs=len(found),
+        slices=sum(len(indices) for _, indices in found),
+    )

@@ -1,0 +1,60 @@
+"""Pairs of slices by number, for training: each read from its file when asked for, never a whole volume."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from minet_core.runtime.errors import StoreDamaged
+from sites.split import Split
+from sites.store import INGEST_AGAIN, ROLES, Store
+
+OPEN_FILES = 32
+
+
+class StoreSlices:
+    """The slices of one split, in a fixed order: (target (H, W) float32 or complex64, reference (H, W) float32).
+
+    Files are opened at the first use, separately in every process: it may be pickled or forked at any time.
+    """
+
+    def __init__(self, store: Store, split: Split) -> None:
+        self._folder = store.path
+        self._places = [
+            (pair.file, index) for pair, indices in store.cohort.pairs_of(split) for index in indices
+        ]
+        self._open: OrderedDict[str, h5py.File] = OrderedDict()
+        self._process = os.getpid()
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int, /) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """One pair of slices. Raises IndexError; StoreDamaged (FM-D207) where a checksum fails."""
+        name, number = self._places[index]
+        try:
+            file = self._file(name)
+            target, reference = (file[role][number] for role in ROLES)
+        except (OSError, KeyError) as failure:
+            raise StoreDamaged(
+                "a slice cannot be read", got=f"{name}, slice {number}: {failure}", action=INGEST_AGAIN
+            ) from failure
+        return target, reference
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": OrderedDict()}
+
+    def _file(self, name: str) -> h5py.File:
+        if os.getpid() != self._process:  # a fork: the parent's handles are the parent's
+            self._open, self._process = OrderedDict(), os.getpid()
+        if name not in self._open:
+            if len(self._open) >= OPEN_FILES:
+                self._open.popitem(last=False)[1].close()
+            self._open[name] = h5py.File(self._folder / name, "r", locking="best-effort")
+        self._open.move_to_end(name)
+        return self._open[name]

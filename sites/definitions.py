@@ -1,0 +1,40 @@
+"""The sites' definitions that come with fedminet: one folder below `sites/` with one `site.yaml`."""
+
+from __future__ import annotations
+
+from importlib import resources
+from importlib.resources.abc import Traversable
+
+import yaml
+
+from minet_core.runtime.errors import InvalidSetting
+from minet_core.runtime.yaml_file import parse_settings
+from sites.site_settings import SiteSettings
+
+FILE_NAME = "site.yaml"
+
+
+def definition_names() -> tuple[str, ...]:
+    """The names of all definitions, sorted."""
+    return tuple(sorted(entry.name for entry in resources.files("sites").iterdir() if _file(entry).is_file()))
+
+
+def definition_text(name: str) -> str:
+    """The commented text of a definition: what an engineer copies and edits. Raises InvalidSetting (FM-C102)."""
+    if name not in definition_names():
+        raise InvalidSetting(
+            "there is no such site definition",
+            got=repr(name),
+            expected=f"one of {', '.join(definition_names())}",
+        )
+    return _file(resources.files("sites").joinpath(name)).read_text(encoding="utf-8")
+
+
+def definition(name: str) -> SiteSettings:
+    """The settings of a definition. Raises InvalidSetting (FM-C102) for a name that is not one."""
+    content = yaml.safe_load(definition_text(name))
+    return parse_settings(content, SiteSettings, source=f"the definition {name}")
+
+
+def _file(folder: Traversable) -> Traversable:
+    return folder.joinpath(FILE_NAME)

@@ -1,0 +1,1 @@
+"""The definition of fastMRI knees (PD guides FS-PD): see site.yaml."""

@@ -1,0 +1,52 @@
+"""Names that stand for patients: keyed, so that nobody without the site's key can test a guess.
+
+The key is made at the first ingest and kept in the store, readable by its owner alone. With it the same patient gets
+the same pseudonym in every ingest; without it no pseudonym leads back. No table of names is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+from minet_core.runtime.durable import replacing
+from minet_core.runtime.errors import StoreDamaged
+
+KEY_FILE = "pseudonym.key"
+KEY_BYTES = 32
+DIGITS = 12
+"""48 bits: two of 10,000 patients share a pseudonym with a chance of 2e-7."""
+
+
+def site_key(store: Path, *, may_make: bool) -> bytes:
+    """The store's key; made where there is none and `may_make`. Raises StoreDamaged (FM-D207) otherwise."""
+    path = store / KEY_FILE
+    if not path.exists():
+        if not may_make:
+            raise StoreDamaged(
+                "the store's key is missing: patients would be ingested again under new names",
+                expected=path,
+                action="Restore it from a backup, or remove the store and ingest everything again",
+            )
+        with replacing(path) as temporary:
+            descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(secrets.token_bytes(KEY_BYTES))
+    key = path.read_bytes()
+    if len(key) != KEY_BYTES:
+        raise StoreDamaged("the store's key is damaged", got=f"{len(key)} bytes", expected=KEY_BYTES)
+    return key
+
+
+def pseudonym(key: bytes, patient_id: str) -> str:
+    """The patient's name in the store: 12 hexadecimal digits."""
+    return keyed(key, "patient", patient_id)[:DIGITS]
+
+
+def keyed(key: bytes, purpose: str, *parts: str) -> str:
+    """HMAC-SHA-256 of `parts` for one purpose, 64 hexadecimal digits."""
+    message = "\x1f".join([purpose, *(f"{len(part)}:{part}" for part in parts)])
+    return hmac.new(key, message.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()

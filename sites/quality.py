@@ -1,0 +1,97 @@
+"""What a scan must be before it is worth a place in the store, and which of its slices show anatomy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minet_core.runtime.errors import ScanInvalid
+from minet_core.volume import Image
+
+MIN_SLICES = 4
+"""Cubic interpolation and registration between slices need four."""
+MIN_EDGE = 16
+MAX_EDGE = 4096
+MAX_VOXELS = 1 << 28
+"""1 GiB of float32: a 640 x 640 x 640 scan passes. Checked before anything is decoded."""
+MAX_NEGATIVE = 0.02
+"""Share of the intensity that may be negative: resampling rings below zero, CT and z-scores do not stop there."""
+
+FOREGROUND_LEVEL = 0.1
+"""Of the 99th percentile: above the noise of air, below fat-suppressed tissue."""
+ANATOMY_SHARE = 0.1
+"""A slice is used when its foreground is at least this share of the largest slice's foreground."""
+COVERED_SHARE = 0.95
+"""... and this share of its foreground lies inside the reference's field of view."""
+
+
+def check_shape(shape: Sequence[int], *, what: str) -> None:
+    """Refuse a shape that is no stack of slices, or larger than a scan is. Raises ScanInvalid (FM-D202)."""
+    if len(shape) != 3:
+        raise ScanInvalid(f"{what} is not one volume", got=f"shape {tuple(shape)}", expected="three axes")
+    if min(shape) < MIN_SLICES or sorted(shape)[1] < MIN_EDGE:
+        raise ScanInvalid(
+            f"{what} has too few slices or voxels",
+            got=f"shape {tuple(shape)}",
+            expected=f"{MIN_SLICES} slices of {MIN_EDGE} x {MIN_EDGE} or more",
+        )
+    if max(shape) > MAX_EDGE or math.prod(shape) > MAX_VOXELS:
+        raise ScanInvalid(
+            f"{what} is too large", got=f"shape {tuple(shape)}", expected=f"at most {MAX_VOXELS} voxels"
+        )
+
+
+def check_image(array: NDArray[np.generic], *, what: str) -> Image:
+    """`array` as contiguous float32 or complex64; slight negative magnitudes are set to zero.
+
+    Raises ScanInvalid (FM-D202) for too few slices, NaN, infinity, a constant, or an image that is largely negative.
+    """
+    check_shape(array.shape, what=what)
+    if array.shape[0] > min(array.shape[1:]) * 8:
+        raise ScanInvalid(f"{what} is no stack of slices", got=f"shape {array.shape}")
+    wanted = np.complex64 if array.dtype.kind == "c" else np.float32
+    with np.errstate(over="ignore"):
+        image: Image = np.ascontiguousarray(array, dtype=wanted)
+    if not np.isfinite(image).all():
+        raise ScanInvalid(f"{what} holds values that are not finite", expected="finite numbers")
+    magnitude = np.abs(image)
+    if float(magnitude.max()) == float(magnitude.min()):
+        raise ScanInvalid(f"{what} is constant", got=float(magnitude.max()))
+    if image.dtype == np.float32 and image.min() < 0:
+        negative = -float(image[image < 0].sum(dtype=np.float64)) / float(magnitude.sum(dtype=np.float64))
+        if negative > MAX_NEGATIVE:
+            raise ScanInvalid(
+                f"{what} is no magnitude image",
+                got=f"{negative:.0%} of its intensity negative",
+                expected=f"at most {MAX_NEGATIVE:.0%}",
+            )
+        image = np.maximum(image, 0)
+    return image
+
+
+def foreground(magnitude: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Voxels (slice, row, column) that are no air: above a tenth of the 99th percentile."""
+    return np.asarray(magnitude > FOREGROUND_LEVEL * float(np.percentile(magnitude, 99)))
+
+
+def usable_slices(target: NDArray[np.float32], *, covered: NDArray[np.bool_] | None) -> tuple[int, int]:
+    """The longest run [first, stop) of slices that show anatomy of the target within the reference's view.
+
+    target: magnitude (slice, row, column). covered: the reference's field of view on the target's grid; None: all.
+    Training, validation and test all use this run, so that slices of air neither teach nor flatter.
+    Raises ScanInvalid (FM-D202) where no slice qualifies.
+    """
+    anatomy = foreground(target)
+    area = anatomy.sum(axis=(1, 2))  # (slice,)
+    usable = area >= max(1.0, ANATOMY_SHARE * float(area.max()))
+    if covered is not None:
+        usable &= (anatomy & covered).sum(axis=(1, 2)) >= COVERED_SHARE * area
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], usable.astype(np.int8), [0]])))
+    if edges.size == 0:
+        raise ScanInvalid("no slice shows anatomy in both contrasts", got=f"0 of {target.shape[0]} slices")
+    starts, stops = edges[::2], edges[1::2]
+    longest = int(np.argmax(stops - starts))
+    return int(starts[longest]), int(stops[longest])

@@ -1,0 +1,127 @@
+"""The site file: what one hospital's scans are called, how they pair, and how they are split.
+
+A site's `site.yaml` starts as a copy of a definition (`sites/sms`, `sites/umr`, `sites/fastmri`) and is then the
+hospital's own. Nothing that the coordinator sends can change it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, field_validator, model_validator
+
+from minet_core.federation import SiteName
+from minet_core.runtime.yaml_file import Settings
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Patterns = Annotated[tuple[Text, ...], Field(min_length=1)]
+
+PATIENT_FOLDER = r"(?P<patient>[^/]+?)(?:[_/-](?:study|ses|session|visit)[_-]?[A-Za-z0-9]+)?(?:/anat)?/[^/]+$"
+"""The folder that holds the scans names the patient; a session's number after it does not."""
+
+DataKind = Literal["real", "surrogate", "phantom"]
+
+
+class Acquisition(Settings):
+    """How the scans were made. For people: nothing is computed from it."""
+
+    scanner: str = Field("", description="vendor and model")
+    field_strength_t: PositiveFloat | None = Field(None, description="magnetic field [T]")
+    repetition_time_ms: dict[str, float] = Field(default_factory=dict, description="TR of each contrast [ms]")
+    echo_time_ms: dict[str, float] = Field(default_factory=dict, description="TE of each contrast [ms]")
+    field_of_view_mm: tuple[float, ...] = Field((), description="in-plane field of view [mm]")
+    matrix: tuple[int, ...] = Field((), description="voxels in the plane, and slices")
+    slice_thickness_mm: PositiveFloat | None = Field(None, description="slice thickness [mm]")
+
+
+class Roles(Settings):
+    """Which contrast is super-resolved and which one guides."""
+
+    target: Text = Field("T2", description="contrast to be super-resolved")
+    reference: Text = Field("T1", description="contrast that guides, at full resolution")
+
+
+class NiftiFiles(Settings):
+    """How a NIfTI site's files are found."""
+
+    target: Patterns = Field(
+        ("T2.nii*", "T2W.nii*", "*[_-]T2.nii*", "*[_-]T2W.nii*"),
+        description="file names of the target, the first pattern that matches wins; case does not matter",
+    )
+    reference: Patterns = Field(
+        ("T1.nii*", "T1W.nii*", "*[_-]T1.nii*", "*[_-]T1W.nii*"), description="file names of the reference"
+    )
+    patient_id: Text = Field(
+        PATIENT_FOLDER,
+        description="regular expression searched in 'folder/sub-folder/file'; its group 'patient' is the patient",
+    )
+
+    @field_validator("patient_id")
+    @classmethod
+    def _names_a_patient(cls, value: str) -> str:
+        try:
+            groups = re.compile(value).groupindex
+        except re.error as failure:
+            raise ValueError(f"not a regular expression: {failure}") from failure
+        if "patient" not in groups:
+            raise ValueError("the expression has no group (?P<patient>...)")
+        return value
+
+
+class FastmriFiles(Settings):
+    """How a fastMRI site's HDF5 files are told apart and paired."""
+
+    target_acquisition: Text = Field("CORPDFS_FBK", description="'acquisition' attribute of the target")
+    reference_acquisition: Text = Field("CORPD_FBK", description="'acquisition' attribute of the reference")
+    pairing: Literal["patient_id", "pair_list"] = Field(
+        "patient_id", description="patient_id: by the files' attribute; pair_list: by a CSV file"
+    )
+    pair_list: Path | None = Field(
+        None,
+        description="CSV of lines 'reference,target,number' (stems); absolute or below the source folder",
+    )
+
+    @model_validator(mode="after")
+    def _list_is_given(self) -> Self:
+        if (self.pairing == "pair_list") != (self.pair_list is not None):
+            raise ValueError("pairing: pair_list and the path of a pair_list belong together")
+        return self
+
+
+class RegistrationSettings(Settings):
+    """When target and reference count as one anatomy. The defaults' origin: sites/registration.py."""
+
+    max_residual_mm: PositiveFloat = Field(1.0, description="largest accepted residual misalignment [mm]")
+    min_similarity: float = Field(
+        1.05, ge=1, le=2, description="least normalised mutual information after registration (1: unrelated)"
+    )
+
+
+class SplitSettings(Settings):
+    """How patients are divided."""
+
+    ratio: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
+        (7, 1, 2), description="train : validation : test, by patient"
+    )
+    seed: int = Field(1, ge=0, description="decides who goes where; a patient never changes split afterwards")
+
+
+class SiteSettings(Settings):
+    """`site.yaml`."""
+
+    name: SiteName = Field(description="the site's registered name")
+    title: Text = Field(description="the site's name for people")
+    data_kind: DataKind = Field("real", description="real, surrogate (other real scans stand in) or phantom")
+    reader: Literal["nifti", "fastmri"] = Field(description="file format of the scans")
+    roles: Roles = Field(default_factory=Roles)
+    acquisition: Acquisition = Field(default_factory=Acquisition)
+    nifti: NiftiFiles = Field(default_factory=NiftiFiles)
+    fastmri: FastmriFiles = Field(default_factory=FastmriFiles)
+    registration: RegistrationSettings = Field(default_factory=RegistrationSettings)
+    split: SplitSettings = Field(default_factory=SplitSettings)
+    allow_few_patients: bool = Field(
+        False,
+        description="accept 2 to 9 patients with one for the test and validation on slices of training patients",
+    )

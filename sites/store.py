@@ -1,0 +1,151 @@
+"""The store: a folder with one HDF5 file per pair, `cohort.json` and the pseudonyms' key.
+
+A file holds `target` and `reference` (slice, row, column), one chunk per slice with a checksum, and attributes with
+the geometry and the pair's record. It is written under a temporary name, fsynced and renamed. `cohort.json` is
+written last: until then an interrupted ingest has changed nothing for those who read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from minet_core.runtime.durable import replacing, sha256_of_file, write_json
+from minet_core.runtime.errors import ConfigurationError, NothingFound, StoreBusy, StoreDamaged
+from minet_core.runtime.yaml_file import parse_settings
+from minet_core.volume import Pair, Volume
+from sites.cohort import Cohort, PairRecord
+from sites.split import Split
+
+COHORT_FILE = "cohort.json"
+LOCK_FILE = ".lock"
+ROLES = ("target", "reference")
+
+
+class Store:
+    """One site's pairs. Making the object reads nothing; `cohort` is read once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def cohort(self) -> Cohort:
+        """What the store holds. Raises NothingFound (FM-D205), StoreDamaged (FM-D207)."""
+        path = self.path / COHORT_FILE
+        if not path.is_file():
+            raise NothingFound(
+                "the store holds no cohort", got=self.path, action="Run `fedminet site ingest`"
+            )
+        try:
+            cohort = parse_settings(json.loads(path.read_text(encoding="utf-8")), Cohort, source=str(path))
+        except (ValueError, ConfigurationError) as failure:
+            raise StoreDamaged(
+                "the store's cohort cannot be read", got=failure, action=INGEST_AGAIN
+            ) from failure
+        if cohort.digest != cohort.computed_digest():
+            raise StoreDamaged("the store's cohort does not match its digest", got=path, action=INGEST_AGAIN)
+        return cohort
+
+    def volumes(self, split: Split) -> Iterator[tuple[str, NDArray[Any], NDArray[np.float32]]]:
+        """(name, target, reference) of every pair of a split, its usable slices only, one at a time.
+
+        The name is the patient's pseudonym and the examination. target: (S, H, W) complex64 or float32.
+        """
+        for pair, indices in self.cohort.pairs_of(split):
+            with open_pair(self.path / pair.file) as file:
+                target, reference = (_read(file, role, _as_slice(indices)) for role in ROLES)
+            yield pair.name, target, reference
+
+    def read_pair(self, record: PairRecord) -> Pair:
+        """A whole pair with its geometry, all slices."""
+        with open_pair(self.path / record.file) as file:
+            target, reference = (_volume(file, role) for role in ROLES)
+        return Pair(target=target, reference=reference, patient=record.patient)
+
+    def write_cohort(self, cohort: Cohort) -> None:
+        """Make `cohort` what readers see."""
+        write_json(self.path / COHORT_FILE, cohort.model_dump(mode="json"))
+        self.__dict__.pop("cohort", None)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the store for writing; half files of a killed ingest are removed. Raises StoreBusy (FM-D208)."""
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self.path / LOCK_FILE).open("w") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as failure:
+                raise StoreBusy(
+                    "another ingest is writing to the store", got=self.path, action="Wait for it"
+                ) from failure
+            for half in self.path.glob(".*.partial"):
+                half.unlink()
+            yield
+
+
+INGEST_AGAIN = "Remove the file and ingest the scans again"
+
+
+def write_pair(path: Path, pair: Pair, record: dict[str, Any]) -> str:
+    """Write a pair durably with its record (all but file and digest); gives the file's SHA-256."""
+    with replacing(path) as temporary:
+        with h5py.File(temporary, "w", libver="v110") as file:
+            for role, volume in zip(ROLES, (pair.target, pair.reference), strict=True):
+                shape = volume.array.shape
+                data = file.create_dataset(role, data=volume.array, chunks=(1, *shape[1:]), fletcher32=True)
+                data.attrs["contrast"] = volume.contrast
+            file.attrs["spacing_mm"] = pair.target.spacing_mm
+            file.attrs["affine"] = pair.target.affine
+            file.attrs["record"] = json.dumps(record, sort_keys=True)
+        return sha256_of_file(temporary)
+
+
+def read_record(path: Path) -> PairRecord:
+    """The record of a whole pair file that no cohort speaks of yet. Raises StoreDamaged (FM-D207)."""
+    try:
+        with open_pair(path) as file:
+            content = json.loads(file.attrs["record"])
+        return PairRecord(**content, file=path.name, sha256=sha256_of_file(path))
+    except (KeyError, TypeError, ValueError) as failure:
+        raise StoreDamaged("a store's file has no record", got=path.name, action=INGEST_AGAIN) from failure
+
+
+@contextlib.contextmanager
+def open_pair(path: Path) -> Iterator[h5py.File]:
+    """A pair's file, open for reading. Raises StoreDamaged (FM-D207) where it or a chunk cannot be read."""
+    try:
+        with h5py.File(path, "r", locking="best-effort") as file:
+            yield file
+    except OSError as failure:
+        raise StoreDamaged(
+            "a store's file cannot be read", got=f"{path.name}: {failure}", action=INGEST_AGAIN
+        ) from failure
+
+
+def _as_slice(indices: list[int]) -> slice | list[int]:
+    contiguous = indices[-1] - indices[0] + 1 == len(indices)
+    return slice(indices[0], indices[-1] + 1) if contiguous else indices
+
+
+def _read(file: h5py.File, role: str, which: slice | list[int]) -> NDArray[Any]:
+    array: NDArray[Any] = file[role][which]
+    return array
+
+
+def _volume(file: h5py.File, role: str) -> Volume:
+    spacing = file.attrs["spacing_mm"]
+    return Volume(
+        array=file[role][()],
+        spacing_mm=(float(spacing[0]), float(spacing[1]), float(spacing[2])),
+        affine=np.asarray(file.attrs["affine"], dtype=np.float64),
+        contrast=str(file[role].attrs["contrast"]),
+    )

@@ -1,0 +1,61 @@
+"""Files are whole or not there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from minet_core.runtime.durable import append_line, replacing, sha256_of_file, write_json, write_text
+from minet_core.runtime.errors import DiskFull
+
+
+def test_an_interrupted_write_leaves_the_former_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    write_json(path, {"round": 1})
+
+    def interrupted() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        interrupted()
+    assert json.loads(path.read_text()) == {"round": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_said_so(tmp_path: Path) -> None:
+    def full() -> None:
+        with replacing(tmp_path / "model") as temporary:
+            temporary.write_text("half")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(DiskFull, match="No space left on device"):
+        full()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DiskFull):
+        write_text(tmp_path / "file" / "below", "text")
+
+
+def test_nan_is_not_json(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "x.json", {"loss": float("nan")})
+
+
+def test_lines_are_appended_in_order(tmp_path: Path) -> None:
+    for number in range(3):
+        append_line(tmp_path / "events.jsonl", {"n": number})
+    lines = (tmp_path / "events.jsonl").read_text().splitlines()
+    assert [json.loads(line)["n"] for line in lines] == [0, 1, 2]
+
+
+def test_the_digest_is_sha256(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")  # FIPS 180-2, appendix B.1
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256_of_file(tmp_path / "abc") == expected

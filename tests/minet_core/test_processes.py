@@ -1,0 +1,183 @@
+"""Children end with their parent, however it ends, and take what they started with them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from minet_core.runtime.errors import DeadlinePassed, HostError, PortInUse, ProcessDied
+from minet_core.runtime.process_guardian import group_lives
+from minet_core.runtime.processes import ChildProcesses, child_environment, free_port, require_port_free
+
+GRANDPARENT = """
+import pathlib, subprocess, sys, time
+grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"])
+pathlib.Path(sys.argv[1]).write_text(str(grandchild.pid))
+time.sleep(120)
+"""
+"""A child that starts a grandchild and writes its process id."""
+
+PARENT = """
+import pathlib, sys, time
+from minet_core.runtime.processes import ChildProcesses
+with ChildProcesses(grace_s=2.0) as children:
+    children.start("child", [sys.executable, "-c", sys.argv[1], sys.argv[2]], log_path=pathlib.Path(sys.argv[2] + ".log"))
+    time.sleep(120)
+"""
+
+STUBBORN = """
+import pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pathlib.Path(sys.argv[1]).write_text("ready")
+time.sleep(120)
+"""
+
+
+def _wait(predicate: Callable[[], bool], *, seconds: float = 20.0) -> bool:
+    ends = time.monotonic() + seconds
+    while not predicate():
+        if time.monotonic() > ends:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def _number_in(path: Path) -> int:
+    assert _wait(lambda: path.exists() and path.read_text() != "")
+    return int(path.read_text())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_signal_to_the_parent_ends_children_and_grandchildren(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    pid_file = tmp_path / "grandchild"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, GRANDPARENT, str(pid_file)], stderr=subprocess.DEVNULL
+    )
+    try:
+        grandchild = _number_in(pid_file)
+        assert _runs(grandchild)
+        parent.send_signal(number)
+        parent.wait(timeout=20)
+        assert _wait(lambda: not _runs(grandchild)), f"{number.name} left the grandchild running"
+        if number in (signal.SIGTERM, signal.SIGHUP):
+            assert parent.returncode == 128 + number
+    finally:
+        parent.kill()
+
+
+def test_leaving_the_context_ends_children_and_grandchildren(tmp_path: Path) -> None:
+    with ChildProcesses(grace_s=2.0) as children:
+        child = children.start(
+            "child",
+            [sys.executable, "-c", GRANDPARENT, str(tmp_path / "grandchild")],
+            log_path=tmp_path / "child.log",
+        )
+        grandchild = _number_in(tmp_path / "grandchild")
+    assert not _runs(grandchild)
+    assert not group_lives(child.process.pid)
+
+
+def test_a_grandchild_is_ended_though_its_parent_died_before(tmp_path: Path) -> None:
+    with ChildProcesses(grace_s=2.0) as children:
+        child = children.start(
+            "child",
+            [sys.executable, "-c", GRANDPARENT, str(tmp_path / "grandchild")],
+            log_path=tmp_path / "child.log",
+        )
+        grandchild = _number_in(tmp_path / "grandchild")
+        os.kill(child.process.pid, signal.SIGKILL)
+        child.process.wait()
+        assert _runs(grandchild)
+    assert not _runs(grandchild)
+
+
+def test_a_child_that_ignores_sigterm_is_killed_after_the_grace_time(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    with ChildProcesses(grace_s=0.3) as children:
+        child = children.start(
+            "child", [sys.executable, "-c", STUBBORN, str(ready)], log_path=tmp_path / "child.log"
+        )
+        assert _wait(ready.exists)
+        started = time.monotonic()
+    assert child.process.returncode == -signal.SIGKILL
+    assert 0.3 <= time.monotonic() - started < 3
+
+
+def test_waiting_ends_at_once_when_a_child_dies_and_names_it_with_its_log(tmp_path: Path) -> None:
+    with ChildProcesses() as children:
+        children.start(
+            "superlink",
+            [sys.executable, "-c", "print('no such key'); raise SystemExit(3)"],
+            log_path=tmp_path / "log",
+        )
+        with pytest.raises(ProcessDied) as caught:
+            children.wait_until(lambda: False, deadline_s=30, what="it answers")
+    assert "superlink ended" in str(caught.value)
+    assert "no such key" in str(caught.value)
+    assert "exit status 3" in str(caught.value)
+
+
+def test_a_child_that_is_not_needed_may_end(tmp_path: Path) -> None:
+    with ChildProcesses() as children:
+        child = children.start("node", [sys.executable, "-c", ""], log_path=tmp_path / "log", needed=False)
+        children.wait_until(lambda: not child.lives, deadline_s=10, what="it ends")
+
+
+def test_a_passed_deadline_says_what_was_waited_for(tmp_path: Path) -> None:
+    with ChildProcesses() as children, pytest.raises(DeadlinePassed, match="the server answers"):
+        children.wait_until(lambda: False, deadline_s=0.05, what="the server answers")
+
+
+def test_two_running_children_of_one_name_are_refused(tmp_path: Path) -> None:
+    with ChildProcesses() as children:
+        argv = [sys.executable, "-c", "import time; time.sleep(60)"]
+        children.start("child", argv, log_path=tmp_path / "log")
+        with pytest.raises(HostError, match="runs already"):
+            children.start("child", argv, log_path=tmp_path / "log")
+
+
+def test_a_child_outside_the_context_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="outside the context"):
+        ChildProcesses().start("child", [sys.executable, "-c", ""], log_path=tmp_path / "log")
+
+
+def test_a_free_port_is_free() -> None:
+    require_port_free("127.0.0.1", free_port())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_a_port_that_somebody_listens_on_is_refused(host: str) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        with pytest.raises(PortInUse, match=rf"FM-S501: port {port}"):
+            require_port_free(host, port)
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    with pytest.raises(HostError, match="cannot listen"):
+        require_port_free("192.0.2.1", free_port())  # TEST-NET-1, RFC 5737
+
+
+def test_the_programs_of_this_python_are_found_first() -> None:
+    environment = child_environment(FEDMINET_SITE="here")
+    assert environment["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
+    assert environment["FEDMINET_SITE"] == "here"

@@ -1,0 +1,74 @@
+"""YAML files: closed to unknown keys, and every refusal names the file, the key and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from minet_core.federation import PRESETS, FederationSettings
+from minet_core.runtime.errors import ConfigurationError, FileMissing, InvalidSetting, UnknownKey
+from minet_core.runtime.yaml_file import read_settings, settings_text, write_settings
+
+MINIMAL = "name: study\nsites: [sms, umr]\nquorum: 2\n"
+
+
+def read(tmp_path: Path, text: str) -> FederationSettings:
+    path = tmp_path / "federation.yaml"
+    path.write_text(text)
+    return read_settings(path, FederationSettings)
+
+
+def test_a_minimal_file_takes_the_defaults(tmp_path: Path) -> None:
+    federation = read(tmp_path, MINIMAL)
+    assert (federation.scale, federation.training.learning_rate) == (2, 2e-3)
+
+
+def test_an_unknown_key_is_refused_and_the_nearest_named(tmp_path: Path) -> None:
+    with pytest.raises(UnknownKey, match=r"FM-C101.*'qorum'.*Did you mean 'quorum'\?"):
+        read(tmp_path, MINIMAL + "qorum: 1\n")
+
+
+def test_an_unknown_key_of_a_section_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnknownKey, match=r"training\.lerning_rate.*'learning_rate'"):
+        read(tmp_path, MINIMAL + "training: {lerning_rate: 0.1}\n")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["scale: 3", "rounds: 0", "quorum: 3", "sites: [sms, sms]", "sites: ['../x', umr]", "seed: -1", "rounds: many",
+     "training: {local_steps: 5, local_epochs: 5}", "training: {local_steps: null}", "name: 'Bad Name'"],
+)  # fmt: skip
+def test_a_setting_out_of_range_is_refused(tmp_path: Path, line: str) -> None:
+    key = line.split(":")[0]
+    kept = "".join(f"{other}\n" for other in MINIMAL.splitlines() if not other.startswith(key))
+    with pytest.raises(InvalidSetting, match="FM-C102"):
+        read(tmp_path, kept + line + "\n")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileMissing, match=r"absent\.yaml"):
+        read_settings(tmp_path / "absent.yaml", FederationSettings)
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1\n- 2\n", "", "\x00"])
+def test_what_is_not_settings_is_refused_with_its_path(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"federation\.yaml"):
+        read(tmp_path, text)
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_written_settings_read_back_equal(tmp_path: Path, preset: str) -> None:
+    model, training = PRESETS[preset]
+    federation = FederationSettings(name="study", sites=("sms",), quorum=1, model=model, training=training)
+    path = tmp_path / "federation.yaml"
+    write_settings(path, federation)
+    assert read_settings(path, FederationSettings) == federation
+    assert "# aggregations" in settings_text(federation)
+
+
+def test_the_digest_is_of_the_settings_and_not_of_the_layout(tmp_path: Path) -> None:
+    plain = read(tmp_path, MINIMAL)
+    reordered = read(tmp_path, "# a comment\nquorum:   2\nsites:\n- sms\n- umr\nname: study\n")
+    other = read(tmp_path, MINIMAL + "scale: 4\n")
+    assert plain.digest() == reordered.digest() != other.digest()
