@@ -13,11 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from minet_core.training import train_steps
-from minet_core.weights import WeightManifest, check_weights, learnable, load_weights
 from numpy.typing import NDArray
-from sites.dataset import StoreSlices
-from sites.store import Store
 
 from client.site_home import SiteHome
 from minet_core import wire
@@ -30,6 +26,10 @@ from minet_core.runtime.durable import replacing, write_json
 from minet_core.runtime.errors import FederationMismatch, ReplyRefused, WeightsRefused
 from minet_core.samples import draw_batches
 from minet_core.seeds import numpy_generator, torch_generator
+from minet_core.training import train_steps
+from minet_core.weights import WeightManifest, check_weights, learnable, load_weights
+from sites.dataset import StoreSlices
+from sites.store import Store
 
 Arrays = dict[str, NDArray[np.generic]]
 

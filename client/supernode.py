@@ -1,4 +1,4 @@
-"""The site's processes: Flower's SuperNode, which speaks with the server, and the SuperExec that runs the ClientApp.
+"""The site's processes: Flower's SuperNode, which speaks with the server, SuperExec, and the host of its tasks.
 
 The SuperNode opens connections and accepts none from outside: its own interface listens on loopback, and a task
 is given to the SuperExec that proves it knows the secret. Where the site's data lie is told to the ClientApp's
@@ -11,16 +11,17 @@ import os
 import secrets
 import socket
 import ssl
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from client.app import SITE_VARIABLE
 from client.kit import Kit, read_kit
 from client.site_home import SiteHome
 from client.site_keys import SiteKeys, read_site_keys
+from client.task_host import PRELOADED, write_program
 from minet_core.runtime.errors import AdmissionRefused, ServerUnreachable
-from minet_core.runtime.flower_environment import flower_environment
+from minet_core.runtime.flower_environment import SITE_VARIABLE, flower_environment
 from minet_core.runtime.processes import Child, ChildProcesses, free_port, program, require_port_free
 
 LOOPBACK = "127.0.0.1"
@@ -38,7 +39,7 @@ _TEND_INTERVAL_S = 0.5
 
 @dataclass
 class SiteProcesses:
-    """The two processes of one site; `tend` restarts the node when it has ended."""
+    """The processes of one site; `tend` restarts the node when it has ended."""
 
     home: SiteHome
     kit: Kit
@@ -46,6 +47,7 @@ class SiteProcesses:
     children: ChildProcesses
     port: int
     environment: dict[str, str] = field(default_factory=dict)
+    preloaded: tuple[str, ...] = PRELOADED
     _pause_s: float = FIRST_PAUSE_S
     _started_at: float = 0.0
     _start_again_at: float | None = None
@@ -55,10 +57,22 @@ class SiteProcesses:
         return self.home.logs / "supernode.log"
 
     def start(self) -> None:
-        """Start both. Raises PortInUse (FM-S501)."""
+        """Start them. Raises PortInUse (FM-S501)."""
         require_port_free(LOOPBACK, self.port)
         self._write_secret()
         self._start_node()
+        programs = write_program(self._flower_home)
+        environment = flower_environment(
+            self._flower_home, **{SITE_VARIABLE: str(self.home.path.resolve()), **self.environment}
+        )
+        log_path = self.home.logs / "client-app.log"
+        bundle = self.kit.settings.bundle_digest
+        self.children.start(
+            f"task-host-{self.kit.settings.site}",
+            [sys.executable, "-m", "client.task_host", str(self._flower_home), bundle, *self.preloaded],
+            env=environment,
+            log_path=log_path,
+        )
         self.children.start(
             f"superexec-{self.kit.settings.site}",
             [
@@ -70,10 +84,8 @@ class SiteProcesses:
                 ),
                 *("--superexec-auth-secret-file", str(self._secret)),
             ],
-            env=flower_environment(
-                self._flower_home, **{SITE_VARIABLE: str(self.home.path.resolve()), **self.environment}
-            ),
-            log_path=self.home.logs / "client-app.log",
+            env={**environment, "PATH": os.pathsep.join([str(programs), environment["PATH"]])},
+            log_path=log_path,
         )
 
     def tend(self) -> str | None:
@@ -147,7 +159,12 @@ class SiteProcesses:
 
 
 def site_processes(
-    home: SiteHome, children: ChildProcesses, *, port: int = 0, environment: dict[str, str] | None = None
+    home: SiteHome,
+    children: ChildProcesses,
+    *,
+    port: int = 0,
+    environment: dict[str, str] | None = None,
+    preloaded: tuple[str, ...] = PRELOADED,
 ) -> SiteProcesses:
     """The processes of the site at `home`, not yet started; `port` 0 takes any free loopback port.
 
@@ -162,7 +179,7 @@ def site_processes(
             expected=kit.settings.key_fingerprint,
             action="Send the coordinator this site's public key, or use the kit that belongs to it",
         )
-    return SiteProcesses(home, kit, keys, children, port or free_port(LOOPBACK), environment or {})
+    return SiteProcesses(home, kit, keys, children, port or free_port(LOOPBACK), environment or {}, preloaded)
 
 
 def run_site(home: SiteHome, *, port: int = 0) -> None:
@@ -195,7 +212,7 @@ def require_server(address: str, *, ca: Path, deadline_s: float = REACH_DEADLINE
     ends = time.monotonic() + deadline_s
     while True:
         try:
-            with socket.create_connection((host, int(port)), timeout=5) as raw:
+            with socket.create_connection((host, int(port)), timeout=min(5.0, deadline_s)) as raw:
                 context.wrap_socket(raw, server_hostname=host).close()
             return
         except ssl.SSLCertVerificationError as failure:

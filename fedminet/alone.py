@@ -12,16 +12,12 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from minet_core.checkpoint import load_model
-from minet_core.training import train_steps
-from minet_core.weights import learnable, load_weights
 from numpy.typing import NDArray
-from sites.dataset import StoreSlices
-from sites.store import Store
 
 from client.round import steps_per_round, summary_figures
 from client.site_home import SiteHome
 from minet_core import wire
+from minet_core.checkpoint import load_model
 from minet_core.evaluation import evaluate_volume
 from minet_core.federation import FederationSettings
 from minet_core.models.minet import MINet
@@ -29,8 +25,12 @@ from minet_core.runtime.durable import sha256_of_file
 from minet_core.runtime.progress import Advance, progress
 from minet_core.samples import SliceSource, draw_batches
 from minet_core.seeds import torch_generator
+from minet_core.training import train_steps
+from minet_core.weights import learnable, load_weights
 from server.federated_run import initial_weights, save_weights
 from server.server_home import federation_of
+from sites.dataset import StoreSlices
+from sites.store import Store
 
 
 class PooledSlices:

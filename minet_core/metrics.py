@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -133,7 +134,7 @@ class Tally:
 
 
 def bootstrap_interval(
-    values: Sequence[float],
+    values: Sequence[float] | NDArray[Any],
     generator: np.random.Generator,
     *,
     level: float = 0.95,

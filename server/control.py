@@ -64,24 +64,18 @@ class RunStatus:
         return self.finished and self.sub_status == "completed"
 
 
+@dataclass(frozen=True)
 class SuperLinkControl:
     """The control interface of the SuperLink at `address`, whose certificate `ca` must have issued.
+
+    Each request has a connection of its own: a SuperLink that is to end waits for the open ones.
 
     Each method raises ServerUnreachable (FM-S502) where nobody answers, and HostError (FM-S500) where the
     SuperLink refuses, with its reason.
     """
 
-    def __init__(self, address: str, *, ca: Path) -> None:
-        self._address = address
-        self._client = ControlHttpClient.from_server_address(
-            server_address=address,
-            insecure=False,
-            root_certificates=ca.read_bytes(),
-            interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr CLI")],
-        )
-
-    def close(self) -> None:
-        self._client.close()
+    address: str
+    ca: Path
 
     def answers(self) -> bool:
         """Whether the SuperLink answers."""
@@ -93,8 +87,8 @@ class SuperLinkControl:
 
     def nodes(self) -> list[Node]:
         """Every registered node, by name."""
-        with self._explained("list the nodes"):
-            found = self._client.ListNodes(ListNodesRequest()).nodes_info
+        with self._asking("list the nodes") as client:
+            found = client.ListNodes(ListNodesRequest()).nodes_info
         nodes = [Node(node.node_id, node.name, node.status, _fingerprint(node.public_key)) for node in found]
         return sorted((node for node in nodes if node.status != "unregistered"), key=lambda node: node.name)
 
@@ -115,8 +109,8 @@ class SuperLinkControl:
                     action="Unregister the former node first",
                 )
             if not same:
-                with self._explained(f"register {name}"):
-                    self._client.RegisterNode(RegisterNodeRequest(public_key=content, name=name))
+                with self._asking(f"register {name}") as client:
+                    client.RegisterNode(RegisterNodeRequest(public_key=content, name=name))
 
     def submit_run(self, bundle: Bundle, *, run_config: Mapping[str, str | int | float | bool]) -> int:
         """Start a run of the bundle's apps; the keys of `run_config` must be in the bundle."""
@@ -124,16 +118,16 @@ class SuperLinkControl:
         request = StartRunRequest(
             fab=fab_to_proto(fab), override_config=user_config_to_proto(dict(run_config)), federation=""
         )
-        with self._explained("start a run"):
-            answer = self._client.StartRun(request)
+        with self._asking("start a run") as client:
+            answer = client.StartRun(request)
         if not answer.HasField("run_id"):
             raise HostError("the SuperLink started no run", got=answer.note or "no reason")
         return int(answer.run_id)
 
     def run_status(self, run_id: int) -> RunStatus:
         """How a run stands. What it says is Flower's word: whether a round was aggregated is not in it."""
-        with self._explained(f"ask for run {run_id}"):
-            run = self._client.ListRuns(ListRunsRequest(run_id=run_id)).run_dict[run_id]
+        with self._asking(f"ask for run {run_id}") as client:
+            run = client.ListRuns(ListRunsRequest(run_id=run_id)).run_dict[run_id]
         status = run.status
         return RunStatus(status.status, status.sub_status, status.details, run.bytes_sent, run.bytes_recv)
 
@@ -141,16 +135,22 @@ class SuperLinkControl:
         """Stop a run; one that has finished is left as it is."""
         if self.run_status(run_id).finished:
             return
-        with self._explained(f"stop run {run_id}"):
-            self._client.StopRun(StopRunRequest(run_id=run_id))
+        with self._asking(f"stop run {run_id}") as client:
+            client.StopRun(StopRunRequest(run_id=run_id))
 
     @contextlib.contextmanager
-    def _explained(self, task: str) -> Iterator[None]:
+    def _asking(self, task: str) -> Iterator[ControlHttpClient]:
+        client = ControlHttpClient.from_server_address(
+            server_address=self.address,
+            insecure=False,
+            root_certificates=self.ca.read_bytes(),
+            interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr CLI")],
+        )
         try:
-            yield
+            yield client
         except httpx.TransportError as failure:
             raise ServerUnreachable(
-                f"the SuperLink at {self._address} does not answer",
+                f"the SuperLink at {self.address} does not answer",
                 got=str(failure) or type(failure).__name__,
                 action="Start it with `fedminet server start`",
             ) from failure
@@ -160,6 +160,8 @@ class SuperLinkControl:
             if error is not None and error.code == ApiErrorCode.PUBLIC_KEY_ALREADY_IN_USE:
                 raise AdmissionRefused(f"the SuperLink refused to {task}", got=reason) from failure
             raise HostError(f"the SuperLink refused to {task}", got=reason) from failure
+        finally:
+            client.close()
 
 
 def wait_for_nodes(

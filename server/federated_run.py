@@ -10,18 +10,18 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from flwr.app import MessageType
 from flwr.serverapp import Grid
-from minet_core.checkpoint import Provenance, save_checkpoint
-from minet_core.weights import WeightManifest, learnable, weighted_mean
 
 from minet_core import wire
+from minet_core.checkpoint import describe, save_checkpoint
 from minet_core.federation import FederationSettings
 from minet_core.models.minet import MINet
 from minet_core.runtime.errors import FedminetError, QuorumNotMet, ReplyMissing, ReplyRefused, RunFailed
-from minet_core.seeds import torch_generator
+from minet_core.runtime.versions import versions
+from minet_core.seeds import derived_seed
+from minet_core.weights import WeightManifest, learnable, weighted_mean
 from server.exchange import (
     Arrays,
     Received,
@@ -80,21 +80,21 @@ def run_federation(grid: Grid, run: RunDirectory, *, join_deadline_s: float = JO
 def initial_weights(federation: FederationSettings) -> tuple[MINet, Arrays]:
     """The seeded model that round 1 begins with, and its weights."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(torch_generator(federation.seed, "initial weights").initial_seed())
+        torch.manual_seed(derived_seed(federation.seed, "initial weights"))
         model = MINet(**federation.model.model_dump(), scale=federation.scale)
     return model, learnable(model)
 
 
 def save_weights(path: Path, federation: FederationSettings, weights: Arrays, *, round_number: int) -> None:
     """Write the global weights as a checkpoint of this federation."""
-    save_checkpoint(
-        path,
-        {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in weights.items()},
-        model_settings=federation.model.model_dump(),
+    manifest = describe(
+        weights,
+        model=federation.model,
         scale=federation.scale,
         round_number=round_number,
-        provenance=Provenance(federation=federation.name, federation_digest=federation.digest()),
+        provenance={"federation": federation.name, "federation_digest": federation.digest(), **versions()},
     )
+    save_checkpoint(path, weights, manifest)
 
 
 def _start(run: RunDirectory, federation: FederationSettings) -> None:

@@ -48,6 +48,8 @@ def start_superlink(
         env=flower_environment(flower_home),
         log_path=home.logs / "superlink.log",
     )
+    control = SuperLinkControl(address, ca=ca_files(home.pki).certificate)
+    children.wait_until(control.answers, deadline_s=deadline_s, what=f"the SuperLink answers at {address}")
     children.start(
         SUPEREXEC,
         [
@@ -58,8 +60,6 @@ def start_superlink(
         env=flower_environment(flower_home, **{RUNS_VARIABLE: str(home.runs), **environment}),
         log_path=home.logs / "server-app.log",
     )
-    control = SuperLinkControl(address, ca=ca_files(home.pki).certificate)
-    children.wait_until(control.answers, deadline_s=deadline_s, what=f"the SuperLink answers at {address}")
     control.register(admitted_sites(home))
     return control
 

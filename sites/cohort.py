@@ -13,7 +13,6 @@ from minet_core.runtime.yaml_file import Settings
 from sites.site_settings import DataKind
 from sites.split import FEW_PATIENTS, SPLITS, Split, slices_of
 
-SCHEMA = 1
 Hexadecimal = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]+$")]
 
 
@@ -49,7 +48,7 @@ class Count(Settings):
 class Cohort(Settings):
     """`cohort.json`."""
 
-    schema_version: Literal[1] = SCHEMA
+    schema_version: Literal[1] = 1
     site: str
     data_kind: DataKind
     target: str

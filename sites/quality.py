@@ -52,9 +52,12 @@ def check_image(array: NDArray[np.generic], *, what: str) -> Image:
     check_shape(array.shape, what=what)
     if array.shape[0] > min(array.shape[1:]) * 8:
         raise ScanInvalid(f"{what} is no stack of slices", got=f"shape {array.shape}")
-    wanted = np.complex64 if array.dtype.kind == "c" else np.float32
+    image: Image
     with np.errstate(over="ignore"):
-        image: Image = np.ascontiguousarray(array, dtype=wanted)
+        if array.dtype.kind == "c":
+            image = np.ascontiguousarray(array, dtype=np.complex64)
+        else:
+            image = np.ascontiguousarray(array, dtype=np.float32)
     if not np.isfinite(image).all():
         raise ScanInvalid(f"{what} holds values that are not finite", expected="finite numbers")
     magnitude = np.abs(image)

@@ -33,9 +33,10 @@ HEADER_BYTES = 16 << 20
 _BROKEN = (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, ValueError, KeyError)
 
 
-def read_nifti(path: Path, *, contrast: str) -> Volume:
+def read_nifti(path: Path, *, contrast: str, slice_axis: int | None = None) -> Volume:
     """The scan in `path` (.nii or .nii.gz), float32, spacing in mm, affine to RAS+ mm.
 
+    slice_axis: the file's axis (0, 1, 2) that runs through the slices; None: found from the spacing.
     Raises ScanUnreadable (FM-D201): truncated, failed checksum, not NIfTI.
     Raises ScanInvalid (FM-D202): not three axes, too few slices, too large, NaN, infinite, constant, negative.
     """
@@ -62,7 +63,7 @@ def read_nifti(path: Path, *, contrast: str) -> Volume:
         raise ScanInvalid(f"{path.name} holds no magnitude image", got=voxels.dtype, expected="real numbers")
     if unit not in ("mm", "unknown"):
         raise ScanInvalid(f"{path.name} is not in millimetres", got=unit, expected="mm")
-    order, flips = _orientation(affine, name=path.name)
+    order, flips = _orientation(affine, slice_axis=slice_axis, name=path.name)
     array, affine = _turned(voxels, affine, order=order, flips=flips)
     spacing = tuple(float(step) for step in np.linalg.norm(affine[:3, :3], axis=0))
     return Volume(
@@ -80,11 +81,13 @@ def _decoded(path: Path, header_only: nibabel.Nifti1Pair) -> nibabel.Nifti1Pair:
         content = stream.read(bound + 1)
     if len(content) > bound:
         raise ScanInvalid(f"{path.name} is longer than its header says", got=f"over {bound} bytes")
-    decoded: nibabel.Nifti1Pair = type(header_only).from_bytes(content)
+    decoded: nibabel.Nifti1Pair = type(header_only).from_bytes(content)  # type: ignore[attr-defined]
     return decoded
 
 
-def _orientation(affine: NDArray[np.float64], *, name: str) -> tuple[tuple[int, int, int], tuple[bool, ...]]:
+def _orientation(
+    affine: NDArray[np.float64], *, slice_axis: int | None, name: str
+) -> tuple[tuple[int, int, int], tuple[bool, ...]]:
     """Which file axis becomes slice, row and column, and which of these is turned round."""
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     low, high = SPACING_LIMITS_MM
@@ -100,8 +103,9 @@ def _orientation(affine: NDArray[np.float64], *, name: str) -> tuple[tuple[int, 
     world = [
         int(axis) for axis in codes[:, 0]
     ]  # file axis -> 0 left-right, 1 posterior-anterior, 2 inferior-superior
-    isotropic = spacing.max() <= spacing.min() * (1 + ISOTROPIC)
-    slice_axis = world.index(2) if isotropic else int(np.argmax(spacing))
+    if slice_axis is None:
+        isotropic = spacing.max() <= spacing.min() * (1 + ISOTROPIC)
+        slice_axis = world.index(2) if isotropic else int(np.argmax(spacing))
     through = world[slice_axis]
     row_world, column_world = {2: (1, 0), 0: (2, 1), 1: (2, 0)}[through]
     order = (slice_axis, world.index(row_world), world.index(column_world))

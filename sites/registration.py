@@ -101,8 +101,31 @@ def register(
         )
     if in_place:
         return Registered(reference, None, False, residual, moved, similarity)
-    resampled, covered = _resample(reference, target=target, transform=first)
+    resampled, covered = resample(reference, target=target, transform=first)
     return Registered(resampled, covered, True, residual, moved, similarity)
+
+
+def resample(
+    reference: Volume, *, target: Volume, transform: sitk.Transform
+) -> tuple[Volume, NDArray[np.bool_]]:
+    """The reference by cubic B-spline on the target's grid, held to its own range (no ringing beyond it)."""
+    moving, fixed = as_sitk(reference), as_sitk(target)
+    resampler = sitk.ResampleImageFilter()
+    resampler.SetReferenceImage(fixed)
+    resampler.SetTransform(transform)
+    resampler.SetNumberOfThreads(1)
+    resampler.SetInterpolator(sitk.sitkBSpline)
+    values = sitk.GetArrayFromImage(resampler.Execute(moving))
+    resampler.SetInterpolator(sitk.sitkNearestNeighbor)
+    view = sitk.Image(moving.GetSize(), sitk.sitkUInt8) + 1
+    view.CopyInformation(moving)
+    covered = sitk.GetArrayFromImage(resampler.Execute(view)).astype(bool)
+    magnitude = reference.magnitude()
+    array = np.where(covered, np.clip(values, magnitude.min(), magnitude.max()), 0).astype(np.float32)
+    volume = Volume(
+        array=array, spacing_mm=target.spacing_mm, affine=target.affine, contrast=reference.contrast
+    )
+    return volume, covered
 
 
 def as_sitk(volume: Volume) -> sitk.Image:
@@ -118,7 +141,8 @@ def as_sitk(volume: Volume) -> sitk.Image:
 
 def _working_image(volume: Volume) -> sitk.Image:
     image = as_sitk(volume)
-    return sitk.BinShrink(image, [max(1, round(WORKING_SPACING_MM / step)) for step in image.GetSpacing()])
+    shrunk: sitk.Image = sitk.BinShrink(image, [max(1, round(WORKING_SPACING_MM / step)) for step in image.GetSpacing()])
+    return shrunk
 
 
 def _scanner_start(fixed: sitk.Image) -> sitk.Euler3DTransform:
@@ -162,7 +186,7 @@ def _register_once(
             learningRate=1.0,  # mm, by the scales below
             minStep=1e-3,
             numberOfIterations=150,
-            relaxationFactor=0.6,
+            relaxationFactor=0.8,
             gradientMagnitudeTolerance=1e-6,
         )
         method.SetOptimizerScalesFromPhysicalShift()
@@ -213,26 +237,3 @@ def _entropy(counts: NDArray[np.float64]) -> float:
     occupied = counts[counts > 0]
     shares = occupied / occupied.sum()
     return float(-(shares * np.log(shares)).sum() + (len(occupied) - 1) / (2 * occupied.sum()))
-
-
-def _resample(
-    reference: Volume, *, target: Volume, transform: sitk.Transform
-) -> tuple[Volume, NDArray[np.bool_]]:
-    """The reference by cubic B-spline on the target's grid, held to its own range (no ringing beyond it)."""
-    moving, fixed = as_sitk(reference), as_sitk(target)
-    resampler = sitk.ResampleImageFilter()
-    resampler.SetReferenceImage(fixed)
-    resampler.SetTransform(transform)
-    resampler.SetNumberOfThreads(1)
-    resampler.SetInterpolator(sitk.sitkBSpline)
-    values = sitk.GetArrayFromImage(resampler.Execute(moving))
-    resampler.SetInterpolator(sitk.sitkNearestNeighbor)
-    view = sitk.Image(moving.GetSize(), sitk.sitkUInt8) + 1
-    view.CopyInformation(moving)
-    covered = sitk.GetArrayFromImage(resampler.Execute(view)).astype(bool)
-    magnitude = reference.magnitude()
-    array = np.where(covered, np.clip(values, magnitude.min(), magnitude.max()), 0).astype(np.float32)
-    volume = Volume(
-        array=array, spacing_mm=target.spacing_mm, affine=target.affine, contrast=reference.contrast
-    )
-    return volume, covered

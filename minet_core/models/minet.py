@@ -142,8 +142,10 @@ class MINet(nn.Module):
 
     def _run(self, group: nn.Module, features: Tensor) -> Tensor:
         if self.checkpoint_groups and torch.is_grad_enabled():
-            return checkpoint(group, features, use_reentrant=False)
-        return group(features)
+            output: Tensor = checkpoint(group, features, use_reentrant=False)
+        else:
+            output = group(features)
+        return output
 
 
 def _branch(n_groups: int, *, n_features: int, n_blocks: int, reduction: int) -> nn.ModuleList:

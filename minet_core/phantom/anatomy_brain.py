@@ -39,6 +39,7 @@ class Brain:
     ventricles: float  # relative size
     outline: SmoothField
     layers: SmoothField
+    bends: tuple[SmoothField, SmoothField]  # what makes inner structures uneven
     cortex: Cortex
     tissue_texture: Array  # (S, H, W)
     bone_texture: Array  # (S, H, W)
@@ -60,18 +61,26 @@ def draw_brain(grid: Grid, generator: np.random.Generator) -> Brain:
         ventricles=float(uniform(0.8, 1.25)),
         outline=smooth_field(grid, generator, scale_mm=45.0, slice_scale_mm=40.0),
         layers=smooth_field(grid, generator, scale_mm=22.0, slice_scale_mm=25.0),
+        bends=(
+            smooth_field(grid, generator, scale_mm=16.0, slice_scale_mm=25.0),
+            smooth_field(grid, generator, scale_mm=16.0, slice_scale_mm=25.0),
+        ),
         cortex=draw_cortex(grid, generator),
         tissue_texture=fine_field(grid, generator, width_px=0.7),
         bone_texture=fine_field(grid, generator, width_px=0.8),
         strands=_draw_strands(grid.shape[0], generator),
         lesions=draw_lesions(
-            generator, kinds={"demyelination": (6, 14), "enhancement": (3, 7)}, extent_mm=(48.0, 62.0, 30.0),
+            generator,
+            kinds={"demyelination": (6, 14), "enhancement": (3, 7)},
+            extent_mm=(48.0, 62.0, 30.0),
             centre_mm=(0.0, -5.0, 22.0),
         ),
     )
 
 
-def paint_brain(canvas: Canvas, brain: Brain, index: int, *, x: Plane, y: Plane, z_mm: float, edge_mm: float) -> None:
+def paint_brain(
+    canvas: Canvas, brain: Brain, index: int, *, x: Plane, y: Plane, z_mm: float, edge_mm: float
+) -> None:
     """Paint one slice. x, y: (row, column) positions in the head's coordinates before the patient's own pose."""
     cosine, sine = np.float32(math.cos(brain.turn_rad)), np.float32(math.sin(brain.turn_rad))
     right, up = x - np.float32(brain.shift_mm[0]), y - np.float32(brain.shift_mm[1])
@@ -84,8 +93,12 @@ def paint_brain(canvas: Canvas, brain: Brain, index: int, *, x: Plane, y: Plane,
     texture = brain.tissue_texture[index]
     inner = _paint_scalp_and_skull(canvas, brain, index, depth=skin_depth, x=x, z_mm=z_mm, edge_mm=edge_mm)
     brain_depth = inner - np.float32(2.0) - np.float32(0.7) * brain.layers.at(index)
-    if z_mm < -4:  # the floor of the frontal fossa rises to the front
-        brain_depth = np.minimum(brain_depth, np.float32(54.0 + 1.6 * (z_mm + 4)) - y)
+    x = x + np.float32(1.3) * brain.bends[0].at(index)
+    y = y + np.float32(1.3) * brain.bends[1].at(index)
+    if z_mm < -4:
+        brain_depth = _above_skull_base(
+            canvas, x=x, y=y, z_mm=z_mm, depth=brain_depth, edge_mm=edge_mm, bone=texture
+        )
     pial = paint_cortex(
         canvas, brain.cortex, index, x=x, y=y, z_mm=z_mm, depth=brain_depth, edge_mm=edge_mm, texture=texture
     )
@@ -100,6 +113,26 @@ def paint_brain(canvas: Canvas, brain: Brain, index: int, *, x: Plane, y: Plane,
     )
 
 
+def _above_skull_base(
+    canvas: Canvas, *, x: Plane, y: Plane, z_mm: float, depth: Plane, edge_mm: float, bone: Plane
+) -> Plane:
+    """Paint the skull's base before the temporal poles and return the brain's depth behind it.
+
+    The lower the slice, the further back the base reaches; the temporal poles stay in front of its middle.
+    """
+    poles = np.float32(20.0) * np.exp((np.abs(x) - np.float32(36.0)) ** 2 * np.float32(-1 / 17.0**2))
+    wall = np.float32(50.0 + 1.7 * (z_mm + 4)) + poles * np.float32(min(1.0, -z_mm / 22)) - y
+    before = coverage(-depth - np.float32(1.5), edge_mm=edge_mm) * coverage(
+        wall + np.float32(1.8), edge_mm=edge_mm
+    )
+    canvas.paint("cortical_bone", before)
+    cells = before * coverage(wall + np.float32(4.0), edge_mm=edge_mm)
+    canvas.paint("diploe", cells, texture=bone)
+    canvas.paint("trabecula", cells * np.clip(np.float32(0.8) * bone, 0, np.float32(0.9)))
+    behind: Plane = np.minimum(depth, wall)
+    return behind
+
+
 def _paint_scalp_and_skull(
     canvas: Canvas, brain: Brain, index: int, *, depth: Plane, x: Plane, z_mm: float, edge_mm: float
 ) -> Plane:
@@ -110,7 +143,9 @@ def _paint_scalp_and_skull(
     low = max(0.0, min(1.0, (34.0 - z_mm) / 30.0))
     lateral = np.clip(np.abs(x) * np.float32(1 / 22) - np.float32(1.9), 0, 1)
     muscle = np.float32(9.0 * low) * lateral
-    skull = np.float32(brain.skull_mm) * (1 - np.float32(0.15) * layers) * (1 - np.float32(0.35 * low) * lateral)
+    skull = (
+        np.float32(brain.skull_mm) * (1 - np.float32(0.15) * layers) * (1 - np.float32(0.35 * low) * lateral)
+    )
 
     def below(level: Plane | float) -> Plane:
         return coverage(level - depth, edge_mm=edge_mm)
@@ -123,30 +158,38 @@ def _paint_scalp_and_skull(
     canvas.paint("muscle", below(scalp), texture=bone)
     outer = scalp + muscle
     canvas.paint("cortical_bone", below(outer))
-    marrow = np.minimum(coverage(outer + np.float32(1.6) - depth, edge_mm=edge_mm),
-                        coverage(depth - outer - skull + np.float32(1.4), edge_mm=edge_mm))
+    marrow = np.minimum(
+        coverage(outer + np.float32(1.6) - depth, edge_mm=edge_mm),
+        coverage(depth - outer - skull + np.float32(1.4), edge_mm=edge_mm),
+    )
     canvas.paint("diploe", marrow, texture=bone)
     canvas.paint("trabecula", marrow * np.clip(np.float32(0.9) * bone, 0, np.float32(0.9)))
     canvas.paint("dura", below(outer + skull - np.float32(0.4)))
     canvas.paint("csf", below(outer + skull + np.float32(0.5)))
-    return depth - outer - skull
+    inner: Plane = depth - outer - skull
+    return inner
 
 
 def _draw_strands(n_slices: int, generator: np.random.Generator) -> Array:
     """Perivascular spaces and medullary veins: thin radial lines, as noise in (depth, angle), one map a slice."""
     noise = generator.standard_normal((n_slices, 48, 512), dtype=np.float32)
     noise = ndimage.gaussian_filter(noise, (0.0, 1.6, 0.8), mode="wrap")
-    return noise / noise.std()
+    strands: Array = noise / noise.std()
+    return strands
 
 
 def _paint_strands(canvas: Canvas, brain: Brain, index: int, *, x: Plane, y: Plane, pial: Plane) -> None:
     """Paint perivascular spaces (fluid) and medullary veins in white matter, pointing at the ventricles."""
     side = np.abs(x) - np.float32(14.0)
-    angle = np.arctan2(y, side) * np.float32(512 / (2 * math.pi)) + np.where(x > 0, np.float32(256), np.float32(0))
+    angle = np.arctan2(y, side) * np.float32(512 / (2 * math.pi)) + np.where(
+        x > 0, np.float32(256), np.float32(0)
+    )
     radius = np.sqrt(side * side + y * y) * np.float32(0.5)
     strand = ndimage.map_coordinates(
         brain.strands[index], np.stack([radius, angle]), order=1, mode="grid-wrap", output=np.float32
     )
-    white = np.clip(pial * np.float32(0.5) - np.float32(1.5), 0, 1)
+    white = np.clip(pial * np.float32(0.5) - np.float32(1.5), 0, 1) * np.clip(
+        side * np.float32(0.1) + 1, 0, 1
+    )
     canvas.paint("csf", white * np.clip(np.float32(0.45) * strand - np.float32(0.55), 0, np.float32(0.55)))
-    canvas.paint("vessel", white * np.clip(np.float32(-0.3) * strand - np.float32(0.4), 0, np.float32(0.4)))
+    canvas.paint("vessel", white * np.clip(np.float32(-0.25) * strand - np.float32(0.4), 0, np.float32(0.35)))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from minet_core.phantom.knee_parts import (
     Joint,
     paint_bone,
+    paint_fat_pad,
     paint_joint,
     paint_patella_and_tendons,
     paint_side_ligaments,
@@ -39,7 +40,7 @@ class Knee:
     joint: Joint
     outline: SmoothField
     septa: SmoothField
-    fascicles: SmoothField
+    fascicles: SmoothField  # three times longer along the rows than across
     trabeculae: Array  # (S, H, W)
     fibres: Array  # (S, H, W), long along the rows
     lesions: list[Lesion]
@@ -61,7 +62,12 @@ def draw_knee(grid: Grid, generator: np.random.Generator) -> Knee:
         ),
         outline=smooth_field(grid, generator, scale_mm=24.0, slice_scale_mm=18.0),
         septa=smooth_field(grid, generator, scale_mm=3.4, slice_scale_mm=5.0, band_pass=True),
-        fascicles=smooth_field(grid, generator, scale_mm=7.0, slice_scale_mm=8.0),
+        fascicles=smooth_field(
+            Grid(grid.slices_mm, grid.rows_mm / np.float32(3.0), grid.columns_mm),
+            generator,
+            scale_mm=5.5,
+            slice_scale_mm=8.0,
+        ),
         trabeculae=fine_field(grid, generator, width_px=0.75),
         fibres=fine_field(grid, generator, width_px=0.75, along_rows_px=4.0),
         lesions=draw_lesions(
@@ -73,7 +79,9 @@ def draw_knee(grid: Grid, generator: np.random.Generator) -> Knee:
     )
 
 
-def paint_knee(canvas: Canvas, knee: Knee, index: int, *, x: Plane, y: Plane, z_mm: float, edge_mm: float) -> None:
+def paint_knee(
+    canvas: Canvas, knee: Knee, index: int, *, x: Plane, y: Plane, z_mm: float, edge_mm: float
+) -> None:
     """Paint one slice. x, y: (row, column) positions, y up the leg, before the patient's own pose and size."""
     cosine, sine = np.float32(math.cos(knee.turn_rad)), np.float32(math.sin(knee.turn_rad))
     right, up = x - np.float32(knee.shift_mm[0]), y - np.float32(knee.shift_mm[1])
@@ -85,11 +93,21 @@ def paint_knee(canvas: Canvas, knee: Knee, index: int, *, x: Plane, y: Plane, z_
     contour = knee.outline.at(index)
     wobble = np.float32(0.7) * contour
     _paint_soft_tissue(canvas, knee, index, x=x, h=h, z_mm=z_mm, edge_mm=edge_mm)
+    if z_mm > 10.0:
+        paint_fat_pad(canvas, x=x, h=h, z_mm=z_mm, edge_mm=edge_mm, texture=texture)
     femur, tibia, fibula = _bones(x, h, z_mm)
     femur, tibia = femur + wobble, tibia + wobble
-    paint_side_ligaments(canvas, x=x, h=h, z_mm=z_mm, edge_mm=edge_mm, texture=fibres)
+    paint_side_ligaments(canvas, x=x + wobble, h=h, z_mm=z_mm, edge_mm=edge_mm, texture=fibres)
     paint_joint(
-        canvas, knee.joint, femur=femur, tibia=tibia, x=x, h=h, z_mm=z_mm, edge_mm=edge_mm, texture=texture,
+        canvas,
+        knee.joint,
+        femur=femur,
+        tibia=tibia,
+        x=x,
+        h=h,
+        z_mm=z_mm,
+        edge_mm=edge_mm,
+        texture=texture,
         fibres=fibres,
     )
     for bone in (femur, tibia, fibula):
@@ -106,61 +124,66 @@ def _paint_soft_tissue(
     canvas: Canvas, knee: Knee, index: int, *, x: Plane, h: Plane, z_mm: float, edge_mm: float
 ) -> None:
     """Paint skin, subcutaneous fat with septa and veins, and the muscles with fascia and fat between bundles."""
-    texture, fibres = knee.trabeculae[index], knee.fibres[index]
+    texture, fibres, contour = knee.trabeculae[index], knee.fibres[index], knee.outline.at(index)
+    sheath = knee.fascicles.at(index)
     girth = section(z_mm, centre_mm=-6.0, half_length_mm=70.0)
     taper = np.float32(1) + np.float32(0.0016) * h + np.float32(0.00001) * h * h
-    half_width = np.float32(61.0 * girth) * taper
-    depth = half_width - np.abs(x) + np.float32(1.5) * knee.outline.at(index)
+    depth = np.float32(61.0 * girth) * taper - np.abs(x) + np.float32(1.5) * contour
+    below_skin = coverage(np.float32(1.6) - depth, edge_mm=edge_mm)
     canvas.paint("skin", coverage(-depth, edge_mm=edge_mm), texture=texture)
-    canvas.paint("fat", coverage(np.float32(1.6) - depth, edge_mm=edge_mm), texture=texture)
-    lines = np.abs(knee.septa.at(index)) / (knee.septa.steepness_at(index) + np.float32(0.1))
-    septa = coverage(lines - np.float32(0.12), edge_mm=edge_mm) * coverage(np.float32(1.6) - depth, edge_mm=edge_mm)
-    canvas.paint("fascia", np.float32(0.75) * septa)
-    fat = np.float32(knee.joint.fat_mm) * (1 + np.float32(0.15) * knee.outline.at(index))
-    if z_mm > 34.0:
-        return
+    canvas.paint("fat", below_skin, texture=texture)
+    lines = np.abs(knee.septa.at(index)) / (knee.septa.steepness_at(index) + np.float32(0.15))
+    strength = np.clip(np.float32(0.45) + np.float32(0.3) * sheath, 0, np.float32(0.8))
+    canvas.paint("fascia", strength * below_skin * coverage(lines - np.float32(0.1), edge_mm=edge_mm))
+    fat = np.float32(knee.joint.fat_mm) * (1 + np.float32(0.2) * contour)
+    veins = np.clip(texture - np.float32(2.7), 0, 1) * coverage(depth - fat, edge_mm=edge_mm) * below_skin
+    canvas.paint("slow_blood", veins)
     # Muscle: quadriceps above to both sides, calf below at the back; the joint's own level holds fat and capsule.
-    above = fat + np.float32(8.0) + np.float32(0.8) * np.maximum(np.float32(26.0) - h, 0)
-    below = fat + np.float32(5.0 + max(0.0, 0.5 * (z_mm + 4.0))) + np.float32(0.9) * np.maximum(
-        h + np.float32(16.0), 0
-    )
+    bulge = np.float32(2.5) * contour
+    rise = np.maximum(np.float32(32.0 + 0.3 * max(0.0, z_mm)) - h, 0)
+    fall = np.maximum(h + np.float32(14.0), 0)
+    above = fat + np.float32(2.0) + bulge + np.float32(0.03) * rise * rise
+    below = fat + np.float32(4.0 + max(0.0, 0.8 * (z_mm + 4.0))) - bulge + np.float32(0.04) * fall * fall
     muscle = np.minimum(above, below) - depth
     canvas.paint("fascia", coverage(muscle - np.float32(0.6), edge_mm=edge_mm))
     bundle = coverage(muscle, edge_mm=edge_mm)
     canvas.paint("muscle", bundle, texture=fibres)
-    canvas.paint("fat", bundle * np.clip(np.float32(0.7) * fibres - np.float32(0.75), 0, np.float32(0.85)))
-    sheaths = np.abs(knee.fascicles.at(index)) / (knee.fascicles.steepness_at(index) + np.float32(0.05))
-    canvas.paint("fat", bundle * coverage(sheaths - np.float32(0.15), edge_mm=edge_mm))
-    veins = np.clip(texture - np.float32(2.3), 0, 1) * coverage(fat - depth, edge_mm=edge_mm)
-    canvas.paint("slow_blood", veins)
+    canvas.paint("fat", bundle * np.clip(np.float32(0.7) * fibres - np.float32(0.6), 0, np.float32(0.85)))
+    cleft = np.abs(sheath) / (knee.fascicles.steepness_at(index) + np.float32(0.05))
+    width = np.float32(0.2) + np.float32(0.25) * contour
+    canvas.paint("fat", bundle * coverage(cleft - width, edge_mm=edge_mm))
 
 
 def _bones(x: Plane, h: Plane, z_mm: float) -> tuple[Plane, Plane, Plane | None]:
     """Signed distances of femur, tibia and (behind) fibula on a coronal plane."""
-    condyle = section(z_mm, centre_mm=-2.0, half_length_mm=34.0)
-    trochlea = section(z_mm, centre_mm=2.0, half_length_mm=30.0)
-    shaft = np.abs(x) - np.float32(14.0 * max(trochlea, 0.05)) - np.float32(0.010) * np.maximum(60 - h, 0) ** 2 * (
-        np.float32(0.85 * trochlea)
+    condyle = section(z_mm, centre_mm=-4.0, half_length_mm=30.0)
+    trochlea = section(z_mm, centre_mm=-2.0, half_length_mm=27.5)
+    shaft = (
+        np.abs(x)
+        - np.float32(14.0 * max(trochlea, 0.05))
+        - np.float32(0.010) * np.maximum(60 - h, 0) ** 2 * (np.float32(0.85 * trochlea))
     )
     shaft = np.maximum(shaft, np.float32(14.0 + 8.0 * (1 - trochlea)) - h) * np.float32(0.85)
     femur = shaft if trochlea > 0.1 else np.full_like(x, 99.0)
     if condyle > 0.15:
         for middle, width in ((-22.5, 19.0), (22.0, 20.0)):
             rise = 3.0 + 19.0 * condyle
-            knob = ellipse(x, h, centre=(middle, rise), radii=(width * (0.35 + 0.65 * condyle), 19.0 * condyle))
+            knob = ellipse(
+                x, h, centre=(middle, rise), radii=(width * (0.35 + 0.65 * condyle), 19.0 * condyle)
+            )
             femur = smooth_union(femur, knob, radius_mm=5.0)
     if z_mm < 14.0:  # the intercondylar notch opens to the back
         height = min(30.0, 12.0 + 0.7 * (14.0 - z_mm))
         notch = ellipse(x, h, centre=(0.0, 0.0), radii=(8.5, height))
         femur = np.maximum(femur, -notch)
-    plateau = section(z_mm, centre_mm=-2.0, half_length_mm=33.0)
+    plateau = section(z_mm, centre_mm=-4.0, half_length_mm=31.0)
     if plateau < 0.15:
         return femur, np.full_like(x, 99.0), None
     half_width = np.float32(15.0 * plateau) + np.float32(25.0 * plateau) * np.exp(
         np.minimum(h + np.float32(7.0), 0) * np.float32(1 / 16)
     )
     eminence = np.float32(5.5) * np.exp(-((np.abs(x) - np.float32(4.5)) ** 2) * np.float32(1 / 9))
-    top = np.float32(-3.4) + (eminence if -14.0 < z_mm < 12.0 else np.float32(0))
+    top = np.float32(-2.8) + (eminence if -14.0 < z_mm < 12.0 else np.float32(0))
     tibia = smooth_union(
         np.maximum((np.abs(x) - half_width) * np.float32(0.85), h - top + np.float32(2.0)),
         np.maximum((np.abs(x) - half_width + np.float32(3.0)) * np.float32(0.9), h - top),

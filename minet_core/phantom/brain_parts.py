@@ -60,7 +60,9 @@ def _paint_ventricles(
     canvas.paint("csf", fluid * (1 - septum) if z_mm > 10 else fluid)
     if 2.0 < z_mm < 32.0:
         plexus = ellipse(side, y, centre=(20.0, -30.0), radii=(2.8, 8.0), angle_rad=0.5)
-        canvas.paint("choroid", fluid * coverage(plexus + texture * np.float32(0.5), edge_mm=edge_mm), texture=texture)
+        canvas.paint(
+            "choroid", fluid * coverage(plexus + texture * np.float32(0.5), edge_mm=edge_mm), texture=texture
+        )
 
 
 def paint_posterior_fossa(
@@ -80,7 +82,12 @@ def paint_posterior_fossa(
     canvas.paint("csf", coverage(around, edge_mm=edge_mm))
     canvas.paint("grey_matter", coverage(whole, edge_mm=edge_mm), texture=texture)
     # Folia follow the surface: fluid, grey and white matter alternate about every 3 mm in its depth and along it.
-    phase = np.sin(whole * np.float32(2.2) + np.float32(0.8) * np.sin(side * np.float32(0.35)))
+    phase = (
+        np.sin(
+            whole * np.float32(2.4) + np.float32(1.6) * np.sin(side * np.float32(0.45) + y * np.float32(0.2))
+        )
+        + np.float32(0.25) * texture
+    )
     canvas.paint("csf", coverage(whole, edge_mm=edge_mm) * np.clip(phase - np.float32(0.45), 0, 1))
     branch = coverage(np.float32(0.55) + phase, edge_mm=0.5) * coverage(whole + np.float32(5.0), edge_mm=3.0)
     canvas.paint("white_matter", branch, texture=texture)
@@ -121,7 +128,9 @@ def paint_orbits_and_nose(
     lens = ellipse(side, y, centre=(31.5, 76.5), radii=(4.6 * share, 2.2 * share))
     canvas.paint("fascia", inside * coverage(lens, edge_mm=edge_mm))
     cells = ellipse(x, y, centre=(0.0, 60.0), radii=(13.0, 27.0 * share))
-    walls = np.abs(np.sin(x * np.float32(0.55))) + np.abs(np.sin(y * np.float32(0.42)))
+    walls = np.abs(np.sin(x * np.float32(0.33) + np.float32(0.9) * np.sin(y * np.float32(0.21)))) + np.abs(
+        np.sin(y * np.float32(0.26) + np.float32(1.1) * np.sin(x * np.float32(0.4)))
+    )
     canvas.paint("air", inside * coverage(cells, edge_mm=edge_mm))
     mucosa = coverage(np.abs(walls - np.float32(1.0)) * np.float32(3.0) - np.float32(0.5), edge_mm=edge_mm)
     canvas.paint("synovium", inside * coverage(cells, edge_mm=edge_mm) * mucosa, texture=texture)

@@ -7,10 +7,12 @@ surface, be it the outside of the brain, a fissure or a sulcus.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from minet_core.phantom.shapes import coverage, ellipse, polyline, section
 from minet_core.phantom.signal import Canvas
@@ -18,16 +20,23 @@ from minet_core.phantom.texture import Grid, SmoothField, smooth_field
 
 Plane = NDArray[np.float32]
 
+# Folds near the surface are drawn in (depth, arc): arc is measured on a circle of this radius.
+_ARC_RADIUS_MM = 60.0
+_ARC_STEPS = 1024
+_DEPTH_STEPS = 100
+# A fold is this much longer in depth than it is wide: sulci run straight in from the surface.
+_FOLD_LENGTH = 4.0
+
 
 @dataclass(frozen=True)
 class Cortex:
     """One patient's folds."""
 
-    folds: SmoothField
+    radial_folds: SmoothField  # in (depth, arc): near the surface
+    folds: SmoothField  # in (row, column): deeper
     small_folds: SmoothField
     depth: SmoothField
     width: SmoothField
-    thickness: SmoothField
     sulcus_mm: float  # half-width of a sulcus at depth
     ribbon_mm: float  # mean thickness of grey matter
     reach_mm: float  # mean depth that sulci reach
@@ -35,24 +44,36 @@ class Cortex:
 
 def draw_cortex(grid: Grid, generator: np.random.Generator) -> Cortex:
     """Draw the folds of one patient."""
+    arc_mm = np.linspace(0, 2 * math.pi * _ARC_RADIUS_MM, _ARC_STEPS, dtype=np.float32)
+    depth_mm = np.arange(_DEPTH_STEPS, dtype=np.float32) / np.float32(_FOLD_LENGTH)
 
-    def field(scale_mm: float, *, band_pass: bool = False) -> SmoothField:
-        return smooth_field(grid, generator, scale_mm=scale_mm, slice_scale_mm=14.0, band_pass=band_pass)
+    def field(on: Grid, scale_mm: float, *, band_pass: bool = False) -> SmoothField:
+        return smooth_field(on, generator, scale_mm=scale_mm, slice_scale_mm=14.0, band_pass=band_pass)
 
     return Cortex(
-        folds=field(generator.uniform(7.0, 8.2), band_pass=True),
-        small_folds=field(4.2, band_pass=True),
-        depth=field(18.0),
-        width=field(12.0),
-        thickness=field(14.0),
-        sulcus_mm=float(generator.uniform(0.35, 0.65)),
-        ribbon_mm=float(generator.uniform(2.6, 3.1)),
-        reach_mm=float(generator.uniform(17.0, 22.0)),
+        radial_folds=field(
+            Grid(grid.slices_mm, depth_mm, arc_mm), generator.uniform(6.0, 7.0), band_pass=True
+        ),
+        folds=field(grid, generator.uniform(6.6, 7.6), band_pass=True),
+        small_folds=field(grid, 4.0, band_pass=True),
+        depth=field(grid, 18.0),
+        width=field(grid, 9.0),
+        sulcus_mm=float(generator.uniform(0.30, 0.50)),
+        ribbon_mm=float(generator.uniform(1.8, 2.2)),
+        reach_mm=float(generator.uniform(17.0, 21.0)),
     )
 
 
 def paint_cortex(
-    canvas: Canvas, cortex: Cortex, index: int, *, x: Plane, y: Plane, z_mm: float, depth: Plane, edge_mm: float,
+    canvas: Canvas,
+    cortex: Cortex,
+    index: int,
+    *,
+    x: Plane,
+    y: Plane,
+    z_mm: float,
+    depth: Plane,
+    edge_mm: float,
     texture: Plane,
 ) -> Plane:
     """Paint fluid, grey and white matter where depth [mm below the brain's surface] is positive.
@@ -60,31 +81,47 @@ def paint_cortex(
     Returns the distance to the pial surface, (row, column) mm: how deep in tissue each point lies.
     """
     open_surface = np.minimum(depth, _fissures(x, y, z_mm))
-    sulcus = _distance_to_sulci(cortex, index, open_surface)
-    wide = 1 + np.float32(0.45) * cortex.width.at(index) + np.exp(-np.maximum(depth, 0) / 3)
-    fluid_width = np.float32(cortex.sulcus_mm) * np.maximum(wide, np.float32(0.15))
+    sulcus = _distance_to_sulci(
+        cortex, index, x=x, y=y, depth=depth, open_surface=open_surface, edge_mm=edge_mm
+    )
+    core = ellipse(
+        x, y, centre=(0.0, -4.0), radii=(31.0, 40.0)
+    )  # the nuclei and their capsules hold no sulci
+    sulcus += np.float32(0.9 * section(z_mm, centre_mm=6.0, half_length_mm=36.0)) * np.maximum(-core, 0)
+    wide = 1 + np.float32(0.7) * cortex.width.at(index) + np.exp(np.maximum(depth, 0) * np.float32(-1 / 3))
+    fluid_width = np.float32(cortex.sulcus_mm) * np.maximum(wide, np.float32(0.1))
     pial = np.minimum(sulcus - fluid_width, open_surface)
-    ribbon = np.float32(cortex.ribbon_mm) * (1 + np.float32(0.12) * cortex.thickness.at(index))
     within = coverage(-depth, edge_mm=edge_mm)
     canvas.paint("csf", within)
     canvas.paint("grey_matter", within * coverage(-pial, edge_mm=edge_mm), texture=texture)
-    canvas.paint("white_matter", within * coverage(ribbon - pial, edge_mm=edge_mm), texture=texture)
+    ribbon = np.float32(cortex.ribbon_mm) * (1 + np.float32(0.10) * cortex.depth.at(index))
+    canvas.paint("white_matter", within * coverage(ribbon - pial, edge_mm=1.3 * edge_mm), texture=texture)
     return pial
 
 
-def _distance_to_sulci(cortex: Cortex, index: int, open_surface: Plane) -> Plane:
+def _distance_to_sulci(
+    cortex: Cortex, index: int, *, x: Plane, y: Plane, depth: Plane, open_surface: Plane, edge_mm: float
+) -> Plane:
     """Distance to the nearest sulcus, growing where the tissue lies deeper than sulci reach."""
-    distance = _zero_line_distance(cortex.folds, index)
-    small = _zero_line_distance(cortex.small_folds, index) + np.float32(1.2)
+    turn = np.arctan2(x, y) * np.float32((_ARC_STEPS - 1) / (2 * math.pi)) + np.float32((_ARC_STEPS - 1) / 2)
+    places = np.stack([np.clip(depth, 0, _DEPTH_STEPS - 1), turn])
+    radial = ndimage.map_coordinates(
+        cortex.radial_folds.at(index), places, order=1, mode="nearest", output=np.float32
+    )
+    near_surface = np.exp(np.maximum(depth, 0) ** 2 * np.float32(-1 / 15.0**2))
+    folds = near_surface * radial + (1 - near_surface) * cortex.folds.at(index)
+    down, across = np.gradient(folds, np.float32(edge_mm))
+    distance = _zero_line_distance(folds, np.sqrt(down * down + across * across))
+    small = _zero_line_distance(cortex.small_folds.at(index), cortex.small_folds.steepness_at(index))
     reach = np.float32(cortex.reach_mm) * (1 + np.float32(0.28) * cortex.depth.at(index))
     distance += np.float32(0.8) * np.maximum(open_surface - reach, 0)
-    small += np.float32(0.8) * np.maximum(open_surface - np.float32(0.3) * reach, 0)
+    small += np.float32(0.9) + np.float32(0.8) * np.maximum(open_surface - np.float32(0.3) * reach, 0)
     return np.minimum(distance, small)
 
 
-def _zero_line_distance(field: SmoothField, index: int) -> Plane:
-    steepness = field.steepness_at(index)
-    return np.abs(field.at(index)) / (steepness + np.float32(0.3) * steepness.mean())
+def _zero_line_distance(field: Plane, steepness: Plane) -> Plane:
+    """|field| / |gradient| [mm], kept finite on ridges."""
+    return np.abs(field) / (steepness + np.float32(0.25) * steepness.mean())
 
 
 def _fissures(x: Plane, y: Plane, z_mm: float) -> Plane:
@@ -95,12 +132,13 @@ def _fissures(x: Plane, y: Plane, z_mm: float) -> Plane:
     if bridge > 0:
         middle = ellipse(x, y, centre=(0.0, -5.0), radii=(45.0, 40.0 * bridge))
         distance = np.maximum(distance, -middle)
-    if -14.0 < z_mm < 26.0:
+    if -14.0 < z_mm < 17.0:
         # The fissure opens to the side and runs in and forward, then along the insula.
         inner = 37.0 + 0.1 * abs(z_mm)
         insula = [(66.0, -4.0), (48.0, -2.0), (inner + 1.5, 17.0)]
         arm = [(48.0, -2.0), (inner, -20.0)]
-        side = np.abs(x)
+        side = np.abs(x) + np.float32(1.4) * np.sin(y * np.float32(0.38))
         sylvian = np.minimum(polyline(side, y, points=insula), polyline(side, y, points=arm))
-        distance = np.minimum(distance, sylvian - np.float32(0.9))
+        distance = np.minimum(distance, sylvian - np.float32(0.6))
+    distance: Plane = distance
     return distance

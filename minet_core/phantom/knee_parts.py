@@ -25,13 +25,16 @@ class Joint:
 
 def paint_bone(canvas: Canvas, bone: Plane, *, h: Plane, edge_mm: float, texture: Plane, scar: Plane) -> None:
     """Paint cortical bone, marrow and trabeculae, and the line where the growth plate closed."""
-    cortex = np.float32(1.0) + np.float32(0.022) * np.minimum(np.abs(h), np.float32(70.0))
+    cortex = np.float32(1.0) + np.float32(0.018) * np.maximum(
+        np.minimum(np.abs(h), np.float32(70.0)) - np.float32(18.0), 0
+    )
     canvas.paint("cortical_bone", coverage(bone, edge_mm=edge_mm))
     marrow = coverage(bone + cortex, edge_mm=edge_mm)
     canvas.paint("marrow", marrow, texture=texture)
     # Trabeculae are dense below the joint and thin out along the shaft.
     density = np.float32(0.15) + np.float32(0.55) * np.exp(-np.abs(h) * np.float32(1 / 24))
-    canvas.paint("trabecula", marrow * density * np.clip(texture - np.float32(0.1), 0, np.float32(1.2)))
+    grain = np.clip(np.float32(0.45) * texture + np.float32(0.1), 0, np.float32(0.9))
+    canvas.paint("trabecula", marrow * density * grain)
     line = np.abs(np.abs(h - np.float32(5.0)) - np.float32(31.0) + np.float32(1.6) * scar) - np.float32(0.25)
     canvas.paint("trabecula", np.float32(0.8) * marrow * coverage(line, edge_mm=edge_mm))
 
@@ -50,7 +53,7 @@ def paint_joint(
     fibres: Plane,
 ) -> None:
     """Paint capsule, fluid, cartilage, menisci, the notch with its cruciate ligaments."""
-    if abs(z_mm + 2.0) > 33.0:
+    if abs(z_mm + 4.0) > 30.0:
         return
     side = np.abs(x)
     between = np.maximum(np.maximum(femur, tibia) - np.float32(5.5), side - np.float32(40.0))
@@ -62,18 +65,22 @@ def paint_joint(
     )
     if z_mm < 12.0:
         _paint_notch(canvas, x=x, h=h, z_mm=z_mm, edge_mm=edge_mm, texture=texture, fibres=fibres)
-    surface = np.where(h > -1.5, femur, tibia)
-    near_joint = coverage(np.abs(h - np.float32(3.0)) - np.float32(13.0), edge_mm=6.0) * coverage(
-        side - np.float32(38.5), edge_mm=2.0
-    ) * coverage(np.float32(6.5) - side, edge_mm=2.0)
+    surface = np.minimum(femur, tibia)
+    near_joint = (
+        coverage(np.abs(h - np.float32(3.0)) - np.float32(13.0), edge_mm=6.0)
+        * coverage(side - np.float32(38.5), edge_mm=2.0)
+        * coverage(np.float32(8.5) - side, edge_mm=5.0)
+    )
     cartilage = coverage(surface - np.float32(joint.cartilage_mm), edge_mm=edge_mm) * near_joint
     canvas.paint("cartilage", cartilage, texture=texture)
-    film = np.abs(h + np.float32(1.4) + np.float32(0.00) * side) - np.float32(0.5 * joint.gap_mm)
+    film = np.abs(femur - tibia) - np.float32(0.5 * joint.gap_mm)
     canvas.paint("synovial_fluid", coverage(film, edge_mm=edge_mm) * near_joint)
     _paint_menisci(canvas, x=x, h=h, z_mm=z_mm, edge_mm=edge_mm, texture=texture)
 
 
-def _paint_menisci(canvas: Canvas, *, x: Plane, h: Plane, z_mm: float, edge_mm: float, texture: Plane) -> None:
+def _paint_menisci(
+    canvas: Canvas, *, x: Plane, h: Plane, z_mm: float, edge_mm: float, texture: Plane
+) -> None:
     """Wedges at the rim of each plateau; at the horns, front and back, they reach further in."""
     side = np.abs(x)
     horn = min(1.0, max(0.0, (abs(z_mm + 2.0) - 14.0) / 14.0))
@@ -93,7 +100,7 @@ def _paint_notch(
     """Fat and synovium in the notch; the anterior cruciate ligament in front, the posterior one behind, vessels."""
     room = np.maximum(ellipse(x, h, centre=(0.0, 2.0), radii=(9.5, 30.0)), -h - np.float32(1.0))
     canvas.paint("fat", coverage(room, edge_mm=edge_mm), texture=texture)
-    canvas.paint("synovium", coverage(room, edge_mm=edge_mm) * np.clip(texture * np.float32(0.7), 0, 1))
+    canvas.paint("synovium", coverage(room, edge_mm=edge_mm) * np.clip(texture * np.float32(0.4), 0, 1))
     lean = 0.35 * z_mm
     if z_mm > -18.0:
         front = segment(x, h, start=(-3.0, 1.0), end=(6.0, 17.0 - lean)) - np.float32(2.9)
@@ -103,11 +110,6 @@ def _paint_notch(
         back = segment(x, h, start=(-5.5, 15.0 + 0.4 * lean), end=(0.0, 2.0 + lean)) - np.float32(3.6)
         canvas.paint("synovial_fluid", coverage(back - np.float32(0.7), edge_mm=edge_mm))
         canvas.paint("ligament", coverage(back, edge_mm=edge_mm), texture=fibres)
-    if z_mm < -12.0:
-        for place, radius, tissue in ((-2.0, 2.6, "vessel"), (4.0, 3.0, "slow_blood")):
-            tube = segment(x, h, start=(place, 60.0), end=(place - 1.0, -60.0)) - np.float32(radius)
-            canvas.paint("fascia", coverage(tube - np.float32(0.6), edge_mm=edge_mm))
-            canvas.paint(tissue, coverage(tube, edge_mm=edge_mm))
 
 
 def paint_side_ligaments(
@@ -120,9 +122,23 @@ def paint_side_ligaments(
     medial = polyline(x, h, points=[(-42.0, 24.0), (-43.5, 2.0), (-40.0, -14.0), (-31.0, -42.0)])
     lateral = polyline(x, h, points=[(42.0, 22.0), (44.0, 0.0), (38.0, -18.0)])
     band = polyline(x, h, points=[(46.0, 70.0), (47.5, 12.0), (41.0, -12.0)])
-    canvas.paint("synovial_fluid", np.float32(0.6) * coverage(medial - np.float32(1.9), edge_mm=edge_mm))
+    canvas.paint("synovial_fluid", np.float32(0.25) * coverage(medial - np.float32(2.2), edge_mm=edge_mm))
     for line, width in ((medial, 1.3 * share), (lateral, 1.2 * share), (band, 0.9)):
         canvas.paint("ligament", coverage(line - np.float32(width), edge_mm=edge_mm), texture=texture)
+
+
+def paint_fat_pad(canvas: Canvas, *, x: Plane, h: Plane, z_mm: float, edge_mm: float, texture: Plane) -> None:
+    """Paint Hoffa's fat pad with its septa and vessels, below the patella and before the tibia."""
+    size = min(1.0, (z_mm - 8.0) / 14.0)
+    pad = ellipse(x, h, centre=(0.0, -6.0), radii=(30.0 * size, 20.0 * size)) + np.float32(1.0) * texture
+    inside = coverage(pad, edge_mm=4.0)
+    canvas.paint("fat", inside, texture=texture)
+    canvas.paint(
+        "fascia", inside * np.clip(np.float32(0.35) * texture - np.float32(0.15), 0, np.float32(0.7))
+    )
+    canvas.paint(
+        "slow_blood", inside * np.clip(np.float32(-0.5) * texture - np.float32(0.9), 0, np.float32(0.8))
+    )
 
 
 def paint_patella_and_tendons(
@@ -136,20 +152,32 @@ def paint_patella_and_tendons(
     texture: Plane,
     fibres: Plane,
 ) -> None:
-    """Paint what lies before the femur: retinacula, Hoffa's fat pad with vessels, patella, quadriceps and its tendon."""
-    if z_mm < 19.0:
+    """Paint what lies before the femur: patella with cartilage behind it, quadriceps and patellar tendons."""
+    share = section(z_mm, centre_mm=34.0, half_length_mm=13.0)
+    if share < 0.3:
         return
-    pad = ellipse(x, h, centre=(0.0, -8.0), radii=(24.0, 19.0))
-    strands = np.clip(np.float32(0.6) * texture - np.float32(0.45), 0, 1)
-    canvas.paint("fat", coverage(pad, edge_mm=edge_mm), texture=texture)
-    canvas.paint("fascia", coverage(pad, edge_mm=edge_mm) * strands)
-    patella = section(z_mm, centre_mm=34.0, half_length_mm=13.0)
-    if z_mm > 24.0:
-        for start, end, width in (((0.0, 46.0), (0.0, 75.0), 11.0), ((0.0, 6.0), (0.0, -42.0), 8.0)):
-            tendon = segment(x, h, start=start, end=end) - np.float32(width)
-            canvas.paint("ligament", coverage(tendon, edge_mm=edge_mm), texture=fibres)
-    if patella > 0.2:
-        bone = ellipse(x, h, centre=(0.0, 27.0), radii=(22.0 * patella, 20.0 * patella))
-        canvas.paint("synovial_fluid", coverage(bone - np.float32(2.0 + joint.effusion_mm), edge_mm=edge_mm))
-        canvas.paint("cartilage", coverage(bone - np.float32(joint.cartilage_mm), edge_mm=edge_mm), texture=texture)
-        paint_bone(canvas, bone, h=h, edge_mm=edge_mm, texture=texture, scar=np.full_like(x, 99.0))
+    side = np.abs(x)
+    flare = np.float32(9.0) + np.float32(0.0040) * np.maximum(h - np.float32(30.0), 0) ** 2
+    quadriceps = np.maximum(side - flare, np.float32(30.0) - h)
+    strap = np.maximum(
+        side - np.float32(9.0) - np.float32(0.03) * h, np.maximum(h - np.float32(20), -h - np.float32(42.0))
+    )
+    tendons = np.minimum(quadriceps, strap) + np.float32(0.8) * fibres
+    if z_mm > 27.0:
+        canvas.paint("ligament", coverage(tendons, edge_mm=3.0), texture=fibres)
+    narrow = side * (1 + np.float32(0.012) * np.maximum(np.float32(34.0) - h, 0))
+    bone = (
+        ellipse(narrow, h, centre=(0.0, 29.0), radii=(22.0 * share, 21.0 * share))
+        + np.float32(0.15) * texture
+    )
+    if z_mm < 30.0:
+        canvas.paint(
+            "synovial_fluid", coverage(bone - np.float32(0.6 * joint.effusion_mm + 2.0), edge_mm=edge_mm)
+        )
+        canvas.paint(
+            "cartilage", coverage(bone - np.float32(joint.cartilage_mm), edge_mm=edge_mm), texture=texture
+        )
+    else:
+        retinaculum = np.abs(bone - np.float32(1.2)) - np.float32(1.0)
+        canvas.paint("ligament", coverage(retinaculum, edge_mm=edge_mm), texture=fibres)
+    paint_bone(canvas, bone, h=h, edge_mm=edge_mm, texture=texture, scar=np.full_like(x, 99.0))

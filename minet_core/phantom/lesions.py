@@ -61,7 +61,10 @@ def paint_lesions(
         if share < 0.3:
             continue
         figure = ellipse(
-            x, y, centre=(lesion.centre_mm[0], lesion.centre_mm[1]),
-            radii=(lesion.radii_mm[0] * share, lesion.radii_mm[1] * share), angle_rad=lesion.angle_rad,
+            x,
+            y,
+            centre=(lesion.centre_mm[0], lesion.centre_mm[1]),
+            radii=(lesion.radii_mm[0] * share, lesion.radii_mm[1] * share),
+            angle_rad=lesion.angle_rad,
         )
         canvas.paint(lesion.tissue, within * coverage(figure, edge_mm=1.5 * edge_mm))

@@ -76,9 +76,7 @@ def affine_of(acquisition: Acquisition, grid: Grid) -> NDArray[np.float64]:
     return affine
 
 
-def _painted(
-    acquisition: Acquisition, grid: Grid, generator: np.random.Generator
-) -> NDArray[np.float32]:
+def _painted(acquisition: Acquisition, grid: Grid, generator: np.random.Generator) -> NDArray[np.float32]:
     """Noiseless signal of both contrasts, (contrast, slice, row, column) float32."""
     table = SignalTable(acquisition.contrasts, fat_residual=acquisition.fat_residual)
     x, y = distorted_positions(grid, distortion=acquisition.distortion)

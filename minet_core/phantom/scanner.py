@@ -36,7 +36,9 @@ def receive_field(grid: Grid, generator: np.random.Generator, *, acquisition: Ac
     offset = generator.uniform(-math.pi, math.pi)
     turns = np.float32(2 * math.pi * acquisition.phase_cycles)
     ramp = np.float32(math.cos(direction)) * across + np.float32(math.sin(direction)) * down
-    rim = np.float32(2 * acquisition.bias) * (across * across + down * down)  # surface coils see the rim better
+    rim = np.float32(2 * acquisition.bias) * (
+        across * across + down * down
+    )  # surface coils see the rim better
     field = np.empty(grid.shape, np.complex64)
     for index in range(grid.shape[0]):
         magnitude = np.exp(np.float32(acquisition.bias) * smooth.at(index) + rim)

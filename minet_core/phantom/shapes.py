@@ -6,6 +6,7 @@ are used: a figure is drawn with a linear edge as wide as a pixel, that is, with
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -16,7 +17,8 @@ Plane = NDArray[np.float32]
 
 def coverage(distance: Plane, *, edge_mm: float) -> Plane:
     """Share of each pixel inside the figure, 0 to 1; edge_mm is the pixel's size."""
-    return np.clip(np.float32(0.5) - distance * np.float32(1 / edge_mm), np.float32(0), np.float32(1))
+    share: Plane = np.clip(np.float32(0.5) - distance * np.float32(1 / edge_mm), np.float32(0), np.float32(1))
+    return share
 
 
 def ellipse(
@@ -44,13 +46,14 @@ def segment(x: Plane, y: Plane, *, start: tuple[float, float], end: tuple[float,
     np.clip(position, np.float32(0), np.float32(1), out=position)
     right -= position * np.float32(along_x)
     up -= position * np.float32(along_y)
-    return np.sqrt(right * right + up * up)
+    distance: Plane = np.sqrt(right * right + up * up)
+    return distance
 
 
 def polyline(x: Plane, y: Plane, *, points: list[tuple[float, float]]) -> Plane:
     """Distance to a chain of straight lines."""
     distance = segment(x, y, start=points[0], end=points[1])
-    for start, end in zip(points[1:-1], points[2:], strict=True):
+    for start, end in itertools.pairwise(points[1:]):
         distance = np.minimum(distance, segment(x, y, start=start, end=end))
     return distance
 
@@ -58,7 +61,8 @@ def polyline(x: Plane, y: Plane, *, points: list[tuple[float, float]]) -> Plane:
 def smooth_union(first: Plane, second: Plane, *, radius_mm: float) -> Plane:
     """Union of two figures with a fillet of about radius_mm where they meet."""
     blend = np.maximum(np.float32(radius_mm) - np.abs(first - second), np.float32(0))
-    return np.minimum(first, second) - blend * blend * np.float32(0.25 / radius_mm)
+    union: Plane = np.minimum(first, second) - blend * blend * np.float32(0.25 / radius_mm)
+    return union
 
 
 def section(position_mm: float, *, centre_mm: float, half_length_mm: float) -> float:

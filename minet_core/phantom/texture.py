@@ -62,14 +62,16 @@ class SmoothField:
 
     def at(self, index: int) -> Array:
         """The field on one slice, (H, W)."""
-        return self.rows @ self.weights[index] @ self.columns.T
+        plane: Array = self.rows @ self.weights[index] @ self.columns.T
+        return plane
 
     def steepness_at(self, index: int) -> Array:
         """Magnitude of the in-plane gradient on one slice, (H, W), per mm."""
         weights = self.weights[index]
         down = self.row_slopes @ weights @ self.columns.T
         across = self.rows @ weights @ self.column_slopes.T
-        return np.sqrt(down * down + across * across)
+        steepness: Array = np.sqrt(down * down + across * across)
+        return steepness
 
 
 def smooth_field(
@@ -107,7 +109,8 @@ def fine_field(
     noise[1:] = np.float32(0.8) * noise[1:] + np.float32(0.6) * noise[:-1]
     sigmas = (0.0, along_rows_px or width_px, width_px)
     smooth = ndimage.gaussian_filter(noise, sigmas, truncate=2.5, mode="wrap")
-    return smooth / smooth.std()
+    texture: Array = smooth / smooth.std()
+    return texture
 
 
 def _spline_basis(positions_mm: Array, scale_mm: float) -> tuple[Array, Array]:

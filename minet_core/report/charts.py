@@ -45,7 +45,7 @@ def data_uri(content: bytes, media_type: str) -> str:
 
 def score_chart(summary: Summary, metric: Metric, *, title: str) -> Chart | None:
     """Every method's mean and 95% interval at every site; None before a site was scored."""
-    scored = {name: site.methods() for name, site in summary.sites.items() if site.methods()}
+    scored = {name: site.methods() for name, site in summary.all_sites().items() if site.methods()}
     if not scored:
         return None
     methods = list(dict.fromkeys(method for scores in scored.values() for method in scores))
@@ -92,7 +92,7 @@ def round_chart(
             for entry in summary.per_round
             if name in entry.sites and (value := value_of(entry.sites[name])) is not None
         ]
-        for name in summary.sites
+        for name in summary.all_sites()
     }
     series = {name: points for name, points in series.items() if points}
     if not series:

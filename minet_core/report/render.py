@@ -77,13 +77,14 @@ def report_html(summary: Summary, *, panels: dict[str, Panel] | None = None) -> 
     judged = verdict(summary)
     return environment.from_string(source).render(
         summary=summary,
+        sites=summary.all_sites(),
         started=summary.started.strftime("%Y-%m-%d %H:%M %Z").strip(),
         duration=duration_text(summary.seconds),
         status_words=STATUS_WORDS[summary.status],
         verdict_words=verdict_text(judged),
         beats=judged.beats_everywhere,
         kind_words=KIND_WORDS,
-        rows={name: _method_rows(site) for name, site in summary.sites.items()},
+        rows={name: _method_rows(site) for name, site in summary.all_sites().items()},
         score_charts=_present(
             score_chart(summary, "psnr_db", title="PSNR [dB], higher is better"),
             score_chart(summary, "ssim", title="SSIM, higher is better"),
@@ -149,7 +150,7 @@ def _present(*charts: Chart | None) -> tuple[Chart, ...]:
 
 def _traffic(summary: Summary) -> tuple[Traffic, ...]:
     rows = []
-    for name in summary.sites:
+    for name in summary.all_sites():
         entries = [entry.sites[name] for entry in summary.per_round if name in entry.sites]
         rows.append(
             Traffic(
@@ -166,7 +167,7 @@ def _refusals(summary: Summary) -> tuple[tuple[int, str, str, str], ...]:
     """(round, site, code, meaning) of every reply that was refused or did not come."""
     rows = []
     for entry in summary.per_round:
-        for name in dict.fromkeys((*summary.sites, *entry.sites)):
+        for name in summary.all_sites():
             if name not in entry.sites:
                 rows.append((entry.round, name, "no reply", "Nothing came before the round's deadline."))
             elif (code := entry.sites[name].refused) is not None:

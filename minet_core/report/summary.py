@@ -124,7 +124,7 @@ class Summary(Settings):
     rounds_declared: PositiveInt
     scale: Literal[2, 4]
     engine: Literal["deployment", "in-process", "ray"]
-    sites: dict[str, SiteSummary] = Field(min_length=1)
+    sites: dict[str, SiteSummary]
     model: ModelSummary | None = None
     versions: dict[str, str]
     per_round: tuple[RoundSummary, ...] = ()
@@ -144,6 +144,12 @@ class Summary(Settings):
             raise ValueError(f"completed although rounds {empty} aggregated nothing")
         return self
 
+    def all_sites(self) -> dict[str, SiteSummary]:
+        """Every member site, those that never got as far as a test included."""
+        members = self.federation.get("sites", ())
+        replied = (name for entry in self.per_round for name in entry.sites)
+        return {name: self.sites.get(name, SiteSummary()) for name in (*members, *replied, *self.sites)}
+
 
 @dataclass(frozen=True)
 class Shortfall:
@@ -158,23 +164,26 @@ class Shortfall:
 class Verdict:
     """Whether the global model beats sinc and bicubic at every site, in PSNR and in SSIM."""
 
+    scored: tuple[str, ...]
     shortfalls: tuple[Shortfall, ...]
     unscored: tuple[str, ...]
 
     @property
     def beats_everywhere(self) -> bool:
-        return not self.shortfalls and not self.unscored
+        return bool(self.scored) and not self.shortfalls and not self.unscored
 
 
 def verdict(summary: Summary) -> Verdict:
     """Compare the global model's means with the baselines', site by site and never on the average."""
     shortfalls: list[Shortfall] = []
     unscored: list[str] = []
-    for name, site in summary.sites.items():
+    scored: list[str] = []
+    for name, site in summary.all_sites().items():
         methods = site.methods()
         if not {"global", *BASELINES} <= methods.keys():
             unscored.append(name)
             continue
+        scored.append(name)
         shortfalls += [
             Shortfall(name, baseline, metric)
             for baseline in BASELINES
@@ -182,7 +191,7 @@ def verdict(summary: Summary) -> Verdict:
             if metric in HIGHER_IS_BETTER
             and not getattr(methods["global"], metric) > getattr(methods[baseline], metric)
         ]
-    return Verdict(tuple(shortfalls), tuple(unscored))
+    return Verdict(tuple(scored), tuple(shortfalls), tuple(unscored))
 
 
 def write_summary(path: Path, summary: Summary) -> None:

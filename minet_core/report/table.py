@@ -14,12 +14,12 @@ COLUMNS = ("site", "method", "PSNR [dB]", "SSIM", "NMSE", "over sinc [dB]")
 
 def print_table(summary: Summary, console: Console) -> None:
     """Print every site's scores and the verdict; a name is printed as it is, never read as markup."""
-    rows = [row for name, site in summary.sites.items() for row in _rows(name, site)]
+    rows = [row for name, site in summary.all_sites().items() for row in _rows(name, site)]
     if console.is_terminal:
         _print_ruled(rows, summary, console)
     else:
         _print_plain(rows, console)
-    for name, site in summary.sites.items():
+    for name, site in summary.all_sites().items():
         if site.few_patients:
             line = f"{name}: few patients, so its test figures say little about patients in general."
             console.print(Text(line), soft_wrap=True)

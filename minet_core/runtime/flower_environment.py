@@ -12,6 +12,9 @@ TASK_POLL_INTERVAL_S = 0.1
 RUNS_VARIABLE = "FEDMINET_RUNS"
 """Environment variable with the folder of the coordinator's runs; set by `fedminet server start`."""
 
+SITE_VARIABLE = "FEDMINET_SITE"
+"""Environment variable with the site's folder; set by `fedminet site start`, read on the site alone."""
+
 
 def flower_environment(flower_home: Path, **variables: str) -> dict[str, str]:
     """The environment of a Flower process with its own home, no telemetry, and no call to the maker's servers."""

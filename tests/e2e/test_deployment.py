@@ -97,7 +97,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         control = start_superlink(home, children, PYTHONPATH=str(apps))
         answered = time.monotonic()
         sites = {
-            name: site_processes(site_home, children, environment={"PYTHONPATH": str(apps)})
+            name: site_processes(site_home, children, environment={"PYTHONPATH": str(apps)}, preloaded=("torch",))
             for name, site_home in site_homes.items()
         }
         for site in sites.values():
@@ -108,8 +108,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
             wait=lambda online: children.wait_until(online, deadline_s=60, what="all are online"),
         )
         yield Deployment(home, children, control, sites, answered - started, time.monotonic() - answered)
-        control.close()
-
+    
 
 def _admitted(home: ServerHome, path: Path, name: str) -> SiteHome:
     site = SiteHome(path)

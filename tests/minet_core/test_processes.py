@@ -29,7 +29,8 @@ PARENT = """
 import pathlib, sys, time
 from minet_core.runtime.processes import ChildProcesses
 with ChildProcesses(grace_s=2.0) as children:
-    children.start("child", [sys.executable, "-c", sys.argv[1], sys.argv[2]], log_path=pathlib.Path(sys.argv[2] + ".log"))
+    log = pathlib.Path(sys.argv[2] + ".log")
+    children.start("child", [sys.executable, "-c", sys.argv[1], sys.argv[2]], log_path=log)
     time.sleep(120)
 """
 

@@ -53,9 +53,11 @@ def _server(files: KeyPair) -> Iterator[int]:
 def _connect(port: int, ca: Path, *, name: str) -> str | None:
     context = ssl.create_default_context(cafile=str(ca))
     context.verify_flags |= ssl.VERIFY_X509_STRICT  # what Python 3.13 does by default
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as raw:
-        with context.wrap_socket(raw, server_hostname=name) as secured:
-            return secured.version()
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=5) as raw,
+        context.wrap_socket(raw, server_hostname=name) as secured,
+    ):
+        return secured.version()
 
 
 @pytest.mark.parametrize("name", HOSTS)
@@ -82,7 +84,7 @@ def test_an_expired_certificate_is_refused(pki: Path) -> None:
 @pytest.mark.parametrize("name", ["127.0.0.2", "example.org"])
 def test_a_wrong_name_is_refused(pki: Path, name: str) -> None:
     files = issue_server_certificate(pki, hosts=HOSTS)
-    with _server(files) as port, pytest.raises(ssl.SSLCertVerificationError, match="mismatch|not valid for"):
+    with _server(files) as port, pytest.raises(ssl.SSLCertVerificationError, match=r"mismatch|not valid for"):
         _connect(port, ca_files(pki).certificate, name=name)
 
 

@@ -25,7 +25,7 @@ def test_a_new_run_keeps_the_federation_as_used(tmp_path: Path) -> None:
 
 def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
     create(tmp_path)
-    with pytest.raises(ConfigurationError, match="FM-C100.*first"):
+    with pytest.raises(ConfigurationError, match=r"FM-C100.*first"):
         create(tmp_path)
 
 

@@ -1,0 +1,167 @@
+"""The site's host of tasks: it runs each ClientApp task in a fresh process, and only for the admitted bundle.
+
+Flower starts a program for every message, and a fresh interpreter spends seconds of processor time importing the
+same libraries. This host imports them once and forks a process for each task. What SuperExec finds under the name
+`flwr-clientapp` is a few lines that hand their arguments over through a socket in the site's own folder.
+
+Two guards of the site stand here, in what the site installed, around whatever the server sends:
+
+- the bundle must be the one in the kit, byte for byte, and is unpacked into an empty folder for each task, so
+  that neither another bundle nor one that was edited on disk is run;
+- an error leaves the site as a code; the text of an exception does not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from minet_core.runtime.durable import replacing
+from minet_core.runtime.errors import INTERNAL_CODE, AdmissionRefused
+
+SOCKET = "task-host.sock"
+PROGRAM = "flwr-clientapp"
+PRELOADED = ("client.round",)
+"""What a task of ours needs: torch and the site's own rooms with it."""
+
+_HAND_OVER = """\
+#!{python} -IS
+import json, os, socket, sys
+os.chdir({folder!r})  # a socket's path may have 107 bytes
+host = socket.socket(socket.AF_UNIX)
+host.connect({socket!r})
+host.sendall(json.dumps(sys.argv[1:]).encode() + b"\\n")
+host.recv(1)  # until the task's process has ended
+"""
+
+_LONGEST_REQUEST = 65_536
+_CODE = re.compile(r"FM-[CDMFS][0-9]{3}")
+
+
+def write_program(folder: Path) -> Path:
+    """Write the program that SuperExec is to find first; returns the folder for its PATH."""
+    programs = folder.resolve() / "bin"
+    programs.mkdir(parents=True, exist_ok=True)
+    text = _HAND_OVER.format(python=sys.executable, folder=str(folder.resolve()), socket=SOCKET)
+    with replacing(programs / PROGRAM) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.chmod(stat.S_IRWXU)
+    return programs
+
+
+def serve(folder: Path, *, bundle_digest: str, preloaded: Sequence[str]) -> NoReturn:
+    """Fork a process for each task that is handed over, until a signal ends this one."""
+    listener = _listen(folder)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ended tasks are collected by the kernel
+    for module in ("flwr.supernode.cli", *preloaded):
+        importlib.import_module(module)
+    while True:
+        connection, _ = listener.accept()
+        argv = _request(connection)
+        if argv is not None and os.fork() == 0:
+            listener.close()
+            _run_task(argv, bundle_digest=bundle_digest)
+        connection.close()
+
+
+def guard_bundle(content: bytes, *, digest: str) -> None:
+    """Raise AdmissionRefused (FM-F404) unless `content` is the bundle of the kit."""
+    found = hashlib.sha256(content).hexdigest()
+    if found != digest:
+        raise AdmissionRefused(
+            "the app bundle is not the one this site was admitted with", got=found, expected=digest
+        )
+
+
+def code_in(reason: str) -> str:
+    """All of an error's text that may leave the site: its code, or FM-S900 where it has none."""
+    found = _CODE.search(reason)
+    return found.group() if found else INTERNAL_CODE
+
+
+def _listen(folder: Path) -> socket.socket:
+    """A socket in `folder` that no other user can reach."""
+    folder.chmod(stat.S_IRWXU)
+    listener = socket.socket(socket.AF_UNIX)
+    former = Path.cwd()
+    os.chdir(folder)  # a socket's path may have 107 bytes
+    try:
+        Path(SOCKET).unlink(missing_ok=True)
+        listener.bind(SOCKET)
+    finally:
+        os.chdir(former)
+    listener.listen(16)
+    return listener
+
+
+def _request(connection: socket.socket) -> list[str] | None:
+    """The arguments handed over; None for what is not a list of texts."""
+    connection.settimeout(5.0)
+    received = b""
+    with contextlib.suppress(OSError, ValueError):
+        while not received.endswith(b"\n") and len(received) < _LONGEST_REQUEST:
+            part = connection.recv(_LONGEST_REQUEST)
+            if not part:
+                return None
+            received += part
+        argv = json.loads(received)
+        if isinstance(argv, list) and all(isinstance(argument, str) for argument in argv):
+            return argv
+    return None
+
+
+def _run_task(argv: list[str], *, bundle_digest: str) -> NoReturn:
+    """Run one task in this forked process, as Flower's own program would, and end the process."""
+    status = 1
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        with tempfile.TemporaryDirectory(prefix="task-", dir=os.environ["FLWR_HOME"]) as home:
+            os.environ["FLWR_HOME"] = home
+            _put_guards(bundle_digest)
+            sys.argv = [PROGRAM, *argv]
+            from flwr.supernode.cli import flwr_clientapp
+
+            try:
+                flwr_clientapp()
+                status = 0
+            except SystemExit as end:
+                status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:  # this process ends here, whatever happened
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _put_guards(bundle_digest: str) -> None:
+    """Set the site's two guards into Flower's runner of a task (flwr 1.41, `run_clientapp`)."""
+    runner: Any = importlib.import_module("flwr.supernode.runtime.run_clientapp")
+    install, error = runner.install_from_fab, runner.Error
+
+    def guarded_install(content: bytes, *args: Any, **options: Any) -> Path:
+        guard_bundle(content, digest=bundle_digest)
+        return Path(install(content, *args, **options))
+
+    def error_as_code(code: int, reason: str | None = None) -> Any:
+        return error(code=code, reason=code_in(reason or ""))
+
+    runner.install_from_fab = guarded_install
+    runner.Error = error_as_code
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]), bundle_digest=sys.argv[2], preloaded=sys.argv[3:])

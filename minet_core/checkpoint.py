@@ -1,0 +1,184 @@
+"""A model on disk: one `.safetensors` file whose metadata says what it is and lets every byte be checked.
+
+The metadata has one key, `fedminet`, with a JSON text: the manifest and the manifest's own SHA-256. One key,
+because safetensors does not keep an order among several, and the same content must give the same bytes. The
+digests find damage and mix-ups; they are not a signature.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import NonNegativeInt, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from minet_core.federation import ModelSettings
+from minet_core.models.minet import MINet
+from minet_core.runtime.durable import replacing
+from minet_core.runtime.errors import CheckpointInvalid, FileMissing, WeightsRefused
+from minet_core.runtime.yaml_file import Settings
+from minet_core.weights import load_weights
+
+METADATA_KEY = "fedminet"
+
+Tensors = Mapping[str, Tensor | NDArray[Any]]
+
+
+class TensorEntry(Settings):
+    """One tensor. dtype as numpy writes it; sha256 of its bytes in C order, little-endian."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    sha256: str
+
+
+class CheckpointManifest(Settings):
+    """What a checkpoint says of itself.
+
+    round_number: aggregations behind it, 0 for the weights a run starts from. provenance: where it comes from,
+        such as the federation's digest and the versions it was made with; never a path and never a patient.
+    """
+
+    format_version: Literal[1] = 1
+    scale: Literal[2, 4]
+    model: ModelSettings
+    round_number: NonNegativeInt
+    provenance: dict[str, str]
+    tensors: tuple[TensorEntry, ...]
+
+
+def describe(
+    tensors: Tensors,
+    *,
+    model: ModelSettings,
+    scale: Literal[2, 4],
+    round_number: int,
+    provenance: Mapping[str, str],
+) -> CheckpointManifest:
+    """The manifest of `tensors`."""
+    entries = tuple(_entry(name, _as_array(tensors[name])) for name in sorted(tensors))
+    return CheckpointManifest(
+        scale=scale,
+        model=model,
+        round_number=round_number,
+        provenance=dict(sorted(provenance.items())),
+        tensors=entries,
+    )
+
+
+def save_checkpoint(path: Path, tensors: Tensors, manifest: CheckpointManifest) -> None:
+    """Write a checkpoint durably: whole or not there. The same content gives the same bytes.
+
+    Raises CheckpointInvalid (FM-M301) if the manifest does not describe the tensors.
+    """
+    arrays = {name: _as_array(tensors[name]) for name in sorted(tensors)}
+    _check_entries(arrays, manifest, source=str(path))
+    text = json.dumps({"manifest": manifest.model_dump(mode="json"), "sha256": _digest(manifest)})
+    contents = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+    with replacing(path) as temporary:
+        save_file(contents, temporary, metadata={METADATA_KEY: text})
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], CheckpointManifest]:
+    """The tensors of a checkpoint and its manifest, every byte of the tensors checked against its digest.
+
+    Raises FileMissing (FM-C103), and CheckpointInvalid (FM-M301) for a file that is truncated, is no
+    safetensors file, has no manifest, or holds other tensors than its manifest says.
+    """
+    if not path.is_file():
+        raise FileMissing("a checkpoint is missing", got=path, action="Give the path of an existing file")
+    try:
+        with safe_open(path, framework="pt") as stored:
+            metadata = stored.metadata() or {}
+            tensors = {name: stored.get_tensor(name).clone() for name in sorted(stored.keys())}
+    except SafetensorError as failure:
+        raise CheckpointInvalid(
+            f"{path} is not a whole safetensors file", got=failure, action=FETCH_AGAIN
+        ) from failure
+    manifest = _parse(metadata.get(METADATA_KEY), source=str(path))
+    _check_entries({n: _as_array(t) for n, t in tensors.items()}, manifest, source=str(path))
+    return tensors, manifest
+
+
+def load_model(path: Path) -> tuple[MINet, CheckpointManifest]:
+    """The model of a checkpoint, in evaluation mode and channels_last on the CPU, and the manifest.
+
+    Raises what `load_checkpoint` raises, and CheckpointInvalid (FM-M301) where the tensors are not those of
+    the model that the manifest describes.
+    """
+    tensors, manifest = load_checkpoint(path)
+    model = MINet(scale=manifest.scale, **manifest.model.model_dump())
+    try:
+        load_weights(model, {name: _as_array(tensor) for name, tensor in tensors.items()})
+    except WeightsRefused as refusal:
+        raise CheckpointInvalid(
+            f"{path} does not hold the model it describes", got=refusal.what, expected=refusal.expected
+        ) from refusal
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.eval(), manifest
+
+
+def _parse(text: str | None, *, source: str) -> CheckpointManifest:
+    if text is None:
+        raise CheckpointInvalid(
+            f"{source} has no manifest", expected=f"metadata {METADATA_KEY!r}", action=FETCH_AGAIN
+        )
+    try:
+        content = json.loads(text)
+        manifest = CheckpointManifest.model_validate(content["manifest"])
+        sha256 = content["sha256"]
+    except (json.JSONDecodeError, KeyError, TypeError, ValidationError) as failure:
+        detail = " ".join(str(failure).split())[:200]
+        raise CheckpointInvalid(f"{source} has an unreadable manifest", got=detail) from failure
+    if sha256 != _digest(manifest):
+        raise CheckpointInvalid(
+            f"{source} has a manifest that was changed", got=_digest(manifest), expected=sha256
+        )
+    return manifest
+
+
+def _check_entries(arrays: Mapping[str, NDArray[Any]], manifest: CheckpointManifest, *, source: str) -> None:
+    described = {entry.name: entry for entry in manifest.tensors}
+    if described.keys() != arrays.keys():
+        differing = sorted(described.keys() ^ arrays.keys())
+        raise CheckpointInvalid(
+            f"{source} holds other tensors than its manifest", got=f"a difference in {differing[:3]}"
+        )
+    for name, array in arrays.items():
+        found = _entry(name, array)
+        if found != described[name]:
+            raise CheckpointInvalid(
+                f"{source}: {name} is not what the manifest says",
+                got=f"{found.shape} {found.dtype} {found.sha256[:12]}",
+                expected=f"{described[name].shape} {described[name].dtype} {described[name].sha256[:12]}",
+                action=FETCH_AGAIN,
+            )
+
+
+def _entry(name: str, array: NDArray[Any]) -> TensorEntry:
+    sha256 = hashlib.sha256(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()).hexdigest()
+    return TensorEntry(name=name, shape=array.shape, dtype=str(array.dtype), sha256=sha256)
+
+
+def _as_array(tensor: Tensor | NDArray[Any]) -> NDArray[Any]:
+    plain = tensor.detach().cpu().numpy() if isinstance(tensor, Tensor) else tensor
+    # np.array, for np.ascontiguousarray would make a vector of a scalar.
+    return np.array(plain, order="C", copy=None)
+
+
+def _digest(manifest: CheckpointManifest) -> str:
+    canonical = json.dumps(manifest.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+FETCH_AGAIN = "Copy or fetch the file again"

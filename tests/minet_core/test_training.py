@@ -1,0 +1,233 @@
+"""The training step: its schedule, that it learns, and that it stops before a bad step."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minet_core.models.minet import MINet
+from minet_core.runtime.errors import InvalidSetting, TrainingDiverged
+from minet_core.samples import Batch
+from minet_core.training import (
+    adam,
+    autocast_dtype_for,
+    cpu_threading_environment,
+    learning_rate_at,
+    train_steps,
+)
+from minet_core.weights import learnable
+
+PLAN: dict[str, Any] = {
+    "learning_rate": 2e-3,
+    "warmup_steps": 0,
+    "decay_fraction": 0.0,
+    "clip_norm": 1.0,
+    "alpha": 0.9,
+    "beta": 0.1,
+}
+
+
+def make_model() -> MINet:
+    torch.manual_seed(0)
+    return MINet(scale=2, n_groups=1, n_blocks=1, n_features=8, reduction=2)
+
+
+def make_batch(seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    high_res = [torch.randn(2, 1, 12, 12, generator=generator) for _ in range(3)]
+    low_res = torch.randn(2, 1, 6, 6, generator=generator)
+    return Batch(low_res=low_res, upsampled=high_res[0], reference=high_res[1], target=high_res[2])
+
+
+def endless() -> Iterator[Batch]:
+    return itertools.repeat(make_batch())
+
+
+def test_learning_rate_rises_stays_and_falls_linearly() -> None:
+    plan = {"total_steps": 100, "learning_rate": 1.0, "warmup_steps": 10, "decay_fraction": 0.25}
+    rates = [learning_rate_at(step, **plan) for step in range(100)]
+    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert rates[10:75] == [1.0] * 65
+    assert rates[75:] == pytest.approx([left / 26 for left in range(25, 0, -1)])
+
+
+@given(total_steps=st.integers(1, 200), warmup_steps=st.integers(0, 300), decay_fraction=st.floats(0, 1))
+def test_learning_rate_is_never_zero_nor_above_the_plateau(
+    total_steps: int, warmup_steps: int, decay_fraction: float
+) -> None:
+    for step in range(total_steps):
+        rate = learning_rate_at(
+            step,
+            total_steps=total_steps,
+            learning_rate=1e-3,
+            warmup_steps=warmup_steps,
+            decay_fraction=decay_fraction,
+        )
+        assert 0 < rate <= 1e-3
+
+
+@pytest.mark.parametrize("step", [-1, 10])
+def test_a_step_outside_the_run_is_refused(step: int) -> None:
+    with pytest.raises(InvalidSetting, match="outside the run"):
+        learning_rate_at(step, total_steps=10, learning_rate=1.0, warmup_steps=0, decay_fraction=0.0)
+
+
+def test_training_lowers_the_loss_of_a_batch() -> None:
+    model = make_model()
+    losses: list[float] = []
+    report = train_steps(
+        model,
+        endless(),
+        first_step=0,
+        n_steps=40,
+        total_steps=40,
+        progress=lambda done, loss: losses.append(loss),
+        **PLAN,
+    )
+    assert losses[-1] < 0.9 * losses[0]
+    assert (report.n_steps, report.n_samples) == (40, 80)
+    assert report.loss_last == losses[-1]
+    assert report.loss_mean == pytest.approx(sum(losses) / 40)
+
+
+def test_a_run_in_pieces_with_one_optimizer_is_the_run_in_one_piece() -> None:
+    whole, pieces = make_model(), make_model()
+    plan = {**PLAN, "warmup_steps": 3, "decay_fraction": 0.5}
+    train_steps(whole, endless(), first_step=0, n_steps=6, total_steps=6, **plan)
+    optimizer = adam(pieces)
+    for first in (0, 2, 4):
+        train_steps(
+            pieces, endless(), first_step=first, n_steps=2, total_steps=6, optimizer=optimizer, **plan
+        )
+    for name, array in learnable(whole).items():
+        assert (array == learnable(pieces)[name]).all(), name
+
+
+def test_bfloat16_autocast_keeps_float32_weights_and_stays_near_float32() -> None:
+    full, half = make_model(), make_model()
+    reports = [
+        train_steps(model, endless(), first_step=0, n_steps=5, total_steps=5, autocast_dtype=dtype, **PLAN)
+        for model, dtype in ((full, None), (half, torch.bfloat16))
+    ]
+    assert {parameter.dtype for parameter in half.parameters()} == {torch.float32}
+    # bfloat16 keeps 8 bits; the loss is a mean of absolute values near one.
+    assert reports[1].loss_last == pytest.approx(reports[0].loss_last, abs=2**-7)
+
+
+@pytest.mark.parametrize("field", ["target", "low_res"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(
+    field: str, value: float
+) -> None:
+    model, batch = make_model(), make_batch()
+    getattr(batch, field)[0, 0, 0, 0] = value
+    before = learnable(model)
+    with pytest.raises(TrainingDiverged, match="the loss of step 7"):
+        train_steps(model, iter([batch]), first_step=7, n_steps=1, total_steps=10, **PLAN)
+    for name, array in learnable(model).items():
+        assert (array == before[name]).all(), name
+
+
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(clip_norm: float | None) -> None:
+    model = make_model()
+    model.target_reconstruction.weight.register_hook(lambda gradient: gradient * float("inf"))
+    before = learnable(model)
+    with pytest.raises(TrainingDiverged, match="the gradient of step 0"):
+        train_steps(
+            model,
+            endless(),
+            first_step=0,
+            n_steps=1,
+            total_steps=1,
+            **{**PLAN, "clip_norm": clip_norm},
+        )
+    for name, array in learnable(model).items():
+        assert (array == before[name]).all(), name
+
+
+def test_clipping_bounds_the_step_of_plain_gradient_descent() -> None:
+    model = make_model()
+    before = learnable(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    plan = {**PLAN, "clip_norm": 1e-3, "learning_rate": 1.0}
+    train_steps(model, endless(), first_step=0, n_steps=1, total_steps=1, optimizer=optimizer, **plan)
+    moved = sum(float(((array - before[name]) ** 2).sum()) for name, array in learnable(model).items())
+    # The norm is clipped to 1e-3 and the weights are near one: some float32 rounding of each difference.
+    assert moved**0.5 == pytest.approx(1e-3, rel=2e-3)
+
+
+def test_batches_that_run_out_are_not_taken_for_a_finished_round() -> None:
+    with pytest.raises(InvalidSetting, match="ran out"):
+        train_steps(make_model(), iter([make_batch()]), first_step=0, n_steps=2, total_steps=2, **PLAN)
+    with pytest.raises(InvalidSetting, match="no step"):
+        train_steps(make_model(), endless(), first_step=0, n_steps=0, total_steps=2, **PLAN)
+
+
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 99))
+def test_the_same_batches_give_the_same_bytes(seed: int) -> None:
+    results = []
+    for _ in range(2):
+        model = make_model()
+        batches = (make_batch(seed + n) for n in itertools.count())
+        train_steps(model, batches, first_step=0, n_steps=2, total_steps=2, **PLAN)
+        results.append(learnable(model))
+    assert all(results[0][name].tobytes() == results[1][name].tobytes() for name in results[0])
+
+
+def test_autocast_dtype_is_bfloat16_only_where_the_processor_has_it() -> None:
+    capabilities = torch.cpu.get_capabilities()
+    native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    assert autocast_dtype_for(torch.device("cpu")) == (torch.bfloat16 if native else None)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the variables are those of glibc's allocator")
+def test_a_child_process_under_the_environment_reuses_freed_memory() -> None:
+    program = """
+import resource, numpy
+for _ in range(200):
+    numpy.ones(2**21)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+    def page_faults(extra: dict[str, str]) -> int:
+        plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+        environment = {**plain, "OMP_NUM_THREADS": "1", **extra}
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+        )
+        return int(done.stdout)
+
+    # 16 MiB are 4096 pages of 4 KiB, or 8 huge ones: asked for once, where glibc alone asks each time.
+    assert page_faults(cpu_threading_environment()) <= page_faults({})
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_training_on_a_gpu_lowers_the_loss_with_checkpointed_groups() -> None:
+    model = make_model().cuda()
+    model.checkpoint_groups = True
+    dtype = autocast_dtype_for(torch.device("cuda"))
+    losses: list[float] = []
+    train_steps(
+        model,
+        endless(),
+        first_step=0,
+        n_steps=40,
+        total_steps=40,
+        autocast_dtype=dtype,
+        progress=lambda done, loss: losses.append(loss),
+        **PLAN,
+    )
+    assert losses[-1] < 0.9 * losses[0]

@@ -1,0 +1,59 @@
+"""What the server's start refuses before anything runs; the rest is in tests/e2e."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from minet_core.federation import FederationSettings
+from minet_core.runtime.errors import PortInUse, ProcessDied, ServerUnreachable
+from minet_core.runtime.processes import ChildProcesses, free_port
+from server.control import SuperLinkControl
+from server.pki import ca_files, server_files
+from server.server_home import ServerHome, ServerSettings, init_server
+from server.superlink import local_address, start_superlink
+
+FEDERATION = FederationSettings(name="trial", sites=("sms",), quorum=1)
+
+
+def _home(tmp_path: Path, **settings: object) -> ServerHome:
+    return init_server(tmp_path / "server", FEDERATION, ServerSettings.model_validate(settings))
+
+
+def test_a_port_in_use_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        home = _home(tmp_path, port=listener.getsockname()[1])
+        with ChildProcesses() as children, pytest.raises(PortInUse, match="FM-S501"):
+            start_superlink(home, children)
+    assert not (home.logs / "superlink.log").exists()
+
+
+def test_a_superlink_that_cannot_start_is_named_with_its_log(tmp_path: Path) -> None:
+    home = _home(tmp_path, port=free_port())
+    server_files(home.pki).certificate.write_text("no certificate")
+    with ChildProcesses() as children, pytest.raises(ProcessDied, match="superlink ended"):
+        start_superlink(home, children)
+
+
+def test_a_server_that_does_not_run_is_unreachable(tmp_path: Path) -> None:
+    home = _home(tmp_path, port=free_port())
+    control = SuperLinkControl(local_address(home), ca=ca_files(home.pki).certificate)
+    assert not control.answers()
+    with pytest.raises(ServerUnreachable, match="FM-S502"):
+        control.nodes()
+
+
+@pytest.mark.parametrize(
+    ("bind", "hosts", "expected"),
+    [
+        ("127.0.0.1", ("127.0.0.1", "localhost"), "127.0.0.1"),
+        ("127.0.0.1", ("coordinator.example.org", "localhost"), "localhost"),
+        ("0.0.0.0", ("coordinator.example.org",), "coordinator.example.org"),
+    ],
+)
+def test_the_local_address_is_one_that_the_certificate_holds(
+    tmp_path: Path, bind: str, hosts: tuple[str, ...], expected: str
+) -> None:
+    assert local_address(_home(tmp_path, bind=bind, hosts=hosts, port=9443)) == f"{expected}:9443"
