@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from minet_core.runtime.errors import DataError
+
 site_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 Home = Annotated[Path, typer.Argument(help="The site's folder.")]
@@ -44,10 +46,9 @@ def ingest(
     json_output: AsJson = False,
 ) -> None:
     """Read the scans, pair and register them, and put what was accepted into the store."""
-    from sites.ingest import ingest as ingest_scans
-
     from client.site_home import SiteHome
     from minet_core.runtime.progress import progress
+    from sites.ingest import ingest as ingest_scans
 
     site = SiteHome.at(home)
     settings = site.settings()
@@ -56,14 +57,17 @@ def ingest(
     with progress("Ingesting", quiet=json_output) as advance:
         report = ingest_scans(source, site.store, settings, progress=advance)
     typer.echo(json.dumps(report.as_json()) if json_output else report.as_text())
+    if report.refused:
+        for refusal in report.refused:
+            typer.echo(refusal.message, err=True)
+        raise typer.Exit(DataError.exit_status)
 
 
 @site_commands.command()
 def check(home: Home, json_output: AsJson = False) -> None:
     """Verify the store against its digests, and print what it holds."""
-    from sites.check import check as check_store
-
     from client.site_home import SiteHome
+    from sites.check import check as check_store
 
     report = check_store(SiteHome.at(home).store)
     typer.echo(json.dumps(report.as_json()) if json_output else report.as_text())
@@ -87,4 +91,4 @@ def start(
     site = SiteHome.at(home)
     if kit is not None and kit.resolve() != site.kit.resolve():
         shutil.copytree(read_kit(kit).folder, site.kit, dirs_exist_ok=True)
-    run_site(site, port=port)
+    run_site(site, port=port, reach_deadline_s=wait)

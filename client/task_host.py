@@ -19,6 +19,7 @@ import importlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -65,6 +66,8 @@ def write_program(folder: Path) -> Path:
 def serve(folder: Path, *, bundle_digest: str, preloaded: Sequence[str]) -> NoReturn:
     """Fork a process for each task that is handed over, until a signal ends this one."""
     listener = _listen(folder)
+    for left in folder.glob("task-*/"):  # by a task that was killed
+        shutil.rmtree(left)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ended tasks are collected by the kernel
     for module in ("flwr.supernode.cli", *preloaded):
         importlib.import_module(module)

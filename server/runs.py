@@ -34,9 +34,9 @@ def run_to_end(
     watch: child processes of the caller that must live meanwhile. Raises ConfigurationError (FM-C100) where a run
     of this name exists, ServerUnreachable (FM-S502), ProcessDied (FM-S503).
     """
+    federation = home.federation()
     control = _control(home)
     control.nodes()  # an unreachable server is said so before a run directory is made
-    federation = home.federation()
     missing = sorted(set(federation.sites) - set(admitted_sites(home)))
     if missing:
         raise ConfigurationError(

@@ -17,6 +17,7 @@ import gzip
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -156,7 +157,8 @@ def _check_paths(target: Path, reference: Path, out: Path, *, slice_axis: int | 
 def _read_target(path: Path, *, slice_axis: int | None) -> tuple[Volume, NDArray[np.float64]]:
     """The low-resolution volume, its slices first, and the affine in the file's own axes."""
     volume = read_nifti(path, contrast="target", slice_axis=slice_axis)
-    file_affine = np.asarray(nibabel.load(path).affine, dtype=np.float64)
+    image: Any = nibabel.load(path)
+    file_affine = np.asarray(image.affine, dtype=np.float64)
     thin_axis = _thin_axis(np.linalg.norm(file_affine[:3, :3], axis=0))
     if slice_axis is None and thin_axis is not None:
         volume = read_nifti(path, contrast="target", slice_axis=thin_axis)
@@ -210,7 +212,8 @@ def _as_it_lies(upsampled: Volume, reference: Volume) -> tuple[Volume, NDArray[n
     """The reference on the target's grid by the scanner's coordinates alone, and where it has data."""
     if same_grid(upsampled, reference):
         return reference, None
-    return resample(reference, target=upsampled, transform=sitk.Transform())
+    identity = sitk.Transform()  # type: ignore[no-untyped-call]
+    return resample(reference, target=upsampled, transform=identity)
 
 
 def _covered_share(upsampled: Volume, in_view: NDArray[np.bool_] | None) -> float:
@@ -237,7 +240,8 @@ def _in_file_axes(array: Array, grid: Grid) -> Array:
 
 
 def _write(path: Path, array: Array, grid: Grid, *, model_sha256: str) -> None:
-    image = nibabel.Nifti1Image(array, grid.file_affine)
+    nifti_image: Any = nibabel.Nifti1Image  # nibabel's own methods carry no types
+    image = nifti_image(array, grid.file_affine)
     image.set_sform(grid.file_affine, code="scanner")
     image.set_qform(grid.file_affine, code="scanner")
     image.header.set_xyzt_units("mm")

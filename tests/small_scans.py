@@ -61,7 +61,9 @@ def write_nifti(path: Path, volume: Volume) -> None:
     nibabel.save(nibabel.Nifti1Image(volume.array.transpose(2, 1, 0), affine), path)
 
 
-def write_nifti_patient(folder: Path, seed: int, *, names: tuple[str, str] = ("T1.nii.gz", "T2.nii.gz")) -> None:
+def write_nifti_patient(
+    folder: Path, seed: int, *, names: tuple[str, str] = ("T1.nii.gz", "T2.nii.gz")
+) -> None:
     """T1 and T2 of one patient in one folder."""
     write_nifti(folder / names[0], make_volume(seed, "T1"))
     write_nifti(folder / names[1], make_volume(seed, "T2"))

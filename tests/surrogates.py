@@ -1,4 +1,4 @@
-"""The real scans that stand in for a site's, where this machine has them (a `surrogate` test skips where it has not)."""
+"""The real scans that stand in for a site's; a `surrogate` test skips where this machine has not got them."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ FASTMRI = Acquisition(
     noise=0.0034,
     bias=0.16,
     phase_cycles=1.6,
-    blur_px=0.28,
+    blur_px=0.22,
     distortion=0.006,
     units=4e-4,
 )

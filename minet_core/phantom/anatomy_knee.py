@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from minet_core.phantom.knee_bones import femur_distance, fibula_distance, tibia_distance
 from minet_core.phantom.knee_parts import (
     Joint,
     paint_bone,
@@ -21,7 +22,7 @@ from minet_core.phantom.knee_parts import (
     paint_side_ligaments,
 )
 from minet_core.phantom.lesions import Lesion, draw_lesions, paint_lesions
-from minet_core.phantom.shapes import coverage, ellipse, section, smooth_union
+from minet_core.phantom.shapes import coverage, section
 from minet_core.phantom.signal import Canvas
 from minet_core.phantom.texture import Grid, SmoothField, fine_field, smooth_field
 
@@ -94,9 +95,9 @@ def paint_knee(
     wobble = np.float32(0.7) * contour
     _paint_soft_tissue(canvas, knee, index, x=x, h=h, z_mm=z_mm, edge_mm=edge_mm)
     if z_mm > 10.0:
-        paint_fat_pad(canvas, x=x, h=h, z_mm=z_mm, edge_mm=edge_mm, texture=texture)
-    femur, tibia, fibula = _bones(x, h, z_mm)
-    femur, tibia = femur + wobble, tibia + wobble
+        paint_fat_pad(canvas, x=x, h=h, z_mm=z_mm, texture=texture)
+    femur, tibia = femur_distance(x, h, z_mm) + wobble, tibia_distance(x, h, z_mm) + wobble
+    fibula = fibula_distance(x, h, z_mm)
     paint_side_ligaments(canvas, x=x + wobble, h=h, z_mm=z_mm, edge_mm=edge_mm, texture=fibres)
     paint_joint(
         canvas,
@@ -111,8 +112,7 @@ def paint_knee(
         fibres=fibres,
     )
     for bone in (femur, tibia, fibula):
-        if bone is not None:
-            paint_bone(canvas, bone, h=h, edge_mm=edge_mm, texture=texture, scar=knee.fascicles.at(index))
+        paint_bone(canvas, bone, h=h, edge_mm=edge_mm, texture=texture, scar=knee.fascicles.at(index))
     inside = coverage(np.minimum(femur, tibia) + np.float32(2.0), edge_mm=2.0)
     paint_lesions(canvas, knee.lesions, x=x, y=h, z_mm=z_mm, edge_mm=edge_mm, within=inside)
     paint_patella_and_tendons(
@@ -152,48 +152,3 @@ def _paint_soft_tissue(
     cleft = np.abs(sheath) / (knee.fascicles.steepness_at(index) + np.float32(0.05))
     width = np.float32(0.2) + np.float32(0.25) * contour
     canvas.paint("fat", bundle * coverage(cleft - width, edge_mm=edge_mm))
-
-
-def _bones(x: Plane, h: Plane, z_mm: float) -> tuple[Plane, Plane, Plane | None]:
-    """Signed distances of femur, tibia and (behind) fibula on a coronal plane."""
-    condyle = section(z_mm, centre_mm=-4.0, half_length_mm=30.0)
-    trochlea = section(z_mm, centre_mm=-2.0, half_length_mm=27.5)
-    shaft = (
-        np.abs(x)
-        - np.float32(14.0 * max(trochlea, 0.05))
-        - np.float32(0.010) * np.maximum(60 - h, 0) ** 2 * (np.float32(0.85 * trochlea))
-    )
-    shaft = np.maximum(shaft, np.float32(14.0 + 8.0 * (1 - trochlea)) - h) * np.float32(0.85)
-    femur = shaft if trochlea > 0.1 else np.full_like(x, 99.0)
-    if condyle > 0.15:
-        for middle, width in ((-22.5, 19.0), (22.0, 20.0)):
-            rise = 3.0 + 19.0 * condyle
-            knob = ellipse(
-                x, h, centre=(middle, rise), radii=(width * (0.35 + 0.65 * condyle), 19.0 * condyle)
-            )
-            femur = smooth_union(femur, knob, radius_mm=5.0)
-    if z_mm < 14.0:  # the intercondylar notch opens to the back
-        height = min(30.0, 12.0 + 0.7 * (14.0 - z_mm))
-        notch = ellipse(x, h, centre=(0.0, 0.0), radii=(8.5, height))
-        femur = np.maximum(femur, -notch)
-    plateau = section(z_mm, centre_mm=-4.0, half_length_mm=31.0)
-    if plateau < 0.15:
-        return femur, np.full_like(x, 99.0), None
-    half_width = np.float32(15.0 * plateau) + np.float32(25.0 * plateau) * np.exp(
-        np.minimum(h + np.float32(7.0), 0) * np.float32(1 / 16)
-    )
-    eminence = np.float32(5.5) * np.exp(-((np.abs(x) - np.float32(4.5)) ** 2) * np.float32(1 / 9))
-    top = np.float32(-2.8) + (eminence if -14.0 < z_mm < 12.0 else np.float32(0))
-    tibia = smooth_union(
-        np.maximum((np.abs(x) - half_width) * np.float32(0.85), h - top + np.float32(2.0)),
-        np.maximum((np.abs(x) - half_width + np.float32(3.0)) * np.float32(0.9), h - top),
-        radius_mm=2.5,
-    )
-    fibula = None
-    if z_mm < -4.0:
-        share = section(z_mm, centre_mm=-18.0, half_length_mm=14.0)
-        if share > 0.2:
-            head = ellipse(x, h, centre=(34.0, -22.0), radii=(9.0 * share, 11.0 * share))
-            stem = np.maximum(np.abs(x - np.float32(35.0)) - np.float32(5.0 * share), h + np.float32(24.0))
-            fibula = smooth_union(head, stem, radius_mm=4.0)
-    return femur, tibia, fibula

@@ -90,7 +90,7 @@ def paint_cortex(
     sulcus += np.float32(0.9 * section(z_mm, centre_mm=6.0, half_length_mm=36.0)) * np.maximum(-core, 0)
     wide = 1 + np.float32(0.7) * cortex.width.at(index) + np.exp(np.maximum(depth, 0) * np.float32(-1 / 3))
     fluid_width = np.float32(cortex.sulcus_mm) * np.maximum(wide, np.float32(0.1))
-    pial = np.minimum(sulcus - fluid_width, open_surface)
+    pial: Plane = np.minimum(sulcus - fluid_width, open_surface)
     within = coverage(-depth, edge_mm=edge_mm)
     canvas.paint("csf", within)
     canvas.paint("grey_matter", within * coverage(-pial, edge_mm=edge_mm), texture=texture)
@@ -116,18 +116,21 @@ def _distance_to_sulci(
     reach = np.float32(cortex.reach_mm) * (1 + np.float32(0.28) * cortex.depth.at(index))
     distance += np.float32(0.8) * np.maximum(open_surface - reach, 0)
     small += np.float32(0.9) + np.float32(0.8) * np.maximum(open_surface - np.float32(0.3) * reach, 0)
-    return np.minimum(distance, small)
+    nearest: Plane = np.minimum(distance, small)
+    return nearest
 
 
 def _zero_line_distance(field: Plane, steepness: Plane) -> Plane:
     """|field| / |gradient| [mm], kept finite on ridges."""
-    return np.abs(field) / (steepness + np.float32(0.25) * steepness.mean())
+    distance: Plane = np.abs(field)
+    distance /= steepness + np.float32(0.25) * steepness.mean()
+    return distance
 
 
 def _fissures(x: Plane, y: Plane, z_mm: float) -> Plane:
     """Distance to the interhemispheric and Sylvian fissures, mm; far away where neither is."""
     wobble = np.float32(0.9) * np.sin(y * np.float32(0.11))
-    distance = np.abs(x + wobble) - np.float32(0.5)
+    distance: Plane = np.abs(x + wobble) - np.float32(0.5)
     bridge = section(z_mm, centre_mm=4.0, half_length_mm=36.0)  # corpus callosum, ventricles, brain stem
     if bridge > 0:
         middle = ellipse(x, y, centre=(0.0, -5.0), radii=(45.0, 40.0 * bridge))
@@ -140,5 +143,4 @@ def _fissures(x: Plane, y: Plane, z_mm: float) -> Plane:
         side = np.abs(x) + np.float32(1.4) * np.sin(y * np.float32(0.38))
         sylvian = np.minimum(polyline(side, y, points=insula), polyline(side, y, points=arm))
         distance = np.minimum(distance, sylvian - np.float32(0.6))
-    distance: Plane = distance
     return distance

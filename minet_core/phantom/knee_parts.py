@@ -127,7 +127,7 @@ def paint_side_ligaments(
         canvas.paint("ligament", coverage(line - np.float32(width), edge_mm=edge_mm), texture=texture)
 
 
-def paint_fat_pad(canvas: Canvas, *, x: Plane, h: Plane, z_mm: float, edge_mm: float, texture: Plane) -> None:
+def paint_fat_pad(canvas: Canvas, *, x: Plane, h: Plane, z_mm: float, texture: Plane) -> None:
     """Paint Hoffa's fat pad with its septa and vessels, below the patella and before the tibia."""
     size = min(1.0, (z_mm - 8.0) / 14.0)
     pad = ellipse(x, h, centre=(0.0, -6.0), radii=(30.0 * size, 20.0 * size)) + np.float32(1.0) * texture

@@ -56,13 +56,12 @@ def acquire(
     blur_px: standard deviation of the Gaussian point spread, px. noise: standard deviation of each of the real and
     imaginary channel, so the magnitude is Rician.
     """
-    image = signal * sensitivity
-    spectrum = fft.fft2(image, axes=(-2, -1), overwrite_x=True)
+    spectrum = fft.fft2(signal * sensitivity, axes=(-2, -1), overwrite_x=True)
     for axis in (-2, -1):
-        frequency = fft.fftfreq(image.shape[axis]).astype(np.float32)  # cycles per pixel
+        frequency = fft.fftfreq(signal.shape[axis]).astype(np.float32)  # cycles per pixel
         window = np.exp(np.float32(-2 * (math.pi * blur_px) ** 2) * frequency * frequency)
         spectrum *= window[:, None] if axis == -2 else window
-    image = fft.ifft2(spectrum, axes=(-2, -1), overwrite_x=True)
+    image: ComplexArray = fft.ifft2(spectrum, axes=(-2, -1), overwrite_x=True)
     thermal = generator.standard_normal((*image.shape, 2), dtype=np.float32)
     thermal *= np.float32(noise)
     image += thermal.view(np.complex64)[..., 0]

@@ -34,7 +34,10 @@ def ellipse(
     v *= np.float32(1 / radii[1])
     slope = np.sqrt(u * u + v * v)
     small = np.float32(1e-4)
-    return (rho - np.float32(1)) * (rho + small) / (slope + small / np.float32(min(radii)))
+    distance: Plane = np.subtract(rho, np.float32(1))
+    distance *= rho + small
+    distance /= slope + small * np.float32(1 / min(radii))
+    return distance
 
 
 def segment(x: Plane, y: Plane, *, start: tuple[float, float], end: tuple[float, float]) -> Plane:

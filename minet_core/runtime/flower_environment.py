@@ -6,9 +6,6 @@ from pathlib import Path
 
 from minet_core.runtime.processes import child_environment
 
-TASK_POLL_INTERVAL_S = 0.1
-"""How often SuperExec asks for a task; 1 s as shipped. It asks on loopback."""
-
 RUNS_VARIABLE = "FEDMINET_RUNS"
 """Environment variable with the folder of the coordinator's runs; set by `fedminet server start`."""
 
@@ -22,6 +19,5 @@ def flower_environment(flower_home: Path, **variables: str) -> dict[str, str]:
         FLWR_HOME=str(flower_home),
         FLWR_TELEMETRY_ENABLED="0",
         FLWR_DISABLE_UPDATE_CHECK="1",
-        FLWR_SUPEREXEC_TASK_POLL_INTERVAL=str(TASK_POLL_INTERVAL_S),
         **variables,
     )

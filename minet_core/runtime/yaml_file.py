@@ -51,7 +51,8 @@ def parse_settings(content: dict[str, object], model: type[AnySettings], *, sour
     try:
         return model.model_validate(content)
     except ValidationError as failure:
-        first = failure.errors()[0]
+        # A misspelt key shows twice, as unknown and as missing: the first says more.
+        first = min(failure.errors(), key=lambda error: error["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise UnknownKey(

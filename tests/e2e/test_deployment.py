@@ -1,28 +1,45 @@
-"""The real deployment engine: TLS, node authentication, process isolation, a bundle without code."""
+"""The real deployment engine: TLS, node authentication, process isolation, a bundle without code.
+
+One server and three sites are started once, with two small apps in place of ours.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import textwrap
+import shutil
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
+from flwr.cli.build import build_fab_from_files
+from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
+from flwr.supercore.runtime import RuntimeHttpClient
 
 from client.site_home import SiteHome
 from client.site_keys import make_site_keys
-from client.supernode import SiteProcesses, site_processes
+from client.supernode import SiteProcesses, require_server, site_processes
 from minet_core.federation import FederationSettings
+from minet_core.runtime.errors import AdmissionRefused, HostError
 from minet_core.runtime.processes import ChildProcesses, free_port
-from server.bundle import build_bundle, read_bundle, write_bundle
+from server.bundle import Bundle, build_bundle, read_bundle, write_bundle
 from server.control import SuperLinkControl, wait_for_nodes
-from server.enrolment import admit
+from server.enrolment import admit, admitted_sites
+from server.pki import ca_files
 from server.server_home import ServerHome, ServerSettings, init_server
 from server.superlink import start_superlink
 
+pytestmark = pytest.mark.e2e
+
 SITES = ("fastmri", "sms", "umr")
+CANARY = "ward-seven-canary"
+"""Set in every site's environment; must be found nowhere at the coordinator."""
 
 SERVER_APP = """
 import json, os, time
@@ -34,29 +51,32 @@ app = ServerApp()
 
 @app.main()
 def main(grid, context):
-    nodes = {node.node_id: node for node in grid.get_nodes()}
-    found = {"run": context.run_config["run"], "environment": sorted(os.environ), "rounds": [],
-             "names": sorted(node.name for node in nodes.values()),
-             "statuses": sorted(node.status for node in nodes.values()), "replies": {}}
-    for number in range(3):
+    run = context.run_config["run"]
+    nodes = {node.node_id: node for node in grid.get_nodes() if node.status == "online"}
+    found = {"names": sorted(node.name for node in nodes.values()), "environment": sorted(os.environ),
+             "answers": {}, "errors": {}, "rounds_s": []}
+    for number in range(2 if run == "two-rounds" else 1):
         started = time.monotonic()
-        messages = [Message(RecordDict({"ask": ConfigRecord({"number": number})}), node_id, "train",
-                            group_id=str(number)) for node_id in nodes]
-        left = set(grid.push_messages(messages))
+        content = RecordDict({"ask": ConfigRecord({"number": number})})
+        left = set(grid.push_messages([Message(content, node_id, "train", group_id="1") for node_id in nodes]))
         while left and time.monotonic() - started < 60:
             for reply in grid.pull_messages(list(left)):
                 left.discard(reply.metadata.reply_to_message_id)
                 name = nodes[reply.metadata.src_node_id].name
-                found["replies"][name] = dict(reply.content["answer"]) if reply.has_content() else reply.error.reason
+                if reply.has_error():
+                    found["errors"][name] = reply.error.reason
+                else:
+                    found["answers"][name] = dict(reply.content["answer"])
             time.sleep(0.2)
-        found["rounds"].append(time.monotonic() - started)
-    path = Path(os.environ["FEDMINET_RUNS"]) / "found.json"
+        found["rounds_s"].append(time.monotonic() - started)
+    path = Path(os.environ["FEDMINET_RUNS"]) / f"{run}.json"
     path.with_suffix(".partial").write_text(json.dumps(found))
     path.with_suffix(".partial").replace(path)
 """
 
 CLIENT_APP = """
 import os
+import torch
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 
@@ -64,21 +84,41 @@ app = ClientApp()
 
 @app.train()
 def train(message, context):
-    site = os.environ["FEDMINET_SITE"]
-    answer = {"folder": os.path.basename(site), "number": message.content["ask"]["number"],
-              "node_config": str(dict(context.node_config)), "has_runs": "FEDMINET_RUNS" in os.environ}
+    if context.run_config["run"] == "raising":
+        raise ValueError(os.environ["FEDMINET_SITE"] + " " + os.environ["CANARY"])
+    layer = torch.nn.Conv2d(1, 8, 3)  # threads must work in a forked task
+    layer(torch.ones(4, 1, 64, 64)).sum().backward()
+    answer = {"site": os.path.basename(os.environ["FEDMINET_SITE"]), "number": message.content["ask"]["number"],
+              "node_config": str(dict(context.node_config)), "has_runs": "FEDMINET_RUNS" in os.environ,
+              "gradient": float(layer.bias.grad[0])}
     return Message(RecordDict({"answer": ConfigRecord(answer)}), reply_to=message)
 """
 
 
 @dataclass
 class Deployment:
-    home: ServerHome
+    """What was started, and how long it took."""
+
+    server: ServerHome
     children: ChildProcesses
     control: SuperLinkControl
     sites: dict[str, SiteProcesses]
-    started_s: float
-    online_s: float
+    seconds: dict[str, float]
+
+    def run(self, name: str, *, bundle: Bundle | None = None) -> dict[str, Any]:
+        """Run the trial apps to their end; what the ServerApp found."""
+        chosen = bundle or read_bundle(self.server.superlink)
+        run_id = self.control.submit_run(chosen, run_config={"run": name})
+        self.children.wait_until(
+            lambda: self.control.run_status(run_id).finished,
+            deadline_s=90,
+            what="the run ends",
+            interval_s=0.3,
+        )
+        log = (self.server.logs / "server-app.log").read_text()
+        assert self.control.run_status(run_id).completed, log[-3000:]
+        found: dict[str, Any] = json.loads((self.server.runs / f"{name}.json").read_text())
+        return found
 
 
 @pytest.fixture(scope="module")
@@ -86,66 +126,201 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     folder = tmp_path_factory.mktemp("deployment")
     apps = folder / "apps"
     apps.mkdir()
-    (apps / "trial_server.py").write_text(textwrap.dedent(SERVER_APP))
-    (apps / "trial_client.py").write_text(textwrap.dedent(CLIENT_APP))
+    (apps / "trial_server.py").write_text(SERVER_APP)
+    (apps / "trial_client.py").write_text(CLIENT_APP)
     federation = FederationSettings(name="trial", sites=SITES, quorum=3)
-    home = init_server(folder / "server", federation, ServerSettings(port=free_port()))
-    write_bundle(home.superlink, build_bundle(server_app="trial_server:app", client_app="trial_client:app"))
-    site_homes = {name: _admitted(home, folder / "sites" / name, name) for name in SITES}
+    server = init_server(folder / "server", federation, ServerSettings(port=free_port()))
+    write_bundle(server.superlink, build_bundle(server_app="trial_server:app", client_app="trial_client:app"))
+    homes = {name: _admitted(server, folder / "sites" / name, name) for name in SITES}
+    began = time.monotonic()
     with ChildProcesses() as children:
-        started = time.monotonic()
-        control = start_superlink(home, children, PYTHONPATH=str(apps))
-        answered = time.monotonic()
+        control = start_superlink(server, children, PYTHONPATH=str(apps))
+        seconds = {"server": time.monotonic() - began}
+        environment = {"PYTHONPATH": str(apps), "CANARY": CANARY}
         sites = {
-            name: site_processes(site_home, children, environment={"PYTHONPATH": str(apps)}, preloaded=("torch",))
-            for name, site_home in site_homes.items()
+            name: site_processes(home, children, environment=environment, preloaded=("torch",))
+            for name, home in homes.items()
         }
         for site in sites.values():
+            require_server(site.kit.settings.address, ca=site.kit.ca)
             site.start()
         wait_for_nodes(
             control,
             SITES,
             wait=lambda online: children.wait_until(online, deadline_s=60, what="all are online"),
         )
-        yield Deployment(home, children, control, sites, answered - started, time.monotonic() - answered)
-    
-
-def _admitted(home: ServerHome, path: Path, name: str) -> SiteHome:
-    site = SiteHome(path)
-    keys = make_site_keys(site.keys, name=name)
-    admit(home, name, keys.public_key, kit=site.kit)
-    return site
+        seconds["online"] = time.monotonic() - began
+        yield Deployment(server, children, control, sites, seconds)
+        began = time.monotonic()
+    print(json.dumps({**seconds, "stopped": time.monotonic() - began}))
 
 
 @pytest.fixture(scope="module")
-def found(deployment: Deployment) -> dict:
-    submitted = time.monotonic()
-    run_id = deployment.control.submit_run(
-        read_bundle(deployment.home.superlink), run_config={"run": "first"}
-    )
-    deployment.children.wait_until(
-        lambda: deployment.control.run_status(run_id).finished,
-        deadline_s=120,
-        what="the run ends",
-        interval_s=0.5,
-    )
-    status = deployment.control.run_status(run_id)
-    assert status.completed, (status, (deployment.home.logs / "server-app.log").read_text()[-3000:])
-    answer = json.loads((deployment.home.runs / "found.json").read_text())
-    print(
-        json.dumps(
-            {
-                "started_s": deployment.started_s,
-                "online_s": deployment.online_s,
-                "rounds_s": answer["rounds"],
-                "run_s": time.monotonic() - submitted,
-            }
-        )
-    )
+def found(deployment: Deployment) -> dict[str, Any]:
+    began = time.monotonic()
+    answer = deployment.run("two-rounds")
+    deployment.seconds["run of two rounds"] = time.monotonic() - began
+    deployment.seconds["its last round"] = answer["rounds_s"][-1]
     return answer
 
 
-@pytest.mark.e2e
-def test_the_server_sees_the_names_it_registered(found: dict) -> None:
+def _admitted(server: ServerHome, path: Path, name: str) -> SiteHome:
+    site = SiteHome(path)
+    keys = make_site_keys(site.keys, name=name)
+    admit(server, name, keys.public_key, kit=site.kit)
+    return site
+
+
+def test_the_server_sees_the_registered_names(found: dict[str, Any]) -> None:
     assert found["names"] == list(SITES)
-    assert set(found["statuses"]) == {"online"}
+
+
+def test_every_site_answers_from_its_own_folder(found: dict[str, Any]) -> None:
+    assert found["errors"] == {}
+    for name in SITES:
+        assert found["answers"][name]["site"] == name
+        assert found["answers"][name]["number"] == 1
+        assert found["answers"][name]["gradient"] == 4 * 62 * 62  # one for each output pixel of the layer
+
+
+def test_the_server_app_sees_the_coordinators_environment_and_no_sites(found: dict[str, Any]) -> None:
+    assert "FEDMINET_RUNS" in found["environment"]
+    assert not {"FEDMINET_SITE", "CANARY"} & set(found["environment"])
+    assert all(not answer["has_runs"] for answer in found["answers"].values())
+    assert all(answer["node_config"] == "{}" for answer in found["answers"].values())
+
+
+def test_no_text_of_a_sites_exception_reaches_the_server(deployment: Deployment) -> None:
+    answer = deployment.run("raising")
+    assert answer["errors"] == dict.fromkeys(SITES, "FM-S900")
+    log = deployment.sites["sms"].home.logs / "client-app.log"
+    assert CANARY in log.read_text()  # the site itself can read what happened
+    for path in deployment.server.path.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert CANARY.encode() not in content, path
+            assert str(deployment.sites["sms"].home.path / "store").encode() not in content, path
+
+
+def test_a_bundle_with_code_is_not_run_by_any_site(deployment: Deployment, tmp_path: Path) -> None:
+    proof = tmp_path / "the-bundle-was-run"
+    description = (
+        '[project]\nname = "fedminet-bundle"\nversion = "1.0.0"\nlicense = "Apache-2.0"\ndependencies = []\n'
+        '[tool.flwr.app]\npublisher = "fedminet"\n'
+        '[tool.flwr.app.components]\nserverapp = "trial_server:app"\nclientapp = "trial_client:app"\n'
+        '[tool.flwr.app.config]\nrun = ""\n'
+    )
+    shadow = f"open({str(proof)!r}, 'w').close()\n" + CLIENT_APP
+    content, _ = build_fab_from_files(
+        {"pyproject.toml": description.encode(), "trial_client.py": shadow.encode()}
+    )
+    answer = deployment.run("shadowing", bundle=Bundle(content, hashlib.sha256(content).hexdigest()))
+    assert answer["errors"] == dict.fromkeys(SITES, "FM-F404")
+    assert answer["answers"] == {}
+    assert not proof.exists()
+
+
+def test_registering_again_changes_nothing(deployment: Deployment) -> None:
+    before = deployment.control.nodes()
+    deployment.control.register(admitted_sites(deployment.server))
+    assert [node.node_id for node in deployment.control.nodes()] == [node.node_id for node in before]
+
+
+def test_a_registered_key_gets_no_second_name(deployment: Deployment) -> None:
+    with pytest.raises(AdmissionRefused, match="FM-F404"):
+        deployment.control.register({"impostor": deployment.sites["sms"].keys.public_key})
+
+
+def test_a_registered_name_gets_no_second_key(deployment: Deployment, tmp_path: Path) -> None:
+    with pytest.raises(AdmissionRefused, match="FM-F404"):
+        deployment.control.register({"sms": make_site_keys(tmp_path, name="sms").public_key})
+
+
+def test_neither_an_unregistered_key_nor_a_copy_of_a_key_in_use_is_let_in(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    impostor, thief = SiteHome(tmp_path / "impostor"), SiteHome(tmp_path / "thief")
+    keys = make_site_keys(impostor.keys, name="sms")
+    for home in (impostor, thief):
+        shutil.copytree(deployment.sites["sms"].kit.folder, home.kit)
+    kit = json.loads((impostor.kit / "kit.json").read_text())
+    (impostor.kit / "kit.json").write_text(json.dumps({**kit, "key_fingerprint": keys.fingerprint}))
+    shutil.copytree(deployment.sites["sms"].home.keys, thief.keys)
+    before = deployment.control.nodes()
+    reasons: dict[str, str] = {}
+    with ChildProcesses() as children, ChildProcesses() as others:
+        processes = {
+            "impostor": site_processes(impostor, children, preloaded=()),
+            "thief": site_processes(thief, others, preloaded=()),
+        }
+        for site in processes.values():
+            site.start()
+
+        def refused() -> bool:
+            for name, site in processes.items():
+                if name not in reasons and (reason := site.tend()):
+                    reasons[name] = reason
+            return len(reasons) == len(processes)
+
+        children.wait_until(refused, deadline_s=30, what="both are refused")
+    assert keys.fingerprint in reasons["impostor"]
+    assert "in use elsewhere" in reasons["thief"]  # the server has one answer for both
+    assert deployment.control.nodes() == before
+
+
+def test_a_node_that_ended_comes_back(deployment: Deployment) -> None:
+    """One that was killed is let in again once the server has missed its signs of life, 60 s later."""
+    site = deployment.sites["umr"]
+    (node,) = [child for child in deployment.children if child.name == "supernode-umr"]
+    admissions = site.node_log.read_text().count("SuperNode ID")
+    node.process.send_signal(signal.SIGTERM)
+    node.process.wait()
+    reasons: list[str | None] = []
+
+    def back() -> bool:
+        reasons.append(site.tend())
+        return site.node_log.read_text().count("SuperNode ID") > admissions
+
+    deployment.children.wait_until(back, deadline_s=30, what="the node is back")
+    assert any("starting it again" in reason for reason in reasons if reason)
+
+
+def test_a_sites_own_interface_listens_on_loopback_alone(deployment: Deployment) -> None:
+    listening = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    for site in deployment.sites.values():
+        hosts = {
+            local.split(":")[0]
+            for _, local, _, state, *_ in listening
+            if state == "0A" and int(local.split(":")[1], 16) == site.port
+        }
+        assert hosts == {"0100007F"}  # 127.0.0.1
+    assert not _listens_on_ipv6({site.port for site in deployment.sites.values()})
+
+
+def _listens_on_ipv6(ports: set[int]) -> bool:
+    path = Path("/proc/net/tcp6")
+    lines = path.read_text().splitlines()[1:] if path.exists() else []
+    return any(line.split()[3] == "0A" and int(line.split()[1].split(":")[1], 16) in ports for line in lines)
+
+
+def test_nobody_gets_a_task_without_the_secret(deployment: Deployment) -> None:
+    server = deployment.server.settings()
+    for address, authority in [
+        (server.address, ca_files(deployment.server.pki).certificate.read_bytes()),
+        *((f"127.0.0.1:{site.port}", None) for site in deployment.sites.values()),
+    ]:
+        client = RuntimeHttpClient.from_server_address(
+            server_address=address,
+            insecure=authority is None,
+            root_certificates=authority,
+            interceptors=[RuntimeVersionHttpInterceptor(component_name="SuperExec")],
+        )
+        with pytest.raises(httpx.HTTPStatusError) as caught:
+            client.AcquireTask(AcquireTaskRequest(supported_task_types=["flwr-serverapp", "flwr-clientapp"]))
+        assert caught.value.response.status_code in (401, 403)
+        client.close()
+
+
+def test_the_superlink_says_why_it_refuses_a_run(deployment: Deployment) -> None:
+    with pytest.raises(HostError, match="refused to ask for run 7"):
+        deployment.control.run_status(7)

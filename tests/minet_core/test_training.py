@@ -126,9 +126,7 @@ def test_bfloat16_autocast_keeps_float32_weights_and_stays_near_float32() -> Non
 
 @pytest.mark.parametrize("field", ["target", "low_res"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(
-    field: str, value: float
-) -> None:
+def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(field: str, value: float) -> None:
     model, batch = make_model(), make_batch()
     getattr(batch, field)[0, 0, 0, 0] = value
     before = learnable(model)
@@ -196,8 +194,9 @@ def test_autocast_dtype_is_bfloat16_only_where_the_processor_has_it() -> None:
 def test_a_child_process_under_the_environment_reuses_freed_memory() -> None:
     program = """
 import resource, numpy
-for _ in range(200):
-    numpy.ones(2**21)
+for _ in range(20):
+    kept = [numpy.ones(2**17) for _ in range(64)]
+    del kept
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
 """
 
@@ -209,8 +208,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
         )
         return int(done.stdout)
 
-    # 16 MiB are 4096 pages of 4 KiB, or 8 huge ones: asked for once, where glibc alone asks each time.
-    assert page_faults(cpu_threading_environment()) <= page_faults({})
+    # 64 MiB, 16384 pages: asked for once, where the allocator left alone gives them back and asks 20 times.
+    assert page_faults(cpu_threading_environment()) < 0.2 * page_faults({})
 
 
 @pytest.mark.gpu

@@ -1,0 +1,80 @@
+"""The site's guards around a task; that they hold in a real federation is shown in tests/e2e."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from client.task_host import SOCKET, code_in, guard_bundle, write_program
+from minet_core.runtime.errors import AdmissionRefused, ScanUnreadable
+from minet_core.runtime.processes import ChildProcesses, child_environment
+
+BUNDLE = b"the bundle of the kit"
+DIGEST = hashlib.sha256(BUNDLE).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A running host, in a folder whose path is too long for a socket; a task that was killed left something."""
+    tmp_path = tmp_path_factory.mktemp("host")
+    folder = tmp_path / ("long-name-" * 12)
+    (folder / "task-killed").mkdir(parents=True)
+    with ChildProcesses() as children:
+        children.start(
+            "host",
+            [sys.executable, "-m", "client.task_host", str(folder), DIGEST],
+            env=child_environment(FLWR_HOME=str(folder), FLWR_TELEMETRY_ENABLED="0"),
+            log_path=tmp_path / "host.log",
+        )
+        children.wait_until((folder / SOCKET).exists, deadline_s=20, what="the host listens")
+        yield folder
+        children.check()
+
+
+def test_the_bundle_of_the_kit_passes() -> None:
+    guard_bundle(BUNDLE, digest=DIGEST)
+
+
+@pytest.mark.parametrize("content", [b"", BUNDLE + b" "])
+def test_another_bundle_is_refused(content: bytes) -> None:
+    with pytest.raises(AdmissionRefused, match="FM-F404"):
+        guard_bundle(content, digest=DIGEST)
+
+
+def test_only_a_code_leaves_the_site() -> None:
+    failure = ScanUnreadable("a file is truncated", got="/scans/ward-7/patient.h5")
+    assert code_in(f"{type(failure)}:<'{failure}'>") == "FM-D201"
+    assert code_in("<class 'KeyError'>:<'patient 42'>") == "FM-S900"
+    assert code_in("") == "FM-S900"
+
+
+def test_the_socket_can_be_reached_by_its_owner_alone(folder: Path) -> None:
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_a_task_is_run_in_a_fresh_process_that_ends(folder: Path) -> None:
+    """Without a token Flower's program prints its usage: enough to see that it was started and has ended."""
+    program = write_program(folder) / "flwr-clientapp"
+    for _ in range(2):
+        subprocess.run([str(program), "--no-such-option"], check=True, timeout=60)
+    log = (folder.parent / "host.log").read_text()
+    assert log.count("usage: flwr-clientapp") == 2
+    assert list(folder.glob("task-*")) == [folder / SOCKET]  # nothing of the tasks is left
+
+
+@pytest.mark.parametrize("request_", [b"\n", b"not json\n", b"{}\n", b"[1]\n", b""])
+def test_what_is_no_request_is_dropped_and_the_host_goes_on(folder: Path, request_: bytes) -> None:
+    with socket.socket(socket.AF_UNIX) as connection:
+        with contextlib.chdir(folder):  # its path is too long for a socket
+            connection.connect(SOCKET)
+        connection.sendall(request_)
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1) == b""
