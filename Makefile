@@ -9,7 +9,7 @@ ARGS   ?=
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check environment constraints clean
+.PHONY: demo test check environment constraints docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fedminet demo $(ARGS)
@@ -42,6 +42,10 @@ constraints:
 	{ echo '# Every version the environment installs, direct and indirect. Made by: make constraints'; \
 	  { cat constraints.new; echo 'setuptools==84.2.1'; } | LC_ALL=C sort -f; } > constraints.txt
 	rm constraints.new
+
+# Pages that are written from the code.
+docs: $(VENV)/.installed-dev
+	$(BIN)/python -m fedminet.configuration_page > docs/configuration.md
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -82,6 +82,7 @@ def start(
     port: Annotated[
         int, typer.Option(help="Loopback port for the client's own processes; 0: any free one.")
     ] = 0,
+    wait: Annotated[float, typer.Option(help="How long to wait for the server at first, seconds.")] = 30.0,
 ) -> None:
     """Start the site's client and keep it running until Ctrl-C."""
     from client.kit import read_kit

@@ -95,7 +95,7 @@ class RegistrationSettings(Settings):
 
     max_residual_mm: PositiveFloat = Field(1.0, description="largest accepted residual misalignment [mm]")
     min_similarity: float = Field(
-        1.05, ge=1, le=2, description="least normalised mutual information after registration (1: unrelated)"
+        1.03, ge=1, le=2, description="least normalised mutual information after registration (1: unrelated)"
     )
 
 

@@ -135,7 +135,7 @@ def _readme_png(panels: dict[str, Panel], *, pixels_per_inch: int) -> bytes:
         for column, (image, white, colours) in enumerate(_readme_images(panel)):
             axes = figure.add_subplot(grid[row, column])
             axes.set_axis_off()
-            axes.imshow(image, cmap=colours, vmin=0, vmax=white, interpolation="nearest")
+            axes.imshow(_shaded(image, white), cmap=colours, vmin=0, vmax=1, interpolation="nearest")
             if row == 0:
                 axes.set_title(README_TITLES[column], fontsize=8.5, pad=3)
             if column == 0:
@@ -184,5 +184,11 @@ def _readme_colour_bar(figure: Figure, grid: GridSpec, row: int, panel: Panel) -
 
 def _png_uri(image: FloatImage, white: float, colours: str) -> str:
     buffer = io.BytesIO()
-    imsave(buffer, image, vmin=0, vmax=white, cmap=colours, format="png", pil_kwargs={"optimize": True})
+    shaded = _shaded(image, white)
+    imsave(buffer, shaded, vmin=0, vmax=1, cmap=colours, format="png", pil_kwargs={"optimize": True})
     return data_uri(buffer.getvalue(), "image/png")
+
+
+def _shaded(image: FloatImage, white: float) -> FloatImage:
+    """0 for black to 1 for white; clipped first, since a black target makes the quotient overflow."""
+    return np.clip(image, 0, white) / np.float32(white)

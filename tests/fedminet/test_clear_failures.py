@@ -24,7 +24,7 @@ class Outcome:
 
 
 @pytest.fixture
-def fedminet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # noqa: ANN201
+def fedminet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """Call the command line as the console script does."""
 
     def call(*arguments: object) -> Outcome:
@@ -38,7 +38,7 @@ def fedminet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def sms(tmp_path: Path, fedminet) -> Path:  # noqa: ANN001
+def sms(tmp_path: Path, fedminet) -> Path:
     home = tmp_path / "site"
     assert fedminet("site", "init", home, "--definition", "sms").status == 0
     return home
@@ -59,7 +59,7 @@ def refuses_one_and_keeps_the_rest(outcome: Outcome, home: Path, code: str, *, k
     assert len(Store(home / "store").cohort.pairs) == kept
 
 
-def test_a_truncated_hdf5_file(tmp_path: Path, fedminet) -> None:  # noqa: ANN001
+def test_a_truncated_hdf5_file(tmp_path: Path, fedminet) -> None:
     home, scans = tmp_path / "site", tmp_path / "scans"
     fedminet("site", "init", home, "--definition", "fastmri")
     for number in range(4):
@@ -76,14 +76,14 @@ def test_a_truncated_hdf5_file(tmp_path: Path, fedminet) -> None:  # noqa: ANN00
         assert "kspace" in untouched
 
 
-def test_a_nifti_of_one_slice(sms: Path, three_patients: Path, fedminet) -> None:  # noqa: ANN001
+def test_a_nifti_of_one_slice(sms: Path, three_patients: Path, fedminet) -> None:
     write_nifti(three_patients / "patient9" / "T1.nii.gz", make_volume(9, "T1", shape=(1, 64, 60)))
     write_nifti(three_patients / "patient9" / "T2.nii.gz", make_volume(9, "T2", shape=(1, 64, 60)))
     outcome = fedminet("site", "ingest", sms, three_patients, "--allow-few-patients")
     refuses_one_and_keeps_the_rest(outcome, sms, "FM-D202", kept=3)
 
 
-def test_a_nifti_with_nan(sms: Path, three_patients: Path, fedminet) -> None:  # noqa: ANN001
+def test_a_nifti_with_nan(sms: Path, three_patients: Path, fedminet) -> None:
     path = three_patients / "patient9" / "T2.nii.gz"
     write_nifti_patient(path.parent, 9)
     image = nibabel.load(path)
@@ -94,13 +94,13 @@ def test_a_nifti_with_nan(sms: Path, three_patients: Path, fedminet) -> None:  #
     refuses_one_and_keeps_the_rest(outcome, sms, "FM-D202", kept=3)
 
 
-def test_a_missing_reference(sms: Path, three_patients: Path, fedminet) -> None:  # noqa: ANN001
+def test_a_missing_reference(sms: Path, three_patients: Path, fedminet) -> None:
     write_nifti(three_patients / "patient9" / "T2.nii.gz", make_volume(9, "T2"))
     outcome = fedminet("site", "ingest", sms, three_patients, "--allow-few-patients")
     refuses_one_and_keeps_the_rest(outcome, sms, "FM-D203", kept=3)
 
 
-def test_an_empty_folder_changes_nothing(sms: Path, three_patients: Path, tmp_path: Path, fedminet) -> None:  # noqa: ANN001
+def test_an_empty_folder_changes_nothing(sms: Path, three_patients: Path, tmp_path: Path, fedminet) -> None:
     fedminet("site", "ingest", sms, three_patients, "--allow-few-patients")
     before = Store(sms / "store").cohort.digest
     (tmp_path / "empty").mkdir()
@@ -109,7 +109,7 @@ def test_an_empty_folder_changes_nothing(sms: Path, three_patients: Path, tmp_pa
     assert Store(sms / "store").cohort.digest == before
 
 
-def test_too_few_patients_ask_for_the_option(sms: Path, tmp_path: Path, fedminet) -> None:  # noqa: ANN001
+def test_too_few_patients_ask_for_the_option(sms: Path, tmp_path: Path, fedminet) -> None:
     for number in range(2):
         write_nifti_patient(tmp_path / "two" / f"patient{number}", number)
     outcome = fedminet("site", "ingest", sms, tmp_path / "two")
@@ -120,7 +120,7 @@ def test_too_few_patients_ask_for_the_option(sms: Path, tmp_path: Path, fedminet
     assert "Few patients" in outcome.out
 
 
-def test_an_unknown_key_in_site_yaml(sms: Path, three_patients: Path, fedminet) -> None:  # noqa: ANN001
+def test_an_unknown_key_in_site_yaml(sms: Path, three_patients: Path, fedminet) -> None:
     path = sms / "site.yaml"
     text = path.read_text()
     path.write_text(text + "allow_few_patient: true\n")
@@ -129,7 +129,7 @@ def test_an_unknown_key_in_site_yaml(sms: Path, three_patients: Path, fedminet) 
     assert "'allow_few_patients'" in outcome.err
 
 
-def test_an_unknown_key_in_federation_yaml(tmp_path: Path, fedminet) -> None:  # noqa: ANN001
+def test_an_unknown_key_in_federation_yaml(tmp_path: Path, fedminet) -> None:
     home = tmp_path / "coordinator"
     assert fedminet("server", "init", home).status == 0
     path = home / "federation.yaml"
@@ -139,7 +139,7 @@ def test_an_unknown_key_in_federation_yaml(tmp_path: Path, fedminet) -> None:  #
     assert not (home / "runs" / "first").exists()
 
 
-def test_a_port_in_use(tmp_path: Path, fedminet) -> None:  # noqa: ANN001
+def test_a_port_in_use(tmp_path: Path, fedminet) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -149,7 +149,7 @@ def test_a_port_in_use(tmp_path: Path, fedminet) -> None:  # noqa: ANN001
     assert (outcome.status, outcome.err.count("FM-S501")) == (6, 1)
 
 
-def test_an_unreachable_server(tmp_path: Path, fedminet) -> None:  # noqa: ANN001
+def test_an_unreachable_server(tmp_path: Path, fedminet) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -169,19 +169,19 @@ def test_an_unreachable_server(tmp_path: Path, fedminet) -> None:  # noqa: ANN00
     assert (outcome.status, outcome.err.count("FM-S502")) == (6, 1)
 
 
-def test_a_folder_that_is_not_a_site(tmp_path: Path, fedminet) -> None:  # noqa: ANN001
+def test_a_folder_that_is_not_a_site(tmp_path: Path, fedminet) -> None:
     outcome = fedminet("site", "check", tmp_path)
     assert (outcome.status, outcome.err.count("FM-C103")) == (2, 1)
 
 
-def test_a_used_output_folder_is_not_written_over(tmp_path: Path, fedminet) -> None:  # noqa: ANN001
+def test_a_used_output_folder_is_not_written_over(tmp_path: Path, fedminet) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     outcome = fedminet("demo", "--out", tmp_path)
     assert (outcome.status, outcome.err.count("FM-C100")) == (2, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_a_model_that_is_not_one(tmp_path: Path, sms: Path, fedminet) -> None:  # noqa: ANN001
+def test_a_model_that_is_not_one(tmp_path: Path, sms: Path, fedminet) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"nonsense")
     outcome = fedminet("evaluate", "--model", tmp_path / "model.safetensors", "--site", sms)
     assert (outcome.status, outcome.err.count("FM-M301")) == (4, 1)

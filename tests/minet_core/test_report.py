@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,6 +18,7 @@ from minet_core.report.summary import Summary, read_summary, verdict, write_summ
 from minet_core.report.table import print_table
 from minet_core.report.wording import code_meaning, duration_text, size_text
 from minet_core.runtime.errors import ConfigurationError, FileMissing, InvalidSetting, UnknownKey
+from minet_core.runtime.yaml_file import parse_settings
 from tests.minet_core.test_report_figures import panel
 
 ATTACK = '"><script>alert(1)</script><img src=x onerror=alert(2)>$\\frac{$'
@@ -111,8 +113,6 @@ def test_a_summary_reads_back_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_the_file_has_the_documented_keys(tmp_path: Path) -> None:
-    import json
-
     write_summary(tmp_path / "summary.json", summary())
     plain = json.loads((tmp_path / "summary.json").read_text())
     assert plain["schema"] == 1
@@ -134,8 +134,6 @@ def test_a_summary_that_is_missing_or_wrong_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_key_is_refused() -> None:
-    from minet_core.runtime.yaml_file import parse_settings
-
     with pytest.raises(UnknownKey):
         parse_settings(content(speed=1), Summary, source="summary.json")
 
@@ -315,7 +313,5 @@ def test_sizes_are_decimal(n_bytes: float, words: str) -> None:
 
 
 def test_a_setting_of_the_wrong_type_is_named() -> None:
-    from minet_core.runtime.yaml_file import parse_settings
-
     with pytest.raises(InvalidSetting, match="scale"):
         parse_settings(content(scale=3), Summary, source="summary.json")

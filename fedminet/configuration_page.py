@@ -1,0 +1,88 @@
+"""`docs/configuration.md`, written from the settings themselves so that no key is undocumented: `make docs`."""
+
+from __future__ import annotations
+
+import types
+import typing
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from minet_core.federation import FederationSettings
+from server.server_home import ServerSettings
+from sites.site_settings import SiteSettings
+
+PAGES: tuple[tuple[str, str, type[BaseModel]], ...] = (
+    (
+        "federation.yaml",
+        "What all members agree on. Written by `fedminet server init`, carried in every site's kit; its digest "
+        "travels with each message.",
+        FederationSettings,
+    ),
+    (
+        "server.yaml",
+        "The coordinator's addresses. Written by `fedminet server init`; read by no site.",
+        ServerSettings,
+    ),
+    (
+        "site.yaml",
+        "The hospital's own. Written by `fedminet site init` from a definition; nothing that the coordinator sends "
+        "can change it.",
+        SiteSettings,
+    ),
+)
+
+
+def configuration_page() -> str:
+    """The page, Markdown."""
+    parts = [
+        "# Configuration\n",
+        "Three YAML files, each read once into frozen settings. An unknown key is refused, and the nearest known "
+        "key is named. This page is written from the settings by `make docs`.\n",
+    ]
+    for name, purpose, model in PAGES:
+        parts.append(f"## {name}\n\n{purpose}\n")
+        parts.append("| key | type | default | meaning |\n|---|---|---|---|\n" + "".join(_rows(model, prefix="")))
+    return "\n".join(parts)
+
+
+def _rows(model: type[BaseModel], *, prefix: str) -> list[str]:
+    rows: list[str] = []
+    for name, field in model.model_fields.items():
+        nested = field.annotation
+        if isinstance(nested, type) and issubclass(nested, BaseModel):
+            rows += _rows(nested, prefix=f"{prefix}{name}.")
+            continue
+        cells = (f"`{prefix}{name}`", _type_text(field.annotation), _default_text(field), field.description or "")
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n")
+    return rows
+
+
+def _default_text(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True, validated_data={})
+    return f"`{list(value) if isinstance(value, tuple) else value}`"
+
+
+def _type_text(annotation: Any) -> str:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is type(None):
+        return "null"
+    if origin is typing.Literal:
+        return " or ".join(f"`{value}`" for value in arguments)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_type_text(part) for part in arguments)
+    if origin is tuple:
+        return f"list of {_type_text(arguments[0])}"
+    if origin is dict:
+        return f"map to {_type_text(arguments[1])}"
+    if origin is typing.Annotated:
+        return _type_text(arguments[0])
+    names = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+    return names.get(annotation, getattr(annotation, "__name__", str(annotation)).lower())
+
+
+if __name__ == "__main__":
+    print(configuration_page(), end="")
