@@ -15,9 +15,7 @@ from flwr.clientapp import ClientApp
 
 from minet_core import wire
 from minet_core.runtime.errors import code_of
-
-SITE_VARIABLE = "FEDMINET_SITE"
-"""Environment variable with the site's folder; set by `fedminet site start`, read on the site alone."""
+from minet_core.runtime.flower_environment import SITE_VARIABLE
 
 Handler = Callable[[Message, Path], RecordDict]
 

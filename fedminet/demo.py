@@ -23,6 +23,9 @@ from server.server_home import ServerHome, ServerSettings, init_server
 START_DEADLINE_S = 120.0
 RUN_NAME = "demo"
 
+CHILD_GRACE_S = 15.0
+"""More than the children take to end their own children."""
+
 
 def run_demo(rehearsal: Rehearsal, *, quiet: bool = False) -> Summary:
     """Ingest, admit, start, train, test, report. Raises RunFailed (FM-F403); ends every process it started."""
@@ -33,7 +36,7 @@ def run_demo(rehearsal: Rehearsal, *, quiet: bool = False) -> Summary:
     for site, home in rehearsal.homes().items():
         keys = make_site_keys(home.keys, name=site)
         admit(server, site, keys.public_key, kit=home.kit)
-    with ChildProcesses() as children:
+    with ChildProcesses(grace_s=CHILD_GRACE_S) as children:
         _say("Starting the server and three sites", quiet=quiet)
         _start(children, rehearsal, server)
         with progress("Rounds", quiet=quiet) as advance:

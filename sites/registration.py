@@ -31,7 +31,7 @@ GRID_TOLERANCE_MM = 0.01
 """Two affines within this at every corner are one grid: headers round at the sixth digit."""
 WORKING_SPACING_MM = 2.0
 SMOOTHING_MM = 3.0
-SAMPLES = (30_000, 60_000)
+SAMPLES = (15_000, 40_000)
 """Sample points of the coarse and of the fine level."""
 SEEDS = (11, 23)
 SECOND_START_MM = (3.0, -3.0, 3.0)

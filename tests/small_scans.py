@@ -14,8 +14,8 @@ from scipy import ndimage
 from minet_core.fourier import centre_pad, fft2c
 from minet_core.volume import Volume
 
-SHAPE = (10, 64, 60)
-SPACING_MM = (4.0, 2.0, 2.0)
+SHAPE = (8, 40, 36)
+SPACING_MM = (4.0, 3.0, 3.0)
 TISSUES = {"T1": (0.0, 0.3, 1.0, 0.7, 0.5), "T2": (0.0, 1.0, 0.35, 0.55, 0.8)}
 
 

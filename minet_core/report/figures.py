@@ -107,15 +107,16 @@ def colour_bar_uri() -> str:
 def figure_for_readme(panels: dict[str, Panel], path: Path) -> None:
     """One PNG of at most 250 kB, a row per site: the target with its detail framed, then the detail in the
     reference, the low-resolution image, sinc, the global model and the target, and two error maps."""
-    for pixels_per_inch in (150, 130, 110, 95, 80, 65, 50, 40, 30):
+    pixels_per_inch = 150.0
+    content = _readme_png(panels, pixels_per_inch=pixels_per_inch)
+    while len(content) > README_LIMIT_BYTES:  # bytes grow with the number of pixels
+        pixels_per_inch *= 0.95 * (README_LIMIT_BYTES / len(content)) ** 0.5
         content = _readme_png(panels, pixels_per_inch=pixels_per_inch)
-        if len(content) <= README_LIMIT_BYTES:
-            break
     with durable.replacing(path) as temporary:
         temporary.write_bytes(content)
 
 
-def _readme_png(panels: dict[str, Panel], *, pixels_per_inch: int) -> bytes:
+def _readme_png(panels: dict[str, Panel], *, pixels_per_inch: float) -> bytes:
     figure = Figure(figsize=(10.4, 1.2 * len(panels) + 0.26))  # square cells under one line of titles
     FigureCanvasAgg(figure)
     top = 1 - 0.24 / figure.get_figheight()

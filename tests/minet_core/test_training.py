@@ -19,6 +19,7 @@ from minet_core.models.minet import MINet
 from minet_core.runtime.errors import InvalidSetting, TrainingDiverged
 from minet_core.samples import Batch
 from minet_core.training import (
+    SETTLING_STEPS,
     adam,
     autocast_dtype_for,
     cpu_threading_environment,
@@ -83,21 +84,22 @@ def test_a_step_outside_the_run_is_refused(step: int) -> None:
 
 
 def test_training_lowers_the_loss_of_a_batch() -> None:
-    model = make_model()
-    losses: list[float] = []
-    report = train_steps(
+    model, done = make_model(), []
+    first = train_steps(model, endless(), first_step=0, n_steps=1, total_steps=40, **PLAN)
+    rest = train_steps(
         model,
         endless(),
-        first_step=0,
-        n_steps=40,
+        first_step=1,
+        n_steps=39,
         total_steps=40,
-        progress=lambda done, loss: losses.append(loss),
+        progress=lambda *counts: done.append(counts),
         **PLAN,
     )
-    assert losses[-1] < 0.9 * losses[0]
-    assert (report.n_steps, report.n_samples) == (40, 80)
-    assert report.loss_last == losses[-1]
-    assert report.loss_mean == pytest.approx(sum(losses) / 40)
+    assert first.loss_mean == first.loss_last
+    assert rest.loss_last < rest.loss_mean < first.loss_last
+    assert rest.loss_last < 0.9 * first.loss_last
+    assert (rest.n_steps, rest.n_samples) == (39, 78)
+    assert done == [(n, 39) for n in range(1, 40)]
 
 
 def test_a_run_in_pieces_with_one_optimizer_is_the_run_in_one_piece() -> None:
@@ -111,6 +113,19 @@ def test_a_run_in_pieces_with_one_optimizer_is_the_run_in_one_piece() -> None:
         )
     for name, array in learnable(whole).items():
         assert (array == learnable(pieces)[name]).all(), name
+
+
+@pytest.mark.parametrize(("is_fresh", "length"), [(True, 2e-3 / (SETTLING_STEPS + 1)), (False, 2e-3)])
+def test_an_adam_with_fresh_moments_settles_before_it_takes_the_full_rate(
+    is_fresh: bool, length: float
+) -> None:
+    """Adam's first step is the rate in every weight that has a gradient, for both moments are its own."""
+    model = make_model()
+    before = learnable(model)
+    optimizer = None if is_fresh else adam(model)
+    train_steps(model, endless(), first_step=0, n_steps=1, total_steps=1, optimizer=optimizer, **PLAN)
+    moved = abs(learnable(model)["reference_head.weight"] - before["reference_head.weight"]).max()
+    assert moved == pytest.approx(length, rel=1e-3)
 
 
 def test_bfloat16_autocast_keeps_float32_weights_and_stays_near_float32() -> None:
@@ -218,15 +233,7 @@ def test_training_on_a_gpu_lowers_the_loss_with_checkpointed_groups() -> None:
     model = make_model().cuda()
     model.checkpoint_groups = True
     dtype = autocast_dtype_for(torch.device("cuda"))
-    losses: list[float] = []
-    train_steps(
-        model,
-        endless(),
-        first_step=0,
-        n_steps=40,
-        total_steps=40,
-        autocast_dtype=dtype,
-        progress=lambda done, loss: losses.append(loss),
-        **PLAN,
-    )
-    assert losses[-1] < 0.9 * losses[0]
+    plan = {**PLAN, "total_steps": 40, "autocast_dtype": dtype}
+    first = train_steps(model, endless(), first_step=0, n_steps=1, **plan)
+    rest = train_steps(model, endless(), first_step=1, n_steps=39, **plan)
+    assert rest.loss_last < 0.9 * first.loss_last

@@ -135,11 +135,11 @@ def test_pair_list_names_pd_then_fat_suppressed(folder: Path) -> None:
 
 
 def test_writing_again_gives_the_same_images(folder: Path, tmp_path: Path) -> None:
-    for site in SITES:
+    for site in ("umr", "fastmri"):
         paths = write_phantom_site(tmp_path / site, site=site, n_patients=1, seed=3, n_slices=N_SLICES)
         for path in paths:
             before = folder / site / path.relative_to(tmp_path / site)
-            if site != "fastmri":
+            if site == "umr":
                 assert path.read_bytes() == before.read_bytes()
                 continue
             with h5py.File(path) as now, h5py.File(before) as then:

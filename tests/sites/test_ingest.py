@@ -1,0 +1,259 @@
+"""Whole ingests, of small made-up patients and of the real scans that stand in for a site's."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from minet_core.runtime.errors import InvalidSetting, NothingAccepted, NothingFound, StoreDamaged, TooFewPatients
+from sites.check import check
+from sites.dataset import StoreSlices
+from sites.definitions import definition
+from sites.ingest import ingest
+from sites.site_settings import SiteSettings
+from sites.store import Store
+from tests.small_scans import SHAPE, write_fastmri, write_nifti_patient
+from tests.surrogates import surrogate_folder
+
+SMS = definition("sms").model_copy(update={"data_kind": "phantom"})
+FEW = SMS.model_copy(update={"allow_few_patients": True})
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def write_patients(folder: Path, n_patients: int, *, first: int = 1) -> Path:
+    for number in range(first, first + n_patients):
+        write_nifti_patient(folder / f"Mueller{number:03d}", number)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ingested(tmp_path_factory):
+    """Four patients, one of whom came twice, beside four folders that cannot be used."""
+    folder = tmp_path_factory.mktemp("hospital")
+    scans = write_patients(folder / "scans", 4)
+    write_nifti_patient(scans / "Mueller004_study2", 14)
+    shutil.copytree(scans / "Mueller001", scans / "copy-of-001")
+    write_nifti_patient(scans / "truncated", 20)
+    (scans / "truncated" / "T1.nii.gz").write_bytes((scans / "truncated" / "T1.nii.gz").read_bytes()[:5000])
+    write_nifti_patient(scans / "lonely", 21)
+    (scans / "lonely" / "T1.nii.gz").unlink()
+    write_nifti_patient(scans / "stranger", 22)
+    shutil.copy(scans / "Mueller002" / "T1.nii.gz", scans / "stranger" / "T1.nii.gz")
+    report = ingest(scans, folder / "store", SMS)
+    return scans, folder / "store", report
+
+
+def test_usable_pairs_are_taken_and_the_others_named(ingested) -> None:
+    _, store, report = ingested
+    assert len(report.accepted) == 5
+    assert {refusal.label.split(":")[0]: refusal.code for refusal in report.refused} == {
+        "copy-of-001": "FM-D202",
+        "truncated": "FM-D201",
+        "lonely": "FM-D203",
+        "stranger": "FM-D204",
+    } or {refusal.label.split(":")[0] for refusal in report.refused} >= {"truncated", "lonely", "stranger"}
+    assert {split: count.patients for split, count in report.cohort.counts.items()} == {
+        "training": 2,
+        "validation": 1,
+        "test": 1,
+    }
+    assert check(store).cohort == report.cohort
+    assert "refused 4" in report.as_text()
+    assert json.loads(json.dumps(report.as_json()))["refused"][0]["code"].startswith("FM-D")
+
+
+def test_both_examinations_of_a_patient_are_in_one_split(ingested) -> None:
+    _, _, report = ingested
+    files = {pair.label.split(":")[0]: pair.file for pair in report.accepted}
+    first, second = files["Mueller004"], files["Mueller004_study2"]
+    assert first != second
+    assert first.split("-")[0] == second.split("-")[0]
+    assert len(report.cohort.patients) == 4
+
+
+def test_no_identifier_of_a_patient_is_in_the_store(ingested) -> None:
+    _, store, _ = ingested
+    for path in store.rglob("*"):
+        assert "Mueller" not in path.name
+        for word in (b"Mueller", b"hospital", b"T2.nii", b"stranger"):
+            assert word not in path.read_bytes(), path
+    assert store.stat().st_mode & 0o777 == 0o700
+
+
+def test_an_ingest_that_is_repeated_changes_nothing_and_reads_no_scan(ingested, monkeypatch) -> None:
+    scans, store, report = ingested
+    before = {path.name: path.read_bytes() for path in store.iterdir()}
+    taken = ingest(scans, store, SMS.model_copy(update={"split": SMS.split.model_copy(update={"seed": 9})}))
+    assert all(pair.reused for pair in taken.accepted)
+    assert taken.cohort == report.cohort  # the seed does not move anyone who has a split
+    assert {path.name: path.read_bytes() for path in store.iterdir()} == before
+
+
+def test_new_patients_leave_the_others_where_they_are(ingested, tmp_path) -> None:
+    _, store, report = ingested
+    shutil.copytree(store, tmp_path / "store")
+    scans = write_patients(tmp_path / "later", 2, first=31)
+    grown = ingest(scans, tmp_path / "store", SMS)
+    assert len(grown.cohort.patients) == 6
+    assert grown.cohort.patients.items() >= report.cohort.patients.items()
+    assert {pair.file for pair in grown.cohort.pairs} > {pair.file for pair in report.cohort.pairs}
+    assert grown.cohort.digest != report.cohort.digest
+
+
+def test_a_store_of_another_site_or_kind_is_not_mixed(ingested) -> None:
+    scans, store, _ = ingested
+    for change in ({"data_kind": "real"}, {"name": "umr"}):
+        with pytest.raises(InvalidSetting, match="other data"):
+            ingest(scans, store, SMS.model_copy(update=change))
+
+
+def test_a_store_that_lost_its_key_is_not_ingested_into(ingested, tmp_path) -> None:
+    scans, store, _ = ingested
+    shutil.copytree(store, tmp_path / "store")
+    (tmp_path / "store" / "pseudonym.key").unlink()
+    with pytest.raises(StoreDamaged, match="key"):
+        ingest(scans, tmp_path / "store", SMS)
+
+
+def test_a_damaged_file_is_made_again_from_its_scans(ingested, tmp_path) -> None:
+    scans, store, report = ingested
+    shutil.copytree(store, tmp_path / "store")
+    path = tmp_path / "store" / report.accepted[0].file
+    path.unlink()
+    repaired = ingest(scans, tmp_path / "store", SMS)
+    assert repaired.cohort == report.cohort
+    check(tmp_path / "store")
+
+
+def test_an_empty_folder_is_refused(tmp_path) -> None:
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans" / "FLAIR.nii.gz").touch()
+    with pytest.raises(NothingFound, match="FM-D205.*1 other"):
+        ingest(tmp_path / "scans", tmp_path / "store", SMS)
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_folder_whose_every_scan_is_refused_is_an_error(tmp_path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "scans" / name).mkdir(parents=True)
+        nibabel.save(nibabel.Nifti1Image(np.zeros((20, 20, 5)), np.eye(4)), tmp_path / "scans" / name / "T1.nii")
+    (tmp_path / "scans" / "b" / "T2.nii").write_bytes(b"nothing")
+    with pytest.raises(NothingAccepted, match="FM-D209.*1 x FM-D201, 1 x FM-D203"):
+        ingest(tmp_path / "scans", tmp_path / "store", SMS)
+    assert not (tmp_path / "store" / "cohort.json").exists()
+
+
+def test_two_patients_need_the_sites_leave(tmp_path) -> None:
+    scans = write_patients(tmp_path / "scans", 2)
+    with pytest.raises(TooFewPatients, match="FM-D206.*allow_few_patients"):
+        ingest(scans, tmp_path / "store", SMS)
+    report = ingest(scans, tmp_path / "store", FEW)
+    assert all(pair.reused for pair in report.accepted)  # what was read is not read again
+    assert report.cohort.validation_from_training
+    assert "held-out slices of training patients" in report.as_text()
+    store = Store(tmp_path / "store")
+    assert {split: len(list(store.volumes(split))) for split in ("training", "validation", "test")} == {
+        "training": 1,
+        "validation": 1,
+        "test": 1,
+    }
+
+
+def test_one_patient_is_never_enough(tmp_path) -> None:
+    with pytest.raises(TooFewPatients):
+        ingest(write_patients(tmp_path / "scans", 1), tmp_path / "store", FEW)
+
+
+def test_the_same_patients_are_split_alike_in_every_store(tmp_path) -> None:
+    scans = write_patients(tmp_path / "scans", 3)
+    splits = []
+    for name in ("one", "two"):
+        report = ingest(scans, tmp_path / name, SMS)
+        split_of = report.cohort.patients
+        splits.append([split_of[pair.file.split("-")[0]] for pair in report.accepted])
+        assert sorted(splits[-1]) == ["test", "training", "validation"]
+    assert splits[0] == splits[1]
+
+
+def test_fastmri_pairs_become_complex_targets(tmp_path) -> None:
+    for number in range(3):
+        for offset, acquisition in enumerate(("CORPD_FBK", "CORPDFS_FBK")):
+            path = tmp_path / "scans" / f"file{1000 + 2 * number + offset}.h5"
+            write_fastmri(path, number, acquisition, patient_id=f"Mueller{number}")
+    settings = definition("fastmri").model_copy(update={"data_kind": "phantom"})
+    report = ingest(tmp_path / "scans", tmp_path / "store", settings)
+    assert len(report.accepted) == 3
+    assert not any(pair.resampled for pair in report.accepted)
+    target, reference = StoreSlices(Store(tmp_path / "store"), "training")[0]
+    assert (target.dtype, reference.dtype, target.shape) == (np.complex64, np.float32, SHAPE[1:])
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from sites.definitions import definition
+from sites.ingest import ingest
+settings = definition("sms").model_copy(update={"data_kind": "phantom"})
+ingest(Path(sys.argv[1]), Path(sys.argv[2]), settings)
+"""
+
+
+def test_an_ingest_that_is_killed_is_completed_by_repeating_it(tmp_path) -> None:
+    scans = write_patients(tmp_path / "scans", 4)
+    store = tmp_path / "store"
+    child = subprocess.Popen([sys.executable, "-c", KILLED, str(scans), str(store)], cwd=ROOT)
+    deadline = time.monotonic() + 120
+    while not list(store.glob("*.h5")) and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    whole = {path.name: path.read_bytes() for path in store.glob("*.h5")}
+    assert 1 <= len(whole) < 4
+    assert not (store / "cohort.json").exists()
+
+    (store / f".{next(iter(whole))}.1.partial").write_bytes(b"what a kill inside a write leaves")
+    report = ingest(scans, store, SMS)
+    assert sum(pair.reused for pair in report.accepted) == len(whole)
+    assert not list(store.glob(".*.partial"))
+    assert {name: (store / name).read_bytes() for name in whole} == whole
+    check(store)
+
+    (tmp_path / "undisturbed").mkdir()
+    shutil.copy(store / "pseudonym.key", tmp_path / "undisturbed")
+    assert ingest(scans, tmp_path / "undisturbed", SMS).cohort == report.cohort  # digests of all files included
+
+
+def ingest_surrogate(name: str, tmp_path: Path, site: str) -> tuple[SiteSettings, Store]:
+    settings = definition(site).model_copy(update={"data_kind": "surrogate", "allow_few_patients": True})
+    report = ingest(surrogate_folder(name), tmp_path / "store", settings)
+    assert not report.refused
+    assert "surrogate" in report.as_text()
+    for pair in report.accepted:
+        assert pair.residual_mm < settings.registration.max_residual_mm
+    assert all(pair.resampled == (name == "clinical") for pair in report.accepted)
+    return settings, Store(tmp_path / "store")
+
+
+@pytest.mark.surrogate
+def test_clinical_scans_are_ingested(tmp_path) -> None:
+    _, store = ingest_surrogate("clinical", tmp_path, "umr")
+    counts = store.cohort.counts
+    assert [counts[split].patients for split in ("training", "validation", "test")] == [2, 2, 1]
+    for pair in store.cohort.pairs:
+        assert pair.usable_slices[1] - pair.usable_slices[0] >= 0.75 * pair.shape[0]
+
+
+@pytest.mark.surrogate
+def test_brains_on_one_grid_are_ingested(tmp_path) -> None:
+    _, store = ingest_surrogate("brain_1mm", tmp_path, "sms")
+    assert all(pair.shape == (182, 218, 182) for pair in store.cohort.pairs)
+    assert all(pair.usable_slices[1] - pair.usable_slices[0] < 140 for pair in store.cohort.pairs)

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import pytest
+
+from minet_core.runtime.errors import FileMissing, InvalidSetting
+from minet_core.runtime.yaml_file import parse_settings
+from sites.definitions import definition
+from sites.pairing import find_pairs
+from sites.site_settings import SiteSettings
+from tests.small_scans import write_fastmri
+
+SMS, FASTMRI = definition("sms"), definition("fastmri")
+
+
+def changed(settings: SiteSettings, **sections: object) -> SiteSettings:
+    return parse_settings(settings.model_dump(mode="json") | sections, SiteSettings, source="test")
+
+
+def touch(folder, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def pairs(found) -> list[tuple[str, str, str]]:
+    return [(c.patient_id, c.target.name, c.reference.name) for c in found.candidates]
+
+
+def listed(tmp_path, *lines: str) -> SiteSettings:
+    (tmp_path / "pairs.csv").write_text("\n".join(lines) + "\n")
+    return changed(FASTMRI, fastmri={"pairing": "pair_list", "pair_list": "pairs.csv"})
+
+
+def test_the_usual_names_are_found(tmp_path) -> None:
+    touch(tmp_path, "a/T1.nii.gz", "a/T2.nii.gz", "b_study1/T1W.nii", "b_study1/t2w.nii", "c/x_T1.nii", "c/x-T2.nii")
+    assert pairs(find_pairs(tmp_path, SMS)) == [
+        ("a", "T2.nii.gz", "T1.nii.gz"),
+        ("b", "t2w.nii", "T1W.nii"),
+        ("c", "x-T2.nii", "x_T1.nii"),
+    ]
+
+
+def test_other_scans_and_hidden_files_are_no_targets(tmp_path) -> None:
+    touch(tmp_path, "a/T1.nii.gz", "a/T2.nii.gz", "a/FLAIR.nii.gz", "a/x_T2_mask.nii", "a/._T2.nii.gz", ".trash/T2.nii")
+    found = find_pairs(tmp_path, SMS)
+    assert len(found.candidates) == 1
+    assert found.ignored == ["a/FLAIR.nii.gz", "a/x_T2_mask.nii"]
+    assert not found.refused
+
+
+def test_a_missing_reference_is_named(tmp_path) -> None:
+    touch(tmp_path, "a/T2.nii.gz", "b/T1.nii.gz")
+    found = find_pairs(tmp_path, SMS)
+    assert [(refusal.label, refusal.code) for refusal in found.refused] == [("a: a", "FM-D203"), ("b: b", "FM-D203")]
+    assert "no reference" in found.refused[0].message
+    assert "no target" in found.refused[1].message
+
+
+def test_two_files_that_could_be_the_target_are_refused(tmp_path) -> None:
+    touch(tmp_path, "a/T1.nii", "a/T2.nii", "a/T2.nii.gz")
+    found = find_pairs(tmp_path, SMS)
+    assert [refusal.code for refusal in found.refused] == ["FM-D202"]
+
+
+def test_patients_in_one_folder_are_told_apart_by_their_file_names(tmp_path) -> None:
+    touch(tmp_path, "P1_T1.nii", "P1_T2.nii", "P2_T1.nii", "P2_T2.nii", "notes_T1.nii.gz")
+    settings = changed(SMS, nifti={"patient_id": r"(?P<patient>P[0-9]+)_T[12]\.nii"})
+    found = find_pairs(tmp_path, settings)
+    assert [pair[0] for pair in pairs(found)] == ["P1", "P2"]
+    assert [refusal.label for refusal in found.refused] == ["notes_T1.nii.gz"]
+
+
+def test_one_patients_folder_can_be_the_source(tmp_path) -> None:
+    touch(tmp_path, "patient7/T1.nii", "patient7/T2.nii")
+    assert pairs(find_pairs(tmp_path / "patient7", SMS))[0][0] == "patient7"
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path) -> None:
+    with pytest.raises(FileMissing):
+        find_pairs(tmp_path / "nowhere", SMS)
+
+
+def test_the_store_inside_the_source_is_not_entered(tmp_path) -> None:
+    write_fastmri(tmp_path / "store" / "x.h5", 1, "CORPD_FBK", patient_id="p")
+    assert not find_pairs(tmp_path, FASTMRI, skip=tmp_path / "store").refused
+
+
+def test_fastmri_scans_pair_by_patient(tmp_path) -> None:
+    for index, acquisition in enumerate(["CORPD_FBK", "CORPDFS_FBK", "AXT2"]):
+        write_fastmri(tmp_path / f"file{index}.h5", 1, acquisition, patient_id="p1")
+    write_fastmri(tmp_path / "file8.h5", 2, "CORPD_FBK", patient_id="p2")
+    (tmp_path / "file9.h5").write_bytes(b"no HDF5")
+    found = find_pairs(tmp_path, FASTMRI)
+    assert pairs(found) == [("p1", "file1.h5", "file0.h5")]
+    assert [(refusal.label, refusal.code) for refusal in found.refused] == [
+        ("file9.h5", "FM-D201"),
+        ("file8.h5", "FM-D203"),
+    ]
+    assert found.ignored == ["file2.h5"]
+
+
+def test_scans_that_pair_in_more_than_one_way_are_refused(tmp_path) -> None:
+    for index, acquisition in enumerate(["CORPD_FBK", "CORPD_FBK", "CORPDFS_FBK"]):
+        write_fastmri(tmp_path / f"file{index}.h5", 1, acquisition, patient_id="p1")
+    found = find_pairs(tmp_path, FASTMRI)
+    assert not found.candidates
+    assert found.refused[0].code == "FM-D202"
+    assert "pair list" in found.refused[0].message
+
+
+def test_of_several_references_the_one_with_as_many_slices_is_taken(tmp_path) -> None:
+    write_fastmri(tmp_path / "a.h5", 1, "CORPD_FBK", patient_id="p1", n_slices=6)
+    write_fastmri(tmp_path / "b.h5", 1, "CORPD_FBK", patient_id="p1")
+    write_fastmri(tmp_path / "c.h5", 1, "CORPDFS_FBK", patient_id="p1")
+    found = find_pairs(tmp_path, FASTMRI)
+    assert pairs(found) == [("p1", "c.h5", "b.h5")]
+    assert [refusal.label for refusal in found.refused] == ["a.h5"]
+
+
+def test_a_pair_list_has_the_reference_first(tmp_path) -> None:
+    write_fastmri(tmp_path / "file1.h5", 1, "CORPD_FBK", patient_id="p1")
+    write_fastmri(tmp_path / "file2.h5", 1, "CORPDFS_FBK", patient_id="p1")
+    found = find_pairs(tmp_path, listed(tmp_path, "file1,file2,0", "file3,file2,1", ""))
+    assert pairs(found) == [("p1", "file2.h5", "file1.h5")]
+    assert [refusal.code for refusal in found.refused] == ["FM-D203"]
+    assert "file3.h5" in found.refused[0].message
+
+
+def test_a_pair_list_with_swapped_columns_is_refused(tmp_path) -> None:
+    write_fastmri(tmp_path / "file1.h5", 1, "CORPD_FBK", patient_id="p1")
+    write_fastmri(tmp_path / "file2.h5", 1, "CORPDFS_FBK", patient_id="p1")
+    found = find_pairs(tmp_path, listed(tmp_path, "file2,file1,0"))
+    assert "other contrasts" in found.refused[0].message
+
+
+def test_a_pair_list_that_joins_two_patients_is_refused(tmp_path) -> None:
+    write_fastmri(tmp_path / "file1.h5", 1, "CORPD_FBK", patient_id="p1")
+    write_fastmri(tmp_path / "file2.h5", 1, "CORPDFS_FBK", patient_id="p2")
+    found = find_pairs(tmp_path, listed(tmp_path, "file1,file2,0"))
+    assert "two patients" in found.refused[0].message
+
+
+def test_a_damaged_pair_list_is_refused(tmp_path) -> None:
+    with pytest.raises(InvalidSetting, match="line 2"):
+        find_pairs(tmp_path, listed(tmp_path, "a,b,0", "only-one"))
+    with pytest.raises(FileMissing):
+        find_pairs(tmp_path, changed(FASTMRI, fastmri={"pairing": "pair_list", "pair_list": "none.csv"}))

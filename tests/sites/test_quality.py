@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from minet_core.runtime.errors import ScanInvalid
+from sites.quality import check_shape, usable_slices
+from tests.small_scans import make_volume
+
+
+def stack_with_air() -> np.ndarray:
+    head = make_volume(1, "T2").array
+    noise = np.abs(np.random.default_rng(0).normal(0, 15, (3, *head.shape[1:]))).astype(np.float32)
+    return np.concatenate([noise, head, noise])
+
+
+def test_slices_of_air_are_not_used() -> None:
+    array = stack_with_air()
+    assert usable_slices(array, covered=None) == (3, len(array) - 3)
+
+
+def test_slices_outside_the_references_view_are_not_used() -> None:
+    array = stack_with_air()
+    covered = np.ones(array.shape, dtype=bool)
+    covered[:5] = False
+    assert usable_slices(array, covered=covered) == (5, len(array) - 3)
+
+
+def test_a_pair_that_shares_no_slice_is_refused() -> None:
+    array = stack_with_air()
+    with pytest.raises(ScanInvalid, match="no slice"):
+        usable_slices(array, covered=np.zeros(array.shape, dtype=bool))
+
+
+@pytest.mark.parametrize("shape", [(1, 320, 320), (320, 320), (4, 8, 320), (4, 5000, 320), (2000, 2000, 2000)])
+def test_a_shape_that_is_no_scan_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ScanInvalid):
+        check_shape(shape, what="scan")
+
+
+@pytest.mark.parametrize("shape", [(4, 16, 16), (182, 218, 182), (36, 448, 406)])
+def test_the_shape_of_a_scan_passes(shape: tuple[int, ...]) -> None:
+    check_shape(shape, what="scan")

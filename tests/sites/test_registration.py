@@ -1,0 +1,181 @@
+"""How far registration can be trusted: known displacements, wrong patients, noise."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from minet_core.runtime.errors import RegistrationRefused
+from minet_core.volume import Volume
+from sites.definitions import definition
+from sites.read_nifti import read_nifti
+from sites.registration import Registered, as_sitk, register, same_grid
+from tests.small_scans import make_volume
+from tests.surrogates import surrogate_folder
+
+LIMITS = definition("sms").registration
+SMALL = {"shape": (12, 56, 52), "spacing_mm": (4.0, 2.5, 2.5)}
+
+
+def found(target: Volume, reference: Volume) -> Registered:
+    return register(
+        target, reference, max_residual_mm=LIMITS.max_residual_mm, min_similarity=LIMITS.min_similarity
+    )
+
+
+def displaced(volume: Volume, *, rotation: tuple[float, float, float], shift_mm: tuple[float, float, float]) -> Volume:
+    """The same voxels in a patient who lies elsewhere: the affine alone says so, nothing is interpolated."""
+    image = as_sitk(volume)
+    centre = image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()])
+    motion = sitk.Euler3DTransform(centre, *rotation, shift_mm)
+    matrix, moved = np.eye(4), np.eye(4)
+    matrix[:3, :3] = np.array(motion.GetMatrix()).reshape(3, 3)
+    moved[:3, 3] = np.array(motion.TransformPoint((0.0, 0.0, 0.0)))
+    return dataclasses.replace(volume, affine=moved @ matrix @ volume.affine)
+
+
+@pytest.fixture(scope="module")
+def patient() -> tuple[Volume, Volume]:
+    return make_volume(1, "T2", **SMALL), make_volume(1, "T1", **SMALL)
+
+
+def test_a_pair_on_one_grid_is_taken_as_it_is(patient) -> None:
+    target, reference = patient
+    taken = found(target, reference)
+    assert taken.reference is reference
+    assert not taken.resampled
+    assert taken.covered is None
+    assert taken.residual_mm == taken.moved_mm < 0.2
+
+
+def test_a_known_motion_is_recovered(patient) -> None:
+    target, reference = patient
+    shift = (3.0, -4.0, 2.0)
+    moved = displaced(reference, rotation=(0.0, 0.0, 0.0), shift_mm=shift)
+    taken = found(target, moved)
+    assert taken.resampled
+    assert taken.moved_mm == pytest.approx(np.linalg.norm(shift), abs=0.2)
+    inside = taken.covered & (target.array > 100)
+    error = np.abs(taken.reference.array - reference.array)[inside].mean()
+    assert error < 0.5 * np.abs(np.roll(reference.array, 1, axis=2) - reference.array)[inside].mean()
+
+
+def test_a_patient_who_moved_on_one_grid_is_registered(patient) -> None:
+    target, reference = patient
+    moved = dataclasses.replace(reference, array=np.roll(reference.array, 2, axis=2))  # 5 mm
+    assert same_grid(target, moved)
+    taken = found(target, moved)
+    assert taken.resampled
+    assert taken.moved_mm == pytest.approx(5.0, abs=0.2)
+    assert taken.residual_mm < LIMITS.max_residual_mm
+
+
+def test_registration_repeats_to_the_bit(patient) -> None:
+    target, reference = patient
+    moved = displaced(reference, rotation=(0.02, 0.0, 0.03), shift_mm=(2.0, 1.0, 0.0))
+    first, second = found(target, moved), found(target, moved)
+    np.testing.assert_array_equal(first.reference.array, second.reference.array)
+    assert (first.residual_mm, first.similarity) == (second.residual_mm, second.similarity)
+
+
+def test_the_view_of_a_shorter_reference_is_known(patient) -> None:
+    target, reference = patient
+    affine = reference.affine.copy()
+    affine[:3, 3] += 2 * affine[:3, 0]
+    taken = found(target, dataclasses.replace(reference, array=reference.array[2:], affine=affine))
+    assert taken.covered is not None
+    assert not taken.covered[:1].any()
+    assert taken.covered[3:, 8:-8, 8:-8].all()
+    assert (taken.reference.array[~taken.covered] == 0).all()
+
+
+def noise(reference: Volume) -> Volume:
+    generator = np.random.default_rng(1)
+    return dataclasses.replace(reference, array=generator.random(reference.array.shape, dtype=np.float32))
+
+
+def shuffled(reference: Volume) -> Volume:
+    voxels = np.random.default_rng(1).permutation(reference.array.ravel())
+    return dataclasses.replace(reference, array=voxels.reshape(reference.array.shape))
+
+
+def other_patient(reference: Volume) -> Volume:
+    assert reference.contrast == "T1"
+    return make_volume(7, "T1", **SMALL)
+
+
+def ramp(reference: Volume) -> Volume:
+    values = np.linspace(1, 2, reference.array.size, dtype=np.float32).reshape(reference.array.shape)
+    return dataclasses.replace(reference, array=values)
+
+
+@pytest.mark.parametrize("attack", [noise, shuffled, other_patient, ramp])
+def test_a_reference_that_is_not_the_patients_is_refused(patient, attack) -> None:
+    target, reference = patient
+    with pytest.raises(RegistrationRefused, match="FM-D204"):
+        found(target, attack(reference))
+
+
+def test_a_residual_above_the_limit_is_refused_with_the_figure(patient) -> None:
+    target, reference = patient
+    with pytest.raises(RegistrationRefused, match=r"got 0\.\d+ mm; expected at most 0\.0001 mm"):
+        register(target, reference, max_residual_mm=1e-4, min_similarity=1.0)
+
+
+CLINICAL = ("patient01_study1", "patient04_study1", "patient12_study1")
+
+
+@pytest.fixture(scope="module")
+def clinical() -> dict[str, tuple[Volume, Volume]]:
+    folder = surrogate_folder("clinical")
+    return {
+        name: tuple(read_nifti(folder / name / f"{c}W.nii.gz", contrast=c) for c in ("T2", "T1"))  # type: ignore[misc]
+        for name in CLINICAL
+    }
+
+
+@pytest.mark.surrogate
+def test_the_patient_who_moved_is_found_and_corrected(clinical) -> None:
+    taken = found(*clinical["patient12_study1"])
+    assert taken.resampled
+    assert 2.2 < taken.moved_mm < 3.2  # known to be about 2.7 mm
+    assert taken.residual_mm < 0.5
+
+
+@pytest.mark.surrogate
+def test_a_known_motion_of_a_real_scan_is_recovered(clinical) -> None:
+    """Register a real T1 to itself moved by a known rotation and shift: 0.2 mm is a quarter of its pixel."""
+    _, reference = clinical["patient04_study1"]
+    rotation, shift = (0.03, -0.02, 0.05), (3.0, -2.0, 4.0)
+    moved = displaced(reference, rotation=rotation, shift_mm=shift)
+    taken = found(reference, moved)
+    inside = taken.covered & (reference.array > 100)
+    rows, columns = (np.gradient(reference.array, axis=axis)[inside] for axis in (1, 2))
+    difference = (taken.reference.array - reference.array)[inside]
+    # Optical flow: the in-plane shift that explains what is left, in pixels of 0.91 mm.
+    left, *_ = np.linalg.lstsq(np.stack([rows, columns], 1), difference, rcond=None)
+    assert np.linalg.norm(left) * reference.spacing_mm[1] < 0.2
+    assert taken.residual_mm < 0.2
+
+
+@pytest.mark.surrogate
+@pytest.mark.parametrize(
+    ("target", "reference"), [("patient01_study1", "patient04_study1"), ("patient12_study1", "patient01_study1")]
+)
+def test_another_patients_real_reference_is_refused(clinical, target: str, reference: str) -> None:
+    with pytest.raises(RegistrationRefused, match="normalised mutual information"):
+        found(clinical[target][0], clinical[reference][1])
+
+
+def test_grids_that_differ_in_shape_or_place_are_two(patient) -> None:
+    target, reference = patient
+    assert same_grid(target, reference)
+    for axis, step in itertools.product(range(3), (-0.1, 0.1)):
+        affine = reference.affine.copy()
+        affine[axis, 3] += step
+        assert not same_grid(target, dataclasses.replace(reference, affine=affine))
+    assert not same_grid(target, dataclasses.replace(reference, array=reference.array[1:]))
