@@ -21,12 +21,13 @@ from minet_core.evaluation import VolumeScores, evaluate_volume, score_slices
 from minet_core.federation import FederationSettings
 from minet_core.metrics import bootstrap_interval
 from minet_core.models.minet import MINet
+from minet_core.parcel import packed, unpacked
 from minet_core.report.panel import Panel
 from minet_core.runtime.durable import replacing, write_json
 from minet_core.runtime.errors import FederationMismatch, ReplyRefused, WeightsRefused
 from minet_core.samples import draw_batches
 from minet_core.seeds import numpy_generator, torch_generator
-from minet_core.training import train_steps
+from minet_core.training import autocast_dtype_for, device_of, preferred_device, train_steps
 from minet_core.weights import WeightManifest, check_weights, learnable, load_weights
 from sites.dataset import StoreSlices
 from sites.store import Store
@@ -66,6 +67,7 @@ def train(message: Message, site_folder: Path) -> RecordDict:
         clip_norm=training.clip_norm,
         alpha=training.alpha,
         beta=training.beta,
+        autocast_dtype=autocast_dtype_for(device_of(model)),
     )
     figures: dict[str, int | float] = {
         "n_training_slices": len(slices),
@@ -81,10 +83,11 @@ def evaluate(message: Message, site_folder: Path) -> RecordDict:
     began = time.monotonic()
     home, federation, model, _ = _opened(message, site_folder)
     store = Store(home.store)
+    precision = autocast_dtype_for(device_of(model))
     scores: dict[str, VolumeScores] = {}
     for pseudonym, target, reference in store.volumes("test"):
         scores[pseudonym] = evaluate_volume(
-            model, target, reference, scale=federation.scale, keep_images=not scores
+            model, target, reference, scale=federation.scale, keep_images=not scores, autocast_dtype=precision
         )
     _keep_on_site(home, scores)
     figures: dict[str, int | float] = {
@@ -143,11 +146,11 @@ def _opened(message: Message, site_folder: Path) -> tuple[SiteHome, FederationSe
         raise FederationMismatch("the request's round is out of range", got=round_number)
     model = MINet(**federation.model.model_dump(), scale=federation.scale)
     weights = message.content[wire.MODEL]
-    if not isinstance(weights, ArrayRecord):
-        raise WeightsRefused("the request's weights are of the wrong record type")
-    arrays = {name: array.numpy() for name, array in weights.items()}
-    check_weights(arrays, WeightManifest.of(learnable(model)))
-    load_weights(model, arrays)
+    if not isinstance(weights, ArrayRecord) or set(weights) != {wire.PARCEL}:
+        raise WeightsRefused("the request's weights are not one parcel")
+    manifest = WeightManifest.of(learnable(model))
+    load_weights(model, unpacked(weights[wire.PARCEL].numpy(), manifest=manifest))
+    model.to(preferred_device())
     return home, federation, model, round_number
 
 
@@ -155,7 +158,13 @@ def _validate(model: MINet, store: Store, federation: FederationSettings) -> dic
     slices = StoreSlices(store, "validation")
     limit = federation.training.validation_slices or len(slices)
     indices = np.unique(np.linspace(0, len(slices) - 1, min(limit, len(slices))).round().astype(int))
-    return score_slices(model, slices, [int(index) for index in indices], scale=federation.scale)
+    return score_slices(
+        model,
+        slices,
+        [int(index) for index in indices],
+        scale=federation.scale,
+        autocast_dtype=autocast_dtype_for(device_of(model)),
+    )
 
 
 def _reply(
@@ -166,7 +175,7 @@ def _reply(
     content = RecordDict({wire.METRICS: MetricRecord(dict(figures))})
     if weights is not None:
         check_weights(weights, WeightManifest.of(weights))
-        content[wire.MODEL] = ArrayRecord({name: Array(array) for name, array in weights.items()})
+        content[wire.MODEL] = ArrayRecord({wire.PARCEL: Array(packed(weights))})
     return content
 
 

@@ -25,7 +25,7 @@ from minet_core.runtime.durable import sha256_of_file
 from minet_core.runtime.progress import Advance, progress
 from minet_core.samples import SliceSource, draw_batches
 from minet_core.seeds import torch_generator
-from minet_core.training import train_steps
+from minet_core.training import autocast_dtype_for, device_of, preferred_device, train_steps
 from minet_core.weights import learnable, load_weights
 from server.federated_run import initial_weights, save_weights
 from server.server_home import federation_of
@@ -54,6 +54,7 @@ def train_alone(
     """Train on the training splits of `homes` together, from the same initial weights as the federation."""
     model, weights = initial_weights(federation)
     load_weights(model, weights)
+    model.to(preferred_device())
     source = PooledSlices([StoreSlices(Store(home.store), "training") for home in homes])
     training = federation.training
     n_steps = federation.rounds * max(
@@ -79,6 +80,7 @@ def train_alone(
         clip_norm=training.clip_norm,
         alpha=training.alpha,
         beta=training.beta,
+        autocast_dtype=autocast_dtype_for(device_of(model)),
         progress=progress,
     )
     return model
@@ -88,11 +90,13 @@ def scores_on_test_split(
     model: MINet, home: SiteHome, *, scale: int, seed: int, progress: Advance | None = None
 ) -> dict[str, float]:
     """Mean and interval over the site's test volumes for the model, sinc and bicubic, under their agreed names."""
+    precision = autocast_dtype_for(device_of(model))
     store = Store(home.store)
     volumes = list(store.volumes("test"))
     metrics = []
     for done, (_, target, reference) in enumerate(volumes):
-        metrics.append(evaluate_volume(model, target, reference, scale=scale).metrics)
+        scores = evaluate_volume(model, target, reference, scale=scale, autocast_dtype=precision)
+        metrics.append(scores.metrics)
         if progress is not None:
             progress(done + 1, len(volumes))
     return {"n_test_volumes": len(volumes), **summary_figures(metrics, seed=seed)}

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from minet_core.runtime.errors import InvalidSetting
+
 NamedSites = Annotated[
     list[str] | None,
     typer.Option("--site", help="NAME=FOLDER: take this site's scans from FOLDER; repeat it."),
@@ -131,6 +133,10 @@ def infer(
     reference: Annotated[Path, typer.Option(help="The high-resolution scan of the other contrast, NIfTI.")],
     out: Annotated[Path, typer.Option(help="Where to write the super-resolved scan.")],
     register: Annotated[bool, typer.Option(help="Register the reference to the target first.")] = True,
+    slice_axis: Annotated[
+        int | None,
+        typer.Option(help="The file's slice axis, 0 to 2, where its spacing does not tell.", min=0, max=2),
+    ] = None,
 ) -> None:
     """Super-resolve a scan. A research output, not for diagnosis."""
     from sites.super_resolve_file import super_resolve_file
@@ -138,8 +144,12 @@ def infer(
     from minet_core.runtime.progress import progress
 
     with progress("Super-resolving") as advance:
-        super_resolve_file(model, target, reference, out, register=register, progress=advance)
-    typer.echo(f"Written: {out}")
+        made = super_resolve_file(
+            model, target, reference, out, register=register, slice_axis=slice_axis, progress=advance
+        )
+    if made.moved_mm is not None:
+        typer.echo(f"Reference moved by {made.moved_mm:.2f} mm, residual {made.residual_mm:.2f} mm")
+    typer.echo(f"Written: {out}, {made.shape} voxels of {tuple(round(mm, 4) for mm in made.spacing_mm)} mm")
 
 
 def report(
@@ -159,9 +169,17 @@ def report(
 
 
 def bench_train_step(
+    preset: Preset = "quick",
+    patch_px: Annotated[int, typer.Option(help="Edge of the high-resolution patch.", min=8)] = 48,
+    batch_size: Annotated[int, typer.Option(help="Patches in a step.", min=1)] = 8,
     steps: Annotated[int, typer.Option(help="Steps of each side.", min=1)] = 20,
 ) -> None:
     """The training step's time beside the literal model's, interleaved."""
     from fedminet.bench_train import bench_train
+    from minet_core.federation import PRESETS
 
-    bench_train(n_steps=steps)
+    if preset not in PRESETS:
+        raise InvalidSetting("no such preset", got=preset, expected=" or ".join(PRESETS))
+    bench_train(
+        model=PRESETS[preset][0], patch_px=patch_px, batch_size=batch_size, n_rounds=steps, write=typer.echo
+    )

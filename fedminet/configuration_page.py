@@ -43,7 +43,9 @@ def configuration_page() -> str:
     ]
     for name, purpose, model in PAGES:
         parts.append(f"## {name}\n\n{purpose}\n")
-        parts.append("| key | type | default | meaning |\n|---|---|---|---|\n" + "".join(_rows(model, prefix="")))
+        parts.append(
+            "| key | type | default | meaning |\n|---|---|---|---|\n" + "".join(_rows(model, prefix=""))
+        )
     return "\n".join(parts)
 
 
@@ -54,7 +56,12 @@ def _rows(model: type[BaseModel], *, prefix: str) -> list[str]:
         if isinstance(nested, type) and issubclass(nested, BaseModel):
             rows += _rows(nested, prefix=f"{prefix}{name}.")
             continue
-        cells = (f"`{prefix}{name}`", _type_text(field.annotation), _default_text(field), field.description or "")
+        cells = (
+            f"`{prefix}{name}`",
+            _type_text(field.annotation),
+            _default_text(field),
+            field.description or "",
+        )
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n")
     return rows
 

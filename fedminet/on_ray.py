@@ -69,7 +69,7 @@ class NamedGrid(Grid):
 
 
 def run_on_ray(run: RunDirectory, homes: Sequence[tuple[str, Path]]) -> None:
-    """Run the federation of `run` with one Ray actor a site. Raises ConfigurationError without the `simulation` extra."""
+    """Run the federation of `run` on Ray. Raises ConfigurationError (FM-C100) without the `simulation` extra."""
     try:
         import ray  # noqa: F401  only to say what is missing
     except ImportError as failure:

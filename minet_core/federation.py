@@ -48,7 +48,7 @@ class TrainingSettings(Settings):
     alpha: float = Field(0.9, ge=0, description="weight of the target's L1 loss (Eq. 6; paper: 0.3)")
     beta: float = Field(0.1, ge=0, description="weight of the reference's L1 loss (Eq. 6; paper: 0.7)")
     validation_slices: PositiveInt | None = Field(
-        12, description="slices of the validation split scored in each round; null: all"
+        6, description="slices of the validation split scored in each round; null: all"
     )
 
     @model_validator(mode="after")

@@ -16,6 +16,9 @@ from minet_core.runtime.errors import INTERNAL_CODE, ReplyRefused
 MODEL = "model"
 """Record that holds the weights, in a request and in a reply."""
 
+PARCEL = "parcel"
+"""Its only array: see `minet_core.parcel`."""
+
 REQUEST = "request"
 """Record of a request's agreed values: `round`, `federation` (the digest of the federation file), `run`."""
 

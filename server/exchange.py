@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
-from minet_core.weights import WeightManifest, check_weights
 from numpy.typing import NDArray
 
 from minet_core import wire
-from minet_core.runtime.errors import ReplyRefused
+from minet_core.parcel import MAX_OVERHEAD_BYTES, packed, unpacked
+from minet_core.runtime.errors import ReplyRefused, WeightsRefused
+from minet_core.weights import WeightManifest
 
 POLL_INTERVAL_S = 0.5
 """How often the SuperLink is asked for replies; Flower's own loop asks every 3 s."""
@@ -61,7 +62,7 @@ def request(
     """The content of a request: the global weights and the three agreed values."""
     return RecordDict(
         {
-            wire.MODEL: ArrayRecord({name: Array(array) for name, array in weights.items()}),
+            wire.MODEL: ArrayRecord({wire.PARCEL: Array(packed(weights))}),
             wire.REQUEST: ConfigRecord({"round": round_number, "run": run, "federation": digest}),
         }
     )
@@ -125,10 +126,13 @@ def opened_weights(message: Message, *, manifest: WeightManifest) -> tuple[Array
     record = message.content[wire.MODEL]
     if not isinstance(record, ArrayRecord):
         raise ReplyRefused("a reply's weights are of the wrong record type")
-    n_bytes = sum(len(array.data) for array in record.values())
+    if set(record) != {wire.PARCEL}:
+        raise ReplyRefused("a reply's weights are not one parcel", got=f"{len(record)} arrays", expected="1")
+    array = record[wire.PARCEL]
+    if len(array.data) > manifest.n_bytes + MAX_OVERHEAD_BYTES:
+        raise WeightsRefused("a parcel of weights is too large", got=f"{len(array.data)} bytes")
     try:
-        arrays: Arrays = {name: array.numpy() for name, array in record.items()}
-    except (ValueError, EOFError, OSError) as failure:
+        parcel = array.numpy()
+    except (ValueError, EOFError, OSError, TypeError) as failure:
         raise ReplyRefused("a reply's weights cannot be decoded") from failure
-    check_weights(arrays, manifest)
-    return arrays, n_bytes
+    return unpacked(parcel, manifest=manifest), len(array.data)

@@ -22,6 +22,9 @@ from server.superlink import local_address
 
 FOLLOW_INTERVAL_S = 0.5
 
+ASK_FLOWER_INTERVAL_S = 5.0
+"""How often Flower is asked whether the server application still runs; the run's own state is a file."""
+
 SUMMARY_DEADLINE_S = 60.0
 """How long the summary may follow the run's last state."""
 
@@ -47,12 +50,15 @@ def run_to_end(
     run = RunDirectory.create(home.runs / name, federation, engine="deployment")
     flower_run = control.submit_run(read_bundle(home.superlink), run_config={"run": name})
     write_json(run.path / "submission.json", {"flower_run": flower_run})
+    asked = time.monotonic()
     while run.state.status not in TERMINAL:
         progress(run.state.round, federation.rounds)
         if watch is not None:
             watch.check()
-        if control.run_status(flower_run).finished:
-            _mark_ended(run, reason=f"{ProcessDied.code}: the server application ended early")
+        if time.monotonic() - asked > ASK_FLOWER_INTERVAL_S:
+            asked = time.monotonic()
+            if control.run_status(flower_run).finished:
+                _mark_ended(run, reason=f"{ProcessDied.code}: the server application ended early")
         time.sleep(FOLLOW_INTERVAL_S)
     progress(run.state.round, federation.rounds)
     return _awaited_summary(run)

@@ -249,6 +249,7 @@ def _make_pair(candidate: Candidate, settings: SiteSettings, *, patient: str) ->
         target,
         reference,
         max_residual_mm=settings.registration.max_residual_mm,
+        max_disagreement_mm=settings.registration.max_disagreement_mm,
         min_similarity=settings.registration.min_similarity,
     )
     content = {

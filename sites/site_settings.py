@@ -93,7 +93,13 @@ class FastmriFiles(Settings):
 class RegistrationSettings(Settings):
     """When target and reference count as one anatomy. The defaults' origin: sites/registration.py."""
 
-    max_residual_mm: PositiveFloat = Field(1.0, description="largest accepted residual misalignment [mm]")
+    max_residual_mm: PositiveFloat = Field(
+        1.0,
+        description="up to here a pair on one grid is taken as it lies; beyond, the reference is registered [mm]",
+    )
+    max_disagreement_mm: PositiveFloat = Field(
+        0.4, description="largest distance between two independent registrations of a pair [mm]"
+    )
     min_similarity: float = Field(
         1.03, ge=1, le=2, description="least normalised mutual information after registration (1: unrelated)"
     )

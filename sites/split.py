@@ -51,7 +51,7 @@ def assign_splits(
             "too few patients to split",
             got=total,
             expected=f"at least {least}",
-            action=""
+            action=None
             if allow_few or total < 2
             else "allow_few_patients in site.yaml accepts two, and says so",
         )

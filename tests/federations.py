@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import safetensors.numpy
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedminet.in_process_grid import run_in_process
 from minet_core import wire
 from minet_core.federation import FederationSettings, ModelSettings
+from minet_core.parcel import packed
 from server.app import build_server_app
 from server.run_directory import RunDirectory
 
@@ -39,14 +41,12 @@ def small_federation(**changes: object) -> FederationSettings:
 def honest_reply(message: Message, *, shift: float, n_training_slices: int) -> RecordDict:
     """A reply of the agreed form: the incoming weights moved by `shift`."""
     figures = {name: 1 if figure.whole else 0.5 for name, figure in wire.TRAIN_FIGURES.items()}
-    weights = message.content.array_records[wire.MODEL]
-    moved = {
-        name: Array((array.numpy() + np.float32(shift)).astype(np.float32)) for name, array in weights.items()
-    }
+    weights = safetensors.numpy.load(message.content.array_records[wire.MODEL][wire.PARCEL].numpy().tobytes())
+    moved = {name: (array + np.float32(shift)).astype(np.float32) for name, array in weights.items()}
     return RecordDict(
         {
             wire.METRICS: MetricRecord({**figures, "n_training_slices": n_training_slices}),
-            wire.MODEL: ArrayRecord(moved),
+            wire.MODEL: ArrayRecord({wire.PARCEL: Array(packed(moved))}),
         }
     )
 

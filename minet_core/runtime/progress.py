@@ -53,14 +53,14 @@ def _bar(description: str) -> Iterator[Advance]:
 
 def _plain_lines(description: str) -> Advance:
     began = time.monotonic()
-    last = began - PLAIN_INTERVAL_S
+    last, said = began - PLAIN_INTERVAL_S, -1
 
     def advance(done: int, total: int) -> None:
-        nonlocal last
+        nonlocal last, said
         now = time.monotonic()
-        if done < total and now - last < PLAIN_INTERVAL_S:
+        if done == said or (done < total and now - last < PLAIN_INTERVAL_S):
             return
-        last = now
+        last, said = now, done
         left = f", about {(now - began) / done * (total - done):.0f} s left" if 0 < done < total else ""
         sys.stderr.write(f"{description}: {done} of {total}, {now - began:.0f} s{left}\n")
         sys.stderr.flush()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from minet_core import wire
 from minet_core.checkpoint import load_checkpoint
+from minet_core.parcel import packed
 from minet_core.runtime.errors import QuorumNotMet
 from minet_core.weights import weighted_mean
 from server.federated_run import initial_weights
@@ -19,21 +22,28 @@ from tests.federations import Reshape, run_small, shaped_site, small_federation
 SECRET = "/mnt/pacs/DOE^JOHN/1961-02-03"
 
 
-def arrays_of(content: RecordDict) -> dict[str, Array]:
-    return dict(content.array_records[wire.MODEL].items())
+Weights = dict[str, np.ndarray]
 
 
-def with_arrays(content: RecordDict, arrays: dict[str, Array]) -> RecordDict:
-    content[wire.MODEL] = ArrayRecord(arrays)
+def parcel_of(content: RecordDict) -> Array:
+    return content.array_records[wire.MODEL][wire.PARCEL]
+
+
+def weights_of(content: RecordDict) -> Weights:
+    return safetensors.numpy.load(parcel_of(content).numpy().tobytes())
+
+
+def with_weights(content: RecordDict, weights: Weights) -> RecordDict:
+    content[wire.MODEL] = ArrayRecord({wire.PARCEL: Array(packed(weights))})
     return content
 
 
-def first_replaced(make: object) -> Reshape:
+def first_replaced(make: Callable[[np.ndarray], np.ndarray]) -> Reshape:
     def reshape(content: RecordDict) -> RecordDict:
-        arrays = arrays_of(content)
-        name = sorted(arrays)[0]
-        arrays[name] = Array(make(arrays[name].numpy()))  # type: ignore[operator]
-        return with_arrays(content, arrays)
+        weights = weights_of(content)
+        name = sorted(weights)[0]
+        weights[name] = make(weights[name])
+        return with_weights(content, weights)
 
     return reshape
 
@@ -48,13 +58,26 @@ def one_value(value: float) -> Reshape:
 
 
 def without_a_key(content: RecordDict) -> RecordDict:
-    arrays = arrays_of(content)
-    arrays.pop(sorted(arrays)[0])
-    return with_arrays(content, arrays)
+    weights = weights_of(content)
+    weights.pop(sorted(weights)[0])
+    return with_weights(content, weights)
 
 
 def with_an_extra_key(content: RecordDict) -> RecordDict:
-    return with_arrays(content, arrays_of(content) | {SECRET: Array(np.zeros(3, np.float32))})
+    return with_weights(content, weights_of(content) | {SECRET: np.zeros(3, np.float32)})
+
+
+def with_a_second_array(content: RecordDict) -> RecordDict:
+    content[wire.MODEL] = ArrayRecord(
+        {wire.PARCEL: parcel_of(content), SECRET: Array(np.zeros(3, np.float32))}
+    )
+    return content
+
+
+def a_hundred_times_too_large(content: RecordDict) -> RecordDict:
+    size = 100 * parcel_of(content).numpy().nbytes + 1_000_000
+    content[wire.MODEL] = ArrayRecord({wire.PARCEL: Array(np.zeros(size, np.uint8))})
+    return content
 
 
 def figure(name: str, value: object) -> Reshape:
@@ -73,18 +96,21 @@ def with_an_extra_record(content: RecordDict) -> RecordDict:
 def with_pickled_weights(content: RecordDict) -> RecordDict:
     stream = io.BytesIO()
     np.save(stream, np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    arrays = arrays_of(content)
-    name = sorted(arrays)[0]
-    arrays[name] = Array(dtype="float32", shape=(1,), stype="numpy.ndarray", data=stream.getvalue())
-    return with_arrays(content, arrays)
+    pickled = Array(dtype="uint8", shape=(1,), stype="numpy.ndarray", data=stream.getvalue())
+    content[wire.MODEL] = ArrayRecord({wire.PARCEL: pickled})
+    return content
 
 
 def with_truncated_weights(content: RecordDict) -> RecordDict:
-    arrays = arrays_of(content)
-    name = sorted(arrays)[0]
-    whole = arrays[name]
-    arrays[name] = Array(dtype=whole.dtype, shape=whole.shape, stype=whole.stype, data=whole.data[:-8])
-    return with_arrays(content, arrays)
+    whole = parcel_of(content)
+    cut = Array(dtype=whole.dtype, shape=whole.shape, stype=whole.stype, data=whole.data[:-8])
+    content[wire.MODEL] = ArrayRecord({wire.PARCEL: cut})
+    return content
+
+
+def without_weights(content: RecordDict) -> RecordDict:
+    content[wire.MODEL] = ArrayRecord({})
+    return content
 
 
 def a_failure_with_text(content: RecordDict) -> RecordDict:
@@ -100,7 +126,10 @@ HOSTILE: dict[str, Reshape] = {
     "a missing key": without_a_key,
     "an extra key": with_an_extra_key,
     "an extra record": with_an_extra_record,
-    "no weights": lambda content: with_arrays(content, {}),
+    "no weights": without_weights,
+    "an empty parcel": lambda content: with_weights(content, {}),
+    "a second array": with_a_second_array,
+    "a parcel a hundred times too large": a_hundred_times_too_large,
     "pickled weights": with_pickled_weights,
     "truncated weights": with_truncated_weights,
     "no examples": figure("n_training_slices", 0),

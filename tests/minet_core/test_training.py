@@ -105,7 +105,7 @@ def test_training_lowers_the_loss_of_a_batch() -> None:
 def test_a_run_in_pieces_with_one_optimizer_is_the_run_in_one_piece() -> None:
     whole, pieces = make_model(), make_model()
     plan = {**PLAN, "warmup_steps": 3, "decay_fraction": 0.5}
-    train_steps(whole, endless(), first_step=0, n_steps=6, total_steps=6, **plan)
+    train_steps(whole, endless(), first_step=0, n_steps=6, total_steps=6, optimizer=adam(whole), **plan)
     optimizer = adam(pieces)
     for first in (0, 2, 4):
         train_steps(

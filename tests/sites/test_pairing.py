@@ -33,7 +33,15 @@ def listed(tmp_path, *lines: str) -> SiteSettings:
 
 
 def test_the_usual_names_are_found(tmp_path) -> None:
-    touch(tmp_path, "a/T1.nii.gz", "a/T2.nii.gz", "b_study1/T1W.nii", "b_study1/t2w.nii", "c/x_T1.nii", "c/x-T2.nii")
+    touch(
+        tmp_path,
+        "a/T1.nii.gz",
+        "a/T2.nii.gz",
+        "b_study1/T1W.nii",
+        "b_study1/t2w.nii",
+        "c/x_T1.nii",
+        "c/x-T2.nii",
+    )
     assert pairs(find_pairs(tmp_path, SMS)) == [
         ("a", "T2.nii.gz", "T1.nii.gz"),
         ("b", "t2w.nii", "T1W.nii"),
@@ -42,7 +50,15 @@ def test_the_usual_names_are_found(tmp_path) -> None:
 
 
 def test_other_scans_and_hidden_files_are_no_targets(tmp_path) -> None:
-    touch(tmp_path, "a/T1.nii.gz", "a/T2.nii.gz", "a/FLAIR.nii.gz", "a/x_T2_mask.nii", "a/._T2.nii.gz", ".trash/T2.nii")
+    touch(
+        tmp_path,
+        "a/T1.nii.gz",
+        "a/T2.nii.gz",
+        "a/FLAIR.nii.gz",
+        "a/x_T2_mask.nii",
+        "a/._T2.nii.gz",
+        ".trash/T2.nii",
+    )
     found = find_pairs(tmp_path, SMS)
     assert len(found.candidates) == 1
     assert found.ignored == ["a/FLAIR.nii.gz", "a/x_T2_mask.nii"]
@@ -52,7 +68,10 @@ def test_other_scans_and_hidden_files_are_no_targets(tmp_path) -> None:
 def test_a_missing_reference_is_named(tmp_path) -> None:
     touch(tmp_path, "a/T2.nii.gz", "b/T1.nii.gz")
     found = find_pairs(tmp_path, SMS)
-    assert [(refusal.label, refusal.code) for refusal in found.refused] == [("a: a", "FM-D203"), ("b: b", "FM-D203")]
+    assert [(refusal.label, refusal.code) for refusal in found.refused] == [
+        ("a: a", "FM-D203"),
+        ("b: b", "FM-D203"),
+    ]
     assert "no reference" in found.refused[0].message
     assert "no target" in found.refused[1].message
 

@@ -32,7 +32,9 @@ def test_a_pair_that_shares_no_slice_is_refused() -> None:
         usable_slices(array, covered=np.zeros(array.shape, dtype=bool))
 
 
-@pytest.mark.parametrize("shape", [(1, 320, 320), (320, 320), (4, 8, 320), (4, 5000, 320), (2000, 2000, 2000)])
+@pytest.mark.parametrize(
+    "shape", [(1, 320, 320), (320, 320), (4, 8, 320), (4, 5000, 320), (2000, 2000, 2000)]
+)
 def test_a_shape_that_is_no_scan_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ScanInvalid):
         check_shape(shape, what="scan")

@@ -13,7 +13,9 @@ from tests.small_scans import make_volume, write_nifti
 
 
 def save(path, array, affine=None) -> None:
-    nibabel.save(nibabel.Nifti1Image(array, np.diag([2.0, 2.0, 4.0, 1.0]) if affine is None else affine), path)
+    nibabel.save(
+        nibabel.Nifti1Image(array, np.diag([2.0, 2.0, 4.0, 1.0]) if affine is None else affine), path
+    )
 
 
 def voxels(**changes: float) -> np.ndarray:
@@ -159,5 +161,3 @@ def test_a_gzip_bomb_behind_a_small_header_is_refused(tmp_path) -> None:
         stream.write(small + bytes(40 << 20))
     with pytest.raises(ScanInvalid, match="longer than its header"):
         read_nifti(tmp_path / "T1.nii.gz", contrast="T1")
-
-

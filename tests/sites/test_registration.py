@@ -7,7 +7,7 @@ import itertools
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813 (the name its own manual uses)
 
 from minet_core.runtime.errors import RegistrationRefused
 from minet_core.volume import Volume
@@ -22,12 +22,12 @@ SMALL = {"shape": (12, 56, 52), "spacing_mm": (4.0, 2.5, 2.5)}
 
 
 def found(target: Volume, reference: Volume) -> Registered:
-    return register(
-        target, reference, max_residual_mm=LIMITS.max_residual_mm, min_similarity=LIMITS.min_similarity
-    )
+    return register(target, reference, **LIMITS.model_dump())
 
 
-def displaced(volume: Volume, *, rotation: tuple[float, float, float], shift_mm: tuple[float, float, float]) -> Volume:
+def displaced(
+    volume: Volume, *, rotation: tuple[float, float, float], shift_mm: tuple[float, float, float]
+) -> Volume:
     """The same voxels in a patient who lies elsewhere: the affine alone says so, nothing is interpolated."""
     image = as_sitk(volume)
     centre = image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()])
@@ -71,11 +71,11 @@ def test_a_patient_who_moved_on_one_grid_is_registered(patient) -> None:
     taken = found(target, moved)
     assert taken.resampled
     assert taken.moved_mm == pytest.approx(5.0, abs=0.2)
-    assert taken.residual_mm < LIMITS.max_residual_mm
+    assert taken.residual_mm < LIMITS.max_disagreement_mm
 
 
-def test_registration_repeats_to_the_bit(patient) -> None:
-    target, reference = patient
+def test_registration_repeats_to_the_bit() -> None:
+    target, reference = make_volume(1, "T2"), make_volume(1, "T1")
     moved = displaced(reference, rotation=(0.02, 0.0, 0.03), shift_mm=(2.0, 1.0, 0.0))
     first, second = found(target, moved), found(target, moved)
     np.testing.assert_array_equal(first.reference.array, second.reference.array)
@@ -114,16 +114,18 @@ def ramp(reference: Volume) -> Volume:
 
 
 @pytest.mark.parametrize("attack", [noise, shuffled, other_patient, ramp])
-def test_a_reference_that_is_not_the_patients_is_refused(patient, attack) -> None:
-    target, reference = patient
+def test_a_reference_that_is_not_the_patients_is_refused(attack) -> None:
+    size = SMALL if attack is other_patient else {}
+    target, reference = make_volume(1, "T2", **size), make_volume(1, "T1", **size)
+    found(target, reference)
     with pytest.raises(RegistrationRefused, match="FM-D204"):
         found(target, attack(reference))
 
 
-def test_a_residual_above_the_limit_is_refused_with_the_figure(patient) -> None:
+def test_registrations_that_disagree_are_refused_with_the_figure(patient) -> None:
     target, reference = patient
     with pytest.raises(RegistrationRefused, match=r"got 0\.\d+ mm; expected at most 0\.0001 mm"):
-        register(target, reference, max_residual_mm=1e-4, min_similarity=1.0)
+        register(target, reference, max_residual_mm=1.0, max_disagreement_mm=1e-4, min_similarity=1.0)
 
 
 CLINICAL = ("patient01_study1", "patient04_study1", "patient12_study1")
@@ -163,12 +165,9 @@ def test_a_known_motion_of_a_real_scan_is_recovered(clinical) -> None:
 
 
 @pytest.mark.surrogate
-@pytest.mark.parametrize(
-    ("target", "reference"), [("patient01_study1", "patient04_study1"), ("patient12_study1", "patient01_study1")]
-)
-def test_another_patients_real_reference_is_refused(clinical, target: str, reference: str) -> None:
-    with pytest.raises(RegistrationRefused, match="normalised mutual information"):
-        found(clinical[target][0], clinical[reference][1])
+def test_another_patients_real_reference_is_refused(clinical) -> None:
+    with pytest.raises(RegistrationRefused, match="FM-D204"):
+        found(clinical["patient01_study1"][0], clinical["patient04_study1"][1])  # the nearest of six: 1.024
 
 
 def test_grids_that_differ_in_shape_or_place_are_two(patient) -> None:

@@ -20,7 +20,14 @@ def counts(assigned: dict[str, Split]) -> tuple[int, ...]:
 
 @pytest.mark.parametrize(
     ("n", "expected"),
-    [(3, (1, 1, 1)), (5, (3, 1, 1)), (10, (7, 1, 2)), (50, (35, 5, 10)), (155, (109, 15, 31)), (251, (176, 25, 50))],
+    [
+        (3, (1, 1, 1)),
+        (5, (3, 1, 1)),
+        (10, (7, 1, 2)),
+        (50, (35, 5, 10)),
+        (155, (109, 15, 31)),
+        (251, (176, 25, 50)),
+    ],
 )
 def test_patients_are_split_seven_to_one_to_two(n: int, expected: tuple[int, ...]) -> None:
     assert counts(assign_splits(names(n), existing={}, ratio=RATIO, allow_few=False)) == expected
@@ -83,5 +90,7 @@ def test_validation_slices_of_training_patients_touch_no_training_slice(first: i
 
 def test_a_test_patient_gives_no_slice_to_training_or_validation() -> None:
     for of_training in (False, True):
-        given_to = [list(slices_of((0, 9), of="test", to=s, validation_from_training=of_training)) for s in SPLITS]
+        given_to = [
+            list(slices_of((0, 9), of="test", to=s, validation_from_training=of_training)) for s in SPLITS
+        ]
         assert given_to == [[], [], list(range(9))]

@@ -36,7 +36,12 @@ def make_store(path, splits=("training", "validation", "test", "training"), *, c
         for number, _ in enumerate(splits):
             pair = make_pair(number, complex_target=complex_target)
             content = {"patient": pair.patient, "shape": pair.target.array.shape, "usable_slices": USABLE}
-            content |= {"resampled": False, "residual_mm": 0.1, "similarity": 1.2, "fingerprint": f"{number:04x}"}
+            content |= {
+                "resampled": False,
+                "residual_mm": 0.1,
+                "similarity": 1.2,
+                "fingerprint": f"{number:04x}",
+            }
             file = f"{pair.patient}-00000{number}.h5"
             sha256 = write_pair(path / file, pair, content)
             records.append(PairRecord(**content, file=file, sha256=sha256))
@@ -133,7 +138,7 @@ def test_many_volumes_need_few_open_files(tmp_path, monkeypatch) -> None:
 
 
 def test_without_validation_patients_validation_is_on_training_slices(tmp_path) -> None:
-    store, pairs = make_store(tmp_path / "store", ("training", "test"))
+    store, _ = make_store(tmp_path / "store", ("training", "test"))
     cohort = store.cohort
     assert cohort.validation_from_training
     assert cohort.few_patients

@@ -1,0 +1,146 @@
+"""The main job, end to end on small phantoms: on the real deployment engine, and on the in-process grid."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fedminet.demo import run_demo
+from fedminet.rehearsal import Rehearsal
+from fedminet.simulate import simulate
+from minet_core.checkpoint import load_model
+from minet_core.report.summary import Summary, read_summary
+from sites.phantom_files import write_phantom_site
+
+SITES = ("sms", "umr", "fastmri")
+
+
+def small_rehearsal(out: Path) -> Rehearsal:
+    """Three patients of eight slices a site, two rounds of a few steps."""
+    rehearsal = Rehearsal.declared(out, [], rounds=2, local_steps=4, scale=2, n_patients=3, seed=1)
+    for site in SITES:
+        write_phantom_site(out / "scans" / site, site=site, n_patients=3, seed=1, n_slices=8)
+    return rehearsal
+
+
+def check_outcome(out: Path, summary: Summary, *, engine: str) -> None:
+    assert summary.status == "completed"
+    assert summary.engine == engine
+    assert summary.rounds == 2
+    assert set(summary.sites) == set(SITES)
+    for site in summary.sites.values():
+        assert site.kind == "phantom"
+        assert set(site.methods()) >= {"global", "sinc", "bicubic"}
+    assert all(entry.aggregated and set(entry.sites) == set(SITES) for entry in summary.per_round)
+    assert all(entry.bytes_up > 0 and entry.bytes_down > 0 for entry in summary.per_round)
+    assert read_summary(out / "summary.json") == summary
+    model, manifest = load_model(out / "global.safetensors")
+    assert manifest.round_number == 2
+    assert sum(parameter.numel() for parameter in model.parameters()) == summary.model.n_parameters  # type: ignore[union-attr]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert page.count("data:image/") > 5
+
+
+@pytest.mark.e2e
+def test_the_demonstration_runs_over_the_real_engine(tmp_path: Path) -> None:
+    rehearsal = small_rehearsal(tmp_path / "demo")
+    check_outcome(rehearsal.out, run_demo(rehearsal, quiet=True), engine="deployment")
+    leaving = "".join(
+        path.read_text(errors="replace")
+        for folder in ("runs", "logs")
+        for path in (rehearsal.out / "coordinator" / folder).rglob("*")
+        if path.is_file() and path.suffix in (".json", ".jsonl", ".log", ".yaml")
+    )
+    assert "run-ended" in leaving  # the positive control: the files were read
+    for site in SITES:
+        assert str(rehearsal.home(site).path) not in leaving
+    assert str(rehearsal.out / "scans") not in leaving
+    assert "patient0" not in leaving
+
+
+@pytest.mark.e2e
+def test_the_simulation_with_its_comparisons(tmp_path: Path) -> None:
+    rehearsal = small_rehearsal(tmp_path / "simulation")
+    summary = simulate(rehearsal, compare=("pooled", "local"), quiet=True)
+    check_outcome(rehearsal.out, summary, engine="in-process")
+    for site in summary.sites.values():
+        assert set(site.compared) == {"pooled", "local"}
+
+
+@pytest.mark.e2e
+def test_the_simulation_on_ray(tmp_path: Path) -> None:
+    """In a process of its own: Ray leaves threads and warnings behind that are not ours to judge."""
+    rehearsal = small_rehearsal(tmp_path / "ray")
+    code = (
+        "from pathlib import Path; from fedminet.simulate import simulate; import tests.e2e.test_main_job as job;"
+        f"job.simulate_on_ray(Path({str(rehearsal.out)!r}))"
+    )
+    root = Path(__file__).parents[2]
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    check_outcome(rehearsal.out, read_summary(rehearsal.out / "summary.json"), engine="ray")
+
+
+def simulate_on_ray(out: Path) -> None:
+    """What the test's own process does."""
+    federation = Rehearsal.declared(
+        out / "unused", [], rounds=2, local_steps=4, scale=2, n_patients=3, seed=1
+    ).federation
+    simulate(Rehearsal(out, {}, federation, 3), engine="ray", quiet=True)
+
+
+@pytest.mark.e2e
+def test_ctrl_c_ends_every_child_process(tmp_path: Path) -> None:
+    rehearsal = small_rehearsal(tmp_path / "demo")
+    for site in SITES:  # the demonstration wants an empty folder; its scans are given instead
+        (tmp_path / site).mkdir()
+    scans = tmp_path / "scans"
+    (rehearsal.out / "scans").rename(scans)
+    rehearsal.out.rmdir()
+    options = [f"--site={site}={scans / site}" for site in SITES]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fedminet", "demo", "--out", str(rehearsal.out), "--rounds", "50", *options],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    state = rehearsal.out / "coordinator" / "runs" / "demo" / "state.json"
+    ends = time.monotonic() + 180
+    while not (state.exists() and json.loads(state.read_text())["status"] == "running"):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < ends
+        time.sleep(0.2)
+    assert processes_of(rehearsal.out)  # the positive control
+    process.send_signal(signal.SIGINT)
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in printed
+    ends = time.monotonic() + 20
+    while processes_of(rehearsal.out) and time.monotonic() < ends:
+        time.sleep(0.2)
+    assert processes_of(rehearsal.out) == []
+
+
+def processes_of(out: Path) -> list[str]:
+    """Command lines of living processes that name the folder of this demonstration."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(out) in command:
+            found.append(command)
+    return found

@@ -1,0 +1,23 @@
+"""Progress where there is no terminal: plain lines, not many, and the last one always."""
+
+from __future__ import annotations
+
+import pytest
+
+from minet_core.runtime.progress import progress
+
+
+def test_plain_lines_are_few_and_end_with_the_last(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("Rounds") as advance:
+        for done in (0, 0, 1, 2, 3, 3, 3):
+            advance(done, 3)
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert captured.out == ""
+    assert [line.split(",")[0] for line in lines] == ["Rounds: 0 of 3", "Rounds: 3 of 3"]
+
+
+def test_a_script_that_asks_for_json_sees_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("Rounds", quiet=True) as advance:
+        advance(3, 3)
+    assert capsys.readouterr().err == ""
