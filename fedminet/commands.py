@@ -139,9 +139,8 @@ def infer(
     ] = None,
 ) -> None:
     """Super-resolve a scan. A research output, not for diagnosis."""
-    from sites.super_resolve_file import super_resolve_file
-
     from minet_core.runtime.progress import progress
+    from sites.super_resolve_file import super_resolve_file
 
     with progress("Super-resolving") as advance:
         made = super_resolve_file(

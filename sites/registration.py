@@ -12,17 +12,17 @@ similarity: Studholme's normalised mutual information (H(a) + H(b)) / H(a, b) ov
 less what chance gives; 1 for unrelated images.
 
 The similarity and the disagreement together tell a wrong patient's reference, which registers to some local optimum
-all the same. Measured with the default limits' values in sight:
+all the same. The limits were set on these very pairs, so other scans may be nearer to them:
 
     pairs                          similarity        disagreement [mm]
     5 real, one patient            1.040 to 1.124    0.07 to 0.22
-    8 real, two patients           1.010 to 1.024    0.71 to 2.11
+    8 real, two patients           1.010 to 1.024    0.65 to 2.71
     9 phantom, one patient         1.096 to 1.214    0.05 to 0.22
-    18 phantom, two patients       1.020 to 1.068    0.43 to 2.87
+    18 phantom, two patients       1.020 to 1.068    0.43 to 3.03
     defaults                       at least 1.03     at most 0.4
 
 The least similarity of one patient is that of the patient who moved. It is a guard against mistakes, no proof: of
-small phantoms (40 x 36 x 8 voxels of 3 mm) two strangers of six passed both limits; from 56 x 52 x 12 on, none of twelve.
+small phantoms (40 x 36 x 8 voxels, 3 mm) two strangers of six passed both limits; from 56 x 52 x 12 on, none of 12.
 """
 
 from __future__ import annotations
