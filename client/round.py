@@ -7,14 +7,17 @@ was admitted with; a message that names another federation is refused.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
+from client.optimizer_state import continued_adam, keep_adam
 from client.site_home import SiteHome
 from minet_core import wire
 from minet_core.evaluation import VolumeScores, evaluate_volume, score_slices
@@ -27,12 +30,23 @@ from minet_core.runtime.durable import replacing, write_json
 from minet_core.runtime.errors import FederationMismatch, ReplyRefused, WeightsRefused
 from minet_core.samples import draw_batches
 from minet_core.seeds import numpy_generator, torch_generator
-from minet_core.training import autocast_dtype_for, device_of, preferred_device, train_steps
+from minet_core.training import (
+    SETTLING_STEPS,
+    adam,
+    autocast_dtype_for,
+    bring_to_form,
+    device_of,
+    preferred_device,
+    train_steps,
+)
 from minet_core.weights import WeightManifest, check_weights, learnable, load_weights
 from sites.dataset import StoreSlices
 from sites.store import Store
 
 Arrays = dict[str, NDArray[np.generic]]
+
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,60}")
+"""It names a folder of the site, so it may hold nothing that leads elsewhere."""
 
 PANEL_NAMES = {"global": "output"}
 """Where a method's name in the scores differs from its field in a `Panel`."""
@@ -41,7 +55,8 @@ PANEL_NAMES = {"global": "output"}
 def train(message: Message, site_folder: Path) -> RecordDict:
     """Score the incoming weights on the validation split, train them, return them with the agreed figures."""
     began = time.monotonic()
-    home, federation, model, round_number = _opened(message, site_folder)
+    home, federation, model, request = _opened(message, site_folder)
+    round_number = request.round_number
     settings = home.settings()
     store = Store(home.store)
     validation = _validate(model, store, federation)
@@ -55,6 +70,9 @@ def train(message: Message, site_folder: Path) -> RecordDict:
         generator=torch_generator(federation.seed, round_number, settings.name, "batches"),
     )
     training = federation.training
+    bring_to_form(model)
+    kept = continued_adam(model, home.state, run=request.run, round_number=round_number)
+    optimizer = kept or adam(model)
     report = train_steps(
         model,
         batches,
@@ -68,7 +86,10 @@ def train(message: Message, site_folder: Path) -> RecordDict:
         alpha=training.alpha,
         beta=training.beta,
         autocast_dtype=autocast_dtype_for(device_of(model)),
+        optimizer=optimizer,
+        settling_steps=0 if kept else SETTLING_STEPS,
     )
+    keep_adam(optimizer, model, home.state, run=request.run, round_number=round_number)
     figures: dict[str, int | float] = {
         "n_training_slices": len(slices),
         "train_loss": report.loss_mean,
@@ -126,7 +147,15 @@ def summary_figures(metrics: list[dict[str, dict[str, float]]], *, seed: int) ->
     return figures
 
 
-def _opened(message: Message, site_folder: Path) -> tuple[SiteHome, FederationSettings, MINet, int]:
+@dataclass(frozen=True)
+class _Request:
+    """The agreed values of a request."""
+
+    round_number: int
+    run: str
+
+
+def _opened(message: Message, site_folder: Path) -> tuple[SiteHome, FederationSettings, MINet, _Request]:
     """The request, checked against what this site was admitted to."""
     home = SiteHome.at(site_folder)
     federation = home.federation()
@@ -144,6 +173,9 @@ def _opened(message: Message, site_folder: Path) -> tuple[SiteHome, FederationSe
     round_number = request.get("round")
     if not isinstance(round_number, int) or not 1 <= round_number <= federation.rounds:
         raise FederationMismatch("the request's round is out of range", got=round_number)
+    run = request.get("run")
+    if not isinstance(run, str) or not RUN_NAME.fullmatch(run):
+        raise FederationMismatch("the request's run has no plain name")
     model = MINet(**federation.model.model_dump(), scale=federation.scale)
     weights = message.content[wire.MODEL]
     if not isinstance(weights, ArrayRecord) or set(weights) != {wire.PARCEL}:
@@ -151,7 +183,7 @@ def _opened(message: Message, site_folder: Path) -> tuple[SiteHome, FederationSe
     manifest = WeightManifest.of(learnable(model))
     load_weights(model, unpacked(weights[wire.PARCEL].numpy(), manifest=manifest))
     model.to(preferred_device())
-    return home, federation, model, round_number
+    return home, federation, model, _Request(round_number, run)
 
 
 def _validate(model: MINet, store: Store, federation: FederationSettings) -> dict[str, float]:

@@ -54,6 +54,10 @@ class SiteHome:
         return self.path / "results"
 
     @property
+    def state(self) -> Path:
+        return self.path / "state"
+
+    @property
     def logs(self) -> Path:
         return self.path / "logs"
 

@@ -70,6 +70,7 @@ def train_steps(
     beta: float,
     optimizer: torch.optim.Optimizer | None = None,
     autocast_dtype: torch.dtype | None = None,
+    settling_steps: int | None = None,
     progress: Progress | None = None,
 ) -> TrainingReport:
     """Take `n_steps` steps from step `first_step` of a run of `total_steps`, on the model's own device.
@@ -85,9 +86,9 @@ def train_steps(
     if n_steps < 1:
         raise InvalidSetting("there is no step to train", got=n_steps, expected="at least 1")
     device = device_of(model)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    bring_to_form(model)
     model.train()
-    settling = SETTLING_STEPS if optimizer is None else 0
+    settling = settling_steps if settling_steps is not None else SETTLING_STEPS if optimizer is None else 0
     optimizer = adam(model) if optimizer is None else optimizer
     losses: list[float] = []
     n_samples, started = 0, time.perf_counter()
@@ -135,6 +136,11 @@ def batch_loss(
     with torch.autocast(device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None):
         images = model(low_res, reference, upsampled)
     return reconstruction_loss(images, target, reference, alpha=alpha, beta=beta)
+
+
+def bring_to_form(model: nn.Module) -> None:
+    """Lay the weights out as the convolutions read them fastest (channels_last)."""
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def adam(model: nn.Module) -> torch.optim.Adam:

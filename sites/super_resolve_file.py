@@ -204,7 +204,11 @@ def _upsampled(low_res: Volume, grid: Grid, *, scale: int) -> Volume:
 
 def _registered(upsampled: Volume, reference: Volume, *, limits: RegistrationSettings) -> Registered:
     return register_reference(
-        upsampled, reference, max_residual_mm=limits.max_residual_mm, min_similarity=limits.min_similarity
+        upsampled,
+        reference,
+        max_residual_mm=limits.max_residual_mm,
+        min_similarity=limits.min_similarity,
+        max_disagreement_mm=limits.max_disagreement_mm,
     )
 
 
