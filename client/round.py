@@ -7,7 +7,6 @@ was admitted with; a message that names another federation is refused.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,9 +43,6 @@ from sites.dataset import StoreSlices
 from sites.store import Store
 
 Arrays = dict[str, NDArray[np.generic]]
-
-RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,60}")
-"""It names a folder of the site, so it may hold nothing that leads elsewhere."""
 
 PANEL_NAMES = {"global": "output"}
 """Where a method's name in the scores differs from its field in a `Panel`."""
@@ -174,7 +170,7 @@ def _opened(message: Message, site_folder: Path) -> tuple[SiteHome, FederationSe
     if not isinstance(round_number, int) or not 1 <= round_number <= federation.rounds:
         raise FederationMismatch("the request's round is out of range", got=round_number)
     run = request.get("run")
-    if not isinstance(run, str) or not RUN_NAME.fullmatch(run):
+    if not isinstance(run, str) or not wire.RUN_NAME.fullmatch(run):
         raise FederationMismatch("the request's run has no plain name")
     model = MINet(**federation.model.model_dump(), scale=federation.scale)
     weights = message.content[wire.MODEL]

@@ -37,7 +37,7 @@ class ModelSettings(Settings):
 class TrainingSettings(Settings):
     """How a site trains between two aggregations."""
 
-    local_steps: PositiveInt | None = Field(80, description="optimizer steps a round; null: use local_epochs")
+    local_steps: PositiveInt | None = Field(25, description="optimizer steps a round; null: use local_epochs")
     local_epochs: PositiveInt | None = Field(None, description="passes over the training slices a round")
     learning_rate: PositiveFloat = Field(2e-3, description="Adam's learning rate at its plateau")
     warmup_steps: int = Field(20, ge=0, description="steps of linear warm-up at the start of the run")
@@ -48,7 +48,7 @@ class TrainingSettings(Settings):
     alpha: float = Field(0.9, ge=0, description="weight of the target's L1 loss (Eq. 6; paper: 0.3)")
     beta: float = Field(0.1, ge=0, description="weight of the reference's L1 loss (Eq. 6; paper: 0.7)")
     validation_slices: PositiveInt | None = Field(
-        6, description="slices of the validation split scored in each round; null: all"
+        3, description="slices of the validation split scored in each round; null: all"
     )
 
     @model_validator(mode="after")
@@ -66,7 +66,7 @@ class FederationSettings(Settings):
     )
     sites: tuple[SiteName, ...] = Field(min_length=1, description="registered names of the member sites")
     scale: Literal[2, 4] = Field(2, description="enlargement in both directions of the slice")
-    rounds: PositiveInt = Field(8, description="aggregations")
+    rounds: PositiveInt = Field(24, description="aggregations")
     quorum: PositiveInt = Field(description="valid replies below which a round is not completed")
     round_deadline_s: PositiveFloat = Field(3600.0, description="how long a round waits for its sites")
     seed: int = Field(1, ge=0, description="every random number of the run is derived from it")

@@ -28,6 +28,9 @@ METRICS = "metrics"
 FAILURE = "failure"
 """Record of a failed reply: the single key `code`."""
 
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,60}")
+"""A run's name. It names a folder at both ends, so it may hold nothing that leads elsewhere."""
+
 METHODS = ("global", "sinc", "bicubic")
 """What every test volume is scored with: the global model beside the interpolations."""
 

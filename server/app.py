@@ -14,6 +14,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from minet_core.runtime.errors import ConfigurationError
 from minet_core.runtime.flower_environment import RUNS_VARIABLE
+from minet_core.wire import RUN_NAME
 from server.federated_run import run_federation
 from server.run_directory import RunDirectory
 
@@ -25,8 +26,8 @@ def build_server_app(runs: Path | None = None) -> ServerApp:
     @server_app.main()
     def main(grid: Grid, context: Context) -> None:
         name = str(context.run_config["run"])
-        if Path(name).name != name or name in ("", ".", ".."):
-            raise ConfigurationError("a run's name is a plain name", got=name)
+        if not RUN_NAME.fullmatch(name):
+            raise ConfigurationError("a run has no plain name", got=name, expected="letters, digits, - and _")
         run_federation(grid, RunDirectory((runs or Path(os.environ[RUNS_VARIABLE])) / name))
 
     return server_app

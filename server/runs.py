@@ -12,6 +12,7 @@ from minet_core.runtime.durable import write_json
 from minet_core.runtime.errors import ConfigurationError, FileMissing, HostError, ProcessDied
 from minet_core.runtime.processes import ChildProcesses
 from minet_core.runtime.progress import Advance
+from minet_core.wire import RUN_NAME
 from server.bundle import read_bundle
 from server.control import SuperLinkControl
 from server.enrolment import admitted_sites
@@ -37,6 +38,8 @@ def run_to_end(
     watch: child processes of the caller that must live meanwhile. Raises ConfigurationError (FM-C100) where a run
     of this name exists, ServerUnreachable (FM-S502), ProcessDied (FM-S503).
     """
+    if not RUN_NAME.fullmatch(name):
+        raise ConfigurationError("a run has no plain name", got=name, expected="letters, digits, - and _")
     federation = home.federation()
     control = _control(home)
     control.nodes()  # an unreachable server is said so before a run directory is made
