@@ -1,7 +1,7 @@
 """Training without a federation: one site alone, or the pooled data of several, and the scores that come of it.
 
-The comparison every federation owes its members. Pooled training takes as many optimizer steps as the
-federation's rounds give one site, each on the slices that all sites together would have drawn in that step.
+The comparison every federation owes its members. Pooled training is the site's own recipe, batch size included, on
+the data of all sites together, for as many optimizer steps as the federation's rounds give one site.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def train_alone(
     batches = draw_batches(
         source,
         scale=federation.scale,
-        batch_size=training.batch_size * len(homes),
+        batch_size=training.batch_size,
         patch_px=training.patch_px,
         generator=torch_generator(federation.seed, label, "batches"),
     )

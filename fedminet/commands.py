@@ -15,9 +15,9 @@ NamedSites = Annotated[
     typer.Option("--site", help="NAME=FOLDER: take this site's scans from FOLDER; repeat it."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
-Rounds = Annotated[int | None, typer.Option(help="Rounds, if not the preset's.", min=1)]
+Rounds = Annotated[int | None, typer.Option(help="Rounds, if not the usual number.", min=1)]
 LocalSteps = Annotated[
-    int | None, typer.Option(help="Optimizer steps a round and site, if not the preset's.", min=1)
+    int | None, typer.Option(help="Optimizer steps of a site in a round, if not the usual number.", min=1)
 ]
 Scale = Annotated[int, typer.Option(help="Enlargement: 2 or 4.")]
 Preset = Annotated[str, typer.Option(help="quick or paper.")]
@@ -52,11 +52,13 @@ def demo(
     from rich.console import Console
 
     from fedminet.demo import run_demo
-    from fedminet.rehearsal import Rehearsal
+    from fedminet.rehearsal import SCHEDULES, Rehearsal, Schedule
     from minet_core.report.table import print_table
 
+    usual = SCHEDULES["demo on scans" if site else "demo"]
+    schedule = Schedule(rounds or usual.rounds, local_steps or usual.local_steps)
     rehearsal = Rehearsal.declared(
-        out, site or [], rounds=rounds, local_steps=local_steps, scale=scale, n_patients=patients, seed=seed
+        out, site or [], schedule=schedule, scale=scale, n_patients=patients, seed=seed
     )
     summary = run_demo(rehearsal, quiet=json_output)
     if json_output:
@@ -83,12 +85,14 @@ def simulate(
     """The same two apps without transport, on an in-process grid or on Ray."""
     from rich.console import Console
 
-    from fedminet.rehearsal import Rehearsal
+    from fedminet.rehearsal import SCHEDULES, Rehearsal, Schedule
     from fedminet.simulate import simulate as run_simulation
     from minet_core.report.table import print_table
 
+    usual = SCHEDULES["simulation"]
+    schedule = Schedule(rounds or usual.rounds, local_steps or usual.local_steps)
     rehearsal = Rehearsal.declared(
-        out, site or [], rounds=rounds, local_steps=local_steps, scale=scale, n_patients=patients, seed=seed
+        out, site or [], schedule=schedule, scale=scale, n_patients=patients, seed=seed
     )
     compared = tuple(part for part in compare.split(",") if part)
     summary = run_simulation(rehearsal, engine=engine, compare=compared, quiet=json_output)

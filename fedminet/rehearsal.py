@@ -28,6 +28,23 @@ from server.summarise import summary_of
 
 
 @dataclass(frozen=True)
+class Schedule:
+    """Rounds, and each site's optimizer steps in one."""
+
+    rounds: int
+    local_steps: int
+
+
+SCHEDULES = {
+    "demo": Schedule(24, 25),
+    "demo on scans": Schedule(48, 30),
+    "simulation": Schedule(64, 10),
+}
+"""Where nothing else is asked for. Short rounds drift apart less, and a round costs 3 to 4 s of messages on the
+deployment engine and nothing in a simulation. Scans teach more slowly than phantoms. See docs/results/main-job.md."""
+
+
+@dataclass(frozen=True)
 class Rehearsal:
     """What is to be rehearsed: where, with whose scans, under which federation file."""
 
@@ -42,8 +59,7 @@ class Rehearsal:
         out: Path,
         site_options: list[str],
         *,
-        rounds: int | None,
-        local_steps: int | None,
+        schedule: Schedule,
         scale: int,
         n_patients: int,
         seed: int,
@@ -54,13 +70,17 @@ class Rehearsal:
             raise ConfigurationError(
                 "the output folder is not empty", got=out, action="Name a new folder with --out"
             )
-        federation = federation_of(
-            name="rehearsal", sites=DEFAULT_SITES, preset="quick", scale=scale, rounds=rounds, seed=seed
+        preset = federation_of(
+            name="rehearsal",
+            sites=DEFAULT_SITES,
+            preset="quick",
+            scale=scale,
+            rounds=schedule.rounds,
+            seed=seed,
         )
-        if local_steps is not None:
-            content = federation.model_dump()
-            content["training"]["local_steps"] = local_steps
-            federation = parse_settings(content, FederationSettings, source="the options")
+        content = preset.model_dump()
+        content["training"]["local_steps"] = schedule.local_steps
+        federation = parse_settings(content, FederationSettings, source="the options")
         return cls(out.resolve(), named, federation, n_patients)
 
     def home(self, site: str) -> SiteHome:

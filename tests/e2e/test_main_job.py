@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from fedminet.alone import by_method, evaluate_file, scores_as_text, train_to_file
 from fedminet.demo import run_demo
-from fedminet.rehearsal import Rehearsal
+from fedminet.rehearsal import Rehearsal, Schedule
 from fedminet.simulate import simulate
 from minet_core.checkpoint import load_model
 from minet_core.report.summary import Summary, read_summary
+from minet_core.runtime.durable import sha256_of_file
 from sites.phantom_files import write_phantom_site
 
 SITES = ("sms", "umr", "fastmri")
@@ -24,7 +26,7 @@ SITES = ("sms", "umr", "fastmri")
 
 def small_rehearsal(out: Path) -> Rehearsal:
     """Three patients of eight slices a site, two rounds of a few steps."""
-    rehearsal = Rehearsal.declared(out, [], rounds=2, local_steps=4, scale=2, n_patients=3, seed=1)
+    rehearsal = Rehearsal.declared(out, [], schedule=Schedule(2, 4), scale=2, n_patients=3, seed=1)
     for site in SITES:
         write_phantom_site(out / "scans" / site, site=site, n_patients=3, seed=1, n_slices=8)
     return rehearsal
@@ -73,6 +75,13 @@ def test_the_simulation_with_its_comparisons(tmp_path: Path) -> None:
     check_outcome(rehearsal.out, summary, engine="in-process")
     for site in summary.sites.values():
         assert set(site.compared) == {"pooled", "local"}
+    model = tmp_path / "alone.safetensors"
+    folders = [rehearsal.home(site).path for site in ("sms", "umr")]
+    trained = train_to_file(folders, model, preset="quick", rounds=1, scale=2, seed=1, quiet=True)
+    assert trained["sha256"] == sha256_of_file(model)
+    figures = evaluate_file(model, folders[0], quiet=True)
+    assert by_method(figures) == trained["test"]["sms"]  # type: ignore[index]
+    assert "PSNR" in scores_as_text(figures)
 
 
 @pytest.mark.e2e
@@ -94,7 +103,7 @@ def test_the_simulation_on_ray(tmp_path: Path) -> None:
 def simulate_on_ray(out: Path) -> None:
     """What the test's own process does."""
     federation = Rehearsal.declared(
-        out / "unused", [], rounds=2, local_steps=4, scale=2, n_patients=3, seed=1
+        out / "unused", [], schedule=Schedule(2, 4), scale=2, n_patients=3, seed=1
     ).federation
     simulate(Rehearsal(out, {}, federation, 3), engine="ray", quiet=True)
 
