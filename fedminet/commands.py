@@ -159,6 +159,9 @@ def report(
     run: Annotated[
         Path, typer.Argument(help="A run directory, or the folder of a demonstration or simulation.")
     ],
+    picture: Annotated[
+        Path | None, typer.Option(help="Also write the sites' images as one small PNG.")
+    ] = None,
 ) -> None:
     """Draw report.html anew from what a run left, and print its table."""
     from rich.console import Console
@@ -166,7 +169,7 @@ def report(
     from fedminet.reporting import report_on
     from minet_core.report.table import print_table
 
-    summary, path = report_on(run)
+    summary, path = report_on(run, picture=picture)
     print_table(summary, Console())
     typer.echo(f"Report: {path}")
 

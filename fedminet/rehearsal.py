@@ -18,7 +18,7 @@ from fedminet.sites_here import DEFAULT_SITES, make_sites, parse_named_sites
 from minet_core.federation import FederationSettings
 from minet_core.report.panel import Panel
 from minet_core.report.render import write_report
-from minet_core.report.summary import Summary, write_summary
+from minet_core.report.summary import Summary, read_summary, write_summary
 from minet_core.runtime.durable import replacing
 from minet_core.runtime.errors import ConfigurationError
 from minet_core.runtime.yaml_file import parse_settings
@@ -116,14 +116,13 @@ class Rehearsal:
 
 def draw_report(out: Path) -> Path:
     """report.html of a rehearsal's folder, anew from its summary.json and its sites' panels."""
-    from minet_core.report.summary import read_summary
-
     summary = read_summary(out / "summary.json")
-    panels: dict[str, Panel] = {}
-    for site in summary.sites:
-        panel = read_panel(SiteHome.at(out / "sites" / site))
-        if panel is not None:
-            panels[site] = panel
     path = out / "report.html"
-    write_report(path, summary, panels=panels)
+    write_report(path, summary, panels=read_panels(out, summary))
     return path
+
+
+def read_panels(out: Path, summary: Summary) -> dict[str, Panel]:
+    """The images that the rehearsal's sites kept, by site."""
+    found = {site: read_panel(SiteHome.at(out / "sites" / site)) for site in summary.sites}
+    return {site: panel for site, panel in found.items() if panel is not None}
