@@ -12,12 +12,11 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from sites.ingest import IngestReport, ingest
-from sites.phantom_files import write_phantom_site
-
 from minet_core.runtime.errors import ConfigurationError, FileMissing
 from minet_core.runtime.yaml_file import read_settings, write_settings
 from sites.definitions import definition
+from sites.ingest import ingest
+from sites.phantom_files import write_phantom_site
 from sites.site_settings import SiteSettings
 
 DEFAULT_SITES = ("sms", "umr", "fastmri")
@@ -50,9 +49,7 @@ def parse_named_sites(options: list[str]) -> dict[str, Path]:
     return named
 
 
-def make_sites(
-    out: Path, named: Mapping[str, Path], *, n_patients: int, seed: int
-) -> dict[str, IngestReport]:
+def make_sites(out: Path, named: Mapping[str, Path], *, n_patients: int, seed: int) -> None:
     """Make and ingest every site under `out/sites`; phantoms are written under `out/scans`.
 
     The sites are made side by side, as many at a time as there are processors.
@@ -62,11 +59,10 @@ def make_sites(
     with ProcessPoolExecutor(
         max_workers=min(len(sources), multiprocessing.cpu_count()), mp_context=context
     ) as pool:
-        reports = list(pool.map(_make_site, [out] * len(sources), sources))
-    return dict(zip(DEFAULT_SITES, reports, strict=True))
+        list(pool.map(_make_site, [out] * len(sources), sources))
 
 
-def _make_site(out: Path, source: Source) -> IngestReport:
+def _make_site(out: Path, source: Source) -> None:
     home = out / "sites" / source.site
     home.mkdir(parents=True, exist_ok=True)
     scans = source.folder or out / "scans" / source.site
@@ -74,7 +70,7 @@ def _make_site(out: Path, source: Source) -> IngestReport:
     if source.folder is None and not scans.exists():
         write_phantom_site(scans, site=source.site, n_patients=source.n_patients, seed=source.seed)
     write_settings(home / "site.yaml", settings)
-    return ingest(scans, home / "store", settings)
+    ingest(scans, home / "store", settings)
 
 
 def _settings(source: Source) -> SiteSettings:

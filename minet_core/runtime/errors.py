@@ -44,10 +44,20 @@ class FedminetError(Exception):
             parts.append(f"got {got}")
         if expected is not None:
             parts.append(f"expected {expected}")
-        message = "; ".join(parts) + "."
+        message = "; ".join(parts).rstrip(".") + "."
         if action is not None:
             message += f" {action}" if action[-1] in ".?" else f" {action}."
         super().__init__(message)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Whole again after a process boundary: an exception is otherwise rebuilt from its message alone."""
+        return _rebuilt, (type(self), self.what, self.got, self.expected, self.action)
+
+
+def _rebuilt(
+    kind: type[FedminetError], what: str, got: object, expected: object, action: str | None
+) -> FedminetError:
+    return kind(what, got=got, expected=expected, action=action)
 
 
 class ConfigurationError(FedminetError):

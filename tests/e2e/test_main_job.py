@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,16 +20,27 @@ from fedminet.simulate import simulate
 from minet_core.checkpoint import load_model
 from minet_core.report.summary import Summary, read_summary
 from minet_core.runtime.durable import sha256_of_file
-from sites.phantom_files import write_phantom_site
 
 SITES = ("sms", "umr", "fastmri")
 
 
-def small_rehearsal(out: Path) -> Rehearsal:
-    """Three patients of eight slices a site, two rounds of a few steps."""
-    rehearsal = Rehearsal.declared(out, [], schedule=Schedule(2, 4), scale=2, n_patients=3, seed=1)
-    for site in SITES:
-        write_phantom_site(out / "scans" / site, site=site, n_patients=3, seed=1, n_slices=8)
+SMALL = Schedule(2, 4)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three patients of each phantom site, written and ingested once for all tests of this page."""
+    out = tmp_path_factory.mktemp("made")
+    small_rehearsal(out).make_sites()
+    return out
+
+
+def small_rehearsal(out: Path, *, made: Path | None = None) -> Rehearsal:
+    """Three patients a site, two rounds of a few steps; with `made`, of its scans and stores."""
+    rehearsal = Rehearsal.declared(out, [], schedule=SMALL, scale=2, n_patients=3, seed=1)
+    if made is not None:
+        shutil.copytree(made / "sites", out / "sites")
+        (out / "scans").symlink_to(made / "scans")
     return rehearsal
 
 
@@ -52,8 +64,8 @@ def check_outcome(out: Path, summary: Summary, *, engine: str) -> None:
 
 
 @pytest.mark.e2e
-def test_the_demonstration_runs_over_the_real_engine(tmp_path: Path) -> None:
-    rehearsal = small_rehearsal(tmp_path / "demo")
+def test_the_demonstration_runs_over_the_real_engine(tmp_path: Path, made: Path) -> None:
+    rehearsal = small_rehearsal(tmp_path / "demo", made=made)
     check_outcome(rehearsal.out, run_demo(rehearsal, quiet=True), engine="deployment")
     leaving = "".join(
         path.read_text(errors="replace")
@@ -69,8 +81,8 @@ def test_the_demonstration_runs_over_the_real_engine(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_the_simulation_with_its_comparisons(tmp_path: Path) -> None:
-    rehearsal = small_rehearsal(tmp_path / "simulation")
+def test_the_simulation_with_its_comparisons(tmp_path: Path, made: Path) -> None:
+    rehearsal = small_rehearsal(tmp_path / "simulation", made=made)
     summary = simulate(rehearsal, compare=("pooled", "local"), quiet=True)
     check_outcome(rehearsal.out, summary, engine="in-process")
     for site in summary.sites.values():
@@ -85,9 +97,9 @@ def test_the_simulation_with_its_comparisons(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_the_simulation_on_ray(tmp_path: Path) -> None:
+def test_the_simulation_on_ray(tmp_path: Path, made: Path) -> None:
     """In a process of its own: Ray leaves threads and warnings behind that are not ours to judge."""
-    rehearsal = small_rehearsal(tmp_path / "ray")
+    rehearsal = small_rehearsal(tmp_path / "ray", made=made)
     code = (
         "from pathlib import Path; from fedminet.simulate import simulate; import tests.e2e.test_main_job as job;"
         f"job.simulate_on_ray(Path({str(rehearsal.out)!r}))"
@@ -103,41 +115,36 @@ def test_the_simulation_on_ray(tmp_path: Path) -> None:
 def simulate_on_ray(out: Path) -> None:
     """What the test's own process does."""
     federation = Rehearsal.declared(
-        out / "unused", [], schedule=Schedule(2, 4), scale=2, n_patients=3, seed=1
+        out / "unused", [], schedule=SMALL, scale=2, n_patients=3, seed=1
     ).federation
     simulate(Rehearsal(out, {}, federation, 3), engine="ray", quiet=True)
 
 
 @pytest.mark.e2e
-def test_ctrl_c_ends_every_child_process(tmp_path: Path) -> None:
-    rehearsal = small_rehearsal(tmp_path / "demo")
-    for site in SITES:  # the demonstration wants an empty folder; its scans are given instead
-        (tmp_path / site).mkdir()
-    scans = tmp_path / "scans"
-    (rehearsal.out / "scans").rename(scans)
-    rehearsal.out.rmdir()
-    options = [f"--site={site}={scans / site}" for site in SITES]
+def test_ctrl_c_ends_every_child_process(tmp_path: Path, made: Path) -> None:
+    out = tmp_path / "demo"
+    options = [f"--site={site}={made / 'scans' / site}" for site in SITES]
     process = subprocess.Popen(
-        [sys.executable, "-m", "fedminet", "demo", "--out", str(rehearsal.out), "--rounds", "50", *options],
+        [sys.executable, "-m", "fedminet", "demo", "--out", str(out), "--rounds", "50", *options],
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
-    state = rehearsal.out / "coordinator" / "runs" / "demo" / "state.json"
+    state = out / "coordinator" / "runs" / "demo" / "state.json"
     ends = time.monotonic() + 180
     while not (state.exists() and json.loads(state.read_text())["status"] == "running"):
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < ends
         time.sleep(0.2)
-    assert processes_of(rehearsal.out)  # the positive control
+    assert processes_of(out)  # the positive control
     process.send_signal(signal.SIGINT)
     _, printed = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in printed
     ends = time.monotonic() + 20
-    while processes_of(rehearsal.out) and time.monotonic() < ends:
+    while processes_of(out) and time.monotonic() < ends:
         time.sleep(0.2)
-    assert processes_of(rehearsal.out) == []
+    assert processes_of(out) == []
 
 
 def processes_of(out: Path) -> list[str]:
