@@ -11,10 +11,10 @@ from pathlib import Path
 from client.site_keys import make_site_keys
 from fedminet.rehearsal import Rehearsal
 from minet_core.report.summary import Summary
+from minet_core.runtime.cpu_threading import cpu_threading_environment
 from minet_core.runtime.errors import RunFailed
 from minet_core.runtime.processes import ChildProcesses, child_environment, free_port
 from minet_core.runtime.progress import progress
-from minet_core.training import cpu_threading_environment
 from server.enrolment import admit
 from server.run_directory import RunDirectory
 from server.runs import run_to_end, server_status

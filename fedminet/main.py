@@ -5,12 +5,14 @@ A failure that has a code is printed as one line with its code, and sets the exi
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
 
 from client.commands import site_commands
 from fedminet.commands import add_shared_verbs
+from minet_core.runtime.cpu_threading import cpu_threading_environment
 from minet_core.runtime.errors import FedminetError
 from minet_core.runtime.versions import version_line
 from server.commands import server_commands
@@ -39,6 +41,8 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 def run() -> None:
     """The console script."""
+    for name, value in cpu_threading_environment().items():  # before any command imports torch
+        os.environ.setdefault(name, value)
     try:
         app()
     except FedminetError as failure:

@@ -172,23 +172,6 @@ def autocast_dtype_for(device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if native else None
 
 
-def cpu_threading_environment() -> dict[str, str]:
-    """Variables for a child process that trains on the CPU beside others.
-
-    They act when OpenMP and the allocator start, so they cannot be set from within. A waiting OpenMP thread
-    sleeps rather than spins: on a busy machine a spinning one takes the core that its own partner waits for
-    (six times the time for one residual block). glibc keeps freed memory instead of giving it back: a step
-    frees and asks for the same megabytes, and a step of the `quick` preset takes 30 page faults, not 4,000.
-    The number of threads is the caller's: one for each process where several share the cores.
-    """
-    return {
-        "OMP_WAIT_POLICY": "passive",
-        "GOMP_SPINCOUNT": "0",
-        "MALLOC_MMAP_THRESHOLD_": str(2**30),
-        "MALLOC_TRIM_THRESHOLD_": str(2**34),
-    }
-
-
 def _descend(
     model: nn.Module,
     loss: Tensor,

@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minet_core.models.minet import MINet
+from minet_core.runtime.cpu_threading import cpu_threading_environment
 from minet_core.runtime.errors import InvalidSetting, TrainingDiverged
 from minet_core.samples import Batch
 from minet_core.training import (
     SETTLING_STEPS,
     adam,
     autocast_dtype_for,
-    cpu_threading_environment,
     learning_rate_at,
     train_steps,
 )
