@@ -6,6 +6,7 @@ the site of that number; from then on the server sees the sites by name, as on t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
 from client.app import build_client_app
-from minet_core.runtime.errors import ConfigurationError
+from minet_core.runtime.errors import ConfigurationError, DeadlinePassed
 from server.federated_run import run_federation
 from server.run_directory import RunDirectory
 
 PARTITION = "partition-id"
 """The key under which Flower's simulation engine tells a node its number."""
+
+START_DEADLINE_S = 60.0
 
 
 class NamedGrid(Grid):
@@ -104,9 +107,14 @@ def run_on_ray(run: RunDirectory, homes: Sequence[tuple[str, Path]]) -> None:
 
 
 def _names(grid: Grid, sites: Sequence[str]) -> dict[int, str]:
+    ends = time.monotonic() + START_DEADLINE_S
+    while len(node_ids := list(grid.get_node_ids())) < len(sites):  # the engine registers its nodes meanwhile
+        if time.monotonic() > ends:
+            raise DeadlinePassed("waited in vain until the simulated nodes are there", got=len(node_ids))
+        time.sleep(0.1)
     questions = [
         grid.create_message(RecordDict(), MessageType.QUERY, node_id, group_id="names")
-        for node_id in grid.get_node_ids()
+        for node_id in node_ids
     ]
     names = {}
     for answer in grid.send_and_receive(questions):
