@@ -5,9 +5,8 @@ from __future__ import annotations
 import datetime
 from dataclasses import asdict
 
-from minet_core.checkpoint import load_checkpoint
-
 from minet_core import wire
+from minet_core.checkpoint import load_checkpoint
 from minet_core.report.render import write_report
 from minet_core.report.summary import Summary, write_summary
 from minet_core.runtime.durable import sha256_of_file
