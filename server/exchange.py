@@ -89,14 +89,16 @@ def exchange(
     pending = dict(zip(grid.push_messages(messages), nodes.items(), strict=True))
     del messages
     while pending:
+        idle = True
         for reply in grid.pull_messages(list(pending)):
+            idle = False
             asked = pending.pop(reply.metadata.reply_to_message_id, None)
             if asked is None:
                 continue
             yield Received(asked[0], reply, time.monotonic() - started)
         if time.monotonic() - started > deadline_s:
             return
-        if pending:
+        if pending and idle:
             time.sleep(POLL_INTERVAL_S)
 
 
