@@ -107,7 +107,10 @@ def test_an_altered_federation_file_is_refused_by_its_digest(
 ) -> None:
     kit = admit(home, "sms", keys.public_key, kit=tmp_path / "kit").kit
     path = kit / "federation.yaml"
-    path.write_text(path.read_text().replace("rounds: 8", "rounds: 800"))
+    text = path.read_text()
+    altered = text.replace("quorum: ", "seed: 7\nquorum: ").replace("\nseed: 1 ", "\n# seed: 1 ")
+    assert altered != text
+    path.write_text(altered)
     with pytest.raises(AdmissionRefused, match=r"federation\.yaml of the kit"):
         read_kit(kit)
 
