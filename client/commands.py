@@ -46,6 +46,7 @@ def ingest(
     json_output: AsJson = False,
 ) -> None:
     """Read the scans, pair and register them, and put what was accepted into the store."""
+    from client.declaration import declare
     from client.site_home import SiteHome
     from minet_core.runtime.progress import progress
     from sites.ingest import ingest as ingest_scans
@@ -56,7 +57,12 @@ def ingest(
         settings = settings.model_copy(update={"allow_few_patients": True})
     with progress("Ingesting", quiet=json_output) as advance:
         report = ingest_scans(source, site.store, settings, progress=advance)
+    declaration = declare(site)
     typer.echo(json.dumps(report.as_json()) if json_output else report.as_text())
+    if not json_output:
+        typer.echo(
+            f"Send the coordinator {declaration}: a digest and a count, no scan and no name of a patient."
+        )
     if report.refused:
         for refusal in report.refused:
             typer.echo(refusal.message, err=True)

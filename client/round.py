@@ -9,96 +9,76 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from numpy.typing import NDArray
+import torch
+from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 
-from client.optimizer_state import continued_adam, keep_adam
+from client.incoming import HEAD, INCOMING, Incoming, opened, require_not_stale, weigh_global_change
+from client.kept_rounds import KeptRound, KeptRounds, one_at_a_time
+from client.optimizer_state import continued_adam, moments_of
 from client.site_home import SiteHome
 from minet_core import wire
+from minet_core.aggregation.gradient_rules import CONTROL, GradientRule
+from minet_core.checkpoint import describe, save_checkpoint
+from minet_core.cohort_declaration import cohort_number
 from minet_core.evaluation import VolumeScores, evaluate_volume, score_slices
-from minet_core.federation import FederationSettings
+from minet_core.federation import FederationSettings, LocalWork
 from minet_core.metrics import bootstrap_interval
 from minet_core.models.minet import MINet
-from minet_core.parcel import packed, unpacked
+from minet_core.parcel import packed
+from minet_core.quarantine import HISTORY_ROUNDS, update_norm
 from minet_core.report.panel import Panel
 from minet_core.runtime.durable import replacing, write_json
-from minet_core.runtime.errors import FederationMismatch, ReplyRefused, WeightsRefused
 from minet_core.samples import draw_batches
 from minet_core.seeds import numpy_generator, torch_generator
 from minet_core.training import (
     SETTLING_STEPS,
+    TrainingReport,
     adam,
     autocast_dtype_for,
     bring_to_form,
     device_of,
-    preferred_device,
     train_steps,
 )
-from minet_core.weights import WeightManifest, check_weights, learnable, load_weights
+from minet_core.weights import Arrays, check_weights, learnable
 from sites.dataset import StoreSlices
 from sites.store import Store
-
-Arrays = dict[str, NDArray[np.generic]]
 
 PANEL_NAMES = {"global": "output"}
 """Where a method's name in the scores differs from its field in a `Panel`."""
 
+TIMED_STEPS = 1000
+"""Steps that a round of declared seconds counts for in the schedule of the learning rate, and the most it takes."""
+
+RESIDUAL = "residual/"
+"""Beginning of what a codec did not send, among what a site keeps of a round."""
+
 
 def train(message: Message, site_folder: Path) -> RecordDict:
-    """Score the incoming weights on the validation split, train them, return them with the agreed figures."""
-    began = time.monotonic()
-    home, federation, model, request = _opened(message, site_folder)
-    round_number = request.round_number
-    settings = home.settings()
-    store = Store(home.store)
-    validation = _validate(model, store, federation)
-    slices = StoreSlices(store, "training")
-    n_steps = steps_per_round(federation, n_slices=len(slices))
-    batches = draw_batches(
-        slices,
-        scale=federation.scale,
-        batch_size=federation.training.batch_size,
-        patch_px=federation.training.patch_px,
-        generator=torch_generator(federation.seed, round_number, settings.name, "batches"),
-    )
-    training = federation.training
-    bring_to_form(model)
-    kept = continued_adam(model, home.state, run=request.run, round_number=round_number)
-    optimizer = kept or adam(model)
-    report = train_steps(
-        model,
-        batches,
-        first_step=(round_number - 1) * n_steps,
-        n_steps=n_steps,
-        total_steps=federation.rounds * n_steps,
-        learning_rate=training.learning_rate,
-        warmup_steps=training.warmup_steps,
-        decay_fraction=training.decay_fraction,
-        clip_norm=training.clip_norm,
-        alpha=training.alpha,
-        beta=training.beta,
-        autocast_dtype=autocast_dtype_for(device_of(model)),
-        optimizer=optimizer,
-        settling_steps=0 if kept else SETTLING_STEPS,
-    )
-    keep_adam(optimizer, model, home.state, run=request.run, round_number=round_number)
-    figures: dict[str, int | float] = {
-        "n_training_slices": len(slices),
-        "train_loss": report.loss_mean,
-        "seconds": time.monotonic() - began,
-        **{f"validation_{score}": validation[score] for score in wire.SCORES},
-    }
-    return _reply(figures, wire.TRAIN_FIGURES, weights=learnable(model))
+    """Score the incoming weights on the validation split, train them, return them with the agreed figures.
+
+    A request that was answered before gets the same answer, from the disk.
+    """
+    incoming = opened(message, site_folder)
+    with one_at_a_time(incoming.home.state):
+        kept = KeptRounds(incoming.home.state, incoming.run)
+        done = kept.at(incoming.round_number)
+        if done is None or done.request != incoming.digest:
+            require_not_stale(incoming, kept)
+            done = _trained(incoming, kept.last(before=incoming.round_number))
+            kept.keep(done)
+    check_weights(done.answer, incoming.agreement.reply_manifest)
+    return _reply(done.figures, wire.TRAIN_FIGURES, answer=done.answer)
 
 
 def evaluate(message: Message, site_folder: Path) -> RecordDict:
     """Score the incoming weights on the test split, beside sinc and bicubic; keep the details on the site."""
     began = time.monotonic()
-    home, federation, model, _ = _opened(message, site_folder)
+    incoming = opened(message, site_folder)
+    home, federation = incoming.home, incoming.federation
+    model = incoming.model(KeptRounds(home.state, incoming.run).last())
     store = Store(home.store)
     precision = autocast_dtype_for(device_of(model))
     scores: dict[str, VolumeScores] = {}
@@ -107,7 +87,11 @@ def evaluate(message: Message, site_folder: Path) -> RecordDict:
             model, target, reference, scale=federation.scale, keep_images=not scores, autocast_dtype=precision
         )
     _keep_on_site(home, scores)
+    if len(incoming.shared) < len(learnable(model)):
+        _keep_whole_model(incoming, model)
     figures: dict[str, int | float] = {
+        **incoming.binding,
+        "cohort": cohort_number(store.cohort.digest),
         "n_training_slices": len(StoreSlices(store, "training")),
         "n_test_volumes": len(scores),
         "few_patients": int(store.cohort.few_patients),
@@ -115,19 +99,20 @@ def evaluate(message: Message, site_folder: Path) -> RecordDict:
         "seconds": time.monotonic() - began,
         **summary_figures([volume.metrics for volume in scores.values()], seed=federation.seed),
     }
-    return _reply(figures, wire.TEST_FIGURES, weights=None)
+    return _reply(figures, wire.TEST_FIGURES, answer=None)
 
 
 HANDLERS = {"train": train, "evaluate": evaluate}
 
 
-def steps_per_round(federation: FederationSettings, *, n_slices: int) -> int:
-    """Optimizer steps of one round: as declared, or as many as local_epochs passes take."""
-    training = federation.training
-    if training.local_epochs is None:
-        assert training.local_steps is not None  # the federation file declares one of the two
-        return training.local_steps
-    return training.local_epochs * -(-n_slices // training.batch_size)
+def steps_per_round(work: LocalWork, *, n_slices: int, batch_size: int) -> int:
+    """Optimizer steps of one round: as declared, as many as local_epochs passes take, or the most of a timed round."""
+    if work.local_seconds is not None:
+        return TIMED_STEPS
+    if work.local_epochs is not None:
+        return work.local_epochs * -(-n_slices // batch_size)
+    assert work.local_steps is not None  # the federation file declares one of the three
+    return work.local_steps
 
 
 def summary_figures(metrics: list[dict[str, dict[str, float]]], *, seed: int) -> dict[str, float]:
@@ -143,43 +128,108 @@ def summary_figures(metrics: list[dict[str, dict[str, float]]], *, seed: int) ->
     return figures
 
 
-@dataclass(frozen=True)
-class _Request:
-    """The agreed values of a request."""
-
-    round_number: int
-    run: str
-
-
-def _opened(message: Message, site_folder: Path) -> tuple[SiteHome, FederationSettings, MINet, _Request]:
-    """The request, checked against what this site was admitted to."""
-    home = SiteHome.at(site_folder)
-    federation = home.federation()
-    if set(message.content) != {wire.MODEL, wire.REQUEST}:
-        raise ReplyRefused("the request has the wrong records", got=sorted(message.content))
-    request = message.content[wire.REQUEST]
-    assert isinstance(request, ConfigRecord)
-    if request.get("federation") != federation.digest():
-        raise FederationMismatch(
-            "the request names another federation file",
-            got=request.get("federation"),
-            expected=federation.digest(),
-            action="Ask the coordinator for a kit of the present federation",
+def _trained(incoming: Incoming, former: KeptRound | None) -> KeptRound:
+    """The round that this request asks for, trained; not kept yet."""
+    began = time.monotonic()
+    home, federation, agreement = incoming.home, incoming.federation, incoming.agreement
+    settings, store = home.settings(), Store(home.store)
+    weigh_global_change(incoming, former, settings.limits)
+    model = incoming.model(former)
+    validation = _validate(model, store, federation)
+    slices = StoreSlices(store, "training")
+    own = {} if former is None else former.site
+    rule = None
+    if agreement.algorithm.gradient_rule is not None:
+        rule = agreement.algorithm.gradient_rule(
+            weights=incoming.shared,
+            memory=incoming.memory,
+            site_memory={name: own[name] for name in own if _is_memory(name)},
         )
-    round_number = request.get("round")
-    if not isinstance(round_number, int) or not 1 <= round_number <= federation.rounds:
-        raise FederationMismatch("the request's round is out of range", got=round_number)
-    run = request.get("run")
-    if not isinstance(run, str) or not wire.RUN_NAME.fullmatch(run):
-        raise FederationMismatch("the request's run has no plain name")
-    model = MINet(**federation.model.model_dump(), scale=federation.scale)
-    weights = message.content[wire.MODEL]
-    if not isinstance(weights, ArrayRecord) or set(weights) != {wire.PARCEL}:
-        raise WeightsRefused("the request's weights are not one parcel")
-    manifest = WeightManifest.of(learnable(model))
-    load_weights(model, unpacked(weights[wire.PARCEL].numpy(), manifest=manifest))
-    model.to(preferred_device())
-    return home, federation, model, _Request(round_number, run)
+    continues = former is not None and former.round_number == incoming.round_number - 1
+    bring_to_form(model)
+    moments = continued_adam(model, own) if continues else None
+    optimizer = moments or adam(model)
+    report = _train(
+        incoming,
+        model,
+        slices,
+        site=settings.name,
+        optimizer=optimizer,
+        settled=moments is not None,
+        rule=rule,
+    )
+    trained = learnable(model)
+    shared = {name: trained[name] for name in incoming.shared}
+    residual = {name.removeprefix(RESIDUAL): own[name] for name in own if name.startswith(RESIDUAL)}
+    sent, left = agreement.codec.encode(shared, reference=incoming.shared, residual=residual)
+    norms = () if former is None else former.norms
+    return KeptRound(
+        round_number=incoming.round_number,
+        request=incoming.digest,
+        figures={
+            **incoming.binding,
+            "cohort": cohort_number(store.cohort.digest),
+            "n_training_slices": len(slices),
+            "train_loss": report.loss_mean,
+            "seconds": time.monotonic() - began,
+            **{f"validation_{score}": validation[score] for score in wire.SCORES},
+        },
+        norms=(*norms, update_norm(shared, incoming.shared))[-HISTORY_ROUNDS:],
+        answer={**sent, **({} if rule is None else rule.sent())},
+        site={
+            **moments_of(optimizer, model),
+            **({} if rule is None else rule.kept()),
+            **{f"{RESIDUAL}{name}": array for name, array in left.items()},
+            **{f"{HEAD}{name}": array for name, array in trained.items() if name not in shared},
+            **{f"{INCOMING}{name}": array for name, array in incoming.shared.items()},
+        },
+    )
+
+
+def _train(
+    incoming: Incoming,
+    model: MINet,
+    slices: StoreSlices,
+    *,
+    site: str,
+    optimizer: torch.optim.Optimizer,
+    settled: bool,
+    rule: GradientRule | None,
+) -> TrainingReport:
+    """The local training of one round, as the federation file has it."""
+    federation = incoming.federation
+    training, work = federation.training, federation.work_of(site)
+    n_steps = steps_per_round(work, n_slices=len(slices), batch_size=training.batch_size)
+    batches = draw_batches(
+        slices,
+        scale=federation.scale,
+        batch_size=training.batch_size,
+        patch_px=training.patch_px,
+        generator=torch_generator(federation.seed, incoming.round_number, site, "batches"),
+    )
+    return train_steps(
+        model,
+        batches,
+        first_step=(incoming.round_number - 1) * n_steps,
+        n_steps=n_steps,
+        total_steps=federation.rounds * n_steps,
+        learning_rate=training.learning_rate,
+        warmup_steps=training.warmup_steps,
+        decay_fraction=training.decay_fraction,
+        clip_norm=training.clip_norm,
+        alpha=training.alpha,
+        beta=training.beta,
+        autocast_dtype=autocast_dtype_for(device_of(model)),
+        optimizer=optimizer,
+        settling_steps=0 if settled else SETTLING_STEPS,
+        gradient_rule=rule,
+        seconds=work.local_seconds,
+    )
+
+
+def _is_memory(name: str) -> bool:
+    """Whether a kept array is the algorithm's own."""
+    return name.startswith(f"{CONTROL}/")
 
 
 def _validate(model: MINet, store: Store, federation: FederationSettings) -> dict[str, float]:
@@ -196,15 +246,27 @@ def _validate(model: MINet, store: Store, federation: FederationSettings) -> dic
 
 
 def _reply(
-    figures: Mapping[str, int | float], agreed: Mapping[str, wire.Figure], *, weights: Arrays | None
+    figures: Mapping[str, int | float], agreed: Mapping[str, wire.Figure], *, answer: Arrays | None
 ) -> RecordDict:
     """A reply that holds what was agreed; checked here, before anything leaves."""
     wire.checked_figures(figures, agreed=agreed)
     content = RecordDict({wire.METRICS: MetricRecord(dict(figures))})
-    if weights is not None:
-        check_weights(weights, WeightManifest.of(weights))
-        content[wire.MODEL] = ArrayRecord({wire.PARCEL: Array(packed(weights))})
+    if answer is not None:
+        content[wire.MODEL] = ArrayRecord({wire.PARCEL: Array(packed(answer))})
     return content
+
+
+def _keep_whole_model(incoming: Incoming, model: MINet) -> None:
+    """The shared body with this site's own head, which no other place has: what the site infers with."""
+    federation, weights = incoming.federation, learnable(model)
+    manifest = describe(
+        weights,
+        model=federation.model,
+        scale=federation.scale,
+        round_number=incoming.round_number,
+        provenance={"federation": federation.name, "federation_digest": federation.digest()},
+    )
+    save_checkpoint(incoming.home.results / "model.safetensors", weights, manifest)
 
 
 def _keep_on_site(home: SiteHome, scores: dict[str, VolumeScores]) -> None:

@@ -22,15 +22,11 @@ from client.site_keys import SiteKeys, read_site_keys
 from client.task_host import PRELOADED, write_program
 from minet_core.runtime.errors import AdmissionRefused, ServerUnreachable
 from minet_core.runtime.flower_environment import SITE_VARIABLE, flower_environment
-from minet_core.runtime.processes import Child, ChildProcesses, free_port, program, require_port_free
+from minet_core.runtime.processes import Child, ChildProcesses, free_port, require_port_free
+from minet_core.runtime.supervision import Supervisor, why_it_ended
 
 LOOPBACK = "127.0.0.1"
 REACH_DEADLINE_S = 30.0
-FIRST_PAUSE_S = 1.0
-LONGEST_PAUSE_S = 15.0
-SETTLED_S = 60.0
-"""A node that ran this long counts as well started: the next pause is short again."""
-
 TASK_POLL_INTERVAL_S = 0.25
 """How often SuperExec asks its node for a task; 1 s as shipped. Ten times a second costs 4% of a core."""
 
@@ -43,7 +39,11 @@ _TEND_INTERVAL_S = 0.5
 
 @dataclass
 class SiteProcesses:
-    """The processes of one site; `tend` restarts the node when it has ended."""
+    """The processes of one site; `tend` starts again what has ended.
+
+    The node has to be let in by the server, however long that takes. SuperExec and the host of the tasks depend on
+    this machine alone: if they cannot stay up, that is a failure to be seen.
+    """
 
     home: SiteHome
     kit: Kit
@@ -52,9 +52,7 @@ class SiteProcesses:
     port: int
     environment: dict[str, str] = field(default_factory=dict)
     preloaded: tuple[str, ...] = PRELOADED
-    _pause_s: float = FIRST_PAUSE_S
-    _started_at: float = 0.0
-    _start_again_at: float | None = None
+    _supervisor: Supervisor = field(default_factory=Supervisor)
 
     @property
     def node_log(self) -> Path:
@@ -64,61 +62,16 @@ class SiteProcesses:
         """Start them. Raises PortInUse (FM-S501)."""
         require_port_free(LOOPBACK, self.port)
         self._write_secret()
-        self._start_node()
-        programs = write_program(self._flower_home)
-        environment = flower_environment(
-            self._flower_home,
-            FLWR_SUPEREXEC_TASK_POLL_INTERVAL=str(TASK_POLL_INTERVAL_S),
-            **{SITE_VARIABLE: str(self.home.path.resolve()), **self.environment},
-        )
-        log_path = self.home.logs / "client-app.log"
-        bundle = self.kit.settings.bundle_digest
-        self.children.start(
-            f"task-host-{self.kit.settings.site}",
-            [sys.executable, "-m", "client.task_host", str(self._flower_home), bundle, *self.preloaded],
-            env=environment,
-            log_path=log_path,
-        )
-        self.children.start(
-            f"superexec-{self.kit.settings.site}",
-            [
-                *(
-                    program("flower-superexec"),
-                    "--runtime-api-address",
-                    f"{LOOPBACK}:{self.port}",
-                    "--insecure",
-                ),
-                *("--superexec-auth-secret-file", str(self._secret)),
-            ],
-            env={**environment, "PATH": os.pathsep.join([str(programs), environment["PATH"]])},
-            log_path=log_path,
-        )
+        self._supervisor.keep(self._start_node, why=self._why_node, gives_up=False)
+        self._supervisor.keep(self._start_task_host)
+        self._supervisor.keep(self._start_superexec)
 
-    def tend(self) -> str | None:
-        """Restart the node if it has ended and its pause is over; say why it had ended, once."""
-        node = self._node
-        if node is None or node.lives:
-            return None
-        now = time.monotonic()
-        if self._start_again_at is None:
-            if now - self._started_at > SETTLED_S:
-                self._pause_s = FIRST_PAUSE_S
-            self._start_again_at = now + self._pause_s
-            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
-            return self._why(node)
-        if now >= self._start_again_at:
-            self._start_again_at = None
-            self._start_node()
-        return None
+    def tend(self) -> list[str]:
+        """Start again what has ended and whose pause is over; say why it had ended, each reason once.
 
-    @property
-    def _node(self) -> Child | None:
-        name = self._node_name
-        return next((child for child in self.children if child.name == name), None)
-
-    @property
-    def _node_name(self) -> str:
-        return f"supernode-{self.kit.settings.site}"
+        Raises ProcessDied (FM-S503) where SuperExec or the host of the tasks keeps ending.
+        """
+        return self._supervisor.tend()
 
     @property
     def _flower_home(self) -> Path:
@@ -129,19 +82,18 @@ class SiteProcesses:
         return self._flower_home / "superexec.secret"
 
     def _write_secret(self) -> None:
-        """A new secret at every start: both ends that know it are started here."""
+        """A new secret at every start of the site: the ends that know it are started here."""
         self._flower_home.mkdir(parents=True, exist_ok=True)
         self._secret.unlink(missing_ok=True)
         descriptor = os.open(self._secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(secrets.token_bytes(32))
 
-    def _start_node(self) -> None:
-        self._started_at = time.monotonic()
-        self.children.start(
-            self._node_name,
+    def _start_node(self) -> Child:
+        return self.children.start(
+            f"supernode-{self.kit.settings.site}",
             [
-                program("flower-supernode"),
+                *(sys.executable, "-m", "client.flower_program", "supernode"),
                 *("--superlink", self.kit.settings.address),
                 *("--root-certificates", str(self.kit.ca.resolve())),
                 *("--auth-supernode-private-key", str(self.keys.private_key.resolve())),
@@ -150,19 +102,46 @@ class SiteProcesses:
             ],
             env=flower_environment(self._flower_home),
             log_path=self.node_log,
-            needed=False,
         )
 
-    def _why(self, node: Child) -> str:
+    def _start_task_host(self) -> Child:
+        bundle = self.kit.settings.bundle_digest
+        return self.children.start(
+            f"task-host-{self.kit.settings.site}",
+            [sys.executable, "-m", "client.task_host", str(self._flower_home), bundle, *self.preloaded],
+            env=self._task_environment(),
+            log_path=self.home.logs / "client-app.log",
+        )
+
+    def _start_superexec(self) -> Child:
+        environment = self._task_environment()
+        programs = write_program(self._flower_home)
+        return self.children.start(
+            f"superexec-{self.kit.settings.site}",
+            [
+                *(sys.executable, "-m", "client.flower_program", "superexec"),
+                *("--runtime-api-address", f"{LOOPBACK}:{self.port}", "--insecure"),
+                *("--superexec-auth-secret-file", str(self._secret)),
+            ],
+            env={**environment, "PATH": os.pathsep.join([str(programs), environment["PATH"]])},
+            log_path=self.home.logs / "client-app.log",
+        )
+
+    def _task_environment(self) -> dict[str, str]:
+        return flower_environment(
+            self._flower_home,
+            FLWR_SUPEREXEC_TASK_POLL_INTERVAL=str(TASK_POLL_INTERVAL_S),
+            **{SITE_VARIABLE: str(self.home.path.resolve()), **self.environment},
+        )
+
+    def _why_node(self, node: Child) -> str:
         if _NOT_LET_IN in node.log_tail():
             return (
                 f"the server did not let the node in: it does not know this site's key {self.keys.fingerprint}, or "
-                "it has a node of this key online (one that was killed counts for 60 s after its last sign of "
+                "it has a node of this key online (one that was killed counts for 20 s after its last sign of "
                 "life; after that the key is in use elsewhere); trying again"
             )
-        return (
-            f"the node ended with status {node.process.returncode}; starting it again (see {self.node_log})"
-        )
+        return why_it_ended(node)
 
 
 def site_processes(
@@ -193,7 +172,7 @@ def run_site(home: SiteHome, *, port: int = 0, reach_deadline_s: float = REACH_D
     """Run the site's client until a signal ends it.
 
     Raises ServerUnreachable (FM-S502) where the server does not answer at the start, PortInUse (FM-S501),
-    ProcessDied (FM-S503) where the executor ends. Later the node waits for a server that is away.
+    ProcessDied (FM-S503) where a process of the site keeps ending. Later the node waits for a server that is away.
     """
     with ChildProcesses() as children:
         processes = site_processes(home, children, port=port)
@@ -201,8 +180,7 @@ def run_site(home: SiteHome, *, port: int = 0, reach_deadline_s: float = REACH_D
         processes.start()
         print(f"The client of {processes.kit.settings.site} runs; Ctrl-C ends it.", flush=True)
         while True:
-            children.check()
-            if reason := processes.tend():
+            for reason in processes.tend():
                 print(reason, flush=True)
             time.sleep(_TEND_INTERVAL_S)
 

@@ -4,6 +4,11 @@ Flower starts a program for every message, and a fresh interpreter spends second
 same libraries. This host imports them once and forks a process for each task. What SuperExec finds under the name
 `flwr-clientapp` is a few lines that hand their arguments over through a socket in the site's own folder.
 
+A task is the host's, not SuperExec's: it goes on where SuperExec ends. It is forked by a watcher, which tells the
+node at once where the task's process ended without having said so itself; the node then gives the task out again
+(see client.node_state). Where the watcher is killed too, the node misses the task's signs of life. The tasks of a
+host that was killed are ended before the next one is started (see ChildProcesses.start).
+
 Two guards of the site stand here, in what the site installed, around whatever the server sends:
 
 - the bundle must be the one in the kit, byte for byte, and is unpacked into an empty folder for each task, so
@@ -13,6 +18,7 @@ Two guards of the site stand here, in what the site installed, around whatever t
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import hashlib
 import importlib
@@ -30,6 +36,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from client.flower_patience import HEARTBEAT_S, shorten_waits
 from minet_core.runtime.durable import replacing
 from minet_core.runtime.errors import INTERNAL_CODE, AdmissionRefused
 
@@ -40,13 +47,23 @@ PRELOADED = ("client.round",)
 
 _HAND_OVER = """\
 #!{python} -IS
-import json, os, socket, sys
+import json, os, socket, sys, time
 os.chdir({folder!r})  # a socket's path may have 107 bytes
-host = socket.socket(socket.AF_UNIX)
-host.connect({socket!r})
+for left in reversed(range({tries})):
+    host = socket.socket(socket.AF_UNIX)
+    try:
+        host.connect({socket!r})
+        break
+    except OSError:  # the host is being started again
+        if not left:
+            raise
+        time.sleep(0.2)
 host.sendall(json.dumps(sys.argv[1:]).encode() + b"\\n")
 host.recv(1)  # until the task's process has ended
 """
+
+_TRIES = 5 * (HEARTBEAT_S - 2)
+"""To reach the host, 5 a second; HEARTBEAT_S after it was given out, the node gives a task to another program."""
 
 _LONGEST_REQUEST = 65_536
 _CODE = re.compile(r"FM-[CDMFS][0-9]{3}")
@@ -56,7 +73,7 @@ def write_program(folder: Path) -> Path:
     """Write the program that SuperExec is to find first; returns the folder for its PATH."""
     programs = folder.resolve() / "bin"
     programs.mkdir(parents=True, exist_ok=True)
-    text = _HAND_OVER.format(python=sys.executable, folder=str(folder.resolve()), socket=SOCKET)
+    text = _HAND_OVER.format(python=sys.executable, folder=str(folder.resolve()), socket=SOCKET, tries=_TRIES)
     with replacing(programs / PROGRAM) as temporary:
         temporary.write_text(text, encoding="utf-8")
         temporary.chmod(stat.S_IRWXU)
@@ -71,12 +88,13 @@ def serve(folder: Path, *, bundle_digest: str, preloaded: Sequence[str]) -> NoRe
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ended tasks are collected by the kernel
     for module in ("flwr.supernode.cli", *preloaded):
         importlib.import_module(module)
+    shorten_waits()
     while True:
         connection, _ = listener.accept()
         argv = _request(connection)
         if argv is not None and os.fork() == 0:
             listener.close()
-            _run_task(argv, bundle_digest=bundle_digest)
+            _watch_task(argv, bundle_digest=bundle_digest)
         connection.close()
 
 
@@ -126,28 +144,84 @@ def _request(connection: socket.socket) -> list[str] | None:
     return None
 
 
-def _run_task(argv: list[str], *, bundle_digest: str) -> NoReturn:
-    """Run one task in this forked process, as Flower's own program would, and end the process."""
-    status = 1
+def _watch_task(argv: list[str], *, bundle_digest: str) -> NoReturn:
+    """Run one task in a process of its own, see to its end in this one, and end it too."""
+    argv = _without_parent(argv)
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         with tempfile.TemporaryDirectory(prefix="task-", dir=os.environ["FLWR_HOME"]) as home:
-            os.environ["FLWR_HOME"] = home
-            _put_guards(bundle_digest)
-            sys.argv = [PROGRAM, *argv]
-            from flwr.supernode.cli import flwr_clientapp
-
-            try:
-                flwr_clientapp()
-                status = 0
-            except SystemExit as end:
-                status = end.code if isinstance(end.code, int) else int(end.code is not None)
+            task = os.fork()
+            if task == 0:
+                _run_task(argv, home=home, bundle_digest=bundle_digest)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)  # the task gets them as well, and ends
+            _, status = os.waitpid(task, 0)
+        if os.WIFSIGNALED(status):
+            print(f"a task was ended by signal {os.WTERMSIG(status)}", file=sys.stderr)
+            _tell_node(argv)
     except BaseException:  # this process ends here, whatever happened
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+        _end_process(0)
+
+
+def _without_parent(argv: list[str]) -> list[str]:
+    """The arguments without `--parent-pid PID`: Flower's task gives up its work when SuperExec is gone."""
+    if "--parent-pid" not in argv:
+        return argv
+    place = argv.index("--parent-pid")
+    return argv[:place] + argv[place + 2 :]
+
+
+def _tell_node(argv: list[str]) -> None:
+    """Tell the node, with the task's own token, that the task has failed."""
+    from flwr.common.constant import SubStatus
+    from flwr.proto.runtime_pb2 import PushTaskOutputRequest
+    from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, RuntimeVersionHttpInterceptor
+    from flwr.supercore.runtime import RuntimeHttpClient
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runtime-api-address", required=True)
+    parser.add_argument("--token", required=True)
+    options, _ = parser.parse_known_args(argv)
+    client = RuntimeHttpClient.from_server_address(
+        server_address=options.runtime_api_address,
+        insecure=True,
+        root_certificates=None,
+        interceptors=[
+            RuntimeVersionHttpInterceptor(component_name=PROGRAM),
+            RuntimeTokenHttpInterceptor(options.token),
+        ],
+    )
+    client.PushTaskOutput(PushTaskOutputRequest(sub_status=SubStatus.FAILED, details="killed"))
+    client.close()
+
+
+def _run_task(argv: list[str], *, home: str, bundle_digest: str) -> NoReturn:
+    """Run one task in this forked process, as Flower's own program would, and end the process."""
+    status = 1
+    try:
+        os.environ["FLWR_HOME"] = home
+        _put_guards(bundle_digest)
+        sys.argv = [PROGRAM, *argv]
+        from flwr.supernode.cli import flwr_clientapp
+
+        try:
+            flwr_clientapp()
+            status = 0
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:  # this process ends here, whatever happened
+        traceback.print_exc()
+    finally:
+        _end_process(status)
+
+
+def _end_process(status: int) -> NoReturn:
+    """End this forked process without what the host would do at its own end."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _put_guards(bundle_digest: str) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from client.round import steps_per_round, summary_figures
 from client.site_home import SiteHome
 from minet_core import wire
+from minet_core.agreement import initial_weights
 from minet_core.checkpoint import load_model
 from minet_core.evaluation import evaluate_volume
 from minet_core.federation import FederationSettings
@@ -27,7 +28,7 @@ from minet_core.samples import SliceSource, draw_batches
 from minet_core.seeds import torch_generator
 from minet_core.training import autocast_dtype_for, device_of, preferred_device, train_steps
 from minet_core.weights import learnable, load_weights
-from server.federated_run import initial_weights, save_weights
+from server.federated_run import save_weights
 from server.server_home import federation_of
 from sites.dataset import StoreSlices
 from sites.store import Store
@@ -58,7 +59,11 @@ def train_alone(
     source = PooledSlices([StoreSlices(Store(home.store), "training") for home in homes])
     training = federation.training
     n_steps = federation.rounds * max(
-        steps_per_round(federation, n_slices=len(StoreSlices(Store(home.store), "training")))
+        steps_per_round(
+            training,
+            n_slices=len(StoreSlices(Store(home.store), "training")),
+            batch_size=training.batch_size,
+        )
         for home in homes
     )
     batches = draw_batches(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from client.declaration import declare
 from client.site_keys import make_site_keys
 from fedminet.rehearsal import Rehearsal
 from minet_core.report.summary import Summary
@@ -35,7 +36,7 @@ def run_demo(rehearsal: Rehearsal, *, quiet: bool = False) -> Summary:
     server = init_server(rehearsal.out / "coordinator", rehearsal.federation, settings)
     for site, home in rehearsal.homes().items():
         keys = make_site_keys(home.keys, name=site)
-        admit(server, site, keys.public_key, kit=home.kit)
+        admit(server, site, keys.public_key, kit=home.kit, declaration=declare(home))
     with ChildProcesses(grace_s=CHILD_GRACE_S) as children:
         _say("Starting the server and three sites", quiet=quiet)
         _start(children, rehearsal, server)

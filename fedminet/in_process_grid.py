@@ -163,13 +163,13 @@ def run_in_process(
         state=RecordDict(),
         run_config=dict(run_config),
     )
-    with _server_identity():
+    with server_identity():
         server_app(grid, context)
     return grid
 
 
 @contextlib.contextmanager
-def _server_identity() -> Iterator[None]:
+def server_identity() -> Iterator[None]:
     """Flower stamps a message with the identity of the process it is made in: here, the server's."""
     former = (TaskIdentity._run_id, TaskIdentity._node_id, TaskIdentity._task_id)
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = RUN_ID, SUPERLINK_NODE_ID, _TASK_ID

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from client.app import build_client_app
+from client.declaration import declare
 from client.site_home import SiteHome
 from fedminet.alone import by_method, scores_on_test_split, train_alone
 from fedminet.in_process_grid import run_in_process
 from fedminet.rehearsal import Rehearsal
+from minet_core.cohort_declaration import read_declaration
 from minet_core.federation import FederationSettings
 from minet_core.models.minet import MINet
 from minet_core.report.summary import Summary
@@ -46,6 +48,7 @@ def simulate(
         rehearsal.out / "coordinator" / "runs" / "simulation",
         federation,
         engine="ray" if engine == "ray" else "in-process",
+        declared={site: read_declaration(declare(home)) for site, home in homes.items()},
     )
     with progress("Rounds", quiet=quiet) as advance:
         ENGINES[engine](run, homes, advance)

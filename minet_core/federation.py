@@ -34,11 +34,29 @@ class ModelSettings(Settings):
     global_skip: bool = Field(True, description="add the sinc-upsampled target to the output (a departure)")
 
 
-class TrainingSettings(Settings):
+class LocalWork(Settings):
+    """How much a site trains between two aggregations: exactly one of the three measures."""
+
+    local_steps: PositiveInt | None = Field(None, description="optimizer steps a round")
+    local_epochs: PositiveInt | None = Field(None, description="passes over the training slices a round")
+    local_seconds: PositiveFloat | None = Field(
+        None, description="wall time a round, s; the work done then depends on the machine"
+    )
+
+    @model_validator(mode="after")
+    def _one_measure_of_local_work(self) -> Self:
+        given = [self.local_steps, self.local_epochs, self.local_seconds]
+        if sum(measure is not None for measure in given) != 1:
+            raise ValueError(
+                "give one of local_steps, local_epochs and local_seconds, and null for the others"
+            )
+        return self
+
+
+class TrainingSettings(LocalWork):
     """How a site trains between two aggregations."""
 
-    local_steps: PositiveInt | None = Field(25, description="optimizer steps a round; null: use local_epochs")
-    local_epochs: PositiveInt | None = Field(None, description="passes over the training slices a round")
+    local_steps: PositiveInt | None = Field(25, description="optimizer steps a round; null: another measure")
     learning_rate: PositiveFloat = Field(2e-3, description="Adam's learning rate at its plateau")
     warmup_steps: int = Field(20, ge=0, description="steps of linear warm-up at the start of the run")
     decay_fraction: float = Field(0.25, ge=0, le=1, description="last part of the run with linear decay")
@@ -51,11 +69,55 @@ class TrainingSettings(Settings):
         3, description="slices of the validation split scored in each round; null: all"
     )
 
-    @model_validator(mode="after")
-    def _one_measure_of_local_work(self) -> Self:
-        if (self.local_steps is None) == (self.local_epochs is None):
-            raise ValueError("give either local_steps or local_epochs, and null for the other")
-        return self
+
+class ParticipationSettings(Settings):
+    """The participation contract: when a round counts, and what is done where it does not."""
+
+    required: tuple[SiteName, ...] = Field((), description="sites without which no round is completed")
+    quorum: PositiveInt = Field(description="valid replies below which a round is not completed")
+    least_share: float = Field(
+        0.0, ge=0, le=1, description="least part of all members' training slices that a round must rest on"
+    )
+    deadline_s: PositiveFloat = Field(3600.0, description="how long a round waits for its sites, s")
+    retries: int = Field(1, ge=0, description="how often a round below the contract is repeated")
+
+
+class AlgorithmSettings(Settings):
+    """How the sites' weights become the global model: see `minet_core.aggregation`."""
+
+    name: Literal["fedavg", "fedprox", "scaffold", "fedadam", "personal-head"] = Field(
+        "fedavg", description="McMahan 2017, Li 2020, Karimireddy 2020, Reddi 2021, Feng 2022 (FedMRI)"
+    )
+    proximal_mu: float = Field(
+        0.01, ge=0, description="fedprox: weight of the proximal term, mu / 2 |w - w_t|^2"
+    )
+    server_learning_rate: PositiveFloat = Field(1.0, description="scaffold, fedadam: the server's step")
+    beta1: float = Field(0.9, ge=0, lt=1, description="fedadam: decay of the first moment")
+    beta2: float = Field(0.99, ge=0, lt=1, description="fedadam: decay of the second moment")
+    tau: PositiveFloat = Field(
+        1e-3, description="fedadam: adaptivity, added to the root of the second moment"
+    )
+    personal: tuple[str, ...] = Field(
+        ("target_reconstruction.", "reference_reconstruction."),
+        description="personal-head: beginnings of the names of the tensors that stay at each site",
+    )
+
+
+class QuarantineSettings(Settings):
+    """When an update is too large to be believed."""
+
+    norm_factor: PositiveFloat = Field(
+        10.0, description="an update is suspect beyond this multiple of the median norm of round and run"
+    )
+    refuse_norm: bool = Field(False, description="refuse a suspect update; false: report it and use it")
+
+
+class TrafficSettings(Settings):
+    """The form in which a site's weights travel."""
+
+    uplink: Literal["full", "bf16", "int8"] = Field(
+        "full", description="weights as they are, or their change in 16 or 8 bits with error feedback"
+    )
 
 
 class FederationSettings(Settings):
@@ -67,19 +129,35 @@ class FederationSettings(Settings):
     sites: tuple[SiteName, ...] = Field(min_length=1, description="registered names of the member sites")
     scale: Literal[2, 4] = Field(2, description="enlargement in both directions of the slice")
     rounds: PositiveInt = Field(24, description="aggregations")
-    quorum: PositiveInt = Field(description="valid replies below which a round is not completed")
-    round_deadline_s: PositiveFloat = Field(3600.0, description="how long a round waits for its sites")
     seed: int = Field(1, ge=0, description="every random number of the run is derived from it")
+    participation: ParticipationSettings
+    algorithm: AlgorithmSettings = Field(default_factory=AlgorithmSettings)
+    quarantine: QuarantineSettings = Field(default_factory=QuarantineSettings)
+    traffic: TrafficSettings = Field(default_factory=TrafficSettings)
     model: ModelSettings = Field(default_factory=ModelSettings)
     training: TrainingSettings = Field(default_factory=TrainingSettings)
+    local_work: dict[SiteName, LocalWork] = Field(
+        default_factory=dict, description="by site, where its local work differs from that of training"
+    )
 
     @model_validator(mode="after")
-    def _sites_and_quorum_agree(self) -> Self:
-        if len(set(self.sites)) != len(self.sites):
+    def _sites_agree(self) -> Self:
+        members, participation = set(self.sites), self.participation
+        if len(members) != len(self.sites):
             raise ValueError("a site is named twice in sites")
-        if self.quorum > len(self.sites):
-            raise ValueError(f"quorum {self.quorum} is more than the {len(self.sites)} sites")
+        if participation.quorum > len(self.sites):
+            raise ValueError(f"quorum {participation.quorum} is more than the {len(self.sites)} sites")
+        for key, named in (
+            ("participation.required", participation.required),
+            ("local_work", self.local_work),
+        ):
+            if strangers := sorted(set(named) - members):
+                raise ValueError(f"{key} names {strangers[0]}, which is no member")
         return self
+
+    def work_of(self, site: str) -> LocalWork:
+        """How much `site` trains in a round."""
+        return self.local_work.get(site, self.training)
 
     def digest(self) -> str:
         """SHA-256 of the settings in a canonical form: equal for equal settings, however the file is laid out."""

@@ -7,6 +7,10 @@ Names, shapes and dtypes travel inside and are checked against the manifest; ope
 
 from __future__ import annotations
 
+import json
+import math
+import struct
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +18,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from minet_core.runtime.durable import replacing
 from minet_core.runtime.errors import WeightsRefused
 from minet_core.weights import Arrays, WeightManifest, check_weights
 
@@ -21,12 +26,59 @@ MAX_OVERHEAD_BYTES = 1_000_000
 """What names and shapes may add to the weights' own bytes; the `paper` model's take 60 kB."""
 
 
-def packed(arrays: Arrays) -> NDArray[np.uint8]:
-    """The parcel of `arrays`, (bytes,) uint8; the same arrays give the same bytes."""
-    ordered = {
-        name: np.ascontiguousarray(arrays[name]).reshape(arrays[name].shape) for name in sorted(arrays)
-    }
-    return np.frombuffer(safetensors.numpy.save(ordered), dtype=np.uint8)
+DTYPES = {
+    "bool": "BOOL",
+    "uint8": "U8",
+    "int8": "I8",
+    "uint16": "U16",
+    "int16": "I16",
+    "float16": "F16",
+    "uint32": "U32",
+    "int32": "I32",
+    "float32": "F32",
+    "uint64": "U64",
+    "int64": "I64",
+    "float64": "F64",
+}
+"""The number types that travel: as numpy names them, and as a safetensors header does."""
+
+_ALIGNMENT = 8
+"""Bytes to which a safetensors file pads its header, so that the tensors behind it are aligned."""
+
+
+def packed(arrays: Arrays, *, manifest: WeightManifest | None = None) -> NDArray[np.uint8]:
+    """The parcel of `arrays`, (bytes,) uint8; the same arrays give the same bytes.
+
+    The layout is that of a safetensors file: the header's length in 8 bytes, little-endian; the header, JSON;
+    the tensors, those of the largest numbers first and then by name, each in C order, little-endian. A lazy
+    mapping is read tensor by tensor, so the parcel is all the memory it takes. manifest: that of `arrays`, where
+    it is known; without it every tensor is read twice.
+
+    Raises WeightsRefused (FM-M302) for a number type that cannot travel, or arrays that are not the manifest's.
+    """
+    known = _known_manifest(arrays, manifest)
+    described = {name: (shape, dtype) for name, shape, dtype in known.entries}
+    header, places = _layout(known)
+    parcel = np.empty(len(header) + known.n_bytes, dtype=np.uint8)
+    parcel[: len(header)] = np.frombuffer(header, dtype=np.uint8)
+    for name, (start, end) in places.items():
+        place = parcel[len(header) + start : len(header) + end]
+        place[:] = _bytes_of(name, arrays[name], expected=described[name])
+    return parcel
+
+
+def save_parcel(path: Path, arrays: Arrays, *, manifest: WeightManifest | None = None) -> None:
+    """Write the bytes of `packed` to a file durably: whole or not there. Memory holds one tensor at a time.
+
+    Raises what `packed` raises, and DiskFull (FM-S504).
+    """
+    known = _known_manifest(arrays, manifest)
+    described = {name: (shape, dtype) for name, shape, dtype in known.entries}
+    header, places = _layout(known)
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        stream.write(header)
+        for name in places:
+            stream.write(_bytes_of(name, arrays[name], expected=described[name]).data)
 
 
 def unpacked(parcel: NDArray[Any], *, manifest: WeightManifest) -> dict[str, NDArray[Any]]:
@@ -49,3 +101,43 @@ def unpacked(parcel: NDArray[Any], *, manifest: WeightManifest) -> dict[str, NDA
         raise WeightsRefused("a parcel of weights cannot be opened") from failure
     check_weights(arrays, manifest)
     return arrays
+
+
+def _known_manifest(arrays: Arrays, manifest: WeightManifest | None) -> WeightManifest:
+    known = WeightManifest.of(arrays) if manifest is None else manifest
+    if set(arrays) != {name for name, _, _ in known.entries}:
+        raise WeightsRefused("the names of the weights to pack differ from their manifest")
+    for name, _, dtype in known.entries:
+        if np.dtype(dtype).name not in DTYPES:
+            raise WeightsRefused(
+                f"{name} has a number type that cannot travel", got=dtype, expected=list(DTYPES)
+            )
+    return known
+
+
+def _layout(manifest: WeightManifest) -> tuple[bytes, dict[str, tuple[int, int]]]:
+    """The header, and of every tensor, in the order of the file, its first byte behind the header and its end."""
+    entries: dict[str, dict[str, Any]] = {}
+    end = 0
+    for name, shape, dtype in sorted(
+        manifest.entries, key=lambda entry: (-np.dtype(entry[2]).itemsize, entry[0])
+    ):
+        start, end = end, end + math.prod(shape) * np.dtype(dtype).itemsize
+        entries[name] = {
+            "dtype": DTYPES[np.dtype(dtype).name],
+            "shape": list(shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    places = {name: (entry["data_offsets"][0], entry["data_offsets"][1]) for name, entry in entries.items()}
+    return struct.pack("<Q", len(text)) + text, places
+
+
+def _bytes_of(name: str, array: NDArray[Any], *, expected: tuple[tuple[int, ...], str]) -> NDArray[np.uint8]:
+    """The bytes of a tensor in C order, little-endian, in an array of one dimension. expected: shape, dtype."""
+    found = (array.shape, str(array.dtype))
+    if found != expected:
+        raise WeightsRefused(f"{name} is not what its manifest says", got=found, expected=expected)
+    little_endian = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    return little_endian.reshape(-1).view(np.uint8)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from minet_core.aggregation.gradient_rules import GradientRule
 from minet_core.loss import reconstruction_loss
 from minet_core.runtime.errors import InvalidSetting, TrainingDiverged
 from minet_core.samples import Batch
@@ -72,19 +73,27 @@ def train_steps(
     autocast_dtype: torch.dtype | None = None,
     settling_steps: int | None = None,
     progress: Progress | None = None,
+    gradient_rule: GradientRule | None = None,
+    seconds: float | None = None,
 ) -> TrainingReport:
     """Take `n_steps` steps from step `first_step` of a run of `total_steps`, on the model's own device.
 
     model: a `MINet`; brought to channels_last and to training mode. optimizer: given the step's learning rate
     before each step; None makes an Adam with fresh moments, whose rate rises over `SETTLING_STEPS` on top of
     the schedule. autocast_dtype: see `autocast_dtype_for`; the loss
-    and the weights stay float32. clip_norm: bound on the gradient's L2 norm.
+    and the weights stay float32. clip_norm: bound on the gradient's L2 norm. gradient_rule: changes the
+    gradient of each step before it is clipped. seconds: of wall time; where given, `n_steps` is the most, and
+    training ends with the first step that ends at or past it; one step is always taken, and the report says how
+    many were.
 
     Raises TrainingDiverged (FM-M303) at a loss or a gradient that is not finite, before the weights are
-    touched by it, and InvalidSetting (FM-C102) for steps outside the run or batches that run out.
+    touched by it, and InvalidSetting (FM-C102) for steps outside the run, batches that run out, or seconds
+    that are not above 0.
     """
     if n_steps < 1:
         raise InvalidSetting("there is no step to train", got=n_steps, expected="at least 1")
+    if seconds is not None and not seconds > 0:
+        raise InvalidSetting("there is no time to train", got=seconds, expected="seconds above 0")
     device = device_of(model)
     bring_to_form(model)
     model.train()
@@ -106,14 +115,16 @@ def train_steps(
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, (len(losses) + 1) / (settling + 1))
         loss = batch_loss(model, batch, device=device, alpha=alpha, beta=beta, autocast_dtype=autocast_dtype)
-        losses.append(_descend(model, loss, optimizer, clip_norm=clip_norm, step=step))
+        losses.append(_descend(model, loss, optimizer, gradient_rule, clip_norm=clip_norm, step=step))
         n_samples += len(batch.target)
         if progress is not None:
             progress(len(losses), n_steps)
+        if seconds is not None and time.perf_counter() - started >= seconds:
+            break
     return TrainingReport(
-        n_steps=n_steps,
+        n_steps=len(losses),
         n_samples=n_samples,
-        loss_mean=math.fsum(losses) / n_steps,
+        loss_mean=math.fsum(losses) / len(losses),
         loss_last=losses[-1],
         seconds=time.perf_counter() - started,
     )
@@ -176,6 +187,7 @@ def _descend(
     model: nn.Module,
     loss: Tensor,
     optimizer: torch.optim.Optimizer,
+    gradient_rule: GradientRule | None,
     *,
     clip_norm: float | None,
     step: int,
@@ -186,6 +198,8 @@ def _descend(
         raise TrainingDiverged(f"the loss of step {step} is not finite", got=value, action=DIVERGED)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+    if gradient_rule is not None:
+        gradient_rule.correct(model)
     bound = math.inf if clip_norm is None else clip_norm
     norm = float(nn.utils.clip_grad_norm_(model.parameters(), bound))
     if not math.isfinite(norm):

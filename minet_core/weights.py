@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from minet_core.aggregation.mean import mean_over_sites, weight_by_site
+from minet_core.array_check import check_array
 from minet_core.runtime.errors import WeightsRefused
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -29,7 +31,7 @@ class WeightManifest:
 
     @classmethod
     def of(cls, arrays: Arrays) -> WeightManifest:
-        return cls(tuple((name, arrays[name].shape, str(arrays[name].dtype)) for name in sorted(arrays)))
+        return cls(tuple((name, *_shape_and_dtype(arrays[name])) for name in sorted(arrays)))
 
     @property
     def n_values(self) -> int:
@@ -66,12 +68,14 @@ def load_weights(model: nn.Module, arrays: Arrays) -> None:
 def check_weights(arrays: Arrays, manifest: WeightManifest) -> None:
     """Refuse weights that differ from the manifest in anything, or hold a value that is not finite.
 
-    Nothing is converted and nothing broadcast. Raises WeightsRefused (FM-M302).
+    Nothing is converted and nothing broadcast. A lazy mapping is read tensor by tensor, each once. Raises
+    WeightsRefused (FM-M302).
     """
     expected = {name: (shape, dtype) for name, shape, dtype in manifest.entries}
     if not expected:
         raise WeightsRefused("a manifest names no weights", got="0 names", expected="at least one")
-    missing, extra = sorted(expected.keys() - arrays.keys()), sorted(arrays.keys() - expected.keys())
+    # Sets of names, for `in` on a lazy mapping may read the tensor.
+    missing, extra = sorted(set(expected) - set(arrays)), sorted(set(arrays) - set(expected))
     if missing or extra:
         raise WeightsRefused(
             "the names of the weights differ from the manifest",
@@ -79,49 +83,27 @@ def check_weights(arrays: Arrays, manifest: WeightManifest) -> None:
             expected=f"{len(expected)} names",
         )
     for name, (shape, dtype) in expected.items():
-        _check_array(name, arrays[name], shape=shape, dtype=dtype)
+        check_array(name, arrays[name], shape=shape, dtype=dtype)
 
 
 def weighted_mean(replies: Iterable[tuple[str, float, Arrays]]) -> dict[str, NDArray[Any]]:
     """Mean of the sites' weights, sum_s n_s w_s / sum_s n_s (FedAvg, McMahan et al. 2017, Algorithm 1).
 
-    replies: (site, weight, arrays), the weight being the site's number of training slices. The sum runs in
-    float64 and in the order of the sites' names, so the result has the same bytes whatever the order of
-    arrival; it is cast back to the arrays' dtype. Raises WeightsRefused (FM-M302) where there is no reply, a
-    site twice, a weight that is not positive and finite, or arrays that differ in name, shape or dtype.
+    replies: (site, weight, arrays), the weight being the site's number of training slices; `mean_over_sites`
+    has how it is computed. Raises WeightsRefused (FM-M302) where there is no reply, a site twice, a weight that
+    is not positive and finite, or arrays that differ in name, shape or dtype.
     """
-    ordered = sorted(replies, key=lambda reply: reply[0])
-    if not ordered:
-        raise WeightsRefused("there are no weights to average", got="0 replies", expected="at least one")
-    sites = [site for site, _, _ in ordered]
-    if len(set(sites)) != len(sites):
-        raise WeightsRefused("a site replied twice", got=sites, expected="one reply a site")
-    manifest = WeightManifest.of(ordered[0][2])
-    for site, weight, arrays in ordered:
-        if not (math.isfinite(weight) and weight > 0):
-            raise WeightsRefused(
-                f"the reply of {site} has a wrong weight", got=weight, expected="a number above 0"
-            )
-        check_weights(arrays, manifest)
-    total = math.fsum(weight for _, weight, _ in ordered)
-    return {name: _mean(name, ordered, total=total) for name, _, _ in manifest.entries}
+    listed = list(replies)
+    weight_of = weight_by_site((site, weight) for site, weight, _ in listed)
+    arrays_of = {site: arrays for site, _, arrays in listed}
+    manifest = WeightManifest.of(arrays_of[min(arrays_of)])
+    for site in sorted(arrays_of):
+        check_weights(arrays_of[site], manifest)
+    return {
+        name: mean_over_sites(name, arrays_of, weight_of=weight_of, shape=shape, dtype=dtype)
+        for name, shape, dtype in manifest.entries
+    }
 
 
-def _mean(name: str, ordered: list[tuple[str, float, Arrays]], *, total: float) -> NDArray[Any]:
-    first = ordered[0][2][name]
-    mean = np.zeros(first.shape, dtype=np.float64)
-    for _, weight, arrays in ordered:
-        mean += (weight / total) * arrays[name].astype(np.float64)
-    return mean.astype(first.dtype)
-
-
-def _check_array(name: str, array: NDArray[Any], *, shape: tuple[int, ...], dtype: str) -> None:
-    if tuple(array.shape) != shape:
-        raise WeightsRefused(f"{name} has the wrong shape", got=tuple(array.shape), expected=shape)
-    if str(array.dtype) != dtype:
-        raise WeightsRefused(f"{name} has the wrong number type", got=array.dtype, expected=dtype)
-    if array.size == 0:
-        raise WeightsRefused(f"{name} is empty", got=shape, expected="at least one value")
-    if not np.isfinite(array).all():
-        n_bad = int(np.size(array) - np.isfinite(array).sum())
-        raise WeightsRefused(f"{name} has values that are not finite", got=n_bad, expected="none")
+def _shape_and_dtype(array: NDArray[Any]) -> tuple[tuple[int, ...], str]:
+    return array.shape, str(array.dtype)

@@ -6,6 +6,7 @@ code. Both ends check against this page: the client before it sends, the server 
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Mapping
@@ -50,9 +51,17 @@ class Figure:
     required: bool = True
 
 
+_BINDING = {
+    "round": Figure(1, 1_000_000, whole=True),
+    "run": Figure(0, 2**53, whole=True),
+    "cohort": Figure(0, 2**48 - 1, whole=True),
+}
+"""`cohort`: the number of the cohort's digest, see `minet_core.cohort_declaration`."""
+
 _SCORE_RANGES = {"psnr_db": (-100.0, 200.0), "ssim": (-1.0, 1.0), "nmse": (0.0, 1e6)}
 
 TRAIN_FIGURES: dict[str, Figure] = {
+    **_BINDING,
     "n_training_slices": Figure(1, 1_000_000, whole=True),
     "train_loss": Figure(0.0, 1e6),
     "seconds": Figure(0.0, 1e7),
@@ -61,6 +70,7 @@ TRAIN_FIGURES: dict[str, Figure] = {
 """The figures of a training reply; the validation scores are those of the weights that came in."""
 
 TEST_FIGURES: dict[str, Figure] = {
+    **_BINDING,
     "n_training_slices": Figure(1, 1_000_000, whole=True),
     "n_test_volumes": Figure(1, 100_000, whole=True),
     "few_patients": Figure(0, 1, whole=True),
@@ -76,6 +86,12 @@ TEST_FIGURES: dict[str, Figure] = {
 }
 """The figures of a test reply: the mean over the test volumes, and the ends of its 95% interval where the site
 has more than one."""
+
+
+def run_number(run: str, *, federation: str) -> int:
+    """A run's name and its federation's digest as a whole number below 2**53, which a reply repeats."""
+    digest = hashlib.sha256(f"{federation}/{run}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 11
 
 
 def checked_figures(received: Mapping[str, object], *, agreed: Mapping[str, Figure]) -> dict[str, float]:
@@ -104,8 +120,17 @@ def checked_figures(received: Mapping[str, object], *, agreed: Mapping[str, Figu
     return figures
 
 
+_CODE = re.compile(r"FM-[CDMFS][0-9]{3}")
+
+
+def code_within(reason: str | None) -> str:
+    """All of an error's text that may be kept or may leave a site: its code, or FM-S900 where it has none."""
+    found = _CODE.search(reason or "")
+    return found.group() if found else INTERNAL_CODE
+
+
 def checked_code(received: object) -> str:
     """A failure code as it may be stored; anything that is not of a code's form becomes FM-S900."""
-    if isinstance(received, str) and re.fullmatch(r"FM-[CDMFS][0-9]{3}", received):
+    if isinstance(received, str) and _CODE.fullmatch(received):
         return received
     return INTERNAL_CODE

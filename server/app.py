@@ -28,7 +28,8 @@ def build_server_app(runs: Path | None = None) -> ServerApp:
         name = str(context.run_config["run"])
         if not RUN_NAME.fullmatch(name):
             raise ConfigurationError("a run has no plain name", got=name, expected="letters, digits, - and _")
-        run_federation(grid, RunDirectory((runs or Path(os.environ[RUNS_VARIABLE])) / name))
+        run = RunDirectory((runs or Path(os.environ[RUNS_VARIABLE])) / name)
+        run_federation(grid, run, flower_run=context.run_id)
 
     return server_app
 

@@ -48,12 +48,15 @@ def admit(
     name: Annotated[str, typer.Option(help="The site's name, as federation.yaml has it.")],
     key: Annotated[Path, typer.Option(help="The public key that the site sent.")],
     kit: Annotated[Path, typer.Option(help="Where to write the site's kit.")],
+    declaration: Annotated[
+        Path | None, typer.Option(help="The declaration that the site sent: its replies are held to it.")
+    ] = None,
 ) -> None:
     """Admit a site: compare the fingerprint by telephone, then give it the kit."""
     from server.enrolment import admit as admit_site
     from server.server_home import ServerHome
 
-    admitted = admit_site(ServerHome.at(home), name, key, kit=kit)
+    admitted = admit_site(ServerHome.at(home), name, key, kit=kit, declaration=declaration)
     typer.echo(f"{name} is admitted. Its key's fingerprint, to compare by telephone:")
     typer.echo(f"  {admitted.fingerprint}")
     typer.echo(f"Give the site the folder {kit}.")
@@ -64,13 +67,20 @@ def start(home: Home) -> None:
     """Start the server and keep it running until Ctrl-C."""
     from server.server_home import ServerHome
     from server.superlink import serve
+    from server.supervision import tend_runs
 
-    serve(ServerHome.at(home))
+    coordinator = ServerHome.at(home)
+    serve(coordinator, tend=lambda control: tend_runs(coordinator, control))
 
 
 @server_commands.command()
-def run(home: Home, name: RunName, json_output: AsJson = False) -> None:
-    """Run the federation once on the started server, and wait for its end."""
+def run(
+    home: Home,
+    name: RunName,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was interrupted.")] = False,
+    json_output: AsJson = False,
+) -> None:
+    """Run the federation once on the started server, or continue a run, and wait for its end."""
     from rich.console import Console
 
     from minet_core.report.table import print_table
@@ -79,7 +89,13 @@ def run(home: Home, name: RunName, json_output: AsJson = False) -> None:
     from server.server_home import ServerHome
 
     with progress("Rounds", quiet=json_output) as advance:
-        summary = run_to_end(ServerHome.at(home), name, progress=advance)
+        summary = run_to_end(
+            ServerHome.at(home),
+            name,
+            progress=advance,
+            resume=resume,
+            say=lambda text: typer.echo(text, err=True),
+        )
     if json_output:
         typer.echo(json.dumps(summary.model_dump(mode="json", by_alias=True)))
     else:

@@ -10,6 +10,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from minet_core.cohort_declaration import CohortDeclaration, read_declaration
 from minet_core.kit import CA_FILE, FEDERATION_FILE, KIT_FILE, KitSettings, key_fingerprint
 from minet_core.runtime.durable import sha256_of_file, write_json, write_text
 from minet_core.runtime.errors import AdmissionRefused, ConfigurationError, FileMissing
@@ -29,8 +30,12 @@ class Admission:
     kit_fingerprint: str
 
 
-def admit(home: ServerHome, name: str, public_key: Path, *, kit: Path) -> Admission:
+def admit(
+    home: ServerHome, name: str, public_key: Path, *, kit: Path, declaration: Path | None = None
+) -> Admission:
     """Record the key of the site `name` and write its kit to the folder `kit`.
+
+    declaration: what the site declares of its cohort; its replies are held to it.
 
     Raises AdmissionRefused (FM-F404) for a name that is no member or is admitted with another key, and for a key
     that another site has; FileMissing (FM-C103); ConfigurationError (FM-C100) for a kit folder that is in use.
@@ -56,6 +61,11 @@ def admit(home: ServerHome, name: str, public_key: Path, *, kit: Path) -> Admiss
             )
     if kit.exists() and any(kit.iterdir()):
         raise ConfigurationError("the kit's folder is not empty", got=kit, action="Name a new folder")
+    if declaration is not None:
+        cohort = read_declaration(declaration)
+        if cohort.site != name:
+            raise AdmissionRefused("the declaration is another site's", got=cohort.site, expected=name)
+        write_json(_declaration(home, name), cohort.model_dump(mode="json"))
     recorded = home.sites / f"{name}.pub"
     write_text(recorded, public_key.read_text(encoding="ascii"))
     _write_kit(home, name, fingerprint=fingerprint, kit=kit)
@@ -65,6 +75,16 @@ def admit(home: ServerHome, name: str, public_key: Path, *, kit: Path) -> Admiss
 def admitted_sites(home: ServerHome) -> dict[str, Path]:
     """The registered key of every admitted site."""
     return {path.stem: path for path in sorted(home.sites.glob("*.pub"))}
+
+
+def declared_cohorts(home: ServerHome) -> dict[str, CohortDeclaration]:
+    """What every admitted site declared; a site that declared nothing is not in it."""
+    paths = {name: _declaration(home, name) for name in admitted_sites(home)}
+    return {name: read_declaration(path) for name, path in paths.items() if path.exists()}
+
+
+def _declaration(home: ServerHome, name: str) -> Path:
+    return home.sites / f"{name}.declaration.json"
 
 
 def _write_kit(home: ServerHome, name: str, *, fingerprint: str, kit: Path) -> None:

@@ -1,47 +1,79 @@
-"""One exchange with the sites: a request to each, and the replies as they come in before the deadline."""
+"""One exchange with the sites: a request to each, and the replies as they come in before the deadline.
+
+A site is asked when its node is online, and again when its node was lost or its client ended in the middle of the
+work: a site keeps the answer of a round, so being asked twice costs it nothing. Replies are fetched one by one, and
+the request is made anew whenever one leaves, so that no more than one model is in memory on this road.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
+import httpx
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.common.constant import ErrorCode
+from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
-from numpy.typing import NDArray
+from flwr.supercore.error import FlowerError
+from flwr.supercore.run import RunNotRunningException
+from numpy.lib import format as npy_format
 
 from minet_core import wire
-from minet_core.parcel import MAX_OVERHEAD_BYTES, packed, unpacked
-from minet_core.runtime.errors import ReplyRefused, WeightsRefused
-from minet_core.weights import WeightManifest
+from minet_core.parcel import MAX_OVERHEAD_BYTES, packed
+from minet_core.runtime.errors import INTERNAL_CODE, ReplyRefused, ServerLost, WeightsRefused
+from minet_core.weights import Arrays, WeightManifest
 
 POLL_INTERVAL_S = 0.5
 """How often the SuperLink is asked for replies; Flower's own loop asks every 3 s."""
 
-Arrays = dict[str, NDArray[np.generic]]
+NODES_INTERVAL_S = 2.0
+"""How often the SuperLink is asked which nodes are online while some are missing."""
+
+REASKED = 3
+"""How often a site whose client ended in the middle of a round is asked again in it."""
+
+REPLY_MARGIN_S = 60.0
+"""How much longer than the round's deadline a message lives."""
+
+Moment = Callable[[str], None]
+"""Called at a named moment of a run; the fault bench stops the process there."""
 
 
 @dataclass(frozen=True)
 class Received:
-    """A reply before it was looked into: which site sent it and how long it took."""
+    """A reply before it was looked into.
+
+    seconds: since the exchange began. bytes_down: what was sent to the site in it. again: its second answer.
+    """
 
     site: str
     message: Message
     seconds: float
+    bytes_down: int
+    again: bool = False
 
 
-def members(grid: Grid, *, declared: tuple[str, ...]) -> dict[str, int]:
+def members(grid: Grid, *, declared: Collection[str]) -> dict[str, int]:
     """Node id by registered site name, of the declared sites that are online.
 
     The name is the one the SuperLink registered for the node's key; nothing a client sends can change it.
+    Raises ServerLost (FM-S506).
     """
-    online = {node.name: node.node_id for node in grid.get_nodes() if node.status in ("", "online")}
-    return {site: online[site] for site in sorted(declared) if site in online}
+    online = _online(grid, declared=declared)
+    return {site: online[site].node_id for site in sorted(online)}
 
 
 def wait_for_members(
-    grid: Grid, *, declared: tuple[str, ...], deadline_s: float, on_change: Callable[[dict[str, int]], None]
+    grid: Grid,
+    *,
+    declared: Collection[str],
+    deadline_s: float,
+    on_change: Callable[[dict[str, int]], None],
 ) -> dict[str, int]:
     """Wait until every declared site is online, or the deadline; return those that are."""
     ends = time.monotonic() + deadline_s
@@ -56,13 +88,11 @@ def wait_for_members(
         time.sleep(POLL_INTERVAL_S)
 
 
-def request(
-    weights: Mapping[str, NDArray[np.generic]], *, round_number: int, run: str, digest: str
-) -> RecordDict:
+def request(arrays: Arrays, *, round_number: int, run: str, digest: str) -> RecordDict:
     """The content of a request: the global weights and the three agreed values."""
     return RecordDict(
         {
-            wire.MODEL: ArrayRecord({wire.PARCEL: Array(packed(weights))}),
+            wire.MODEL: ArrayRecord({wire.PARCEL: Array(packed(arrays))}),
             wire.REQUEST: ConfigRecord({"round": round_number, "run": run, "federation": digest}),
         }
     )
@@ -70,47 +100,85 @@ def request(
 
 def exchange(
     grid: Grid,
-    content: RecordDict,
+    content: Callable[[], RecordDict],
     *,
     message_type: str,
-    nodes: Mapping[str, int],
+    sites: Collection[str],
     round_number: int,
     deadline_s: float,
+    enough: Callable[[], bool],
+    at: Moment,
+    sent: Counter[str],
 ) -> Iterator[Received]:
-    """Send `content` to every node and give back the replies as they arrive, until the deadline.
+    """Ask `sites` and give back their replies as they arrive; count in `sent` the bytes that went to each.
 
-    A reply counts for the site whose node was asked: it must answer that node's message and come from that node.
+    Ends when every site has answered, at the deadline, or when those that have not are offline and `enough()` says
+    that the round can do without them. A reply counts for the site whose node was asked: it must answer that node's
+    message and come from that node. Raises ServerLost (FM-S506).
     """
-    messages = [
-        grid.create_message(content, message_type, node_id, group_id=str(round_number), ttl=deadline_s)
-        for node_id in nodes.values()
-    ]
     started = time.monotonic()
-    pending = dict(zip(grid.push_messages(messages), nodes.items(), strict=True))
-    del messages
-    while pending:
+    asked: dict[str, _Asked] = {}
+    answered: dict[str, _Asked] = {}
+    waiting, failures = set(sites), Counter[str]()
+    look_again = started
+    while True:
+        if time.monotonic() >= look_again:
+            look_again = time.monotonic() + NODES_INTERVAL_S
+            online = _online(grid, declared=waiting)
+            _forget_lost(asked, online)
+            due = {
+                site: node for site, node in online.items() if site not in {a.site for a in asked.values()}
+            }
+            if due:
+                left_s = max(deadline_s - (time.monotonic() - started), 0.0) + REPLY_MARGIN_S
+                made = content()
+                n_bytes = sum(len(array.data) for array in made.array_records[wire.MODEL].values())
+                for site, node in due.items():
+                    message_id = _sent(
+                        grid, made, message_type, node.node_id, group=round_number, ttl_s=left_s
+                    )
+                    asked[message_id] = _Asked(site, node)
+                    sent[site] += n_bytes
+                    at("sent")
+                del made
+                at("all sent")
+            elif not asked and enough():
+                return
         idle = True
-        for reply in grid.pull_messages(list(pending)):
-            idle = False
-            asked = pending.pop(reply.metadata.reply_to_message_id, None)
-            if asked is None:
-                continue
-            yield Received(asked[0], reply, time.monotonic() - started)
-        if time.monotonic() - started > deadline_s:
+        for message_id in list(asked):
+            for reply in _pulled(grid, message_id):
+                idle = False
+                answers = reply.metadata.reply_to_message_id
+                first = asked.pop(answers, None)
+                of = first or answered.get(answers)
+                if of is None or (reply.has_error() and first is None):
+                    continue
+                if reply.has_error() and _worth_asking_again(reply, of.site, failures):
+                    look_again = time.monotonic() + POLL_INTERVAL_S
+                    continue
+                if not reply.has_error() and reply.metadata.src_node_id != of.node.node_id:
+                    continue  # another node's answer to this node's request counts for neither
+                answered[answers] = of
+                waiting.discard(of.site)
+                seconds = time.monotonic() - started
+                yield Received(of.site, reply, seconds, sent[of.site], again=first is None)
+        if not waiting or time.monotonic() - started > deadline_s:
             return
-        if pending and idle:
+        if idle:
             time.sleep(POLL_INTERVAL_S)
 
 
 def opened_figures(
-    message: Message, *, agreed: Mapping[str, wire.Figure], records: set[str]
+    message: Message, *, agreed: dict[str, wire.Figure], records: set[str]
 ) -> dict[str, float]:
     """The agreed figures of a reply that holds exactly `records`.
 
     Raises ReplyRefused (FM-F401); for a reply that carries a failure code, with that code in `got`.
     """
     if message.has_error():
-        raise ReplyRefused("the site's client ended with an error", got="no reply")
+        raise ReplyRefused(
+            "the site's client ended with an error", got=wire.code_within(message.error.reason)
+        )
     if wire.FAILURE in message.content:
         record = message.content[wire.FAILURE]
         code = wire.checked_code(record.get("code") if isinstance(record, ConfigRecord) else None)
@@ -123,18 +191,102 @@ def opened_figures(
     return wire.checked_figures(dict(metrics), agreed=agreed)
 
 
-def opened_weights(message: Message, *, manifest: WeightManifest) -> tuple[Arrays, int]:
-    """A reply's weights and their size on the wire in bytes. Raises WeightsRefused (FM-M302), ReplyRefused."""
+def opened_parcel(message: Message, *, manifest: WeightManifest) -> memoryview:
+    """The bytes of a reply's parcel, neither copied nor looked into.
+
+    Raises WeightsRefused (FM-M302) for one that is too large, ReplyRefused (FM-F401) for what is no parcel.
+    """
     record = message.content[wire.MODEL]
     if not isinstance(record, ArrayRecord):
         raise ReplyRefused("a reply's weights are of the wrong record type")
     if set(record) != {wire.PARCEL}:
         raise ReplyRefused("a reply's weights are not one parcel", got=f"{len(record)} arrays", expected="1")
-    array = record[wire.PARCEL]
-    if len(array.data) > manifest.n_bytes + MAX_OVERHEAD_BYTES:
-        raise WeightsRefused("a parcel of weights is too large", got=f"{len(array.data)} bytes")
+    data = record[wire.PARCEL].data
+    if len(data) > manifest.n_bytes + MAX_OVERHEAD_BYTES:
+        raise WeightsRefused("a parcel of weights is too large", got=f"{len(data)} bytes")
+    stream = _Reader(data)
     try:
-        parcel = array.numpy()
-    except (ValueError, EOFError, OSError, TypeError) as failure:
+        version = npy_format.read_magic(stream)
+        shape, _, dtype = (
+            npy_format.read_array_header_1_0(stream) if version == (1, 0) else (None, None, None)
+        )
+    except (ValueError, EOFError) as failure:
         raise ReplyRefused("a reply's weights cannot be decoded") from failure
-    return unpacked(parcel, manifest=manifest), len(array.data)
+    content = memoryview(data)[stream.position :]
+    if dtype != np.uint8 or shape != (len(content),):
+        raise ReplyRefused("a reply's weights are not a row of bytes")
+    return content
+
+
+@contextlib.contextmanager
+def lost_if_unanswered() -> Iterator[None]:
+    """Turn what Flower raises where its SuperLink does not answer, or has given the run up, into ServerLost (FM-S506).
+
+    A SuperLink that is merely away raises nothing: Flower's grid tries again until it is back.
+    """
+    try:
+        yield
+    except (httpx.HTTPError, FlowerError, RunNotRunningException, OSError) as failure:
+        raise ServerLost("the SuperLink does not answer", got=type(failure).__name__) from failure
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A request that left: to which site, and to its node as it then was."""
+
+    site: str
+    node: NodeInfo
+
+
+def _online(grid: Grid, *, declared: Collection[str]) -> dict[str, NodeInfo]:
+    with lost_if_unanswered():
+        nodes = list(grid.get_nodes())
+    return {node.name: node for node in nodes if node.status in ("", "online") and node.name in declared}
+
+
+def _forget_lost(asked: dict[str, _Asked], online: dict[str, NodeInfo]) -> None:
+    """Forget the requests to a node that has been started anew since: what it held is lost with it."""
+    for message_id, request_ in list(asked.items()):
+        now = online.get(request_.site)
+        if now is not None and now.last_activated_at != request_.node.last_activated_at:
+            del asked[message_id]
+
+
+class _Reader:
+    """The head of an array's bytes, read without a copy of the rest."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.position = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        size = len(self._data) if size < 0 else size
+        part = self._data[self.position : self.position + size]
+        self.position += len(part)
+        return part
+
+
+def _sent(
+    grid: Grid, content: RecordDict, message_type: str, node_id: int, *, group: int, ttl_s: float
+) -> str:
+    message = Message(content, node_id, message_type, ttl=ttl_s, group_id=str(group))
+    with lost_if_unanswered():
+        ids = list(grid.push_messages([message]))
+    if len(ids) != 1 or not ids[0]:
+        raise ServerLost("the SuperLink took no message", got=f"{len(ids)} message ids")
+    return ids[0]
+
+
+def _pulled(grid: Grid, message_id: str) -> list[Message]:
+    with lost_if_unanswered():
+        return list(grid.pull_messages([message_id]))
+
+
+def _worth_asking_again(reply: Message, site: str, failures: Counter[str]) -> bool:
+    """Whether an error says nothing of the site itself: its node was away, or its client was ended."""
+    if reply.error.code in (ErrorCode.NODE_UNAVAILABLE, ErrorCode.MESSAGE_UNAVAILABLE):
+        return True
+    if wire.code_within(reply.error.reason) != INTERNAL_CODE:
+        return False
+    failures[site] += 1
+    return failures[site] <= REASKED

@@ -1,88 +1,143 @@
-"""One run of a federation: rounds of FedAvg over the sites, then the global model on every site's test split.
+"""One run of a federation: rounds over the sites, then the global model on every site's test split.
 
-Federated averaging: McMahan et al. 2017, Algorithm 1, every member in every round, weighted by the number of
-training slices.
+Whatever follows from a step is on the disk before the step is taken, so a run that was ended anywhere is continued
+by calling `run_federation` again, and comes to the same bytes. The states are those of `server.run_states`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import datetime
+import shutil
 import time
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import torch
-from flwr.app import MessageType
+from flwr.app import MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from minet_core import wire
+from minet_core.aggregation.values import Diagnostics, ServerState
+from minet_core.agreement import Agreement, agreement_of, initial_weights
 from minet_core.checkpoint import describe, save_checkpoint
+from minet_core.cohort_declaration import declared_by_reply
 from minet_core.federation import FederationSettings
-from minet_core.models.minet import MINet
-from minet_core.runtime.errors import FedminetError, QuorumNotMet, ReplyMissing, ReplyRefused, RunFailed
-from minet_core.runtime.versions import versions
-from minet_core.seeds import derived_seed
-from minet_core.weights import WeightManifest, learnable, weighted_mean
-from server.exchange import (
-    Arrays,
-    Received,
-    exchange,
-    opened_figures,
-    opened_weights,
-    request,
-    wait_for_members,
+from minet_core.parcel import save_parcel
+from minet_core.quarantine import HISTORY_ROUNDS, norm_bound
+from minet_core.runtime.durable import replacing
+from minet_core.runtime.errors import (
+    DiskFull,
+    FedminetError,
+    HostError,
+    QuorumNotMet,
+    RunFailed,
+    UpdateSuspect,
 )
-from server.run_directory import RunDirectory, Status
+from minet_core.runtime.versions import versions
+from minet_core.stored_arrays import StoredArrays
+from minet_core.weights import Arrays
+from server import run_states
+from server.exchange import Moment, exchange, opened_figures, request, wait_for_members
+from server.participation import breach, require_declarations
+from server.replies import (
+    Expected,
+    KeptReply,
+    as_reply,
+    check_binding,
+    forget_refused,
+    note_missing,
+    read_replies,
+    refusal_code,
+    refuse,
+    take_reply,
+)
+from server.run_directory import RunDirectory
+from server.run_states import Status
 from server.summarise import summarise_run
 
 JOIN_DEADLINE_S = 120.0
 """How long a run waits for its declared sites before the first round."""
 
 
-@dataclass
-class _Round:
-    """What came of one exchange."""
+@dataclass(frozen=True)
+class _Conduct:
+    """What a server application needs to conduct a run."""
 
-    number: int
-    replies: dict[str, tuple[float, Arrays]] = field(default_factory=dict)
-    sites: dict[str, dict[str, object]] = field(default_factory=dict)
+    grid: Grid
+    run: RunDirectory
+    federation: FederationSettings
+    agreement: Agreement
+    at: Moment
 
-    def missing(self, declared: tuple[str, ...]) -> list[str]:
-        return [
-            site for site in declared if site not in self.sites or self.sites[site]["refused"] is not None
-        ]
+    @property
+    def digest(self) -> str:
+        return self.federation.digest()
+
+    @property
+    def number(self) -> int:
+        """The round in work."""
+        return self.run.state.round + 1
+
+    @property
+    def folder(self) -> Path:
+        return self.run.replies(self.number)
+
+    def global_state(self) -> ServerState:
+        """The last completed round's, read from the disk as it is asked for."""
+        done = self.run.state.round
+        memory = self.run.memory(done)
+        return ServerState(
+            weights=StoredArrays(self.run.checkpoint(done)),
+            memory=StoredArrays(memory) if memory.exists() else {},
+        )
+
+    def expected(self, *, round_number: int) -> Expected:
+        return Expected(
+            agreement=self.agreement,
+            round_number=round_number,
+            run_number=wire.run_number(self.run.path.name, federation=self.digest),
+            declared=self.run.declared(),
+            global_weights=self.global_state().weights,
+        )
 
 
-def run_federation(grid: Grid, run: RunDirectory, *, join_deadline_s: float = JOIN_DEADLINE_S) -> Status:
-    """Run the federation of `run` to its end and return its final status.
+def run_federation(
+    grid: Grid,
+    run: RunDirectory,
+    *,
+    flower_run: int = 0,
+    join_deadline_s: float = JOIN_DEADLINE_S,
+    at: Moment = lambda _: None,
+) -> Status:
+    """Conduct `run` from where it stands to its end, and return its final status.
 
-    Every way out leaves a terminal state in the run directory; a FedminetError is recorded there by its code
-    and raised again.
+    flower_run: Flower's number of the run. A breach of the contract ends the run as `failed`; a failure of this
+    machine (a full disk, a SuperLink that went away) or of this program leaves it `interrupted`, to be continued.
+    Either is raised again. Raises RunBusy (FM-S507) where another process works on the run.
     """
-    federation = run.federation()
-    shortfalls: list[str] = []
-    try:
-        _start(run, federation)
-        nodes = _join(grid, run, federation, deadline_s=join_deadline_s)
-        weights = _train(grid, run, federation, nodes=nodes, shortfalls=shortfalls)
-        _publish(run, federation, weights)
-        _test(grid, run, federation, nodes=nodes, weights=weights, shortfalls=shortfalls)
-    except FedminetError as failure:
-        _end(run, status="failed", reason=f"{failure.code}: {failure.what}")
-        raise
-    except BaseException:
-        _end(run, status="failed", reason="FM-S900: the server application ended unexpectedly")
-        raise
-    status: Status = "partial" if shortfalls else "completed"
-    _end(run, status=status, reason="; ".join(shortfalls) or None)
-    return status
-
-
-def initial_weights(federation: FederationSettings) -> tuple[MINet, Arrays]:
-    """The seeded model that round 1 begins with, and its weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed(federation.seed, "initial weights"))
-        model = MINet(**federation.model.model_dump(), scale=federation.scale)
-    return model, learnable(model)
+    with run.locked(holder=flower_run):
+        if run.ended:
+            return run.state.status
+        try:
+            run.mend()
+            federation = run.federation()
+            conduct = _Conduct(grid, run, federation, agreement_of(federation), at)
+            reason = _to_the_end(conduct, join_deadline_s=join_deadline_s)
+        except HostError as failure:
+            _interrupt(run, f"{failure.code}: {failure.what}")
+            raise
+        except FedminetError as failure:
+            _end(run, status="failed", reason=f"{failure.code}: {failure.what}")
+            raise
+        except BaseException:
+            _interrupt(run, "FM-S900: the server application ended unexpectedly")
+            raise
+        status: Status = "partial" if reason else "completed"
+        _end(run, status=status, reason=reason)
+        return status
 
 
 def save_weights(path: Path, federation: FederationSettings, weights: Arrays, *, round_number: int) -> None:
@@ -97,178 +152,275 @@ def save_weights(path: Path, federation: FederationSettings, weights: Arrays, *,
     save_checkpoint(path, weights, manifest)
 
 
-def _start(run: RunDirectory, federation: FederationSettings) -> None:
-    run.advance(status="running")
-    run.event(
-        "run-started", sites=list(federation.sites), rounds=federation.rounds, federation=federation.digest()
-    )
+def _to_the_end(conduct: _Conduct, *, join_deadline_s: float) -> str | None:
+    """Every step that is left; returns what the run fell short of, if anything."""
+    run, federation = conduct.run, conduct.federation
+    _begin(conduct)
+    if run.state.round == 0 and run.state.phase == "idle":
+        _join(conduct, deadline_s=join_deadline_s)
+    while run.state.round < federation.rounds:
+        _round(conduct)
+    if run.state.phase == "idle":
+        run.move(run_states.testing)
+    _publish(conduct)
+    untested = _test(conduct)
+    shortfalls = [*run.state.shortfalls, *([f"test without {', '.join(untested)}"] if untested else [])]
+    return "; ".join(shortfalls) or None
 
 
-def _join(
-    grid: Grid, run: RunDirectory, federation: FederationSettings, *, deadline_s: float
-) -> dict[str, int]:
+def _begin(conduct: _Conduct) -> None:
+    run, federation = conduct.run, conduct.federation
+    require_declarations(federation, run.declared())
+    first = run.state.status == "created"
+    run.move(run_states.begun)
+    if not run.checkpoint(run.state.round).exists():
+        _, weights = initial_weights(federation)
+        _save(conduct, conduct.agreement.algorithm.init(weights), round_number=0)
+    if first:
+        run.event(
+            "run-started", sites=list(federation.sites), rounds=federation.rounds, federation=conduct.digest
+        )
+    else:
+        state = run.state
+        run.event("run-continued", round=state.round + 1, phase=state.phase, attempt=state.attempt)
+
+
+def _join(conduct: _Conduct, *, deadline_s: float) -> None:
+    run, federation = conduct.run, conduct.federation
     nodes = wait_for_members(
-        grid,
+        conduct.grid,
         declared=federation.sites,
         deadline_s=deadline_s,
         on_change=lambda present: run.event("sites-online", sites=sorted(present)),
     )
-    if len(nodes) < federation.quorum:
+    if len(nodes) < federation.participation.quorum:
         raise QuorumNotMet(
-            "too few sites are online", got=len(nodes), expected=f"at least {federation.quorum}"
+            "too few sites are online", got=len(nodes), expected=f"at least {federation.participation.quorum}"
         )
-    return nodes
 
 
-def _train(
-    grid: Grid,
-    run: RunDirectory,
-    federation: FederationSettings,
-    *,
-    nodes: dict[str, int],
-    shortfalls: list[str],
-) -> Arrays:
-    _, weights = initial_weights(federation)
-    manifest = WeightManifest.of(weights)
-    save_weights(run.checkpoint(0), federation, weights, round_number=0)
-    for number in range(1, federation.rounds + 1):
-        began = time.monotonic()
-        result = _exchange_round(
-            grid, run, federation, nodes=nodes, weights=weights, manifest=manifest, number=number
-        )
-        missing = result.missing(federation.sites)
-        if len(result.replies) < federation.quorum:
-            run.event("round-abandoned", round=number, valid=len(result.replies), quorum=federation.quorum)
-            _record(run, result, seconds=time.monotonic() - began, aggregated=False)
-            raise QuorumNotMet(
-                f"round {number} was not completed: too few valid replies (missing: {', '.join(missing)})",
-                got=len(result.replies),
-                expected=f"at least {federation.quorum}",
-            )
-        if missing:
-            shortfalls.append(f"round {number} without {', '.join(missing)}")
-        weights = weighted_mean((site, weight, arrays) for site, (weight, arrays) in result.replies.items())
-        save_weights(run.checkpoint(number), federation, weights, round_number=number)
-        _record(run, result, seconds=time.monotonic() - began, aggregated=True)
-        run.event("round-completed", round=number, sites=sorted(result.replies))
-        run.advance(round=number)
-    return weights
+def _round(conduct: _Conduct) -> None:
+    """One round, from wherever it stands: asked for, settled, aggregated. A round below the contract is repeated."""
+    run, number = conduct.run, conduct.number
+    if run.state.phase == "idle":
+        run.event("round-started", round=number, attempt=run.state.attempt)
+        run.move(run_states.asked)
+        conduct.at("asked")
+    if run.state.phase == "asked":
+        _collect(conduct)
+        kept = _judged(conduct)
+        accepted = {site: reply.n_training_slices for site, reply in kept.items() if reply.refused is None}
+        breached = breach(conduct.federation.participation, accepted, declared=run.declared())
+        if breached is not None:
+            _repeat(conduct, kept, breached=breached)
+            return
+        run.move(run_states.closed, tuple(accepted))
+    _aggregate(conduct)
 
 
-def _exchange_round(
-    grid: Grid,
-    run: RunDirectory,
-    federation: FederationSettings,
-    *,
-    nodes: dict[str, int],
-    weights: Arrays,
-    manifest: WeightManifest,
-    number: int,
-) -> _Round:
-    result = _Round(number)
-    run.event("round-started", round=number, sites=sorted(nodes))
-    content = request(weights, round_number=number, run=run.path.name, digest=federation.digest())
-    bytes_down = sum(len(array.data) for array in content.array_records[wire.MODEL].values())
-    for received in exchange(
-        grid,
-        content,
-        message_type=MessageType.TRAIN,
-        nodes=nodes,
-        round_number=number,
-        deadline_s=federation.round_deadline_s,
-    ):
-        _take_reply(run, result, received, manifest=manifest, bytes_down=bytes_down)
-    for site in sorted(set(nodes) - set(result.sites)):
-        run.event("reply-missing", round=number, site=site)
-        result.sites[site] = {"refused": ReplyMissing.code, "bytes_down": bytes_down}
-    return result
+def _collect(conduct: _Conduct) -> None:
+    """Ask every site whose reply is not on the disk yet, and keep what comes in before the deadline."""
+    run, number, folder = conduct.run, conduct.number, conduct.folder
+    contract = conduct.federation.participation
 
-
-def _take_reply(
-    run: RunDirectory, result: _Round, received: Received, *, manifest: WeightManifest, bytes_down: int
-) -> None:
-    site = received.site
-    entry: dict[str, object] = {"seconds": received.seconds, "bytes_down": bytes_down, "refused": None}
-    result.sites[site] = entry
-    try:
-        figures = opened_figures(
-            received.message, agreed=wire.TRAIN_FIGURES, records={wire.MODEL, wire.METRICS}
-        )
-        arrays, entry["bytes_up"] = opened_weights(received.message, manifest=manifest)
-    except FedminetError as failure:
-        code = refusal_code(failure)
-        entry["refused"] = code
-        run.event("reply-refused", round=result.number, site=site, code=code, reason=failure.what)
-        return
-    result.replies[site] = (figures["n_training_slices"], arrays)
-    entry["train_loss"] = figures["train_loss"]
-    entry["train_seconds"] = figures["seconds"]
-    entry["n_training_slices"] = int(figures["n_training_slices"])
-    entry["validation"] = {score: figures[f"validation_{score}"] for score in wire.SCORES}
-    run.event("reply-accepted", round=result.number, site=site)
-
-
-def refusal_code(failure: FedminetError) -> str:
-    """The site's own code where its client sent one, else the code of our refusal."""
-    if isinstance(failure, ReplyRefused) and isinstance(failure.got, str) and failure.got.startswith("FM-"):
-        return failure.got
-    return failure.code
-
-
-def _test(
-    grid: Grid,
-    run: RunDirectory,
-    federation: FederationSettings,
-    *,
-    nodes: dict[str, int],
-    weights: Arrays,
-    shortfalls: list[str],
-) -> None:
-    """Ask every site for the scores of the final model on its test split; keep them per site."""
-    run.event("test-started", sites=sorted(nodes))
-    content = request(weights, round_number=federation.rounds, run=run.path.name, digest=federation.digest())
-    tested: dict[str, dict[str, float]] = {}
-    for received in exchange(
-        grid,
-        content,
-        message_type=MessageType.EVALUATE,
-        nodes=nodes,
-        round_number=federation.rounds + 1,
-        deadline_s=federation.round_deadline_s,
-    ):
-        try:
-            tested[received.site] = opened_figures(
-                received.message, agreed=wire.TEST_FIGURES, records={wire.METRICS}
-            )
-        except FedminetError as failure:
-            run.event("test-refused", site=received.site, code=refusal_code(failure), reason=failure.what)
-            continue
-        run.event("test-received", site=received.site)
-    untested = [site for site in federation.sites if site not in tested]
-    if untested:
-        shortfalls.append(f"test without {', '.join(untested)}")
-    run.record_tests(tested)
-    if not tested:
-        raise RunFailed("no site tested the global model", expected="at least one test reply")
-
-
-def _record(run: RunDirectory, result: _Round, *, seconds: float, aggregated: bool) -> None:
-    run.metrics(
-        {
-            "round": result.number,
-            "seconds": seconds,
-            "aggregated": aggregated,
-            "sites": {site: result.sites[site] for site in sorted(result.sites)},
+    def enough() -> bool:
+        accepted = {
+            s: reply.n_training_slices for s, reply in read_replies(folder).items() if reply.refused is None
         }
+        return breach(contract, accepted, declared=run.declared()) is None
+
+    began, sent = time.monotonic(), Counter[str]()
+    unheard = [site for site in conduct.federation.sites if site not in read_replies(folder)]
+    for received in exchange(
+        conduct.grid,
+        partial(_request, conduct),
+        message_type=MessageType.TRAIN,
+        sites=unheard,
+        round_number=number,
+        deadline_s=contract.deadline_s,
+        enough=enough,
+        at=conduct.at,
+        sent=sent,
+    ):
+        kept = take_reply(folder, received, conduct.expected(round_number=number))
+        if kept.refused is not None:
+            run.event("reply-refused", round=number, site=kept.site, code=kept.refused, reason=kept.why)
+        else:
+            _declare_if_first(run, kept)
+            run.event("reply-accepted", round=number, site=kept.site)
+        conduct.at("received")
+    heard = read_replies(folder)
+    for site in (site for site in unheard if site not in heard):
+        note_missing(folder, site, seconds=time.monotonic() - began, bytes_down=sent[site])
+        run.event("reply-missing", round=number, site=site)
+
+
+def _request(conduct: _Conduct) -> RecordDict:
+    run, agreement = conduct.run, conduct.agreement
+    arrays = agreement.request_arrays(conduct.global_state())
+    number = min(conduct.number, conduct.federation.rounds)
+    return request(arrays, round_number=number, run=run.path.name, digest=conduct.digest)
+
+
+def _declare_if_first(run: RunDirectory, kept: KeptReply) -> None:
+    """A site that declared nothing before is held to its first valid reply from then on."""
+    declared = run.declared()
+    if kept.site not in declared and kept.figures is not None:
+        cohort = declared_by_reply(
+            kept.site, number=int(kept.figures["cohort"]), n_training_slices=kept.n_training_slices
+        )
+        run.declare({**declared, kept.site: cohort})
+        run.event("cohort-declared", site=kept.site, n_training_slices=cohort.n_training_slices)
+
+
+def _judged(conduct: _Conduct) -> dict[str, KeptReply]:
+    """The round's replies, after their norms were held against the round's and the run's."""
+    run, number, settings = conduct.run, conduct.number, conduct.federation.quarantine
+    kept = read_replies(conduct.folder)
+    norms = {site: reply.update_norm for site, reply in kept.items() if reply.update_norm is not None}
+    bound = norm_bound(list(norms.values()), _norms_of_run(run), factor=settings.norm_factor)
+    for site, norm in norms.items():
+        if bound is None or norm <= bound or kept[site].refused is not None:
+            continue
+        run.event("update-suspect", round=number, site=site, norm=norm, bound=bound)
+        if settings.refuse_norm:
+            failure = UpdateSuspect("an update is far larger than those of the round and of the run")
+            kept[site] = refuse(conduct.folder, kept[site], failure)
+            run.event("reply-refused", round=number, site=site, code=failure.code, reason=failure.what)
+    return kept
+
+
+def _norms_of_run(run: RunDirectory) -> list[float]:
+    entries = [
+        entry for record in run.rounds_recorded()[-HISTORY_ROUNDS:] for entry in record["sites"].values()
+    ]
+    return [entry["update_norm"] for entry in entries if entry["refused"] is None and "update_norm" in entry]
+
+
+def _repeat(conduct: _Conduct, kept: Mapping[str, KeptReply], *, breached: str) -> None:
+    """Ask again the sites whose reply is wanting; raise QuorumNotMet (FM-F402) where that was done often enough."""
+    run, number, attempt = conduct.run, conduct.number, conduct.run.state.attempt
+    run.event("round-abandoned", round=number, attempt=attempt, breach=breached)
+    if attempt >= conduct.federation.participation.retries:
+        raise QuorumNotMet(
+            f"round {number} was not completed: too few valid replies (missing: {', '.join(_missing(kept))})",
+            got=breached,
+        )
+    forget_refused(conduct.folder)
+    run.move(run_states.repeated)
+
+
+def _aggregate(conduct: _Conduct) -> None:
+    """The mean over the replies that count, its checkpoint, and the round's figures; all of it can be done twice."""
+    run, number, folder = conduct.run, conduct.number, conduct.folder
+    kept = read_replies(folder)
+    expected = conduct.expected(round_number=number)
+    replies = [as_reply(folder, kept[site], expected) for site in run.state.accepted]
+    state, diagnostics = conduct.agreement.algorithm.apply(conduct.global_state(), replies)
+    conduct.at("aggregated")
+    _save(conduct, state, round_number=number)
+    del state
+    conduct.at("saved")
+    _record(conduct, kept, diagnostics)
+    missing = _missing(kept)
+    run.event("round-completed", round=number, sites=list(run.state.accepted))
+    shortfall = f"round {number} without {', '.join(missing)}" if missing else None
+    run.move(run_states.aggregated, shortfall=shortfall)
+    run.forget_old()
+
+
+def _missing(kept: Mapping[str, KeptReply]) -> list[str]:
+    return [site for site, reply in sorted(kept.items()) if reply.refused is not None]
+
+
+def _save(conduct: _Conduct, state: ServerState, *, round_number: int) -> None:
+    """The algorithm's memory first: a round with a checkpoint has all that the next one needs."""
+    if state.memory:
+        save_parcel(conduct.run.memory(round_number), state.memory)
+    save_weights(
+        conduct.run.checkpoint(round_number), conduct.federation, state.weights, round_number=round_number
     )
 
 
-def _publish(run: RunDirectory, federation: FederationSettings, weights: Arrays) -> None:
-    save_weights(run.global_model, federation, weights, round_number=federation.rounds)
-    run.event("model-published", round=federation.rounds)
+def _record(conduct: _Conduct, kept: Mapping[str, KeptReply], diagnostics: Diagnostics) -> None:
+    run, number = conduct.run, conduct.number
+    sites: dict[str, dict[str, object]] = {}
+    for site, reply in sorted(kept.items()):
+        sites[site] = {
+            "seconds": reply.seconds,
+            "bytes_down": reply.bytes_down,
+            "bytes_up": reply.bytes_up,
+            "refused": reply.refused,
+        }
+        if reply.update_norm is not None:
+            sites[site]["update_norm"] = reply.update_norm
+        if reply.figures is not None and reply.refused is None:
+            sites[site] |= {
+                "train_loss": reply.figures["train_loss"],
+                "train_seconds": reply.figures["seconds"],
+                "n_training_slices": reply.n_training_slices,
+                "share": diagnostics.weights_of[site],
+                "validation": {score: reply.figures[f"validation_{score}"] for score in wire.SCORES},
+            }
+    run.metrics(
+        {"round": number, "seconds": _seconds_of_round(run, number), "aggregated": True, "sites": sites}
+    )
+
+
+def _seconds_of_round(run: RunDirectory, number: int) -> float:
+    """Wall time since the round was first asked for, interruptions included."""
+    first = next(e for e in run.events_recorded() if e["event"] == "round-started" and e["round"] == number)
+    began = datetime.datetime.fromisoformat(first["time"])
+    return max((datetime.datetime.now(datetime.UTC) - began).total_seconds(), 0.0)
+
+
+def _publish(conduct: _Conduct) -> None:
+    run = conduct.run
+    with replacing(run.global_model) as temporary:
+        shutil.copyfile(run.checkpoint(run.state.round), temporary)
+    run.event("model-published", round=run.state.round)
+
+
+def _test(conduct: _Conduct) -> list[str]:
+    """Ask every site for the scores of the final model on its test split; keep them per site. The untested ones."""
+    run, federation = conduct.run, conduct.federation
+    tested = run.tests_recorded()
+    run.event("test-started", sites=[site for site in federation.sites if site not in tested])
+    for received in exchange(
+        conduct.grid,
+        partial(_request, conduct),
+        message_type=MessageType.EVALUATE,
+        sites=[site for site in federation.sites if site not in tested],
+        round_number=federation.rounds + 1,
+        deadline_s=federation.participation.deadline_s,
+        enough=lambda: bool(tested),
+        at=lambda _: None,
+        sent=Counter(),
+    ):
+        if received.again:
+            continue
+        try:
+            figures = opened_figures(received.message, agreed=wire.TEST_FIGURES, records={wire.METRICS})
+            check_binding(figures, received.site, conduct.expected(round_number=federation.rounds))
+        except FedminetError as failure:
+            run.event("test-refused", site=received.site, code=refusal_code(failure), reason=failure.what)
+            continue
+        tested[received.site] = figures
+        run.record_tests(tested)
+        run.event("test-received", site=received.site)
+    if not tested:
+        raise RunFailed("no site tested the global model", expected="at least one test reply")
+    return [site for site in federation.sites if site not in tested]
+
+
+def _interrupt(run: RunDirectory, reason: str) -> None:
+    """Say that the run waits to be continued; where not even that can be written, the next one finds out."""
+    with contextlib.suppress(DiskFull):
+        run.move(run_states.interrupted, reason)
+        run.event("run-interrupted", reason=reason)
 
 
 def _end(run: RunDirectory, *, status: Status, reason: str | None) -> None:
-    run.advance(status=status, reason=reason)
+    run.move(run_states.ended, status, reason)
     run.event("run-ended", status=status, reason=reason)
     summarise_run(run)

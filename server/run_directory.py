@@ -1,44 +1,42 @@
 """The run directory: everything the coordinator keeps of one run.
 
 federation.yaml      as used
-checkpoints/         round-0000.safetensors, one a round
+declared.json        by site, the cohort it declared: its digest and the number of training slices
+checkpoints/         round-0007.safetensors, the global model after that round; round-0007.memory.safetensors beside
+                     it where the algorithm carries more than weights from round to round
+replies/round-0008/  SITE.json and SITE.safetensors, the replies of the round in work; gone when it is completed
 events.jsonl         one line for each thing that happened
-metrics.jsonl        one line a round
+metrics.jsonl        one line a completed round
 tests.json           each site's scores of the final model on its test split
 state.json           where the run is; replaced as a whole
+run.lock             held by the server application that works on the run
 global.safetensors   the model of the last completed round, when the run has ended
 summary.json, report.html
+
+Each of them is written so that a run killed at any moment can be continued from what is here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import fcntl
 import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from minet_core.cohort_declaration import CohortDeclaration
 from minet_core.federation import FederationSettings
-from minet_core.runtime.durable import append_line, write_json, write_text
-from minet_core.runtime.errors import ConfigurationError
+from minet_core.runtime.durable import append_line, mend_lines, write_json, write_text
+from minet_core.runtime.errors import ConfigurationError, RunBusy
 from minet_core.runtime.yaml_file import read_settings, settings_text
+from server.run_states import TERMINAL, RunState
 
 Engine = Literal["deployment", "in-process", "ray"]
-Status = Literal["created", "running", "completed", "partial", "failed"]
-TERMINAL: frozenset[Status] = frozenset({"completed", "partial", "failed"})
-
-
-@dataclass(frozen=True)
-class RunState:
-    """Where a run is. `reason` holds codes, rounds and site names only, never a site's text."""
-
-    status: Status
-    round: int
-    rounds: int
-    engine: Engine
-    started: str
-    reason: str | None = None
-    updated: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,39 +46,120 @@ class RunDirectory:
     path: Path
 
     @classmethod
-    def create(cls, path: Path, federation: FederationSettings, *, engine: Engine) -> RunDirectory:
+    def create(
+        cls,
+        path: Path,
+        federation: FederationSettings,
+        *,
+        engine: Engine,
+        declared: Mapping[str, CohortDeclaration] | None = None,
+        keep_checkpoints: int | None = None,
+    ) -> RunDirectory:
         """Make the folder for a new run. Raises ConfigurationError where a run is already there."""
         if (path / "state.json").exists():
             raise ConfigurationError(
                 "a run of this name exists",
                 got=path.name,
-                action="Choose another name; no run is overwritten",
+                action="Choose another name, or continue it with --resume; no run is overwritten",
             )
         path.mkdir(parents=True, exist_ok=True)
         write_text(path / "federation.yaml", settings_text(federation))
         run = cls(path)
-        run.set_state(
-            RunState(status="created", round=0, rounds=federation.rounds, engine=engine, started=_now())
+        run.declare(declared or {})
+        state = RunState(
+            status="created",
+            round=0,
+            rounds=federation.rounds,
+            engine=engine,
+            started=_now(),
+            keep_checkpoints=keep_checkpoints,
         )
+        write_json(path / "state.json", asdict(replace(state, updated=_now())))
         return run
 
     def federation(self) -> FederationSettings:
         """The federation file as this run uses it."""
         return read_settings(self.path / "federation.yaml", FederationSettings)
 
+    def declared(self) -> dict[str, CohortDeclaration]:
+        """By site, the cohort that its replies are held to."""
+        content = json.loads((self.path / "declared.json").read_text(encoding="utf-8"))
+        return {site: CohortDeclaration.model_validate(values) for site, values in content.items()}
+
+    def declare(self, declared: Mapping[str, CohortDeclaration]) -> None:
+        """Keep what every site declared."""
+        content = {site: declared[site].model_dump(mode="json") for site in sorted(declared)}
+        write_json(self.path / "declared.json", content)
+
     @property
     def state(self) -> RunState:
-        return RunState(**json.loads((self.path / "state.json").read_text(encoding="utf-8")))
+        content = json.loads((self.path / "state.json").read_text(encoding="utf-8"))
+        lists = {key: tuple(content[key]) for key in ("accepted", "shortfalls")}
+        return RunState(**{**content, **lists})
 
-    def set_state(self, state: RunState) -> None:
-        """Replace state.json. A terminal state never changes."""
-        if (self.path / "state.json").exists() and self.state.status in TERMINAL:
-            raise ConfigurationError("the run has ended", got=self.state.status, expected="a run in progress")
-        write_json(self.path / "state.json", asdict(replace(state, updated=_now())))
+    def move(self, transition: Callable[..., RunState], *arguments: Any, **options: Any) -> RunState:
+        """Replace the state by what a transition of `server.run_states` makes of it; durable when this returns.
 
-    def advance(self, **changes: Any) -> None:
-        """Replace the state with one that differs in `changes`."""
-        self.set_state(replace(self.state, **changes))
+        Raises IllegalTransition (FM-F406).
+        """
+        state = replace(transition(self.state, *arguments, **options), updated=_now())
+        write_json(self.path / "state.json", asdict(state))
+        return state
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has come to a terminal state."""
+        return self.state.status in TERMINAL
+
+    @contextlib.contextmanager
+    def locked(self, *, holder: int) -> Iterator[None]:
+        """Work on the run as its only process; the kernel lets go when the process ends, however that is.
+
+        holder: Flower's number of the run, written into the lock's file. Raises RunBusy (FM-S507).
+        """
+        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunBusy("another process works on the run", got=self.path.name) from None
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(holder).encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def holder(self) -> tuple[int | None, bool]:
+        """Flower's number of the run whose server application worked here last, and whether it still does."""
+        if not self._lock.exists():
+            return None, False
+        descriptor = os.open(self._lock, os.O_RDONLY)
+        try:
+            text = os.pread(descriptor, 32, 0)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return (int(text) if text else None), True
+            return (int(text) if text else None), False
+        finally:
+            os.close(descriptor)
+
+    def mend(self) -> None:
+        """Undo what a killed server application left half done.
+
+        A line that was cut off is removed, and so are figures of a round that is not completed: the round gives them
+        again.
+        """
+        mend_lines(self.path / "events.jsonl")
+        path = self.path / "metrics.jsonl"
+        mend_lines(path)
+        recorded = self.rounds_recorded()
+        kept = [record for record in recorded if record["round"] <= self.state.round]
+        if len(kept) < len(recorded):
+            write_text(path, "".join(json.dumps(record, separators=(",", ":")) + "\n" for record in kept))
+        for folder in (self.path / "replies").glob("round-*"):
+            if folder.name != self.replies(self.state.round + 1).name:
+                shutil.rmtree(folder)
 
     def event(self, name: str, **details: Any) -> None:
         """Append to events.jsonl. `details` are agreed values: rounds, site names, codes, counts."""
@@ -98,7 +177,7 @@ class RunDirectory:
         """The lines of events.jsonl, oldest first."""
         return _json_lines(self.path / "events.jsonl")
 
-    def record_tests(self, tested: dict[str, dict[str, float]]) -> None:
+    def record_tests(self, tested: Mapping[str, Mapping[str, float]]) -> None:
         """Keep the agreed figures of every site's test reply, by site."""
         write_json(self.path / "tests.json", tested)
 
@@ -111,9 +190,35 @@ class RunDirectory:
         """Where the global model after `round_number` rounds is kept."""
         return self.path / "checkpoints" / f"round-{round_number:04d}.safetensors"
 
+    def memory(self, round_number: int) -> Path:
+        """Where the algorithm's own tensors after `round_number` rounds are kept, if it has any."""
+        return self.path / "checkpoints" / f"round-{round_number:04d}.memory.safetensors"
+
+    def replies(self, round_number: int) -> Path:
+        """Where the replies of a round are kept until it is completed."""
+        return self.path / "replies" / f"round-{round_number:04d}"
+
+    def forget_old(self) -> None:
+        """Remove checkpoints beyond the retention that was asked for, and the replies of completed rounds."""
+        state = self.state
+        for number in range(state.round + 1):
+            if self.replies(number).exists():
+                shutil.rmtree(self.replies(number))
+        if state.keep_checkpoints is None:
+            return
+        for number in range(state.round - max(state.keep_checkpoints, 1), -1, -1):
+            if not self.checkpoint(number).exists():
+                break
+            self.checkpoint(number).unlink()
+            self.memory(number).unlink(missing_ok=True)
+
     @property
     def global_model(self) -> Path:
         return self.path / "global.safetensors"
+
+    @property
+    def _lock(self) -> Path:
+        return self.path / "run.lock"
 
 
 def _json_lines(path: Path) -> list[dict[str, Any]]:

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from minet_core.report.summary import Summary, read_summary
-from minet_core.runtime.durable import write_json
-from minet_core.runtime.errors import ConfigurationError, FileMissing, HostError, ProcessDied
+from minet_core.runtime.errors import (
+    ConfigurationError,
+    FileMissing,
+    HostError,
+    NoProgress,
+    ServerUnreachable,
+)
 from minet_core.runtime.processes import ChildProcesses
 from minet_core.runtime.progress import Advance
 from minet_core.wire import RUN_NAME
-from server.bundle import read_bundle
 from server.control import SuperLinkControl
-from server.enrolment import admitted_sites
+from server.enrolment import admitted_sites, declared_cohorts
+from server.participation import require_declarations
 from server.pki import ca_files
-from server.run_directory import TERMINAL, RunDirectory
+from server.run_directory import RunDirectory
 from server.server_home import ServerHome
 from server.superlink import local_address
+from server.supervision import abandoned, end_as_failed, last_submission, submit
 
 FOLLOW_INTERVAL_S = 0.5
 
@@ -31,49 +38,50 @@ SUMMARY_DEADLINE_S = 60.0
 
 
 def run_to_end(
-    home: ServerHome, name: str, *, progress: Advance, watch: ChildProcesses | None = None
+    home: ServerHome,
+    name: str,
+    *,
+    progress: Advance,
+    watch: ChildProcesses | None = None,
+    resume: bool = False,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Summary:
-    """Start the run `name` and follow it until it has ended.
+    """Start the run `name`, or continue it, and follow it until it has ended.
 
-    watch: child processes of the caller that must live meanwhile. Raises ConfigurationError (FM-C100) where a run
-    of this name exists, ServerUnreachable (FM-S502), ProcessDied (FM-S503).
+    watch: child processes of the caller that must live meanwhile. say: told once why a run is interrupted. Raises
+    ConfigurationError (FM-C100) where a run of this name exists that is not to be continued, ServerUnreachable
+    (FM-S502), ProcessDied (FM-S503).
     """
     if not RUN_NAME.fullmatch(name):
         raise ConfigurationError("a run has no plain name", got=name, expected="letters, digits, - and _")
-    federation = home.federation()
     control = _control(home)
     control.nodes()  # an unreachable server is said so before a run directory is made
-    missing = sorted(set(federation.sites) - set(admitted_sites(home)))
-    if missing:
-        raise ConfigurationError(
-            "a member of the federation is not admitted",
-            got=", ".join(missing),
-            action="Run `fedminet server admit` for it",
-        )
-    run = RunDirectory.create(home.runs / name, federation, engine="deployment")
-    flower_run = control.submit_run(read_bundle(home.superlink), run_config={"run": name})
-    write_json(run.path / "submission.json", {"flower_run": flower_run})
+    run = _taken_up(home, control, name) if resume else _created(home, control, name)
+    said: str | None = None
     asked = time.monotonic()
-    while run.state.status not in TERMINAL:
-        progress(run.state.round, federation.rounds)
+    while not run.ended:
+        state = run.state
+        progress(state.round, state.rounds)
+        if state.reason != said and state.reason is not None:
+            say(f"{state.reason}. The run goes on by itself.")
+        said = state.reason
         if watch is not None:
             watch.check()
         if time.monotonic() - asked > ASK_FLOWER_INTERVAL_S:
             asked = time.monotonic()
-            if control.run_status(flower_run).finished:
-                _mark_ended(run, reason=f"{ProcessDied.code}: the server application ended early")
+            _continue_if_abandoned(home, control, run)
         time.sleep(FOLLOW_INTERVAL_S)
-    progress(run.state.round, federation.rounds)
+    progress(run.state.round, run.state.rounds)
     return _awaited_summary(run)
 
 
 def stop_run(home: ServerHome, name: str) -> None:
     """Stop a run; its state becomes `failed` with the reason, and what it has completed is kept."""
     run = _existing(home, name)
-    submission = run.path / "submission.json"
-    if submission.exists():
-        _control(home).stop_run(json.loads(submission.read_text(encoding="utf-8"))["flower_run"])
-    _mark_ended(run, reason="stopped by the coordinator")
+    end_as_failed(run, reason="stopped by the coordinator")
+    submission = last_submission(run)
+    if submission is not None:
+        _control(home).stop_run(submission.flower_run)
 
 
 def server_status(home: ServerHome) -> dict[str, Any]:
@@ -105,15 +113,46 @@ def _existing(home: ServerHome, name: str) -> RunDirectory:
     return run
 
 
-def _mark_ended(run: RunDirectory, *, reason: str) -> None:
-    """`failed`, unless the run has just ended by itself."""
-    from server.summarise import summarise_run
+def _created(home: ServerHome, control: SuperLinkControl, name: str) -> RunDirectory:
+    federation, declared = home.federation(), declared_cohorts(home)
+    missing = sorted(set(federation.sites) - set(admitted_sites(home)))
+    if missing:
+        raise ConfigurationError(
+            "a member of the federation is not admitted",
+            got=", ".join(missing),
+            action="Run `fedminet server admit` for it",
+        )
+    require_declarations(federation, declared)
+    run = RunDirectory.create(
+        home.runs / name,
+        federation,
+        engine="deployment",
+        declared={site: cohort for site, cohort in declared.items() if site in federation.sites},
+        keep_checkpoints=home.settings().keep_checkpoints,
+    )
+    submit(home, control, run)
+    return run
 
-    if run.state.status in TERMINAL:
-        return
-    run.advance(status="failed", reason=reason)
-    run.event("run-ended", status="failed", reason=reason)
-    summarise_run(run)
+
+def _taken_up(home: ServerHome, control: SuperLinkControl, name: str) -> RunDirectory:
+    """An existing run, continued unless somebody works on it."""
+    run = _existing(home, name)
+    submission = last_submission(run)
+    if submission is None and not run.ended:
+        submit(home, control, run)
+    else:
+        _continue_if_abandoned(home, control, run)
+    return run
+
+
+def _continue_if_abandoned(home: ServerHome, control: SuperLinkControl, run: RunDirectory) -> None:
+    """Submit a run again that nobody works on: the started server does so too, and the first one to come does."""
+    submission = last_submission(run)
+    with contextlib.suppress(ServerUnreachable):
+        finished = submission is not None and control.run_status(submission.flower_run).finished
+        if abandoned(run, finished=finished):
+            with contextlib.suppress(NoProgress):
+                submit(home, control, run)
 
 
 def _awaited_summary(run: RunDirectory) -> Summary:

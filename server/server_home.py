@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from minet_core.federation import PRESETS, FederationSettings
 from minet_core.runtime.errors import ConfigurationError, FileMissing
@@ -36,6 +36,9 @@ class ServerSettings(Settings):
     )
     bind: str = Field("127.0.0.1", description="the address to listen on; keep it loopback behind a proxy")
     port: int = Field(9443, ge=1, le=65535, description="the port to listen on")
+    keep_checkpoints: PositiveInt | None = Field(
+        None, description="how many of a run's last checkpoints stay on the disk; null: all"
+    )
 
     @property
     def address(self) -> str:
@@ -103,7 +106,7 @@ def federation_of(
             "sites": sites,
             "scale": scale,
             "rounds": rounds or {"quick": QUICK_ROUNDS, "paper": PAPER_ROUNDS}[preset],
-            "quorum": len(sites),
+            "participation": {"quorum": len(sites)},
             "seed": seed,
             "model": model.model_dump(),
             "training": training.model_dump(),

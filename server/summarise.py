@@ -30,7 +30,7 @@ def summary_of(run: RunDirectory) -> Summary:
     return Summary.model_validate(
         {
             "schema": 1,
-            "status": "running" if state.status == "created" else state.status,
+            "status": "running" if state.status in ("created", "interrupted") else state.status,
             "status_reason": state.reason,
             "name": federation.name,
             "rounds": state.round,

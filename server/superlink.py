@@ -8,77 +8,161 @@ who reaches the port.
 from __future__ import annotations
 
 import secrets
+import socket
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from minet_core.runtime.errors import HostError
+from minet_core.runtime.errors import FedminetError, HostError
 from minet_core.runtime.flower_environment import RUNS_VARIABLE, flower_environment
-from minet_core.runtime.processes import ChildProcesses, program, require_port_free
+from minet_core.runtime.processes import Child, ChildProcesses, program, require_port_free
+from minet_core.runtime.supervision import Supervisor
 from server.control import SuperLinkControl
 from server.enrolment import admitted_sites
 from server.pki import ca_files, server_files, write_private
 from server.server_home import ServerHome
 
 START_DEADLINE_S = 60.0
+APPLICATION_ENDS_IN_S = 10.0
+"""What an application needs to say that it failed: 4 s measured, and Flower's own limit is 5 s. A signal meanwhile
+would cut it short, and the SuperLink would take its run for a running one for a minute."""
+
 SUPERLINK = "superlink"
 SUPEREXEC = "superexec-server"
 
 _WATCH_INTERVAL_S = 1.0
 
 
+@dataclass
+class ServerProcesses:
+    """The two processes of the server; `tend` starts again what has ended.
+
+    The SuperLink keeps its state in a database: sites stay registered, runs stay listed, and an application that
+    runs goes on once it is back. An application whose SuperExec has ended ends too: it looks for the process that
+    started it 5 times a second (flwr.supercore.app_utils), and says to the SuperLink that it failed. One that does
+    not end by itself is ended before SuperExec is started again, so that no run ever has two.
+    """
+
+    home: ServerHome
+    children: ChildProcesses
+    environment: dict[str, str] = field(default_factory=dict)
+    _supervisor: Supervisor = field(default_factory=Supervisor)
+
+    def start(self, *, deadline_s: float = START_DEADLINE_S) -> SuperLinkControl:
+        """Start them, wait until the SuperLink answers, and register the admitted sites.
+
+        Raises PortInUse (FM-S501), ProcessDied (FM-S503) with the end of the log, DeadlinePassed (FM-S505).
+        """
+        settings = self.home.settings()
+        require_port_free(settings.bind, settings.port)
+        self._flower_home.mkdir(parents=True, exist_ok=True)
+        if not self._secret.exists():
+            write_private(self._secret, secrets.token_bytes(32))
+        address = local_address(self.home)
+        control = SuperLinkControl(address, ca=ca_files(self.home.pki).certificate)
+        superlink = self._supervisor.keep(self._start_superlink)
+        superlink.needed = True  # one that cannot start at all is not tried again
+        self.children.wait_until(
+            control.answers, deadline_s=deadline_s, what=f"the SuperLink answers at {address}"
+        )
+        superlink.needed = False
+        self._supervisor.keep(self._start_superexec, orphans_end_in_s=APPLICATION_ENDS_IN_S)
+        control.register(admitted_sites(self.home))
+        return control
+
+    def tend(self, *, answered: bool) -> list[str]:
+        """Start again what has ended and whose pause is over; say why it had ended, each reason once.
+
+        answered: whether the SuperLink has answered since the last call. Raises ProcessDied (FM-S503) where it or
+        SuperExec keeps ending.
+        """
+        if answered:
+            self._supervisor.works(SUPERLINK)
+        return self._supervisor.tend()
+
+    @property
+    def _flower_home(self) -> Path:
+        return self.home.superlink / "flwr"
+
+    @property
+    def _secret(self) -> Path:
+        return self.home.superlink / "superexec.secret"
+
+    def _start_superlink(self) -> Child:
+        return self.children.start(
+            SUPERLINK,
+            _superlink_command(self.home, secret=self._secret),
+            env=flower_environment(self._flower_home),
+            log_path=self.home.logs / "superlink.log",
+        )
+
+    def _start_superexec(self) -> Child:
+        runs = {RUNS_VARIABLE: str(self.home.runs)}
+        return self.children.start(
+            SUPEREXEC,
+            [
+                *(program("flower-superexec"), "--runtime-api-address", local_address(self.home)),
+                *("--root-certificates", str(ca_files(self.home.pki).certificate)),
+                *("--superexec-auth-secret-file", str(self._secret)),
+            ],
+            env=flower_environment(self._flower_home, **{**runs, **self.environment}),
+            log_path=self.home.logs / "server-app.log",
+        )
+
+
 def start_superlink(
     home: ServerHome, children: ChildProcesses, *, deadline_s: float = START_DEADLINE_S, **environment: str
 ) -> SuperLinkControl:
-    """Start the SuperLink of `home` and its SuperExec, wait until it answers, and register the admitted sites.
+    """Start the server's processes, and leave their end to the caller; as `ServerProcesses.start`.
 
-    `environment` is added to that of the ServerApp's process. Raises PortInUse (FM-S501), ProcessDied (FM-S503)
-    with the end of the log, DeadlinePassed (FM-S505).
+    `environment` is added to that of the ServerApp's process.
     """
-    settings = home.settings()
-    require_port_free(settings.bind, settings.port)
-    flower_home = home.superlink / "flwr"
-    flower_home.mkdir(parents=True, exist_ok=True)
-    secret = home.superlink / "superexec.secret"
-    if not secret.exists():
-        write_private(secret, secrets.token_bytes(32))
-    address = local_address(home)
-    children.start(
-        SUPERLINK,
-        _superlink_command(home, secret=secret),
-        env=flower_environment(flower_home),
-        log_path=home.logs / "superlink.log",
-    )
-    control = SuperLinkControl(address, ca=ca_files(home.pki).certificate)
-    children.wait_until(control.answers, deadline_s=deadline_s, what=f"the SuperLink answers at {address}")
-    children.start(
-        SUPEREXEC,
-        [
-            *(program("flower-superexec"), "--runtime-api-address", address),
-            *("--root-certificates", str(ca_files(home.pki).certificate)),
-            *("--superexec-auth-secret-file", str(secret)),
-        ],
-        env=flower_environment(flower_home, **{RUNS_VARIABLE: str(home.runs), **environment}),
-        log_path=home.logs / "server-app.log",
-    )
-    control.register(admitted_sites(home))
-    return control
+    return ServerProcesses(home, children, environment).start(deadline_s=deadline_s)
 
 
-def serve(home: ServerHome) -> None:
+def serve(home: ServerHome, *, tend: Callable[[SuperLinkControl], None] = lambda _control: None) -> None:
     """Keep the server running until a signal ends it; sites admitted meanwhile are registered.
 
-    Raises as `start_superlink`, and ProcessDied (FM-S503) where one of the two processes ends.
+    tend: called about once a second while the SuperLink answers. What it raises of fedminet's own failures is
+    printed once and does not end the server.
+
+    Raises as `ServerProcesses.start` at the start, and ProcessDied (FM-S503) where a process keeps ending.
     """
     with ChildProcesses() as children:
-        control = start_superlink(home, children)
+        processes = ServerProcesses(home, children)
+        control = processes.start()
+        said: str | None = None
         registered = set(admitted_sites(home))
         while True:
-            children.check()
-            admitted = admitted_sites(home)
-            if set(admitted) - registered:
-                control.register(admitted)
-                registered = set(admitted)
             time.sleep(_WATCH_INTERVAL_S)
+            answered = _listens(control.address)
+            for reason in processes.tend(answered=answered):
+                print(reason, flush=True)
+            if not answered:
+                continue
+            try:
+                admitted = admitted_sites(home)
+                if set(admitted) - registered:
+                    control.register(admitted)
+                    registered = set(admitted)
+                tend(control)
+            except FedminetError as failure:
+                if str(failure) != said:
+                    said = str(failure)
+                    print(said, flush=True)
+            else:
+                said = None
+
+
+def _listens(address: str) -> bool:
+    """Whether anybody listens there: asking the SuperLink itself costs a TLS handshake each time."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5.0).close()
+    except OSError:
+        return False
+    return True
 
 
 def local_address(home: ServerHome) -> str:

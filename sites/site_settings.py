@@ -114,6 +114,18 @@ class SplitSettings(Settings):
     seed: int = Field(1, ge=0, description="decides who goes where; a patient never changes split afterwards")
 
 
+class LimitSettings(Settings):
+    """What the site holds the server's messages to, beside their form."""
+
+    global_change_factor: PositiveFloat = Field(
+        20.0,
+        description="the global model may move between two rounds by this multiple of the site's own median update",
+    )
+    refuse_global_change: bool = Field(
+        False, description="refuse a model that moved further; false: note it in the site's log and train"
+    )
+
+
 class SiteSettings(Settings):
     """`site.yaml`."""
 
@@ -127,6 +139,7 @@ class SiteSettings(Settings):
     fastmri: FastmriFiles = Field(default_factory=FastmriFiles)
     registration: RegistrationSettings = Field(default_factory=RegistrationSettings)
     split: SplitSettings = Field(default_factory=SplitSettings)
+    limits: LimitSettings = Field(default_factory=LimitSettings)
     allow_few_patients: bool = Field(
         False,
         description="accept 2 to 9 patients with one for the test and validation on slices of training patients",

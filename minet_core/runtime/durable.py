@@ -48,13 +48,26 @@ def write_json(path: Path, content: Any) -> None:
 def append_line(path: Path, record: dict[str, Any]) -> None:
     """Append one JSON line and fsync it."""
     line = json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n"
+    before = path.stat().st_size if path.exists() else 0
     try:
         with path.open("a", encoding="utf-8") as stream:
             stream.write(line)
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as failure:
+        with contextlib.suppress(OSError):
+            os.truncate(path, before)  # a part of a line would spoil the next one
         raise DiskFull(f"{path} could not be appended to", got=failure.strerror or failure) from failure
+
+
+def mend_lines(path: Path) -> None:
+    """Remove the last line of a file of lines where its writer was ended in the middle of it."""
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    if content and not content.endswith(b"\n"):
+        with replacing(path) as temporary:
+            temporary.write_bytes(content[: content.rfind(b"\n") + 1])
 
 
 def sha256_of_file(path: Path) -> str:

@@ -220,6 +220,42 @@ class ReplyMissing(FederationError):
     code = "FM-F405"
 
 
+class IllegalTransition(FederationError):
+    """A run was to go from one state to another that does not follow it; a run that has ended never changes."""
+
+    code = "FM-F406"
+
+
+class DuplicateReply(FederationError):
+    """A site answered the same request twice."""
+
+    code = "FM-F407"
+
+
+class StaleMessage(FederationError):
+    """A request or a reply belongs to another round or another run."""
+
+    code = "FM-F408"
+
+
+class CohortChanged(FederationError):
+    """A site trains on another cohort than the one it declared."""
+
+    code = "FM-F409"
+
+
+class UpdateSuspect(FederationError):
+    """An update is far larger than the others of the round and of the run."""
+
+    code = "FM-F410"
+
+
+class NoProgress(FederationError):
+    """A run was taken up again and again and came no further."""
+
+    code = "FM-F411"
+
+
 class HostError(FedminetError):
     """A port, a disk, a process or a connection failed."""
 
@@ -249,6 +285,18 @@ class DiskFull(HostError):
     """A file could not be written."""
 
     code = "FM-S504"
+
+
+class ServerLost(HostError):
+    """The SuperLink went away while a run was in work; the run is taken up again when it is back."""
+
+    code = "FM-S506"
+
+
+class RunBusy(HostError):
+    """Another process works on the same run."""
+
+    code = "FM-S507"
 
 
 class DeadlinePassed(HostError):

@@ -27,6 +27,9 @@ from minet_core.runtime.errors import DeadlinePassed, HostError, PortInUse, Proc
 GRACE_S = 8.0
 """Between SIGTERM and SIGKILL; Flower's processes give themselves 5 s to end."""
 
+LEFT_BEHIND_GRACE_S = 5.0
+"""The same for what a child that has ended by itself left running: it is in the way of its successor."""
+
 _TAIL_LINES = 15
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
@@ -104,11 +107,18 @@ class ChildProcesses:
         log_path: Path,
         needed: bool = True,
     ) -> Child:
-        """Start `argv`; its output is appended to `log_path`. A child of the same name must have ended before."""
+        """Start `argv`; its output is appended to `log_path`.
+
+        A child of the same name must have ended before; what it had started and left running is ended first, so
+        that its successor finds no ports, files or tasks in the hands of an orphan.
+        """
         if self._guardian is None:
             raise HostError(f"{name} was started outside the context that ends it")
-        if name in self._children and self._children[name].lives:
-            raise HostError(f"a child process {name} runs already")
+        if name in self._children:
+            if self._children[name].lives:
+                raise HostError(f"a child process {name} runs already")
+            former = self._children.pop(name)
+            self._end([former], hurry=lambda: False, grace_s=min(LEFT_BEHIND_GRACE_S, self._grace_s))
         log_path.parent.mkdir(parents=True, exist_ok=True)
         with log_path.open("ab") as log:
             process = subprocess.Popen(
@@ -168,13 +178,17 @@ class ChildProcesses:
             self._end(list(self), hurry=lambda: bool(signals))
         self._children.clear()
 
-    def _end(self, children: Sequence[Child], *, hurry: Callable[[], bool]) -> None:
+    def _end(
+        self, children: Sequence[Child], *, hurry: Callable[[], bool], grace_s: float | None = None
+    ) -> None:
         def collect() -> None:
             for child in children:
                 child.process.poll()
 
         groups = [child.process.pid for child in children]
-        process_guardian.end_groups(groups, grace_s=self._grace_s, hurry=hurry, reap=collect)
+        process_guardian.end_groups(
+            groups, grace_s=self._grace_s if grace_s is None else grace_s, hurry=hurry, reap=collect
+        )
         for child in children:
             child.process.wait()
             self._tell_guardian("-", child.process.pid)

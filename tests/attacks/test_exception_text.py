@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from client.app import build_client_app
+from fedminet.faults.trial_sites import trial_federation
 from fedminet.in_process_grid import run_in_process
 from minet_core.runtime.errors import QuorumNotMet
 from server.app import build_server_app
 from server.run_directory import RunDirectory
-from tests.federations import small_federation
 
 PATIENT = "DOE^JOHN"
 
@@ -24,7 +24,7 @@ def locate_badly(_context: object) -> Path:
 def test_an_exception_becomes_a_code_on_the_way_to_the_server(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    federation = small_federation(sites=("sms",), quorum=1)
+    federation = trial_federation(sites=("sms",), participation={"quorum": 1, "retries": 0})
     run = RunDirectory.create(tmp_path / "run", federation, engine="in-process")
     with caplog.at_level(logging.DEBUG), pytest.raises(QuorumNotMet):
         run_in_process(
@@ -40,7 +40,7 @@ def test_an_exception_becomes_a_code_on_the_way_to_the_server(
 
 
 def test_a_missing_site_folder_becomes_its_code(tmp_path: Path) -> None:
-    federation = small_federation(sites=("sms",), quorum=1)
+    federation = trial_federation(sites=("sms",), participation={"quorum": 1, "retries": 0})
     run = RunDirectory.create(tmp_path / "run", federation, engine="in-process")
     app = build_client_app(lambda _context: tmp_path / PATIENT)
     with pytest.raises(QuorumNotMet):

@@ -3,97 +3,61 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.numpy
-from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
+from fedminet.faults.hostile import (
+    HOSTILE,
+    ODD,
+    SECRET,
+    figure,
+    first_replaced,
+    one_value,
+    parcel_of,
+    tried,
+    with_weights,
+)
+from fedminet.faults.trial_sites import Reshape, conduct_trial, honest_reply, trial_federation, trial_site
+from fedminet.in_process_grid import InProcessGrid
 from minet_core import wire
-from minet_core.checkpoint import load_checkpoint
-from minet_core.parcel import packed
 from minet_core.runtime.errors import QuorumNotMet
-from minet_core.weights import weighted_mean
-from server.federated_run import initial_weights
-from tests.federations import Reshape, run_small, shaped_site, small_federation
-
-SECRET = "/mnt/pacs/DOE^JOHN/1961-02-03"
+from server.run_directory import RunDirectory
 
 
-Weights = dict[str, np.ndarray]
+def kept_text(run: RunDirectory) -> str:
+    paths = [path for path in run.path.rglob("*") if path.is_file() and path.suffix != ".safetensors"]
+    return "".join(path.read_text() for path in paths)
 
 
-def parcel_of(content: RecordDict) -> Array:
-    return content.array_records[wire.MODEL][wire.PARCEL]
+@pytest.mark.parametrize("name", sorted(HOSTILE))
+def test_a_hostile_reply_is_refused_by_name_and_the_mean_is_that_of_the_honest(
+    tmp_path: Path, name: str
+) -> None:
+    verdict = tried(tmp_path, name)
+    assert verdict.named, verdict
+    assert verdict.equal, verdict
+    assert verdict.status == ("completed" if name == "duplicate reply" else "partial")
+    run = RunDirectory(tmp_path / "run")
+    assert "reply-refused" in kept_text(run)  # the positive control
+    assert "DOE" not in kept_text(run)
 
 
-def weights_of(content: RecordDict) -> Weights:
-    return safetensors.numpy.load(parcel_of(content).numpy().tobytes())
-
-
-def with_weights(content: RecordDict, weights: Weights) -> RecordDict:
-    content[wire.MODEL] = ArrayRecord({wire.PARCEL: Array(packed(weights))})
+def with_an_extra_record(content: RecordDict, _request: Message) -> RecordDict:
+    content["notes"] = ConfigRecord({"path": SECRET})
     return content
 
 
-def first_replaced(make: Callable[[np.ndarray], np.ndarray]) -> Reshape:
-    def reshape(content: RecordDict) -> RecordDict:
-        weights = weights_of(content)
-        name = sorted(weights)[0]
-        weights[name] = make(weights[name])
-        return with_weights(content, weights)
-
-    return reshape
-
-
-def one_value(value: float) -> Reshape:
-    def make(array: np.ndarray) -> np.ndarray:
-        array = array.copy()
-        array.flat[0] = value
-        return array
-
-    return first_replaced(make)
-
-
-def without_a_key(content: RecordDict) -> RecordDict:
-    weights = weights_of(content)
-    weights.pop(sorted(weights)[0])
-    return with_weights(content, weights)
-
-
-def with_an_extra_key(content: RecordDict) -> RecordDict:
-    return with_weights(content, weights_of(content) | {SECRET: np.zeros(3, np.float32)})
-
-
-def with_a_second_array(content: RecordDict) -> RecordDict:
+def with_a_second_array(content: RecordDict, _request: Message) -> RecordDict:
     content[wire.MODEL] = ArrayRecord(
         {wire.PARCEL: parcel_of(content), SECRET: Array(np.zeros(3, np.float32))}
     )
     return content
 
 
-def a_hundred_times_too_large(content: RecordDict) -> RecordDict:
-    size = 100 * parcel_of(content).numpy().nbytes + 1_000_000
-    content[wire.MODEL] = ArrayRecord({wire.PARCEL: Array(np.zeros(size, np.uint8))})
-    return content
-
-
-def figure(name: str, value: object) -> Reshape:
-    def reshape(content: RecordDict) -> RecordDict:
-        content[wire.METRICS] = MetricRecord({**content.metric_records[wire.METRICS], name: value})  # type: ignore[dict-item]
-        return content
-
-    return reshape
-
-
-def with_an_extra_record(content: RecordDict) -> RecordDict:
-    content["notes"] = ConfigRecord({"path": SECRET})
-    return content
-
-
-def with_pickled_weights(content: RecordDict) -> RecordDict:
+def with_pickled_weights(content: RecordDict, _request: Message) -> RecordDict:
     stream = io.BytesIO()
     np.save(stream, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     pickled = Array(dtype="uint8", shape=(1,), stype="numpy.ndarray", data=stream.getvalue())
@@ -101,121 +65,156 @@ def with_pickled_weights(content: RecordDict) -> RecordDict:
     return content
 
 
-def with_truncated_weights(content: RecordDict) -> RecordDict:
+def with_truncated_weights(content: RecordDict, _request: Message) -> RecordDict:
     whole = parcel_of(content)
     cut = Array(dtype=whole.dtype, shape=whole.shape, stype=whole.stype, data=whole.data[:-8])
     content[wire.MODEL] = ArrayRecord({wire.PARCEL: cut})
     return content
 
 
-def without_weights(content: RecordDict) -> RecordDict:
-    content[wire.MODEL] = ArrayRecord({})
+def with_no_array_at_all(content: RecordDict, _request: Message) -> RecordDict:
+    content[wire.MODEL] = ArrayRecord(
+        {wire.PARCEL: Array(dtype="uint8", shape=(0,), stype="numpy.ndarray", data=b"")}
+    )
     return content
 
 
-def a_failure_with_text(content: RecordDict) -> RecordDict:
-    return RecordDict({wire.FAILURE: ConfigRecord({"code": SECRET, "trace": SECRET})})
-
-
-HOSTILE: dict[str, Reshape] = {
-    "a NaN": one_value(np.nan),
-    "an infinity": one_value(np.inf),
-    "a shape that would broadcast": first_replaced(lambda array: np.ones(1, np.float32)),
-    "another dtype": first_replaced(lambda array: array.astype(np.float64)),
+MALFORMED: dict[str, Reshape] = {
     "integers": first_replaced(lambda array: array.astype(np.int32)),
-    "a missing key": without_a_key,
-    "an extra key": with_an_extra_key,
     "an extra record": with_an_extra_record,
-    "no weights": without_weights,
-    "an empty parcel": lambda content: with_weights(content, {}),
+    "an empty parcel": lambda content, _: with_weights(content, {}),
     "a second array": with_a_second_array,
-    "a parcel a hundred times too large": a_hundred_times_too_large,
     "pickled weights": with_pickled_weights,
     "truncated weights": with_truncated_weights,
-    "no examples": figure("n_training_slices", 0),
-    "negative examples": figure("n_training_slices", -9),
-    "a million million examples": figure("n_training_slices", 10**12),
+    "no bytes": with_no_array_at_all,
     "an unknown figure": figure(SECRET, 1.0),
     "a NaN loss": figure("train_loss", float("nan")),
-    "text in a failure": a_failure_with_text,
 }
 
 
-@pytest.mark.parametrize("name", sorted(HOSTILE))
-def test_a_hostile_reply_is_refused_by_name_and_the_mean_is_that_of_the_honest(
-    tmp_path: Path, name: str
-) -> None:
-    federation = small_federation(rounds=1)
-    run = run_small(
-        tmp_path,
+def three_sites(reshape: Reshape | None, *, also: str | None = None) -> InProcessGrid:
+    return InProcessGrid(
         {
-            "sms": shaped_site(shift=0.25, n_training_slices=100),
-            "umr": shaped_site(shift=0.5, n_training_slices=50),
-            "fastmri": shaped_site(shift=9.0, n_training_slices=70, reshape=HOSTILE[name]),
-        },
-        federation=federation,
+            site: trial_site(
+                shift=0.1, n_training_slices=10, reshape=reshape if site in (ODD, also) else None
+            )
+            for site in ("sms", "umr", "fastmri")
+        }
     )
-    refused = [event for event in run.events_recorded() if event["event"] == "reply-refused"]
-    assert [event["site"] for event in refused] == ["fastmri"]
-    assert run.state.status == "partial"
-    assert run.state.reason == "round 1 without fastmri"
-    _, start = initial_weights(federation)
-    shifted = {
-        site: {k: v + np.float32(s) for k, v in start.items()} for site, s in (("sms", 0.25), ("umr", 0.5))
-    }
-    expected = weighted_mean([("sms", 100, shifted["sms"]), ("umr", 50, shifted["umr"])])
-    tensors, _ = load_checkpoint(run.global_model)
-    assert {key: tensor.numpy().tobytes() for key, tensor in tensors.items()} == {
-        key: array.tobytes() for key, array in expected.items()
-    }
-    kept = "".join(
-        path.read_text() for path in run.path.iterdir() if path.suffix != ".safetensors" and path.is_file()
-    )
-    assert "DOE" not in kept
 
 
-def test_a_round_below_its_quorum_is_not_completed(tmp_path: Path) -> None:
-    hostile = HOSTILE["a NaN"]
+@pytest.mark.parametrize("name", sorted(MALFORMED))
+def test_a_malformed_reply_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    run = conduct_trial(tmp_path, three_sites(MALFORMED[name]), trial_federation(rounds=1))
+    refused = [event["site"] for event in run.events_recorded() if event["event"] == "reply-refused"]
+    assert refused == [ODD]
+    assert (run.state.status, run.state.reason) == ("partial", f"round 1 without {ODD}")
+    assert "DOE" not in kept_text(run)
+
+
+def test_two_different_answers_to_one_request_are_both_refused(tmp_path: Path) -> None:
+    """Which of them came first is the sender's choice, so neither is believed."""
+
+    class TwoFaced(InProcessGrid):
+        def _answer(self, message: Message) -> Message:
+            reply = super()._answer(message)
+            self.other = reply
+            if self._names[message.metadata.dst_node_id] == ODD and message.metadata.message_type == "train":
+                content = honest_reply(message, shift=5.0, n_training_slices=10)
+                self.other = Message(content, reply_to=message)
+            return reply
+
+        def pull_messages(self, message_ids):  # type: ignore[no-untyped-def]
+            replies = list(super().pull_messages(message_ids))
+            if replies and self._names[replies[0].metadata.src_node_id] == ODD:
+                return [*replies, self.other]
+            return replies
+
+    sites = {site: trial_site(shift=0.1, n_training_slices=10) for site in ("sms", "umr", "fastmri")}
+    run = conduct_trial(tmp_path, TwoFaced(sites), trial_federation(rounds=1))
+    assert run.state.reason == f"round 1 without {ODD}"
+
+
+def test_a_suspect_update_is_reported_and_used_where_nobody_said_to_refuse_it(tmp_path: Path) -> None:
+    def huge(content: RecordDict, request: Message) -> RecordDict:
+        return honest_reply(request, shift=50.0, n_training_slices=10)
+
+    run = conduct_trial(tmp_path, three_sites(huge), trial_federation(rounds=1))
+    suspect = [event["site"] for event in run.events_recorded() if event["event"] == "update-suspect"]
+    assert suspect == [ODD]
+    assert run.state.status == "completed"
+
+
+def test_a_round_below_its_quorum_is_repeated_and_then_the_run_fails(tmp_path: Path) -> None:
+    contract = {"quorum": 2, "deadline_s": 5.0, "retries": 2}
     with pytest.raises(QuorumNotMet, match="FM-F402"):
-        run_small(
-            tmp_path,
-            {
-                "sms": shaped_site(shift=0.1, n_training_slices=10),
-                "umr": shaped_site(shift=0.1, n_training_slices=10, reshape=hostile),
-                "fastmri": shaped_site(shift=0.1, n_training_slices=10, reshape=hostile),
-            },
+        conduct_trial(
+            tmp_path, three_sites(one_value(np.nan), also="umr"), trial_federation(participation=contract)
         )
-    from server.run_directory import RunDirectory
-
     run = RunDirectory(tmp_path / "run")
-    assert (run.state.status, run.state.round) == ("failed", 0)
+    assert (run.state.status, run.state.round, run.state.attempt) == ("failed", 0, 2)
+    assert [e["attempt"] for e in run.events_recorded() if e["event"] == "round-abandoned"] == [0, 1, 2]
     assert not run.global_model.exists()
     assert not run.checkpoint(1).exists()
 
 
-def test_a_silent_site_is_missed_after_the_deadline_and_named(tmp_path: Path) -> None:
-    site = shaped_site(shift=0.1, n_training_slices=10)
-    run = run_small(
-        tmp_path,
-        {"sms": site, "umr": site, "fastmri": site},
-        federation=small_federation(rounds=1, round_deadline_s=1.0),
-        silent=frozenset({"fastmri"}),
+def test_a_repeated_round_asks_only_those_whose_reply_was_wanting(tmp_path: Path) -> None:
+    tries: list[int] = []
+
+    def bad_at_first(content: RecordDict, request: Message) -> RecordDict:
+        tries.append(1)
+        return one_value(np.nan)(content, request) if len(tries) == 1 else content
+
+    contract = {"quorum": 3, "deadline_s": 5.0, "retries": 1}
+    run = conduct_trial(
+        tmp_path, three_sites(bad_at_first), trial_federation(rounds=1, participation=contract)
     )
+    assert run.state.status == "completed"
+    accepted = [event["site"] for event in run.events_recorded() if event["event"] == "reply-accepted"]
+    assert sorted(accepted) == ["fastmri", "sms", "umr"]
+    assert accepted[-1] == ODD
+
+
+@pytest.mark.parametrize(
+    ("contract", "breach"),
+    [
+        ({"quorum": 1, "required": [ODD]}, "requires"),
+        ({"quorum": 3}, "quorum 3"),
+    ],
+)
+def test_a_contract_that_is_not_met_says_what_is_missing(
+    tmp_path: Path, contract: dict[str, object], breach: str
+) -> None:
+    federation = trial_federation(participation={"deadline_s": 5.0, "retries": 0, **contract})
+    with pytest.raises(QuorumNotMet, match=breach):
+        conduct_trial(tmp_path, three_sites(one_value(np.nan)), federation)
+
+
+def test_a_silent_site_is_missed_after_the_deadline_and_named(tmp_path: Path) -> None:
+    sites = {site: trial_site(shift=0.1, n_training_slices=10) for site in ("sms", "umr", "fastmri")}
+    grid = InProcessGrid(sites, silent=frozenset({ODD}))
+    federation = trial_federation(rounds=1, participation={"quorum": 2, "deadline_s": 1.0})
+    run = conduct_trial(tmp_path, grid, federation)
     assert run.state.status == "partial"
     missed = [event["site"] for event in run.events_recorded() if event["event"] == "reply-missing"]
-    assert missed == ["fastmri"]
+    assert missed == [ODD]
 
 
 def test_too_few_sites_online_fails_before_the_first_round(tmp_path: Path) -> None:
-    with pytest.raises(QuorumNotMet, match="online"):
-        run_small_without_waiting(tmp_path)
-
-
-def run_small_without_waiting(tmp_path: Path) -> None:
-    from fedminet.in_process_grid import InProcessGrid
+    from fedminet.in_process_grid import server_identity
     from server.federated_run import run_federation
-    from server.run_directory import RunDirectory
 
-    run = RunDirectory.create(tmp_path / "run", small_federation(), engine="in-process")
-    grid = InProcessGrid({"sms": shaped_site(shift=0.1, n_training_slices=10)}, run_config={"run": "run"})
-    run_federation(grid, run, join_deadline_s=0.0)
+    run = RunDirectory.create(tmp_path / "run", trial_federation(), engine="in-process")
+    grid = InProcessGrid({"sms": trial_site(shift=0.1, n_training_slices=10)})
+    with pytest.raises(QuorumNotMet, match="online"), server_identity():
+        run_federation(grid, run, join_deadline_s=0.0)
+
+
+def test_a_figure_that_was_not_agreed_does_not_pass_by_its_type(tmp_path: Path) -> None:
+    def as_text(content: RecordDict, _request: Message) -> RecordDict:
+        content[wire.METRICS] = ConfigRecord({"note": SECRET})
+        return content
+
+    run = conduct_trial(tmp_path, three_sites(as_text), trial_federation(rounds=1))
+    assert run.state.status == "partial"
+    assert "DOE" not in kept_text(run)

@@ -21,7 +21,7 @@ from server.server_home import ServerHome, ServerSettings, init_server
 
 @pytest.fixture
 def server(tmp_path: Path) -> ServerHome:
-    federation = FederationSettings(name="trial", sites=("sms", "umr"), quorum=1)
+    federation = FederationSettings(name="trial", sites=("sms", "umr"), participation={"quorum": 1})
     return init_server(tmp_path / "server", federation, ServerSettings(port=free_port()))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from client.task_host import SOCKET, code_in, guard_bundle, write_program
+from client.task_host import SOCKET, _without_parent, code_in, guard_bundle, write_program
 from minet_core.runtime.errors import AdmissionRefused, ScanUnreadable
 from minet_core.runtime.processes import ChildProcesses, child_environment
 
@@ -68,6 +68,29 @@ def test_a_task_is_run_in_a_fresh_process_that_ends(folder: Path) -> None:
     log = (folder.parent / "host.log").read_text()
     assert log.count("usage: flwr-clientapp") == 2
     assert list(folder.glob("task-*")) == [folder / SOCKET]  # nothing of the tasks is left
+
+
+def test_a_task_does_not_watch_the_process_that_asked_for_it() -> None:
+    """Flower's task would give up its work when its SuperExec is gone."""
+    assert _without_parent(["--token", "t", "--parent-pid", "7", "--insecure"]) == [
+        "--token",
+        "t",
+        "--insecure",
+    ]
+    assert _without_parent(["--token", "t"]) == ["--token", "t"]
+
+
+def test_a_task_that_comes_while_the_host_is_away_waits_for_it(tmp_path: Path) -> None:
+    program = write_program(tmp_path) / "flwr-clientapp"
+    with subprocess.Popen([str(program), "--no-such-option"]) as waiting, ChildProcesses() as children:
+        children.start(
+            "host",
+            [sys.executable, "-m", "client.task_host", str(tmp_path), DIGEST],
+            env=child_environment(FLWR_HOME=str(tmp_path), FLWR_TELEMETRY_ENABLED="0"),
+            log_path=tmp_path / "host.log",
+        )
+        assert waiting.wait(timeout=30) == 0
+    assert "usage: flwr-clientapp" in (tmp_path / "host.log").read_text()
 
 
 @pytest.mark.parametrize("request_", [b"\n", b"not json\n", b"{}\n", b"[1]\n", b""])

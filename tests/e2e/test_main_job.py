@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,33 +14,12 @@ import pytest
 
 from fedminet.alone import by_method, evaluate_file, scores_as_text, train_to_file
 from fedminet.demo import run_demo
-from fedminet.rehearsal import Rehearsal, Schedule
+from fedminet.rehearsal import Rehearsal
 from fedminet.simulate import simulate
 from minet_core.checkpoint import load_model
 from minet_core.report.summary import Summary, read_summary
 from minet_core.runtime.durable import sha256_of_file
-
-SITES = ("sms", "umr", "fastmri")
-
-
-SMALL = Schedule(2, 4)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three patients of each phantom site, written and ingested once for all tests of this page."""
-    out = tmp_path_factory.mktemp("made")
-    small_rehearsal(out).make_sites()
-    return out
-
-
-def small_rehearsal(out: Path, *, made: Path | None = None) -> Rehearsal:
-    """Three patients a site, two rounds of a few steps; with `made`, of its scans and stores."""
-    rehearsal = Rehearsal.declared(out, [], schedule=SMALL, scale=2, n_patients=3, seed=1)
-    if made is not None:
-        shutil.copytree(made / "sites", out / "sites")
-        (out / "scans").symlink_to(made / "scans")
-    return rehearsal
+from tests.e2e.small_rehearsal import SITES, SMALL, small_rehearsal
 
 
 def check_outcome(out: Path, summary: Summary, *, engine: str) -> None:

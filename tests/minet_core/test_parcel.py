@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from pathlib import Path
+
 import numpy as np
 import pytest
+import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
 from minet_core.models.minet import MINet
-from minet_core.parcel import packed, unpacked
+from minet_core.parcel import packed, save_parcel, unpacked
 from minet_core.runtime.errors import WeightsRefused
 from minet_core.weights import WeightManifest, learnable
+from tests.minet_core.aggregation.least_squares import CountingArrays
 
 WEIGHTS = learnable(MINet(scale=2, n_groups=1, n_blocks=1, n_features=4, reduction=2))
 MANIFEST = WeightManifest.of(WEIGHTS)
@@ -25,6 +30,60 @@ def test_a_parcel_opens_to_the_same_bytes() -> None:
 def test_the_order_of_the_arrays_does_not_show() -> None:
     reversed_ = dict(reversed(list(WEIGHTS.items())))
     assert packed(reversed_).tobytes() == packed(WEIGHTS).tobytes()
+
+
+MIXED = {
+    "b": np.arange(3, dtype=np.int8),
+    "a": np.arange(3, dtype=np.uint16),
+    "scale/b": np.array([0.5], dtype=np.float32),
+    "é": np.array(1.5),
+    "empty": np.zeros((2, 0), dtype=np.float32),
+}
+
+
+@pytest.mark.parametrize("arrays", [WEIGHTS, MIXED, {}], ids=["weights", "mixed", "none"])
+def test_the_bytes_are_those_that_safetensors_writes(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
+    ordered = {name: arrays[name] for name in sorted(arrays)}
+    assert packed(arrays).tobytes() == safetensors.numpy.save(ordered)
+    save_parcel(tmp_path / "parcel", arrays)
+    assert (tmp_path / "parcel").read_bytes() == packed(arrays).tobytes()
+
+
+def test_tensors_in_any_memory_layout_are_packed_in_c_order() -> None:
+    array = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    expected = packed({"w": array}).tobytes()
+    assert packed({"w": np.asfortranarray(array)}).tobytes() == expected
+    assert packed({"w": array.astype(">f4")}).tobytes() == expected
+
+
+def test_a_lazy_mapping_is_packed_with_one_tensor_in_memory_beside_the_parcel() -> None:
+    arrays = {f"w{n}": np.full(2**18, n, dtype=np.float32) for n in range(16)}
+    alive = [0, 0]
+    lazy = CountingArrays(arrays, alive)
+    tracemalloc.start()
+    try:
+        parcel = packed(lazy, manifest=WeightManifest.of(arrays))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert alive == [0, 1]
+    assert lazy.n_reads == 16
+    # The parcel of 16 MiB, one tensor of 1 MiB, and small things.
+    assert peak < parcel.nbytes + 1.5 * 2**20
+    assert parcel.tobytes() == packed(arrays).tobytes()
+
+
+def test_arrays_that_cannot_travel_or_are_not_those_of_the_manifest_are_refused(tmp_path: Path) -> None:
+    manifest = WeightManifest.of({"w": np.ones(2, np.float32)})
+    for arrays in ({}, {"v": np.ones(2, np.float32)}, {"w": np.ones(3, np.float32)}, {"w": np.ones(2)}):
+        with pytest.raises(WeightsRefused, match="manifest"):
+            packed(arrays, manifest=manifest)
+        with pytest.raises(WeightsRefused, match="manifest"):
+            save_parcel(tmp_path / "parcel", arrays, manifest=manifest)
+    for dtype in (object, np.complex64, "U3"):
+        with pytest.raises(WeightsRefused, match="cannot travel"):
+            packed({"w": np.ones(2).astype(dtype)})
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("cut", [0, 1, 7, 8, 100, -1])

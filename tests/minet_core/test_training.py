@@ -10,11 +10,13 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minet_core.aggregation.gradient_rules import ControlVariates
 from minet_core.models.minet import MINet
 from minet_core.runtime.cpu_threading import cpu_threading_environment
 from minet_core.runtime.errors import InvalidSetting, TrainingDiverged
@@ -185,6 +187,99 @@ def test_batches_that_run_out_are_not_taken_for_a_finished_round() -> None:
         train_steps(make_model(), iter([make_batch()]), first_step=0, n_steps=2, total_steps=2, **PLAN)
     with pytest.raises(InvalidSetting, match="no step"):
         train_steps(make_model(), endless(), first_step=0, n_steps=0, total_steps=2, **PLAN)
+
+
+def test_a_gradient_rule_acts_after_the_backward_pass_and_before_clipping() -> None:
+    """A rule that makes every gradient ten thousand times as large is clipped as any other gradient is."""
+    norms = []
+
+    class Magnified:
+        def correct(self, model: torch.nn.Module) -> None:
+            for parameter in model.parameters():
+                parameter.grad *= 1e4
+            norms.append(sum(float((p.grad**2).sum()) for p in model.parameters()) ** 0.5)
+
+        def kept(self) -> dict[str, Any]:
+            return {}
+
+        sent = kept
+
+    plain, magnified = make_model(), make_model()
+    plan = {**PLAN, "clip_norm": 1e-3, "learning_rate": 1.0, "total_steps": 2}
+    for model, rule in ((plain, None), (magnified, Magnified())):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+        train_steps(
+            model, endless(), first_step=0, n_steps=2, optimizer=optimizer, gradient_rule=rule, **plan
+        )
+    assert len(norms) == 2
+    assert min(norms) > 1
+    for name, array in learnable(plain).items():
+        # Steps of 1e-3 in all, clipped from another length: some float32 rounding of weights near one.
+        assert abs(array - learnable(magnified)[name]).max() <= 4 * 2**-23, name
+
+
+def test_scaffolds_control_is_the_mean_gradient_of_the_steps() -> None:
+    """c_i+ = c_i - c + (x - y) / (K eta), with all of MINet and plain gradient descent."""
+    model = make_model()
+    before, rate, n_steps = learnable(model), 2.0**-4, 4
+    generator = np.random.default_rng(0)
+    c, c_i = (
+        {n: 1e-2 * generator.normal(size=w.shape).astype(np.float32) for n, w in before.items()} for _ in "12"
+    )
+    rule = ControlVariates(c, c_i)
+    train_steps(
+        model,
+        endless(),
+        first_step=0,
+        n_steps=n_steps,
+        total_steps=n_steps,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
+        gradient_rule=rule,
+        **{**PLAN, "clip_norm": None, "learning_rate": rate},
+    )
+    control = rule.new_local_control()
+    for name, after in learnable(model).items():
+        expected = c_i[name] - c[name] + (before[name] - after) / (n_steps * rate)
+        # Each step rounds a weight by half a unit; the sum of their differences is divided by K eta.
+        tolerance = n_steps * np.spacing(np.abs(before[name]).max() + 1) / (n_steps * rate)
+        assert np.abs(control[name] - expected).max() <= tolerance, name
+
+
+def test_training_ends_with_the_first_step_past_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock of one second a look: at the start, then after each step."""
+    for seconds, expected in ((0.5, 1), (1.0, 1), (2.5, 3), (100.0, 6)):
+        clock = itertools.count()
+        monkeypatch.setattr("minet_core.training.time.perf_counter", lambda clock=clock: float(next(clock)))
+        done: list[tuple[int, int]] = []
+        report = train_steps(
+            make_model(),
+            endless(),
+            first_step=0,
+            n_steps=6,
+            total_steps=6,
+            seconds=seconds,
+            progress=lambda *counts, done=done: done.append(counts),
+            **PLAN,
+        )
+        assert (report.n_steps, report.n_samples) == (expected, 2 * expected)
+        assert len(done) == expected
+
+
+def test_steps_within_their_time_are_those_without_a_limit() -> None:
+    limited, free = make_model(), make_model()
+    reports = [
+        train_steps(model, endless(), first_step=0, n_steps=2, total_steps=2, seconds=seconds, **PLAN)
+        for model, seconds in ((limited, 1e6), (free, None))
+    ]
+    assert reports[0].loss_mean == reports[1].loss_mean
+    for name, array in learnable(limited).items():
+        assert (array == learnable(free)[name]).all(), name
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan")])
+def test_no_time_to_train_is_refused(seconds: float) -> None:
+    with pytest.raises(InvalidSetting, match="no time to train"):
+        train_steps(make_model(), endless(), first_step=0, n_steps=1, total_steps=1, seconds=seconds, **PLAN)
 
 
 @settings(max_examples=5, deadline=None)

@@ -15,6 +15,7 @@ from minet_core.runtime.errors import WeightsRefused
 from minet_core.samples import Batch
 from minet_core.training import train_steps
 from minet_core.weights import WeightManifest, check_weights, learnable, load_weights, weighted_mean
+from tests.minet_core.aggregation.least_squares import CountingArrays
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -108,6 +109,15 @@ def test_a_manifest_of_nothing_lets_nothing_pass() -> None:
     empty = {"bias": np.zeros(0, dtype=np.float32)}
     with pytest.raises(WeightsRefused, match="is empty"):
         check_weights(empty, WeightManifest.of(empty))
+
+
+def test_a_lazy_mapping_is_checked_with_one_tensor_in_memory_and_each_read_once() -> None:
+    alive = [0, 0]
+    lazy = CountingArrays(make_arrays(), alive)
+    check_weights(lazy, MANIFEST)
+    assert (alive, lazy.n_reads) == ([0, 1], 3)
+    assert WeightManifest.of(lazy) == MANIFEST
+    assert (alive, lazy.n_reads) == ([0, 1], 6)
 
 
 def test_only_parameters_that_learn_travel_and_they_come_back_exactly() -> None:

@@ -10,6 +10,9 @@ from minet_core import wire
 from minet_core.runtime.errors import ReplyRefused
 
 GOOD = {
+    "round": 3,
+    "run": 2**52,
+    "cohort": 2**47,
     "n_training_slices": 140,
     "train_loss": 0.25,
     "seconds": 12.5,

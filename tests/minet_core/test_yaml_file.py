@@ -10,7 +10,7 @@ from minet_core.federation import PRESETS, FederationSettings
 from minet_core.runtime.errors import ConfigurationError, FileMissing, InvalidSetting, UnknownKey
 from minet_core.runtime.yaml_file import read_settings, settings_text, write_settings
 
-MINIMAL = "name: study\nsites: [sms, umr]\nquorum: 2\n"
+MINIMAL = "name: study\nsites: [sms, umr]\nparticipation: {quorum: 2}\n"
 
 
 def read(tmp_path: Path, text: str) -> FederationSettings:
@@ -25,8 +25,8 @@ def test_a_minimal_file_takes_the_defaults(tmp_path: Path) -> None:
 
 
 def test_an_unknown_key_is_refused_and_the_nearest_named(tmp_path: Path) -> None:
-    with pytest.raises(UnknownKey, match=r"FM-C101.*'qorum'.*Did you mean 'quorum'\?"):
-        read(tmp_path, MINIMAL + "qorum: 1\n")
+    with pytest.raises(UnknownKey, match=r"FM-C101.*'participation.qorum'.*Did you mean 'quorum'\?"):
+        read(tmp_path, MINIMAL.replace("quorum", "qorum"))
 
 
 def test_an_unknown_key_of_a_section_is_refused(tmp_path: Path) -> None:
@@ -36,7 +36,9 @@ def test_an_unknown_key_of_a_section_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["scale: 3", "rounds: 0", "quorum: 3", "sites: [sms, sms]", "sites: ['../x', umr]", "seed: -1", "rounds: many",
+    ["scale: 3", "rounds: 0", "participation: {quorum: 3}", "participation: {quorum: 1, required: [ward]}",
+     "participation: {quorum: 1, least_share: 1.5}", "local_work: {ward: {local_steps: 1}}",
+     "local_work: {sms: {}}", "sites: [sms, sms]", "sites: ['../x', umr]", "seed: -1", "rounds: many",
      "training: {local_steps: 5, local_epochs: 5}", "training: {local_steps: null}", "name: 'Bad Name'"],
 )  # fmt: skip
 def test_a_setting_out_of_range_is_refused(tmp_path: Path, line: str) -> None:
@@ -60,7 +62,9 @@ def test_what_is_not_settings_is_refused_with_its_path(tmp_path: Path, text: str
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_written_settings_read_back_equal(tmp_path: Path, preset: str) -> None:
     model, training = PRESETS[preset]
-    federation = FederationSettings(name="study", sites=("sms",), quorum=1, model=model, training=training)
+    federation = FederationSettings(
+        name="study", sites=("sms",), participation={"quorum": 1}, model=model, training=training
+    )
     path = tmp_path / "federation.yaml"
     write_settings(path, federation)
     assert read_settings(path, FederationSettings) == federation
@@ -69,6 +73,8 @@ def test_written_settings_read_back_equal(tmp_path: Path, preset: str) -> None:
 
 def test_the_digest_is_of_the_settings_and_not_of_the_layout(tmp_path: Path) -> None:
     plain = read(tmp_path, MINIMAL)
-    reordered = read(tmp_path, "# a comment\nquorum:   2\nsites:\n- sms\n- umr\nname: study\n")
+    reordered = read(
+        tmp_path, "# a comment\nparticipation:\n  quorum:   2\nsites:\n- sms\n- umr\nname: study\n"
+    )
     other = read(tmp_path, MINIMAL + "scale: 4\n")
     assert plain.digest() == reordered.digest() != other.digest()

@@ -26,7 +26,7 @@ from server.server_home import ServerHome, ServerSettings, init_server
 
 @pytest.fixture
 def home(tmp_path: Path) -> ServerHome:
-    federation = FederationSettings(name="trial", sites=("sms", "umr"), quorum=2)
+    federation = FederationSettings(name="trial", sites=("sms", "umr"), participation={"quorum": 2})
     return init_server(tmp_path / "server", federation, ServerSettings(port=9443))
 
 
@@ -108,7 +108,7 @@ def test_an_altered_federation_file_is_refused_by_its_digest(
     kit = admit(home, "sms", keys.public_key, kit=tmp_path / "kit").kit
     path = kit / "federation.yaml"
     text = path.read_text()
-    altered = text.replace("quorum: ", "seed: 7\nquorum: ").replace("\nseed: 1 ", "\n# seed: 1 ")
+    altered = text.replace("\nseed: 1 ", "\nseed: 7 ")
     assert altered != text
     path.write_text(altered)
     with pytest.raises(AdmissionRefused, match=r"federation\.yaml of the kit"):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from minet_core.federation import FederationSettings
-from minet_core.runtime.errors import ConfigurationError
-from server.run_directory import TERMINAL, RunDirectory
+from minet_core.runtime.durable import write_text
+from minet_core.runtime.errors import ConfigurationError, IllegalTransition, RunBusy
+from server import run_states
+from server.run_directory import RunDirectory
 
-FEDERATION = FederationSettings(name="study", sites=("sms", "umr"), quorum=2)
+FEDERATION = FederationSettings(name="study", sites=("sms", "umr"), participation={"quorum": 2})
 
 
 def create(tmp_path: Path) -> RunDirectory:
@@ -29,14 +34,61 @@ def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
         create(tmp_path)
 
 
-@pytest.mark.parametrize("status", sorted(TERMINAL))
-def test_a_terminal_state_never_changes(tmp_path: Path, status: str) -> None:
+def test_a_run_that_ended_is_never_taken_up_again(tmp_path: Path) -> None:
     run = create(tmp_path)
-    run.advance(status="running")
-    run.advance(status=status)
-    with pytest.raises(ConfigurationError, match="the run has ended"):
-        run.advance(status="running")
-    assert run.state.status == status
+    run.move(run_states.begun)
+    run.move(run_states.ended, "failed", "stopped")
+    with pytest.raises(IllegalTransition, match="the run has ended"):
+        run.move(run_states.begun)
+    assert run.ended
+    assert run.state.reason == "stopped"
+
+
+def test_only_one_process_works_on_a_run(tmp_path: Path) -> None:
+    run = create(tmp_path)
+    assert run.holder() == (None, False)
+    with run.locked(holder=7):
+        assert run.holder() == (7, True)
+        with pytest.raises(RunBusy, match="FM-S507"), run.locked(holder=8):
+            pass
+    assert run.holder() == (7, False)
+
+
+def test_a_killed_process_lets_go_of_its_run(tmp_path: Path) -> None:
+    run = create(tmp_path)
+    code = (
+        "import os, signal; from pathlib import Path; from server.run_directory import RunDirectory\n"
+        f"with RunDirectory(Path({str(run.path)!r})).locked(holder=3): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert run.holder() == (3, False)
+
+
+def test_mending_removes_a_line_that_was_cut_off_and_figures_of_an_open_round(tmp_path: Path) -> None:
+    run = create(tmp_path)
+    run.event("run-started")
+    run.metrics({"round": 1})
+    with (run.path / "events.jsonl").open("a") as stream:
+        stream.write('{"event": "round-st')
+    run.mend()
+    assert [event["event"] for event in run.events_recorded()] == ["run-started"]
+    assert run.rounds_recorded() == []
+
+
+def test_old_checkpoints_leave_and_the_last_ones_stay(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "kept", FEDERATION, engine="in-process", keep_checkpoints=2)
+    run.move(run_states.begun)
+    for number in range(1, 6):
+        write_text(run.checkpoint(number), "weights")
+        write_text(run.replies(number) / "sms.json", "{}")
+        run.move(run_states.asked)
+        run.move(run_states.closed, ("sms",))
+        run.move(run_states.aggregated)
+        run.forget_old()
+    kept = sorted(path.name for path in (run.path / "checkpoints").iterdir())
+    assert kept == ["round-0004.safetensors", "round-0005.safetensors"]
+    assert list((run.path / "replies").iterdir()) == []
 
 
 def test_events_and_metrics_are_read_back_in_order(tmp_path: Path) -> None:

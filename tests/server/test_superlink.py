@@ -15,7 +15,7 @@ from server.pki import ca_files, server_files
 from server.server_home import ServerHome, ServerSettings, init_server
 from server.superlink import local_address, start_superlink
 
-FEDERATION = FederationSettings(name="trial", sites=("sms",), quorum=1)
+FEDERATION = FederationSettings(name="trial", sites=("sms",), participation={"quorum": 1})
 
 
 def _home(tmp_path: Path, **settings: object) -> ServerHome:

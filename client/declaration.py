@@ -1,0 +1,23 @@
+"""What the site declares of its cohort, for the coordinator to hold its replies to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from client.site_home import SiteHome
+from minet_core.cohort_declaration import DECLARATION_FILE, CohortDeclaration
+from minet_core.runtime.durable import write_json
+from sites.store import Store
+
+
+def declare(home: SiteHome) -> Path:
+    """Write the declaration of the site's store to its folder. Raises NothingFound (FM-D205) where it is empty."""
+    cohort = Store(home.store).cohort
+    declaration = CohortDeclaration(
+        site=home.settings().name,
+        cohort_digest=cohort.digest,
+        n_training_slices=cohort.counts["training"].slices,
+    )
+    path = home.path / DECLARATION_FILE
+    write_json(path, declaration.model_dump(mode="json"))
+    return path

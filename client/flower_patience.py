@@ -1,0 +1,39 @@
+"""How soon the processes of a site notice that another one is gone: seconds, where Flower waits for a minute.
+
+Flower 1.41 has no option for it. A node says how often it gives a sign of life (30 s), and its server takes it for
+gone after two that are missing; a node does the same with its tasks. Whoever lost a connection tries again after a
+pause that grows to 20 s. Each process of a site that runs Flower's code sets shorter times in its own memory
+before it starts.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from minet_core.runtime.errors import HostError
+
+HEARTBEAT_S = 10
+"""The shortest that a server accepts: flwr.common.constant.HEARTBEAT_MIN_INTERVAL. Gone after 20 s."""
+
+LONGEST_RETRY_PAUSE_S = 2
+
+_SETTINGS: tuple[tuple[str, str, int], ...] = (
+    ("flwr.supercore.heartbeat", "HEARTBEAT_DEFAULT_INTERVAL", HEARTBEAT_S),  # how often a sign is given
+    (
+        "flwr.supernode.fleet_http_connection",
+        "HEARTBEAT_DEFAULT_INTERVAL",
+        HEARTBEAT_S,
+    ),  # what the server is told
+    ("flwr.supercore.corestate.in_memory_corestate", "HEARTBEAT_DEFAULT_INTERVAL", HEARTBEAT_S),  # of a task
+    ("flwr.supercore.retry.http_retry", "MAX_RETRY_DELAY", LONGEST_RETRY_PAUSE_S),
+)
+
+
+def shorten_waits() -> None:
+    """Set the shorter times in this process. Raises HostError (FM-S500) where this Flower has no such time."""
+    for name, constant, value in _SETTINGS:
+        module: Any = importlib.import_module(name)
+        if not hasattr(module, constant):
+            raise HostError(f"{name} of the installed Flower has no {constant}", expected="flwr 1.41")
+        setattr(module, constant, value)

@@ -1,0 +1,118 @@
+"""Flower's own programs as a site runs them: `python -m client.flower_program supernode|superexec ARGUMENTS`.
+
+Both with the site's shorter times (client.flower_patience), the node with a state that loses no task
+(client.node_state), and after it has signed off the node that was killed before it: a server refuses a key whose
+node it still has online.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import functools
+import importlib
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from flwr.proto.fleet_pb2 import DeactivateNodeRequest
+from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
+from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+
+from client.flower_patience import shorten_waits
+from client.node_state import SteadfastNodeStateFactory, keep_message
+
+OFFLINE_S = 2.0
+"""How long a node that was signed off stays away. What the former process had been asked is lost with it, and the
+server learns of it in one way: whoever waits for a reply of a node gets an error if he asks while it is offline."""
+
+NODE_FILE = "node"
+"""In the site's Flower folder: the number that the server gave its node; locked by the process that is the node."""
+
+
+def run_supernode() -> None:
+    """Run Flower's SuperNode."""
+    node_file = _claimed(Path(os.environ["FLWR_HOME"]) / NODE_FILE)
+    if node_file is not None:
+        with contextlib.suppress(httpx.HTTPError):  # then it is refused until its signs of life are missed
+            _sign_off(node_file)
+    program: Any = importlib.import_module("flwr.supernode.cli.flower_supernode")
+    handlers: Any = importlib.import_module("flwr.supernode.servicer.runtime.runtime_handlers")
+    program.NodeStateFactory = functools.partial(
+        SteadfastNodeStateFactory, on_admission=functools.partial(_note, node_file)
+    )
+    handlers.confirm_message_received = keep_message
+    program.flower_supernode()
+
+
+def run_superexec() -> None:
+    """Run Flower's SuperExec."""
+    from flwr.supercore.cli import flower_superexec
+
+    flower_superexec()
+
+
+PROGRAMS: dict[str, Callable[[], None]] = {"supernode": run_supernode, "superexec": run_superexec}
+
+
+def _claimed(path: Path) -> IO[str] | None:
+    """The node's file, locked for the life of this process; None where another living process is the node."""
+    stream = path.open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        stream.close()
+        return None
+    return stream
+
+
+def _sign_off(node_file: IO[str]) -> None:
+    """Tell the server that the former node of this site has ended, which a node that was killed could not."""
+    node_file.seek(0)
+    number = node_file.read()
+    if not number.isdecimal():
+        return
+    parser = argparse.ArgumentParser()
+    for option in ("--superlink", "--root-certificates", "--auth-supernode-private-key"):
+        parser.add_argument(option, required=True)
+    options, _ = parser.parse_known_args(sys.argv[1:])
+    key = load_ssh_private_key(Path(options.auth_supernode_private_key).read_bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)  # Flower refuses any other
+    client = FleetHttpClient.from_server_address(
+        options.superlink,
+        False,
+        Path(options.root_certificates).read_bytes(),
+        interceptors=[
+            RuntimeVersionHttpInterceptor(component_name="SuperNode"),
+            NodeAuthHttpInterceptor(key, key.public_key()),
+        ],
+    )
+    try:
+        client.DeactivateNode(DeactivateNodeRequest(node_id=int(number)))
+        time.sleep(OFFLINE_S)
+    finally:
+        client.close()
+
+
+def _note(node_file: IO[str] | None, node_id: int) -> None:
+    """Keep the node's number for the next process of this site that signs it off."""
+    if node_file is None:
+        return
+    node_file.truncate(0)
+    node_file.write(str(node_id))
+    node_file.flush()
+
+
+if __name__ == "__main__":
+    name = sys.argv.pop(1)
+    sys.argv[0] = f"flower-{name}"
+    shorten_waits()
+    PROGRAMS[name]()

@@ -1,0 +1,141 @@
+"""A request of the server, held to what this site was admitted to before a number of it is used."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flwr.app import ArrayRecord, ConfigRecord, Message
+from numpy.typing import NDArray
+
+from client.kept_rounds import KeptRound, KeptRounds
+from client.site_home import SiteHome
+from minet_core import wire
+from minet_core.agreement import Agreement, agreement_of, initial_weights
+from minet_core.federation import FederationSettings
+from minet_core.models.minet import MINet
+from minet_core.parcel import unpacked
+from minet_core.quarantine import update_norm
+from minet_core.runtime.errors import (
+    FederationMismatch,
+    ReplyRefused,
+    StaleMessage,
+    UpdateSuspect,
+    WeightsRefused,
+)
+from minet_core.training import preferred_device
+from minet_core.weights import load_weights
+from sites.site_settings import LimitSettings
+
+HEAD = "head/"
+INCOMING = "incoming/"
+"""Beginnings of what a site keeps of a round beside its answer: its personal head, the weights that came in."""
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A checked request. shared: the global weights. memory: what of the algorithm's memory came with them."""
+
+    home: SiteHome
+    federation: FederationSettings
+    agreement: Agreement
+    round_number: int
+    run: str
+    digest: str
+    shared: Mapping[str, NDArray[Any]]
+    memory: Mapping[str, NDArray[Any]]
+
+    @property
+    def binding(self) -> dict[str, int]:
+        """The figures that bind a reply to this request."""
+        return {
+            "round": self.round_number,
+            "run": wire.run_number(self.run, federation=self.federation.digest()),
+        }
+
+    def model(self, former: KeptRound | None) -> MINet:
+        """The global model, with this site's own head where the federation leaves it one."""
+        model, first = initial_weights(self.federation)
+        heads = {name: first[name] for name in first if name not in self.shared}
+        if former is not None:
+            heads = {name: former.site[f"{HEAD}{name}"] for name in heads}
+        load_weights(model, {**self.shared, **heads})
+        return model.to(preferred_device())
+
+
+def opened(message: Message, site_folder: Path) -> Incoming:
+    """The request in `message`.
+
+    Raises ReplyRefused (FM-F401) for other records than agreed, FederationMismatch (FM-C104) for another federation
+    file or what names no run, WeightsRefused (FM-M302).
+    """
+    home = SiteHome.at(site_folder)
+    federation = home.federation()
+    if set(message.content) != {wire.MODEL, wire.REQUEST}:
+        raise ReplyRefused("the request has the wrong records", got=sorted(message.content))
+    request, weights = message.content[wire.REQUEST], message.content[wire.MODEL]
+    if not isinstance(request, ConfigRecord) or request.get("federation") != federation.digest():
+        raise FederationMismatch(
+            "the request names another federation file",
+            got=request.get("federation") if isinstance(request, ConfigRecord) else None,
+            expected=federation.digest(),
+            action="Ask the coordinator for a kit of the present federation",
+        )
+    round_number, run = request.get("round"), request.get("run")
+    if not isinstance(round_number, int) or not 1 <= round_number <= federation.rounds:
+        raise FederationMismatch("the request's round is out of range", got=round_number)
+    if not isinstance(run, str) or not wire.RUN_NAME.fullmatch(run):
+        raise FederationMismatch("the request's run has no plain name")
+    if not isinstance(weights, ArrayRecord) or set(weights) != {wire.PARCEL}:
+        raise WeightsRefused("the request's weights are not one parcel")
+    agreement = agreement_of(federation)
+    parcel = weights[wire.PARCEL].numpy()
+    arrays = unpacked(parcel, manifest=agreement.request_manifest)
+    names = {name for name, _, _ in agreement.shared.entries}
+    return Incoming(
+        home=home,
+        federation=federation,
+        agreement=agreement,
+        round_number=round_number,
+        run=run,
+        digest=hashlib.sha256(parcel.tobytes()).hexdigest(),
+        shared={name: array for name, array in arrays.items() if name in names},
+        memory={name: array for name, array in arrays.items() if name not in names},
+    )
+
+
+def require_not_stale(incoming: Incoming, kept: KeptRounds) -> None:
+    """Raise StaleMessage (FM-F408) for a round that lies before one this site has answered in the same run."""
+    last = kept.last()
+    if last is not None and incoming.round_number < last.round_number:
+        raise StaleMessage(
+            "the server asks for a round that is over", got=incoming.round_number, expected=last.round_number
+        )
+
+
+def weigh_global_change(incoming: Incoming, former: KeptRound | None, limits: LimitSettings) -> None:
+    """Hold the change of the global model since this site's last round against the site's own updates.
+
+    A mean moves no further than its members do. Raises UpdateSuspect (FM-F410) where the site's own limit says so;
+    else the site's log has it.
+    """
+    if former is None or not former.norms:
+        return
+    before = {name: former.site[f"{INCOMING}{name}"] for name in incoming.shared}
+    change = update_norm(incoming.shared, before)
+    rounds = incoming.round_number - former.round_number
+    bound = limits.global_change_factor * statistics.median(former.norms) * rounds
+    if change <= bound:
+        return
+    if limits.refuse_global_change:
+        raise UpdateSuspect(
+            "the global model moved further than its sites can move it", got=change, expected=bound
+        )
+    logging.getLogger("fedminet.site").warning(
+        "round %d: the global model moved by %.3g, more than %.3g", incoming.round_number, change, bound
+    )

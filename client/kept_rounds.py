@@ -1,0 +1,118 @@
+"""What a site keeps of its last rounds, on its own disk: the answer it gave, and what it goes on from.
+
+    state/RUN/round-0007.safetensors     answer/...    the arrays of its reply, as they were sent
+                                         site/...      what stays: Adam's moments, controls, a personal head
+                         its metadata    the request it answered, the agreed figures, the norms of its updates
+
+One file a round, which takes its place whole or not at all. So a site whose client is ended after it trained gives
+the same answer when it is asked again, and one that is ended before trains again from where it stood: it never
+trains twice for one answer, and never gives two.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from minet_core.runtime.durable import replacing
+from minet_core.runtime.errors import StoreDamaged
+from minet_core.stored_arrays import StoredArrays
+from minet_core.weights import Arrays
+
+KEPT_ROUNDS = 2
+"""The last round, and the one before it: from that one the last is trained again where it has to be."""
+
+KEPT_RUNS = 3
+"""Runs whose rounds stay: one that was interrupted may go on after another."""
+
+_METADATA = "fedminet"
+_ANSWER, _SITE = "answer/", "site/"
+
+
+@dataclass(frozen=True)
+class KeptRound:
+    """One kept round. request: SHA-256 of the parcel that was answered. norms: of the site's own updates so far."""
+
+    round_number: int
+    request: str
+    figures: Mapping[str, int | float]
+    norms: tuple[float, ...] = ()
+    answer: Arrays = field(default_factory=dict)
+    site: Arrays = field(default_factory=dict)
+
+
+class KeptRounds:
+    """The rounds that a site keeps of one run."""
+
+    def __init__(self, state: Path, run: str) -> None:
+        self._folder = state / run
+
+    def at(self, round_number: int) -> KeptRound | None:
+        """The round of this number; None where it is not kept. Raises StoreDamaged (FM-D207)."""
+        path = self._path(round_number)
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(path, framework="np") as stored:
+                page = json.loads((stored.metadata() or {})[_METADATA])
+        except (SafetensorError, KeyError, ValueError) as failure:
+            raise StoreDamaged(
+                "what the site kept of a round is damaged", got=path, action="Remove it to start the run anew"
+            ) from failure
+        return KeptRound(
+            round_number=round_number,
+            request=page["request"],
+            figures=page["figures"],
+            norms=tuple(page["norms"]),
+            answer=StoredArrays(path, prefix=_ANSWER),
+            site=StoredArrays(path, prefix=_SITE),
+        )
+
+    def last(self, *, before: int | None = None) -> KeptRound | None:
+        """The latest round that is kept, or the latest before a number; None where there is none."""
+        numbers = [number for number in self._numbers() if before is None or number < before]
+        return self.at(max(numbers)) if numbers else None
+
+    def keep(self, kept: KeptRound) -> None:
+        """Keep a round, durably; older rounds than `KEPT_ROUNDS` and older runs than `KEPT_RUNS` are removed."""
+        arrays: dict[str, NDArray[Any]] = {f"{_ANSWER}{name}": kept.answer[name] for name in kept.answer}
+        arrays |= {f"{_SITE}{name}": kept.site[name] for name in kept.site}
+        page = {"request": kept.request, "figures": dict(kept.figures), "norms": list(kept.norms)}
+        with replacing(self._path(kept.round_number)) as temporary:
+            safetensors.numpy.save_file(arrays, temporary, metadata={_METADATA: json.dumps(page)})
+        for number in self._numbers()[:-KEPT_ROUNDS]:
+            self._path(number).unlink()
+        runs = [folder for folder in self._folder.parent.iterdir() if folder.is_dir()]
+        for old in sorted(runs, key=lambda folder: folder.stat().st_mtime)[:-KEPT_RUNS]:
+            shutil.rmtree(old)
+
+    def _numbers(self) -> list[int]:
+        return sorted(
+            int(path.stem.removeprefix("round-")) for path in self._folder.glob("round-*.safetensors")
+        )
+
+    def _path(self, round_number: int) -> Path:
+        return self._folder / f"round-{round_number:04d}.safetensors"
+
+
+@contextlib.contextmanager
+def one_at_a_time(state: Path) -> Iterator[None]:
+    """Wait until no other task of the site trains; the kernel lets go when a task's process ends."""
+    state.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,129 @@
+"""The replies of one round, checked together, and their means tensor by tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minet_core.aggregation.mean import float64_mean, mean_over_sites, shares, weight_by_site
+from minet_core.aggregation.values import Diagnostics, Reply, ServerState, memory_names
+from minet_core.runtime.errors import WeightsRefused
+from minet_core.weights import Arrays
+
+MAX_SLICES = 2**53
+"""Largest number of training slices of one site: whole numbers up to here are exact in float64."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """A round's replies: numbers of training slices, weights and memory, each by site."""
+
+    n_slices_of: Mapping[str, float]
+    weights_of: Mapping[str, Arrays]
+    memory_of: Mapping[str, Arrays]
+
+    @property
+    def n_sites(self) -> int:
+        return len(self.n_slices_of)
+
+    def mean(self, name: str, *, like: NDArray[Any]) -> NDArray[Any]:
+        """The mean of the sites' weights; of the shape and dtype of `like`, which each must have."""
+        return mean_over_sites(
+            name, self.weights_of, weight_of=self.n_slices_of, shape=like.shape, dtype=str(like.dtype)
+        )
+
+    def mean_update(self, name: str, *, start: NDArray[Any]) -> NDArray[np.float64]:
+        """sum_s p_s (w_s - start): the mean change of the weights over the round."""
+        return float64_mean(
+            name,
+            self.weights_of,
+            weight_of=self.n_slices_of,
+            shape=start.shape,
+            dtype=str(start.dtype),
+            start=start,
+        )
+
+    def mean_memory(self, name: str, *, like: NDArray[Any]) -> NDArray[np.float64]:
+        """The mean of what the sites sent under "PREFIX/NAME"."""
+        return float64_mean(
+            name, self.memory_of, weight_of=self.n_slices_of, shape=like.shape, dtype=str(like.dtype)
+        )
+
+
+def checked_cohort(state: ServerState, replies: Sequence[Reply], *, memory_up: Sequence[str] = ()) -> Cohort:
+    """The replies as a cohort, if their names and numbers agree with the state; no tensor is read.
+
+    Raises WeightsRefused (FM-M302) where there is no reply, a site twice, a number of slices that is no whole
+    number above 0, or other tensors than those of the state and of `memory_up`.
+    """
+    n_slices_of = weight_by_site((reply.site, reply.n_training_slices) for reply in replies)
+    names = sorted(state.weights)
+    if not names:
+        raise WeightsRefused("the server's state names no weights", got="0 names", expected="at least one")
+    for reply in replies:
+        count = reply.n_training_slices
+        if isinstance(count, bool) or not isinstance(count, int) or count > MAX_SLICES:
+            raise WeightsRefused(
+                f"the reply of {reply.site} has a wrong weight",
+                got=count,
+                expected=f"a whole number from 1 to {MAX_SLICES}",
+            )
+        check_names(reply.weights, names, what=f"the weights of {reply.site}")
+        expected = [memory for prefix in memory_up for memory in memory_names(prefix, names)]
+        check_names(reply.memory, expected, what=f"the memory of {reply.site}")
+    return Cohort(
+        n_slices_of=n_slices_of,
+        weights_of={reply.site: reply.weights for reply in replies},
+        memory_of={reply.site: reply.memory for reply in replies},
+    )
+
+
+def check_names(arrays: Arrays, expected: Sequence[str], *, what: str) -> None:
+    """Refuse a mapping of other names than expected; raises WeightsRefused (FM-M302)."""
+    # Sets of names, for `in` on a lazy mapping may read the tensor.
+    differing = sorted(set(arrays) ^ set(expected))
+    if differing:
+        raise WeightsRefused(
+            f"the names of {what} differ from what was expected",
+            got=f"a difference in {differing[:3]}",
+            expected=f"{len(expected)} names",
+        )
+
+
+def stepped(
+    state: ServerState,
+    cohort: Cohort,
+    new_tensors: Callable[[str, NDArray[Any]], tuple[NDArray[Any], Arrays]],
+) -> tuple[ServerState, Diagnostics]:
+    """The next state, tensor by tensor, and the figures of the step.
+
+    new_tensors: from a name and the global tensor before the round, the one after it, and the algorithm's own
+    new tensors that belong to it.
+    """
+    weights: dict[str, NDArray[Any]] = {}
+    memory: dict[str, NDArray[Any]] = {}
+    squares = np.zeros(2)
+
+    def step(name: str) -> None:
+        # A function of its own, so that the old tensor is given back before the next one is read.
+        before = state.weights[name]
+        weights[name], own = new_tensors(name, before)
+        memory.update(own)
+        squares[0] += _square_of_norm(np.subtract(weights[name], before, dtype=np.float64))
+        squares[1] += _square_of_norm(weights[name])
+
+    for name in sorted(state.weights):
+        step(name)
+    update_norm, weights_norm = (float(norm) for norm in np.sqrt(squares))
+    figures = Diagnostics(
+        weights_of=shares(cohort.n_slices_of), update_norm=update_norm, weights_norm=weights_norm
+    )
+    return ServerState(weights, memory), figures
+
+
+def _square_of_norm(array: NDArray[Any]) -> float:
+    return float(np.sum(np.square(array, dtype=np.float64)))

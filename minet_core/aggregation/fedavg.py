@@ -1,0 +1,41 @@
+"""Federated averaging.
+
+    w <- sum_s n_s w_s / sum_s n_s
+
+McMahan, Moore, Ramage, Hampson, Agüera y Arcas: "Communication-Efficient Learning of Deep Networks from
+Decentralized Data", AISTATS 2017, Algorithm 1.
+
+Departures: every member site is asked in every round, where the paper draws a fraction C of them; n_s counts
+training slices; a site may train with Adam, where the paper has SGD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from minet_core.aggregation.cohort import checked_cohort, stepped
+from minet_core.aggregation.values import Algorithm, Diagnostics, Reply, ServerState, everything_is_shared
+from minet_core.weights import Arrays
+
+SOURCE = "McMahan et al. 2017, Algorithm 1"
+
+
+def no_memory(weights: Arrays) -> ServerState:
+    """The state of an algorithm that has no tensors of its own."""
+    return ServerState(weights=weights, memory={})
+
+
+def average(state: ServerState, replies: Sequence[Reply]) -> tuple[ServerState, Diagnostics]:
+    """The mean of the sites' weights. Raises WeightsRefused (FM-M302)."""
+    cohort = checked_cohort(state, replies)
+
+    def averaged(name: str, before: NDArray[Any]) -> tuple[NDArray[Any], Arrays]:
+        return cohort.mean(name, like=before), {}
+
+    return stepped(state, cohort, averaged)
+
+
+FEDAVG = Algorithm(name="fedavg", source=SOURCE, init=no_memory, apply=average, shared=everything_is_shared)

@@ -1,0 +1,37 @@
+"""FedProx: federated averaging of sites that are held near the global model while they train.
+
+    site:    min_w F_s(w) + mu/2 |w - w_global|^2        (Eq. 2)
+    server:  as FedAvg
+
+Li, Sahu, Zaheer, Sanjabi, Talwalkar, Smith: "Federated Optimization in Heterogeneous Networks", MLSys 2020,
+Algorithm 2.
+
+Departures: a site takes its declared number of steps, where the paper asks for a gamma-inexact minimiser; every
+site is asked and weighted by its slices, where the paper draws sites with probability p_k and takes their plain
+mean.
+"""
+
+from __future__ import annotations
+
+from minet_core.aggregation.fedavg import average, no_memory
+from minet_core.aggregation.gradient_rules import Proximal
+from minet_core.aggregation.values import Algorithm, everything_is_shared
+from minet_core.weights import Arrays
+
+SOURCE = "Li et al. 2020, Algorithm 2"
+
+
+def fedprox(*, proximal_mu: float) -> Algorithm:
+    """FedProx with the proximal weight mu; mu = 0 is FedAvg."""
+
+    def proximal(*, weights: Arrays, memory: Arrays, site_memory: Arrays) -> Proximal:  # noqa: ARG001
+        return Proximal(proximal_mu, weights)
+
+    return Algorithm(
+        name="fedprox",
+        source=SOURCE,
+        init=no_memory,
+        apply=average,
+        shared=everything_is_shared,
+        gradient_rule=proximal,
+    )

@@ -1,0 +1,60 @@
+"""A shared body and a personal head: the tensors of the head stay at each site, the body is averaged.
+
+Feng, Yan, Wang, Xu, Shao, Fu: "Specificity-Preserving Federated Learning for MR Image Reconstruction" (FedMRI),
+IEEE Transactions on Medical Imaging 2022: a globally shared encoder and a client-specific decoder.
+
+Departures: the paper's weighted contrastive term, which keeps a site's encoder near the global one and away from
+its own last, is not taken; the head is what the federation names by prefixes, where the paper has the decoder of
+a U-Net; a site is weighted by its slices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from minet_core.aggregation.fedavg import average
+from minet_core.aggregation.values import Algorithm, ServerState
+from minet_core.runtime.errors import InvalidSetting
+from minet_core.weights import Arrays
+
+SOURCE = "Feng et al. 2022 (FedMRI), without its contrastive term"
+
+
+def personal_head(*, personal: tuple[str, ...]) -> Algorithm:
+    """FedAvg over the body. personal: prefixes of the names that belong to the head, "target_reconstruction.".
+
+    `init` takes the whole model or the body alone, and keeps the body. Raises InvalidSetting (FM-C102) without a
+    prefix, and in `init` where nothing is left to share. Whether every prefix names a tensor, `check_personal`
+    says of a whole model.
+    """
+    if not personal or not all(personal):
+        raise InvalidSetting("the personal head names no tensors", got=personal, expected="prefixes of names")
+
+    def is_shared(name: str) -> bool:
+        return not name.startswith(personal)
+
+    def init(weights: Arrays) -> ServerState:
+        body = {name: weights[name] for name in sorted(weights) if is_shared(name)}
+        if not body:
+            raise InvalidSetting(
+                "the personal head is the whole model", got=personal, expected="a shared body"
+            )
+        return ServerState(weights=body, memory={})
+
+    return Algorithm(name="personal-head", source=SOURCE, init=init, apply=average, shared=is_shared)
+
+
+def check_personal(names: Iterable[str], *, personal: tuple[str, ...]) -> None:
+    """Refuse a prefix that names no tensor of the model: a misspelt one would let a part of the head travel.
+
+    names: all that learn in the whole model. Raises InvalidSetting (FM-C102).
+    """
+    known = sorted(names)
+    idle = [prefix for prefix in personal if not any(name.startswith(prefix) for name in known)]
+    if idle:
+        raise InvalidSetting(
+            "a prefix of the personal head names no tensor",
+            got=idle,
+            expected=f"beginnings of names such as {known[:1]}",
+            action="Name the head's tensors as the model does",
+        )

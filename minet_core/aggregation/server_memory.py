@@ -1,0 +1,28 @@
+"""An algorithm's own tensors before its first round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minet_core.runtime.errors import WeightsRefused
+from minet_core.weights import Arrays, WeightManifest
+
+
+def filled_memory(weights: Arrays, value_of: Mapping[str, float]) -> dict[str, NDArray[Any]]:
+    """One float32 tensor for each weight and prefix, "PREFIX/NAME", filled with the prefix's value.
+
+    Raises WeightsRefused (FM-M302) for weights that are no floating numbers: an integer has no gradient.
+    """
+    entries = WeightManifest.of(weights).entries
+    for name, _, dtype in entries:
+        if np.dtype(dtype).kind != "f":
+            raise WeightsRefused(f"{name} has no gradient to keep", got=dtype, expected="floating numbers")
+    return {
+        f"{prefix}/{name}": np.full(shape, value, dtype=np.float32)
+        for prefix, value in value_of.items()
+        for name, shape, _ in entries
+    }

@@ -1,0 +1,98 @@
+"""What a federated algorithm is made of: the server's state, a site's reply, and the step between two states.
+
+Every mapping of tensors may be lazy: `mapping[name]` reads one tensor from a file and keeps nothing. Whoever
+works on one goes name by name and lets each tensor go before the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from minet_core.aggregation.gradient_rules import GradientRule
+from minet_core.weights import Arrays
+
+
+@dataclass(frozen=True, eq=False)
+class ServerState:
+    """What the server carries from round to round.
+
+    weights: the shared tensors of the global model, by name. memory: the algorithm's own tensors, float32 and of
+        the shape of the weights they belong to, under "PREFIX/NAME": "control/head.weight"; empty for FedAvg.
+    """
+
+    weights: Arrays
+    memory: Arrays
+
+
+@dataclass(frozen=True, eq=False)
+class Reply:
+    """What one site sends after its local training.
+
+    n_training_slices: its number of training slices, n_s. weights: its trained shared tensors; the weights
+        themselves and not their change. memory: what else the algorithm asks of it, under "PREFIX/NAME".
+    """
+
+    site: str
+    n_training_slices: int
+    weights: Arrays
+    memory: Arrays = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """Figures of one step of the server.
+
+    weights_of: each site's share in the mean, p_s = n_s / sum_s n_s; they sum to one. update_norm: L2 norm of
+        the change of the global weights. weights_norm: L2 norm of the new global weights.
+    """
+
+    weights_of: Mapping[str, float]
+    update_norm: float
+    weights_norm: float
+
+
+class GradientRuleFactory(Protocol):
+    """Makes the rule of one round at one site."""
+
+    def __call__(self, *, weights: Arrays, memory: Arrays, site_memory: Arrays) -> GradientRule:
+        """The rule.
+
+        weights: the global weights that came down. memory: the server's memory that came with them, under the
+        prefixes of `Algorithm.memory_down`. site_memory: what the site kept with `GradientRule.kept` at the end
+        of its last round; empty in its first.
+        """
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A federated algorithm: pure functions, and the names of what travels.
+
+    source: the citation. init: the state before the first round, from the model's weights. apply: one step of
+        the server, from a state and the round's replies, in any order; inputs are left as they were, and the
+        result has the same bytes whatever the order. Its peak memory is the new state and a few tensors. Raises
+        WeightsRefused (FM-M302). shared: whether the tensor of this name travels. memory_down: prefixes of the
+        server's memory that is sent to the sites. memory_up: prefixes of the memory that a reply must have, for
+        every shared tensor. gradient_rule: makes what corrects the gradient during local training; None where
+        nothing does.
+    """
+
+    name: str
+    source: str
+    init: Callable[[Arrays], ServerState]
+    apply: Callable[[ServerState, Sequence[Reply]], tuple[ServerState, Diagnostics]]
+    shared: Callable[[str], bool]
+    memory_down: tuple[str, ...] = ()
+    memory_up: tuple[str, ...] = ()
+    gradient_rule: GradientRuleFactory | None = None
+
+
+def everything_is_shared(name: str) -> bool:  # noqa: ARG001 - the signature of `Algorithm.shared`
+    """Every tensor travels."""
+    return True
+
+
+def memory_names(prefix: str, names: Sequence[str]) -> list[str]:
+    """The names of an algorithm's own tensors: "control/head.weight" for "head.weight"."""
+    return [f"{prefix}/{name}" for name in names]

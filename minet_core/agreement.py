@@ -1,0 +1,137 @@
+"""What a federation file means for both ends: the algorithm, which tensors travel, and in which form.
+
+Both ends make it from the same settings, so neither tells the other what to accept.
+"""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from minet_core.aggregation.algorithm import Algorithm, make_algorithm
+from minet_core.aggregation.personal_head import check_personal
+from minet_core.aggregation.values import ServerState
+from minet_core.compression import CODECS, Codec
+from minet_core.federation import FederationSettings
+from minet_core.models.minet import MINet
+from minet_core.seeds import derived_seed
+from minet_core.weights import Arrays, WeightManifest, check_weights, learnable
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What both ends hold each other to.
+
+    shared: name, shape and dtype of the tensors that every site shares; those of a personal head are not in it.
+    """
+
+    algorithm: Algorithm
+    codec: Codec
+    shared: WeightManifest
+
+    @cached_property
+    def request_manifest(self) -> WeightManifest:
+        """What a request's parcel must hold: the shared weights, and what of the server's memory travels down."""
+        return _joined(self.shared, self._memory(self.algorithm.memory_down))
+
+    @cached_property
+    def reply_manifest(self) -> WeightManifest:
+        """What a reply's parcel must hold."""
+        return _joined(self.codec.wire_manifest(self.shared), self._memory(self.algorithm.memory_up))
+
+    def request_arrays(self, state: ServerState) -> Arrays:
+        """The arrays of a request: read when they are packed, not before."""
+        names = [name for name, _, _ in self._memory(self.algorithm.memory_down).entries]
+        return ChainMap({}, state.weights, Chosen(state.memory, names))  # type: ignore[arg-type]
+
+    def decoded(self, stored: Arrays, *, reference: Arrays) -> Arrays:
+        """The weights of a reply's stored arrays, each decoded as it is asked for."""
+        names = [name for name, _, _ in self.codec.wire_manifest(self.shared).entries]
+        return self.codec.decode(Chosen(stored, names), reference=reference)
+
+    def memory_in(self, stored: Arrays) -> Arrays:
+        """What of a reply's stored arrays is the algorithm's own."""
+        return Chosen(stored, [name for name, _, _ in self._memory(self.algorithm.memory_up).entries])
+
+    def checked_reply(self, stored: Arrays, *, reference: Arrays) -> Arrays:
+        """The weights of a reply whose every array and every decoded value was checked, one at a time.
+
+        Raises WeightsRefused (FM-M302).
+        """
+        check_weights(stored, self.reply_manifest)
+        weights = self.decoded(stored, reference=reference)
+        check_weights(weights, self.shared)
+        return weights
+
+    def _memory(self, prefixes: tuple[str, ...]) -> WeightManifest:
+        entries = [
+            (f"{prefix}/{name}", shape, "float32")
+            for prefix in prefixes
+            for name, shape, _ in self.shared.entries
+        ]
+        return WeightManifest(tuple(sorted(entries)))
+
+
+class Chosen(Mapping[str, NDArray[Any]]):
+    """Some of the arrays of another mapping, read only when asked for."""
+
+    def __init__(self, arrays: Arrays, names: list[str]) -> None:
+        self._arrays, self._names = arrays, frozenset(names)
+
+    def __getitem__(self, name: str, /) -> NDArray[Any]:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._arrays[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._names))
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def agreement_of(federation: FederationSettings) -> Agreement:
+    """The agreement of a federation file."""
+    settings = federation.algorithm
+    algorithm = make_algorithm(
+        settings.name,
+        n_sites=len(federation.sites),
+        proximal_mu=settings.proximal_mu,
+        server_learning_rate=settings.server_learning_rate,
+        beta1=settings.beta1,
+        beta2=settings.beta2,
+        tau=settings.tau,
+        personal=settings.personal if settings.name == "personal-head" else (),
+    )
+    with torch.device("meta"):
+        model = MINet(**federation.model.model_dump(), scale=federation.scale)
+    learning = {name: p for name, p in sorted(model.named_parameters()) if p.requires_grad}
+    if settings.name == "personal-head":
+        check_personal(learning, personal=settings.personal)
+    entries = tuple(
+        (name, tuple(parameter.shape), str(parameter.dtype).removeprefix("torch."))
+        for name, parameter in learning.items()
+        if algorithm.shared(name)
+    )
+    return Agreement(algorithm, CODECS[federation.traffic.uplink], WeightManifest(entries))
+
+
+def initial_weights(federation: FederationSettings) -> tuple[MINet, dict[str, NDArray[Any]]]:
+    """The seeded model that round 1 begins with, and all its learnable weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(federation.seed, "initial weights"))
+        model = MINet(**federation.model.model_dump(), scale=federation.scale)
+    return model, learnable(model)
+
+
+def _joined(first: WeightManifest, second: WeightManifest) -> WeightManifest:
+    return WeightManifest(tuple(sorted((*first.entries, *second.entries))))

@@ -1,0 +1,27 @@
+"""One tensor against what it should be: shape, dtype, and values that are numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minet_core.runtime.errors import WeightsRefused
+
+
+def check_array(name: str, array: NDArray[Any], *, shape: tuple[int, ...], dtype: str) -> None:
+    """Refuse an array of another shape or dtype, one with no value, and one with a value that is not finite.
+
+    dtype: as numpy writes it, "float32". Nothing is converted and nothing broadcast. Raises WeightsRefused
+    (FM-M302).
+    """
+    if tuple(array.shape) != shape:
+        raise WeightsRefused(f"{name} has the wrong shape", got=tuple(array.shape), expected=shape)
+    if str(array.dtype) != dtype:
+        raise WeightsRefused(f"{name} has the wrong number type", got=array.dtype, expected=dtype)
+    if array.size == 0:
+        raise WeightsRefused(f"{name} is empty", got=shape, expected="at least one value")
+    if not np.isfinite(array).all():
+        n_bad = int(np.size(array) - np.isfinite(array).sum())
+        raise WeightsRefused(f"{name} has values that are not finite", got=n_bad, expected="none")

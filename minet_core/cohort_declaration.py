@@ -1,0 +1,67 @@
+"""What a site declares of the patients it trains on, before a run: a digest and a count.
+
+The coordinator records it at admission. Every reply repeats it, so a cohort that was changed behind a run, or a count
+that was made up to weigh more in the mean, is seen. Where a site was admitted without one, its first valid reply of
+the run declares for the rest of it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, PositiveInt, StringConstraints
+
+from minet_core.federation import SiteName
+from minet_core.runtime.errors import ConfigurationError, FileMissing
+from minet_core.runtime.yaml_file import Settings, parse_settings
+
+DECLARATION_FILE = "declaration.json"
+
+_DIGITS = 12
+"""Hexadecimal digits of a digest that travel in a reply: 48 bits, which a float64 holds exactly."""
+
+
+class CohortDeclaration(Settings):
+    """`declaration.json`: no patient, no path and no scan is in it."""
+
+    site: SiteName = Field(description="the site's name")
+    cohort_digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12,64}$")] = Field(
+        description="digest of the site's cohort.json"
+    )
+    n_training_slices: PositiveInt = Field(description="slices of the training split: the site's weight")
+
+    @property
+    def cohort_number(self) -> int:
+        """The digest as it travels in a reply."""
+        return cohort_number(self.cohort_digest)
+
+
+def cohort_number(digest: str) -> int:
+    """The first 48 bits of a cohort's digest, as a whole number."""
+    return int(digest[:_DIGITS], 16)
+
+
+def declared_by_reply(site: str, *, number: int, n_training_slices: int) -> CohortDeclaration:
+    """The declaration that a site's first valid reply stands for."""
+    return CohortDeclaration(
+        site=site, cohort_digest=f"{number:0{_DIGITS}x}", n_training_slices=n_training_slices
+    )
+
+
+def read_declaration(path: Path) -> CohortDeclaration:
+    """Read `declaration.json`. Raises FileMissing (FM-C103), ConfigurationError and its kin."""
+    if not path.is_file():
+        raise FileMissing(
+            "a site's declaration is missing",
+            got=path,
+            action="Use the one that `fedminet site ingest` wrote",
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as failure:
+        raise ConfigurationError(f"{path} is not a JSON file") from failure
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{path} holds no declaration")
+    return parse_settings(content, CohortDeclaration, source=str(path))

@@ -1,0 +1,46 @@
+"""When an update is too large to be believed: its norm against the median of the round and of the run.
+
+The median, since one site's number must not move the bound that it is held to. In a round of two sites the median of
+the round is the smaller norm: a bound that is too low is raised again by the run's own history, one that a hostile
+site made too high is not lowered by anything. With fewer than three replies and no history there is nothing to hold
+an update against, and no bound.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEAST_REPLIES = 3
+"""Replies from which a median of the round alone means something: of two, either may be the odd one."""
+
+HISTORY_ROUNDS = 50
+"""How far back the run's median looks: norms fall as a run converges."""
+
+
+def update_norm(weights: Mapping[str, NDArray[Any]], reference: Mapping[str, NDArray[Any]]) -> float:
+    """L2 norm of `weights` minus `reference`, summed in float64 and tensor by tensor."""
+    squares = []
+    for name in sorted(weights):
+        difference = weights[name].astype(np.float64) - reference[name].astype(np.float64)
+        squares.append(float(np.vdot(difference, difference)))
+    return math.sqrt(math.fsum(squares))
+
+
+def norm_bound(of_round: Sequence[float], of_run: Sequence[float], *, factor: float) -> float | None:
+    """The norm beyond which an update of this round is suspect; None where nothing can be said.
+
+    of_round: the norms of this round's replies. of_run: those of the replies that counted in former rounds.
+    """
+    if len(of_round) < LEAST_REPLIES and not of_run:
+        return None
+    medians = [_low_median(norms) for norms in (of_round, of_run) if norms]
+    return factor * max(medians) if medians else None
+
+
+def _low_median(norms: Sequence[float]) -> float:
+    return sorted(norms)[(len(norms) - 1) // 2]

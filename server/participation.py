@@ -1,0 +1,38 @@
+"""Whether a round meets the participation contract of the federation file, and what is missing where it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from minet_core.cohort_declaration import CohortDeclaration
+from minet_core.federation import FederationSettings, ParticipationSettings
+from minet_core.runtime.errors import ConfigurationError
+
+
+def breach(
+    contract: ParticipationSettings, accepted: Mapping[str, int], *, declared: Mapping[str, CohortDeclaration]
+) -> str | None:
+    """What of the contract these replies do not meet; None where they meet it.
+
+    accepted: by site, the training slices of its reply. declared: of every member that has declared any.
+    """
+    absent = [site for site in contract.required if site not in accepted]
+    if absent:
+        return f"without {', '.join(absent)}, which the contract requires"
+    if len(accepted) < contract.quorum:
+        return f"{len(accepted)} valid replies, quorum {contract.quorum}"
+    whole = sum(cohort.n_training_slices for cohort in declared.values())
+    if contract.least_share > 0 and sum(accepted.values()) < contract.least_share * whole:
+        return f"{sum(accepted.values())} of {whole} training slices, least share {contract.least_share:g}"
+    return None
+
+
+def require_declarations(federation: FederationSettings, declared: Collection[str]) -> None:
+    """Raise ConfigurationError (FM-C100) where the contract's share cannot be known for want of a declaration."""
+    undeclared = [site for site in federation.sites if site not in declared]
+    if federation.participation.least_share > 0 and undeclared:
+        raise ConfigurationError(
+            "participation.least_share needs the declaration of every site",
+            got=f"none of {', '.join(undeclared)}",
+            action="Admit the site with --declaration",
+        )

@@ -1,0 +1,201 @@
+"""The replies of the round in work, on the disk: each is checked, kept, and read again one tensor at a time.
+
+    replies/round-0008/sms.safetensors   what the site sent, byte for byte
+    replies/round-0008/sms.json          what was found about it; written last, so a reply with this page is whole
+
+A reply lives on the disk and not in memory: the coordinator needs room for one model whatever the number of sites, the
+mean can be taken in the order of the sites' names whatever the order of arrival, and a coordinator that was killed
+need not ask again for what it has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from minet_core import wire
+from minet_core.aggregation.values import Reply
+from minet_core.agreement import Agreement
+from minet_core.cohort_declaration import CohortDeclaration
+from minet_core.quarantine import update_norm
+from minet_core.runtime.durable import replacing, write_json
+from minet_core.runtime.errors import (
+    CohortChanged,
+    DuplicateReply,
+    FedminetError,
+    ReplyMissing,
+    ReplyRefused,
+    StaleMessage,
+)
+from minet_core.stored_arrays import StoredArrays
+from minet_core.weights import Arrays
+from server.exchange import Received, opened_figures, opened_parcel
+
+
+@dataclass(frozen=True)
+class KeptReply:
+    """What is known of one site's reply, or of its absence.
+
+    seconds: from the request to the reply. refused: the code it was refused with, FM-F405 where none came. why: for
+    the events, in our words. bytes_down, bytes_up: of the weights, to the site and from it.
+    """
+
+    site: str
+    seconds: float
+    refused: str | None = None
+    why: str | None = None
+    bytes_down: int = 0
+    bytes_up: int = 0
+    update_norm: float | None = None
+    sha256: str | None = None
+    figures: Mapping[str, float] | None = None
+
+    @property
+    def n_training_slices(self) -> int:
+        return int((self.figures or {})["n_training_slices"])
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a reply of the round in work must be."""
+
+    agreement: Agreement
+    round_number: int
+    run_number: int
+    declared: Mapping[str, CohortDeclaration]
+    global_weights: Arrays
+
+
+def take_reply(folder: Path, received: Received, expected: Expected) -> KeptReply:
+    """Check a reply and keep it in `folder`; a refused one is kept by its code.
+
+    A second answer to one request is refused. Where it differs from the first, neither is believed.
+    """
+    try:
+        if received.again:
+            return _second(folder, received, expected)
+        kept = _checked(folder, received, expected)
+    except FedminetError as failure:
+        kept = KeptReply(
+            received.site,
+            received.seconds,
+            refusal_code(failure),
+            failure.what,
+            bytes_down=received.bytes_down,
+        )
+        _parcel(folder, received.site).unlink(missing_ok=True)
+    _write(folder, kept)
+    return kept
+
+
+def note_missing(folder: Path, site: str, *, seconds: float, bytes_down: int) -> KeptReply:
+    """Keep that a site gave no reply before the deadline."""
+    missing = ReplyMissing("no reply came before the deadline")
+    kept = KeptReply(site, seconds, missing.code, missing.what, bytes_down=bytes_down)
+    _write(folder, kept)
+    return kept
+
+
+def read_replies(folder: Path) -> dict[str, KeptReply]:
+    """Every reply that was kept whole, by site."""
+    found = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json")))
+    return {content["site"]: KeptReply(**content) for content in found}
+
+
+def refuse(folder: Path, kept: KeptReply, failure: FedminetError) -> KeptReply:
+    """Refuse a reply that was accepted before."""
+    refused = replace(kept, refused=failure.code, why=failure.what)
+    _write(folder, refused)
+    return refused
+
+
+def forget_refused(folder: Path) -> None:
+    """Forget what was refused and what was missing, so that these sites are asked again."""
+    for kept in read_replies(folder).values():
+        if kept.refused is not None:
+            (folder / f"{kept.site}.json").unlink()
+            _parcel(folder, kept.site).unlink(missing_ok=True)
+
+
+def as_reply(folder: Path, kept: KeptReply, expected: Expected) -> Reply:
+    """The reply as the algorithm takes it, its tensors read from the disk one by one as they are asked for."""
+    stored = StoredArrays(_parcel(folder, kept.site))
+    return Reply(
+        site=kept.site,
+        n_training_slices=kept.n_training_slices,
+        weights=expected.agreement.decoded(stored, reference=expected.global_weights),
+        memory=expected.agreement.memory_in(stored),
+    )
+
+
+def check_binding(figures: Mapping[str, float], site: str, expected: Expected) -> None:
+    """Raise StaleMessage (FM-F408), CohortChanged (FM-F409) where figures are not of this round, run and cohort."""
+    if int(figures["round"]) != expected.round_number:
+        raise StaleMessage(
+            "a reply is of another round", got=int(figures["round"]), expected=expected.round_number
+        )
+    if int(figures["run"]) != expected.run_number:
+        raise StaleMessage("a reply is of another run")
+    cohort = expected.declared.get(site)
+    if cohort is None:
+        return
+    if int(figures["cohort"]) != cohort.cohort_number:
+        raise CohortChanged("a reply names another cohort than the site declared")
+    if int(figures["n_training_slices"]) != cohort.n_training_slices:
+        raise CohortChanged(
+            "a reply counts other training slices than the site declared",
+            got=int(figures["n_training_slices"]),
+            expected=cohort.n_training_slices,
+        )
+
+
+def refusal_code(failure: FedminetError) -> str:
+    """The site's own code where its client sent one, else the code of our refusal."""
+    if isinstance(failure, ReplyRefused) and isinstance(failure.got, str) and failure.got.startswith("FM-"):
+        return failure.got
+    return failure.code
+
+
+def _checked(folder: Path, received: Received, expected: Expected) -> KeptReply:
+    figures = opened_figures(received.message, agreed=wire.TRAIN_FIGURES, records={wire.MODEL, wire.METRICS})
+    check_binding(figures, received.site, expected)
+    agreement = expected.agreement
+    content = opened_parcel(received.message, manifest=agreement.reply_manifest)
+    path = _parcel(folder, received.site)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+    weights = agreement.checked_reply(StoredArrays(path), reference=expected.global_weights)
+    return KeptReply(
+        site=received.site,
+        seconds=received.seconds,
+        bytes_down=received.bytes_down,
+        bytes_up=len(content),
+        update_norm=update_norm(weights, expected.global_weights),
+        sha256=hashlib.sha256(content).hexdigest(),
+        figures=figures,
+    )
+
+
+def _second(folder: Path, received: Received, expected: Expected) -> KeptReply:
+    """What becomes of a site that answered twice: the first answer stands where both are the same."""
+    refused = DuplicateReply("a site answered one request twice")
+    first = read_replies(folder)[received.site]
+    try:
+        content = opened_parcel(received.message, manifest=expected.agreement.reply_manifest)
+        same = hashlib.sha256(content).hexdigest() == first.sha256
+    except (FedminetError, KeyError):
+        same = False
+    if not same and first.refused is None:
+        refuse(folder, first, refused)
+    return KeptReply(received.site, received.seconds, refused.code, refused.what)
+
+
+def _write(folder: Path, kept: KeptReply) -> None:
+    write_json(folder / f"{kept.site}.json", asdict(kept))
+
+
+def _parcel(folder: Path, site: str) -> Path:
+    return folder / f"{site}.safetensors"

@@ -1,0 +1,154 @@
+"""Keeping runs going: a run whose server application has ended before its end is submitted again.
+
+Whether an application still works on a run is told by the lock on the run's folder, which the kernel lets go of when
+the process ends, however that was: Flower itself takes a minute to notice. The new application continues from what is
+on the disk.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import asdict, dataclass, replace
+
+from minet_core.runtime.durable import write_json
+from minet_core.runtime.errors import DiskFull, HostError, NoProgress
+from server import run_states
+from server.bundle import read_bundle
+from server.control import SuperLinkControl
+from server.run_directory import RunDirectory
+from server.server_home import ServerHome
+from server.summarise import summarise_run
+
+START_GRACE_S = 60.0
+"""How long a submitted run may take until its application works on it."""
+
+MOST_FRUITLESS = 5
+"""Submissions in a row that may bring a run no further before it is given up."""
+
+SPARE_MODELS = 4
+"""Room on the disk, in models, that a run needs to go on: replies, a checkpoint, and what is written beside them."""
+
+SPARE_BYTES = 2**20
+
+_SUBMISSION = "submission.json"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """The last time a run was given to Flower.
+
+    flower_run: Flower's number. time_s: of the clock. progress: where the run stood. fruitless: how many submissions
+    before it had brought nothing.
+    """
+
+    flower_run: int
+    time_s: float
+    progress: str
+    fruitless: int = 0
+
+
+def submit(home: ServerHome, control: SuperLinkControl, run: RunDirectory) -> Submission:
+    """Give `run` to Flower, for the first time or again.
+
+    Raises NoProgress (FM-F411) and ends the run as failed where that was done too often in vain, DiskFull (FM-S504)
+    where there is no room to go on.
+    """
+    former = last_submission(run)
+    fruitless = 0
+    if former is not None:
+        require_room(run)
+        fruitless = former.fruitless + 1 if former.progress == _progress(run) else 0
+        if fruitless > MOST_FRUITLESS:
+            raise give_up(run)
+        control.stop_run(former.flower_run)
+    flower_run = control.submit_run(read_bundle(home.superlink), run_config={"run": run.path.name})
+    submission = Submission(flower_run, time.time(), _progress(run), fruitless)
+    write_json(run.path / _SUBMISSION, asdict(submission))
+    run.event("run-submitted", again=former is not None)
+    return submission
+
+
+def last_submission(run: RunDirectory) -> Submission | None:
+    """The last time the run was given to Flower; None before the first."""
+    path = run.path / _SUBMISSION
+    return Submission(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+
+def abandoned(run: RunDirectory, *, finished: bool | None = None) -> bool:
+    """Whether nobody works on a run that has not ended, nor is about to.
+
+    finished: whether Flower says that the run's application has ended; None where it was not asked.
+    """
+    submission = last_submission(run)
+    if run.ended or submission is None:
+        return False
+    holder, works = run.holder()
+    if works:
+        return False
+    if holder == submission.flower_run or finished:
+        return True
+    return time.time() - submission.time_s > START_GRACE_S
+
+
+def tend_runs(home: ServerHome, control: SuperLinkControl) -> None:
+    """Submit every abandoned run again, and finish what a killed application left of one that has ended.
+
+    Raises DiskFull (FM-S504) where a run waits for room, once all others were seen to.
+    """
+    wanting: HostError | None = None
+    for path in sorted(home.runs.glob("*/state.json")):
+        run = RunDirectory(path.parent)
+        if run.ended:
+            if not (run.path / "summary.json").exists() and not run.holder()[1]:
+                summarise_run(run)
+            continue
+        if not abandoned(run):
+            continue
+        try:
+            submit(home, control, run)
+        except DiskFull as failure:
+            wanting = failure
+        except NoProgress:
+            continue
+    if wanting is not None:
+        raise wanting
+
+
+def give_up(run: RunDirectory) -> NoProgress:
+    """End a run as failed that was taken up again and again in vain."""
+    failure = NoProgress("the run was taken up again in vain", got=f"{MOST_FRUITLESS} times")
+    end_as_failed(run, reason=f"{failure.code}: {failure.what}")
+    return failure
+
+
+def end_as_failed(run: RunDirectory, *, reason: str) -> None:
+    """`failed`, unless the run has just ended by itself."""
+    if run.ended:
+        return
+    run.move(run_states.ended, "failed", reason)
+    run.event("run-ended", status="failed", reason=reason)
+    summarise_run(run)
+
+
+def require_room(run: RunDirectory) -> None:
+    """Raise DiskFull (FM-S504) where the disk has no room for the next round."""
+    checkpoint = run.checkpoint(run.state.round)
+    model = checkpoint.stat().st_size if checkpoint.exists() else 0
+    needed = SPARE_MODELS * model + SPARE_BYTES
+    free = shutil.disk_usage(run.path).free
+    if free < needed:
+        raise DiskFull(
+            f"the run {run.path.name} waits for room on the disk",
+            got=f"{free / 1e6:.1f} MB free",
+            expected=f"at least {needed / 1e6:.1f} MB",
+            action="Make room; the run goes on by itself",
+        )
+
+
+def _progress(run: RunDirectory) -> str:
+    """Where a run stands, in a form that changes with every reply and every step."""
+    state = replace(run.state, status="running", reason=None, updated="")
+    replies = sorted(path.name for path in run.replies(state.round + 1).glob("*.json"))
+    return json.dumps([asdict(state), replies, sorted(run.tests_recorded())], sort_keys=True)

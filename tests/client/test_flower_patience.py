@@ -1,0 +1,43 @@
+"""That a site's processes really have the shorter times; what follows from them is in tests/e2e."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from flwr.common import constant
+
+from client import flower_patience
+from client.flower_patience import HEARTBEAT_S, shorten_waits
+from minet_core.runtime.errors import HostError
+
+TIMES = """
+from client.flower_patience import shorten_waits
+shorten_waits()
+from flwr.supercore import heartbeat
+from flwr.supercore.corestate import in_memory_corestate
+from flwr.supercore.retry import http_retry
+from flwr.supernode import fleet_http_connection
+print(heartbeat.HEARTBEAT_DEFAULT_INTERVAL, in_memory_corestate.HEARTBEAT_DEFAULT_INTERVAL,
+      fleet_http_connection.HEARTBEAT_DEFAULT_INTERVAL,
+      http_retry.make_simple_http_retry_invoker().wait_gen_factory and http_retry.MAX_RETRY_DELAY)
+"""
+
+
+def test_the_times_are_set_where_flower_reads_them() -> None:
+    """In a process of its own: they are set for good."""
+    done = subprocess.run([sys.executable, "-c", TIMES], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["10", "10", "10", "2"]
+
+
+def test_the_server_accepts_the_interval_and_the_sender_keeps_it() -> None:
+    assert constant.HEARTBEAT_MIN_INTERVAL <= HEARTBEAT_S <= constant.HEARTBEAT_MAX_INTERVAL
+    longest = (HEARTBEAT_S - constant.HEARTBEAT_CALL_TIMEOUT) * (constant.HEARTBEAT_BASE_MULTIPLIER + 0.1)
+    assert longest < HEARTBEAT_S
+
+
+def test_a_flower_without_such_a_time_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flower_patience, "_SETTINGS", (("flwr.supercore.heartbeat", "NO_SUCH_TIME", 1),))
+    with pytest.raises(HostError, match="NO_SUCH_TIME"):
+        shorten_waits()

@@ -1,0 +1,184 @@
+"""A task that ends without an answer is given out again, however it ended. The same with real processes: tests/e2e."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, Error, Message, RecordDict
+from flwr.app.message import make_message
+from flwr.app.metadata import Metadata
+from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode, Status, SubStatus
+from flwr.supercore.constant import TaskType
+from flwr.supercore.date import now
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_tree,
+    no_object_id_recompute,
+)
+from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
+from flwr.supernode.nodestate.in_memory_nodestate import InMemoryNodeState
+
+from client.node_state import REPEATS, SteadfastNodeState, keep_message
+
+RUN = 7
+NODE = 11
+
+
+class Bench:
+    """A node that has pulled one message, and a task that has begun to work on it."""
+
+    def __init__(self, state: InMemoryNodeState) -> None:
+        self.state = state
+        state.set_node_id(NODE)
+        self.asked = make_message(
+            Metadata(RUN, "", SUPERLINK_NODE_ID, NODE, "", "1", now().timestamp(), 3600.0, "train"),
+            _content(1.0),
+        )
+        self.asked.metadata.__dict__["_message_id"] = self.asked.object_id
+        task_id = state.create_task(task_type=TaskType.CLIENT_APP, run_id=RUN, fab_hash="bundle")
+        assert task_id is not None
+        self.task_id = task_id
+        with no_object_id_recompute():
+            state.object_store.preregister(RUN, get_object_tree(self.asked))
+            state.store_message(self.asked)
+            for key, part in get_all_nested_objects(self.asked).items():
+                state.object_store.put(key, part.deflate())
+
+    def work(self) -> None:
+        """What a task does until its app runs."""
+        assert self.state.claim_task(self.task_id) is not None
+        assert self.state.activate_task(self.task_id)
+        (message,) = self.state.get_messages_legacy(run_ids=[RUN], is_reply=False, limit=1)
+        assert message.metadata.message_id == self.asked.metadata.message_id
+        tree = self.state.object_store.get_object_tree(message.metadata.message_id)
+        assert self.state.object_store.get(tree.object_id)
+
+    def answer(self, reply: Message, *, complete: bool = True) -> None:
+        """What a task does with its app's reply; not `complete`: it is killed in the middle of it."""
+        reply.metadata.__dict__["_message_id"] = reply.object_id
+        with no_object_id_recompute():
+            session = self.state.start_session(RUN)
+            _, missing = self.state.store_message_and_object_tree(reply, get_object_tree(reply), session)
+            parts = get_all_nested_objects(reply)
+        for key in missing if complete else missing[:1]:
+            assert self.state.store_object(RUN, session, key, parts[key].deflate())
+
+    def end(self, sub_status: str = SubStatus.FAILED) -> None:
+        assert self.state.finish_task(self.task_id, sub_status, "")
+
+    @property
+    def status(self) -> str:
+        (task,) = self.state.get_tasks(task_ids=[self.task_id])
+        return task.status.status
+
+    def replies(self) -> list[Message]:
+        return list(self.state.get_messages_legacy(is_reply=True))
+
+
+def _content(value: float) -> RecordDict:
+    return RecordDict({"model": ArrayRecord({"w": Array(np.full(3, value)), "b": Array(np.full(2, value))})})
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench(SteadfastNodeState(InMemoryObjectStore(), on_admission=lambda _: None))
+
+
+def test_a_task_that_ended_without_an_answer_is_given_out_again(bench: Bench) -> None:
+    bench.work()
+    bench.end()
+    assert bench.status == Status.PENDING
+    bench.work()
+    bench.answer(Message(_content(2.0), reply_to=bench.asked))
+    bench.end(SubStatus.COMPLETED)
+    assert bench.status == Status.FINISHED
+    assert len(bench.replies()) == 1
+
+
+def test_flowers_own_state_leaves_its_node_waiting() -> None:
+    bench = Bench(InMemoryNodeState(InMemoryObjectStore()))
+    bench.work()
+    bench.end()
+    assert bench.status == Status.FINISHED
+    assert bench.replies() == []
+
+
+@pytest.mark.parametrize("had_asked", [True, False])
+def test_a_task_without_signs_of_life_is_given_out_again(bench: Bench, had_asked: bool) -> None:
+    if had_asked:
+        bench.work()
+    else:  # killed before it had asked for its message
+        assert bench.state.claim_task(bench.task_id) is not None
+        assert bench.state.activate_task(bench.task_id)
+    bench.state.task_token_store[bench.task_id].active_until = now() - timedelta(seconds=1)
+    assert bench.status == Status.PENDING
+    assert bench.replies() == []
+    bench.work()
+
+
+def test_a_reply_counts_once_all_of_it_has_arrived(bench: Bench) -> None:
+    bench.work()
+    bench.answer(Message(_content(2.0), reply_to=bench.asked), complete=False)
+    assert bench.replies() == []
+    bench.end()
+    assert bench.status == Status.PENDING
+    bench.work()
+    bench.answer(Message(_content(2.0), reply_to=bench.asked))
+    (reply,) = bench.replies()
+    assert bench.state.object_store.get(reply.metadata.message_id)
+
+
+def test_an_app_that_raised_has_answered(bench: Bench) -> None:
+    bench.work()
+    bench.answer(
+        Message(Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason="FM-S900"), reply_to=bench.asked)
+    )
+    bench.end()
+    assert bench.status == Status.FINISHED
+    (reply,) = bench.replies()
+    assert reply.has_error()
+
+
+def test_after_a_few_repeats_the_sender_gets_an_error(bench: Bench) -> None:
+    for _ in range(REPEATS):
+        bench.work()
+        bench.end()
+    bench.work()
+    assert bench.replies() == []
+    bench.end()
+    assert bench.status == Status.FINISHED
+    (reply,) = bench.replies()
+    assert reply.error.code == ErrorCode.CLIENT_APP_CRASHED
+    assert reply.metadata.reply_to_message_id == bench.asked.metadata.message_id
+
+
+def test_nothing_is_kept_of_a_message_that_was_answered(bench: Bench) -> None:
+    bench.work()
+    bench.answer(Message(_content(2.0), reply_to=bench.asked))
+    bench.end(SubStatus.COMPLETED)
+    (reply,) = bench.replies()
+    ids = [reply.metadata.message_id, bench.asked.metadata.message_id]
+    bench.state.delete_messages(message_ids=ids)  # as the node does once it has sent the reply
+    bench.state.object_store.delete(ids[0])
+    assert len(bench.state.object_store) == 0
+    assert bench.state.msg_store == {}
+
+
+def test_a_task_of_another_run_is_not_touched(bench: Bench) -> None:
+    other = bench.state.create_task(task_type=TaskType.CLIENT_APP, run_id=RUN + 1)
+    assert other is not None
+    bench.work()
+    assert bench.state.claim_task(other) is not None
+    assert bench.state.finish_task(other, SubStatus.FAILED, "")
+    assert bench.status == Status.RUNNING
+
+
+def test_the_handler_in_place_of_flowers_has_its_form() -> None:
+    from inspect import signature
+
+    from flwr.supernode.servicer.runtime import runtime_handlers
+
+    assert len(signature(runtime_handlers.confirm_message_received).parameters) == 3
+    assert len(signature(keep_message).parameters) == 3

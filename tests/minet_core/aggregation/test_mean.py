@@ -1,0 +1,120 @@
+"""The mean over sites: closed forms, exact integers, and the same bytes whatever the order."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minet_core.aggregation.mean import cast_back, float64_mean, mean_over_sites, weight_by_site
+from minet_core.runtime.errors import WeightsRefused
+
+
+def mean_of(arrays: dict[str, np.ndarray], weight_of: dict[str, float]) -> np.ndarray[Any, Any]:
+    first = next(iter(arrays.values()))
+    named = {site: {"w": array} for site, array in arrays.items()}
+    return mean_over_sites("w", named, weight_of=weight_of, shape=first.shape, dtype=str(first.dtype))
+
+
+def test_floating_numbers_are_weighted_by_slices() -> None:
+    ones, fives = np.ones(3, np.float32), np.full(3, 5, np.float32)
+    mean = mean_of({"sms": ones, "umr": fives}, {"sms": 30, "umr": 10})
+    np.testing.assert_array_equal(mean, np.full(3, 2, np.float32))
+    assert mean.dtype == np.float32
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (2, 3)])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8", "int64", "uint64"])
+def test_the_mean_keeps_shape_and_dtype(shape: tuple[int, ...], dtype: str) -> None:
+    mean = mean_of({"a": np.full(shape, 2, dtype), "b": np.full(shape, 4, dtype)}, {"a": 1, "b": 1})
+    assert isinstance(mean, np.ndarray)
+    assert (mean.shape, str(mean.dtype)) == (shape, dtype)
+    assert (mean == 3).all()
+
+
+def test_integers_beyond_2_to_the_53_are_exact() -> None:
+    """2^53 + 1 and its neighbours are one number in float64."""
+    first = np.array([2**53 + 1, 2**62 + 1, -(2**63)], dtype=np.int64)
+    second = np.array([2**53 + 3, 2**62 + 3, -(2**63)], dtype=np.int64)
+    mean = mean_of({"a": first, "b": second}, {"a": 7, "b": 7})
+    assert mean.tolist() == [2**53 + 2, 2**62 + 2, -(2**63)]
+    largest = np.array([2**64 - 1], dtype=np.uint64)
+    assert mean_of({"a": largest, "b": largest}, {"a": 3, "b": 8}).tolist() == [2**64 - 1]
+
+
+def test_integers_are_rounded_half_to_even() -> None:
+    first, second = np.array([0, 1, 2, -1, -2, -3]), np.array([1, 2, 3, 0, -1, -2])
+    assert mean_of({"a": first, "b": second}, {"a": 1, "b": 1}).tolist() == [0, 2, 2, 0, -2, -2]
+
+
+@given(
+    values=st.lists(st.integers(-(2**63), 2**63 - 1), min_size=3, max_size=3),
+    weights=st.lists(st.integers(1, 10**6), min_size=3, max_size=3),
+)
+def test_the_mean_of_integers_is_the_rounded_fraction(values: list[int], weights: list[int]) -> None:
+    arrays = {f"s{n}": np.array([value], dtype=np.int64) for n, value in enumerate(values)}
+    exact = sum(Fraction(w * v) for w, v in zip(weights, values, strict=True)) / sum(weights)
+    mean = mean_of(arrays, {f"s{n}": w for n, w in enumerate(weights)})
+    assert mean.tolist() == [round(exact)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+@given(order=st.permutations(range(4)), seed=st.integers(0, 2**32 - 1))
+def test_the_order_of_the_sites_does_not_show(dtype: str, order: list[int], seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    arrays = {f"s{n}": (1e3 * generator.normal(size=(3, 2))).astype(dtype) for n in range(4)}
+    weight_of: dict[str, float] = {f"s{n}": int(generator.integers(1, 999)) for n in range(4)}
+    expected = mean_of(arrays, weight_of).tobytes()
+    shuffled = [f"s{n}" for n in order]
+    again = mean_of({s: arrays[s] for s in shuffled}, {s: weight_of[s] for s in shuffled})
+    assert again.tobytes() == expected
+
+
+def test_the_mean_update_of_sites_that_did_not_move_is_zero() -> None:
+    start = np.float32([0.1, -3e7, 1e-30])
+    arrays = {site: {"w": start.copy()} for site in ("a", "b", "c")}
+    update = float64_mean(
+        "w", arrays, weight_of={"a": 1, "b": 3, "c": 7}, shape=(3,), dtype="float32", start=start
+    )
+    assert not update.any()
+
+
+WRONG = {
+    "another shape": (np.ones((1, 3), np.float32), "wrong shape"),
+    "a shape that would broadcast": (np.ones(1, np.float32), "wrong shape"),
+    "another dtype": (np.ones(3), "wrong number type"),
+    "integers": (np.ones(3, np.int32), "wrong number type"),
+    "NaN": (np.float32([1, np.nan, 1]), "not finite"),
+    "infinity": (np.float32([1, np.inf, 1]), "not finite"),
+}
+
+
+@pytest.mark.parametrize("change", WRONG)
+def test_a_tensor_that_differs_from_the_others_is_refused(change: str) -> None:
+    wrong, match = WRONG[change]
+    arrays = {"sms": {"w": np.ones(3, np.float32)}, "umr": {"w": wrong}}
+    with pytest.raises(WeightsRefused, match=match):
+        mean_over_sites("w", arrays, weight_of={"sms": 1, "umr": 1}, shape=(3,), dtype="float32")
+
+
+@pytest.mark.parametrize("dtype", ["bool", "complex64"])
+def test_a_number_type_that_has_no_mean_is_refused(dtype: str) -> None:
+    with pytest.raises(WeightsRefused, match="no mean"):
+        mean_of({"a": np.ones(2, dtype)}, {"a": 1})
+
+
+def test_no_site_and_a_site_twice_are_refused() -> None:
+    with pytest.raises(WeightsRefused, match="no weights to average"):
+        weight_by_site([])
+    with pytest.raises(WeightsRefused, match="replied twice"):
+        weight_by_site([("sms", 1), ("sms", 2)])
+
+
+def test_a_value_too_large_for_the_tensor_is_refused() -> None:
+    assert cast_back("w", np.array([1e38]), "float32").dtype == np.float32
+    with pytest.raises(WeightsRefused, match="not finite"):
+        cast_back("w", np.array([1e39]), "float32")

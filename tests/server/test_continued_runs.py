@@ -1,0 +1,208 @@
+"""A run that is ended anywhere, any number of times, goes on and comes to the same bytes.
+
+hypothesis drives the real conduct of a run over in-process sites: at moments of its choice the server application
+ends (as if killed: nothing is written after that moment), a site answers late, twice, or with the last round's reply.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from fedminet.faults.trial_sites import honest_reply, honest_test_reply, trial_federation
+from fedminet.in_process_grid import InProcessGrid, server_identity
+from minet_core.runtime.durable import sha256_of_file
+from server import federated_run, run_directory
+from server.federated_run import run_federation
+from server.run_directory import RunDirectory
+
+SITES = {"sms": (0.25, 100), "umr": (0.5, 50), "fastmri": (-0.125, 70)}
+ROUNDS = 3
+FEDERATION = trial_federation(rounds=ROUNDS, participation={"quorum": 3, "deadline_s": 30.0, "retries": 2})
+
+
+class Killed(BaseException):
+    """The server application ends here; a BaseException, as nothing may catch it and go on."""
+
+
+class Site:
+    """A site that answers as one with a kept round does: the same request, the same answer."""
+
+    def __init__(self, shift: float, n_slices: int) -> None:
+        self.app = ClientApp()
+        self.kept: dict[int, RecordDict] = {}
+        self.trained: Counter[int] = Counter()
+        self.misbehaves: str | None = None
+
+        @self.app.train()
+        def train(message: Message, context: Context) -> Message:
+            number = int(message.content.config_records["request"]["round"])  # type: ignore[arg-type]
+            misbehaves, self.misbehaves = self.misbehaves, None
+            if misbehaves == "replays" and number - 1 in self.kept:
+                return Message(self.kept[number - 1], reply_to=message)
+            if number not in self.kept:
+                self.trained[number] += 1
+                self.kept[number] = honest_reply(message, shift=shift * number, n_training_slices=n_slices)
+            return Message(self.kept[number], reply_to=message)
+
+        @self.app.evaluate()
+        def evaluate(message: Message, context: Context) -> Message:
+            return Message(honest_test_reply(message, n_training_slices=n_slices), reply_to=message)
+
+
+class UnrulyGrid(InProcessGrid):
+    """Gives a reply twice, or late, when it is told to."""
+
+    twice = 0
+    late = 0
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        if self.late > 0:
+            self.late -= 1
+            return []
+        replies = list(super().pull_messages(message_ids))
+        if replies and self.twice > 0:
+            self.twice -= 1
+            return [*replies, *replies]
+        return replies
+
+
+def uninterrupted(folder: Path) -> str:
+    run = RunDirectory.create(folder / "run", FEDERATION, engine="in-process")
+    sites = {name: Site(*facts) for name, facts in SITES.items()}
+    with server_identity():
+        run_federation(InProcessGrid({name: site.app for name, site in sites.items()}), run)
+    assert run.state.status == "completed"
+    return sha256_of_file(run.global_model)
+
+
+MOMENTS = ("asked", "sent", "all sent", "received", "aggregated", "saved")
+WRITES = ("state", "event", "metrics", "checkpoint")
+
+
+class ContinuedRun(RuleBasedStateMachine):
+    """One run over three sites, ended and continued until it is over."""
+
+    truth: ClassVar[str] = ""
+
+    @initialize()
+    def begin(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="continued-"))
+        if not ContinuedRun.truth:
+            ContinuedRun.truth = uninterrupted(self.folder / "uninterrupted")
+        self.run = RunDirectory.create(self.folder / "run", FEDERATION, engine="in-process")
+        self.sites = {name: Site(*facts) for name, facts in SITES.items()}
+        self.ended_before = False
+
+    def grid(self) -> UnrulyGrid:
+        return UnrulyGrid({name: site.app for name, site in self.sites.items()})
+
+    @precondition(lambda self: not self.run.ended)
+    @rule(
+        moment=st.sampled_from(MOMENTS),
+        count=st.integers(1, 4),
+        late=st.integers(0, 2),
+        twice=st.integers(0, 1),
+    )
+    def conduct_until_killed(self, moment: str, count: int, late: int, twice: int) -> None:
+        left = [count]
+
+        def at(name: str) -> None:
+            if name == moment:
+                left[0] -= 1
+                if left[0] == 0:
+                    raise Killed
+
+        grid = self.grid()
+        grid.late, grid.twice = late, twice
+        self.conduct(grid, at)
+
+    @precondition(lambda self: not self.run.ended)
+    @rule(kind=st.sampled_from(WRITES), count=st.integers(1, 6), after=st.booleans())
+    def killed_beside_a_write(self, kind: str, count: int, after: bool) -> None:
+        """Just before a file takes its place, or just after."""
+        left = [count]
+        originals = (run_directory.write_json, run_directory.append_line, federated_run.save_checkpoint)
+
+        def dying(name: str, write):  # type: ignore[no-untyped-def]
+            def wrapped(path: Path, *arguments: object, **options: object) -> None:
+                kinds = {"state.json": "state", "events.jsonl": "event", "metrics.jsonl": "metrics"}
+                hit = kinds.get(path.name, name) == kind
+                left[0] -= hit
+                if hit and left[0] == 0 and not after:
+                    raise Killed
+                write(path, *arguments, **options)
+                if hit and left[0] == 0:
+                    raise Killed
+
+            return wrapped
+
+        run_directory.write_json = dying("", originals[0])  # type: ignore[assignment]
+        run_directory.append_line = dying("", originals[1])  # type: ignore[assignment]
+        federated_run.save_checkpoint = dying("checkpoint", originals[2])  # type: ignore[assignment]
+        try:
+            self.conduct(self.grid(), lambda _: None)
+        finally:
+            run_directory.write_json, run_directory.append_line, federated_run.save_checkpoint = originals
+
+    @precondition(lambda self: not self.run.ended)
+    @rule(site=st.sampled_from(sorted(SITES)))
+    def a_site_will_send_its_last_reply_again(self, site: str) -> None:
+        if self.run.state.attempt < FEDERATION.participation.retries:
+            self.sites[site].misbehaves = "replays"
+
+    @precondition(lambda self: self.run.ended)
+    @rule()
+    def a_run_that_ended_is_not_taken_up_again(self) -> None:
+        before = {path: path.read_bytes() for path in self.run.path.iterdir() if path.is_file()}
+        self.conduct(self.grid(), lambda _: None)
+        assert {path: path.read_bytes() for path in self.run.path.iterdir() if path.is_file()} == before
+
+    def conduct(self, grid: UnrulyGrid, at) -> None:  # type: ignore[no-untyped-def]
+        """Go on until the run ends or is killed; a kill writes nothing more, so `_interrupt` is left out."""
+        interrupt, federated_run._interrupt = federated_run._interrupt, lambda *_: None
+        summarise, federated_run.summarise_run = federated_run.summarise_run, lambda _: None  # type: ignore[assignment]
+        try:
+            with server_identity():
+                run_federation(grid, self.run, at=at)
+        except Killed:
+            pass
+        finally:
+            federated_run._interrupt, federated_run.summarise_run = interrupt, summarise
+
+    @invariant()
+    def a_run_that_ended_has_the_bytes_of_one_that_was_never_interrupted(self) -> None:
+        if not hasattr(self, "run") or not self.run.ended:
+            return
+        assert self.run.state.status == "completed", self.run.state
+        assert sha256_of_file(self.run.global_model) == self.truth
+        for site in self.sites.values():
+            assert set(site.trained.values()) == {1}
+        assert [record["round"] for record in self.run.rounds_recorded()] == list(range(1, ROUNDS + 1))
+
+    def teardown(self) -> None:
+        if not hasattr(self, "run"):
+            return
+        if not self.run.ended:
+            for site in self.sites.values():
+                site.misbehaves = None
+            self.conduct(self.grid(), lambda _: None)
+            self.a_run_that_ended_has_the_bytes_of_one_that_was_never_interrupted()
+        shutil.rmtree(self.folder)
+
+
+ContinuedRun.TestCase.settings = settings(
+    max_examples=15, stateful_step_count=6, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+test_a_continued_run_comes_to_the_same_bytes = pytest.mark.timeout(300)(ContinuedRun.TestCase)
