@@ -42,7 +42,7 @@ class SiteProcesses:
     """The processes of one site; `tend` starts again what has ended.
 
     The node has to be let in by the server, however long that takes. SuperExec and the host of the tasks depend on
-    this machine alone: if they cannot stay up, that is a failure to be seen.
+    this machine alone: if they cannot stay up, that is a failure to be seen. argv_prefix: see `site_processes`.
     """
 
     home: SiteHome
@@ -52,6 +52,7 @@ class SiteProcesses:
     port: int
     environment: dict[str, str] = field(default_factory=dict)
     preloaded: tuple[str, ...] = PRELOADED
+    argv_prefix: tuple[str, ...] = ()
     _supervisor: Supervisor = field(default_factory=Supervisor)
 
     @property
@@ -93,6 +94,7 @@ class SiteProcesses:
         return self.children.start(
             f"supernode-{self.kit.settings.site}",
             [
+                *self.argv_prefix,
                 *(sys.executable, "-m", "client.flower_program", "supernode"),
                 *("--superlink", self.kit.settings.address),
                 *("--root-certificates", str(self.kit.ca.resolve())),
@@ -108,7 +110,10 @@ class SiteProcesses:
         bundle = self.kit.settings.bundle_digest
         return self.children.start(
             f"task-host-{self.kit.settings.site}",
-            [sys.executable, "-m", "client.task_host", str(self._flower_home), bundle, *self.preloaded],
+            [
+                *self.argv_prefix,
+                *(sys.executable, "-m", "client.task_host", str(self._flower_home), bundle, *self.preloaded),
+            ],
             env=self._task_environment(),
             log_path=self.home.logs / "client-app.log",
         )
@@ -119,6 +124,7 @@ class SiteProcesses:
         return self.children.start(
             f"superexec-{self.kit.settings.site}",
             [
+                *self.argv_prefix,
                 *(sys.executable, "-m", "client.flower_program", "superexec"),
                 *("--runtime-api-address", f"{LOOPBACK}:{self.port}", "--insecure"),
                 *("--superexec-auth-secret-file", str(self._secret)),
@@ -151,8 +157,11 @@ def site_processes(
     port: int = 0,
     environment: dict[str, str] | None = None,
     preloaded: tuple[str, ...] = PRELOADED,
+    argv_prefix: tuple[str, ...] = (),
 ) -> SiteProcesses:
     """The processes of the site at `home`, not yet started; `port` 0 takes any free loopback port.
+
+    argv_prefix: a program that becomes each of them, such as `ip netns exec NAME`; it must keep its process number.
 
     Raises AdmissionRefused (FM-F404) where the kit is another site's, and as `read_kit` and `read_site_keys`.
     """
@@ -165,7 +174,9 @@ def site_processes(
             expected=kit.settings.key_fingerprint,
             action="Send the coordinator this site's public key, or use the kit that belongs to it",
         )
-    return SiteProcesses(home, kit, keys, children, port or free_port(LOOPBACK), environment or {}, preloaded)
+    return SiteProcesses(
+        home, kit, keys, children, port or free_port(LOOPBACK), environment or {}, preloaded, argv_prefix
+    )
 
 
 def run_site(home: SiteHome, *, port: int = 0, reach_deadline_s: float = REACH_DEADLINE_S) -> None:

@@ -31,9 +31,9 @@ def add_shared_verbs(app: typer.Typer) -> None:
         app.command()(verb)
     bench = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     bench.command("train")(bench_train_step)
-    app.add_typer(
-        bench, name="bench", help="Measurements of speed, each against a reference in the same run."
-    )
+    bench.command("faults")(bench_faults)
+    bench.command("algorithms")(bench_algorithms)
+    app.add_typer(bench, name="bench", help="Measurements, each against a reference in the same run.")
 
 
 def demo(
@@ -55,7 +55,7 @@ def demo(
     from fedminet.rehearsal import SCHEDULES, Rehearsal, Schedule
     from minet_core.report.table import print_table
 
-    usual = SCHEDULES["demo on scans" if site else "demo"]
+    usual = SCHEDULES[("demo on scans at 4x" if scale == 4 else "demo on scans") if site else "demo"]
     schedule = Schedule(rounds or usual.rounds, local_steps or usual.local_steps)
     rehearsal = Rehearsal.declared(
         out, site or [], schedule=schedule, scale=scale, n_patients=patients, seed=seed
@@ -80,6 +80,9 @@ def simulate(
     seed: Seed = 1,
     engine: Annotated[str, typer.Option(help="in-process or ray.")] = "in-process",
     compare: Annotated[str, typer.Option(help="pooled, local, or both with a comma.")] = "",
+    algorithm: Annotated[
+        str, typer.Option(help="fedavg, fedprox, scaffold, fedadam or personal-head.")
+    ] = "fedavg",
     json_output: AsJson = False,
 ) -> None:
     """The same two apps without transport, on an in-process grid or on Ray."""
@@ -92,7 +95,7 @@ def simulate(
     usual = SCHEDULES["simulation"]
     schedule = Schedule(rounds or usual.rounds, local_steps or usual.local_steps)
     rehearsal = Rehearsal.declared(
-        out, site or [], schedule=schedule, scale=scale, n_patients=patients, seed=seed
+        out, site or [], schedule=schedule, scale=scale, n_patients=patients, seed=seed, algorithm=algorithm
     )
     compared = tuple(part for part in compare.split(",") if part)
     summary = run_simulation(rehearsal, engine=engine, compare=compared, quiet=json_output)
@@ -189,3 +192,46 @@ def bench_train_step(
     bench_train(
         model=PRESETS[preset][0], patch_px=patch_px, batch_size=batch_size, n_rounds=steps, write=typer.echo
     )
+
+
+def bench_faults(
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="hostile, kills, partition, endurance or coordinator; repeat it. All if not given."
+        ),
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="How often each process is killed in each phase.", min=1)] = 2,
+) -> None:
+    """What becomes of hostile replies, killed processes, a cut link, long runs and many sites: a table of each."""
+    from fedminet.bench_faults import bench_faults as run_trials
+
+    run_trials(part or [], repeats=repeats, say=typer.echo)
+
+
+def bench_algorithms(
+    out: Annotated[
+        Path, typer.Option(help="A folder for what is made; a comparison that ended early goes on from it.")
+    ] = Path("algorithms-bench"),
+    seeds: Annotated[int, typer.Option(help="Seeds, from 1 on.", min=1)] = 3,
+    rounds: Rounds = None,
+    local_steps: LocalSteps = None,
+    patients: Patients = 10,
+    json_output: AsJson = False,
+) -> None:
+    """The federated algorithms, each site alone and the pooled data, on phantoms: a Markdown table."""
+    from fedminet.bench_algorithms import USUAL
+    from fedminet.bench_algorithms import bench_algorithms as run_comparison
+
+    cells = run_comparison(
+        out,
+        seeds=range(1, seeds + 1),
+        rounds=rounds or USUAL.rounds,
+        local_steps=local_steps or USUAL.local_steps,
+        n_patients=patients,
+        quiet=json_output,
+    )
+    if json_output:
+        typer.echo(json.dumps([cell.model_dump(mode="json") for cell in cells]))
+    else:
+        typer.echo((out / "table.md").read_text(encoding="utf-8"), nl=False)

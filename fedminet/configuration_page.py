@@ -87,6 +87,8 @@ def _type_text(annotation: Any) -> str:
         return f"map to {_type_text(arguments[1])}"
     if origin is typing.Annotated:
         return _type_text(arguments[0])
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "a section of " + ", ".join(f"`{name}`" for name in annotation.model_fields)
     names = {str: "text", int: "whole number", float: "number", bool: "true or false"}
     return names.get(annotation, getattr(annotation, "__name__", str(annotation)).lower())
 

@@ -38,10 +38,12 @@ class Schedule:
 SCHEDULES = {
     "demo": Schedule(24, 25),
     "demo on scans": Schedule(48, 30),
-    "simulation": Schedule(64, 10),
+    "demo on scans at 4x": Schedule(96, 30),
+    "simulation": Schedule(128, 5),
 }
 """Where nothing else is asked for. Short rounds drift apart less, and a round costs 3 to 4 s of messages on the
-deployment engine and nothing in a simulation. Scans teach more slowly than phantoms. See docs/results/main-job.md."""
+deployment engine and nothing in a simulation. Scans teach more slowly than phantoms, and a larger enlargement more
+slowly than a smaller one. See docs/results/main-job.md."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Rehearsal:
         scale: int,
         n_patients: int,
         seed: int,
+        algorithm: str = "fedavg",
     ) -> Rehearsal:
         """From the command line's options. Raises ConfigurationError where `out` holds something already."""
         named = parse_named_sites(site_options)
@@ -77,6 +80,7 @@ class Rehearsal:
             scale=scale,
             rounds=schedule.rounds,
             seed=seed,
+            algorithm=algorithm,
         )
         content = preset.model_dump()
         content["training"]["local_steps"] = schedule.local_steps

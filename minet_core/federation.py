@@ -91,7 +91,10 @@ class AlgorithmSettings(Settings):
     proximal_mu: float = Field(
         0.01, ge=0, description="fedprox: weight of the proximal term, mu / 2 |w - w_t|^2"
     )
-    server_learning_rate: PositiveFloat = Field(1.0, description="scaffold, fedadam: the server's step")
+    server_learning_rate: PositiveFloat | None = Field(
+        None,
+        description="the server's step; null: 1 for scaffold, 0.01 for fedadam, whose step is nearly its length",
+    )
     beta1: float = Field(0.9, ge=0, lt=1, description="fedadam: decay of the first moment")
     beta2: float = Field(0.99, ge=0, lt=1, description="fedadam: decay of the second moment")
     tau: PositiveFloat = Field(

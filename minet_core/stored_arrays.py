@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
@@ -14,53 +19,54 @@ from minet_core.parcel import DTYPES
 from minet_core.runtime.errors import FileMissing, WeightsRefused
 from minet_core.weights import WeightManifest, check_weights
 
+_LENGTH_BYTES = 8
+"""A safetensors file begins with the length of its header, little-endian."""
+
+_METADATA = "__metadata__"
 _NUMPY_NAMES = {stored: name for name, stored in DTYPES.items()}
 
 
 class StoredArrays(Mapping[str, NDArray[Any]]):
     """The tensors of the file at `path` whose names start with `prefix`, named without it.
 
-    `arrays[name]` opens the file, reads one tensor and closes the file: memory holds what the caller holds. The
-    names are those of the time of construction, sorted. The file is not checked against anything; see
-    `check_stored`.
+    `arrays[name]` opens the file, reads one tensor and closes the file: memory holds what the caller holds. Names and
+    places are those of the time of construction, sorted, and shared among files of the same layout: a hundred replies
+    have one. The file is not checked against anything; see `check_stored`.
 
     Raises FileMissing (FM-C103) where there is no file, and WeightsRefused (FM-M302) for one that is no whole
-    safetensors file or has lost a tensor since.
+    safetensors file, has a number type that cannot travel, or has become shorter since.
     """
 
     def __init__(self, path: Path, prefix: str = "") -> None:
         self._path = path
-        self._prefix = prefix
-        with _opened(path) as stored:
-            names = [name for name in stored.keys() if name.startswith(prefix)]  # noqa: SIM118 - no mapping
-        self._names = dict.fromkeys(sorted(name.removeprefix(prefix) for name in names))
+        with _opened(path):  # safetensors itself judges the layout
+            pass
+        with path.open("rb") as stream:
+            size = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
+            self._places = _places(stream.read(size), prefix)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        if name not in self._names:
-            raise KeyError(name)
-        with _opened(self._path) as stored:
-            array: NDArray[Any] = stored.get_tensor(self._prefix + name)
-        return array
+        place = self._places[name]
+        dtype = np.dtype(_numpy_name(place.dtype, self._path)).newbyteorder("<")
+        array = np.fromfile(self._path, dtype=dtype, count=math.prod(place.shape), offset=place.offset)
+        if array.size != math.prod(place.shape):
+            raise WeightsRefused(f"{self._path} has become shorter", got=f"{array.size} values of {name}")
+        return array.astype(dtype.newbyteorder("="), copy=False).reshape(place.shape)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._names
+        return name in self._places
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+        return iter(self._places)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._places)
 
     def manifest(self) -> WeightManifest:
         """Names, shapes and dtypes from the file's header; no tensor is read."""
-        entries = []
-        with _opened(self._path) as stored:
-            for name in self._names:
-                header = stored.get_slice(self._prefix + name)
-                dtype = header.get_dtype()
-                if dtype not in _NUMPY_NAMES:
-                    raise WeightsRefused(f"{self._path} has a number type that cannot travel", got=dtype)
-                entries.append((name, tuple(header.get_shape()), _NUMPY_NAMES[dtype]))
+        entries = [
+            (name, place.shape, _numpy_name(place.dtype, self._path)) for name, place in self._places.items()
+        ]
         return WeightManifest(tuple(entries))
 
 
@@ -81,6 +87,34 @@ def check_stored(path: Path, manifest: WeightManifest) -> StoredArrays:
         )
     check_weights(arrays, manifest)
     return arrays
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a tensor lies in a file. dtype: as safetensors names it. offset: of its first byte."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+
+@functools.lru_cache(maxsize=8)
+def _places(header: bytes, prefix: str) -> dict[str, _Place]:
+    """By name without the prefix, sorted, where the tensors of a file with this header lie."""
+    start = _LENGTH_BYTES + len(header)
+    return {
+        name.removeprefix(prefix): _Place(
+            entry["dtype"], tuple(entry["shape"]), start + entry["data_offsets"][0]
+        )
+        for name, entry in sorted(json.loads(header).items())
+        if name != _METADATA and name.startswith(prefix)
+    }
+
+
+def _numpy_name(dtype: str, path: Path) -> str:
+    if dtype not in _NUMPY_NAMES:
+        raise WeightsRefused(f"{path} has a number type that cannot travel", got=dtype)
+    return _NUMPY_NAMES[dtype]
 
 
 @contextmanager

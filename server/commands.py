@@ -27,13 +27,18 @@ def init(
     preset: Annotated[str, typer.Option(help="quick or paper.")] = "quick",
     scale: Annotated[int, typer.Option(help="2 or 4.")] = 2,
     rounds: Annotated[int | None, typer.Option(help="Rounds, if not the preset's.")] = None,
+    algorithm: Annotated[
+        str, typer.Option(help="fedavg, fedprox, scaffold, fedadam or personal-head.")
+    ] = "fedavg",
 ) -> None:
     """Make the coordinator's folder: federation.yaml and server.yaml to edit, a CA and a server certificate."""
     from minet_core.runtime.yaml_file import parse_settings
     from server.server_home import ServerSettings, federation_of, init_server
 
     sites = tuple(site or ("sms", "umr", "fastmri"))
-    federation = federation_of(name=name, sites=sites, preset=preset, scale=scale, rounds=rounds)
+    federation = federation_of(
+        name=name, sites=sites, preset=preset, scale=scale, rounds=rounds, algorithm=algorithm
+    )
     hosts = tuple(host or ("127.0.0.1", "localhost"))
     settings = parse_settings({"hosts": hosts, "port": port}, ServerSettings, source="the options")
     made = init_server(home, federation, settings)

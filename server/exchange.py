@@ -8,6 +8,7 @@ the request is made anew whenever one leaves, so that no more than one model is 
 from __future__ import annotations
 
 import contextlib
+import io
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
@@ -16,12 +17,13 @@ from dataclasses import dataclass
 import httpx
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from flwr.common.constant import ErrorCode
+from flwr.common.constant import ErrorCode, SType
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.error import FlowerError
 from flwr.supercore.run import RunNotRunningException
 from numpy.lib import format as npy_format
+from numpy.typing import NDArray
 
 from minet_core import wire
 from minet_core.parcel import MAX_OVERHEAD_BYTES, packed
@@ -92,7 +94,7 @@ def request(arrays: Arrays, *, round_number: int, run: str, digest: str) -> Reco
     """The content of a request: the global weights and the three agreed values."""
     return RecordDict(
         {
-            wire.MODEL: ArrayRecord({wire.PARCEL: Array(packed(arrays))}),
+            wire.MODEL: ArrayRecord({wire.PARCEL: _array_of(packed(arrays))}),
             wire.REQUEST: ConfigRecord({"round": round_number, "run": run, "federation": digest}),
         }
     )
@@ -106,15 +108,16 @@ def exchange(
     sites: Collection[str],
     round_number: int,
     deadline_s: float,
+    absence_s: float,
     enough: Callable[[], bool],
     at: Moment,
     sent: Counter[str],
 ) -> Iterator[Received]:
     """Ask `sites` and give back their replies as they arrive; count in `sent` the bytes that went to each.
 
-    Ends when every site has answered, at the deadline, or when those that have not are offline and `enough()` says
-    that the round can do without them. A reply counts for the site whose node was asked: it must answer that node's
-    message and come from that node. Raises ServerLost (FM-S506).
+    Ends when every site has answered, at the deadline, or when those that have not are offline, `absence_s` are over,
+    and `enough()` says that the round can do without them. A reply counts for the site whose node was asked: it must
+    answer that node's message and come from that node. Raises ServerLost (FM-S506).
     """
     started = time.monotonic()
     asked: dict[str, _Asked] = {}
@@ -132,7 +135,7 @@ def exchange(
             if due:
                 left_s = max(deadline_s - (time.monotonic() - started), 0.0) + REPLY_MARGIN_S
                 made = content()
-                n_bytes = sum(len(array.data) for array in made.array_records[wire.MODEL].values())
+                n_bytes = _bytes_of(made)
                 for site, node in due.items():
                     message_id = _sent(
                         grid, made, message_type, node.node_id, group=round_number, ttl_s=left_s
@@ -142,7 +145,7 @@ def exchange(
                     at("sent")
                 del made
                 at("all sent")
-            elif not asked and enough():
+            elif not asked and time.monotonic() - started > absence_s and enough():
                 return
         idle = True
         for message_id in list(asked):
@@ -161,7 +164,10 @@ def exchange(
                 answered[answers] = of
                 waiting.discard(of.site)
                 seconds = time.monotonic() - started
-                yield Received(of.site, reply, seconds, sent[of.site], again=first is None)
+                received = Received(of.site, reply, seconds, sent[of.site], again=first is None)
+                del reply  # the next one comes in while this frame waits: one reply in memory, not two
+                yield received
+                del received
         if not waiting or time.monotonic() - started > deadline_s:
             return
         if idle:
@@ -228,6 +234,20 @@ def lost_if_unanswered() -> Iterator[None]:
         yield
     except (httpx.HTTPError, FlowerError, RunNotRunningException, OSError) as failure:
         raise ServerLost("the SuperLink does not answer", got=type(failure).__name__) from failure
+
+
+def _array_of(parcel: NDArray[np.uint8]) -> Array:
+    """`Array(parcel)` with one copy of the parcel, where Flower's constructor makes two."""
+    head = io.BytesIO()
+    npy_format.write_array_header_1_0(head, npy_format.header_data_from_array_1_0(parcel))
+    return Array("uint8", parcel.shape, SType.NUMPY, b"".join([head.getvalue(), parcel.data]))
+
+
+def _bytes_of(content: RecordDict) -> int:
+    """Bytes of the parcel. Not by `content.array_records`, which leaves a cycle that holds it until it is collected."""
+    record = content[wire.MODEL]
+    assert isinstance(record, ArrayRecord)
+    return sum(len(array.data) for array in record.values())
 
 
 @dataclass(frozen=True)

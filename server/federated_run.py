@@ -48,8 +48,10 @@ from server.replies import (
     as_reply,
     check_binding,
     forget_refused,
+    note,
     note_missing,
     read_replies,
+    read_reply,
     refusal_code,
     refuse,
     take_reply,
@@ -60,6 +62,11 @@ from server.summarise import summarise_run
 
 JOIN_DEADLINE_S = 120.0
 """How long a run waits for its declared sites before the first round."""
+
+ABSENCE_S = 10.0
+TEST_ABSENCE_S = 60.0
+"""How long a site that is offline is waited for where a round, or the test, can do without it: a node that was killed
+is back in 5 s, and there is only one test."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +137,8 @@ def run_federation(
             _interrupt(run, f"{failure.code}: {failure.what}")
             raise
         except FedminetError as failure:
-            _end(run, status="failed", reason=f"{failure.code}: {failure.what}")
+            if not run.ended:  # as one that the coordinator stopped meanwhile
+                _end(run, status="failed", reason=f"{failure.code}: {failure.what}")
             raise
         except BaseException:
             _interrupt(run, "FM-S900: the server application ended unexpectedly")
@@ -174,8 +182,9 @@ def _begin(conduct: _Conduct) -> None:
     first = run.state.status == "created"
     run.move(run_states.begun)
     if not run.checkpoint(run.state.round).exists():
-        _, weights = initial_weights(federation)
+        weights = initial_weights(federation)[1]
         _save(conduct, conduct.agreement.algorithm.init(weights), round_number=0)
+        del weights
     if first:
         run.event(
             "run-started", sites=list(federation.sites), rounds=federation.rounds, federation=conduct.digest
@@ -204,12 +213,12 @@ def _round(conduct: _Conduct) -> None:
     run, number = conduct.run, conduct.number
     if run.state.phase == "idle":
         run.event("round-started", round=number, attempt=run.state.attempt)
-        run.move(run_states.asked)
+        run.move(run_states.asked, datetime.datetime.now(datetime.UTC).isoformat())
         conduct.at("asked")
     if run.state.phase == "asked":
         _collect(conduct)
         kept = _judged(conduct)
-        accepted = {site: reply.n_training_slices for site, reply in kept.items() if reply.refused is None}
+        accepted = _accepted(kept)
         breached = breach(conduct.federation.participation, accepted, declared=run.declared())
         if breached is not None:
             _repeat(conduct, kept, breached=breached)
@@ -224,13 +233,11 @@ def _collect(conduct: _Conduct) -> None:
     contract = conduct.federation.participation
 
     def enough() -> bool:
-        accepted = {
-            s: reply.n_training_slices for s, reply in read_replies(folder).items() if reply.refused is None
-        }
-        return breach(contract, accepted, declared=run.declared()) is None
+        return breach(contract, _accepted(heard), declared=run.declared()) is None
 
     began, sent = time.monotonic(), Counter[str]()
-    unheard = [site for site in conduct.federation.sites if site not in read_replies(folder)]
+    heard = read_replies(folder)
+    unheard = [site for site in conduct.federation.sites if site not in heard]
     for received in exchange(
         conduct.grid,
         partial(_request, conduct),
@@ -238,18 +245,20 @@ def _collect(conduct: _Conduct) -> None:
         sites=unheard,
         round_number=number,
         deadline_s=contract.deadline_s,
+        absence_s=ABSENCE_S,
         enough=enough,
         at=conduct.at,
         sent=sent,
     ):
         kept = take_reply(folder, received, conduct.expected(round_number=number))
+        heard[kept.site] = read_reply(folder, kept.site)
         if kept.refused is not None:
             run.event("reply-refused", round=number, site=kept.site, code=kept.refused, reason=kept.why)
         else:
             _declare_if_first(run, kept)
             run.event("reply-accepted", round=number, site=kept.site)
+        del received  # before the next one comes in
         conduct.at("received")
-    heard = read_replies(folder)
     for site in (site for site in unheard if site not in heard):
         note_missing(folder, site, seconds=time.monotonic() - began, bytes_down=sent[site])
         run.event("reply-missing", round=number, site=site)
@@ -283,8 +292,10 @@ def _judged(conduct: _Conduct) -> dict[str, KeptReply]:
         if bound is None or norm <= bound or kept[site].refused is not None:
             continue
         run.event("update-suspect", round=number, site=site, norm=norm, bound=bound)
-        if settings.refuse_norm:
-            failure = UpdateSuspect("an update is far larger than those of the round and of the run")
+        failure = UpdateSuspect("an update is far larger than those of the round and of the run")
+        if not settings.refuse_norm:
+            kept[site] = note(conduct.folder, kept[site], failure)
+        else:
             kept[site] = refuse(conduct.folder, kept[site], failure)
             run.event("reply-refused", round=number, site=site, code=failure.code, reason=failure.what)
     return kept
@@ -292,7 +303,7 @@ def _judged(conduct: _Conduct) -> dict[str, KeptReply]:
 
 def _norms_of_run(run: RunDirectory) -> list[float]:
     entries = [
-        entry for record in run.rounds_recorded()[-HISTORY_ROUNDS:] for entry in record["sites"].values()
+        entry for record in run.rounds_recorded(last=HISTORY_ROUNDS) for entry in record["sites"].values()
     ]
     return [entry["update_norm"] for entry in entries if entry["refused"] is None and "update_norm" in entry]
 
@@ -317,6 +328,7 @@ def _aggregate(conduct: _Conduct) -> None:
     expected = conduct.expected(round_number=number)
     replies = [as_reply(folder, kept[site], expected) for site in run.state.accepted]
     state, diagnostics = conduct.agreement.algorithm.apply(conduct.global_state(), replies)
+    del replies
     conduct.at("aggregated")
     _save(conduct, state, round_number=number)
     del state
@@ -327,6 +339,11 @@ def _aggregate(conduct: _Conduct) -> None:
     shortfall = f"round {number} without {', '.join(missing)}" if missing else None
     run.move(run_states.aggregated, shortfall=shortfall)
     run.forget_old()
+
+
+def _accepted(kept: Mapping[str, KeptReply]) -> dict[str, int]:
+    """By site, the training slices of the replies that were not refused."""
+    return {site: reply.n_training_slices for site, reply in kept.items() if reply.refused is None}
 
 
 def _missing(kept: Mapping[str, KeptReply]) -> list[str]:
@@ -351,6 +368,7 @@ def _record(conduct: _Conduct, kept: Mapping[str, KeptReply], diagnostics: Diagn
             "bytes_down": reply.bytes_down,
             "bytes_up": reply.bytes_up,
             "refused": reply.refused,
+            "noted": list(reply.noted),
         }
         if reply.update_norm is not None:
             sites[site]["update_norm"] = reply.update_norm
@@ -363,15 +381,14 @@ def _record(conduct: _Conduct, kept: Mapping[str, KeptReply], diagnostics: Diagn
                 "validation": {score: reply.figures[f"validation_{score}"] for score in wire.SCORES},
             }
     run.metrics(
-        {"round": number, "seconds": _seconds_of_round(run, number), "aggregated": True, "sites": sites}
+        {"round": number, "seconds": _seconds_since(run.state.asked_at), "aggregated": True, "sites": sites}
     )
 
 
-def _seconds_of_round(run: RunDirectory, number: int) -> float:
-    """Wall time since the round was first asked for, interruptions included."""
-    first = next(e for e in run.events_recorded() if e["event"] == "round-started" and e["round"] == number)
-    began = datetime.datetime.fromisoformat(first["time"])
-    return max((datetime.datetime.now(datetime.UTC) - began).total_seconds(), 0.0)
+def _seconds_since(moment: str) -> float:
+    """Wall time since a moment, interruptions included."""
+    passed = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(moment)
+    return max(passed.total_seconds(), 0.0)
 
 
 def _publish(conduct: _Conduct) -> None:
@@ -393,6 +410,7 @@ def _test(conduct: _Conduct) -> list[str]:
         sites=[site for site in federation.sites if site not in tested],
         round_number=federation.rounds + 1,
         deadline_s=federation.participation.deadline_s,
+        absence_s=TEST_ABSENCE_S,
         enough=lambda: bool(tested),
         at=lambda _: None,
         sent=Counter(),

@@ -40,13 +40,15 @@ class KeptReply:
     """What is known of one site's reply, or of its absence.
 
     seconds: from the request to the reply. refused: the code it was refused with, FM-F405 where none came. why: for
-    the events, in our words. bytes_down, bytes_up: of the weights, to the site and from it.
+    the events, in our words. noted: codes of what was seen and does not exclude it. bytes_down, bytes_up: of the
+    weights, to the site and from it.
     """
 
     site: str
     seconds: float
     refused: str | None = None
     why: str | None = None
+    noted: tuple[str, ...] = ()
     bytes_down: int = 0
     bytes_up: int = 0
     update_norm: float | None = None
@@ -101,8 +103,13 @@ def note_missing(folder: Path, site: str, *, seconds: float, bytes_down: int) ->
 
 def read_replies(folder: Path) -> dict[str, KeptReply]:
     """Every reply that was kept whole, by site."""
-    found = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json")))
-    return {content["site"]: KeptReply(**content) for content in found}
+    return {path.stem: read_reply(folder, path.stem) for path in sorted(folder.glob("*.json"))}
+
+
+def read_reply(folder: Path, site: str) -> KeptReply:
+    """The reply of one site that was kept whole."""
+    content = json.loads((folder / f"{site}.json").read_text(encoding="utf-8"))
+    return KeptReply(**{**content, "noted": tuple(content["noted"])})
 
 
 def refuse(folder: Path, kept: KeptReply, failure: FedminetError) -> KeptReply:
@@ -110,6 +117,13 @@ def refuse(folder: Path, kept: KeptReply, failure: FedminetError) -> KeptReply:
     refused = replace(kept, refused=failure.code, why=failure.what)
     _write(folder, refused)
     return refused
+
+
+def note(folder: Path, kept: KeptReply, failure: FedminetError) -> KeptReply:
+    """Keep beside a reply what was seen of it, without excluding it."""
+    noted = replace(kept, noted=tuple(sorted({*kept.noted, failure.code})))
+    _write(folder, noted)
+    return noted
 
 
 def forget_refused(folder: Path) -> None:
@@ -182,14 +196,14 @@ def _checked(folder: Path, received: Received, expected: Expected) -> KeptReply:
 def _second(folder: Path, received: Received, expected: Expected) -> KeptReply:
     """What becomes of a site that answered twice: the first answer stands where both are the same."""
     refused = DuplicateReply("a site answered one request twice")
-    first = read_replies(folder)[received.site]
+    first = read_reply(folder, received.site)
     try:
         content = opened_parcel(received.message, manifest=expected.agreement.reply_manifest)
         same = hashlib.sha256(content).hexdigest() == first.sha256
     except (FedminetError, KeyError):
         same = False
-    if not same and first.refused is None:
-        refuse(folder, first, refused)
+    if first.refused is None:
+        (note if same else refuse)(folder, first, refused)
     return KeptReply(received.site, received.seconds, refused.code, refused.what)
 
 

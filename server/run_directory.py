@@ -24,6 +24,7 @@ import fcntl
 import json
 import os
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -169,9 +170,9 @@ class RunDirectory:
         """Append a round's figures to metrics.jsonl."""
         append_line(self.path / "metrics.jsonl", record)
 
-    def rounds_recorded(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl, oldest first."""
-        return _json_lines(self.path / "metrics.jsonl")
+    def rounds_recorded(self, *, last: int | None = None) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl, oldest first; the last ones alone where that is asked for."""
+        return _json_lines(self.path / "metrics.jsonl", last=last)
 
     def events_recorded(self) -> list[dict[str, Any]]:
         """The lines of events.jsonl, oldest first."""
@@ -201,9 +202,9 @@ class RunDirectory:
     def forget_old(self) -> None:
         """Remove checkpoints beyond the retention that was asked for, and the replies of completed rounds."""
         state = self.state
-        for number in range(state.round + 1):
-            if self.replies(number).exists():
-                shutil.rmtree(self.replies(number))
+        for folder in (self.path / "replies").glob("round-*"):
+            if folder.name <= self.replies(state.round).name:
+                shutil.rmtree(folder)
         if state.keep_checkpoints is None:
             return
         for number in range(state.round - max(state.keep_checkpoints, 1), -1, -1):
@@ -221,10 +222,11 @@ class RunDirectory:
         return self.path / "run.lock"
 
 
-def _json_lines(path: Path) -> list[dict[str, Any]]:
+def _json_lines(path: Path, *, last: int | None = None) -> list[dict[str, Any]]:
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    with path.open(encoding="utf-8") as stream:
+        return [json.loads(line) for line in deque(stream, maxlen=last)]
 
 
 def _now() -> str:

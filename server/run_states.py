@@ -47,10 +47,10 @@ ROUND_TRANSITIONS: dict[Phase, frozenset[Phase]] = {
 class RunState:
     """Where a run is.
 
-    round: completed rounds; the one in work is `round + 1`. attempt: how often that one was repeated. accepted: the
-    sites whose replies count, from `closed` on. shortfalls: rounds that were completed without a member, and which.
-    reason: codes, rounds and site names only, never a site's text. keep_checkpoints: how many of the last rounds'
-    checkpoints stay on the disk; None for all.
+    round: completed rounds; the one in work is `round + 1`. attempt: how often that one was repeated. asked_at: when it
+    was first asked for. accepted: the sites whose replies count, from `closed` on. shortfalls: rounds that were
+    completed without a member, and which. reason: codes, rounds and site names only, never a site's text.
+    keep_checkpoints: how many of the last rounds' checkpoints stay on the disk; None for all.
     """
 
     status: Status
@@ -60,6 +60,7 @@ class RunState:
     started: str
     phase: Phase = "idle"
     attempt: int = 0
+    asked_at: str = ""
     accepted: tuple[str, ...] = ()
     shortfalls: tuple[str, ...] = ()
     reason: str | None = None
@@ -72,12 +73,13 @@ def begun(state: RunState) -> RunState:
     return replace(_to(state, "running"), reason=None)
 
 
-def asked(state: RunState) -> RunState:
+def asked(state: RunState, now: str) -> RunState:
     """The requests of the next round are about to leave."""
     _require_running(state)
     if state.round >= state.rounds:
         raise _illegal(state, f"round {state.round + 1} of {state.rounds}")
-    return replace(_in_phase(state, "asked"), accepted=())
+    first = now if state.attempt == 0 else state.asked_at
+    return replace(_in_phase(state, "asked"), accepted=(), asked_at=first)
 
 
 def repeated(state: RunState) -> RunState:

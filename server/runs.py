@@ -54,6 +54,7 @@ def run_to_end(
     """
     if not RUN_NAME.fullmatch(name):
         raise ConfigurationError("a run has no plain name", got=name, expected="letters, digits, - and _")
+    home.federation()  # a wrong file is said before anybody is asked
     control = _control(home)
     control.nodes()  # an unreachable server is said so before a run directory is made
     run = _taken_up(home, control, name) if resume else _created(home, control, name)

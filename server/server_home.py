@@ -94,7 +94,14 @@ class ServerHome:
 
 
 def federation_of(
-    *, name: str, sites: tuple[str, ...], preset: str, scale: int, rounds: int | None, seed: int = 1
+    *,
+    name: str,
+    sites: tuple[str, ...],
+    preset: str,
+    scale: int,
+    rounds: int | None,
+    seed: int = 1,
+    algorithm: str = "fedavg",
 ) -> FederationSettings:
     """A federation file from a preset; every site is needed for a round until the file is edited."""
     if preset not in PRESETS:
@@ -108,6 +115,7 @@ def federation_of(
             "rounds": rounds or {"quick": QUICK_ROUNDS, "paper": PAPER_ROUNDS}[preset],
             "participation": {"quorum": len(sites)},
             "seed": seed,
+            "algorithm": {"name": algorithm},
             "model": model.model_dump(),
             "training": training.model_dump(),
         },

@@ -83,7 +83,7 @@ def _model(run: RunDirectory) -> dict[str, object] | None:
 def _round(record: dict[str, object]) -> dict[str, object]:
     sites = record["sites"]
     assert isinstance(sites, dict)
-    kept = ("seconds", "bytes_up", "bytes_down", "train_loss", "validation", "refused")
+    kept = ("seconds", "bytes_up", "bytes_down", "train_loss", "validation", "refused", "noted")
     return {
         "round": record["round"],
         "seconds": record["seconds"],

@@ -31,6 +31,10 @@ would cut it short, and the SuperLink would take its run for a running one for a
 SUPERLINK = "superlink"
 SUPEREXEC = "superexec-server"
 
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "131072"}
+"""glibc's own first value, which holds still when it is set. Else the threshold grows with what is freed, up to 32 MB,
+and the server application keeps the tensors that it has let go of: two or three models more."""
+
 _WATCH_INTERVAL_S = 1.0
 
 
@@ -98,7 +102,7 @@ class ServerProcesses:
         )
 
     def _start_superexec(self) -> Child:
-        runs = {RUNS_VARIABLE: str(self.home.runs)}
+        runs = {RUNS_VARIABLE: str(self.home.runs), **ALLOCATOR}
         return self.children.start(
             SUPEREXEC,
             [

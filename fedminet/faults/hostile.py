@@ -178,6 +178,16 @@ def hostile_table() -> list[Verdict]:
     return verdicts
 
 
+def hostile_as_text(verdicts: list[Verdict]) -> str:
+    """A line for each hostile reply, and how many were held off."""
+    lines = [f"{'hostile reply':30s} {'code':8s} named  mean of the honest, to the byte"]
+    lines += [
+        f"{v.name:30s} {v.code:8s} {'yes' if v.named else 'NO':5s}  {'yes' if v.equal else 'NO'}"
+        for v in verdicts
+    ]
+    return "\n".join([*lines, f"{sum(v.held for v in verdicts)} of {len(verdicts)} refused and named"])
+
+
 def tried(folder: Path, name: str) -> Verdict:
     """Two rounds: the odd site is honest in the first where its fault needs a past, and hostile in the last."""
     federation = trial_federation(quarantine={"refuse_norm": True})

@@ -29,6 +29,10 @@ OTHER_STYLES = (("#009E73", "^"), ("#CC79A7", "v"), ("#56B4E9", "P"))
 WIDTH_INCHES = 4.6
 
 
+LEGEND_COLUMNS = 4
+"""Sites side by side in a legend; the chart grows with its rows."""
+
+
 @dataclass(frozen=True)
 class Chart:
     """A chart as a `data:` address, and the same in words."""
@@ -97,7 +101,8 @@ def round_chart(
     series = {name: points for name, points in series.items() if points}
     if not series:
         return None
-    with _axes(height=2.7) as (figure, axes):
+    legend_rows = -(-len(series) // LEGEND_COLUMNS)
+    with _axes(height=2.4 + 0.22 * legend_rows) as (figure, axes):
         for entry in summary.per_round:
             if not entry.aggregated:
                 axes.axvspan(entry.round - 0.5, entry.round + 0.5, color=FAINT, alpha=0.6, linewidth=0)
@@ -115,7 +120,7 @@ def round_chart(
         axes.set_xlim(0.5, max(entry.round for entry in summary.per_round) + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y", color=FAINT, linewidth=0.7)
-        _legend(axes, n_columns=min(4, len(series)))
+        _legend(axes, n_columns=min(LEGEND_COLUMNS, len(series)))
         uri = _svg_uri(figure)
     words = "; ".join(
         f"{name}: {points[0][1]:.3g} in round {points[0][0]}, {points[-1][1]:.3g} in round {points[-1][0]}"

@@ -164,7 +164,7 @@ def _traffic(summary: Summary) -> tuple[Traffic, ...]:
 
 
 def _refusals(summary: Summary) -> tuple[tuple[int, str, str, str], ...]:
-    """(round, site, code, meaning) of every reply that was refused or did not come."""
+    """(round, site, code, meaning) of every reply that was refused, did not come, or was noted."""
     rows = []
     for entry in summary.per_round:
         for name in summary.all_sites():
@@ -172,6 +172,16 @@ def _refusals(summary: Summary) -> tuple[tuple[int, str, str, str], ...]:
                 rows.append((entry.round, name, "no reply", "Nothing came before the round's deadline."))
             elif (code := entry.sites[name].refused) is not None:
                 rows.append((entry.round, name, code, code_meaning(code)))
+            if name in entry.sites:
+                rows += [
+                    (
+                        entry.round,
+                        name,
+                        noted,
+                        f"{code_meaning(noted)} It was noted, and a reply of the site counts.",
+                    )
+                    for noted in entry.sites[name].noted
+                ]
     return tuple(rows)
 
 

@@ -84,7 +84,11 @@ class ModelSummary(Settings):
 
 
 class RoundSite(Settings):
-    """One site in one round. `validation` scores the global model that the round began with."""
+    """One site in one round.
+
+    `validation` scores the global model that the round began with. `refused` kept its reply out of the mean;
+    `noted` was seen, and its reply counts.
+    """
 
     seconds: NonNegativeFloat = 0.0
     bytes_up: NonNegativeInt = 0
@@ -92,6 +96,7 @@ class RoundSite(Settings):
     train_loss: FiniteFloat | None = None
     validation: Scores | None = None
     refused: RefusalCode | None = None
+    noted: tuple[RefusalCode, ...] = ()
 
 
 class RoundSummary(Settings):

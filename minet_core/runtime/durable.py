@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from minet_core.runtime.errors import DiskFull
 
 
@@ -29,6 +31,10 @@ def replacing(path: Path) -> Iterator[Path]:
         _fsync(path.parent)
     except OSError as failure:
         raise DiskFull(f"{path} could not be written", got=failure.strerror or failure) from failure
+    except SafetensorError as failure:
+        if "os error" not in str(failure):  # how safetensors says what the file system said
+            raise
+        raise DiskFull(f"{path} could not be written", got=failure) from failure
     finally:
         with contextlib.suppress(NotADirectoryError):
             temporary.unlink(missing_ok=True)

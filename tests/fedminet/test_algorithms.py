@@ -13,6 +13,8 @@ import pytest
 from client.app import build_client_app
 from client.kept_rounds import KeptRounds
 from client.site_home import SiteHome
+from fedminet.faults.tiny_sites import TINY_SITES as SITES
+from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
 from fedminet.in_process_grid import InProcessGrid, server_identity
 from minet_core.agreement import initial_weights
 from minet_core.checkpoint import load_checkpoint, load_model
@@ -22,7 +24,6 @@ from minet_core.runtime.errors import CheckpointInvalid, QuorumNotMet, StaleMess
 from minet_core.runtime.yaml_file import settings_text
 from server.federated_run import run_federation
 from server.run_directory import RunDirectory
-from tests.tiny_sites import SITES, make_tiny_sites, tiny_federation
 
 
 class Killed(BaseException):

@@ -269,6 +269,23 @@ def test_the_same_summary_gives_the_same_report() -> None:
     assert report_html(summary(), panels=panels) == report_html(summary(), panels=panels)
 
 
+def test_a_report_has_room_for_a_hundred_sites() -> None:
+    names = tuple(f"site-{number}" for number in range(100))
+    page = Page(
+        report_html(summary(names=names))
+    )  # a layout that collapsed would warn, and a warning is an error
+    assert "site-99" in page.words
+
+
+def test_a_suspect_update_that_counted_is_named_with_what_was_seen() -> None:
+    noted = content()
+    noted["per_round"][0]["sites"]["umr"]["noted"] = ["FM-F410"]
+    words = Page(report_html(Summary.model_validate(noted))).words
+    assert "FM-F410" in words
+    assert "far larger than the others" in words
+    assert "It was noted, and a reply of the site counts." in words
+
+
 def printed(what: Summary, **options: Any) -> str:
     stream = io.StringIO()
     print_table(what, Console(file=stream, width=100, **options))

@@ -82,7 +82,7 @@ def test_old_checkpoints_leave_and_the_last_ones_stay(tmp_path: Path) -> None:
     for number in range(1, 6):
         write_text(run.checkpoint(number), "weights")
         write_text(run.replies(number) / "sms.json", "{}")
-        run.move(run_states.asked)
+        run.move(run_states.asked, run.state.started)
         run.move(run_states.closed, ("sms",))
         run.move(run_states.aggregated)
         run.forget_old()

@@ -16,7 +16,7 @@ NEW = RunState(status="created", round=0, rounds=3, engine="in-process", started
 
 STEPS = {
     "begun": run_states.begun,
-    "asked": run_states.asked,
+    "asked": lambda state: run_states.asked(state, "2026-01-01T00:00:00+00:00"),
     "repeated": run_states.repeated,
     "closed": lambda state: run_states.closed(state, ("sms",)),
     "aggregated": run_states.aggregated,
@@ -68,7 +68,7 @@ def test_a_terminal_state_absorbs(status: str) -> None:
 
 
 def test_a_round_that_took_no_reply_is_never_closed() -> None:
-    asked = run_states.asked(run_states.begun(NEW))
+    asked = run_states.asked(run_states.begun(NEW), NEW.started)
     with pytest.raises(IllegalTransition, match="without a reply"):
         run_states.closed(asked, ())
 

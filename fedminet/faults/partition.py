@@ -1,0 +1,404 @@
+"""A site whose network is cut in the middle of a run, and healed: on the real deployment engine.
+
+The processes of one site live in a network namespace of their own, on a bridge to which the coordinator listens; the
+cut takes its end of the wire off the bridge, so that nothing arrives and nobody is told. Where a machine gives no
+namespaces, the site reaches the coordinator through a relay on loopback that stops forwarding. The coordinator and the
+other two sites notice nothing but silence, and the run must go on without the site and take it back afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from client.declaration import declare
+from client.site_home import SiteHome
+from client.site_keys import make_site_keys
+from client.supernode import SiteProcesses, site_processes
+from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
+from minet_core.kit import KIT_FILE
+from minet_core.runtime.cpu_threading import cpu_threading_environment
+from minet_core.runtime.durable import write_json
+from minet_core.runtime.errors import HostError
+from minet_core.runtime.processes import ChildProcesses, free_port
+from server.control import Node, SuperLinkControl, wait_for_nodes
+from server.enrolment import admit
+from server.run_directory import RunDirectory
+from server.runs import run_to_end
+from server.server_home import ServerHome, ServerSettings, init_server
+from server.superlink import ServerProcesses
+
+CUT_SITE = "umr"
+RUN_NAME = "partition"
+ROUNDS = 6
+DEADLINE_S = 20.0
+LOCAL_SECONDS = 2.0
+CUT_AFTER_ROUND = 1
+CUT_S = 35.0
+"""Longer than a round's deadline, so that one round waits it out, and than the 20 s of silence after which the
+SuperLink takes a node for gone, so that the next one does without it sooner."""
+
+START_DEADLINE_S = 120.0
+CHILD_GRACE_S = 15.0
+
+LinkKind = Literal["namespace", "relay"]
+
+
+@dataclass(frozen=True)
+class Partition:
+    """What became of a run whose site `site` was cut off after its first round.
+
+    cut_s: how long. offline_s: from the cut until the SuperLink took the node for gone; None if it never did. back_s:
+    from the healing until it had the node online. missed: by round without the site, the code that says why.
+    took_part: the rounds with it. registered_before, registered_after: its name, node number and key's fingerprint.
+    """
+
+    link: LinkKind
+    site: str
+    status: str
+    status_reason: str | None
+    cut_s: float
+    offline_s: float | None
+    back_s: float | None
+    missed: dict[int, str]
+    took_part: tuple[int, ...]
+    round_seconds: tuple[float, ...]
+    registered_before: Node
+    registered_after: Node
+    tested: tuple[str, ...]
+
+    @property
+    def same_node(self) -> bool:
+        """Whether the SuperLink knows the site by the same name, node number and key."""
+        return _identity(self.registered_before) == _identity(self.registered_after)
+
+    @property
+    def held(self) -> bool:
+        """Whether the run went on without the site, named it, and took it back."""
+        came_back = any(number > max(self.missed, default=0) for number in self.took_part)
+        return self.status == "partial" and bool(self.missed) and came_back and self.same_node
+
+
+def partition(out: Path, *, link: LinkKind | None = None) -> Partition:
+    """Make three tiny sites under `out`, conduct a run over them, and cut one off meanwhile.
+
+    link: None takes a namespace where the machine gives one. Ends every process that it started. Raises HostError
+    (FM-S500) where `link` cannot be had, RunFailed (FM-F403), and what starting the processes raises.
+    """
+    federation = tiny_federation(
+        rounds=ROUNDS,
+        participation={"quorum": 2, "deadline_s": DEADLINE_S, "retries": 1},
+        training={
+            **{"local_steps": None, "local_seconds": LOCAL_SECONDS},
+            **{"patch_px": 16, "batch_size": 2, "validation_slices": 1},
+        },
+    )
+    homes = make_tiny_sites(out)
+    with opened_link(link) as wire, ChildProcesses(grace_s=CHILD_GRACE_S) as children:
+        settings = ServerSettings(hosts=(wire.host,), bind=wire.host, port=free_port(wire.host))
+        server = init_server(out / "coordinator", federation, settings)
+        _admit(server, homes, wire)
+        environment = {**cpu_threading_environment(), "OMP_NUM_THREADS": "1"}
+        processes = ServerProcesses(server, children, environment)
+        control = processes.start()
+        sites = {
+            name: site_processes(
+                home,
+                children,
+                environment=environment,
+                argv_prefix=wire.argv_prefix if name == CUT_SITE else (),
+            )
+            for name, home in homes.items()
+        }
+        _start(control, sites, children)
+        watch = _Watch(control, wire, processes, sites, before=_node(control))
+        summary = run_to_end(server, RUN_NAME, progress=watch.advance, watch=children)
+        return watch.outcome(RunDirectory(server.runs / RUN_NAME), status=summary.status)
+
+
+def partition_as_text(result: Partition) -> str:
+    """The table of a result."""
+    missed = ", ".join(f"{number} ({code})" for number, code in sorted(result.missed.items())) or "none"
+    seconds = ", ".join(f"{seconds:.1f}" for seconds in result.round_seconds)
+    before, after = _identity(result.registered_before), _identity(result.registered_after)
+    offline = "never" if result.offline_s is None else f"{result.offline_s:.1f} s after the cut"
+    back = "never" if result.back_s is None else f"{result.back_s:.1f} s after the healing"
+    lines = [
+        f"{result.site} cut off for {result.cut_s:.1f} s by a {result.link}, deadline {DEADLINE_S:g} s a round",
+        f"taken for gone    {offline}",
+        f"online again      {back}",
+        f"rounds without    {missed}",
+        f"rounds with       {', '.join(map(str, result.took_part))}",
+        f"seconds a round   {seconds}",
+        f"name, node, key   {'the same' if result.same_node else f'{before} became {after}'}",
+        f"tested            {', '.join(result.tested)}",
+        f"status            {result.status}: {result.status_reason}",
+    ]
+    return "\n".join(lines)
+
+
+class Link:
+    """The wire between the coordinator and one site. `host`: where the coordinator listens."""
+
+    kind: LinkKind
+    host: str
+    argv_prefix: tuple[str, ...] = ()
+
+    def address(self, port: int) -> str:
+        """How the site reaches the coordinator that listens on `port`."""
+        return f"{self.host}:{port}"
+
+    def cut(self) -> None:
+        """From now on nothing arrives, and neither end is told."""
+        raise NotImplementedError
+
+    def heal(self) -> None:
+        """Let everything through again."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Leave the machine as it was."""
+        raise NotImplementedError
+
+
+@contextlib.contextmanager
+def opened_link(kind: LinkKind | None) -> Iterator[Link]:
+    """A link of this kind, or of the best that the machine gives. Raises HostError (FM-S500)."""
+    link: Link
+    try:
+        link = RelayLink() if kind == "relay" else NamespaceLink()
+    except HostError:
+        if kind == "namespace":
+            raise
+        link = RelayLink()
+    try:
+        yield link
+    finally:
+        link.close()
+
+
+class NamespaceLink(Link):
+    """A network namespace on a bridge of its own. Needs root and `ip`; raises HostError (FM-S500) without."""
+
+    kind = "namespace"
+
+    def __init__(self) -> None:
+        number = os.getpid()
+        self._name, self._bridge, self._port = f"fedminet-{number}", f"fmb{number}", f"fmp{number}"
+        subnet = f"198.18.{number % 254}"  # 198.18.0.0/15 is set aside for benchmarks, RFC 2544
+        self.host = f"{subnet}.1"
+        ip = shutil.which("ip")
+        if ip is None or os.geteuid() != 0:
+            raise HostError("no network namespace can be made", got="no root" if ip else "no program `ip`")
+        self._ip = ip
+        self.argv_prefix = (ip, "netns", "exec", self._name)
+        inside = ("-n", self._name)
+        try:
+            self._run("netns", "add", self._name)
+            self._run("link", "add", self._bridge, "type", "bridge")
+            self._run("address", "add", f"{self.host}/30", "dev", self._bridge)
+            self._run("link", "set", self._bridge, "up")
+            self._run("link", "add", self._port, "type", "veth", "peer", "name", "eth0", "netns", self._name)
+            self._run("link", "set", self._port, "master", self._bridge, "up")
+            self._run(*inside, "address", "add", f"{subnet}.2/30", "dev", "eth0")
+            for device in ("lo", "eth0"):
+                self._run(*inside, "link", "set", device, "up")
+        except HostError:
+            self.close()
+            raise
+
+    def cut(self) -> None:
+        """Take the site's end of the wire off the bridge."""
+        self._run("link", "set", self._port, "nomaster")
+
+    def heal(self) -> None:
+        """Put it back."""
+        self._run("link", "set", self._port, "master", self._bridge)
+
+    def close(self) -> None:
+        """Remove what was made, as far as it was."""
+        for arguments in (
+            ("link", "delete", self._port),
+            ("link", "delete", self._bridge),
+            ("netns", "delete", self._name),
+        ):
+            with contextlib.suppress(HostError):
+                self._run(*arguments)
+
+    def _run(self, *arguments: str) -> None:
+        ended = subprocess.run([self._ip, *arguments], capture_output=True, text=True, check=False)
+        if ended.returncode != 0:
+            raise HostError(f"`ip {' '.join(arguments)}` failed", got=ended.stderr.strip())
+
+
+class RelayLink(Link):
+    """A relay on loopback that can stop forwarding: connections stay open, and new ones are taken and not served."""
+
+    kind = "relay"
+    host = "127.0.0.1"
+
+    def __init__(self) -> None:
+        self._flows = threading.Event()
+        self._flows.set()
+        self._listener = socket.create_server((self.host, 0))
+        self._sockets: list[socket.socket] = [self._listener]
+        self._target: int | None = None
+        self._closed = False
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def address(self, port: int) -> str:
+        """The relay's own address; it forwards to `port`."""
+        self._target = port
+        return f"{self.host}:{self._listener.getsockname()[1]}"
+
+    def cut(self) -> None:
+        """Stop forwarding."""
+        self._flows.clear()
+
+    def heal(self) -> None:
+        """Go on, with what was waiting first."""
+        self._flows.set()
+
+    def close(self) -> None:
+        """End every connection."""
+        self._closed = True
+        self._flows.set()
+        for open_socket in list(self._sockets):
+            with contextlib.suppress(OSError):
+                open_socket.shutdown(socket.SHUT_RDWR)
+        for thread in list(self._threads):
+            thread.join()
+        for open_socket in self._sockets:
+            open_socket.close()
+
+    def _accept(self) -> None:
+        while not self._closed:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            self._sockets.append(near)
+            self._start(self._serve, near)
+
+    def _serve(self, near: socket.socket) -> None:
+        self._flows.wait()
+        try:
+            far = socket.create_connection((self.host, self._target or 0))
+        except OSError:
+            with contextlib.suppress(OSError):
+                near.shutdown(socket.SHUT_RDWR)
+            return
+        self._sockets.append(far)
+        self._start(self._pump, far, near)
+        self._pump(near, far)
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                self._flows.wait()
+                sink.sendall(data)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def _start(self, task: Callable[..., None], *arguments: Any) -> None:
+        thread = threading.Thread(target=task, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+
+@dataclass
+class _Watch:
+    """Cuts and heals as the run goes on, keeps the processes going, and notes when things happened."""
+
+    control: SuperLinkControl
+    link: Link
+    processes: ServerProcesses
+    sites: dict[str, SiteProcesses]
+    before: Node
+    moments: dict[str, float] = field(default_factory=dict)
+
+    def advance(self, done: int, _rounds: int) -> None:
+        """Called twice a second with the number of completed rounds."""
+        self.processes.tend(answered=True)
+        for site in self.sites.values():
+            site.tend()
+        now = time.monotonic()
+        if done >= CUT_AFTER_ROUND and "cut" not in self.moments:
+            self.link.cut()
+            self.moments["cut"] = now
+        elif "cut" in self.moments and "healed" not in self.moments:
+            self._note("offline", status="offline")
+            if now - self.moments["cut"] >= CUT_S:
+                self.link.heal()
+                self.moments["healed"] = now
+        elif "healed" in self.moments:
+            self._note("back", status="online")
+
+    def outcome(self, run: RunDirectory, *, status: str) -> Partition:
+        """What the run left, and what was noted meanwhile."""
+        records = {record["round"]: record["sites"][CUT_SITE] for record in run.rounds_recorded()}
+        return Partition(
+            link=self.link.kind,
+            site=CUT_SITE,
+            status=status,
+            status_reason=run.state.reason,
+            cut_s=self._between("cut", "healed") or 0.0,
+            offline_s=self._between("cut", "offline"),
+            back_s=self._between("healed", "back"),
+            missed={number: entry["refused"] for number, entry in records.items() if entry["refused"]},
+            took_part=tuple(number for number, entry in records.items() if not entry["refused"]),
+            round_seconds=tuple(record["seconds"] for record in run.rounds_recorded()),
+            registered_before=self.before,
+            registered_after=_node(self.control),
+            tested=tuple(sorted(run.tests_recorded())),
+        )
+
+    def _note(self, moment: str, *, status: str) -> None:
+        if moment not in self.moments and _node(self.control).status == status:
+            self.moments[moment] = time.monotonic()
+
+    def _between(self, first: str, last: str) -> float | None:
+        return self.moments[last] - self.moments[first] if {first, last} <= self.moments.keys() else None
+
+
+def _admit(server: ServerHome, homes: Mapping[str, SiteHome], link: Link) -> None:
+    """Give every site its kit; that of the site to be cut off leads over the link."""
+    for name, home in homes.items():
+        keys = make_site_keys(home.keys, name=name)
+        admit(server, name, keys.public_key, kit=home.kit, declaration=declare(home))
+    path = homes[CUT_SITE].kit / KIT_FILE
+    kit = json.loads(path.read_text(encoding="utf-8"))
+    write_json(path, {**kit, "address": link.address(server.settings().port)})
+
+
+def _start(control: SuperLinkControl, sites: Mapping[str, SiteProcesses], children: ChildProcesses) -> None:
+    """Start the sites, and wait until all are online."""
+    for site in sites.values():
+        site.start()
+    wait_for_nodes(
+        control,
+        tuple(sites),
+        wait=lambda online: children.wait_until(
+            online, deadline_s=START_DEADLINE_S, what="all are online", interval_s=0.5
+        ),
+    )
+
+
+def _node(control: SuperLinkControl) -> Node:
+    return next(node for node in control.nodes() if node.name == CUT_SITE)
+
+
+def _identity(node: Node) -> tuple[str, int, str]:
+    return node.name, node.node_id, node.key_fingerprint

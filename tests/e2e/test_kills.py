@@ -1,0 +1,76 @@
+"""A sample of the kill matrix: processes are killed in the middle of a run, and the model has the same bytes.
+
+`fedminet bench faults --part kills` has all of them; docs/results/faults.md has what came of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from fedminet.faults.held_server import hold_file, reached_file
+from fedminet.faults.kills import Bench, deployment, killed_run
+from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
+from server.run_directory import RunDirectory
+from server.runs import run_to_end
+
+pytestmark = pytest.mark.e2e
+
+SAMPLE = {
+    "ServerApp": ("while receiving", "aggregated, before the checkpoint"),
+    "SuperLink": ("while sending",),
+    "ClientApp": ("while sites train",),
+}
+"""The whole road of a resumed run, and one kill on each side; every target and phase is in the full matrix."""
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    folder = tmp_path_factory.mktemp("kills")
+    federation = tiny_federation(
+        rounds=2,
+        participation={"quorum": 3, "deadline_s": 120.0, "retries": 2},
+        training={"local_steps": 100, "patch_px": 16, "batch_size": 2, "validation_slices": 1},
+    )
+    with deployment(folder, make_tiny_sites(folder), federation, victim="umr") as running:
+        run_to_end(running.server, "calm", progress=lambda *_: None)
+        yield running
+
+
+def test_a_run_goes_on_after_the_coordinator_and_a_site_were_switched_off(bench: Bench) -> None:
+    """Both commands are killed, with all that they started, and started again, as after a reboot."""
+    for left in bench.hold.iterdir():
+        left.unlink()
+    hold_file(bench.hold, 1, "received").touch()
+    run = RunDirectory(bench.server.runs / "rebooted")
+    with ThreadPoolExecutor(1) as pool:
+        followed = pool.submit(run_to_end, bench.server, "rebooted", progress=lambda *_: None)
+        bench.children.wait_until(
+            lambda: reached_file(bench.hold, 1, "received").exists(), deadline_s=60, what="a reply is there"
+        )
+        for name in ("server", "umr"):
+            bench.kill_command(name)
+        hold_file(bench.hold, 1, "received").unlink()
+        bench.children.wait_until(lambda: not run.holder()[1], deadline_s=30, what="nobody works on the run")
+        for name in ("server", "umr"):
+            bench.start(name)
+        assert followed.result().status == "completed"
+    calm = RunDirectory(bench.server.runs / "calm")
+    assert run.global_model.read_bytes() == calm.global_model.read_bytes()
+
+
+@pytest.mark.parametrize("target", sorted(SAMPLE))
+def test_a_run_goes_on_by_itself_to_the_same_bytes(bench: Bench, target: str) -> None:
+    calm = RunDirectory(bench.server.runs / "calm")
+    run = killed_run(bench, target.lower(), target, calm=calm, phases=SAMPLE[target])
+    assert run.status == "completed"
+    assert run.same_model
+    for kill in run.kills:
+        assert kill.same, kill
+        assert kill.recovered_s < 60, kill
+        print(f"{kill.target}, {kill.phase}: {kill.recovered_s:.1f} s")
+    events = [event["event"] for event in RunDirectory(bench.server.runs / target.lower()).events_recorded()]
+    assert events.count("run-ended") == 1
+    assert ("run-continued" in events) == (target == "ServerApp")

@@ -1,0 +1,57 @@
+"""A site's network is cut for longer than a round and healed: the run goes on without it, and takes it back."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from fedminet.faults.partition import CUT_SITE, ROUNDS, RelayLink, partition, partition_as_text
+from fedminet.faults.tiny_sites import TINY_SITES
+
+
+@pytest.mark.e2e
+def test_a_site_that_was_cut_off_takes_part_again_as_the_same_node(tmp_path: Path) -> None:
+    result = partition(tmp_path)
+    print(partition_as_text(result))  # says whether by a namespace or by a relay
+    assert result.same_node
+    assert min(result.missed) == 2
+    assert set(result.missed.values()) == {"FM-F405"}
+    assert set(result.missed) | set(result.took_part) == set(range(1, ROUNDS + 1))
+    assert result.took_part[-1] == ROUNDS
+    assert result.status == "partial"
+    assert result.status_reason == "; ".join(f"round {number} without {CUT_SITE}" for number in result.missed)
+    assert result.tested == TINY_SITES
+    assert result.held
+    run = tmp_path / "coordinator" / "runs" / "partition"
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    missing = [(event["round"], event["site"]) for event in events if event["event"] == "reply-missing"]
+    assert missing == [(number, CUT_SITE) for number in result.missed]
+    completed = [event["sites"] for event in events if event["event"] == "round-completed"]
+    assert [CUT_SITE in sites for sites in completed] == [n in result.took_part for n in range(1, ROUNDS + 1)]
+
+
+def test_a_relay_that_is_cut_holds_what_is_sent_and_brings_it_when_it_is_healed() -> None:
+    link = RelayLink()
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            host, _, port = link.address(server.getsockname()[1]).rpartition(":")
+            with socket.create_connection((host, int(port))) as near:
+                far, _ = server.accept()
+                with far:
+                    near.sendall(b"before")
+                    assert far.recv(16) == b"before"  # the positive control
+                    link.cut()
+                    time.sleep(0.05)
+                    near.sendall(b"during")
+                    far.settimeout(0.3)
+                    with pytest.raises(TimeoutError):
+                        far.recv(16)
+                    link.heal()
+                    far.settimeout(5.0)
+                    assert far.recv(16) == b"during"
+    finally:
+        link.close()
