@@ -22,6 +22,11 @@ HISTORY_ROUNDS = 50
 """How far back the run's median looks: norms fall as a run converges."""
 
 
+MOST_NORM = 1e18
+"""An update of a larger norm is refused whatever the settings say: squares of its values leave the range of float32,
+and with them FedAdam's second moment."""
+
+
 def update_norm(weights: Mapping[str, NDArray[Any]], reference: Mapping[str, NDArray[Any]]) -> float:
     """L2 norm of `weights` minus `reference`, summed in float64 and tensor by tensor."""
     squares = []

@@ -20,7 +20,7 @@ from minet_core import wire
 from minet_core.aggregation.values import Reply
 from minet_core.agreement import Agreement
 from minet_core.cohort_declaration import CohortDeclaration
-from minet_core.quarantine import update_norm
+from minet_core.quarantine import MOST_NORM, update_norm
 from minet_core.runtime.durable import replacing, write_json
 from minet_core.runtime.errors import (
     CohortChanged,
@@ -29,6 +29,7 @@ from minet_core.runtime.errors import (
     ReplyMissing,
     ReplyRefused,
     StaleMessage,
+    UpdateSuspect,
 )
 from minet_core.stored_arrays import StoredArrays
 from minet_core.weights import Arrays
@@ -182,12 +183,17 @@ def _checked(folder: Path, received: Received, expected: Expected) -> KeptReply:
     with replacing(path) as temporary:
         temporary.write_bytes(content)
     weights = agreement.checked_reply(StoredArrays(path), reference=expected.global_weights)
+    norm = update_norm(weights, expected.global_weights)
+    if not norm <= MOST_NORM:
+        raise UpdateSuspect(
+            "an update is larger than can be computed with", got=norm, expected=f"at most {MOST_NORM:g}"
+        )
     return KeptReply(
         site=received.site,
         seconds=received.seconds,
         bytes_down=received.bytes_down,
         bytes_up=len(content),
-        update_norm=update_norm(weights, expected.global_weights),
+        update_norm=norm,
         sha256=hashlib.sha256(content).hexdigest(),
         figures=figures,
     )

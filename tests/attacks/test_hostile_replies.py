@@ -145,6 +145,17 @@ def test_a_suspect_update_is_reported_and_used_where_nobody_said_to_refuse_it(tm
     assert run.state.status == "completed"
 
 
+@pytest.mark.parametrize("algorithm", ["fedavg", "fedadam"])
+def test_values_that_would_overflow_are_refused_whatever_the_settings_say(
+    tmp_path: Path, algorithm: str
+) -> None:
+    enormous = first_replaced(lambda array: np.full_like(array, 3e38))
+    federation = trial_federation(rounds=1, algorithm={"name": algorithm})
+    run = conduct_trial(tmp_path, three_sites(enormous), federation)
+    assert (run.state.status, run.state.reason) == ("partial", f"round 1 without {ODD}")
+    assert "FM-F410" in kept_text(run)
+
+
 def test_a_round_below_its_quorum_is_repeated_and_then_the_run_fails(tmp_path: Path) -> None:
     contract = {"quorum": 2, "deadline_s": 5.0, "retries": 2}
     with pytest.raises(QuorumNotMet, match="FM-F402"):
