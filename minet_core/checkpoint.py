@@ -121,7 +121,9 @@ def load_model(path: Path) -> tuple[MINet, CheckpointManifest]:
     try:
         load_weights(model, {name: _as_array(tensor) for name, tensor in tensors.items()})
     except WeightsRefused as refusal:
-        if _is_part(tensors, model):
+        if manifest.provenance.get("algorithm") == "personal-head" and len(tensors) < len(
+            list(model.parameters())
+        ):
             raise CheckpointInvalid(
                 f"{path} holds the shared part of a model whose head is personal",
                 got=f"{len(tensors)} tensors",
@@ -132,12 +134,6 @@ def load_model(path: Path) -> tuple[MINet, CheckpointManifest]:
         ) from refusal
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.eval(), manifest
-
-
-def _is_part(tensors: Mapping[str, Tensor], model: MINet) -> bool:
-    """Whether the tensors are some of the model's own, and not all of them."""
-    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
-    return len(tensors) < len(shapes) and all(shapes.get(n) == tensor.shape for n, tensor in tensors.items())
 
 
 def _parse(text: str | None, *, source: str) -> CheckpointManifest:

@@ -48,7 +48,10 @@ class StoredArrays(Mapping[str, NDArray[Any]]):
     def __getitem__(self, name: str) -> NDArray[Any]:
         place = self._places[name]
         dtype = np.dtype(_numpy_name(place.dtype, self._path)).newbyteorder("<")
-        array = np.fromfile(self._path, dtype=dtype, count=math.prod(place.shape), offset=place.offset)
+        try:
+            array = np.fromfile(self._path, dtype=dtype, count=math.prod(place.shape), offset=place.offset)
+        except FileNotFoundError as failure:
+            raise FileMissing("a file of tensors is missing", got=self._path) from failure
         if array.size != math.prod(place.shape):
             raise WeightsRefused(f"{self._path} has become shorter", got=f"{array.size} values of {name}")
         return array.astype(dtype.newbyteorder("="), copy=False).reshape(place.shape)

@@ -155,7 +155,12 @@ def save_weights(path: Path, federation: FederationSettings, weights: Arrays, *,
         model=federation.model,
         scale=federation.scale,
         round_number=round_number,
-        provenance={"federation": federation.name, "federation_digest": federation.digest(), **versions()},
+        provenance={
+            "algorithm": federation.algorithm.name,
+            "federation": federation.name,
+            "federation_digest": federation.digest(),
+            **versions(),
+        },
     )
     save_checkpoint(path, weights, manifest)
 
