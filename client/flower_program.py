@@ -27,7 +27,7 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
-from client.flower_patience import shorten_waits
+from client.flower_patience import shorten_idle_pause, shorten_waits
 from client.node_state import SteadfastNodeStateFactory, keep_message
 
 OFFLINE_S = 2.0
@@ -50,6 +50,7 @@ def run_supernode() -> None:
         SteadfastNodeStateFactory, on_admission=functools.partial(_note, node_file)
     )
     handlers.confirm_message_received = keep_message
+    shorten_idle_pause()
     program.flower_supernode()
 
 

@@ -31,6 +31,17 @@ def test_the_times_are_set_where_flower_reads_them() -> None:
     assert done.stdout.split() == ["10", "10", "10", "2"]
 
 
+def test_an_idle_node_looks_for_messages_more_often() -> None:
+    code = (
+        "from client.flower_patience import shorten_idle_pause; shorten_idle_pause()\n"
+        "import time; from flwr.supernode import start_client_internal as loop\n"
+        "began = time.monotonic(); loop.time.sleep(3); print(time.monotonic() - began < 1.5)\n"
+        "print(time.sleep is not loop.time.sleep)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True"]
+
+
 def test_the_server_accepts_the_interval_and_the_sender_keeps_it() -> None:
     assert constant.HEARTBEAT_MIN_INTERVAL <= HEARTBEAT_S <= constant.HEARTBEAT_MAX_INTERVAL
     longest = (HEARTBEAT_S - constant.HEARTBEAT_CALL_TIMEOUT) * (constant.HEARTBEAT_BASE_MULTIPLIER + 0.1)
