@@ -33,6 +33,7 @@ from minet_core.runtime.progress import progress
 from minet_core.runtime.yaml_file import Settings, parse_settings, settings_text
 from server.run_directory import RunDirectory
 from server.server_home import federation_of
+from sites.store import Store
 
 USUAL = Schedule(30, 10)
 """Where nothing else is asked for: short rounds, as in the simulation, and half as many of them."""
@@ -57,7 +58,8 @@ REFERENCE = "fedavg"
 class Cell(Settings):
     """One method on one seed.
 
-    federation: digest of the settings that were trained with. scores, sinc: of each site's test split, by site.
+    federation: digest of the settings that were trained with. n_pairs: of scans in each site's store; fewer than
+    n_patients where the ingest refused some. scores, sinc: of each site's test split, by site.
     bytes_up: of one site in one round, the mean over rounds; empty where nothing travels. seconds: wall time of
     training and testing all sites, one after another in one process.
     """
@@ -66,6 +68,7 @@ class Cell(Settings):
     seed: int
     federation: str
     n_patients: int
+    n_pairs: dict[str, int]
     scores: dict[str, Scores]
     sinc: dict[str, Scores]
     bytes_up: dict[str, float]
@@ -157,7 +160,7 @@ def table_text(cells: Sequence[Cell], federation: FederationSettings) -> str:
         up = f"{statistics.mean(sent):.1f}" if sent else "none"
         seconds = _mean_and_range((cell.seconds for cell in by_seed[method].values()), digits=0)
         lines.append(f"| {method} | {up} | {seconds} |")
-    return "\n".join([*lines, "", *_notes(methods, seeds, federation)]) + "\n"
+    return "\n".join([*lines, "", *_notes(methods, seeds, federation), *_refused_pairs(cells)]) + "\n"
 
 
 def _notes(methods: Sequence[str], seeds: Sequence[int], federation: FederationSettings) -> list[str]:
@@ -171,6 +174,17 @@ def _notes(methods: Sequence[str], seeds: Sequence[int], federation: FederationS
         "",
         f"Settings: {'; '.join(chosen) or 'none'}. They were piloted on seed {PILOT_SEED} only.",
     ]
+
+
+def _refused_pairs(cells: Sequence[Cell]) -> list[str]:
+    """A line for each site that trained on fewer pairs than were made for it."""
+    lines = [
+        f"- {site} of seed {cell.seed} has {n_pairs} of {cell.n_patients} pairs: its ingest refused the others."
+        for cell in cells
+        for site, n_pairs in cell.n_pairs.items()
+        if n_pairs < cell.n_patients
+    ]
+    return ["", *dict.fromkeys(lines)] if lines else []
 
 
 def _in_words(algorithm: AlgorithmSettings) -> str:
@@ -253,6 +267,7 @@ def _made_cell(
         seed=federation.seed,
         federation=federation.digest(),
         n_patients=n_patients,
+        n_pairs={site: len(Store(home.store).cohort.pairs) for site, home in homes.items()},
         scores={site: Scores.model_validate(methods["global"]) for site, methods in scores.items()},
         sinc={site: Scores.model_validate(methods["sinc"]) for site, methods in scores.items()},
         bytes_up=bytes_up,

@@ -8,6 +8,7 @@ OUT/global.safetensors, summary.json, report.html
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,8 +97,11 @@ class Rehearsal:
         return {site: self.home(site) for site in self.federation.sites}
 
     def make_sites(self) -> None:
-        """Make every site's folder and ingest its scans."""
-        make_sites(self.out, self.named, n_patients=self.n_patients, seed=self.federation.seed)
+        """Make every site's folder and ingest its scans; what was refused is said on the standard error."""
+        for refused in make_sites(
+            self.out, self.named, n_patients=self.n_patients, seed=self.federation.seed
+        ):
+            sys.stderr.write(f"Refused at {refused}\n")
 
     def finish(
         self, run: RunDirectory, *, compared: Mapping[str, Mapping[str, object]] | None = None

@@ -49,20 +49,23 @@ def parse_named_sites(options: list[str]) -> dict[str, Path]:
     return named
 
 
-def make_sites(out: Path, named: Mapping[str, Path], *, n_patients: int, seed: int) -> None:
+def make_sites(out: Path, named: Mapping[str, Path], *, n_patients: int, seed: int) -> list[str]:
     """Make and ingest every site under `out/sites`; phantoms are written under `out/scans`.
 
-    The sites are made side by side, as many at a time as there are processors.
+    The sites are made side by side, as many at a time as there are processors. Returns what the ingests refused.
     """
     sources = [Source(site, named.get(site), n_patients, seed) for site in DEFAULT_SITES]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
         max_workers=min(len(sources), multiprocessing.cpu_count()), mp_context=context
     ) as pool:
-        list(pool.map(_make_site, [out] * len(sources), sources))
+        refused = list(pool.map(_make_site, [out] * len(sources), sources))
+    return [
+        f"{source.site}: {text}" for source, texts in zip(sources, refused, strict=True) for text in texts
+    ]
 
 
-def _make_site(out: Path, source: Source) -> None:
+def _make_site(out: Path, source: Source) -> list[str]:
     home = out / "sites" / source.site
     home.mkdir(parents=True, exist_ok=True)
     scans = source.folder or out / "scans" / source.site
@@ -70,7 +73,8 @@ def _make_site(out: Path, source: Source) -> None:
     if source.folder is None and not scans.exists():
         write_phantom_site(scans, site=source.site, n_patients=source.n_patients, seed=source.seed)
     write_settings(home / "site.yaml", settings)
-    ingest(scans, home / "store", settings)
+    report = ingest(scans, home / "store", settings)
+    return [refusal.message for refusal in report.refused]
 
 
 def _settings(source: Source) -> SiteSettings:

@@ -89,7 +89,7 @@ class AlgorithmSettings(Settings):
         "fedavg", description="McMahan 2017, Li 2020, Karimireddy 2020, Reddi 2021, Feng 2022 (FedMRI)"
     )
     proximal_mu: float = Field(
-        0.01, ge=0, description="fedprox: weight of the proximal term, mu / 2 |w - w_t|^2"
+        0.001, ge=0, description="fedprox: weight of the proximal term, mu / 2 |w - w_t|^2"
     )
     server_learning_rate: PositiveFloat | None = Field(
         None,

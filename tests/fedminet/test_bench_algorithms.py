@@ -47,13 +47,14 @@ def compare_tiny(out: Path, **changes: object) -> list[Cell]:
     return compare(out, tiny_federation(rounds=2, **changes), seeds=[SEED], n_patients=N_PATIENTS, quiet=True)
 
 
-def cell(method: str, seed: int, psnr_db: float, *, bytes_up: float = 2000.0) -> Cell:
+def cell(method: str, seed: int, psnr_db: float, *, n_pairs: int = 2, bytes_up: float = 2000.0) -> Cell:
     """A cell of one site."""
     return Cell(
         method=method,
         seed=seed,
         federation="",
         n_patients=2,
+        n_pairs={"sms": n_pairs},
         scores={"sms": Scores(psnr_db=psnr_db, ssim=0.9, nmse=0.01)},
         sinc={"sms": Scores(psnr_db=30.0, ssim=0.8, nmse=0.02)},
         bytes_up={"sms": bytes_up} if method in FEDERATED else {},
@@ -73,6 +74,7 @@ def test_every_method_gives_one_durable_cell_a_seed(compared: tuple[Path, list[C
         assert Cell.model_validate_json(kept) == one
         assert set(one.scores) == set(one.sinc) == set(SITES)
         assert one.seconds > 0
+        assert one.n_pairs == dict.fromkeys(SITES, N_PATIENTS)
         assert one.sinc == cells[0].sinc  # the same test volumes for every method
     figures = {one.method: one.scores["sms"].psnr_db for one in cells}
     assert len(set(figures.values())) == len(METHODS)
@@ -185,6 +187,14 @@ def test_the_table_pairs_the_differences_by_seed() -> None:
     assert "| fedprox | 32.30 (30.50 to 34.10) | 0.9000 (0.9000 to 0.9000) | +0.30 (+0.10 to +0.50) |" in text
     assert "| fedprox | 2.0 | 3 (3 to 3) |" in text
     assert "seed 100 only" in text
+
+
+def test_the_table_names_once_what_the_ingest_refused() -> None:
+    line = "- sms of seed 2 has 1 of 2 pairs: its ingest refused the others."
+    cells = [cell(method, seed, 30.0, n_pairs=3 - seed) for seed in (1, 2) for method in ("fedavg", "local")]
+    assert table_text(cells, one_site()).splitlines()[-1] == line
+    assert table_text(cells, one_site()).count("refused") == 1
+    assert "refused" not in table_text(cells[:2], one_site())
 
 
 def test_a_table_without_the_reference_has_no_differences() -> None:
