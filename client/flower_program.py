@@ -29,6 +29,7 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from client.flower_patience import shorten_idle_pause, shorten_waits
 from client.node_state import SteadfastNodeStateFactory, keep_message
+from minet_core.runtime.errors import HostError
 
 OFFLINE_S = 2.0
 """How long a node that was signed off stays away. What the former process had been asked is lost with it, and the
@@ -46,6 +47,9 @@ def run_supernode() -> None:
             _sign_off(node_file)
     program: Any = importlib.import_module("flwr.supernode.cli.flower_supernode")
     handlers: Any = importlib.import_module("flwr.supernode.servicer.runtime.runtime_handlers")
+    for module, name in ((program, "NodeStateFactory"), (handlers, "confirm_message_received")):
+        if not hasattr(module, name):
+            raise HostError(f"{module.__name__} of the installed Flower has no {name}", expected="flwr 1.41")
     program.NodeStateFactory = functools.partial(
         SteadfastNodeStateFactory, on_admission=functools.partial(_note, node_file)
     )

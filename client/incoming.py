@@ -121,10 +121,11 @@ def require_not_stale(incoming: Incoming, kept: KeptRounds) -> None:
 def weigh_global_change(incoming: Incoming, former: KeptRound | None, limits: LimitSettings) -> None:
     """Hold the change of the global model since this site's last round against the site's own updates.
 
-    A mean moves no further than its members do. Raises UpdateSuspect (FM-F410) where the site's own limit says so;
+    A mean moves no further than its members do; where the server takes steps of its own (FedAdam, SCAFFOLD) nothing
+    follows, and nothing is held. Raises UpdateSuspect (FM-F410) where the site's own limit says so;
     else the site's log has it.
     """
-    if former is None or not former.norms:
+    if former is None or not former.norms or incoming.agreement.algorithm.name in ("fedadam", "scaffold"):
         return
     before = {name: former.site[f"{INCOMING}{name}"] for name in incoming.shared}
     change = update_norm(incoming.shared, before)

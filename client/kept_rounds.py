@@ -91,6 +91,8 @@ class KeptRounds:
         page = {"request": kept.request, "figures": dict(kept.figures), "norms": list(kept.norms)}
         with replacing(self._path(kept.round_number)) as temporary:
             safetensors.numpy.save_file(arrays, temporary, metadata={_METADATA: json.dumps(page)})
+        for half in self._folder.glob(".*.partial"):  # of a task that was killed
+            half.unlink()
         for number in self._numbers()[:-KEPT_ROUNDS]:
             self._path(number).unlink()
         runs = [folder for folder in self._folder.parent.iterdir() if folder.is_dir()]

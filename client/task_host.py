@@ -24,7 +24,6 @@ import hashlib
 import importlib
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -38,7 +37,8 @@ from typing import Any, NoReturn
 
 from client.flower_patience import HEARTBEAT_S, shorten_waits
 from minet_core.runtime.durable import replacing
-from minet_core.runtime.errors import INTERNAL_CODE, AdmissionRefused
+from minet_core.runtime.errors import AdmissionRefused
+from minet_core.wire import code_within
 
 SOCKET = "task-host.sock"
 PROGRAM = "flwr-clientapp"
@@ -66,7 +66,6 @@ _TRIES = 5 * (HEARTBEAT_S - 2)
 """To reach the host, 5 a second; HEARTBEAT_S after it was given out, the node gives a task to another program."""
 
 _LONGEST_REQUEST = 65_536
-_CODE = re.compile(r"FM-[CDMFS][0-9]{3}")
 
 
 def write_program(folder: Path) -> Path:
@@ -105,12 +104,6 @@ def guard_bundle(content: bytes, *, digest: str) -> None:
         raise AdmissionRefused(
             "the app bundle is not the one this site was admitted with", got=found, expected=digest
         )
-
-
-def code_in(reason: str) -> str:
-    """All of an error's text that may leave the site: its code, or FM-S900 where it has none."""
-    found = _CODE.search(reason)
-    return found.group() if found else INTERNAL_CODE
 
 
 def _listen(folder: Path) -> socket.socket:
@@ -234,7 +227,7 @@ def _put_guards(bundle_digest: str) -> None:
         return Path(install(content, *args, **options))
 
     def error_as_code(code: int, reason: str | None = None) -> Any:
-        return error(code=code, reason=code_in(reason or ""))
+        return error(code=code, reason=code_within(reason))
 
     runner.install_from_fab = guarded_install
     runner.Error = error_as_code

@@ -9,6 +9,7 @@ from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from minet_core.compression import CODECS, Codec
 from minet_core.federation import FederationSettings
 from minet_core.models.minet import MINet
 from minet_core.seeds import derived_seed
+from minet_core.stored_arrays import check_stored
 from minet_core.weights import Arrays, WeightManifest, check_weights, learnable
 
 USUAL_SERVER_STEP = {"fedavg": 1.0, "fedprox": 1.0, "scaffold": 1.0, "fedadam": 0.01, "personal-head": 1.0}
@@ -62,16 +64,16 @@ class Agreement:
         """What of a reply's stored arrays is the algorithm's own."""
         return Chosen(stored, [name for name, _, _ in self._memory(self.algorithm.memory_up).entries])
 
-    def checked_reply(self, stored: Arrays, *, reference: Arrays) -> Arrays:
-        """The weights of a reply whose every array and every decoded value was checked, one at a time.
+    def checked_reply(self, path: Path, *, reference: Arrays) -> tuple[Arrays, Arrays]:
+        """Weights and memory of a reply's file, whose every array and every decoded value was checked, one at a time.
 
         Raises WeightsRefused (FM-M302).
         """
-        check_weights(stored, self.reply_manifest)
+        stored = check_stored(path, self.reply_manifest)
         weights = self.decoded(stored, reference=reference)
         if self.codec is not CODECS["full"]:  # whose weights are the arrays that were checked
             check_weights(weights, self.shared)
-        return weights
+        return weights, self.memory_in(stored)
 
     def _memory(self, prefixes: tuple[str, ...]) -> WeightManifest:
         entries = [

@@ -36,6 +36,12 @@ def update_norm(weights: Mapping[str, NDArray[Any]], reference: Mapping[str, NDA
     return math.sqrt(math.fsum(squares))
 
 
+def norm(arrays: Mapping[str, NDArray[Any]]) -> float:
+    """L2 norm of all the arrays together, summed in float64 and tensor by tensor."""
+    squares = (arrays[name].astype(np.float64) for name in sorted(arrays))
+    return math.sqrt(math.fsum(float(np.vdot(values, values)) for values in squares))
+
+
 def norm_bound(of_round: Sequence[float], of_run: Sequence[float], *, factor: float) -> float | None:
     """The norm beyond which an update of this round is suspect; None where nothing can be said.
 
@@ -43,8 +49,9 @@ def norm_bound(of_round: Sequence[float], of_run: Sequence[float], *, factor: fl
     """
     if len(of_round) < LEAST_REPLIES and not of_run:
         return None
-    medians = [_low_median(norms) for norms in (of_round, of_run) if norms]
-    return factor * max(medians) if medians else None
+    others = [_low_median(of_round)] if len(of_round) > 1 else []  # a lone reply must not set its own bound
+    past = [_low_median(of_run)] if of_run else []
+    return factor * max([*others, *past])
 
 
 def _low_median(norms: Sequence[float]) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from minet_core.parcel import DTYPES
+from minet_core.parcel import DTYPES, MAX_OVERHEAD_BYTES
 from minet_core.runtime.errors import FileMissing, WeightsRefused
 from minet_core.weights import WeightManifest, check_weights
 
@@ -41,20 +41,18 @@ class StoredArrays(Mapping[str, NDArray[Any]]):
         self._path = path
         with _opened(path):  # safetensors itself judges the layout
             pass
-        with path.open("rb") as stream:
+        with _unreadable_refused(path), path.open("rb") as stream:
             size = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
             self._places = _places(stream.read(size), prefix)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         place = self._places[name]
         dtype = np.dtype(_numpy_name(place.dtype, self._path)).newbyteorder("<")
-        try:
+        with _unreadable_refused(self._path):
             array = np.fromfile(self._path, dtype=dtype, count=math.prod(place.shape), offset=place.offset)
-        except FileNotFoundError as failure:
-            raise FileMissing("a file of tensors is missing", got=self._path) from failure
-        if array.size != math.prod(place.shape):
-            raise WeightsRefused(f"{self._path} has become shorter", got=f"{array.size} values of {name}")
-        return array.astype(dtype.newbyteorder("="), copy=False).reshape(place.shape)
+            if array.size != math.prod(place.shape):
+                raise WeightsRefused("a file of tensors has become shorter", got=self._path)
+            return array.astype(dtype.newbyteorder("="), copy=False).reshape(place.shape)
 
     def __contains__(self, name: object) -> bool:
         return name in self._places
@@ -76,16 +74,19 @@ class StoredArrays(Mapping[str, NDArray[Any]]):
 def check_stored(path: Path, manifest: WeightManifest) -> StoredArrays:
     """The tensors of a file that holds exactly what the manifest names, every value finite.
 
-    The header is compared before a tensor is read, and the tensors are read one at a time. Raises FileMissing
-    (FM-C103) and WeightsRefused (FM-M302).
+    The header's length is bounded before it is read, it is compared before a tensor is read, and the tensors are read
+    one at a time. Raises FileMissing (FM-C103) and WeightsRefused (FM-M302).
     """
+    with _unreadable_refused(path), path.open("rb") as stream:
+        if int.from_bytes(stream.read(_LENGTH_BYTES), "little") > MAX_OVERHEAD_BYTES:
+            raise WeightsRefused("the header of a file of tensors is too large", got=path)
     arrays = StoredArrays(path)
     found = arrays.manifest()
     if set(found.entries) != set(manifest.entries):
         differing = {name for name, _, _ in set(found.entries) ^ set(manifest.entries)}
         raise WeightsRefused(
-            f"{path} does not hold the tensors of the manifest",
-            got=f"a difference in {sorted(differing)[:3]}",
+            "a file does not hold the tensors of the manifest",
+            got=f"{len(differing)} that differ",
             expected=f"{len(manifest.entries)} tensors",
         )
     check_weights(arrays, manifest)
@@ -115,8 +116,8 @@ def _places(header: bytes, prefix: str) -> dict[str, _Place]:
 
 
 def _numpy_name(dtype: str, path: Path) -> str:
-    if dtype not in _NUMPY_NAMES:
-        raise WeightsRefused(f"{path} has a number type that cannot travel", got=dtype)
+    if not isinstance(dtype, str) or dtype not in _NUMPY_NAMES:
+        raise WeightsRefused("a file of tensors has a number type that cannot travel", got=path)
     return _NUMPY_NAMES[dtype]
 
 
@@ -128,4 +129,23 @@ def _opened(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="np") as stored:
             yield stored
     except SafetensorError as failure:
-        raise WeightsRefused(f"{path} is not a whole safetensors file", got=failure) from failure
+        raise WeightsRefused("a file is not a whole safetensors file", got=path) from failure
+
+
+@contextmanager
+def _unreadable_refused(path: Path) -> Iterator[None]:
+    """safetensors accepts forms of a header that are not the documented one: they are refused, whatever they do."""
+    try:
+        yield
+    except FileNotFoundError as failure:
+        raise FileMissing("a file of tensors is missing", got=path) from failure
+    except (
+        TypeError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+        MemoryError,
+    ) as failure:
+        raise WeightsRefused("a file of tensors has an unreadable header", got=path) from failure

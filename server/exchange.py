@@ -46,15 +46,19 @@ Moment = Callable[[str], None]
 """Called at a named moment of a run; the fault bench stops the process there."""
 
 
+_NPY_HEAD_BYTES = 128
+
+
 @dataclass(frozen=True)
 class Received:
     """A reply before it was looked into.
 
-    seconds: since the exchange began. bytes_down: what was sent to the site in it. again: its second answer.
+    message: None where it could not even be put together. seconds: since the exchange began. bytes_down: what was sent
+    to the site in it. again: its second answer.
     """
 
     site: str
-    message: Message
+    message: Message | None
     seconds: float
     bytes_down: int
     again: bool = False
@@ -149,22 +153,34 @@ def exchange(
                 return
         idle = True
         for message_id in list(asked):
-            for reply in _pulled(grid, message_id):
+            try:
+                replies = _pulled(grid, message_id)
+            except ServerLost:
+                raise
+            except (
+                Exception
+            ):  # whatever a site's bytes do to the code that puts a message together, it is its reply
+                of = asked.pop(message_id)
+                waiting.discard(of.site)
+                yield Received(of.site, None, time.monotonic() - started, sent[of.site])
+                continue
+            while replies:
+                reply = replies.pop(0)
                 idle = False
                 answers = reply.metadata.reply_to_message_id
                 first = asked.pop(answers, None)
-                of = first or answered.get(answers)
-                if of is None or (reply.has_error() and first is None):
+                request_ = first or answered.get(answers)
+                if request_ is None or (reply.has_error() and first is None):
                     continue
-                if reply.has_error() and _worth_asking_again(reply, of.site, failures):
+                if reply.has_error() and _worth_asking_again(reply, request_.site, failures):
                     look_again = time.monotonic() + POLL_INTERVAL_S
                     continue
-                if not reply.has_error() and reply.metadata.src_node_id != of.node.node_id:
+                if not reply.has_error() and reply.metadata.src_node_id != request_.node.node_id:
                     continue  # another node's answer to this node's request counts for neither
-                answered[answers] = of
-                waiting.discard(of.site)
+                answered[answers] = request_
+                waiting.discard(request_.site)
                 seconds = time.monotonic() - started
-                received = Received(of.site, reply, seconds, sent[of.site], again=first is None)
+                received = Received(request_.site, reply, seconds, sent[request_.site], again=first is None)
                 del reply  # the next one comes in while this frame waits: one reply in memory, not two
                 yield received
                 del received
@@ -175,12 +191,14 @@ def exchange(
 
 
 def opened_figures(
-    message: Message, *, agreed: dict[str, wire.Figure], records: set[str]
+    message: Message | None, *, agreed: dict[str, wire.Figure], records: set[str]
 ) -> dict[str, float]:
     """The agreed figures of a reply that holds exactly `records`.
 
     Raises ReplyRefused (FM-F401); for a reply that carries a failure code, with that code in `got`.
     """
+    if message is None:
+        raise ReplyRefused("a reply cannot be put together")
     if message.has_error():
         raise ReplyRefused(
             "the site's client ended with an error", got=wire.code_within(message.error.reason)
@@ -197,12 +215,12 @@ def opened_figures(
     return wire.checked_figures(dict(metrics), agreed=agreed)
 
 
-def opened_parcel(message: Message, *, manifest: WeightManifest) -> memoryview:
+def opened_parcel(message: Message | None, *, manifest: WeightManifest) -> memoryview:
     """The bytes of a reply's parcel, neither copied nor looked into.
 
     Raises WeightsRefused (FM-M302) for one that is too large, ReplyRefused (FM-F401) for what is no parcel.
     """
-    record = message.content[wire.MODEL]
+    record = None if message is None else message.content[wire.MODEL]
     if not isinstance(record, ArrayRecord):
         raise ReplyRefused("a reply's weights are of the wrong record type")
     if set(record) != {wire.PARCEL}:
@@ -210,18 +228,10 @@ def opened_parcel(message: Message, *, manifest: WeightManifest) -> memoryview:
     data = record[wire.PARCEL].data
     if len(data) > manifest.n_bytes + MAX_OVERHEAD_BYTES:
         raise WeightsRefused("a parcel of weights is too large", got=f"{len(data)} bytes")
-    stream = _Reader(data)
-    try:
-        version = npy_format.read_magic(stream)
-        shape, _, dtype = (
-            npy_format.read_array_header_1_0(stream) if version == (1, 0) else (None, None, None)
-        )
-    except (ValueError, EOFError) as failure:
-        raise ReplyRefused("a reply's weights cannot be decoded") from failure
-    content = memoryview(data)[stream.position :]
-    if dtype != np.uint8 or shape != (len(content),):
+    head = _npy_head(len(data) - _NPY_HEAD_BYTES)
+    if len(head) != _NPY_HEAD_BYTES or not data.startswith(head):
         raise ReplyRefused("a reply's weights are not a row of bytes")
-    return content
+    return memoryview(data)[len(head) :]
 
 
 @contextlib.contextmanager
@@ -238,9 +248,19 @@ def lost_if_unanswered() -> Iterator[None]:
 
 def _array_of(parcel: NDArray[np.uint8]) -> Array:
     """`Array(parcel)` with one copy of the parcel, where Flower's constructor makes two."""
+    return Array("uint8", parcel.shape, SType.NUMPY, b"".join([_npy_head(parcel.size), parcel.data]))
+
+
+def _npy_head(n_bytes: int) -> bytes:
+    """What stands before `n_bytes` bytes in an array's own file: the only head that a parcel may have.
+
+    Compared and never parsed: what reads such a head evaluates it as a Python literal.
+    """
     head = io.BytesIO()
-    npy_format.write_array_header_1_0(head, npy_format.header_data_from_array_1_0(parcel))
-    return Array("uint8", parcel.shape, SType.NUMPY, b"".join([head.getvalue(), parcel.data]))
+    npy_format.write_array_header_1_0(
+        head, {"descr": "|u1", "fortran_order": False, "shape": (max(n_bytes, 0),)}
+    )
+    return head.getvalue()
 
 
 def _bytes_of(content: RecordDict) -> int:
@@ -270,20 +290,6 @@ def _forget_lost(asked: dict[str, _Asked], online: dict[str, NodeInfo]) -> None:
         now = online.get(request_.site)
         if now is not None and now.last_activated_at != request_.node.last_activated_at:
             del asked[message_id]
-
-
-class _Reader:
-    """The head of an array's bytes, read without a copy of the rest."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.position = 0
-
-    def read(self, size: int = -1, /) -> bytes:
-        size = len(self._data) if size < 0 else size
-        part = self._data[self.position : self.position + size]
-        self.position += len(part)
-        return part
 
 
 def _sent(

@@ -69,6 +69,10 @@ TEST_ABSENCE_S = 60.0
 is back in 5 s, and there is only one test."""
 
 
+NORMS = ("update_norm", "memory_norm")
+"""What of a reply is held against the round and the run: see `server.replies.KeptReply`."""
+
+
 @dataclass(frozen=True)
 class _Conduct:
     """What a server application needs to conduct a run."""
@@ -242,6 +246,9 @@ def _collect(conduct: _Conduct) -> None:
 
     began, sent = time.monotonic(), Counter[str]()
     heard = read_replies(folder)
+    for kept in heard.values():  # a kill may have come between a reply and what it declares
+        if kept.refused is None:
+            _declare_if_first(run, kept)
     unheard = [site for site in conduct.federation.sites if site not in heard]
     for received in exchange(
         conduct.grid,
@@ -291,26 +298,27 @@ def _judged(conduct: _Conduct) -> dict[str, KeptReply]:
     """The round's replies, after their norms were held against the round's and the run's."""
     run, number, settings = conduct.run, conduct.number, conduct.federation.quarantine
     kept = read_replies(conduct.folder)
-    norms = {site: reply.update_norm for site, reply in kept.items() if reply.update_norm is not None}
-    bound = norm_bound(list(norms.values()), _norms_of_run(run), factor=settings.norm_factor)
-    for site, norm in norms.items():
-        if bound is None or norm <= bound or kept[site].refused is not None:
-            continue
-        run.event("update-suspect", round=number, site=site, norm=norm, bound=bound)
-        failure = UpdateSuspect("an update is far larger than those of the round and of the run")
-        if not settings.refuse_norm:
-            kept[site] = note(conduct.folder, kept[site], failure)
-        else:
-            kept[site] = refuse(conduct.folder, kept[site], failure)
-            run.event("reply-refused", round=number, site=site, code=failure.code, reason=failure.what)
+    failure = UpdateSuspect("an update is far larger than those of the round and of the run")
+    for kind in NORMS:
+        norms = {site: value for site, reply in kept.items() if (value := getattr(reply, kind)) is not None}
+        bound = norm_bound(list(norms.values()), _norms_of_run(run, kind), factor=settings.norm_factor)
+        for site, found in norms.items():
+            if bound is None or found <= bound or kept[site].refused is not None:
+                continue
+            run.event("update-suspect", round=number, site=site, kind=kind, norm=found, bound=bound)
+            if not settings.refuse_norm:
+                kept[site] = note(conduct.folder, kept[site], failure)
+            else:
+                kept[site] = refuse(conduct.folder, kept[site], failure)
+                run.event("reply-refused", round=number, site=site, code=failure.code, reason=failure.what)
     return kept
 
 
-def _norms_of_run(run: RunDirectory) -> list[float]:
+def _norms_of_run(run: RunDirectory, kind: str) -> list[float]:
     entries = [
         entry for record in run.rounds_recorded(last=HISTORY_ROUNDS) for entry in record["sites"].values()
     ]
-    return [entry["update_norm"] for entry in entries if entry["refused"] is None and "update_norm" in entry]
+    return [entry[kind] for entry in entries if entry["refused"] is None and kind in entry]
 
 
 def _repeat(conduct: _Conduct, kept: Mapping[str, KeptReply], *, breached: str) -> None:
@@ -375,8 +383,7 @@ def _record(conduct: _Conduct, kept: Mapping[str, KeptReply], diagnostics: Diagn
             "refused": reply.refused,
             "noted": list(reply.noted),
         }
-        if reply.update_norm is not None:
-            sites[site]["update_norm"] = reply.update_norm
+        sites[site] |= {kind: value for kind in NORMS if (value := getattr(reply, kind)) is not None}
         if reply.figures is not None and reply.refused is None:
             sites[site] |= {
                 "train_loss": reply.figures["train_loss"],
@@ -386,7 +393,13 @@ def _record(conduct: _Conduct, kept: Mapping[str, KeptReply], diagnostics: Diagn
                 "validation": {score: reply.figures[f"validation_{score}"] for score in wire.SCORES},
             }
     run.metrics(
-        {"round": number, "seconds": _seconds_since(run.state.asked_at), "aggregated": True, "sites": sites}
+        {
+            "round": number,
+            "seconds": _seconds_since(run.state.asked_at),
+            "aggregated": True,
+            "update_norm": diagnostics.update_norm,
+            "sites": sites,
+        }
     )
 
 
@@ -438,6 +451,8 @@ def _test(conduct: _Conduct) -> list[str]:
 
 def _interrupt(run: RunDirectory, reason: str) -> None:
     """Say that the run waits to be continued; where not even that can be written, the next one finds out."""
+    if run.ended:  # as one that the coordinator stopped meanwhile
+        return
     with contextlib.suppress(DiskFull):
         run.move(run_states.interrupted, reason)
         run.event("run-interrupted", reason=reason)

@@ -20,7 +20,7 @@ from minet_core import wire
 from minet_core.aggregation.values import Reply
 from minet_core.agreement import Agreement
 from minet_core.cohort_declaration import CohortDeclaration
-from minet_core.quarantine import MOST_NORM, update_norm
+from minet_core.quarantine import MOST_NORM, norm, update_norm
 from minet_core.runtime.durable import replacing, write_json
 from minet_core.runtime.errors import (
     CohortChanged,
@@ -42,7 +42,8 @@ class KeptReply:
 
     seconds: from the request to the reply. refused: the code it was refused with, FM-F405 where none came. why: for
     the events, in our words. noted: codes of what was seen and does not exclude it. bytes_down, bytes_up: of the
-    weights, to the site and from it.
+    weights, to the site and from it. update_norm: of the change of the weights; memory_norm: of the algorithm's own
+    tensors, where it sends any.
     """
 
     site: str
@@ -53,6 +54,7 @@ class KeptReply:
     bytes_down: int = 0
     bytes_up: int = 0
     update_norm: float | None = None
+    memory_norm: float | None = None
     sha256: str | None = None
     figures: Mapping[str, float] | None = None
 
@@ -182,18 +184,19 @@ def _checked(folder: Path, received: Received, expected: Expected) -> KeptReply:
     path = _parcel(folder, received.site)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
-    weights = agreement.checked_reply(StoredArrays(path), reference=expected.global_weights)
-    norm = update_norm(weights, expected.global_weights)
-    if not norm <= MOST_NORM:
+    weights, memory = agreement.checked_reply(path, reference=expected.global_weights)
+    norms = (update_norm(weights, expected.global_weights), norm(memory))
+    if not max(norms) <= MOST_NORM:
         raise UpdateSuspect(
-            "an update is larger than can be computed with", got=norm, expected=f"at most {MOST_NORM:g}"
+            "an update is too large to compute with", expected=f"a norm of at most {MOST_NORM:g}"
         )
     return KeptReply(
         site=received.site,
         seconds=received.seconds,
         bytes_down=received.bytes_down,
         bytes_up=len(content),
-        update_norm=norm,
+        update_norm=norms[0],
+        memory_norm=norms[1] if len(memory) else None,
         sha256=hashlib.sha256(content).hexdigest(),
         figures=figures,
     )

@@ -9,8 +9,8 @@ events.jsonl         one line for each thing that happened
 metrics.jsonl        one line a completed round
 tests.json           each site's scores of the final model on its test split
 state.json           where the run is; replaced as a whole
-run.lock             held by the server application that works on the run
-global.safetensors   the model of the last completed round, when the run has ended
+run.lock             held by the server application that works on the run; state.lock, submission.lock for a moment each
+global.safetensors   the model of the last round, from the test of the sites on
 summary.json, report.html
 
 Each of them is written so that a run killed at any moment can be continued from what is here.
@@ -24,6 +24,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -38,6 +39,8 @@ from minet_core.runtime.yaml_file import read_settings, settings_text
 from server.run_states import TERMINAL, RunState
 
 Engine = Literal["deployment", "in-process", "ray"]
+
+LOCK_PATIENCE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -95,17 +98,29 @@ class RunDirectory:
     @property
     def state(self) -> RunState:
         content = json.loads((self.path / "state.json").read_text(encoding="utf-8"))
-        lists = {key: tuple(content[key]) for key in ("accepted", "shortfalls")}
+        lists = {key: tuple(content.get(key, ())) for key in ("accepted", "shortfalls")}
         return RunState(**{**content, **lists})
 
     def move(self, transition: Callable[..., RunState], *arguments: Any, **options: Any) -> RunState:
         """Replace the state by what a transition of `server.run_states` makes of it; durable when this returns.
 
-        Raises IllegalTransition (FM-F406).
+        One process at a time: a run that is stopped stays stopped, whatever its application is about to write. Raises
+        IllegalTransition (FM-F406).
         """
-        state = replace(transition(self.state, *arguments, **options), updated=_now())
-        write_json(self.path / "state.json", asdict(state))
+        with self.alone("state"):
+            state = replace(transition(self.state, *arguments, **options), updated=_now())
+            write_json(self.path / "state.json", asdict(state))
         return state
+
+    @contextlib.contextmanager
+    def alone(self, what: str) -> Iterator[None]:
+        """Wait until no other process does `what` with this run, and be the one."""
+        descriptor = os.open(self.path / f"{what}.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     @property
     def ended(self) -> bool:
@@ -120,10 +135,8 @@ class RunDirectory:
         """
         descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunBusy("another process works on the run", got=self.path.name) from None
+            if not _locked_within(descriptor, LOCK_PATIENCE_S):
+                raise RunBusy("another process works on the run", got=self.path.name)
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(holder).encode(), 0)
             yield
@@ -148,9 +161,12 @@ class RunDirectory:
     def mend(self) -> None:
         """Undo what a killed server application left half done.
 
-        A line that was cut off is removed, and so are figures of a round that is not completed: the round gives them
-        again.
+        Half files of models and a line that was cut off are removed, and so are figures of a round that is not
+        completed: the round gives them again.
         """
+        for name in ("checkpoints", "replies"):
+            for half in (self.path / name).rglob(".*.partial"):
+                half.unlink()
         mend_lines(self.path / "events.jsonl")
         path = self.path / "metrics.jsonl"
         mend_lines(path)
@@ -220,6 +236,20 @@ class RunDirectory:
     @property
     def _lock(self) -> Path:
         return self.path / "run.lock"
+
+
+def _locked_within(descriptor: int, patience_s: float) -> bool:
+    """Take the lock, if it is free within that time: whoever asks whether it is taken holds it for a moment."""
+    ends = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > ends:
+                return False
+            time.sleep(0.05)
+        else:
+            return True
 
 
 def _json_lines(path: Path, *, last: int | None = None) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import Any
 from minet_core.report.summary import Summary, read_summary
 from minet_core.runtime.errors import (
     ConfigurationError,
+    DiskFull,
     FileMissing,
     HostError,
     NoProgress,
@@ -70,7 +71,8 @@ def run_to_end(
             watch.check()
         if time.monotonic() - asked > ASK_FLOWER_INTERVAL_S:
             asked = time.monotonic()
-            _continue_if_abandoned(home, control, run)
+            with contextlib.suppress(DiskFull):  # the run has said so, and goes on when there is room
+                _continue_if_abandoned(home, control, run)
         time.sleep(FOLLOW_INTERVAL_S)
     progress(run.state.round, run.state.rounds)
     return _awaited_summary(run)
@@ -131,7 +133,7 @@ def _created(home: ServerHome, control: SuperLinkControl, name: str) -> RunDirec
         declared={site: cohort for site, cohort in declared.items() if site in federation.sites},
         keep_checkpoints=home.settings().keep_checkpoints,
     )
-    submit(home, control, run)
+    submit(home, control, run, former=None)
     return run
 
 
@@ -140,7 +142,7 @@ def _taken_up(home: ServerHome, control: SuperLinkControl, name: str) -> RunDire
     run = _existing(home, name)
     submission = last_submission(run)
     if submission is None and not run.ended:
-        submit(home, control, run)
+        submit(home, control, run, former=None)
     else:
         _continue_if_abandoned(home, control, run)
     return run
@@ -151,9 +153,9 @@ def _continue_if_abandoned(home: ServerHome, control: SuperLinkControl, run: Run
     submission = last_submission(run)
     with contextlib.suppress(ServerUnreachable):
         finished = submission is not None and control.run_status(submission.flower_run).finished
-        if abandoned(run, finished=finished):
+        if abandoned(run, submission, finished=finished):
             with contextlib.suppress(NoProgress):
-                submit(home, control, run)
+                submit(home, control, run, former=submission)
 
 
 def _awaited_summary(run: RunDirectory) -> Summary:

@@ -13,7 +13,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 
 from minet_core.runtime.durable import write_json
-from minet_core.runtime.errors import DiskFull, HostError, NoProgress
+from minet_core.runtime.errors import DiskFull, FedminetError, HostError, NoProgress
 from server import run_states
 from server.bundle import read_bundle
 from server.control import SuperLinkControl
@@ -49,24 +49,30 @@ class Submission:
     fruitless: int = 0
 
 
-def submit(home: ServerHome, control: SuperLinkControl, run: RunDirectory) -> Submission:
+def submit(
+    home: ServerHome, control: SuperLinkControl, run: RunDirectory, *, former: Submission | None
+) -> Submission:
     """Give `run` to Flower, for the first time or again.
 
-    Raises NoProgress (FM-F411) and ends the run as failed where that was done too often in vain, DiskFull (FM-S504)
-    where there is no room to go on.
+    former: the submission that was found abandoned. Where another process has submitted the run since, that submission
+    stands. Raises NoProgress (FM-F411) and ends the run as failed where that was done too often in vain, DiskFull
+    (FM-S504) where there is no room to go on.
     """
-    former = last_submission(run)
-    fruitless = 0
-    if former is not None:
-        require_room(run)
-        fruitless = former.fruitless + 1 if former.progress == _progress(run) else 0
-        if fruitless > MOST_FRUITLESS:
-            raise give_up(run)
-        control.stop_run(former.flower_run)
-    flower_run = control.submit_run(read_bundle(home.superlink), run_config={"run": run.path.name})
-    submission = Submission(flower_run, time.time(), _progress(run), fruitless)
-    write_json(run.path / _SUBMISSION, asdict(submission))
-    run.event("run-submitted", again=former is not None)
+    with run.alone("submission"):
+        present = last_submission(run)
+        if present is not None and present != former:
+            return present
+        fruitless = 0
+        if former is not None:
+            require_room(run)
+            fruitless = former.fruitless + 1 if former.progress == _progress(run) else 0
+            if fruitless > MOST_FRUITLESS:
+                raise give_up(run)
+            control.stop_run(former.flower_run)
+        flower_run = control.submit_run(read_bundle(home.superlink), run_config={"run": run.path.name})
+        submission = Submission(flower_run, time.time(), _progress(run), fruitless)
+        write_json(run.path / _SUBMISSION, asdict(submission))
+        run.event("run-submitted", again=former is not None)
     return submission
 
 
@@ -76,12 +82,12 @@ def last_submission(run: RunDirectory) -> Submission | None:
     return Submission(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
-def abandoned(run: RunDirectory, *, finished: bool | None = None) -> bool:
+def abandoned(run: RunDirectory, submission: Submission | None, *, finished: bool | None = None) -> bool:
     """Whether nobody works on a run that has not ended, nor is about to.
 
-    finished: whether Flower says that the run's application has ended; None where it was not asked.
+    submission: the last one. finished: whether Flower says that its application has ended; None where it was not
+    asked.
     """
-    submission = last_submission(run)
     if run.ended or submission is None:
         return False
     holder, works = run.holder()
@@ -95,25 +101,31 @@ def abandoned(run: RunDirectory, *, finished: bool | None = None) -> bool:
 def tend_runs(home: ServerHome, control: SuperLinkControl) -> None:
     """Submit every abandoned run again, and finish what a killed application left of one that has ended.
 
-    Raises DiskFull (FM-S504) where a run waits for room, once all others were seen to.
+    Raises the first failure once all runs were seen to: DiskFull (FM-S504) where a run waits for room.
     """
-    wanting: HostError | None = None
+    failures: list[FedminetError] = []
     for path in sorted(home.runs.glob("*/state.json")):
-        run = RunDirectory(path.parent)
-        if run.ended:
-            if not (run.path / "summary.json").exists() and not run.holder()[1]:
-                summarise_run(run)
-            continue
-        if not abandoned(run):
-            continue
         try:
-            submit(home, control, run)
-        except DiskFull as failure:
-            wanting = failure
+            _tend(home, control, RunDirectory(path.parent))
         except NoProgress:
-            continue
-    if wanting is not None:
-        raise wanting
+            continue  # the run says so itself
+        except FedminetError as failure:
+            failures.append(failure)
+        except (ValueError, KeyError, TypeError) as failure:
+            failures.append(HostError("a run's folder cannot be read", got=path.parent.name))
+            failures[-1].__cause__ = failure
+    if failures:
+        raise failures[0]
+
+
+def _tend(home: ServerHome, control: SuperLinkControl, run: RunDirectory) -> None:
+    if run.ended:
+        if not (run.path / "summary.json").exists() and not run.holder()[1]:
+            summarise_run(run)
+        return
+    submission = last_submission(run)
+    if abandoned(run, submission):
+        submit(home, control, run, former=submission)
 
 
 def give_up(run: RunDirectory) -> NoProgress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,14 @@ from fedminet.faults.hostile import (
     tried,
     with_weights,
 )
-from fedminet.faults.trial_sites import Reshape, conduct_trial, honest_reply, trial_federation, trial_site
+from fedminet.faults.trial_sites import (
+    Reshape,
+    conduct_trial,
+    honest_reply,
+    trial_federation,
+    trial_site,
+    weights_in,
+)
 from fedminet.in_process_grid import InProcessGrid
 from minet_core import wire
 from minet_core.runtime.errors import QuorumNotMet
@@ -79,7 +87,56 @@ def with_no_array_at_all(content: RecordDict, _request: Message) -> RecordDict:
     return content
 
 
+def with_bytes(make: Callable[[bytes], bytes]) -> Reshape:
+    """The parcel's own bytes, head and all, replaced."""
+
+    def reshape(content: RecordDict, _request: Message) -> RecordDict:
+        whole = parcel_of(content)
+        forged = Array(dtype=whole.dtype, shape=whole.shape, stype=whole.stype, data=make(whole.data))
+        content[wire.MODEL] = ArrayRecord({wire.PARCEL: forged})
+        return content
+
+    return reshape
+
+
+def npy_head(text: str) -> Reshape:
+    """A numpy head of another text: one that is parsed is evaluated as a Python literal."""
+    encoded = text.encode().ljust(117) + b"\n"
+    return with_bytes(
+        lambda data: b"\x93NUMPY\x01\x00" + len(encoded).to_bytes(2, "little") + encoded + data[128:]
+    )
+
+
+def safetensors_head(text: str) -> Reshape:
+    """A safetensors header of another text before the same numbers."""
+
+    def reshape(content: RecordDict, _request: Message) -> RecordDict:
+        plain = parcel_of(content).numpy().tobytes()
+        numbers = plain[8 + int.from_bytes(plain[:8], "little") :]
+        forged = len(text).to_bytes(8, "little") + text.encode() + numbers
+        content[wire.MODEL] = ArrayRecord({wire.PARCEL: Array(np.frombuffer(forged, np.uint8))})
+        return content
+
+    return reshape
+
+
 MALFORMED: dict[str, Reshape] = {
+    "an open bracket for a numpy head": npy_head("("),
+    "a set of lists for a numpy head": npy_head("{[]:1}"),
+    "a deep numpy head": npy_head("-" * 110),
+    "a head of another numpy form": with_bytes(lambda data: data.replace(b"NUMPY\x01", b"NUMPY\x02", 1)),
+    "a tensor as a sequence": safetensors_head('{"w":["F32",[2],[0,8]]}'),
+    "a dtype that is an object": safetensors_head(
+        '{"w":{"dtype":{"F32":null},"shape":[2],"data_offsets":[0,8]}}'
+    ),
+    "a shape beyond all numbers": safetensors_head(
+        '{"w":{"dtype":"F32","shape":[0,9223372036854775808],"data_offsets":[0,0]}}'
+    ),
+    "a header of nothing but names": safetensors_head(
+        "{"
+        + ",".join(f'"n{i}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}' for i in range(20_000))
+        + "}"
+    ),
     "integers": first_replaced(lambda array: array.astype(np.int32)),
     "an extra record": with_an_extra_record,
     "an empty parcel": lambda content, _: with_weights(content, {}),
@@ -143,6 +200,41 @@ def test_a_suspect_update_is_reported_and_used_where_nobody_said_to_refuse_it(tm
     suspect = [event["site"] for event in run.events_recorded() if event["event"] == "update-suspect"]
     assert suspect == [ODD]
     assert run.state.status == "completed"
+
+
+class Undecodable(InProcessGrid):
+    """One site's reply cannot be put together by the transport's own code."""
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        ids = list(message_ids)
+        if any(i in self._asked and self._names[self._asked[i].metadata.dst_node_id] == ODD for i in ids):
+            raise ValueError("DecodeError: DOE^JOHN")
+        return super().pull_messages(ids)
+
+
+def test_a_reply_that_cannot_be_put_together_is_refused_by_name(tmp_path: Path) -> None:
+    sites = {site: trial_site(shift=0.1, n_training_slices=10) for site in ("sms", "umr", "fastmri")}
+    run = conduct_trial(tmp_path, Undecodable(sites), trial_federation(rounds=1))
+    refused = [event["site"] for event in run.events_recorded() if event["event"] == "reply-refused"]
+    assert refused == [ODD]
+    assert run.state.status == "partial"
+    assert "DOE" not in kept_text(run)
+
+
+@pytest.mark.parametrize("value", [3e38, 1e6])
+def test_a_hostile_control_variate_is_refused_as_a_hostile_weight_is(tmp_path: Path, value: float) -> None:
+    def controlled(content: RecordDict, _request: Message) -> RecordDict:
+        weights = weights_in(content)
+        controls = {
+            name: np.full_like(w, value) for name, w in weights.items() if name.startswith("control/")
+        }
+        assert controls
+        return with_weights(content, {**weights, **controls})
+
+    federation = trial_federation(algorithm={"name": "scaffold"}, quarantine={"refuse_norm": True})
+    run = conduct_trial(tmp_path, three_sites(controlled), federation)
+    assert run.state.reason == f"round 1 without {ODD}; round 2 without {ODD}"
+    assert "FM-F410" in kept_text(run)
 
 
 @pytest.mark.parametrize("algorithm", ["fedavg", "fedadam"])

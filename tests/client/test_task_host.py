@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from client.task_host import SOCKET, _without_parent, code_in, guard_bundle, write_program
+from client.task_host import SOCKET, _without_parent, guard_bundle, write_program
 from minet_core.runtime.errors import AdmissionRefused, ScanUnreadable
 from minet_core.runtime.processes import ChildProcesses, child_environment
+from minet_core.wire import code_within
 
 BUNDLE = b"the bundle of the kit"
 DIGEST = hashlib.sha256(BUNDLE).hexdigest()
@@ -51,9 +52,9 @@ def test_another_bundle_is_refused(content: bytes) -> None:
 
 def test_only_a_code_leaves_the_site() -> None:
     failure = ScanUnreadable("a file is truncated", got="/scans/ward-7/patient.h5")
-    assert code_in(f"{type(failure)}:<'{failure}'>") == "FM-D201"
-    assert code_in("<class 'KeyError'>:<'patient 42'>") == "FM-S900"
-    assert code_in("") == "FM-S900"
+    assert code_within(f"{type(failure)}:<'{failure}'>") == "FM-D201"
+    assert code_within("<class 'KeyError'>:<'patient 42'>") == "FM-S900"
+    assert code_within("") == "FM-S900"
 
 
 def test_the_socket_can_be_reached_by_its_owner_alone(folder: Path) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
+from unittest import mock
 
 import pytest
 from flwr.app import Context, Message, RecordDict
@@ -29,7 +29,12 @@ from server.run_directory import RunDirectory
 
 SITES = {"sms": (0.25, 100), "umr": (0.5, 50), "fastmri": (-0.125, 70)}
 ROUNDS = 3
-FEDERATION = trial_federation(rounds=ROUNDS, participation={"quorum": 3, "deadline_s": 30.0, "retries": 2})
+CONTRACT = {"quorum": 3, "deadline_s": 30.0, "retries": 2}
+FEDERATIONS = {
+    name: trial_federation(rounds=ROUNDS, participation=CONTRACT, algorithm={"name": name})
+    for name in ("fedavg", "scaffold")
+}
+"""SCAFFOLD carries more than weights from round to round."""
 
 
 class Killed(BaseException):
@@ -42,7 +47,6 @@ class Site:
     def __init__(self, shift: float, n_slices: int) -> None:
         self.app = ClientApp()
         self.kept: dict[int, RecordDict] = {}
-        self.trained: Counter[int] = Counter()
         self.misbehaves: str | None = None
 
         @self.app.train()
@@ -52,7 +56,6 @@ class Site:
             if misbehaves == "replays" and number - 1 in self.kept:
                 return Message(self.kept[number - 1], reply_to=message)
             if number not in self.kept:
-                self.trained[number] += 1
                 self.kept[number] = honest_reply(message, shift=shift * number, n_training_slices=n_slices)
             return Message(self.kept[number], reply_to=message)
 
@@ -78,8 +81,8 @@ class UnrulyGrid(InProcessGrid):
         return replies
 
 
-def uninterrupted(folder: Path) -> str:
-    run = RunDirectory.create(folder / "run", FEDERATION, engine="in-process")
+def uninterrupted(folder: Path, algorithm: str) -> str:
+    run = RunDirectory.create(folder / "run", FEDERATIONS[algorithm], engine="in-process")
     sites = {name: Site(*facts) for name, facts in SITES.items()}
     with server_identity():
         run_federation(InProcessGrid({name: site.app for name, site in sites.items()}), run)
@@ -88,22 +91,20 @@ def uninterrupted(folder: Path) -> str:
 
 
 MOMENTS = ("asked", "sent", "all sent", "received", "aggregated", "saved")
-WRITES = ("state", "event", "metrics", "checkpoint")
 
 
 class ContinuedRun(RuleBasedStateMachine):
     """One run over three sites, ended and continued until it is over."""
 
-    truth: ClassVar[str] = ""
+    truth: ClassVar[dict[str, str]] = {}
 
-    @initialize()
-    def begin(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="continued-"))
-        if not ContinuedRun.truth:
-            ContinuedRun.truth = uninterrupted(self.folder / "uninterrupted")
-        self.run = RunDirectory.create(self.folder / "run", FEDERATION, engine="in-process")
+    @initialize(algorithm=st.sampled_from(sorted(FEDERATIONS)))
+    def begin(self, algorithm: str) -> None:
+        self.folder, self.algorithm = Path(tempfile.mkdtemp(prefix="continued-")), algorithm
+        if algorithm not in self.truth:
+            self.truth[algorithm] = uninterrupted(self.folder / "uninterrupted", algorithm)
+        self.run = RunDirectory.create(self.folder / "run", FEDERATIONS[algorithm], engine="in-process")
         self.sites = {name: Site(*facts) for name, facts in SITES.items()}
-        self.ended_before = False
 
     def grid(self) -> UnrulyGrid:
         return UnrulyGrid({name: site.app for name, site in self.sites.items()})
@@ -129,37 +130,44 @@ class ContinuedRun(RuleBasedStateMachine):
         self.conduct(grid, at)
 
     @precondition(lambda self: not self.run.ended)
-    @rule(kind=st.sampled_from(WRITES), count=st.integers(1, 6), after=st.booleans())
-    def killed_beside_a_write(self, kind: str, count: int, after: bool) -> None:
-        """Just before a file takes its place, or just after."""
-        left = [count]
-        originals = (run_directory.write_json, run_directory.append_line, federated_run.save_checkpoint)
+    @rule(count=st.integers(1, 25), after=st.booleans())
+    def killed_beside_a_write(self, count: int, after: bool) -> None:
+        """Just before a file takes its place, whichever it is, or just after."""
+        left, replace_file = [count], Path.replace
 
-        def dying(name: str, write):  # type: ignore[no-untyped-def]
-            def wrapped(path: Path, *arguments: object, **options: object) -> None:
-                kinds = {"state.json": "state", "events.jsonl": "event", "metrics.jsonl": "metrics"}
-                hit = kinds.get(path.name, name) == kind
-                left[0] -= hit
-                if hit and left[0] == 0 and not after:
-                    raise Killed
-                write(path, *arguments, **options)
-                if hit and left[0] == 0:
-                    raise Killed
+        def dying(path: Path, target: Path) -> Path:
+            left[0] -= 1
+            if left[0] == 0 and not after:
+                raise Killed
+            replaced = replace_file(path, target)
+            if left[0] == 0:
+                raise Killed
+            return replaced
 
-            return wrapped
-
-        run_directory.write_json = dying("", originals[0])  # type: ignore[assignment]
-        run_directory.append_line = dying("", originals[1])  # type: ignore[assignment]
-        federated_run.save_checkpoint = dying("checkpoint", originals[2])  # type: ignore[assignment]
-        try:
+        with mock.patch.object(Path, "replace", dying):
             self.conduct(self.grid(), lambda _: None)
-        finally:
-            run_directory.write_json, run_directory.append_line, federated_run.save_checkpoint = originals
+
+    @precondition(lambda self: not self.run.ended)
+    @rule(count=st.integers(1, 12), after=st.booleans())
+    def killed_beside_a_line(self, count: int, after: bool) -> None:
+        """Just before a line of events or metrics is appended, or just after."""
+        left, append = [count], run_directory.append_line
+
+        def dying(path: Path, record: dict[str, Any]) -> None:
+            left[0] -= 1
+            if left[0] == 0 and not after:
+                raise Killed
+            append(path, record)
+            if left[0] == 0:
+                raise Killed
+
+        with mock.patch.object(run_directory, "append_line", dying):
+            self.conduct(self.grid(), lambda _: None)
 
     @precondition(lambda self: not self.run.ended)
     @rule(site=st.sampled_from(sorted(SITES)))
     def a_site_will_send_its_last_reply_again(self, site: str) -> None:
-        if self.run.state.attempt < FEDERATION.participation.retries:
+        if self.run.state.attempt < CONTRACT["retries"]:
             self.sites[site].misbehaves = "replays"
 
     @precondition(lambda self: self.run.ended)
@@ -186,9 +194,8 @@ class ContinuedRun(RuleBasedStateMachine):
         if not hasattr(self, "run") or not self.run.ended:
             return
         assert self.run.state.status == "completed", self.run.state
-        assert sha256_of_file(self.run.global_model) == self.truth
-        for site in self.sites.values():
-            assert set(site.trained.values()) == {1}
+        assert sha256_of_file(self.run.global_model) == self.truth[self.algorithm]
+        assert set(self.run.declared()) == set(SITES)
         assert [record["round"] for record in self.run.rounds_recorded()] == list(range(1, ROUNDS + 1))
 
     def teardown(self) -> None:
