@@ -28,7 +28,7 @@ from minet_core.samples import SliceSource, draw_batches
 from minet_core.seeds import torch_generator
 from minet_core.training import autocast_dtype_for, device_of, preferred_device, train_steps
 from minet_core.weights import learnable, load_weights
-from server.federated_run import save_weights
+from server.conduct import save_weights
 from server.server_home import federation_of
 from sites.dataset import StoreSlices
 from sites.store import Store

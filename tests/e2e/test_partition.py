@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fedminet.faults.partition import CUT_SITE, ROUNDS, RelayLink, partition, partition_as_text
+from fedminet.faults.links import RelayLink
+from fedminet.faults.partition import CUT_SITE, ROUNDS, partition, partition_as_text
 from fedminet.faults.tiny_sites import TINY_SITES
 
 

@@ -1,0 +1,222 @@
+"""One round of a run: asked for, collected, settled, aggregated, each step from wherever a former application left it.
+
+Nothing is acted on before it is on the disk: a round is `asked` before a request leaves, and `closed`, with the names
+of the sites that count, before the mean is taken. The states are those of `server.run_states`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
+
+from flwr.app import MessageType
+
+from minet_core import wire
+from minet_core.aggregation.values import Diagnostics
+from minet_core.cohort_declaration import declared_by_reply
+from minet_core.quarantine import HISTORY_ROUNDS, norm_bound
+from minet_core.runtime.errors import (
+    QuorumNotMet,
+    UpdateSuspect,
+)
+from server import run_states
+from server.conduct import Conduct, request_of, save_state
+from server.exchange import exchange
+from server.participation import breach
+from server.replies import (
+    KeptReply,
+    as_reply,
+    forget_refused,
+    note,
+    note_missing,
+    read_replies,
+    read_reply,
+    refuse,
+    take_reply,
+)
+from server.run_directory import RunDirectory
+
+ABSENCE_S = 10.0
+"""How long a site that is offline is waited for where the round can do without it: a killed node is back in 5 s."""
+
+NORMS = ("update_norm", "memory_norm")
+"""What of a reply is held against the round and the run: see `server.replies.KeptReply`."""
+
+
+def conduct_round(conduct: Conduct) -> None:
+    """One round, from wherever it stands: asked for, settled, aggregated. A round below the contract is repeated."""
+    run, number = conduct.run, conduct.number
+    if run.state.phase == "idle":
+        run.event("round-started", round=number, attempt=run.state.attempt)
+        run.move(run_states.asked, datetime.datetime.now(datetime.UTC).isoformat())
+        conduct.at("asked")
+    if run.state.phase == "asked":
+        _collect(conduct)
+        kept = _judged(conduct)
+        accepted = _accepted(kept)
+        breached = breach(conduct.federation.participation, accepted, declared=run.declared())
+        if breached is not None:
+            _repeat(conduct, kept, breached=breached)
+            return
+        run.move(run_states.closed, tuple(accepted))
+    _aggregate(conduct)
+
+
+def _collect(conduct: Conduct) -> None:
+    """Ask every site whose reply is not on the disk yet, and keep what comes in before the deadline."""
+    run, number, folder = conduct.run, conduct.number, conduct.folder
+    contract = conduct.federation.participation
+
+    def enough() -> bool:
+        return breach(contract, _accepted(heard), declared=run.declared()) is None
+
+    began, sent = time.monotonic(), Counter[str]()
+    heard = read_replies(folder)
+    for kept in heard.values():  # a kill may have come between a reply and what it declares
+        if kept.refused is None:
+            _declare_if_first(run, kept)
+    unheard = [site for site in conduct.federation.sites if site not in heard]
+    for received in exchange(
+        conduct.grid,
+        partial(request_of, conduct),
+        message_type=MessageType.TRAIN,
+        sites=unheard,
+        round_number=number,
+        deadline_s=contract.deadline_s,
+        absence_s=ABSENCE_S,
+        enough=enough,
+        at=conduct.at,
+        sent=sent,
+    ):
+        kept = take_reply(folder, received, conduct.expected(round_number=number))
+        heard[kept.site] = read_reply(folder, kept.site)
+        if kept.refused is not None:
+            run.event("reply-refused", round=number, site=kept.site, code=kept.refused, reason=kept.why)
+        else:
+            _declare_if_first(run, kept)
+            run.event("reply-accepted", round=number, site=kept.site)
+        del received  # before the next one comes in
+        conduct.at("received")
+    for site in (site for site in unheard if site not in heard):
+        note_missing(folder, site, seconds=time.monotonic() - began, bytes_down=sent[site])
+        run.event("reply-missing", round=number, site=site)
+
+
+def _declare_if_first(run: RunDirectory, kept: KeptReply) -> None:
+    """A site that declared nothing before is held to its first valid reply from then on."""
+    declared = run.declared()
+    if kept.site not in declared and kept.figures is not None:
+        cohort = declared_by_reply(
+            kept.site, number=int(kept.figures["cohort"]), n_training_slices=kept.n_training_slices
+        )
+        run.declare({**declared, kept.site: cohort})
+        run.event("cohort-declared", site=kept.site, n_training_slices=cohort.n_training_slices)
+
+
+def _judged(conduct: Conduct) -> dict[str, KeptReply]:
+    """The round's replies, after their norms were held against the round's and the run's."""
+    run, number, settings = conduct.run, conduct.number, conduct.federation.quarantine
+    kept = read_replies(conduct.folder)
+    failure = UpdateSuspect("an update is far larger than those of the round and of the run")
+    for kind in NORMS:
+        norms = {site: value for site, reply in kept.items() if (value := getattr(reply, kind)) is not None}
+        bound = norm_bound(list(norms.values()), _norms_of_run(run, kind), factor=settings.norm_factor)
+        for site, found in norms.items():
+            if bound is None or found <= bound or kept[site].refused is not None:
+                continue
+            run.event("update-suspect", round=number, site=site, kind=kind, norm=found, bound=bound)
+            if not settings.refuse_norm:
+                kept[site] = note(conduct.folder, kept[site], failure)
+            else:
+                kept[site] = refuse(conduct.folder, kept[site], failure)
+                run.event("reply-refused", round=number, site=site, code=failure.code, reason=failure.what)
+    return kept
+
+
+def _norms_of_run(run: RunDirectory, kind: str) -> list[float]:
+    entries = [
+        entry for record in run.rounds_recorded(last=HISTORY_ROUNDS) for entry in record["sites"].values()
+    ]
+    return [entry[kind] for entry in entries if entry["refused"] is None and kind in entry]
+
+
+def _repeat(conduct: Conduct, kept: Mapping[str, KeptReply], *, breached: str) -> None:
+    """Ask again the sites whose reply is wanting; raise QuorumNotMet (FM-F402) where that was done often enough."""
+    run, number, attempt = conduct.run, conduct.number, conduct.run.state.attempt
+    run.event("round-abandoned", round=number, attempt=attempt, breach=breached)
+    if attempt >= conduct.federation.participation.retries:
+        raise QuorumNotMet(
+            f"round {number} was not completed: too few valid replies (missing: {', '.join(_missing(kept))})",
+            got=breached,
+        )
+    forget_refused(conduct.folder)
+    run.move(run_states.repeated)
+
+
+def _aggregate(conduct: Conduct) -> None:
+    """The mean over the replies that count, its checkpoint, and the round's figures; all of it can be done twice."""
+    run, number, folder = conduct.run, conduct.number, conduct.folder
+    kept = read_replies(folder)
+    expected = conduct.expected(round_number=number)
+    replies = [as_reply(folder, kept[site], expected) for site in run.state.accepted]
+    state, diagnostics = conduct.agreement.algorithm.apply(conduct.global_state(), replies)
+    del replies
+    conduct.at("aggregated")
+    save_state(conduct, state, round_number=number)
+    del state
+    conduct.at("saved")
+    _record(conduct, kept, diagnostics)
+    missing = _missing(kept)
+    run.event("round-completed", round=number, sites=list(run.state.accepted))
+    shortfall = f"round {number} without {', '.join(missing)}" if missing else None
+    run.move(run_states.aggregated, shortfall=shortfall)
+    run.forget_old()
+
+
+def _accepted(kept: Mapping[str, KeptReply]) -> dict[str, int]:
+    """By site, the training slices of the replies that were not refused."""
+    return {site: reply.n_training_slices for site, reply in kept.items() if reply.refused is None}
+
+
+def _missing(kept: Mapping[str, KeptReply]) -> list[str]:
+    return [site for site, reply in sorted(kept.items()) if reply.refused is not None]
+
+
+def _record(conduct: Conduct, kept: Mapping[str, KeptReply], diagnostics: Diagnostics) -> None:
+    run, number = conduct.run, conduct.number
+    sites: dict[str, dict[str, object]] = {}
+    for site, reply in sorted(kept.items()):
+        sites[site] = {
+            "seconds": reply.seconds,
+            "bytes_down": reply.bytes_down,
+            "bytes_up": reply.bytes_up,
+            "refused": reply.refused,
+            "noted": list(reply.noted),
+        }
+        sites[site] |= {kind: value for kind in NORMS if (value := getattr(reply, kind)) is not None}
+        if reply.figures is not None and reply.refused is None:
+            sites[site] |= {
+                "train_loss": reply.figures["train_loss"],
+                "train_seconds": reply.figures["seconds"],
+                "n_training_slices": reply.n_training_slices,
+                "share": diagnostics.weights_of[site],
+                "validation": {score: reply.figures[f"validation_{score}"] for score in wire.SCORES},
+            }
+    run.metrics(
+        {
+            "round": number,
+            "seconds": _seconds_since(run.state.asked_at),
+            "aggregated": True,
+            "update_norm": diagnostics.update_norm,
+            "sites": sites,
+        }
+    )
+
+
+def _seconds_since(moment: str) -> float:
+    """Wall time since a moment, interruptions included."""
+    passed = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(moment)
+    return max(passed.total_seconds(), 0.0)
