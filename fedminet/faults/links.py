@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from minet_core.runtime.errors import HostError
 LinkKind = Literal["namespace", "relay"]
 
 
-class Link:
+class Link(ABC):
     """The wire between the coordinator and one site. `host`: where the coordinator listens."""
 
     kind: LinkKind
@@ -27,17 +28,17 @@ class Link:
         """How the site reaches the coordinator that listens on `port`."""
         return f"{self.host}:{port}"
 
+    @abstractmethod
     def cut(self) -> None:
         """From now on nothing arrives, and neither end is told."""
-        raise NotImplementedError
 
+    @abstractmethod
     def heal(self) -> None:
         """Let everything through again."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self) -> None:
         """Leave the machine as it was."""
-        raise NotImplementedError
 
 
 @contextlib.contextmanager
