@@ -8,6 +8,7 @@ the request is made anew whenever one leaves, so that no more than one model is 
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import time
 from collections import Counter
@@ -148,6 +149,7 @@ def exchange(
                     sent[site] += n_bytes
                     at("sent")
                 del made
+                gc.collect()  # the records of a request may hold themselves in a cycle
                 at("all sent")
             elif not asked and time.monotonic() - started > absence_s and enough():
                 return
