@@ -27,7 +27,7 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
-from client.flower_patience import shorten_idle_pause, shorten_waits
+from client.flower_patience import give_half_sent_requests_up, shorten_idle_pause, shorten_waits
 from client.node_state import SteadfastNodeStateFactory, keep_message
 from minet_core.runtime.errors import HostError
 
@@ -55,6 +55,7 @@ def run_supernode() -> None:
     )
     handlers.confirm_message_received = keep_message
     shorten_idle_pause()
+    give_half_sent_requests_up()
     program.flower_supernode()
 
 

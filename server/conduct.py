@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flwr.app import RecordDict
-from flwr.serverapp import Grid
 
 from minet_core import wire
 from minet_core.aggregation.values import ServerState
@@ -18,6 +17,7 @@ from minet_core.runtime.versions import versions
 from minet_core.stored_arrays import StoredArrays
 from minet_core.weights import Arrays
 from server.exchange import Moment, request
+from server.prompt_grid import MessageGrid
 from server.replies import Expected
 from server.run_directory import RunDirectory
 
@@ -26,7 +26,7 @@ from server.run_directory import RunDirectory
 class Conduct:
     """What a server application needs to conduct a run."""
 
-    grid: Grid
+    grid: MessageGrid
     run: RunDirectory
     federation: FederationSettings
     agreement: Agreement

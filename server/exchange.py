@@ -20,7 +20,6 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.common.constant import ErrorCode, SType
 from flwr.proto.node_pb2 import NodeInfo
-from flwr.serverapp import Grid
 from flwr.supercore.error import FlowerError
 from flwr.supercore.run import RunNotRunningException
 from numpy.lib import format as npy_format
@@ -30,6 +29,7 @@ from minet_core import wire
 from minet_core.parcel import MAX_OVERHEAD_BYTES, packed
 from minet_core.runtime.errors import INTERNAL_CODE, ReplyRefused, ServerLost, WeightsRefused
 from minet_core.weights import Arrays, WeightManifest
+from server.prompt_grid import MessageGrid
 
 POLL_INTERVAL_S = 0.5
 """How often the SuperLink is asked for replies; Flower's own loop asks every 3 s."""
@@ -65,7 +65,7 @@ class Received:
     again: bool = False
 
 
-def members(grid: Grid, *, declared: Collection[str]) -> dict[str, int]:
+def members(grid: MessageGrid, *, declared: Collection[str]) -> dict[str, int]:
     """Node id by registered site name, of the declared sites that are online.
 
     The name is the one the SuperLink registered for the node's key; nothing a client sends can change it.
@@ -76,7 +76,7 @@ def members(grid: Grid, *, declared: Collection[str]) -> dict[str, int]:
 
 
 def wait_for_members(
-    grid: Grid,
+    grid: MessageGrid,
     *,
     declared: Collection[str],
     deadline_s: float,
@@ -106,7 +106,7 @@ def request(arrays: Arrays, *, round_number: int, run: str, digest: str) -> Reco
 
 
 def exchange(
-    grid: Grid,
+    grid: MessageGrid,
     content: Callable[[], RecordDict],
     *,
     message_type: str,
@@ -280,7 +280,7 @@ class _Asked:
     node: NodeInfo
 
 
-def _online(grid: Grid, *, declared: Collection[str]) -> dict[str, NodeInfo]:
+def _online(grid: MessageGrid, *, declared: Collection[str]) -> dict[str, NodeInfo]:
     with lost_if_unanswered():
         nodes = list(grid.get_nodes())
     return {node.name: node for node in nodes if node.status in ("", "online") and node.name in declared}
@@ -295,7 +295,7 @@ def _forget_lost(asked: dict[str, _Asked], online: dict[str, NodeInfo]) -> None:
 
 
 def _sent(
-    grid: Grid, content: RecordDict, message_type: str, node_id: int, *, group: int, ttl_s: float
+    grid: MessageGrid, content: RecordDict, message_type: str, node_id: int, *, group: int, ttl_s: float
 ) -> str:
     message = Message(content, node_id, message_type, ttl=ttl_s, group_id=str(group))
     with lost_if_unanswered():
@@ -305,7 +305,7 @@ def _sent(
     return ids[0]
 
 
-def _pulled(grid: Grid, message_id: str) -> list[Message]:
+def _pulled(grid: MessageGrid, message_id: str) -> list[Message]:
     with lost_if_unanswered():
         return list(grid.pull_messages([message_id]))
 

@@ -12,10 +12,10 @@ from collections import Counter
 from functools import partial
 
 from flwr.app import MessageType
-from flwr.serverapp import Grid
 
 from minet_core import wire
 from minet_core.agreement import agreement_of, initial_weights
+from minet_core.parcel import MAX_OVERHEAD_BYTES
 from minet_core.runtime.durable import replacing
 from minet_core.runtime.errors import (
     DiskFull,
@@ -28,6 +28,7 @@ from server import run_states
 from server.conduct import Conduct, request_of, save_state
 from server.exchange import Moment, exchange, opened_figures, wait_for_members
 from server.participation import require_declarations
+from server.prompt_grid import MessageGrid, without_waits
 from server.replies import (
     check_binding,
     refusal_code,
@@ -45,7 +46,7 @@ TEST_ABSENCE_S = 60.0
 
 
 def run_federation(
-    grid: Grid,
+    grid: MessageGrid,
     run: RunDirectory,
     *,
     flower_run: int = 0,
@@ -64,7 +65,9 @@ def run_federation(
         try:
             run.mend()
             federation = run.federation()
-            conduct = Conduct(grid, run, federation, agreement_of(federation), at)
+            agreement = agreement_of(federation)
+            prompt = without_waits(grid, most_bytes=agreement.reply_manifest.n_bytes + MAX_OVERHEAD_BYTES)
+            conduct = Conduct(prompt, run, federation, agreement, at)
             reason = _to_the_end(conduct, join_deadline_s=join_deadline_s)
         except HostError as failure:
             _interrupt(run, f"{failure.code}: {failure.what}")

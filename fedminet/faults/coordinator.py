@@ -16,15 +16,18 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app.message import make_message
 from flwr.app.message.arraychunk import ArrayChunk
-from flwr.common.constant import SType
+from flwr.common.constant import FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE, SType
+from flwr.proto.message_pb2 import PullObjectRequest, PullObjectResponse
+from flwr.proto.node_pb2 import Node
 from flwr.serverapp.strategy import FedAvg
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents, push_objects
+from flwr.supercore.inflatable.inflatable_protobuf_utils import make_pull_object_fn_protobuf
+from flwr.supercore.inflatable.inflatable_utils import push_objects
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
@@ -45,6 +48,7 @@ from minet_core.parcel import save_parcel
 from minet_core.stored_arrays import StoredArrays
 from minet_core.weights import Arrays
 from server.federated_run import run_federation
+from server.prompt_grid import put_together
 from server.run_directory import RunDirectory
 from server.superlink import ALLOCATOR
 
@@ -55,6 +59,9 @@ N_SITES = 100
 LIMIT_MODELS = 3.0
 RELATIVE_STEP = 1e-3
 """A site's weights are the common ones times 1 + RELATIVE_STEP * u, with u uniform in [0, 1)."""
+
+CHUNK_BYTES = FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE
+"""How much of an array Flower sends at a time."""
 
 PART_BYTES = 2**18
 """How much of a simulated site's weights is made at a time: what that takes is not the coordinator's."""
@@ -114,8 +121,8 @@ class Coordinator:
     """The costs of a round over `n_sites` sites.
 
     ours: replies are handed over as Flower's grid does, a message with the weights' bytes. transported: the same run
-    with Flower's own sending and receiving in it, which copies every message several times. flower: FedAvg's
-    aggregation alone, without sending, receiving or keeping anything.
+    with the deployment engine's sending and receiving in it, but for the network. flower: FedAvg's aggregation alone,
+    without sending, receiving or keeping anything.
     """
 
     n_sites: int
@@ -126,7 +133,7 @@ class Coordinator:
 
     @property
     def held(self) -> bool:
-        return self.ours.most < LIMIT_MODELS
+        return max(self.ours.most, self.transported.most) < LIMIT_MODELS
 
 
 def coordinator(
@@ -172,8 +179,9 @@ class SimulatedSites(InProcessGrid):
     """A grid of sites that do not exist: of a request it keeps what binds a reply to it, and a reply is made when
     it is pulled.
 
-    parcel: the file that every site's weights are made of. transport: messages are taken apart and put together
-    by Flower's own functions, as its grid does with the SuperLink. `clock`: spent on making replies.
+    parcel: the file that every site's weights are made of. transport: messages are taken apart by Flower's own
+    functions and put together as the deployment engine's replies are, without the network between. `clock`: spent on
+    making replies.
     """
 
     def __init__(self, names: Iterable[str], parcel: Path, *, transport: bool) -> None:
@@ -213,19 +221,15 @@ class SimulatedSites(InProcessGrid):
         began = Clock.now()
         if request.metadata.message_type != "train":
             return Message(honest_test_reply(request, n_training_slices=_SLICES), reply_to=request)
-        seed = [request.metadata.dst_node_id, binding(request)["round"]]
+        seed = (request.metadata.dst_node_id, int(binding(request)["round"]))
         figures = {
             name: 1 if figure.whole else 0.5
             for name, figure in wire.TRAIN_FIGURES.items()
             if figure.whole or figure.required
         }
         metrics = MetricRecord({**figures, **binding(request), "n_training_slices": _SLICES})
-        generator = np.random.default_rng(seed)
-        chunks: dict[str, bytes] = {}
-        if self._transport:
-            array, chunks = self._parcel.taken_apart(generator)
-        else:
-            array = self._parcel.array(generator)
+        parts = self._parcel.taken_apart(seed) if self._transport else {}
+        array = self._parcel.array(None if self._transport else seed)
         message = Message(
             RecordDict({wire.METRICS: metrics, wire.MODEL: ArrayRecord({wire.PARCEL: array})}),
             reply_to=request,
@@ -233,63 +237,87 @@ class SimulatedSites(InProcessGrid):
         if not self._transport:
             self.clock += Clock.now() - began
             return message
-        contents = _objects_of(message, chunks)
-        message_id = message.object_id
-        del message, chunks
+        heads = _heads_of(message, list(parts))
+        metadata, message_id = message.metadata, message.object_id
+        del message, array
         self.clock += Clock.now() - began
-        return cast(Message, inflate_object_from_contents(message_id, contents))
+
+        def answered(asked: PullObjectRequest) -> PullObjectResponse:
+            began = Clock.now()
+            part = parts.get(asked.object_id)
+            content = heads[asked.object_id] if part is None else self._parcel.chunk(seed, part).deflate()
+            body = PullObjectResponse(
+                object_found=True, object_available=True, object_content=content
+            ).SerializeToString()
+            self.clock += Clock.now() - began
+            response = PullObjectResponse()
+            response.ParseFromString(body)  # as the answer of the SuperLink is read
+            return response
+
+        pull = make_pull_object_fn_protobuf(answered, Node(node_id=1), 1)
+        arrived = put_together(message_id, pull, most_bytes=2 * self._parcel.n_bytes)
+        assert isinstance(arrived, Message)
+        return make_message(metadata, arrived.content)
 
 
 class SiteParcel:
-    """A site's weights as they travel, made from a file chunk by chunk: nothing of it stays in memory."""
+    """A site's weights as they travel, made from a file chunk by chunk: nothing of it stays in memory.
+
+    seed: of the site and the round; the same seed makes the same bytes again.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._size = path.stat().st_size
+        self.n_bytes = path.stat().st_size
         head = io.BytesIO()
         npy_format.write_array_header_1_0(
-            head, {"descr": "|u1", "fortran_order": False, "shape": (self._size,)}
+            head, {"descr": "|u1", "fortran_order": False, "shape": (self.n_bytes,)}
         )
         self._head = head.getvalue()
         with path.open("rb") as stream:
             self._first_weight = 8 + int.from_bytes(stream.read(8), "little")
 
-    def array(self, generator: np.random.Generator) -> Array:
-        """The array of a reply, as it is when its message was received."""
+    def array(self, seed: tuple[int, ...] | None) -> Array:
+        """The array of a reply, as it is when its message was received; without its bytes where there is no seed."""
         whole = io.BytesIO()
-        whole.seek(len(self._head) + self._size - 1)
-        whole.write(b"\0")  # so that it has its size at once, and does not grow by copies
-        whole.seek(0)
-        for chunk in self._chunks(generator):
-            whole.write(chunk)
-        return Array("uint8", (self._size,), SType.NUMPY, whole.getvalue())
+        if seed is not None:
+            whole.seek(len(self._head) + self.n_bytes - 1)
+            whole.write(b"\0")  # so that it has its size at once, and does not grow by copies
+            whole.seek(0)
+            for part in range(self._n_parts(PART_BYTES)):
+                whole.write(self._part(seed, part, PART_BYTES))
+        return Array("uint8", (self.n_bytes,), SType.NUMPY, whole.getvalue())
 
-    def taken_apart(self, generator: np.random.Generator) -> tuple[Array, dict[str, bytes]]:
-        """The array without its bytes, and its chunks as they travel, by their ids and in their order."""
-        contents: dict[str, bytes] = {}
-        for data in self._chunks(generator):
-            chunk = ArrayChunk(memoryview(data))
-            contents[chunk.object_id] = chunk.deflate()
-        return Array("uint8", (self._size,), SType.NUMPY, b""), contents
+    def taken_apart(self, seed: tuple[int, ...]) -> dict[str, int]:
+        """The number of each of its chunks as they travel, by id and in their order."""
+        return {self.chunk(seed, part).object_id: part for part in range(self._n_parts(CHUNK_BYTES))}
 
-    def _chunks(self, generator: np.random.Generator) -> Iterator[bytes]:
+    def chunk(self, seed: tuple[int, ...], part: int) -> ArrayChunk:
+        """One chunk, made anew."""
+        return ArrayChunk(memoryview(self._part(seed, part, CHUNK_BYTES)))
+
+    def _n_parts(self, n_bytes: int) -> int:
+        return 1 + -(-(self.n_bytes - self._first_weight) // n_bytes)
+
+    def _part(self, seed: tuple[int, ...], part: int, n_bytes: int) -> bytes:
+        """Part 0 is what stands before the weights; each of the others holds `n_bytes` of them, the last one fewer."""
         with self._path.open("rb") as stream:
-            yield self._head + stream.read(self._first_weight)
-            while part := stream.read(PART_BYTES):
-                yield _moved(np.frombuffer(part, np.float32), generator).tobytes()
+            if part == 0:
+                return self._head + stream.read(self._first_weight)
+            stream.seek(self._first_weight + (part - 1) * n_bytes)
+            weights = np.frombuffer(stream.read(n_bytes), np.float32)
+        return _moved(weights, np.random.default_rng([*seed, part])).tobytes()
 
 
 _SLICES = 50
 
 
-def _objects_of(message: Message, chunks: dict[str, bytes]) -> dict[str, bytes]:
-    """Every object of a message whose one array has these chunks, as it travels, by its id."""
+def _heads_of(message: Message, chunks: list[str]) -> dict[str, bytes]:
+    """Every object of a message whose one array has these chunks, but the chunks: as it travels, by its id."""
     array = message.content.array_records[wire.MODEL][wire.PARCEL]
     array.__dict__["_chunks"] = [(object_id, ArrayChunk(memoryview(b""))) for object_id in chunks]
-    contents = dict(chunks)
-    for item in (message, message.content, *message.content.values(), array):
-        contents[item.object_id] = item.deflate()
-    return contents
+    items = (message, message.content, *message.content.values(), array)
+    return {item.object_id: item.deflate() for item in items}
 
 
 class _TimedReplies(Iterator[Message]):

@@ -42,6 +42,21 @@ def test_an_idle_node_looks_for_messages_more_often() -> None:
     assert done.stdout.split() == ["True", "True"]
 
 
+def test_a_request_that_was_sent_by_half_is_given_up() -> None:
+    code = (
+        "from client import flower_patience; flower_patience.REQUEST_PARTS_S = 1\n"
+        "flower_patience.give_half_sent_requests_up()\n"
+        "from flwr.supercore.inflatable import inflatable_utils as flower\n"
+        "from flwr.supernode import start_client_internal as loop\n"
+        "def never(part): raise flower.ObjectUnavailableError(part)\n"
+        "import time; began = time.monotonic()\n"
+        "try: loop.pull_objects(['part'], never)\n"
+        "except flower.ObjectPullError: print(1 < time.monotonic() - began < 10)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True"]
+
+
 def test_the_server_accepts_the_interval_and_the_sender_keeps_it() -> None:
     assert constant.HEARTBEAT_MIN_INTERVAL <= HEARTBEAT_S <= constant.HEARTBEAT_MAX_INTERVAL
     longest = (HEARTBEAT_S - constant.HEARTBEAT_CALL_TIMEOUT) * (constant.HEARTBEAT_BASE_MULTIPLIER + 0.1)

@@ -1,0 +1,117 @@
+"""A site that announces its reply and never sends it: real SuperLink, real key, two honest sites beside it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from flwr.app import Array, ArrayRecord, Message, RecordDict
+from flwr.supercore.inflatable.inflatable_object import get_object_tree
+from flwr.supernode.fleet_http_connection import http_request_response
+
+from client.declaration import declare
+from client.site_keys import make_site_keys
+from client.supernode import site_processes
+from fedminet.faults.tiny_sites import TINY_SITES, make_tiny_sites, tiny_federation
+from fedminet.in_process_grid import server_identity
+from minet_core.kit import CA_FILE
+from minet_core.runtime.cpu_threading import cpu_threading_environment
+from minet_core.runtime.processes import ChildProcesses, free_port
+from server.control import wait_for_nodes
+from server.enrolment import admit
+from server.run_directory import RunDirectory
+from server.runs import run_to_end
+from server.server_home import ServerSettings, init_server
+from server.superlink import ServerProcesses
+
+ROGUE = "umr"
+DEADLINE_S = 15.0
+
+
+class Rogue(threading.Thread):
+    """A node with the site's key that takes every request, announces a reply, and sends none of its parts."""
+
+    def __init__(self, address: str, root_certificates: Path, private_key: Path) -> None:
+        super().__init__(daemon=True)
+        self._address, self._root = address, root_certificates.read_bytes()
+        self._key = load_ssh_private_key(private_key.read_bytes(), None)
+        self.announced: list[float] = []
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        keys = (self._key, self._key.public_key())
+        with http_request_response(self._address, False, self._root, keys, None, None) as connection:  # type: ignore[arg-type]
+            node_id, receive, send = connection[0], connection[1], connection[2]
+            while not self.ended.wait(0.2):
+                received = receive()
+                if received is None:
+                    continue
+                with server_identity():
+                    reply = Message(
+                        RecordDict({"weights": ArrayRecord({"all": Array("uint8", (3,), "none", b"abc")})}),
+                        reply_to=received[0],
+                    )
+                reply.metadata.__dict__["_src_node_id"] = node_id
+                reply.metadata.__dict__["_run_id"] = received[0].metadata.run_id
+                reply.metadata.__dict__["_message_id"] = reply.object_id
+                assert send(reply, get_object_tree(reply), 1.0)[
+                    0
+                ]  # the parts that the SuperLink waits for now
+                self.announced.append(time.monotonic())
+
+
+@contextmanager
+def rogue_node(address: str, root_certificates: Path, private_key: Path) -> Iterator[Rogue]:
+    rogue = Rogue(address, root_certificates, private_key)
+    rogue.start()
+    try:
+        yield rogue
+    finally:
+        rogue.ended.set()
+        rogue.join(timeout=30)
+
+
+@pytest.mark.e2e
+def test_a_reply_that_is_announced_and_never_sent_holds_nobody_past_the_deadline(tmp_path: Path) -> None:
+    """Flower's own grid waited 188 s for it in a round with a deadline of 20 s."""
+    federation = tiny_federation(
+        rounds=2, participation={"quorum": 2, "deadline_s": DEADLINE_S, "retries": 0}
+    )
+    homes = make_tiny_sites(tmp_path)
+    with ChildProcesses(grace_s=15.0) as children:
+        server = init_server(
+            tmp_path / "coordinator", federation, ServerSettings(hosts=("127.0.0.1",), port=free_port())
+        )
+        keys = {name: make_site_keys(home.keys, name=name) for name, home in homes.items()}
+        for name, home in homes.items():
+            admit(server, name, keys[name].public_key, kit=home.kit, declaration=declare(home))
+        environment = {**cpu_threading_environment(), "OMP_NUM_THREADS": "1"}
+        control = ServerProcesses(server, children, environment).start()
+        for name, home in homes.items():
+            if name != ROGUE:
+                site_processes(home, children, environment=environment).start()
+        address = f"127.0.0.1:{server.settings().port}"
+        with rogue_node(address, homes[ROGUE].kit / CA_FILE, keys[ROGUE].private_key) as rogue:
+            wait_for_nodes(
+                control,
+                TINY_SITES,
+                wait=lambda online: children.wait_until(
+                    online, deadline_s=120.0, what="all are online", interval_s=0.5
+                ),
+            )
+            summary = run_to_end(server, "half", progress=lambda *_: None, watch=children)
+    run = RunDirectory(server.runs / "half")
+    records = run.rounds_recorded()
+    assert len(rogue.announced) >= 3  # both rounds and the test: it was asked, and did answer by half
+    assert [record["sites"][ROGUE]["refused"] for record in records] == ["FM-F405", "FM-F405"]
+    assert all(record["seconds"] < DEADLINE_S + 5.0 for record in records)
+    assert summary.status == "partial"
+    events = [json.loads(line) for line in (run.path / "events.jsonl").read_text().splitlines()]
+    completed = [event["sites"] for event in events if event["event"] == "round-completed"]
+    assert completed == [["fastmri", "sms"]] * 2

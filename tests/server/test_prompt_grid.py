@@ -1,0 +1,243 @@
+"""A reply is taken when all of it is there; what is half there, lost, too large or falsely labelled holds nobody up."""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+import weakref
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, Message, RecordDict
+from flwr.app.message import remove_content_from_message
+from flwr.app.message.arraychunk import ArrayChunk
+from flwr.common.constant import ErrorCode
+from flwr.common.serde import message_to_proto
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, PullObjectRequest, PullObjectResponse
+from flwr.proto.node_pb2 import Node
+from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PullAppMessagesResponse
+from flwr.supercore.inflatable.inflatable_object import (
+    add_header_to_object_body,
+    get_all_nested_objects,
+    get_object_id,
+    get_object_tree,
+)
+from flwr.supercore.run import Run
+
+from fedminet.in_process_grid import RUN_ID, node_id_of, server_identity
+from minet_core.runtime.errors import ReplyRefused
+from server.prompt_grid import OBJECTS_MARGIN_BYTES, PromptGrid, put_together
+
+MOST_BYTES = 100_000
+
+
+class SuperLink:
+    """The runtime calls of a SuperLink that a grid makes; a part is there when it is in `parts`."""
+
+    def __init__(self) -> None:
+        self.replies: dict[str, tuple[object, object]] = {}
+        self.parts: dict[str, bytes] = {}
+        self.known: set[str] = set()
+        self.confirmed: list[str] = []
+        self.pulled: list[str] = []
+
+    def announce(self, request_id: str, reply: Message) -> dict[str, bytes]:
+        """Announce a reply, as a SuperNode does before it sends the parts; returns them."""
+        objects = {part: item.deflate() for part, item in get_all_nested_objects(reply).items()}
+        reply.metadata.__dict__["_message_id"] = reply.object_id
+        tree = get_object_tree(reply)
+        self.replies[request_id] = (message_to_proto(remove_content_from_message(reply)), tree)
+        self.known |= set(objects)
+        return objects
+
+    def PullMessages(self, request: PullAppMessagesRequest) -> PullAppMessagesResponse:  # noqa: N802
+        """A reply is given out once, as by Flower."""
+        found = [self.replies.pop(one) for one in request.message_ids if one in self.replies]
+        return PullAppMessagesResponse(
+            messages_list=[message for message, _ in found], message_object_trees=[tree for _, tree in found]
+        )
+
+    def PullObject(self, request: PullObjectRequest) -> PullObjectResponse:  # noqa: N802
+        self.pulled.append(request.object_id)
+        content = self.parts.get(request.object_id, b"")
+        return PullObjectResponse(
+            object_found=request.object_id in self.known,
+            object_available=bool(content),
+            object_content=content,
+        )
+
+    def ConfirmMessageReceived(self, request: ConfirmMessageReceivedRequest) -> None:  # noqa: N802
+        self.confirmed.append(request.message_object_id)
+
+
+class FlowerGrid:
+    """What of Flower's HttpGrid is used, over that SuperLink."""
+
+    def __init__(self) -> None:
+        self._runtime_client = SuperLink()
+        self.node = Node(node_id=1)
+        self.run = Run.create_empty(RUN_ID)
+
+    def push_messages(self, messages: list[Message]) -> list[str]:
+        return [message.object_id for message in messages]
+
+
+def asked(site: str) -> Message:
+    with server_identity():
+        message = Message(RecordDict(), node_id_of(site), "train")
+    message.metadata.__dict__["_message_id"] = f"request-{site}"
+    return message
+
+
+def answer(site: str, array: np.ndarray) -> Message:
+    return Message(RecordDict({"weights": ArrayRecord({"all": Array(array)})}), reply_to=asked(site))
+
+
+@pytest.fixture
+def flower() -> FlowerGrid:
+    return FlowerGrid()
+
+
+@pytest.fixture
+def superlink(flower: FlowerGrid) -> SuperLink:
+    return flower._runtime_client
+
+
+@pytest.fixture
+def grid(flower: FlowerGrid) -> PromptGrid:
+    return PromptGrid(flower, most_bytes=MOST_BYTES)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("n_values", [10, 4_000_000])
+def test_a_whole_reply_comes_as_it_was_sent(flower: FlowerGrid, superlink: SuperLink, n_values: int) -> None:
+    grid = PromptGrid(flower, most_bytes=2**25)  # type: ignore[arg-type]
+    sent = np.arange(n_values, dtype=np.float32)
+    superlink.parts = superlink.announce("request-sms", answer("sms", sent))
+    (reply,) = grid.pull_messages(["request-sms"])
+    np.testing.assert_array_equal(reply.content.array_records["weights"]["all"].numpy(), sent)
+    assert reply.metadata.src_node_id == node_id_of("sms")
+    assert reply.metadata.reply_to_message_id == "request-sms"
+    assert superlink.confirmed == [reply.metadata.message_id]
+    assert len(superlink.pulled) == len(set(superlink.pulled)) >= 5  # each part once
+    assert list(grid.pull_messages(["request-sms"])) == []
+
+
+def test_a_reply_whose_parts_are_under_way_holds_nobody_up(grid: PromptGrid, superlink: SuperLink) -> None:
+    slow = superlink.announce("request-umr", answer("umr", np.ones(100, np.float32)))
+    whole = superlink.announce("request-sms", answer("sms", np.zeros(100, np.float32)))
+    superlink.parts = dict(whole)
+    began = time.monotonic()
+    assert [reply.metadata.src_node_id for reply in grid.pull_messages(["request-umr", "request-sms"])] == [
+        node_id_of("sms")
+    ]
+    for part, content in slow.items():  # one part after the other arrives
+        assert list(grid.pull_messages(["request-umr"])) == []
+        superlink.parts[part] = content
+    (reply,) = grid.pull_messages(["request-umr"])
+    assert reply.content.array_records["weights"]["all"].numpy().sum() == 100
+    assert time.monotonic() - began < 0.9  # Flower's own grid sleeps at least 0.8 s before it looks again
+
+
+def test_a_part_that_is_missing_is_asked_for_alone_and_nothing_is_pulled_again_and_again(
+    grid: PromptGrid, superlink: SuperLink
+) -> None:
+    parts = superlink.announce("request-umr", answer("umr", np.ones(100, np.float32)))
+    missing = list(parts)[-1]
+    superlink.parts = {part: content for part, content in parts.items() if part != missing}
+    for _ in range(20):
+        assert list(grid.pull_messages(["request-umr"])) == []
+    assert all(superlink.pulled.count(part) <= 2 for part in parts if part != missing)
+    assert superlink.pulled.count(missing) >= 19
+
+
+def test_a_reply_whose_parts_were_lost_is_answered_for_by_an_error(
+    grid: PromptGrid, superlink: SuperLink
+) -> None:
+    superlink.announce("request-umr", answer("umr", np.ones(100, np.float32)))
+    assert list(grid.pull_messages(["request-umr"])) == []
+    superlink.known.clear()  # Flower gives an upload up three minutes after its last part
+    (reply,) = grid.pull_messages(["request-umr"])
+    assert reply.has_error()
+    assert reply.error.code == ErrorCode.MESSAGE_UNAVAILABLE
+    assert reply.metadata.reply_to_message_id == "request-umr"
+
+
+def test_what_was_arriving_from_a_node_is_forgotten_when_it_is_asked_anew(
+    grid: PromptGrid, superlink: SuperLink
+) -> None:
+    superlink.announce("request-umr", answer("umr", np.ones(100, np.float32)))
+    superlink.announce("request-sms", answer("sms", np.ones(100, np.float32)))
+    assert list(grid.pull_messages(["request-umr", "request-sms"])) == []
+    grid.push_messages([asked("umr")])
+    assert [reply.metadata.src_node_id for reply in grid._arriving] == [node_id_of("sms")]
+
+
+def test_a_reply_counts_for_whom_the_superlink_announced_and_not_for_whom_it_names(
+    grid: PromptGrid, superlink: SuperLink
+) -> None:
+    """The announcement was checked against the key; the parts are whatever the site wrote."""
+    true, false = answer("umr", np.ones(3, np.float32)), answer("sms", np.ones(3, np.float32))
+    parts = superlink.announce("request-umr", false)
+    announced, _ = superlink.replies["request-umr"]
+    announced.metadata.src_node_id = true.metadata.src_node_id  # type: ignore[attr-defined]
+    announced.metadata.reply_to_message_id = "request-umr"  # type: ignore[attr-defined]
+    superlink.parts = parts
+    (reply,) = grid.pull_messages(["request-umr"])
+    assert reply.metadata.src_node_id == node_id_of("umr")
+    assert reply.metadata.reply_to_message_id == "request-umr"
+
+
+def test_more_bytes_than_the_weights_have_are_refused_before_they_are_all_here(
+    grid: PromptGrid, superlink: SuperLink
+) -> None:
+    n_bytes = MOST_BYTES + OBJECTS_MARGIN_BYTES
+    superlink.parts = superlink.announce("request-umr", answer("umr", np.zeros(2 * n_bytes, np.uint8)))
+    with pytest.raises(ReplyRefused, match="far larger"):
+        grid.pull_messages(["request-umr"])
+    assert len(superlink.confirmed) == 1  # and the SuperLink lets go of it
+    assert list(grid.pull_messages(["request-umr"])) == []
+
+
+def chunks_named(n_times: int) -> tuple[str, dict[str, bytes]]:
+    """An array of one chunk of 50 kB that its own page names `n_times`."""
+    chunk = ArrayChunk(memoryview(bytes(50_000)))
+    array = Array("uint8", (50_000 * n_times,), "numpy.ndarray", b"")
+    array.__dict__["_chunks"] = [(chunk.object_id, chunk)]
+    page = json.loads(array.deflate().split(b"\x00", 1)[1])
+    page["arraychunk_ids"] = [0] * n_times
+    content = add_header_to_object_body(json.dumps(page).encode(), array)
+    return get_object_id(content), {get_object_id(content): content, chunk.object_id: chunk.deflate()}
+
+
+def test_a_small_reply_that_unfolds_into_a_large_one_is_refused() -> None:
+    root, parts = chunks_named(2)
+    assert len(put_together(root, parts.__getitem__, most_bytes=200_000).data) == 100_000  # type: ignore[attr-defined]
+    root, parts = chunks_named(1_000)
+    with pytest.raises(ReplyRefused, match="far larger"):
+        put_together(root, parts.__getitem__, most_bytes=200_000)
+
+
+def test_a_reply_that_names_a_part_of_another_is_refused(grid: PromptGrid, superlink: SuperLink) -> None:
+    parts = superlink.announce("request-umr", answer("umr", np.ones(100, np.float32)))
+    _, tree = superlink.replies["request-umr"]
+    del tree.children[:]  # type: ignore[attr-defined]
+    superlink.parts = parts
+    with pytest.raises(ReplyRefused, match="part that it does not have"):
+        grid.pull_messages(["request-umr"])
+
+
+def test_what_was_put_together_is_let_go_without_waiting_for_the_garbage_collector() -> None:
+    reply = answer("umr", np.ones(100, np.float32))
+    parts = {part: item.deflate() for part, item in get_all_nested_objects(reply).items()}
+    array = next(item for item in get_all_nested_objects(reply).values() if isinstance(item, Array))
+    gc.collect()
+    gc.disable()
+    try:
+        made = put_together(array.object_id, parts.__getitem__, most_bytes=MOST_BYTES)
+        gone: Callable[[], object] = weakref.ref(made)
+        del made
+        assert gone() is None
+    finally:
+        gc.enable()
