@@ -35,7 +35,7 @@ CUT_SITE = "umr"
 RUN_NAME = "partition"
 ROUNDS = 6
 DEADLINE_S = 20.0
-LOCAL_SECONDS = 2.0
+LOCAL_SECONDS = 4.0
 CUT_AFTER_ROUND = 1
 CUT_S = 35.0
 """Longer than a round's deadline, so that one round waits it out, and than the 20 s of silence after which the
