@@ -8,7 +8,6 @@ the request is made anew whenever one leaves, so that no more than one model is 
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import time
 from collections import Counter
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 from minet_core import wire
 from minet_core.parcel import MAX_OVERHEAD_BYTES, packed
 from minet_core.runtime.errors import INTERNAL_CODE, ReplyRefused, ServerLost, WeightsRefused
+from minet_core.runtime.memory import give_back_memory
 from minet_core.weights import Arrays, WeightManifest
 from server.prompt_grid import MessageGrid
 
@@ -139,6 +139,7 @@ def exchange(
             }
             if due:
                 left_s = max(deadline_s - (time.monotonic() - started), 0.0) + REPLY_MARGIN_S
+                give_back_memory()  # what the step before left, and below what the request itself leaves
                 made = content()
                 n_bytes = _bytes_of(made)
                 for site, node in due.items():
@@ -149,7 +150,7 @@ def exchange(
                     sent[site] += n_bytes
                     at("sent")
                 del made
-                gc.collect()  # the records of a request may hold themselves in a cycle
+                give_back_memory()
                 at("all sent")
             elif not asked and time.monotonic() - started > absence_s and enough():
                 return

@@ -48,7 +48,11 @@ def main(grid, context):
     run = context.run_config["run"]
     folder = Path(os.environ["FEDMINET_RUNS"])
     (folder / f"{run}.pid").write_text(str(os.getpid()))
-    nodes = {node.node_id: node.name for node in grid.get_nodes() if node.status == "online"}
+    began = time.monotonic()
+    nodes = {}
+    while len(nodes) < 3 and time.monotonic() - began < 30:  # a node may miss its signs of life on a busy machine
+        nodes = {node.node_id: node.name for node in grid.get_nodes() if node.status == "online"}
+        time.sleep(0.2)
     content = RecordDict({"ask": ConfigRecord({"seconds": float(run.rsplit("-", 1)[1])})})
     began = time.monotonic()
     left = set(grid.push_messages([Message(content, node_id, "train", group_id="1") for node_id in nodes]))

@@ -1,0 +1,28 @@
+"""Giving memory back to the operating system, where a process is to need no more than it holds."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+from functools import cache
+
+
+def give_back_memory() -> None:
+    """Collect what holds itself in cycles, and return free pages of the heap.
+
+    Arrays of some ten kilobytes lie on the heap, where one small allocation behind them keeps the pages of all of them
+    in the process: as much as a whole model, now and then. Without glibc only the first half is done.
+    """
+    gc.collect()
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+@cache
+def _glibc() -> ctypes.CDLL | None:
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+    except OSError:  # another operating system, or another C library
+        return None
+    return libc if hasattr(libc, "malloc_trim") else None

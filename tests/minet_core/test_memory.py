@@ -1,0 +1,39 @@
+"""Arrays on the heap that were let go of leave the process, whatever lies behind them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from fedminet.faults.endurance import resident_bytes
+from minet_core.runtime.errors import HostError
+from minet_core.runtime.memory import _glibc
+
+SCRIPT = """
+from fedminet.faults.endurance import resident_bytes
+from minet_core.runtime.memory import give_back_memory
+arrays, kept = [], []
+for _ in range(400):
+    arrays.append(bytearray(b"x" * 100_000))  # below the size from which a block has pages of its own
+    kept.append(bytearray(2000))
+before = resident_bytes()
+arrays.clear()
+held = resident_bytes()
+give_back_memory()
+print(before - held, before - resident_bytes())
+"""
+
+
+def test_free_pages_of_the_heap_are_returned() -> None:
+    try:
+        resident_bytes()
+    except HostError:
+        pytest.skip("this machine does not tell a process's memory")
+    if _glibc() is None:
+        pytest.skip("this machine has no glibc")
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
+    by_itself, in_the_end = map(int, done.stdout.split())
+    assert by_itself < 10_000_000  # the positive control: without the call most of the 40 MB stay
+    assert in_the_end > 30_000_000
