@@ -26,16 +26,18 @@ MAX_COUNT = 2**31
 """More figures than any run makes; what is received above it is not a count."""
 
 
-def psnr(target: ArrayLike, image: ArrayLike) -> float:
-    """Peak signal-to-noise ratio, dB: 10 log10(max(target)^2 / mean squared error); infinite if equal.
+def psnr(target: ArrayLike, image: ArrayLike, *, data_range: float | None = None) -> float:
+    """Peak signal-to-noise ratio, dB: 10 log10(data range^2 / mean squared error); infinite if equal.
 
-    target, image: (S, H, W) magnitude. Raises MetricInvalid where a figure would mean nothing.
+    target, image: (S, H, W) magnitude. data_range: the maximum of `target`, if it is not given; it is given
+    where the samples are part of a larger volume. Raises MetricInvalid where a figure would mean nothing.
     """
-    true, seen = _checked(target, image)
+    true, seen = _checked(target, image, data_range=data_range)
     mean_squared_error = float(np.mean((true - seen) ** 2))
     if mean_squared_error == 0:
         return math.inf
-    return 10 * math.log10(float(true.max()) ** 2 / mean_squared_error)
+    peak = float(true.max()) if data_range is None else data_range
+    return 10 * math.log10(peak**2 / mean_squared_error)
 
 
 def ssim(target: ArrayLike, image: ArrayLike, *, data_range: float | None = None) -> float:

@@ -83,6 +83,16 @@ def test_the_data_range_is_that_of_the_volume_and_not_of_the_slice() -> None:
     assert ssim(target, image) == pytest.approx((in_volume + 2 * rest) / 3)
 
 
+def test_the_psnr_of_a_part_has_the_range_of_the_whole() -> None:
+    target, image = _volumes()
+    peak = float(target.max())
+    # A range larger by a factor is so many decibels more.
+    gain_db = 20 * math.log10(peak / target[0].max())
+    assert psnr(target[:1], image[:1], data_range=peak) == pytest.approx(
+        psnr(target[:1], image[:1]) + gain_db
+    )
+
+
 @pytest.mark.parametrize("metric", [psnr, ssim, nmse])
 def test_volumes_that_cannot_be_compared_are_refused(metric: object) -> None:
     assert callable(metric)
