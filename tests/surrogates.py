@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+
+from sites.read_nifti import read_nifti
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "open_ms"
 
@@ -15,3 +19,11 @@ def surrogate_folder(name: str) -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real scans are not on this machine: no folder {folder}")
     return folder
+
+
+def surrogate_volume(path: str, *, every: int = 1) -> NDArray[np.float32]:
+    """(S, H, W) of a scan, such as "brain_1mm/patient07/T2": the middle half of its slices, one of `every`."""
+    folder, _, name = path.partition("/")
+    volume = read_nifti(surrogate_folder(folder) / f"{name}.nii.gz", contrast="T1" if "T1" in name else "T2")
+    n_slices = volume.n_slices
+    return volume.magnitude()[n_slices // 4 : 3 * n_slices // 4 : every]
