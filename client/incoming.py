@@ -18,7 +18,7 @@ from client.site_home import SiteHome
 from minet_core import wire
 from minet_core.agreement import Agreement, agreement_of, initial_weights
 from minet_core.federation import FederationSettings
-from minet_core.models.minet import MINet
+from minet_core.models.super_resolver import SuperResolver
 from minet_core.parcel import unpacked
 from minet_core.quarantine import update_norm
 from minet_core.runtime.errors import (
@@ -58,7 +58,7 @@ class Incoming:
             "run": wire.run_number(self.run, federation=self.federation.digest()),
         }
 
-    def model(self, former: KeptRound | None) -> MINet:
+    def model(self, former: KeptRound | None) -> SuperResolver:
         """The global model, with this site's own head where the federation leaves it one."""
         model, first = initial_weights(self.federation)
         heads = {name: first[name] for name in first if name not in self.shared}

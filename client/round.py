@@ -26,7 +26,7 @@ from minet_core.cohort_declaration import cohort_number
 from minet_core.evaluation import VolumeScores, evaluate_volume, score_slices
 from minet_core.federation import FederationSettings, LocalWork
 from minet_core.metrics import bootstrap_interval
-from minet_core.models.minet import MINet
+from minet_core.models.super_resolver import SuperResolver
 from minet_core.parcel import packed
 from minet_core.quarantine import HISTORY_ROUNDS, update_norm
 from minet_core.report.panel import Panel
@@ -188,7 +188,7 @@ def _trained(incoming: Incoming, former: KeptRound | None) -> KeptRound:
 
 def _train(
     incoming: Incoming,
-    model: MINet,
+    model: SuperResolver,
     slices: StoreSlices,
     *,
     site: str,
@@ -232,7 +232,7 @@ def _is_memory(name: str) -> bool:
     return name.startswith(f"{CONTROL}/")
 
 
-def _validate(model: MINet, store: Store, federation: FederationSettings) -> dict[str, float]:
+def _validate(model: SuperResolver, store: Store, federation: FederationSettings) -> dict[str, float]:
     slices = StoreSlices(store, "validation")
     limit = federation.training.validation_slices or len(slices)
     indices = np.unique(np.linspace(0, len(slices) - 1, min(limit, len(slices))).round().astype(int))
@@ -256,7 +256,7 @@ def _reply(
     return content
 
 
-def _keep_whole_model(incoming: Incoming, model: MINet) -> None:
+def _keep_whole_model(incoming: Incoming, model: SuperResolver) -> None:
     """The shared body with this site's own head, which no other place has: what the site infers with."""
     federation, weights = incoming.federation, learnable(model)
     manifest = describe(

@@ -21,7 +21,7 @@ from minet_core.agreement import initial_weights
 from minet_core.checkpoint import load_model
 from minet_core.evaluation import evaluate_volume
 from minet_core.federation import FederationSettings
-from minet_core.models.minet import MINet
+from minet_core.models.super_resolver import SuperResolver
 from minet_core.runtime.durable import sha256_of_file
 from minet_core.runtime.progress import Advance, progress
 from minet_core.samples import SliceSource, draw_batches
@@ -51,7 +51,7 @@ class PooledSlices:
 
 def train_alone(
     homes: Sequence[SiteHome], federation: FederationSettings, *, label: str, progress: Advance | None = None
-) -> MINet:
+) -> SuperResolver:
     """Train on the training splits of `homes` together, from the same initial weights as the federation."""
     model, weights = initial_weights(federation)
     load_weights(model, weights)
@@ -92,7 +92,7 @@ def train_alone(
 
 
 def scores_on_test_split(
-    model: MINet, home: SiteHome, *, scale: int, seed: int, progress: Advance | None = None
+    model: SuperResolver, home: SiteHome, *, scale: int, seed: int, progress: Advance | None = None
 ) -> dict[str, float]:
     """Mean and interval over the site's test volumes for the model, sinc and bicubic, under their agreed names."""
     precision = autocast_dtype_for(device_of(model))

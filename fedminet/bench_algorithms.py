@@ -11,27 +11,22 @@ runs through the real apps on the in-process grid; a personal head is tested as 
 
 from __future__ import annotations
 
-import os
-import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from client.declaration import declare
 from client.site_home import SiteHome
 from fedminet.alone import by_method, scores_on_test_split, train_alone
 from fedminet.rehearsal import Schedule
-from fedminet.simulate import ENGINES
-from fedminet.sites_here import DEFAULT_SITES, make_sites
-from minet_core.cohort_declaration import read_declaration
+from fedminet.simulate import federate
+from fedminet.sites_here import DEFAULT_SITES, make_sites_once
 from minet_core.federation import AlgorithmSettings, FederationSettings
 from minet_core.report.summary import Scores
 from minet_core.runtime.durable import write_json, write_text
-from minet_core.runtime.errors import ConfigurationError, RunFailed
+from minet_core.runtime.errors import ConfigurationError
 from minet_core.runtime.progress import progress
-from minet_core.runtime.yaml_file import Settings, parse_settings, settings_text
-from server.run_directory import RunDirectory
+from minet_core.runtime.yaml_file import Settings, parse_settings
 from server.server_home import federation_of
 from sites.store import Store
 
@@ -235,12 +230,7 @@ def _read_cell(
 def _phantom_homes(out: Path, federation: FederationSettings, *, n_patients: int) -> dict[str, SiteHome]:
     """The sites of a seed, made where they are not there yet; whole or not at all."""
     folder = out / "phantoms" / f"seed-{federation.seed}-patients-{n_patients}"
-    if not folder.exists():
-        unfinished = folder.with_name(f"{folder.name}.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        make_sites(unfinished, {}, n_patients=n_patients, seed=federation.seed)
-        shutil.rmtree(unfinished / "scans")  # the stores have what is trained on
-        unfinished.rename(folder)
+    make_sites_once(folder, {}, sites=federation.sites, n_patients=n_patients, seed=federation.seed)
     return {site: SiteHome.at(folder / "sites" / site) for site in federation.sites}
 
 
@@ -281,32 +271,11 @@ def _federated(
     phantoms: Mapping[str, SiteHome],
     advance: Callable[[int, int], None],
 ) -> tuple[Mapping[str, Mapping[str, float]], dict[str, float]]:
-    """By site, the figures of its test and the bytes it sent in a round. What an ended attempt left is removed."""
-    shutil.rmtree(folder, ignore_errors=True)
-    homes = {}
-    for site, made in phantoms.items():
-        # Links to the store's files, which nothing writes to; the state is this run's alone.
-        shutil.copytree(made.path, folder / "sites" / site, copy_function=os.link)
-        homes[site] = SiteHome.at(folder / "sites" / site)
-        write_text(homes[site].kit / "federation.yaml", settings_text(federation))
-    run = RunDirectory.create(
-        folder / "coordinator" / "runs" / "comparison",
-        federation,
-        engine="in-process",
-        declared={site: read_declaration(declare(home)) for site, home in homes.items()},
-        keep_checkpoints=1,
-    )
-    ENGINES["in-process"](run, homes, advance)
-    state, tested = run.state, run.tests_recorded()
-    if state.status != "completed" or set(tested) != set(homes):
-        raise RunFailed(
-            f"{folder.name} did not complete every round with every site",
-            got=state.reason or state.status,
-            action=f"Read {run.path / 'events.jsonl'}",
-        )
+    """By site, the figures of its test and the bytes it sent in a round."""
+    run = federate(folder, federation, phantoms, advance)
     recorded = run.rounds_recorded()
-    return tested, {
-        site: statistics.mean(record["sites"][site]["bytes_up"] for record in recorded) for site in homes
+    return run.tests_recorded(), {
+        site: statistics.mean(record["sites"][site]["bytes_up"] for record in recorded) for site in phantoms
     }
 
 

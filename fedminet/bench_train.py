@@ -19,6 +19,7 @@ import torch
 
 from minet_core.federation import ModelSettings
 from minet_core.loss import reconstruction_loss
+from minet_core.models.architectures import build_model
 from minet_core.models.minet import MINet
 from minet_core.runtime.errors import FileMissing
 from minet_core.samples import Batch
@@ -141,7 +142,9 @@ def _load_oracle() -> ModuleType:
 def _model(settings: ModelSettings, scale: int) -> MINet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return MINet(scale=scale, **settings.model_dump())
+        model = build_model(settings.model_dump(), scale=scale)
+    assert isinstance(model, MINet)
+    return model
 
 
 def _random_batch(patch_px: int, *, scale: int, batch_size: int) -> Batch:

@@ -29,6 +29,7 @@ def add_shared_verbs(app: typer.Typer) -> None:
     """Put the shared verbs beside the groups."""
     for verb in (demo, simulate, train, evaluate, infer, report):
         app.command()(verb)
+    app.command()(experiment)
     bench = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     bench.command("train")(bench_train_step)
     bench.command("faults")(bench_faults)
@@ -175,6 +176,54 @@ def report(
     summary, path = report_on(run, picture=picture)
     print_table(summary, Console())
     typer.echo(f"Report: {path}")
+
+
+def experiment(
+    which: Annotated[str, typer.Argument(help="table1, table2 or figure3, of the paper.")],
+    preset: Preset = "quick",
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="federated, pooled, local, or without (a federation of the others), several with commas."
+        ),
+    ] = "federated",
+    seeds: Annotated[int, typer.Option(help="How many seeds, from 1.", min=1)] = 1,
+    out: Annotated[
+        Path, typer.Option(help="A folder for the results; what is done there is not done again.")
+    ] = Path("experiment-run"),
+    site: NamedSites = None,
+    scale: Annotated[str, typer.Option(help="2, 4, or both with a comma; else as the paper has it.")] = "",
+    methods: Annotated[str, typer.Option(help="Some of the methods, with commas; else all.")] = "",
+    patients: Patients = 10,
+    rounds: Rounds = None,
+    local_steps: LocalSteps = None,
+    quiet: Annotated[bool, typer.Option(help="No progress.")] = False,
+) -> None:
+    """The paper's tables and figure: every method, trained and tested, beside the paper's numbers."""
+    from fedminet.experiment.run import METHODS_OF, SCALES_OF, run_experiment
+    from fedminet.experiment.study import study_of
+    from fedminet.sites_here import parse_named_sites
+
+    if which not in METHODS_OF:
+        raise InvalidSetting("no such experiment", got=which, expected=" or ".join(METHODS_OF))
+    study = study_of(
+        out,
+        preset=preset,
+        modes=mode.split(","),
+        methods=methods.split(",") if methods else METHODS_OF[which],
+        seeds=seeds,
+        scales=[int(one) if one.isdecimal() else 0 for one in scale.split(",")]
+        if scale
+        else SCALES_OF[which],
+        named=parse_named_sites(site or []),
+        n_patients=patients,
+        rounds=rounds,
+        local_steps=local_steps,
+    )
+    cells = run_experiment(study, which, quiet=quiet)
+    typer.echo(
+        f"{len(cells)} of {len(study.cells())} cells. Tables: {out / f'{which}.md'}, {out / 'report.html'}"
+    )
 
 
 def bench_train_step(

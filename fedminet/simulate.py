@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from client.app import build_client_app
 from client.declaration import declare
@@ -12,7 +15,7 @@ from fedminet.in_process_grid import run_in_process
 from fedminet.rehearsal import Rehearsal
 from minet_core.cohort_declaration import read_declaration
 from minet_core.federation import FederationSettings
-from minet_core.models.minet import MINet
+from minet_core.models.super_resolver import SuperResolver
 from minet_core.report.summary import Summary
 from minet_core.runtime.durable import write_text
 from minet_core.runtime.errors import ConfigurationError, RunFailed
@@ -57,6 +60,38 @@ def simulate(
     return rehearsal.finish(run, compared=_comparisons(homes, federation, compare=compare, quiet=quiet))
 
 
+def federate(
+    folder: Path, federation: FederationSettings, made: Mapping[str, SiteHome], advance: Advance
+) -> RunDirectory:
+    """One whole federation in this process, over copies of the folders of the sites under `folder`.
+
+    made: ingested sites, which are only read. What an ended attempt left in `folder` is removed. Raises RunFailed
+    (FM-F403) where not every round was completed with every site, and what ended the run.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    homes = {}
+    for site, home in made.items():
+        # Links to the store's files, which nothing writes to; the state is this run's alone.
+        shutil.copytree(home.path, folder / "sites" / site, copy_function=os.link)
+        homes[site] = SiteHome.at(folder / "sites" / site)
+        write_text(homes[site].kit / "federation.yaml", settings_text(federation))
+    run = RunDirectory.create(
+        folder / "coordinator" / "runs" / "comparison",
+        federation,
+        engine="in-process",
+        declared={site: read_declaration(declare(home)) for site, home in homes.items()},
+        keep_checkpoints=1,
+    )
+    _run_in_process(run, homes, advance)
+    if run.state.status != "completed" or set(run.tests_recorded()) != set(homes):
+        raise RunFailed(
+            f"{folder.name} did not complete every round with every site",
+            got=run.state.reason or run.state.status,
+            action=f"Read {run.path / 'events.jsonl'}",
+        )
+    return run
+
+
 def _run_in_process(run: RunDirectory, homes: Mapping[str, SiteHome], advance: Advance) -> None:
     run_in_process(
         build_server_app(run.path.parent),
@@ -94,7 +129,7 @@ def _comparisons(
     return compared
 
 
-def _scores(model: MINet, home: SiteHome, federation: FederationSettings) -> dict[str, float]:
+def _scores(model: SuperResolver, home: SiteHome, federation: FederationSettings) -> dict[str, float]:
     return by_method(scores_on_test_split(model, home, scale=federation.scale, seed=federation.seed))[
         "global"
     ]

@@ -7,7 +7,8 @@ hospital can call its scans real.
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,12 +50,19 @@ def parse_named_sites(options: list[str]) -> dict[str, Path]:
     return named
 
 
-def make_sites(out: Path, named: Mapping[str, Path], *, n_patients: int, seed: int) -> list[str]:
-    """Make and ingest every site under `out/sites`; phantoms are written under `out/scans`.
+def make_sites(
+    out: Path,
+    named: Mapping[str, Path],
+    *,
+    n_patients: int,
+    seed: int,
+    sites: Sequence[str] = DEFAULT_SITES,
+) -> list[str]:
+    """Make and ingest every one of `sites` under `out/sites`; phantoms are written under `out/scans`.
 
     The sites are made side by side, as many at a time as there are processors. Returns what the ingests refused.
     """
-    sources = [Source(site, named.get(site), n_patients, seed) for site in DEFAULT_SITES]
+    sources = [Source(site, named.get(site), n_patients, seed) for site in sites]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
         max_workers=min(len(sources), multiprocessing.cpu_count()), mp_context=context
@@ -63,6 +71,21 @@ def make_sites(out: Path, named: Mapping[str, Path], *, n_patients: int, seed: i
     return [
         f"{source.site}: {text}" for source, texts in zip(sources, refused, strict=True) for text in texts
     ]
+
+
+def make_sites_once(
+    folder: Path, named: Mapping[str, Path], *, sites: Sequence[str], n_patients: int, seed: int
+) -> None:
+    """The same where `folder` is not there yet: whole or not at all. What the stores hold of phantoms is kept, the
+    scans they were made from are not.
+    """
+    if folder.exists():
+        return
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    make_sites(unfinished, named, n_patients=n_patients, seed=seed, sites=sites)
+    shutil.rmtree(unfinished / "scans", ignore_errors=True)
+    unfinished.rename(folder)
 
 
 def _make_site(out: Path, source: Source) -> list[str]:

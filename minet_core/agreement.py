@@ -20,7 +20,8 @@ from minet_core.aggregation.personal_head import check_personal
 from minet_core.aggregation.values import ServerState
 from minet_core.compression import CODECS, Codec
 from minet_core.federation import FederationSettings
-from minet_core.models.minet import MINet
+from minet_core.models.architectures import build_model
+from minet_core.models.super_resolver import SuperResolver
 from minet_core.seeds import derived_seed
 from minet_core.stored_arrays import check_stored
 from minet_core.weights import Arrays, WeightManifest, check_weights, learnable
@@ -119,7 +120,7 @@ def agreement_of(federation: FederationSettings) -> Agreement:
         personal=settings.personal if settings.name == "personal-head" else (),
     )
     with torch.device("meta"):
-        model = MINet(**federation.model.model_dump(), scale=federation.scale)
+        model = build_model(federation.model.model_dump(), scale=federation.scale)
     learning = {name: p for name, p in sorted(model.named_parameters()) if p.requires_grad}
     if settings.name == "personal-head":
         check_personal(learning, personal=settings.personal)
@@ -131,11 +132,11 @@ def agreement_of(federation: FederationSettings) -> Agreement:
     return Agreement(algorithm, CODECS[federation.traffic.uplink], WeightManifest(entries))
 
 
-def initial_weights(federation: FederationSettings) -> tuple[MINet, dict[str, NDArray[Any]]]:
+def initial_weights(federation: FederationSettings) -> tuple[SuperResolver, dict[str, NDArray[Any]]]:
     """The seeded model that round 1 begins with, and all its learnable weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(federation.seed, "initial weights"))
-        model = MINet(**federation.model.model_dump(), scale=federation.scale)
+        model = build_model(federation.model.model_dump(), scale=federation.scale)
     return model, learnable(model)
 
 

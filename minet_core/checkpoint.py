@@ -22,7 +22,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from minet_core.federation import ModelSettings
-from minet_core.models.minet import MINet
+from minet_core.models.architectures import build_model
+from minet_core.models.super_resolver import SuperResolver
 from minet_core.runtime.durable import replacing
 from minet_core.runtime.errors import CheckpointInvalid, FileMissing, WeightsRefused
 from minet_core.runtime.yaml_file import Settings
@@ -110,14 +111,14 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], CheckpointManifest]:
     return tensors, manifest
 
 
-def load_model(path: Path) -> tuple[MINet, CheckpointManifest]:
+def load_model(path: Path) -> tuple[SuperResolver, CheckpointManifest]:
     """The model of a checkpoint, in evaluation mode and channels_last on the CPU, and the manifest.
 
     Raises what `load_checkpoint` raises, and CheckpointInvalid (FM-M301) where the tensors are not those of
     the model that the manifest describes.
     """
     tensors, manifest = load_checkpoint(path)
-    model = MINet(scale=manifest.scale, **manifest.model.model_dump())
+    model = build_model(manifest.model.model_dump(), scale=manifest.scale)
     try:
         load_weights(model, {name: _as_array(tensor) for name, tensor in tensors.items()})
     except WeightsRefused as refusal:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from minet_core.degradation import crop_to_multiple, low_resolution
 from minet_core.inference import Progress, super_resolve
-from minet_core.interpolation import INTERPOLATIONS
+from minet_core.interpolation import BASELINES, INTERPOLATIONS
 from minet_core.metrics import nmse, psnr, ssim, volume_metrics
 from minet_core.runtime.errors import NothingFound, ScanInvalid
 from minet_core.samples import SliceSource, as_tensor
@@ -52,24 +52,39 @@ def evaluate_volume(
     target: (S, H, W) magnitude or complex. reference: (S, H, W) on the same grid. Both are cropped to
     multiples of 2 * scale. Raises ScanInvalid for volumes that do not fit, MetricInvalid for an empty target.
     """
+    truth, low_res, guide = degraded_volume(target, reference, scale=scale)
+    images = {
+        MODEL: super_resolve(
+            model, low_res, guide, scale=scale, autocast_dtype=autocast_dtype, progress=progress
+        ),
+        **{name: interpolated_volume(low_res, name, scale=scale) for name in INTERPOLATIONS},
+    }
+    metrics = {name: volume_metrics(truth, image) for name, image in images.items()}
+    inputs = {"target": truth, "reference": guide, "low_res": low_res}
+    return VolumeScores(metrics, inputs | images if keep_images else None)
+
+
+def degraded_volume(
+    target: NDArray[Any], reference: NDArray[Any], *, scale: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Truth (S, H, W), low-resolution volume (S, h, w) and reference (S, H, W), cropped, magnitudes.
+
+    Raises ScanInvalid (FM-D202) for volumes that do not fit.
+    """
     if target.ndim != 3 or len(target) == 0 or target.shape != reference.shape:
         raise ScanInvalid(
             "a volume cannot be evaluated",
             got=f"target {target.shape}, reference {reference.shape}",
             expected="one shape (slice, row, column), at least one slice",
         )
-    truth, low_res, guide = _stacked(
-        [_degrade(target[index], reference[index], scale) for index in range(len(target))]
+    return _stacked([_degrade(target[index], reference[index], scale) for index in range(len(target))])
+
+
+def interpolated_volume(low_res: NDArray[np.float32], name: str, *, scale: int) -> NDArray[np.float32]:
+    """(S, h, w) -> (S, H, W) slice by slice by a method of `BASELINES`, clamped at zero as the model's image is."""
+    return np.stack(
+        [_array(BASELINES[name](as_tensor(slice_), scale, non_negative=True)) for slice_ in low_res]
     )
-    images = {
-        MODEL: super_resolve(
-            model, low_res, guide, scale=scale, autocast_dtype=autocast_dtype, progress=progress
-        ),
-        **{name: _interpolate(low_res, name, scale) for name in INTERPOLATIONS},
-    }
-    metrics = {name: volume_metrics(truth, image) for name, image in images.items()}
-    inputs = {"target": truth, "reference": guide, "low_res": low_res}
-    return VolumeScores(metrics, inputs | images if keep_images else None)
 
 
 def score_slices(
@@ -113,13 +128,6 @@ def _degrade(
     high_res = crop_to_multiple(as_tensor(target), scale)
     guide = crop_to_multiple(as_tensor(reference), scale)
     return _array(high_res.abs()), _array(low_resolution(high_res, scale)), _array(guide.abs())
-
-
-def _interpolate(low_res: NDArray[np.float32], name: str, scale: int) -> NDArray[np.float32]:
-    """(S, h, w) -> (S, H, W) slice by slice, clamped at zero as the model's image is."""
-    return np.stack(
-        [_array(INTERPOLATIONS[name](as_tensor(slice_), scale, non_negative=True)) for slice_ in low_res]
-    )
 
 
 def _stacked(

@@ -13,17 +13,27 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
 
+from minet_core.models.architectures import SETTINGS_OF, Architecture
 from minet_core.runtime.yaml_file import Settings
 
 SiteName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 
 
 class ModelSettings(Settings):
-    """MINet's size and switches; the keyword arguments of `minet_core.models.minet.MINet`."""
+    """The model, its size and its switches; see `minet_core.models`."""
 
+    architecture: Architecture = Field(
+        "minet", description="the method: MINet, or one that it is compared with"
+    )
     n_groups: PositiveInt = Field(2, description="L, stages of residual groups (paper: 6)")
-    n_blocks: PositiveInt = Field(2, description="RCABs in a residual group (the paper does not say)")
+    n_blocks: PositiveInt = Field(
+        2,
+        description="RCABs in a residual group (the paper does not say); blocks in a part of another method",
+    )
     n_features: PositiveInt = Field(16, description="C, feature channels (paper preset: 64)")
+    residual_scale: PositiveFloat = Field(
+        1.0, description="edsr, smore: factor on a block's response (EDSR's paper: 0.1)"
+    )
     reduction: PositiveInt = Field(4, description="channel reduction of RCAN's attention")
     integration: Literal["cosine", "raw"] = Field(
         "cosine", description="similarity of Eq. 7: cosine with a learnable temperature, or raw as printed"
@@ -32,6 +42,15 @@ class ModelSettings(Settings):
     use_integration: bool = Field(True, description="false: the ablation without F_Int")
     use_attention: bool = Field(True, description="false: the ablation without F_Att")
     global_skip: bool = Field(True, description="add the sinc-upsampled target to the output (a departure)")
+
+    @model_validator(mode="after")
+    def _only_what_the_architecture_has(self) -> Self:
+        for name, field in type(self).model_fields.items():
+            if name in SETTINGS_OF[self.architecture] or name == "architecture":
+                continue
+            if getattr(self, name) != field.default:
+                raise ValueError(f"{name} is no setting of the architecture {self.architecture}")
+        return self
 
 
 class LocalWork(Settings):

@@ -1,6 +1,6 @@
-"""The two baselines every result stands beside: zero-filled sinc and bicubic, aligned with the k-space grid.
+"""The baselines: zero-filled sinc, bicubic and cubic B-spline, aligned with the k-space grid.
 
-For both, and for every size, odd sizes too, high-resolution sample scale * n is low-resolution sample n.
+For all, and for every size, odd sizes too, high-resolution sample scale * n is low-resolution sample n.
 That is the grid of `minet_core.degradation`. (`torch.nn.functional.interpolate` and most image libraries
 align the outer edges of the pixels: half a low-resolution pixel minus half a high-resolution pixel off.)
 
@@ -57,7 +57,23 @@ def bicubic(low_res: Tensor, scale: int, *, non_negative: bool = False) -> Tenso
     return high_res.clamp_min(0) if non_negative else high_res
 
 
+def bspline(low_res: Tensor, scale: int, *, non_negative: bool = False) -> Tensor:
+    """Interpolating cubic B-spline (Unser et al. 1993): (..., h, w) real -> (..., scale * h, scale * w) real.
+
+    The image is mirrored about its edge samples. Every sample of `low_res` is reproduced. non_negative: clamp the
+    overshoot at zero.
+    """
+    _refuse_complex(low_res)
+    along_rows = _spline_last_axis(low_res, scale)
+    high_res = _spline_last_axis(along_rows.transpose(-2, -1), scale).transpose(-2, -1).contiguous()
+    return high_res.clamp_min(0) if non_negative else high_res
+
+
 INTERPOLATIONS: dict[str, Interpolation] = {"sinc": sinc, "bicubic": bicubic}
+"""The baselines that every result of a federation stands beside; agreed between server and sites."""
+
+BASELINES: dict[str, Interpolation] = {"bicubic": bicubic, "bspline": bspline, "sinc": sinc}
+"""The baselines of the paper's tables."""
 
 
 def _refuse_complex(low_res: Tensor) -> None:
@@ -97,3 +113,41 @@ def _keys_weights(t: float) -> list[float]:
         return a * (s**3 - 5 * s**2 + 8 * s - 4)
 
     return [far(1 + t), near(t), near(1 - t), far(2 - t)]
+
+
+def _spline_last_axis(x: Tensor, scale: int) -> Tensor:
+    """Cubic B-spline interpolation along the last axis, (..., n) -> (..., scale * n), one filter for each phase."""
+    n = x.shape[-1]
+    samples = _spline_values(n).to(x.device)  # the value at each sample, from the coefficients
+    coefficients = torch.linalg.solve(samples, x.reshape(-1, n).double().T).T[:, None]  # (lines, 1, n)
+    mirrored = _mirrored(coefficients, left=1, right=2)
+    weights = torch.tensor([_spline_weights(phase / scale) for phase in range(scale)], dtype=torch.float64)
+    phases = functional.conv1d(mirrored, weights.to(mirrored)[:, None, :])  # (lines, scale, n)
+    return phases.transpose(1, 2).reshape(*x.shape[:-1], scale * n).to(x.dtype)
+
+
+def _spline_values(n: int) -> Tensor:
+    """(n, n): (c[i - 1] + 4 c[i] + c[i + 1]) / 6, the coefficients mirrored about the first and the last one."""
+    values = (4 * torch.eye(n, dtype=torch.float64)) / 6
+    for row in range(n):
+        for neighbour in (row - 1, row + 1):
+            values[row, _mirror(neighbour, n)] += 1 / 6
+    return values
+
+
+def _mirrored(lines: Tensor, *, left: int, right: int) -> Tensor:
+    n = lines.shape[-1]
+    return lines[..., [_mirror(index, n) for index in range(-left, n + right)]]
+
+
+def _mirror(index: int, n: int) -> int:
+    """The sample that stands at `index` of a line of `n` mirrored about its ends."""
+    if n == 1:
+        return 0
+    index %= 2 * (n - 1)
+    return min(index, 2 * (n - 1) - index)
+
+
+def _spline_weights(t: float) -> list[float]:
+    """Weights of the coefficients at -1, 0, 1 and 2 for the point t in [0, 1)."""
+    return [(1 - t) ** 3 / 6, 2 / 3 - t**2 + t**3 / 2, 2 / 3 - (1 - t) ** 2 + (1 - t) ** 3 / 2, t**3 / 6]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from minet_core.aggregation.gradient_rules import GradientRule
-from minet_core.loss import reconstruction_loss
+from minet_core.models.super_resolver import SuperResolver
 from minet_core.runtime.errors import InvalidSetting, TrainingDiverged
 from minet_core.samples import Batch
 
@@ -57,7 +57,7 @@ def learning_rate_at(
 
 
 def train_steps(
-    model: nn.Module,
+    model: SuperResolver,
     batches: Iterator[Batch],
     *,
     first_step: int,
@@ -78,7 +78,7 @@ def train_steps(
 ) -> TrainingReport:
     """Take `n_steps` steps from step `first_step` of a run of `total_steps`, on the model's own device.
 
-    model: a `MINet`; brought to channels_last and to training mode. optimizer: given the step's learning rate
+    model: brought to channels_last and to training mode. optimizer: given the step's learning rate
     before each step; None makes an Adam with fresh moments, whose rate rises over `SETTLING_STEPS` on top of
     the schedule. autocast_dtype: see `autocast_dtype_for`; the loss
     and the weights stay float32. clip_norm: bound on the gradient's L2 norm. gradient_rule: changes the
@@ -131,7 +131,7 @@ def train_steps(
 
 
 def batch_loss(
-    model: nn.Module,
+    model: SuperResolver,
     batch: Batch,
     *,
     device: torch.device,
@@ -139,14 +139,14 @@ def batch_loss(
     beta: float,
     autocast_dtype: torch.dtype | None,
 ) -> Tensor:
-    """Eq. 6 of one batch, a scalar with its graph."""
+    """The model's own loss of one batch (Eq. 6 for MINet), a scalar with its graph."""
     low_res, upsampled, reference, target = (
         tensor.to(device, non_blocking=True)
         for tensor in (batch.low_res, batch.upsampled, batch.reference, batch.target)
     )
     with torch.autocast(device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None):
-        images = model(low_res, reference, upsampled)
-    return reconstruction_loss(images, target, reference, alpha=alpha, beta=beta)
+        images = model.training_images(low_res, reference, upsampled)
+    return model.training_loss(images, target, reference, alpha=alpha, beta=beta)
 
 
 def bring_to_form(model: nn.Module) -> None:

@@ -25,26 +25,26 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from minet_core.interpolation import sinc
 from minet_core.models.channel_spatial_attention import ChannelSpatialAttention
 from minet_core.models.integration import MultiStageIntegration
 from minet_core.models.residual_groups import ResidualGroup
-from minet_core.runtime.errors import InvalidSetting, ModelError
+from minet_core.models.super_resolver import (
+    SuperResolver,
+    check_reference,
+    check_scale,
+    convolution,
+    enlargement,
+    shrink,
+)
+from minet_core.runtime.errors import InvalidSetting
 
-START_OF_LAST_CONVOLUTION = 1e-2
-"""Factor on the initial weights of the target's last convolution under `global_skip`: small beside the sinc
-image, and not zero, since zero weights would pass no gradient to anything before them in the first step."""
 
-
-class MINet(nn.Module):
+class MINet(SuperResolver):
     """Super-resolve a target contrast from its low-resolution image and a high-resolution reference contrast.
 
     Parameters: the fields of `minet_core.federation.ModelSettings`, and `scale`, 2 or 4.
     Raises InvalidSetting (FM-C102) for sizes that no model has.
     """
-
-    checkpoint_groups: bool = False
-    """Recompute each residual group in the backward pass instead of storing it: less memory, more time."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class MINet(nn.Module):
     ) -> None:
         super().__init__()
         _check_sizes(scale, n_features=n_features, reduction=reduction, integration=integration)
-        self.scale, self.global_skip = scale, global_skip
+        self.scale, self.global_skip, self.uses_reference = scale, global_skip, use_reference
         self.target_head = _upsampling_head(n_features, scale=scale)
         self.target_branch = _branch(n_groups, n_features=n_features, n_blocks=n_blocks, reduction=reduction)
         self.target_attention = ChannelSpatialAttention(n_features) if use_attention else None
@@ -84,7 +84,7 @@ class MINet(nn.Module):
             else None
         )
         if global_skip:
-            _shrink(self.target_reconstruction)
+            shrink(self.target_reconstruction)
 
     def forward(
         self, low_res: Tensor, reference: Tensor | None, upsampled: Tensor | None = None
@@ -102,10 +102,8 @@ class MINet(nn.Module):
             stored_target = self._target_stages(target_initial)
             stored, reference_image = stored_target, None
         else:
-            _check_reference(low_res, reference, scale=self.scale)
-            stored_reference, stored_target = self._both_stages(
-                self.reference_head(reference), target_initial
-            )
+            guide = check_reference(low_res, reference, scale=self.scale)
+            stored_reference, stored_target = self._both_stages(self.reference_head(guide), target_initial)
             # F of Eq. 3: [F_ref^1, F_tgt^1, ..., F_ref^L, F_tgt^L]
             stored = [f for pair in zip(stored_reference, stored_target, strict=True) for f in pair]
             reference_image = self.reference_reconstruction(
@@ -115,9 +113,7 @@ class MINet(nn.Module):
         if self.integration is not None:
             enriched = enriched + self.integration(stored)  # + P(H)
         target_image: Tensor = self.target_reconstruction(enriched)  # Eq. 5
-        if self.global_skip:
-            target_image = target_image + (sinc(low_res, self.scale) if upsampled is None else upsampled)
-        return target_image, reference_image
+        return self._with_skip(target_image, low_res, upsampled), reference_image
 
     def _target_stages(self, target: Tensor) -> list[Tensor]:
         """F_tgt^1 ... F_tgt^L without the reference."""
@@ -156,10 +152,7 @@ def _branch(n_groups: int, *, n_features: int, n_blocks: int, reduction: int) ->
 
 def _upsampling_head(n_features: int, *, scale: int) -> nn.Sequential:
     """A convolution, then log2(scale) sub-pixel convolutions (Section 2.1)."""
-    layers: list[nn.Module] = [nn.Conv2d(1, n_features, 3, padding=1)]
-    for _ in range(scale.bit_length() - 1):
-        layers += [nn.Conv2d(n_features, 4 * n_features, 3, padding=1), nn.PixelShuffle(2)]
-    return nn.Sequential(*layers)
+    return nn.Sequential(convolution(1, n_features), *enlargement(n_features, scale=scale))
 
 
 def _attended(features: Tensor, attention: ChannelSpatialAttention | None) -> Tensor:
@@ -167,16 +160,8 @@ def _attended(features: Tensor, attention: ChannelSpatialAttention | None) -> Te
     return features if attention is None else attention(features)
 
 
-def _shrink(convolution: nn.Conv2d) -> None:
-    assert convolution.bias is not None
-    with torch.no_grad():
-        convolution.weight.mul_(START_OF_LAST_CONVOLUTION)
-        convolution.bias.zero_()
-
-
 def _check_sizes(scale: int, *, n_features: int, reduction: int, integration: str) -> None:
-    if scale not in (2, 4):
-        raise InvalidSetting("the model's scale is wrong", got=scale, expected="2 or 4")
+    check_scale(scale)
     if integration not in ("cosine", "raw"):
         raise InvalidSetting("the model's integration is unknown", got=integration, expected="cosine or raw")
     if n_features % reduction:
@@ -184,15 +169,4 @@ def _check_sizes(scale: int, *, n_features: int, reduction: int, integration: st
             "the attention's reduction does not divide the number of features",
             got=f"reduction {reduction} of {n_features} features",
             expected="a divisor",
-        )
-
-
-def _check_reference(low_res: Tensor, reference: Tensor | None, *, scale: int) -> None:
-    batch, _, rows, columns = low_res.shape
-    expected = (batch, 1, rows * scale, columns * scale)
-    if reference is None or tuple(reference.shape) != expected:
-        raise ModelError(
-            "the reference does not fit the low-resolution target",
-            got=None if reference is None else tuple(reference.shape),
-            expected=expected,
         )

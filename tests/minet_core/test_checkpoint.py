@@ -20,7 +20,7 @@ from minet_core.checkpoint import (
     save_checkpoint,
 )
 from minet_core.federation import ModelSettings
-from minet_core.models.minet import MINet
+from minet_core.models.architectures import build_model
 from minet_core.runtime.errors import CheckpointInvalid, FileMissing
 from minet_core.weights import learnable
 
@@ -30,7 +30,7 @@ PROVENANCE = {"federation": "ab" * 32, "fedminet": "0.1.0"}
 
 def make_weights(seed: int = 0, settings: ModelSettings = SETTINGS) -> dict[str, np.ndarray[Any, Any]]:
     torch.manual_seed(seed)
-    return learnable(MINet(scale=2, **settings.model_dump()))
+    return learnable(build_model(settings.model_dump(), scale=2))
 
 
 def describe_weights(weights: Any, **changes: Any) -> CheckpointManifest:
@@ -79,7 +79,7 @@ def test_the_same_content_gives_the_same_bytes_in_whatever_order_it_comes(path: 
 
 def test_loaded_model_computes_what_the_saved_one_did(path: Path) -> None:
     torch.manual_seed(0)
-    saved = MINet(scale=2, **SETTINGS.model_dump()).eval()
+    saved = build_model(SETTINGS.model_dump(), scale=2).eval()
     loaded, _ = load_model(path)
     assert not loaded.training
     generator = torch.Generator().manual_seed(1)

@@ -10,6 +10,7 @@ import torch
 from minet_core.federation import PRESETS
 from minet_core.interpolation import sinc
 from minet_core.loss import reconstruction_loss
+from minet_core.models.architectures import build_model
 from minet_core.models.channel_spatial_attention import ChannelSpatialAttention
 from minet_core.models.integration import MultiStageIntegration
 from minet_core.models.minet import MINet
@@ -186,12 +187,12 @@ def test_without_reference_no_parameter_of_its_branch_exists_and_none_is_looked_
 
 
 def test_quick_preset_has_some_seventy_thousand_parameters() -> None:
-    model = MINet(scale=2, **PRESETS["quick"][0].model_dump())
+    model = build_model(PRESETS["quick"][0].model_dump(), scale=2)
     assert sum(p.numel() for p in model.parameters()) == 67_819
 
 
 def test_paper_preset_has_some_six_million_parameters() -> None:
-    model = MINet(scale=2, **PRESETS["paper"][0].model_dump())
+    model = build_model(PRESETS["paper"][0].model_dump(), scale=2)
     assert 6.0e6 < sum(p.numel() for p in model.parameters()) < 6.5e6
 
 

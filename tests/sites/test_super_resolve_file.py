@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from minet_core.checkpoint import describe, save_checkpoint
 from minet_core.degradation import low_resolution
 from minet_core.federation import ModelSettings
-from minet_core.models.minet import MINet
+from minet_core.models.architectures import build_model
 from minet_core.runtime.durable import sha256_of_file
 from minet_core.runtime.errors import (
     CheckpointInvalid,
@@ -52,7 +52,7 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> MakeModel:
     def make(scale: int) -> Path:
         path = folder / f"sinc-{scale}.safetensors"
         if not path.exists():
-            model = MINet(scale=scale, **SMALL.model_dump())
+            model = build_model(SMALL.model_dump(), scale=scale)
             torch.nn.init.zeros_(model.target_reconstruction.weight)
             torch.nn.init.zeros_(model.target_reconstruction.bias)
             tensors = learnable(model)

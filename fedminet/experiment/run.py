@@ -1,0 +1,167 @@
+"""Running an experiment: every cell that is not done yet, then the tables of all that are."""
+
+from __future__ import annotations
+
+import base64
+import sys
+import time
+from collections.abc import Sequence
+from importlib.resources import files
+
+import jinja2
+
+from fedminet.experiment import tables
+from fedminet.experiment.cells import MODEL_FILE, Cell, cell_folder, claimed, make_cell, read_cell
+from fedminet.experiment.figure3 import Panels, draw, panels_of
+from fedminet.experiment.formats import Table, as_csv, as_latex, as_markdown
+from fedminet.experiment.methods import METHODS, TABLE_1, TABLE_2
+from fedminet.experiment.study import CellKey, Study
+from minet_core.runtime.durable import sha256_of_file, write_json, write_text
+from minet_core.runtime.progress import progress
+from minet_core.runtime.versions import versions
+
+METHODS_OF = {"table1": TABLE_1, "table2": TABLE_2, "figure3": TABLE_1}
+SCALES_OF: dict[str, tuple[int, ...]] = {"table1": (2, 4), "table2": (2,), "figure3": (2, 4)}
+SCORES_OF = {
+    "table1": ("psnr_db", "ssim"),
+    "table2": ("nmse", "psnr_db", "ssim"),
+    "figure3": ("psnr_db", "ssim"),
+}
+
+
+def run_experiment(study: Study, which: str, *, quiet: bool = False) -> list[Cell]:
+    """Make the cells that are missing, and write what all of them say. The cells that are done are returned.
+
+    Raises ConfigurationError (FM-C100) where a cell of other settings is in the way, and what training raises; what
+    was done before stays.
+    """
+    keys = study.cells()
+    for key in keys:  # all are held to the settings before the first is made
+        read_cell(study, key)
+    made, began = 0, time.monotonic()
+    for number, key in enumerate(keys, start=1):
+        if read_cell(study, key) is not None:
+            continue
+        with claimed(cell_folder(study, key)) as mine:
+            if not mine or read_cell(study, key) is not None:
+                continue
+            if not quiet:
+                sys.stderr.write(
+                    f"{number} of {len(keys)}: {key.name}{_time_left(keys[number - 1 :], made, began)}\n"
+                )
+            with progress(key.name, quiet=quiet) as advance:
+                make_cell(study, key, advance=advance)
+            made += 1
+    return write_results(study, which)
+
+
+def write_results(study: Study, which: str) -> list[Cell]:
+    """OUT/WHICH.md, .csv, .tex, report.html and manifest.json from the cells that are done."""
+    keys = study.cells()
+    cells = [cell for key in keys if (cell := read_cell(study, key)) is not None]
+    results = tables.Results(cells, sites=study.sites, methods=study.methods)
+    panels = _figure(study, results) if cells else []
+    shown = _tables(which, results) if cells else []
+    sentences = [
+        *_header(study, keys, cells),
+        *tables.order_found(results),
+        *tables.worse_than_local(results),
+    ]
+    text = [f"# {_TITLES[which]}", "", *(f"- {line}" for line in sentences), ""]
+    write_text(study.out / f"{which}.md", "\n".join([*text, *map(as_markdown, shown)]))
+    write_text(study.out / f"{which}.csv", as_csv(shown))
+    write_text(study.out / f"{which}.tex", "\n".join(map(as_latex, shown)))
+    write_text(study.out / "report.html", _page(study, which, sentences, shown, panels))
+    write_json(study.out / "manifest.json", _manifest(study, which, keys, cells))
+    return cells
+
+
+_TITLES = {
+    "table1": "Table 1: every method on every site",
+    "table2": "Table 2: the ablations of MINet",
+    "figure3": "Figure 3: images and error maps",
+}
+
+
+def _tables(which: str, results: tables.Results) -> list[Table]:
+    optional = [tables.paired_table(results), tables.modes_table(results)]
+    return [
+        *tables.main_tables(results, scores=SCORES_OF[which]),
+        tables.published_table("table2" if which == "table2" else "table1"),
+        *(table for table in optional if table is not None),
+        tables.faithfulness_table(results),
+        tables.conventions_table(results),
+    ]
+
+
+def _figure(study: Study, results: tables.Results) -> list[Panels]:
+    """figure3.png of the first seed and the first mode that has cells; empty where no model is there."""
+    modes = results.modes()
+    if not modes:
+        return []
+    seed = min(cell.seed for cell in results.cells if cell.mode == modes[0])
+    panels = panels_of(study, mode=modes[0], seed=seed)
+    draw(panels, study.out / "figure3.png")
+    return panels
+
+
+def _header(study: Study, keys: Sequence[CellKey], cells: Sequence[Cell]) -> list[str]:
+    kind = "Phantoms" if study.is_phantom else "Scans"
+    seconds = sum(cell.seconds for cell in cells)
+    steps = f"{study.local_steps} steps of MINet a round" if study.local_steps else "one epoch a round"
+    return [
+        f"{kind} of {', '.join(study.sites)}; preset {study.preset}; seeds {', '.join(map(str, study.seeds))}; "
+        f"{study.rounds} rounds, {steps}, every other method for about the same time.",
+        f"{len(cells)} of {len(keys)} cells are done, {seconds / 3600:.1f} h of work on "
+        f"{', '.join(sorted({cell.device for cell in cells})) or 'nothing'}.",
+    ]
+
+
+def _page(study: Study, which: str, sentences: list[str], shown: list[Table], panels: list[Panels]) -> str:
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    source = (files("fedminet.experiment") / "template.html").read_text(encoding="utf-8")
+    picture = study.out / "figure3.png"
+    uri = ""
+    if panels and picture.exists():
+        uri = "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode("ascii")
+    worst = max((shift for one in panels for shift in one.shifts_px().values()), default=0.0)
+    return environment.from_string(source).render(
+        title=_TITLES[which], sentences=sentences, tables=shown, figure=uri, worst_shift=f"{worst:.3f}"
+    )
+
+
+def _manifest(study: Study, which: str, keys: Sequence[CellKey], cells: Sequence[Cell]) -> dict[str, object]:
+    done = {(cell.mode, cell.method, cell.scale, cell.seed, cell.member) for cell in cells}
+    return {
+        "experiment": which,
+        "preset": study.preset,
+        "sites": list(study.sites),
+        "phantoms": study.is_phantom,
+        "seeds": list(study.seeds),
+        "scales": list(study.scales),
+        "modes": list(study.modes),
+        "rounds": study.rounds,
+        "local_steps": study.local_steps,
+        "methods": {method: METHODS[method].source for method in study.methods},
+        "versions": versions(),
+        "cells": {
+            key.name: {
+                "done": (key.mode, key.method, key.scale, key.seed, key.member) in done,
+                **_digest(study, key),
+            }
+            for key in keys
+        },
+    }
+
+
+def _digest(study: Study, key: CellKey) -> dict[str, str]:
+    path = cell_folder(study, key) / MODEL_FILE
+    return {"model_sha256": sha256_of_file(path)} if path.exists() else {}
+
+
+def _time_left(left: Sequence[CellKey], made: int, began: float) -> str:
+    """After the first cell, from the mean time of those that this process made; an upper end where others help."""
+    if not made:
+        return ""
+    hours = (time.monotonic() - began) / made * len(left) / 3600
+    return f", about {hours:.1f} h left" if hours >= 1 else f", about {60 * hours:.0f} min left"

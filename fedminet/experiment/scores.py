@@ -1,0 +1,87 @@
+"""What a method does to every patient of a site's test split: the scores, their variants, and what it invents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.site_home import SiteHome
+from minet_core.conventions import conventional_metrics
+from minet_core.evaluation import MODEL, degraded_volume, interpolated_volume
+from minet_core.faithfulness import faithfulness_of
+from minet_core.inference import super_resolve
+from minet_core.metrics import volume_metrics
+from minet_core.models.super_resolver import SuperResolver
+from minet_core.reference_swap import ReferenceSwap, reference_swap
+from minet_core.runtime.yaml_file import Settings
+from minet_core.training import autocast_dtype_for, device_of
+from sites.store import Store
+
+
+class PatientScores(Settings):
+    """One test volume. psnr_db, ssim, nmse: by the fastMRI definition, over the volume.
+
+    conventions: by the name of a definition, the same three. faithfulness: see `minet_core.faithfulness`; without
+    the figures of the swapped reference for a method that looks at none.
+    """
+
+    psnr_db: float
+    ssim: float
+    nmse: float
+    conventions: dict[str, dict[str, float]]
+    faithfulness: dict[str, float | None]
+
+
+def tested_patients(method: SuperResolver | str, home: SiteHome, *, scale: int) -> Iterator[PatientScores]:
+    """Test a model, or a method of interpolation by its name, on each test volume of a site."""
+    store = Store(home.store)
+    strangers = _strangers(store)
+    for number, (_, target, reference) in enumerate(store.volumes("test")):
+        truth, low_res, guide = degraded_volume(target, reference, scale=scale)
+        image = restored(method, low_res, guide, scale=scale)
+        images = {"target": truth, "low_res": low_res, "reference": guide, MODEL: image}
+        stranger = strangers[(number + 1) % len(strangers)] if strangers else None
+        found = faithfulness_of(images, scale=scale, swap=_swapped(method, images, stranger, scale=scale))
+        yield PatientScores(
+            **volume_metrics(truth, image),
+            conventions=conventional_metrics(truth, image),
+            faithfulness=found.columns(),
+        )
+
+
+def restored(
+    method: SuperResolver | str, low_res: NDArray[np.float32], reference: NDArray[np.float32], *, scale: int
+) -> NDArray[np.float32]:
+    """The high-resolution volume (S, H, W) that a method makes of (S, h, w)."""
+    if isinstance(method, str):
+        return interpolated_volume(low_res, method, scale=scale)
+    precision = autocast_dtype_for(device_of(method))
+    return super_resolve(method, low_res, reference, scale=scale, autocast_dtype=precision)
+
+
+def _swapped(
+    method: SuperResolver | str,
+    images: dict[str, NDArray[np.float32]],
+    stranger: NDArray[Any] | None,
+    *,
+    scale: int,
+) -> ReferenceSwap | None:
+    """What another patient's reference does; None for a method that looks at none, or without another patient."""
+    if not isinstance(method, SuperResolver) or not method.uses_reference or stranger is None:
+        return None
+    precision = autocast_dtype_for(device_of(method))
+    return reference_swap(method, images, stranger, scale=scale, autocast_dtype=precision)
+
+
+def _strangers(store: Store) -> list[NDArray[Any]]:
+    """References of the test split, of which the next patient's is the stranger's; of one alone, one of another."""
+    tests = [reference for _, _, reference in store.volumes("test")]
+    if len(tests) > 1:
+        return tests
+    for split in ("validation", "training"):
+        for _, _, reference in store.volumes(split):
+            return [reference]
+    return []

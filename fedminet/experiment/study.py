@@ -1,0 +1,168 @@
+"""What an experiment asks for: which methods, scales, seeds and sites, and how each cell is to be trained."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from client.site_home import SiteHome
+from fedminet.experiment.methods import METHODS, is_learned, model_of, training_of
+from fedminet.sites_here import DEFAULT_SITES, make_sites_once
+from minet_core.federation import PRESETS, FederationSettings
+from minet_core.runtime.errors import ConfigurationError
+from minet_core.runtime.yaml_file import parse_settings
+from server.server_home import federation_of
+
+Mode = Literal["federated", "pooled", "local", "without"]
+"""federated: all sites. pooled: their data together. local: each site alone. without: a federation of the others,
+tested at the site that took no part."""
+
+MODES: tuple[Mode, ...] = get_args(Mode)
+
+USUAL_ROUNDS = {"quick": 64, "paper": 50}
+USUAL_LOCAL_STEPS = {"quick": 10, "paper": None}
+"""Where nothing else is asked for; None is the preset's measure, an epoch."""
+
+
+@dataclass(frozen=True, order=True)
+class CellKey:
+    """One training run. member: the site of a local model, or the one that took no part; else None."""
+
+    seed: int
+    scale: int
+    mode: Mode
+    member: str | None
+    method: str
+
+    @property
+    def name(self) -> str:
+        parts = [self.mode, self.method, f"{self.scale}x", f"seed{self.seed}"]
+        return "-".join([*parts, self.member] if self.member else parts)
+
+
+@dataclass(frozen=True)
+class Study:
+    """An experiment's settings. named: sites with scans in a folder; without any, phantoms of the three sites.
+
+    local_steps: of MINet in a round; None is the preset's own measure of local work.
+    """
+
+    out: Path
+    preset: str
+    named: Mapping[str, Path]
+    seeds: tuple[int, ...]
+    scales: tuple[int, ...]
+    methods: tuple[str, ...]
+    modes: tuple[Mode, ...]
+    n_patients: int
+    rounds: int
+    local_steps: int | None
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The named ones; without any, the three of the paper."""
+        return tuple(self.named) or DEFAULT_SITES
+
+    @property
+    def is_phantom(self) -> bool:
+        return not self.named
+
+    def cells(self) -> list[CellKey]:
+        """Every cell, the federated ones first: a table has its main columns before it is complete."""
+        keys = [
+            CellKey(seed, scale, mode, member, method)
+            for mode in MODES
+            if mode in self.modes
+            for seed in self.seeds
+            for scale in self.scales
+            for method in self.methods
+            for member in self._members(mode, method)
+        ]
+        return keys + [
+            CellKey(seed, scale, "federated", None, method)
+            for seed in self.seeds
+            for scale in self.scales
+            for method in self.methods
+            if "federated" not in self.modes and not is_learned(method)
+        ]
+
+    def _members(self, mode: Mode, method: str) -> Sequence[str | None]:
+        """One cell, one for each site, or none: interpolation is the same in every mode."""
+        if not is_learned(method):
+            return (None,) if mode == "federated" else ()
+        if mode == "without" and len(self.sites) == 1:
+            return ()
+        return self.sites if mode in ("local", "without") else (None,)
+
+    def tested_at(self, key: CellKey) -> tuple[str, ...]:
+        """The sites whose test split a cell's model is tested on."""
+        return (key.member,) if key.member else self.sites
+
+    def federation(self, key: CellKey) -> FederationSettings:
+        """The settings that a cell's model is trained with."""
+        members = tuple(site for site in self.sites if not (key.mode == "without" and site == key.member))
+        preset = federation_of(
+            name="experiment",
+            sites=members,
+            preset=self.preset,
+            scale=key.scale,
+            rounds=self.rounds,
+            seed=key.seed,
+        )
+        content = preset.model_dump()
+        content["model"] = model_of(key.method, preset=self.preset, scale=key.scale).model_dump()
+        content["training"] = training_of(
+            key.method, preset=self.preset, scale=key.scale, local_steps=self.local_steps
+        ).model_dump()
+        return parse_settings(content, FederationSettings, source="the experiment")
+
+    def homes(self, seed: int) -> dict[str, SiteHome]:
+        """The ingested sites of a seed, made where they are not there yet. Scans are the same for every seed."""
+        folder = self.out / "data" / (f"seed-{seed}" if self.is_phantom else "scans")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with (folder.parent / f"{folder.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # a second process waits until the first has made them
+            make_sites_once(folder, self.named, sites=self.sites, n_patients=self.n_patients, seed=seed)
+        return {site: SiteHome.at(folder / "sites" / site) for site in self.sites}
+
+
+def study_of(
+    out: Path,
+    *,
+    preset: str,
+    modes: Sequence[str],
+    methods: Sequence[str],
+    seeds: int,
+    scales: Sequence[int],
+    named: Mapping[str, Path],
+    n_patients: int,
+    rounds: int | None,
+    local_steps: int | None,
+) -> Study:
+    """A study from the command line's options. Raises ConfigurationError (FM-C100) for one that is no choice."""
+    for what, given, known in (
+        ("--preset", [preset], tuple(PRESETS)),
+        ("--mode", modes, MODES),
+        ("--scale", scales, (2, 4)),
+        ("--methods", methods, tuple(METHODS)),
+    ):
+        unknown = sorted(str(one) for one in given if one not in known)
+        if unknown or not given:
+            raise ConfigurationError(
+                f"{what} is not understood", got=", ".join(unknown), expected=" or ".join(map(str, known))
+            )
+    return Study(
+        out=out.resolve(),
+        preset=preset,
+        named=named,
+        seeds=tuple(range(1, seeds + 1)),
+        scales=tuple(scales),
+        methods=tuple(methods),
+        modes=tuple(mode for mode in MODES if mode in modes),
+        n_patients=n_patients,
+        rounds=rounds or USUAL_ROUNDS[preset],
+        local_steps=local_steps or USUAL_LOCAL_STEPS[preset],
+    )

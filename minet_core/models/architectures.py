@@ -1,0 +1,48 @@
+"""Every learned method by its name, and which settings each takes."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from minet_core.models.edsr import EDSR
+from minet_core.models.lyu import Lyu
+from minet_core.models.minet import MINet
+from minet_core.models.smore import SMORE
+from minet_core.models.super_resolver import SuperResolver
+from minet_core.models.zeng import Zeng
+
+Architecture = Literal["minet", "edsr", "smore", "zeng", "lyu"]
+
+_MODELS: dict[Architecture, type[SuperResolver]] = {
+    "minet": MINet,
+    "edsr": EDSR,
+    "smore": SMORE,
+    "zeng": Zeng,
+    "lyu": Lyu,
+}
+
+SETTINGS_OF: dict[Architecture, frozenset[str]] = {
+    "minet": frozenset(
+        {
+            *("n_groups", "n_blocks", "n_features", "reduction", "integration", "global_skip"),
+            *("use_reference", "use_integration", "use_attention"),
+        }
+    ),
+    "edsr": frozenset({"n_blocks", "n_features", "residual_scale", "global_skip"}),
+    "smore": frozenset({"n_blocks", "n_features", "residual_scale"}),
+    "zeng": frozenset({"n_blocks", "n_features", "global_skip"}),
+    "lyu": frozenset({"n_blocks", "n_features", "global_skip"}),
+}
+"""The keyword arguments of each that a federation file sets."""
+
+assert set(_MODELS) == set(SETTINGS_OF) == set(get_args(Architecture))
+
+
+def build_model(settings: dict[str, object], *, scale: int) -> SuperResolver:
+    """The model of `ModelSettings.model_dump()`, with weights drawn from torch's generator.
+
+    Raises InvalidSetting (FM-C102) for sizes that no model has.
+    """
+    architecture: Architecture = settings["architecture"]  # type: ignore[assignment]
+    taken = {name: settings[name] for name in SETTINGS_OF[architecture]}
+    return _MODELS[architecture](scale=scale, **taken)

@@ -1,0 +1,88 @@
+"""EDSR: enhanced deep residual networks for single-image super-resolution (Lim et al., CVPR Workshops 2017).
+
+Shapes: B batch, C feature channel, H row, W column.
+
+Fig. 3 of the paper: a convolution, residual blocks without normalisation (Fig. 2c) and a convolution, all with a skip
+over them, at the low resolution; sub-pixel convolutions; a last convolution. The published model has 32 blocks of 256
+features, each block's response times 0.1, and 43 million parameters for colour images.
+
+Departures: one grey channel instead of three less the mean colour; `global_skip` as in MINet, off as published.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from minet_core.models.super_resolver import SuperResolver, check_scale, convolution, enlargement, shrink
+
+
+class EDSR(SuperResolver):
+    """Super-resolve a target contrast from its low-resolution image alone.
+
+    residual_scale: factor on a block's response. n_channels: of the images, 1; 3 as in the paper.
+    Raises InvalidSetting (FM-C102) for a scale other than 2 and 4.
+    """
+
+    uses_reference = False
+
+    def __init__(
+        self,
+        *,
+        scale: int,
+        n_blocks: int = 32,
+        n_features: int = 256,
+        residual_scale: float = 0.1,
+        global_skip: bool = False,
+        n_channels: int = 1,
+    ) -> None:
+        super().__init__()
+        check_scale(scale)
+        self.scale, self.global_skip = scale, global_skip
+        self.body = ResidualBody(
+            n_channels, n_features=n_features, n_blocks=n_blocks, residual_scale=residual_scale
+        )
+        self.enlargement = nn.Sequential(*enlargement(n_features, scale=scale))
+        self.reconstruction = convolution(n_features, n_channels)
+        if global_skip:
+            shrink(self.reconstruction)
+
+    def forward(
+        self, low_res: Tensor, _reference: Tensor | None, upsampled: Tensor | None = None
+    ) -> tuple[Tensor, None]:
+        """The target image (B, 1, H, W), and no image of the reference. See `SuperResolver`."""
+        image = self.reconstruction(self.enlargement(self.body(low_res)))
+        return self._with_skip(image, low_res, upsampled), None
+
+
+class ResidualBody(nn.Module):
+    """EDSR up to the enlargement: (B, n_channels, h, w) -> (B, C, h, w)."""
+
+    def __init__(self, n_channels: int, *, n_features: int, n_blocks: int, residual_scale: float) -> None:
+        super().__init__()
+        self.first = convolution(n_channels, n_features)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(n_features, residual_scale=residual_scale) for _ in range(n_blocks)
+        )
+        self.last = convolution(n_features, n_features)
+
+    def forward(self, image: Tensor) -> Tensor:
+        initial = self.first(image)
+        features = initial
+        for block in self.blocks:
+            features = block(features)
+        added: Tensor = initial + self.last(features)
+        return added
+
+
+class ResidualBlock(nn.Module):
+    """x + residual_scale * conv(relu(conv(x))) (Fig. 2c, Section 3.3)."""
+
+    def __init__(self, n_features: int, *, residual_scale: float) -> None:
+        super().__init__()
+        self.first, self.second = convolution(n_features, n_features), convolution(n_features, n_features)
+        self.residual_scale = residual_scale
+
+    def forward(self, features: Tensor) -> Tensor:
+        response: Tensor = self.second(functional.relu(self.first(features), inplace=True))
+        return features + self.residual_scale * response

@@ -1,0 +1,94 @@
+"""What every learned method is to the rest of the house: one call, one loss.
+
+Shapes: B batch, H row, W column of the high-resolution image, h and w of the low-resolution one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from minet_core.interpolation import sinc
+from minet_core.loss import reconstruction_loss
+from minet_core.runtime.errors import InvalidSetting, ModelError
+
+START_OF_LAST_CONVOLUTION = 1e-2
+"""Factor on the initial weights of the target's last convolution under `global_skip`: small beside the sinc
+image, and not zero, since zero weights would pass no gradient to anything before them in the first step."""
+
+
+class SuperResolver(nn.Module):
+    """Called as model(low_res, reference, upsampled), gives the target image and, of MINet, the reference's.
+
+    low_res: (B, 1, h, w), normalised. reference: (B, 1, H, W), normalised by itself; single-contrast models do not
+    look at it. upsampled: the sinc-interpolated target (B, 1, H, W); a caller with a patch gives the patch of the
+    interpolated frame. global_skip: the target image is `upsampled` plus what the layers add. uses_reference: whether
+    the reference is looked at.
+    """
+
+    scale: int
+    global_skip: bool
+    uses_reference: bool
+    checkpoint_groups: bool = False
+    """Recompute parts of the model in the backward pass instead of storing them: less memory, more time."""
+
+    def training_images(
+        self, low_res: Tensor, reference: Tensor | None, upsampled: Tensor | None
+    ) -> tuple[Any, ...]:
+        """What the loss is taken of; the images of the call, where a method has no more."""
+        images: tuple[Any, ...] = self(low_res, reference, upsampled)
+        return images
+
+    def training_loss(
+        self, images: tuple[Any, ...], target: Tensor, reference: Tensor, *, alpha: float, beta: float
+    ) -> Tensor:
+        """A scalar in float32 of what `training_images` gave; Eq. 6 of MINet, where a method has none of its own."""
+        target_image, reference_image = images
+        return reconstruction_loss((target_image, reference_image), target, reference, alpha=alpha, beta=beta)
+
+    def _with_skip(self, correction: Tensor, low_res: Tensor, upsampled: Tensor | None) -> Tensor:
+        if not self.global_skip:
+            return correction
+        return correction + (sinc(low_res, self.scale) if upsampled is None else upsampled)
+
+
+def shrink(convolution: nn.Conv2d) -> None:
+    """Let a last convolution start near zero, see START_OF_LAST_CONVOLUTION."""
+    assert convolution.bias is not None
+    with torch.no_grad():
+        convolution.weight.mul_(START_OF_LAST_CONVOLUTION)
+        convolution.bias.zero_()
+
+
+def convolution(n_in: int, n_out: int) -> nn.Conv2d:
+    """3 x 3, the size of the image kept."""
+    return nn.Conv2d(n_in, n_out, 3, padding=1)
+
+
+def enlargement(n_features: int, *, scale: int) -> list[nn.Module]:
+    """log2(scale) sub-pixel convolutions (Shi et al., CVPR 2016): (B, C, h, w) -> (B, C, H, W)."""
+    layers: list[nn.Module] = []
+    for _ in range(scale.bit_length() - 1):
+        layers += [convolution(n_features, 4 * n_features), nn.PixelShuffle(2)]
+    return layers
+
+
+def check_scale(scale: int) -> None:
+    """Raise InvalidSetting (FM-C102) for an enlargement that no model has."""
+    if scale not in (2, 4):
+        raise InvalidSetting("the model's scale is wrong", got=scale, expected="2 or 4")
+
+
+def check_reference(low_res: Tensor, reference: Tensor | None, *, scale: int) -> Tensor:
+    """The reference, where it is on the grid of the enlarged target. Raises ModelError (FM-M300)."""
+    batch, _, rows, columns = low_res.shape
+    expected = (batch, 1, rows * scale, columns * scale)
+    if reference is None or tuple(reference.shape) != expected:
+        raise ModelError(
+            "the reference does not fit the low-resolution target",
+            got=None if reference is None else tuple(reference.shape),
+            expected=expected,
+        )
+    return reference
