@@ -55,9 +55,12 @@ def _scan_files(source: Path, *, suffixes: tuple[str, ...], skip: Path | None) -
 
 
 def _find_nifti(files: Iterable[Path], settings: NiftiFiles, *, source: Path) -> Found:
-    """Files are grouped by folder and patient; each group must hold one target and one reference."""
+    """Files are grouped by patient and examination; each group must hold one target and one reference.
+
+    The examination is the expression's group of that name, or the folder where the expression has none.
+    """
     found = Found()
-    groups: dict[tuple[Path, str], list[Path]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[Path]] = defaultdict(list)
     expression = re.compile(settings.patient_id)
     for path in files:
         if not any(_matches(path, pattern) for pattern in (*settings.target, *settings.reference)):
@@ -70,9 +73,11 @@ def _find_nifti(files: Iterable[Path], settings: NiftiFiles, *, source: Path) ->
             )
             found.refuse(label_of(path, source), failure)
             continue
-        groups[path.parent, whose["patient"]].append(path)
-    for (folder, patient_id), paths in groups.items():
-        label = f"{label_of(folder, source)}: {patient_id}"
+        named = whose.groupdict().get("examination")
+        examination = label_of(path.parent, source) if named is None else named
+        groups[examination, whose["patient"]].append(path)
+    for (examination, patient_id), paths in groups.items():
+        label = f"{examination}: {patient_id}"
         try:
             target = _only(paths, settings.target, role="target")
             reference = _only(paths, settings.reference, role="reference")

@@ -56,7 +56,8 @@ class NiftiFiles(Settings):
     )
     patient_id: Text = Field(
         PATIENT_FOLDER,
-        description="regular expression searched in 'folder/sub-folder/file'; its group 'patient' is the patient",
+        description="regular expression searched in 'folder/sub-folder/file'; its group 'patient' is the patient; "
+        "files of one group 'examination', or without such a group of one folder, belong together",
     )
 
     @field_validator("patient_id")

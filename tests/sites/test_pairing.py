@@ -85,6 +85,22 @@ def test_patients_in_one_folder_are_told_apart_by_their_file_names(tmp_path) -> 
     assert [refusal.label for refusal in found.refused] == ["notes_T1.nii.gz"]
 
 
+EXAMINATION = r"(?P<examination>(?P<patient>P[0-9]+)_[0-9]+)_T[12]\.nii"
+
+
+def test_two_folders_pair_by_the_examination_in_the_file_names(tmp_path) -> None:
+    touch(tmp_path, "T1/P1_1_T1.nii", "T1/P1_2_T1.nii", "T2/P1_1_T2.nii", "T2/P1_2_T2.nii", "T2/P2_1_T2.nii")
+    found = find_pairs(tmp_path, changed(SMS, nifti={"patient_id": EXAMINATION}))
+    assert pairs(found) == [("P1", "P1_1_T2.nii", "P1_1_T1.nii"), ("P1", "P1_2_T2.nii", "P1_2_T1.nii")]
+    assert [(refusal.label, refusal.code) for refusal in found.refused] == [("P2_1: P2", "FM-D203")]
+
+
+def test_one_examination_in_two_folders_is_no_pair_of_either(tmp_path) -> None:
+    touch(tmp_path, "a/P1_1_T1.nii", "a/P1_1_T2.nii", "b/P1_1_T1.nii")
+    found = find_pairs(tmp_path, changed(SMS, nifti={"patient_id": EXAMINATION}))
+    assert [refusal.code for refusal in found.refused] == ["FM-D202"]
+
+
 def test_one_patients_folder_can_be_the_source(tmp_path) -> None:
     touch(tmp_path, "patient7/T1.nii", "patient7/T2.nii")
     assert pairs(find_pairs(tmp_path / "patient7", SMS))[0][0] == "patient7"
