@@ -26,15 +26,16 @@ from minet_core.runtime.errors import (
     StoreDamaged,
 )
 from minet_core.volume import Pair
+from sites.candidates import Candidate, Found, Refusal
 from sites.cohort import Cohort, PairRecord, make_cohort
-from sites.pairing import Candidate, Found, Refusal, find_pairs
+from sites.pairing import find_pairs
 from sites.pseudonym import keyed, pseudonym, site_key
 from sites.quality import usable_slices
 from sites.read_fastmri import central_slices, read_fastmri
 from sites.read_nifti import read_nifti
 from sites.registration import register
 from sites.site_settings import SiteSettings
-from sites.split import SPLITS, Split, assign_splits, order_of
+from sites.split import SPLITS, Split, assign_splits, listed_splits, order_of
 from sites.store import COHORT_FILE, Store, read_record, write_pair
 
 PROCESSING = 1
@@ -121,8 +122,8 @@ def ingest(
         former = _former(opened, settings)
         records, accepted = _ingest_pairs(opened, found, settings, former=former, progress=progress)
         key = site_key(store, may_make=False)
-        drawn = {pseudonym(key, candidate.patient_id): candidate.patient_id for candidate in found.candidates}
-        splits = _split(records, former=former, drawn=drawn, settings=settings)
+        known = {pseudonym(key, candidate.patient_id): candidate for candidate in found.candidates}
+        splits = _split(records, former=former, known=known, settings=settings)
         cohort = make_cohort(
             records.values(),
             splits,
@@ -268,14 +269,23 @@ def _split(
     records: Mapping[str, PairRecord],
     *,
     former: Cohort | None,
-    drawn: Mapping[str, str],
+    known: Mapping[str, Candidate],
     settings: SiteSettings,
 ) -> dict[str, Split]:
-    """Every patient's split. drawn: the hospital's identifier by pseudonym, for the order; known only now."""
+    """Every patient's split. known: by pseudonym, a candidate of each patient of this ingest."""
     existing = former.patients if former else {}
+    patients = {record.patient for record in records.values()}
+    if settings.reader == "fastmri" and settings.fastmri.pairing == "split_lists":
+        listed = {patient: one.split for patient, one in known.items() if one.split is not None}
+        return listed_splits(
+            patients, existing=existing, listed=listed, expected=settings.fastmri.split_lists.given()
+        )
     new = sorted(
-        {record.patient for record in records.values()} - set(existing),
-        key=lambda patient: order_of(drawn.get(patient, patient), seed=settings.split.seed),
+        patients - set(existing),
+        # The order is drawn from the hospital's own identifier, which is known only now.
+        key=lambda patient: order_of(
+            known[patient].patient_id if patient in known else patient, seed=settings.split.seed
+        ),
     )
     return assign_splits(
         new, existing=existing, ratio=settings.split.ratio, allow_few=settings.allow_few_patients

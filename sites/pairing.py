@@ -2,49 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import fnmatch
 import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from minet_core.runtime.errors import DataError, FileMissing, InvalidSetting, ReferenceMissing, ScanInvalid
+from minet_core.runtime.errors import DataError, FileMissing, ReferenceMissing, ScanInvalid
+from sites.candidates import Candidate, Found, label_of
+from sites.pair_lists import find_listed
 from sites.read_fastmri import FastmriHeader, read_header
 from sites.site_settings import FastmriFiles, NiftiFiles, SiteSettings
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """Two files that should make a pair. `patient_id` is the hospital's: it is never written to the store."""
-
-    patient_id: str
-    target: Path
-    reference: Path
-    label: str
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A scan or pair that was not taken. For the site's own eyes: `label` and `message` hold paths."""
-
-    label: str
-    code: str
-    message: str
-
-
-@dataclass
-class Found:
-    """What a folder holds. `ignored`: scan files that the definition does not speak of."""
-
-    candidates: list[Candidate] = field(default_factory=list)
-    refused: list[Refusal] = field(default_factory=list)
-    ignored: list[str] = field(default_factory=list)
-
-    def refuse(self, label: str, failure: DataError) -> None:
-        self.refused.append(Refusal(label=label, code=failure.code, message=str(failure)))
 
 
 def find_pairs(source: Path, settings: SiteSettings, *, skip: Path | None = None) -> Found:
@@ -59,10 +28,10 @@ def find_pairs(source: Path, settings: SiteSettings, *, skip: Path | None = None
     files = _scan_files(source, suffixes=_SUFFIXES[settings.reader], skip=skip)
     if settings.reader == "nifti":
         found = _find_nifti(files, settings.nifti, source=source)
-    elif settings.fastmri.pair_list is None:
+    elif settings.fastmri.pairing == "patient_id":
         found = _find_fastmri(files, settings.fastmri, source=source)
     else:
-        found = _find_listed(files, settings.fastmri, source=source)
+        found = find_listed(files, settings.fastmri, source=source)
     found.candidates.sort(key=lambda candidate: candidate.label)
     return found
 
@@ -85,29 +54,30 @@ def _scan_files(source: Path, *, suffixes: tuple[str, ...], skip: Path | None) -
     return sorted(files)
 
 
-def _label(path: Path, source: Path) -> str:
-    return path.relative_to(source).as_posix()
-
-
 def _find_nifti(files: Iterable[Path], settings: NiftiFiles, *, source: Path) -> Found:
-    """Files are grouped by folder and patient; each group must hold one target and one reference."""
+    """Files are grouped by patient and examination; each group must hold one target and one reference.
+
+    The examination is the expression's group of that name, or the folder where the expression has none.
+    """
     found = Found()
-    groups: dict[tuple[Path, str], list[Path]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[Path]] = defaultdict(list)
     expression = re.compile(settings.patient_id)
     for path in files:
         if not any(_matches(path, pattern) for pattern in (*settings.target, *settings.reference)):
-            found.ignored.append(_label(path, source))
+            found.ignored.append(label_of(path, source))
             continue
-        whose = expression.search(f"{source.resolve().name}/{_label(path, source)}")
+        whose = expression.search(f"{source.resolve().name}/{label_of(path, source)}")
         if whose is None or not whose["patient"]:
             failure = ScanInvalid(
                 "no patient can be read from a path", expected=f"a match of {settings.patient_id!r}"
             )
-            found.refuse(_label(path, source), failure)
+            found.refuse(label_of(path, source), failure)
             continue
-        groups[path.parent, whose["patient"]].append(path)
-    for (folder, patient_id), paths in groups.items():
-        label = f"{_label(folder, source)}: {patient_id}"
+        named = whose.groupdict().get("examination")
+        examination = label_of(path.parent, source) if named is None else named
+        groups[examination, whose["patient"]].append(path)
+    for (examination, patient_id), paths in groups.items():
+        label = f"{examination}: {patient_id}"
         try:
             target = _only(paths, settings.target, role="target")
             reference = _only(paths, settings.reference, role="reference")
@@ -147,7 +117,7 @@ def _headers(files: Iterable[Path], found: Found, *, source: Path) -> dict[Path,
         try:
             headers[path] = read_header(path)
         except DataError as failure:
-            found.refuse(_label(path, source), failure)
+            found.refuse(label_of(path, source), failure)
     return headers
 
 
@@ -158,10 +128,12 @@ def _find_fastmri(files: Iterable[Path], settings: FastmriFiles, *, source: Path
     patients: dict[str, dict[str, list[Path]]] = defaultdict(lambda: {"target": [], "reference": []})
     headers = _headers(files, found, source=source)
     for path, header in headers.items():
-        if header.acquisition in roles:
-            patients[header.patient_id][roles[header.acquisition]].append(path)
+        if header.acquisition not in roles:
+            found.ignored.append(label_of(path, source))
+        elif header.patient_id is None:
+            found.refuse(label_of(path, source), _no_patient())
         else:
-            found.ignored.append(_label(path, source))
+            patients[header.patient_id][roles[header.acquisition]].append(path)
     for patient_id, scans in patients.items():
         for target in scans["target"]:
             partners = _partners(target, scans["reference"], headers=headers)
@@ -169,14 +141,22 @@ def _find_fastmri(files: Iterable[Path], settings: FastmriFiles, *, source: Path
                 other for other in scans["target"] if partners and _alike(other, partners[0], headers=headers)
             ]
             if len(partners) == 1 and len(rivals) <= 1:
-                found.candidates.append(Candidate(patient_id, target, partners[0], _label(target, source)))
+                found.candidates.append(Candidate(patient_id, target, partners[0], label_of(target, source)))
             else:
-                found.refuse(_label(target, source), _no_partner(partners))
+                found.refuse(label_of(target, source), _no_partner(partners))
         used = {candidate.reference for candidate in found.candidates}
         for reference in scans["reference"]:
             if reference not in used:
-                found.refuse(_label(reference, source), _no_partner([]))
+                found.refuse(label_of(reference, source), _no_partner([]))
     return found
+
+
+def _no_patient() -> DataError:
+    return ScanInvalid(
+        "a scan names no patient",
+        expected="an attribute patient_id",
+        action="Name the pairs in a list (fastmri.pair_list or fastmri.split_lists)",
+    )
 
 
 def _alike(one: Path, other: Path, *, headers: dict[Path, FastmriHeader]) -> bool:
@@ -201,60 +181,3 @@ def _no_partner(partners: list[Path]) -> DataError:
         "a patient's scans pair in more than one way",
         action="Name the pairs in a pair list (fastmri.pair_list)",
     )
-
-
-def _find_listed(files: Iterable[Path], settings: FastmriFiles, *, source: Path) -> Found:
-    """By a CSV list. The list decides who is whose partner; the files must agree about patient and contrast."""
-    found = Found()
-    stems = {path.stem: path for path in files}
-    used = set()
-    for target_stem, reference_stem in _read_pair_list(settings, source=source):
-        used |= {target_stem, reference_stem}
-        label = f"{target_stem} with {reference_stem}"
-        missing = [stem for stem in (target_stem, reference_stem) if stem not in stems]
-        try:
-            if missing:
-                raise ReferenceMissing(
-                    "a listed scan is not there", got=", ".join(f"{stem}.h5" for stem in missing)
-                )
-            target, reference = read_header(stems[target_stem]), read_header(stems[reference_stem])
-            _check_listed(target, reference, settings)
-        except DataError as failure:
-            found.refuse(label, failure)
-            continue
-        found.candidates.append(
-            Candidate(target.patient_id, stems[target_stem], stems[reference_stem], label)
-        )
-    found.ignored += [_label(path, source) for stem, path in stems.items() if stem not in used]
-    return found
-
-
-def _read_pair_list(settings: FastmriFiles, *, source: Path) -> list[tuple[str, str]]:
-    """(target stem, reference stem) of each line; the list itself has the reference first."""
-    path = source / str(settings.pair_list)  # an absolute path stays what it is
-    if not path.is_file():
-        raise FileMissing("the pair list is missing", got=path)
-    pairs = []
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        for number, line in enumerate(csv.reader(stream), start=1):
-            cells = [cell.strip().removesuffix(".h5") for cell in line]
-            if not any(cells):
-                continue
-            if len(cells) < 2 or not cells[0] or not cells[1]:
-                raise InvalidSetting(
-                    f"{path}, line {number} is no pair", got=line, expected="reference,target,number"
-                )
-            pairs.append((cells[1], cells[0]))
-    return pairs
-
-
-def _check_listed(target: FastmriHeader, reference: FastmriHeader, settings: FastmriFiles) -> None:
-    wanted = (settings.target_acquisition, settings.reference_acquisition)
-    if (target.acquisition, reference.acquisition) != wanted:
-        raise ScanInvalid(
-            "a listed pair has other contrasts",
-            got=f"target {target.acquisition}, reference {reference.acquisition}",
-            expected=f"target {wanted[0]}, reference {wanted[1]}",
-        )
-    if target.patient_id != reference.patient_id:
-        raise ScanInvalid("a listed pair joins two patients", expected="one patient_id attribute")

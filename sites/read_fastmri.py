@@ -37,10 +37,13 @@ _BROKEN = (OSError, KeyError, RuntimeError, ValueError, TypeError, ElementTree.P
 
 @dataclass(frozen=True)
 class FastmriHeader:
-    """What tells one file of the set from another, read without its voxels."""
+    """What tells one file of the set from another, read without its voxels.
+
+    patient_id: None where the attribute is absent or empty: not every release of the set has it.
+    """
 
     acquisition: str
-    patient_id: str
+    patient_id: str | None
     shape: tuple[int, ...]
     matrix: tuple[int, int]
     spacing_mm: tuple[float, float, float]
@@ -111,7 +114,7 @@ def _header(file: h5py.File, *, name: str) -> FastmriHeader:
         raise ScanInvalid(f"{name} has an impossible voxel size", got=(depth, rows, columns))
     return FastmriHeader(
         acquisition=_text(file.attrs["acquisition"]),
-        patient_id=_text(file.attrs["patient_id"]),
+        patient_id=_patient_id(file),
         shape=tuple(int(n) for n in source.shape),
         matrix=matrix,
         spacing_mm=(depth, rows, columns),
@@ -166,6 +169,11 @@ def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
     if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
         raise ScanInvalid(f"{name} is no dataset of the file itself", expected="a plain dataset")
     return dataset
+
+
+def _patient_id(file: h5py.File) -> str | None:
+    value = file.attrs.get("patient_id")
+    return None if value is None or isinstance(value, h5py.Empty) or not len(value) else _text(value)
 
 
 def _text(value: object) -> str:

@@ -14,6 +14,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, field
 
 from minet_core.federation import SiteName
 from minet_core.runtime.yaml_file import Settings
+from sites.split import Split
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Patterns = Annotated[tuple[Text, ...], Field(min_length=1)]
@@ -55,7 +56,8 @@ class NiftiFiles(Settings):
     )
     patient_id: Text = Field(
         PATIENT_FOLDER,
-        description="regular expression searched in 'folder/sub-folder/file'; its group 'patient' is the patient",
+        description="regular expression searched in 'folder/sub-folder/file'; its group 'patient' is the patient; "
+        "files of one group 'examination', or without such a group of one folder, belong together",
     )
 
     @field_validator("patient_id")
@@ -70,23 +72,54 @@ class NiftiFiles(Settings):
         return value
 
 
+class SplitLists(Settings):
+    """Pair lists of a split that others have drawn: CSV files as `fastmri.pair_list`."""
+
+    training: Path | None = Field(None, description="split_lists: the pairs to train on, CSV as pair_list")
+    validation: Path | None = Field(
+        None, description="split_lists: the pairs to validate on; null: slices of training patients"
+    )
+    test: Path | None = Field(None, description="split_lists: the pairs to test on")
+
+    def given(self) -> dict[Split, Path]:
+        """The lists there are. The test is first: of a patient who is listed twice, it keeps the pairs."""
+        lists: dict[Split, Path | None] = {
+            "test": self.test,
+            "validation": self.validation,
+            "training": self.training,
+        }
+        return {split: path for split, path in lists.items() if path is not None}
+
+
 class FastmriFiles(Settings):
     """How a fastMRI site's HDF5 files are told apart and paired."""
 
     target_acquisition: Text = Field("CORPDFS_FBK", description="'acquisition' attribute of the target")
     reference_acquisition: Text = Field("CORPD_FBK", description="'acquisition' attribute of the reference")
-    pairing: Literal["patient_id", "pair_list"] = Field(
-        "patient_id", description="patient_id: by the files' attribute; pair_list: by a CSV file"
+    pairing: Literal["patient_id", "pair_list", "split_lists"] = Field(
+        "patient_id",
+        description="patient_id: by the files' attribute; pair_list: by a CSV file; split_lists: by one for each split",
     )
     pair_list: Path | None = Field(
         None,
-        description="CSV of lines 'reference,target,number' (stems); absolute or below the source folder",
+        description="CSV of lines 'reference,target,...' (stems); absolute or below the source folder",
+    )
+    split_lists: SplitLists = Field(default_factory=SplitLists)
+    ignore_patient_id: bool = Field(
+        False, description="true: the lists alone say whose a scan is, and each of their pairs is a patient"
     )
 
     @model_validator(mode="after")
-    def _list_is_given(self) -> Self:
+    def _lists_are_given(self) -> Self:
         if (self.pairing == "pair_list") != (self.pair_list is not None):
             raise ValueError("pairing: pair_list and the path of a pair_list belong together")
+        given = self.split_lists.given()
+        if (self.pairing == "split_lists") != bool(given):
+            raise ValueError("pairing: split_lists and the paths of split_lists belong together")
+        if given and not {"training", "test"} <= given.keys():
+            raise ValueError("split_lists need a list for training and one for the test")
+        if self.ignore_patient_id and self.pairing == "patient_id":
+            raise ValueError("pairing by patient_id cannot ignore it")
         return self
 
 

@@ -4,6 +4,8 @@ A patient who has a split keeps it. New patients are taken in an order drawn fro
 identifier, so the same patients are split alike in every store; each fills the split that is furthest behind
 7:1:2. Every split gets at least one patient.
 
+A site may bring a split that others have drawn (`listed_splits`): then nothing is drawn.
+
 With fewer than ten patients and the site's leave (`allow_few_patients`), one patient is for the test, all others
 for training, and validation takes a block of slices of the *training* patients, which they then do not train on: a
 test patient is never looked at before the test.
@@ -11,10 +13,10 @@ test patient is never looked at before the test.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, get_args
 
-from minet_core.runtime.errors import TooFewPatients
+from minet_core.runtime.errors import InvalidSetting, TooFewPatients
 from minet_core.seeds import derived_seed
 
 Split = Literal["training", "validation", "test"]
@@ -66,6 +68,34 @@ def assign_splits(
         assigned[patient] = split
         counts[split] += 1
     return assigned
+
+
+def listed_splits(
+    patients: Iterable[str],
+    *,
+    existing: Mapping[str, Split],
+    listed: Mapping[str, Split],
+    expected: Collection[Split],
+) -> dict[str, Split]:
+    """The split of every patient where lists say it. expected: the splits that have a list.
+
+    Raises InvalidSetting (FM-C102) where the store has a patient in another split, or one that no list names;
+    TooFewPatients (FM-D206) where a list gave no patient.
+    """
+    assigned = {patient: existing.get(patient) or listed.get(patient) for patient in patients}
+    strangers = [
+        patient for patient, split in assigned.items() if split is None or listed.get(patient, split) != split
+    ]
+    if strangers:
+        raise InvalidSetting(
+            "the store holds patients whom the lists put elsewhere or do not name",
+            got=f"{len(strangers)} such as {strangers[0]}",
+            action="Ingest into a new store",
+        )
+    for split in expected:
+        if split not in assigned.values():
+            raise TooFewPatients(f"no pair of the {split} list was accepted", got=0, expected="at least 1")
+    return {patient: split for patient, split in assigned.items() if split is not None}
 
 
 def _quota(total: int, *, ratio: tuple[int, int, int]) -> dict[Split, int]:

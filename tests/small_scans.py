@@ -39,7 +39,7 @@ def write_fastmri(
     seed: int,
     acquisition: str,
     *,
-    patient_id: str,
+    patient_id: str | None,
     n_slices: int = SHAPE[0],
     n_coils: int | None = None,
     kspace: bool = True,
@@ -52,7 +52,9 @@ def write_fastmri(
     image = (magnitude * phase).astype(np.complex64)
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
-        file.attrs["acquisition"], file.attrs["patient_id"] = acquisition, patient_id
+        file.attrs["acquisition"] = acquisition
+        if patient_id is not None:
+            file.attrs["patient_id"] = patient_id
         file["ismrmrd_header"] = header(rows, columns)
         if not kspace:
             file["reconstruction_esc"] = np.abs(image)

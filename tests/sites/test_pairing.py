@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from minet_core.runtime.errors import FileMissing, InvalidSetting
+from minet_core.runtime.errors import FileMissing
 from minet_core.runtime.yaml_file import parse_settings
 from sites.definitions import definition
 from sites.pairing import find_pairs
@@ -25,11 +25,6 @@ def touch(folder, *names: str) -> None:
 
 def pairs(found) -> list[tuple[str, str, str]]:
     return [(c.patient_id, c.target.name, c.reference.name) for c in found.candidates]
-
-
-def listed(tmp_path, *lines: str) -> SiteSettings:
-    (tmp_path / "pairs.csv").write_text("\n".join(lines) + "\n")
-    return changed(FASTMRI, fastmri={"pairing": "pair_list", "pair_list": "pairs.csv"})
 
 
 def test_the_usual_names_are_found(tmp_path) -> None:
@@ -90,6 +85,22 @@ def test_patients_in_one_folder_are_told_apart_by_their_file_names(tmp_path) -> 
     assert [refusal.label for refusal in found.refused] == ["notes_T1.nii.gz"]
 
 
+EXAMINATION = r"(?P<examination>(?P<patient>P[0-9]+)_[0-9]+)_T[12]\.nii"
+
+
+def test_two_folders_pair_by_the_examination_in_the_file_names(tmp_path) -> None:
+    touch(tmp_path, "T1/P1_1_T1.nii", "T1/P1_2_T1.nii", "T2/P1_1_T2.nii", "T2/P1_2_T2.nii", "T2/P2_1_T2.nii")
+    found = find_pairs(tmp_path, changed(SMS, nifti={"patient_id": EXAMINATION}))
+    assert pairs(found) == [("P1", "P1_1_T2.nii", "P1_1_T1.nii"), ("P1", "P1_2_T2.nii", "P1_2_T1.nii")]
+    assert [(refusal.label, refusal.code) for refusal in found.refused] == [("P2_1: P2", "FM-D203")]
+
+
+def test_one_examination_in_two_folders_is_no_pair_of_either(tmp_path) -> None:
+    touch(tmp_path, "a/P1_1_T1.nii", "a/P1_1_T2.nii", "b/P1_1_T1.nii")
+    found = find_pairs(tmp_path, changed(SMS, nifti={"patient_id": EXAMINATION}))
+    assert [refusal.code for refusal in found.refused] == ["FM-D202"]
+
+
 def test_one_patients_folder_can_be_the_source(tmp_path) -> None:
     touch(tmp_path, "patient7/T1.nii", "patient7/T2.nii")
     assert pairs(find_pairs(tmp_path / "patient7", SMS))[0][0] == "patient7"
@@ -137,31 +148,10 @@ def test_of_several_references_the_one_with_as_many_slices_is_taken(tmp_path) ->
     assert [refusal.label for refusal in found.refused] == ["a.h5"]
 
 
-def test_a_pair_list_has_the_reference_first(tmp_path) -> None:
-    write_fastmri(tmp_path / "file1.h5", 1, "CORPD_FBK", patient_id="p1")
-    write_fastmri(tmp_path / "file2.h5", 1, "CORPDFS_FBK", patient_id="p1")
-    found = find_pairs(tmp_path, listed(tmp_path, "file1,file2,0", "file3,file2,1", ""))
-    assert pairs(found) == [("p1", "file2.h5", "file1.h5")]
-    assert [refusal.code for refusal in found.refused] == ["FM-D203"]
-    assert "file3.h5" in found.refused[0].message
-
-
-def test_a_pair_list_with_swapped_columns_is_refused(tmp_path) -> None:
-    write_fastmri(tmp_path / "file1.h5", 1, "CORPD_FBK", patient_id="p1")
-    write_fastmri(tmp_path / "file2.h5", 1, "CORPDFS_FBK", patient_id="p1")
-    found = find_pairs(tmp_path, listed(tmp_path, "file2,file1,0"))
-    assert "other contrasts" in found.refused[0].message
-
-
-def test_a_pair_list_that_joins_two_patients_is_refused(tmp_path) -> None:
-    write_fastmri(tmp_path / "file1.h5", 1, "CORPD_FBK", patient_id="p1")
-    write_fastmri(tmp_path / "file2.h5", 1, "CORPDFS_FBK", patient_id="p2")
-    found = find_pairs(tmp_path, listed(tmp_path, "file1,file2,0"))
-    assert "two patients" in found.refused[0].message
-
-
-def test_a_damaged_pair_list_is_refused(tmp_path) -> None:
-    with pytest.raises(InvalidSetting, match="line 2"):
-        find_pairs(tmp_path, listed(tmp_path, "a,b,0", "only-one"))
-    with pytest.raises(FileMissing):
-        find_pairs(tmp_path, changed(FASTMRI, fastmri={"pairing": "pair_list", "pair_list": "none.csv"}))
+def test_scans_that_name_no_patient_do_not_pair_by_patient(tmp_path) -> None:
+    for index, acquisition in enumerate(["CORPD_FBK", "CORPDFS_FBK"]):
+        write_fastmri(tmp_path / f"file{index}.h5", 1, acquisition, patient_id=None)
+    found = find_pairs(tmp_path, FASTMRI)
+    assert not found.candidates
+    assert [refusal.code for refusal in found.refused] == ["FM-D202", "FM-D202"]
+    assert "split_lists" in found.refused[0].message

@@ -4,8 +4,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from minet_core.runtime.errors import TooFewPatients
-from sites.split import SPLITS, Split, assign_splits, order_of, slices_of
+from minet_core.runtime.errors import InvalidSetting, TooFewPatients
+from sites.split import SPLITS, Split, assign_splits, listed_splits, order_of, slices_of
 
 RATIO = (7, 1, 2)
 
@@ -94,3 +94,27 @@ def test_a_test_patient_gives_no_slice_to_training_or_validation() -> None:
             list(slices_of((0, 9), of="test", to=s, validation_from_training=of_training)) for s in SPLITS
         ]
         assert given_to == [[], [], list(range(9))]
+
+
+LISTED: dict[str, Split] = {"a": "training", "b": "training", "c": "test"}
+
+
+def test_a_listed_split_is_what_the_lists_say() -> None:
+    expected = ("training", "test")
+    assert listed_splits("abc", existing={}, listed=LISTED, expected=expected) == LISTED
+    grown = listed_splits(
+        "abc", existing={"a": "training"}, listed={"b": "training", "c": "test"}, expected=expected
+    )
+    assert grown == LISTED  # a, who came with an earlier ingest, stays
+
+
+@pytest.mark.parametrize("existing", [{"a": "test"}, {}])
+def test_a_patient_whom_the_lists_put_elsewhere_or_do_not_name_is_refused(existing: dict[str, Split]) -> None:
+    listed = LISTED if existing else {"b": "training", "c": "test"}
+    with pytest.raises(InvalidSetting, match=r"FM-C102.*such as a\..*new store"):
+        listed_splits("abc", existing=existing, listed=listed, expected=("training", "test"))
+
+
+def test_a_list_of_which_nothing_was_accepted_is_refused() -> None:
+    with pytest.raises(TooFewPatients, match=r"FM-D206.*validation list"):
+        listed_splits("abc", existing={}, listed=LISTED, expected=SPLITS)

@@ -1,0 +1,112 @@
+"""Pairing by CSV lists, as the fastMRI set's PD and FS-PD scans are paired in the literature.
+
+A list has a line a pair, without heading: the reference's file name, the target's, and whatever follows. One list for
+all pairs leaves the split to be drawn; one list a split decides it.
+
+The list says who is whose partner. The files must agree about contrast, and about the patient where they name one.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from minet_core.runtime.errors import DataError, FileMissing, InvalidSetting, ReferenceMissing, ScanInvalid
+from sites.candidates import Candidate, Found, label_of
+from sites.read_fastmri import FastmriHeader, read_header
+from sites.site_settings import FastmriFiles
+from sites.split import Split
+
+
+def find_listed(files: Iterable[Path], settings: FastmriFiles, *, source: Path) -> Found:
+    """The listed pairs among `files`. Raises FileMissing (FM-C103), InvalidSetting (FM-C102) for a wrong list."""
+    found = Found()
+    named: dict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        named[path.stem].append(path)
+    listed: set[str] = set()
+    patient_of: dict[str, str] = {}
+    split_of: dict[str, Split | None] = {}
+    for split, reference_stem, target_stem in _lines(settings, source=source):
+        listed |= {reference_stem, target_stem}
+        label = f"{target_stem} with {reference_stem}"
+        try:
+            target, reference = _only(named, target_stem), _only(named, reference_stem)
+            patient = _patient(read_header(target), read_header(reference), settings) or target_stem
+            for stem in (target_stem, reference_stem):
+                if patient_of.setdefault(stem, patient) != patient:
+                    raise ScanInvalid("a scan that names no patient is listed twice", got=f"{stem}.h5")
+            if split_of.setdefault(patient, split) != split:
+                raise ScanInvalid(
+                    "a patient is listed for two splits", got=f"{split_of[patient]} and {split}"
+                )
+        except DataError as failure:
+            found.refuse(label, failure)
+            continue
+        found.candidates.append(Candidate(patient, target, reference, label, split))
+    found.ignored += [
+        label_of(path, source) for stem, paths in named.items() if stem not in listed for path in paths
+    ]
+    return found
+
+
+def _lines(settings: FastmriFiles, *, source: Path) -> Iterator[tuple[Split | None, str, str]]:
+    """(split, reference stem, target stem) of every line of the lists that the settings name."""
+    # An absolute path stays what it is.
+    if settings.pair_list is not None:
+        yield from ((None, *pair) for pair in _read(source / settings.pair_list))
+    for split, path in settings.split_lists.given().items():
+        yield from ((split, *pair) for pair in _read(source / path))
+
+
+def _read(path: Path) -> list[tuple[str, str]]:
+    """(reference stem, target stem) of every line."""
+    if not path.is_file():
+        raise FileMissing("the pair list is missing", got=path)
+    pairs = []
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        for number, line in enumerate(csv.reader(stream), start=1):
+            cells = [cell.strip().removesuffix(".h5") for cell in line]
+            if not any(cells):
+                continue
+            if len(cells) < 2 or not cells[0] or not cells[1]:
+                raise InvalidSetting(
+                    f"{path}, line {number} is no pair", got=line, expected="reference,target"
+                )
+            pairs.append((cells[0], cells[1]))
+    return pairs
+
+
+def _only(named: dict[str, list[Path]], stem: str) -> Path:
+    paths = named.get(stem, [])
+    if not paths:
+        raise ReferenceMissing("a listed scan is not there", got=f"{stem}.h5")
+    if len(paths) > 1:
+        raise ScanInvalid(
+            "a listed scan is there more than once",
+            got=", ".join(str(path) for path in paths),
+            expected="single-coil or multi-coil files, not both",
+        )
+    return paths[0]
+
+
+def _patient(target: FastmriHeader, reference: FastmriHeader, settings: FastmriFiles) -> str | None:
+    """Whose the pair is; None where neither file names a patient, or what they name is to be ignored."""
+    wanted = (settings.target_acquisition, settings.reference_acquisition)
+    if (target.acquisition, reference.acquisition) != wanted:
+        raise ScanInvalid(
+            "a listed pair has other contrasts",
+            got=f"target {target.acquisition}, reference {reference.acquisition}",
+            expected=f"target {wanted[0]}, reference {wanted[1]}",
+        )
+    if settings.ignore_patient_id:
+        return None
+    if target.patient_id and reference.patient_id and target.patient_id != reference.patient_id:
+        raise ScanInvalid(
+            "a listed pair joins two patients",
+            expected="one patient_id attribute",
+            action="Where the attribute does not tell patients apart, set fastmri.ignore_patient_id",
+        )
+    return target.patient_id or reference.patient_id
