@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+from torch import nn
 
 from client.incoming import HEAD, INCOMING, Incoming, opened, require_not_stale, weigh_global_change
 from client.kept_rounds import KeptRound, KeptRounds, one_at_a_time
@@ -135,7 +136,7 @@ def _trained(incoming: Incoming, former: KeptRound | None) -> KeptRound:
     settings, store = home.settings(), Store(home.store)
     weigh_global_change(incoming, former, settings.limits)
     model = incoming.model(former)
-    validation = _validate(model, store, federation)
+    validation = validation_scores(model, store, federation)
     slices = StoreSlices(store, "training")
     own = {} if former is None else former.site
     rule = None
@@ -232,7 +233,8 @@ def _is_memory(name: str) -> bool:
     return name.startswith(f"{CONTROL}/")
 
 
-def _validate(model: SuperResolver, store: Store, federation: FederationSettings) -> dict[str, float]:
+def validation_scores(model: nn.Module, store: Store, federation: FederationSettings) -> dict[str, float]:
+    """The model's scores on as many slices of the validation split as the federation file says, evenly spread."""
     slices = StoreSlices(store, "validation")
     limit = federation.training.validation_slices or len(slices)
     indices = np.unique(np.linspace(0, len(slices) - 1, min(limit, len(slices))).round().astype(int))

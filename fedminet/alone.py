@@ -22,14 +22,11 @@ from minet_core.checkpoint import load_model
 from minet_core.evaluation import evaluate_volume
 from minet_core.federation import FederationSettings
 from minet_core.models.super_resolver import SuperResolver
-from minet_core.runtime.durable import sha256_of_file
 from minet_core.runtime.progress import Advance, progress
 from minet_core.samples import SliceSource, draw_batches
 from minet_core.seeds import torch_generator
 from minet_core.training import autocast_dtype_for, device_of, preferred_device, train_steps
-from minet_core.weights import learnable, load_weights
-from server.conduct import save_weights
-from server.server_home import federation_of
+from minet_core.weights import load_weights
 from sites.dataset import StoreSlices
 from sites.store import Store
 
@@ -49,6 +46,19 @@ class PooledSlices:
         return self._sources[which][index - (self._ends[which - 1] if which else 0)]
 
 
+def steps_of_one_round(homes: Sequence[SiteHome], federation: FederationSettings) -> int:
+    """Optimizer steps that a round of the federation gives one site: the one with the most."""
+    training = federation.training
+    return max(
+        steps_per_round(
+            training,
+            n_slices=len(StoreSlices(Store(home.store), "training")),
+            batch_size=training.batch_size,
+        )
+        for home in homes
+    )
+
+
 def train_alone(
     homes: Sequence[SiteHome], federation: FederationSettings, *, label: str, progress: Advance | None = None
 ) -> SuperResolver:
@@ -58,14 +68,7 @@ def train_alone(
     model.to(preferred_device())
     source = PooledSlices([StoreSlices(Store(home.store), "training") for home in homes])
     training = federation.training
-    n_steps = federation.rounds * max(
-        steps_per_round(
-            training,
-            n_slices=len(StoreSlices(Store(home.store), "training")),
-            batch_size=training.batch_size,
-        )
-        for home in homes
-    )
+    n_steps = federation.rounds * steps_of_one_round(homes, federation)
     batches = draw_batches(
         source,
         scale=federation.scale,
@@ -110,35 +113,6 @@ def scores_on_test_split(
 def by_method(figures: Mapping[str, float]) -> dict[str, dict[str, float]]:
     """`{"global": {"psnr_db": ...}, "sinc": ..., "bicubic": ...}` from figures under their agreed names."""
     return {method: {score: figures[f"{method}_{score}"] for score in wire.SCORES} for method in wire.METHODS}
-
-
-def train_to_file(
-    folders: Sequence[Path],
-    out: Path,
-    *,
-    preset: str,
-    rounds: int | None,
-    scale: int,
-    seed: int,
-    quiet: bool = False,
-) -> dict[str, object]:
-    """`fedminet train`: train on one site or on several pooled, and write the model.
-
-    Returns the model's SHA-256 and, by site, the scores on its test split.
-    """
-    homes = [SiteHome.at(folder) for folder in folders]
-    names = tuple(home.settings().name for home in homes)
-    federation = federation_of(
-        name="alone", sites=names, preset=preset, scale=scale, rounds=rounds, seed=seed
-    )
-    with progress("Training", quiet=quiet) as advance:
-        model = train_alone(homes, federation, label="+".join(names), progress=advance)
-    save_weights(out, federation, learnable(model), round_number=federation.rounds)
-    scores = {
-        name: by_method(scores_on_test_split(model, home, scale=scale, seed=seed))
-        for name, home in zip(names, homes, strict=True)
-    }
-    return {"sha256": sha256_of_file(out), "test": scores}
 
 
 def evaluate_file(model_path: Path, folder: Path, *, quiet: bool = False) -> dict[str, float]:

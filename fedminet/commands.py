@@ -108,19 +108,62 @@ def simulate(
 
 
 def train(
-    site: Annotated[list[Path], typer.Option(help="A site's folder; several train on their pooled data.")],
-    out: Annotated[Path, typer.Option(help="Where to write the model.")] = Path("alone.safetensors"),
+    site: Annotated[list[Path], typer.Option(help="A site's folder; repeat it.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="The folder for the model and all that training needs to go on; NAME.safetensors puts the pooled "
+            "model there and the rest into NAME."
+        ),
+    ] = Path("alone.safetensors"),
+    mode: Annotated[
+        str, typer.Option(help="pooled: one model on all sites' data; local: one on each site's own.")
+    ] = "pooled",
     preset: Preset = "quick",
     rounds: Rounds = None,
     scale: Scale = 2,
     seed: Seed = 1,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that draw batches. 4 on CUDA, 0 on the CPU.", min=0)
+    ] = None,
+    checkpoint_groups: Annotated[
+        bool | None,
+        typer.Option(
+            help="Recompute groups of layers in place of storing them: less memory, more time. "
+            "On for the paper preset on CUDA."
+        ),
+    ] = None,
+    save_every: Annotated[
+        int, typer.Option(help="Steps after which the state that training goes on from is replaced.", min=1)
+    ] = 200,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write TensorBoard's events too.")
+    ] = False,
     json_output: AsJson = False,
 ) -> None:
-    """Train without a federation, on one site alone or on the pooled data of several."""
-    from fedminet.alone import train_to_file
+    """Train without a federation, on the pooled data of several sites or on each alone; given again, it goes on."""
+    from fedminet.ranks import leave
+    from fedminet.train import TrainOptions, train_models
 
-    result = train_to_file(site, out, preset=preset, rounds=rounds, scale=scale, seed=seed, quiet=json_output)
-    typer.echo(json.dumps(result) if json_output else f"Model: {out} ({result['sha256']})")
+    options = TrainOptions(
+        mode=mode,
+        preset=preset,
+        rounds=rounds,
+        scale=scale,
+        seed=seed,
+        n_workers=workers,
+        checkpoint_groups=checkpoint_groups,
+        save_every=save_every,
+        tensorboard=tensorboard,
+    )
+    trained = train_models(site, out, options, quiet=json_output)
+    if not json_output:
+        for model in trained:
+            typer.echo(f"Model: {model.path} ({model.sha256})")
+    elif trained:
+        pages = {model.label: model.as_json() for model in trained}
+        typer.echo(json.dumps(pages if mode == "local" else trained[0].as_json()))
+    leave()
 
 
 def evaluate(

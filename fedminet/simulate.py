@@ -82,7 +82,7 @@ def federate(
         declared={site: read_declaration(declare(home)) for site, home in homes.items()},
         keep_checkpoints=1,
     )
-    _run_in_process(run, homes, advance)
+    ENGINES["in-process"](run, homes, advance)
     if run.state.status != "completed" or set(run.tests_recorded()) != set(homes):
         raise RunFailed(
             f"{folder.name} did not complete every round with every site",

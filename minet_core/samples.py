@@ -172,16 +172,21 @@ def draw_batches(
     Raises NothingFound for an empty source, InvalidSetting for a patch edge that is no multiple of `scale`;
     while drawing, ScanInvalid for a slice smaller than the patch.
     """
-    if len(source) == 0:
+    require_drawable(len(source), scale=scale, patch_px=patch_px)
+    prepared = PreparedSlices(source, scale=scale, cache_bytes=cache_bytes)
+    if patch_px is None:
+        return _whole_slices(prepared, batch_size=batch_size, generator=generator)
+    return _patches(prepared, batch_size=batch_size, patch_px=patch_px, generator=generator)
+
+
+def require_drawable(n_slices: int, *, scale: int, patch_px: int | None) -> None:
+    """Raises NothingFound for no slice, InvalidSetting for a patch edge that is no multiple of `scale`."""
+    if n_slices == 0:
         raise NothingFound("there is nothing to train on", got="0 slices", expected="at least one")
     if patch_px is not None and (patch_px <= 0 or patch_px % scale):
         raise InvalidSetting(
             "patch_px does not fit the scale", got=patch_px, expected=f"a multiple of {scale}, or null"
         )
-    prepared = PreparedSlices(source, scale=scale, cache_bytes=cache_bytes)
-    if patch_px is None:
-        return _whole_slices(prepared, batch_size=batch_size, generator=generator)
-    return _patches(prepared, batch_size=batch_size, patch_px=patch_px, generator=generator)
 
 
 class PreparedSlices:
@@ -211,20 +216,10 @@ class PreparedSlices:
         return sample
 
 
-def _patches(
-    prepared: PreparedSlices, *, batch_size: int, patch_px: int, generator: torch.Generator
-) -> Iterator[Batch]:
-    order = _random_order(len(prepared), generator)
-    while True:
-        yield _stack(
-            [_draw_patch(prepared, order, patch_px=patch_px, generator=generator) for _ in range(batch_size)]
-        )
-
-
-def _draw_patch(
+def draw_patch(
     prepared: PreparedSlices, order: Iterator[int], *, patch_px: int, generator: torch.Generator
 ) -> Sample:
-    """A patch with foreground, of the next slice that gives one, within `MAX_DRAWS`."""
+    """A patch with foreground, of the next slice of `order` that gives one, within `MAX_DRAWS`."""
     for _ in range(MAX_DRAWS):
         sample = prepared[next(order)]
         patch = _cut(sample, patch_px=patch_px, scale=prepared.scale, generator=generator)
@@ -232,6 +227,26 @@ def _draw_patch(
         if foreground.float().mean() >= MIN_FOREGROUND:
             break
     return patch
+
+
+def stack_samples(samples: list[Sample]) -> Batch:
+    """A batch of samples of one size."""
+    return Batch(
+        low_res=torch.stack([sample.low_res for sample in samples])[:, None],
+        upsampled=torch.stack([sample.upsampled for sample in samples])[:, None],
+        reference=torch.stack([sample.reference for sample in samples])[:, None],
+        target=torch.stack([sample.target for sample in samples])[:, None],
+    )
+
+
+def _patches(
+    prepared: PreparedSlices, *, batch_size: int, patch_px: int, generator: torch.Generator
+) -> Iterator[Batch]:
+    order = _random_order(len(prepared), generator)
+    while True:
+        yield stack_samples(
+            [draw_patch(prepared, order, patch_px=patch_px, generator=generator) for _ in range(batch_size)]
+        )
 
 
 def _cut(sample: Sample, *, patch_px: int, scale: int, generator: torch.Generator) -> Sample:
@@ -268,7 +283,7 @@ def _whole_slices(
         gathered = waiting[tuple(sample.target.shape)]
         gathered.append(sample)
         if len(gathered) == batch_size:
-            yield _stack(gathered)
+            yield stack_samples(gathered)
             gathered.clear()
 
 
@@ -276,15 +291,6 @@ def _random_order(n_slices: int, generator: torch.Generator) -> Iterator[int]:
     """Every slice once in a random order, then again in another, without end."""
     while True:
         yield from torch.randperm(n_slices, generator=generator).tolist()
-
-
-def _stack(samples: list[Sample]) -> Batch:
-    return Batch(
-        low_res=torch.stack([sample.low_res for sample in samples])[:, None],
-        upsampled=torch.stack([sample.upsampled for sample in samples])[:, None],
-        reference=torch.stack([sample.reference for sample in samples])[:, None],
-        target=torch.stack([sample.target for sample in samples])[:, None],
-    )
 
 
 def _mean_and_std(image: Tensor) -> tuple[float, float]:

@@ -28,6 +28,9 @@ class StoreSlices:
         self._places = [
             (pair.file, index) for pair, indices in store.cohort.pairs_of(split) for index in indices
         ]
+        self.shapes = [
+            pair.shape[1:] for pair, indices in store.cohort.pairs_of(split) for _ in indices
+        ]  # (H, W) of every slice, known without a file being read
         self._open: OrderedDict[str, h5py.File] = OrderedDict()
         self._process = os.getpid()
 

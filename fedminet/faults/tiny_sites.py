@@ -68,24 +68,28 @@ def write_nifti(path: Path, volume: Volume) -> None:
 
 
 def write_nifti_patient(
-    folder: Path, seed: int, *, names: tuple[str, str] = ("T1.nii.gz", "T2.nii.gz")
+    folder: Path,
+    seed: int,
+    *,
+    names: tuple[str, str] = ("T1.nii.gz", "T2.nii.gz"),
+    shape: tuple[int, int, int] = SHAPE,
 ) -> None:
     """T1 and T2 of one patient in one folder."""
-    write_nifti(folder / names[0], make_volume(seed, "T1"))
-    write_nifti(folder / names[1], make_volume(seed, "T2"))
+    write_nifti(folder / names[0], make_volume(seed, "T1", shape=shape))
+    write_nifti(folder / names[1], make_volume(seed, "T2", shape=shape))
 
 
 TINY_SITES = ("fastmri", "sms", "umr")
 N_PATIENTS = 3
 
 
-def make_tiny_sites(folder: Path) -> dict[str, SiteHome]:
-    """By name, three NIfTI sites of three patients each, 8 slices of 40 x 36."""
+def make_tiny_sites(folder: Path, *, shape: tuple[int, int, int] = SHAPE) -> dict[str, SiteHome]:
+    """By name, three NIfTI sites of three patients each; shape: (slice, row, column) of every scan."""
     homes = {}
     for index, name in enumerate(TINY_SITES):
         scans, home = folder / "scans" / name, SiteHome(folder / "sites" / name)
         for patient in range(N_PATIENTS):
-            write_nifti_patient(scans / f"patient{patient}", 100 * index + patient)
+            write_nifti_patient(scans / f"patient{patient}", 100 * index + patient, shape=shape)
         content = {**yaml.safe_load(definition_text("sms")), "name": name, "allow_few_patients": True}
         settings = parse_settings(content, SiteSettings, source="the trial")
         write_text(home.path / "site.yaml", settings_text(settings))

@@ -105,7 +105,7 @@ class Lyu(SuperResolver):
             truths.insert(0, halved(truths[0]))
         losses = [
             reconstruction_loss((image, None), truth, reference, alpha=alpha, beta=beta)
-            + alpha * self._of_features(image.float(), truth)
+            + alpha * self._of_features(image.to(truth.dtype), truth)
             for image, truth in zip(images, truths, strict=True)
         ]
         return torch.stack(losses).mean()
@@ -119,7 +119,7 @@ class Lyu(SuperResolver):
 
     def _features(self, image: Tensor) -> Tensor:
         assert isinstance(self.filters, Tensor)
-        return functional.relu(functional.conv2d(image, self.filters))
+        return functional.relu(functional.conv2d(image, self.filters.to(image)))
 
 
 class _Level(nn.Module):

@@ -91,6 +91,12 @@ class FederationMismatch(ConfigurationError):
     code = "FM-C104"
 
 
+class OtherSettings(ConfigurationError):
+    """A folder holds training that was begun with other settings or on other scans."""
+
+    code = "FM-C105"
+
+
 class DataError(FedminetError):
     """A scan, a pair or a store cannot be used."""
 

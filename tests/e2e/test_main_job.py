@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from fedminet.alone import by_method, evaluate_file, scores_as_text, train_to_file
+from fedminet.alone import by_method, evaluate_file, scores_as_text
 from fedminet.demo import run_demo
 from fedminet.rehearsal import Rehearsal
 from fedminet.simulate import simulate
+from fedminet.train import TrainOptions, train_models
 from minet_core.checkpoint import load_model
 from minet_core.report.summary import Summary, read_summary
 from minet_core.runtime.durable import sha256_of_file
@@ -67,10 +68,10 @@ def test_the_simulation_beside_pooled_training_and_a_site_alone(tmp_path: Path, 
         assert set(site.compared) == {"pooled"}
     model = tmp_path / "alone.safetensors"
     folder = rehearsal.home("sms").path
-    trained = train_to_file([folder], model, preset="quick", rounds=1, scale=2, seed=1, quiet=True)
-    assert trained["sha256"] == sha256_of_file(model)
+    (trained,) = train_models([folder], model, TrainOptions(rounds=1), quiet=True)
+    assert trained.sha256 == sha256_of_file(model)
     figures = evaluate_file(model, folder, quiet=True)
-    assert by_method(figures) == trained["test"]["sms"]  # type: ignore[index]
+    assert by_method(figures) == trained.test["sms"]
     assert "PSNR" in scores_as_text(figures)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from client.site_home import SiteHome
 from fedminet import bench_algorithms as bench
+from fedminet import simulate
 from fedminet.alone import by_method, scores_on_test_split
 from fedminet.bench_algorithms import ALONE, FEDERATED, METHODS, Cell, cell_path, compare, table_text
 from fedminet.faults.tiny_sites import N_PATIENTS, make_tiny_sites, tiny_federation
@@ -159,7 +160,7 @@ def test_a_federation_that_lost_a_site_gives_no_cell(
     phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(phantoms, tmp_path / "phantoms" / phantoms.name)
-    through_the_apps = bench.ENGINES["in-process"]
+    through_the_apps = simulate.ENGINES["in-process"]
 
     def and_a_store_is_lost(
         run_directory: RunDirectory, homes: Mapping[str, SiteHome], advance: Advance
@@ -167,7 +168,7 @@ def test_a_federation_that_lost_a_site_gives_no_cell(
         shutil.rmtree(homes["umr"].store)
         through_the_apps(run_directory, homes, advance)
 
-    monkeypatch.setitem(bench.ENGINES, "in-process", and_a_store_is_lost)
+    monkeypatch.setitem(simulate.ENGINES, "in-process", and_a_store_is_lost)
     federation = tiny_federation(participation={"quorum": 2, "deadline_s": 60.0, "retries": 0})
     with pytest.raises(RunFailed, match="every round with every site"):
         compare(tmp_path, federation, seeds=[SEED], n_patients=N_PATIENTS, methods=["fedavg"], quiet=True)

@@ -1,4 +1,4 @@
-"""EDSR, SMORE, Zeng et al. and Lyu et al.: literal twins, published sizes, gradients, and images that stay on the grid."""
+"""EDSR, SMORE, Zeng et al. and Lyu et al.: literal twins, published sizes, gradients, images that stay on the grid."""
 
 from __future__ import annotations
 
@@ -181,12 +181,12 @@ def test_what_a_trained_model_draws_lies_on_the_targets_grid(name: str, scale: i
     settings = ModelSettings(n_groups=1, n_blocks=1, n_features=8) if name == "minet" else SMALL[name]
     torch.manual_seed(0)
     model = build_model(settings.model_dump(), scale=scale)
-    rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
-    target = torch.sin(rows / 3.1) * torch.cos(columns / 2.3) + ((rows - 30) ** 2 + (columns - 33) ** 2 < 300)
+    rows, columns = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
+    target = torch.sin(rows / 7) * torch.cos(columns / 5) + ((rows - 60) ** 2 + (columns - 66) ** 2 < 1200)
     target = target[None, None]
     low = torch.fft.fftshift(torch.fft.fft2(target))
-    cut = 32 - 32 // scale
-    low = torch.fft.ifft2(torch.fft.ifftshift(low[..., cut : 64 - cut, cut : 64 - cut])).real / scale**2
+    cut = 64 - 64 // scale
+    low = torch.fft.ifft2(torch.fft.ifftshift(low[..., cut : 128 - cut, cut : 128 - cut])).real / scale**2
     batch = Batch(low_res=low, upsampled=sinc(low, scale), reference=target**2, target=target)
     optimizer = adam(model)
     for group in optimizer.param_groups:

@@ -1,4 +1,4 @@
-"""The models that MINet is compared with, literally: one image, float64, loops over channels, nothing shared with torch.
+"""The models that MINet is compared with, literally: one image, float64, loops over channels, without torch.
 
 Arrays are (channel, row, column). `weights` is a model's state by name. Each function follows the text of the module of
 the same name in `minet_core.models`, not its code.

@@ -1,0 +1,249 @@
+"""Training for days: it can be killed at any moment, and ends as if nothing had happened to it.
+
+The loop trains a stretch of steps, writes a line of figures, replaces the state on the disk, and goes on. Whatever a
+step needs is the state, the seed and the step's number (`minet_core.planned_batches`), so a run that goes on from the
+state takes the same steps: to the same bytes where the arithmetic is the same (one thread on the CPU, or deterministic
+kernels).
+
+There is one Adam from the first step to the last; the schedule's warm-up is all that spares its first steps, where a
+site's round with fresh moments settles first (`SETTLING_STEPS` of `minet_core.training`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import nn
+
+from fedminet.ranks import Ranks
+from fedminet.training_folder import Page, TrainingFolder
+from fedminet.training_log import Figures, Record, training_log
+from minet_core.federation import FederationSettings
+from minet_core.models.super_resolver import SuperResolver
+from minet_core.planned_batches import (
+    BatchRecipe,
+    PlannedSamples,
+    drawn_batches,
+    named_worker_deaths,
+    plan_batches,
+)
+from minet_core.runtime.progress import Advance
+from minet_core.samples import DEFAULT_CACHE_BYTES, Batch, SliceSource
+from minet_core.seeds import derived_seed
+from minet_core.training import TrainingReport, adam, bring_to_form, device_of, learning_rate_at, train_steps
+
+Validate = Callable[[nn.Module], dict[str, dict[str, float]]]
+"""By site, the scores of its validation split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongRun:
+    """What is trained: all that decides the model.
+
+    label: what the run is called; its random numbers are its own. cohorts: by site, the digest of its cohort.
+    shapes: (H, W) of every training slice. steps_per_round: validation is after each round.
+    """
+
+    federation: FederationSettings
+    label: str
+    cohorts: Mapping[str, str]
+    shapes: Sequence[tuple[int, int]]
+    steps_per_round: int
+
+    @property
+    def n_steps(self) -> int:
+        return self.federation.rounds * self.steps_per_round
+
+    @property
+    def recipe(self) -> BatchRecipe:
+        """What its batches are made of."""
+        training = self.federation.training
+        return BatchRecipe(
+            scale=self.federation.scale,
+            batch_size=training.batch_size,
+            patch_px=training.patch_px,
+            seed=self.federation.seed,
+            label=self.label,
+        )
+
+    @cached_property
+    def settings(self) -> Page:
+        """What a run that goes on must agree with."""
+        return {
+            "federation": self.federation.model_dump(mode="json"),
+            "label": self.label,
+            "cohorts": dict(self.cohorts),
+            "steps_per_round": self.steps_per_round,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """What it is trained with: nothing here decides the model, but for the rounding of sums.
+
+    n_workers: processes that draw batches, of each rank. save_every: steps after which the state is replaced, at the
+    latest. autocast_dtype: see `autocast_dtype_for`.
+    """
+
+    ranks: Ranks
+    n_workers: int
+    save_every: int
+    autocast_dtype: torch.dtype | None
+    tensorboard: bool = False
+
+
+def train_to_end(
+    model: SuperResolver,
+    source: SliceSource,
+    folder: TrainingFolder,
+    *,
+    run: LongRun,
+    means: Means,
+    validate: Validate,
+    progress: Advance | None = None,
+) -> None:
+    """Train the model from where its folder stands to the end of the run. Every rank calls it.
+
+    model: with its initial weights, on its device. progress: called with steps of this call.
+    Raises OtherSettings (FM-C105) for the folder of another run, and what `train_steps` and drawing raise.
+    """
+    bring_to_form(model)
+    first_step, optimizer = folder.restore(model, run.settings)
+    optimizer = optimizer or adam(model)
+    if first_step == run.n_steps:
+        return
+    ranks, network = means.ranks, means.ranks.shared(model)
+    with _own_random_numbers(model), contextlib.ExitStack() as opened:
+        opened.enter_context(named_worker_deaths())
+        batches = opened.enter_context(
+            contextlib.closing(_batches(source, run, means, first_step=first_step, device=device_of(model)))
+        )
+        record: Record | None = None
+        if ranks.leads:
+            folder.begin(run.settings, step=first_step)
+            record = opened.enter_context(
+                training_log(folder, step=first_step, tensorboard=means.tensorboard)
+            )
+        for begin, end in itertools.pairwise(_stops(run, first_step=first_step, save_every=means.save_every)):
+            report = _train_stretch(
+                network,
+                batches,
+                optimizer,
+                run=run,
+                begin=begin,
+                n_steps=end - begin,
+                autocast_dtype=means.autocast_dtype,
+                progress=_from(begin - first_step, of=run.n_steps - first_step, progress=progress),
+            )
+            loss = ranks.mean(report.loss_mean)
+            if record is not None:
+                record(_figures(report, run, step=end, loss=loss, model=model, validate=validate))
+                folder.keep(
+                    model,
+                    optimizer,
+                    run.federation,
+                    run.settings,
+                    step=end,
+                    round_number=end // run.steps_per_round,
+                )
+
+
+def _stops(run: LongRun, *, first_step: int, save_every: int) -> Iterator[int]:
+    """The steps between which it trains without a look aside: from the first to the last, and each round's last."""
+    step = first_step
+    yield step
+    while step < run.n_steps:
+        step = min(*(step - step % every + every for every in (save_every, run.steps_per_round)), run.n_steps)
+        yield step
+
+
+def _train_stretch(
+    network: SuperResolver,
+    batches: Iterator[Batch],
+    optimizer: torch.optim.Optimizer,
+    *,
+    run: LongRun,
+    begin: int,
+    n_steps: int,
+    autocast_dtype: torch.dtype | None,
+    progress: Advance | None,
+) -> TrainingReport:
+    """Steps `begin` to `begin + n_steps` of the run, by the recipe of its federation file."""
+    training = run.federation.training
+    return train_steps(
+        network,
+        batches,
+        first_step=begin,
+        n_steps=n_steps,
+        total_steps=run.n_steps,
+        learning_rate=training.learning_rate,
+        warmup_steps=training.warmup_steps,
+        decay_fraction=training.decay_fraction,
+        clip_norm=training.clip_norm,
+        alpha=training.alpha,
+        beta=training.beta,
+        optimizer=optimizer,
+        autocast_dtype=autocast_dtype,
+        progress=progress,
+    )
+
+
+def _batches(
+    source: SliceSource, run: LongRun, means: Means, *, first_step: int, device: torch.device
+) -> Generator[Batch, None, None]:
+    """This rank's part of every batch from `first_step` on, and before each one the random numbers of its step.
+
+    MINet's layers draw none; a model with dropout draws the same ones however often its run was interrupted.
+    """
+    samples = PlannedSamples(
+        source,
+        run.recipe,
+        places=means.ranks.places(run.recipe.batch_size),
+        cache_bytes=DEFAULT_CACHE_BYTES // max(means.n_workers, 1),
+    )
+    plan = itertools.islice(plan_batches(run.shapes, run.recipe), first_step, run.n_steps)
+    drawn = drawn_batches(
+        samples, plan, n_workers=means.n_workers, pin_memory=means.n_workers > 0 and device.type == "cuda"
+    )
+    for step, batch in enumerate(drawn, start=first_step):
+        torch.manual_seed(derived_seed(run.federation.seed, run.label, "layers", step, means.ranks.rank))
+        yield batch
+
+
+@contextlib.contextmanager
+def _own_random_numbers(model: nn.Module) -> Iterator[None]:
+    """The global generators are this run's, and afterwards what they were."""
+    device = device_of(model)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+
+
+def _figures(
+    report: TrainingReport, run: LongRun, *, step: int, loss: float, model: nn.Module, validate: Validate
+) -> Figures:
+    training = run.federation.training
+    return Figures(
+        step=step,
+        round=step // run.steps_per_round,
+        loss=loss,
+        learning_rate=learning_rate_at(
+            step - 1,
+            total_steps=run.n_steps,
+            learning_rate=training.learning_rate,
+            warmup_steps=training.warmup_steps,
+            decay_fraction=training.decay_fraction,
+        ),
+        seconds=report.seconds,
+        samples_per_second=report.n_steps * training.batch_size / report.seconds,
+        validation=validate(model) if step % run.steps_per_round == 0 else {},
+    )
+
+
+def _from(done: int, *, of: int, progress: Advance | None) -> Advance | None:
+    """The progress of a stretch as that of the whole call."""
+    return None if progress is None else lambda step, _: progress(done + step, of)

@@ -1,0 +1,72 @@
+"""One of several processes under torch's launcher, for a test: plain gradient descent on shared batches.
+
+    torchrun --nproc-per-node N -m tests.fedminet.gradient_descent OUT BATCH_SIZE RECOMPUTE
+
+Without a launcher it is one process with the whole batch.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from fedminet.faults.tiny_sites import tiny_federation
+from fedminet.ranks import Ranks, leave, ranks_of_launcher
+from minet_core.agreement import initial_weights
+from minet_core.planned_batches import BatchRecipe, PlannedSamples, drawn_batches, plan_batches
+from minet_core.training import bring_to_form, train_steps
+from minet_core.weights import learnable
+
+N_STEPS, LEARNING_RATE = 4, 0.1
+
+
+class MadeSlices:
+    """Twelve slices made from their numbers."""
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        target, reference = np.random.default_rng(index).random((2, 24, 24), dtype=np.float32)
+        return target, reference
+
+
+def descend(ranks: Ranks, *, batch_size: int, recompute: bool) -> dict[str, NDArray[Any]]:
+    """The weights after the steps."""
+    recipe = BatchRecipe(scale=2, batch_size=batch_size, patch_px=None, seed=1, label="descent")
+    model, _ = initial_weights(tiny_federation())
+    model.checkpoint_groups = recompute
+    bring_to_form(model)
+    samples = PlannedSamples(MadeSlices(), recipe, places=ranks.places(batch_size), cache_bytes=2**20)
+    plan = itertools.islice(plan_batches([(24, 24)] * 12, recipe), N_STEPS)
+    train_steps(
+        ranks.shared(model),
+        drawn_batches(samples, plan, n_workers=0, pin_memory=False),
+        first_step=0,
+        n_steps=N_STEPS,
+        total_steps=N_STEPS,
+        learning_rate=LEARNING_RATE,
+        warmup_steps=0,
+        decay_fraction=0.0,
+        clip_norm=None,
+        alpha=0.3,
+        beta=0.7,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
+    )
+    return learnable(model)
+
+
+if __name__ == "__main__":
+    with ranks_of_launcher() as own:
+        weights = descend(own, batch_size=int(sys.argv[2]), recompute=sys.argv[3] == "1")
+        print("mean of the ranks' numbers", own.mean(own.rank))
+        if own.leads:
+            save_file(weights, Path(sys.argv[1]))
+    leave()

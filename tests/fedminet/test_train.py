@@ -1,0 +1,221 @@
+"""`fedminet train` as it is run: killed and given again, by one process and by two under torch's launcher."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
+from fedminet.main import run
+from fedminet.ranks import Ranks
+from fedminet.train import TrainOptions, recompute_groups, train_models
+from minet_core.agreement import initial_weights
+from minet_core.checkpoint import load_model
+from minet_core.runtime.durable import sha256_of_file
+from minet_core.runtime.errors import InvalidSetting
+from tests.fedminet.gradient_descent import N_STEPS, descend
+
+ROOT = Path(__file__).parents[2]
+QUICK = TrainOptions(rounds=1)
+LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    homes = make_tiny_sites(tmp_path_factory.mktemp("train"), shape=(8, 56, 48))
+    return {name: homes[name].path for name in ("sms", "umr")}
+
+
+def arguments(sites: dict[str, Path], out: Path, *more: object) -> list[str]:
+    folders = [f"--site={folder}" for folder in sites.values()]
+    return ["train", *folders, f"--out={out}", "--rounds=1", *map(str, more)]
+
+
+def started(*command: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended_well(process: subprocess.Popen[str]) -> str:
+    """What it printed on standard output."""
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out
+
+
+def wait_for_lines(path: Path, n_lines: int, process: subprocess.Popen[str]) -> None:
+    ends = time.monotonic() + 120
+    while not (path.exists() and path.read_bytes().count(b"\n") >= n_lines):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """Its workers notice within seconds, and nobody waits for them."""
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    for stream in (process.stdout, process.stderr):
+        assert stream is not None
+        stream.close()
+
+
+def steps_logged(folder: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_command_killed_twice_and_given_again_ends_in_the_same_bytes(
+    tmp_path: Path, sites: dict[str, Path]
+) -> None:
+    """SIGKILL, with batches read ahead by a worker; the calm run draws its batches itself."""
+    calm = started("-m", "fedminet", *arguments(sites, tmp_path / "calm", "--save-every=3"))
+    killed = tmp_path / "killed"
+    command = ("-m", "fedminet", *arguments(sites, killed, "--save-every=3", "--workers=1"))
+    for n_lines in (2, 5):
+        process = started(*command)
+        wait_for_lines(killed / "metrics.jsonl", n_lines, process)
+        kill(process)
+        assert not (killed / "model.safetensors").exists()
+    ended_well(started(*command))
+    ended_well(calm)
+    assert sha256_of_file(killed / "model.safetensors") == sha256_of_file(tmp_path / "calm/model.safetensors")
+    assert steps_logged(killed) == steps_logged(tmp_path / "calm") == [3, 6, 9, 12, 15, 18, 21, 24, 25]
+
+
+def test_two_processes_of_which_one_is_killed_come_to_what_two_calm_ones_and_one_alone_come_to(
+    tmp_path: Path, sites: dict[str, Path]
+) -> None:
+    """The launcher itself starts both again, and they go on from the state."""
+    folders = {name: tmp_path / name for name in ("alone", "calm", "killed")}
+    more = ("--save-every=3", "--json")
+    alone = started("-m", "fedminet.main", *arguments(sites, folders["alone"], *more))
+    ended_well(alone)
+    calm = ended_well(started(*LAUNCHER, "-m", "fedminet.main", *arguments(sites, folders["calm"], *more)))
+    assert json.loads(calm)["model"] == str(folders["calm"] / "model.safetensors")  # one process reports
+    command = arguments(sites, folders["killed"], *more, "--workers=1")
+    killed = started(*LAUNCHER, "--max-restarts=1", "-m", "fedminet.main", *command)
+    wait_for_lines(folders["killed"] / "metrics.jsonl", 2, killed)
+    os.kill(children_of(killed.pid)[0], signal.SIGKILL)
+    ended_well(killed)
+    assert steps_logged(folders["killed"]) == steps_logged(folders["calm"])
+    digests = {name: sha256_of_file(folder / "model.safetensors") for name, folder in folders.items()}
+    assert digests["killed"] == digests["calm"]
+    scores = {name: json.loads((folder / "test.json").read_text()) for name, folder in folders.items()}
+    # Adam takes a step of nearly full length for a gradient of rounding errors, so single weights may differ.
+    for site in sites:
+        one, two = (scores[name][site]["global"]["psnr_db"] for name in ("alone", "calm"))
+        assert two == pytest.approx(one, abs=0.1)
+
+
+def children_of(process_id: int) -> list[int]:
+    return [
+        int(child) for child in Path(f"/proc/{process_id}/task/{process_id}/children").read_text().split()
+    ]
+
+
+@pytest.mark.parametrize("recompute", [False, True], ids=["stored groups", "recomputed groups"])
+def test_two_processes_take_the_step_of_one_with_the_whole_batch(tmp_path: Path, recompute: bool) -> None:
+    out = tmp_path / "two.safetensors"
+    ended_well(
+        started(*LAUNCHER, "-m", "tests.fedminet.gradient_descent", str(out), "4", str(int(recompute)))
+    )
+    _, before = initial_weights(tiny_federation())
+    one, two = descend(Ranks(), batch_size=4, recompute=recompute), load_file(out)
+    half = descend(Ranks(), batch_size=2, recompute=recompute)
+    assert one.keys() == two.keys()
+    differences = 0
+    for name, weights in one.items():
+        moved = np.abs(weights - before[name]).max()
+        # Each step rounds a weight once, and the two sums of a gradient differ by some roundings of it.
+        tolerance = N_STEPS * np.spacing(np.abs(before[name]).max() + moved) + 64 * moved * 2**-24
+        assert np.abs(weights - two[name]).max() <= tolerance, name
+        differences += np.abs(weights - half[name]).max() > 10 * tolerance
+    assert differences > len(one) / 2  # the test would see another batch
+
+
+def test_each_mode_trains_its_models_and_tests_them_on_every_given_site(
+    tmp_path: Path, sites: dict[str, Path]
+) -> None:
+    (pooled,) = train_models(list(sites.values()), tmp_path / "p.safetensors", QUICK, quiet=True)
+    assert (pooled.label, pooled.path) == ("sms+umr", tmp_path / "p.safetensors")
+    local = train_models(
+        list(sites.values()), tmp_path / "local", TrainOptions(mode="local", rounds=1), quiet=True
+    )
+    assert [model.label for model in local] == list(sites)
+    assert [model.path for model in local] == [
+        tmp_path / "local" / name / "model.safetensors" for name in sites
+    ]
+    for model in (pooled, *local):
+        assert model.sha256 == sha256_of_file(model.path)
+        assert set(model.test) == set(sites)
+        load_model(model.path)
+    assert len({model.sha256 for model in (pooled, *local)}) == 3
+    assert (tmp_path / "p" / "model.safetensors").read_bytes() == pooled.path.read_bytes()
+    again = train_models(list(sites.values()), tmp_path / "p.safetensors", QUICK, quiet=True)
+    assert again == [pooled]
+
+
+def test_the_paper_preset_trains_on_whole_slices(tmp_path: Path, sites: dict[str, Path]) -> None:
+    options = TrainOptions(preset="paper", rounds=1, checkpoint_groups=True)
+    (trained,) = train_models([sites["sms"]], tmp_path, options, quiet=True)
+    assert trained.label == "sms"
+    assert steps_logged(tmp_path) == [3]  # 10 slices in batches of 4
+
+
+def test_one_line_says_what_cannot_be_trained(
+    tmp_path: Path,
+    sites: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = str(sites["sms"])
+    cases = [
+        (["--mode", "both"], "FM-C102: no such mode; got both; expected pooled or local."),
+        (["--site", folder], "FM-C102: a site is given twice; got sms, sms; expected each name once."),
+    ]
+    for more, said in cases:
+        monkeypatch.setattr(
+            sys, "argv", ["fedminet", "train", "--site", folder, "--out", str(tmp_path), *more]
+        )
+        with pytest.raises(SystemExit) as ending:
+            run()
+        assert ending.value.code == 2
+        assert capsys.readouterr().err.strip() == said
+
+
+def test_a_model_without_groups_cannot_recompute_them() -> None:
+    recompute_groups(torch.nn.Conv2d(1, 1, 1), False)
+    with pytest.raises(InvalidSetting, match="no groups to recompute"):
+        recompute_groups(torch.nn.Conv2d(1, 1, 1), True)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_paper_preset_trains_on_a_gpu(tmp_path: Path, sites: dict[str, Path]) -> None:
+    (trained,) = train_models([sites["sms"]], tmp_path, TrainOptions(preset="paper", rounds=2), quiet=True)
+    assert steps_logged(tmp_path) == [3, 6]
+    assert set(trained.test) == {"sms"}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_two_gpus_train_one_model(tmp_path: Path, sites: dict[str, Path]) -> None:
+    ended_well(started(*LAUNCHER, "-m", "fedminet.main", *arguments(sites, tmp_path, "--preset=paper")))
+    assert (tmp_path / "model.safetensors").exists()
