@@ -334,4 +334,4 @@ def _breaches(means: Mapping[str, float]) -> list[str]:
             lines.append(
                 f"not the paper's order: {METHODS[first].label} is {means[first] - means[BEST]:.2f} dB above MINet"
             )
-    return lines
+    return list(dict.fromkeys(lines))

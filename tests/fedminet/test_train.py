@@ -99,10 +99,9 @@ def test_a_command_killed_twice_and_given_again_ends_in_the_same_bytes(
     assert steps_logged(killed) == steps_logged(tmp_path / "calm") == [3, 6, 9, 12, 15, 18, 21, 24, 25]
 
 
-def test_two_processes_of_which_one_is_killed_come_to_what_two_calm_ones_and_one_alone_come_to(
+def test_two_processes_that_are_killed_and_started_again_come_to_what_two_calm_ones_and_one_alone_come_to(
     tmp_path: Path, sites: dict[str, Path]
 ) -> None:
-    """The launcher itself starts both again, and they go on from the state."""
     folders = {name: tmp_path / name for name in ("alone", "calm", "killed")}
     more = ("--save-every=3", "--json")
     alone = started("-m", "fedminet.main", *arguments(sites, folders["alone"], *more))
@@ -110,10 +109,14 @@ def test_two_processes_of_which_one_is_killed_come_to_what_two_calm_ones_and_one
     calm = ended_well(started(*LAUNCHER, "-m", "fedminet.main", *arguments(sites, folders["calm"], *more)))
     assert json.loads(calm)["model"] == str(folders["calm"] / "model.safetensors")  # one process reports
     command = arguments(sites, folders["killed"], *more, "--workers=1")
-    killed = started(*LAUNCHER, "--max-restarts=1", "-m", "fedminet.main", *command)
+    killed = started(*LAUNCHER, "-m", "fedminet.main", *command)
     wait_for_lines(folders["killed"] / "metrics.jsonl", 2, killed)
-    os.kill(children_of(killed.pid)[0], signal.SIGKILL)
-    ended_well(killed)
+    workers = children_of(killed.pid)
+    assert len(workers) == 2
+    kill(killed)
+    for worker in workers:
+        os.kill(worker, signal.SIGKILL)
+    ended_well(started(*LAUNCHER, "-m", "fedminet.main", *command))
     assert steps_logged(folders["killed"]) == steps_logged(folders["calm"])
     digests = {name: sha256_of_file(folder / "model.safetensors") for name, folder in folders.items()}
     assert digests["killed"] == digests["calm"]

@@ -1,0 +1,263 @@
+"""The paper's tables as an experiment: every cell once, resumable, and nothing claimed that the cells do not say."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from fedminet.experiment import tables
+from fedminet.experiment.cells import Cell, cell_folder
+from fedminet.experiment.formats import Table, as_csv, as_latex, as_markdown
+from fedminet.experiment.methods import METHODS, is_learned, model_of, training_of
+from fedminet.experiment.published import TABLE_1, TABLE_2
+from fedminet.experiment.run import run_experiment
+from fedminet.experiment.scores import PatientScores
+from fedminet.experiment.statistics import estimate, paired_differences, paired_p
+from fedminet.experiment.study import Study, study_of
+from fedminet.faults.tiny_sites import make_volume, write_nifti
+from fedminet.main import app
+from minet_core.models.architectures import build_model
+from minet_core.runtime.errors import ConfigurationError, FedminetError
+
+SHAPE, SPACING_MM = (8, 64, 60), (4.0, 1.9, 1.9)
+"""Large enough for the quick preset's patches."""
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Three patients at each of two sites."""
+    folder = tmp_path_factory.mktemp("scans")
+    for index, site in enumerate(("sms", "umr")):
+        for patient in range(3):
+            for contrast in ("T1", "T2"):
+                volume = make_volume(100 * index + patient, contrast, shape=SHAPE, spacing_mm=SPACING_MM)
+                write_nifti(folder / site / f"patient{patient}" / f"{contrast}.nii.gz", volume)
+    return {site: folder / site for site in ("sms", "umr")}
+
+
+def tiny_study(out: Path, scans: dict[str, Path], **changes: object) -> Study:
+    options: dict[str, object] = {
+        "preset": "quick",
+        "modes": ["federated", "pooled", "local", "without"],
+        "methods": ["sinc", "edsr", "minet"],
+        "seeds": 1,
+        "scales": [2],
+        "named": scans,
+        "n_patients": 3,
+        "rounds": 1,
+        "local_steps": 1,
+    }
+    return study_of(out, **{**options, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory, scans: dict[str, Path]) -> Study:
+    return tiny_study(tmp_path_factory.mktemp("experiment"), scans)
+
+
+@pytest.fixture(scope="module")
+def cells(study: Study) -> list[Cell]:
+    return run_experiment(study, "table1", quiet=True)
+
+
+def test_every_cell_is_there_with_its_model_and_every_patient(study: Study, cells: list[Cell]) -> None:
+    names = [key.name for key in study.cells()]
+    assert names[:3] == ["federated-sinc-2x-seed1", "federated-edsr-2x-seed1", "federated-minet-2x-seed1"]
+    assert len(names) == len(set(names)) == len(cells) == 1 + 2 * (1 + 1 + 2 + 2)
+    for key, cell in zip(study.cells(), cells, strict=True):
+        assert set(cell.sites) == ({key.member} if key.member else {"sms", "umr"})
+        assert all(len(patients) == 1 for patients in cell.sites.values())
+        assert (cell_folder(study, key) / "model.safetensors").exists() == is_learned(key.method)
+        assert (cell.n_steps > 0, cell.settings is not None) == (is_learned(key.method),) * 2
+        assert not (cell_folder(study, key) / "run").exists()  # no copies of the sites' stores are left
+        (scores,) = cell.sites[next(iter(cell.sites))]
+        assert set(scores.conventions) == {"volume", "slice", "slice-range", "foreground", "clamped"}
+        assert ("swap_painted" in scores.faithfulness) == (key.method == "minet")
+    steps = {cell.method: cell.n_steps for cell in cells if cell.mode == "federated"}
+    assert steps == {"sinc": 0, "edsr": 5, "minet": 1}  # 4.7 steps of EDSR in the time of one of MINet
+
+
+def test_a_site_that_took_no_part_is_tested_by_a_model_that_never_saw_it(study: Study) -> None:
+    key = next(key for key in study.cells() if key.mode == "without" and key.member == "sms")
+    assert study.federation(key).sites == ("umr",)
+    assert study.tested_at(key) == ("sms",)
+
+
+def test_what_is_done_is_not_done_again(study: Study, cells: list[Cell]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (study.out / "cells").rglob("cell.json")}
+    assert run_experiment(study, "table1", quiet=True) == cells
+    assert {path: path.stat().st_mtime_ns for path in (study.out / "cells").rglob("cell.json")} == before
+
+
+def test_a_cell_that_another_process_is_at_is_left_to_it(tmp_path: Path, scans: dict[str, Path]) -> None:
+    study = tiny_study(tmp_path, scans, methods=["sinc", "bicubic"], modes=["federated"])
+    first, second = study.cells()
+    folder = cell_folder(study, first)
+    folder.mkdir(parents=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = run_experiment(study, "table1", quiet=True)
+    assert [cell.method for cell in done] == [second.method]
+    assert f"{1} of {2} cells are done" in (tmp_path / "table1.md").read_text()
+
+
+def test_a_cell_of_other_settings_is_refused_before_anything_is_trained(
+    study: Study, scans: dict[str, Path], cells: list[Cell]
+) -> None:
+    other = tiny_study(study.out, scans, rounds=2)
+    with pytest.raises(ConfigurationError, match="other settings"):
+        run_experiment(other, "table1", quiet=True)
+    assert len(list((study.out / "cells").iterdir())) == len(cells)
+
+
+def test_the_pages_have_the_tables_beside_the_papers_numbers(study: Study, cells: list[Cell]) -> None:
+    text = (study.out / "table1.md").read_text()
+    minet = next(cell for cell in cells if (cell.method, cell.mode) == ("minet", "federated"))
+    assert f"| {minet.sites['sms'][0].psnr_db:.2f} |" in text
+    assert "As published (Feng et al., MICCAI 2021, Table 1)" in text
+    assert "not measured here" in text
+    assert "federated by the others" in text
+    assert "one patient" not in text
+    rows = list(csv.reader((study.out / "table1.csv").read_text().splitlines()))
+    assert ["table", "method", "scale", "tested at", "federated", "pooled", "local only"] in [
+        row[:7] for row in rows
+    ]
+    assert (study.out / "table1.tex").read_text().count(r"\begin{tabular}") == text.count("### ")
+    page = (study.out / "report.html").read_text()
+    assert "data:image/png;base64," in page
+    assert 'class="published"' in page
+    assert "<script" not in page
+    manifest = json.loads((study.out / "manifest.json").read_text())
+    assert all(cell["done"] for cell in manifest["cells"].values())
+    assert "model_sha256" in manifest["cells"]["federated-minet-2x-seed1"]
+    for name in ("table1.md", "table1.csv", "report.html", "manifest.json"):
+        assert str(study.out) not in (study.out / name).read_text()
+
+
+def scored(psnr_db: float) -> PatientScores:
+    return PatientScores(psnr_db=psnr_db, ssim=0.9, nmse=0.01, conventions={}, faithfulness={})
+
+
+def cell(method: str, mode: str, psnr_db: list[float], *, seed: int = 1) -> Cell:
+    return Cell(
+        method=method,
+        mode=mode,  # type: ignore[arg-type]
+        scale=2,
+        seed=seed,
+        member=None,
+        settings=None,
+        n_parameters=1,
+        n_steps=1,
+        train_seconds=1.0,
+        seconds=1.0,
+        device="cpu",
+        sites={"sms": tuple(map(scored, psnr_db))},
+    )
+
+
+def results(*cells: Cell) -> tables.Results:
+    return tables.Results(cells, sites=["sms"], methods=list(dict.fromkeys(one.method for one in cells)))
+
+
+def test_where_the_order_is_not_the_papers_it_is_said() -> None:
+    as_expected = results(
+        cell("sinc", "federated", [30.0]),
+        cell("edsr", "federated", [31.0]),
+        cell("lyu", "federated", [32.0]),
+        cell("minet", "federated", [33.0]),
+    )
+    assert tables.order_found(as_expected) == []
+    found = tables.order_found(
+        results(
+            cell("sinc", "federated", [30.0]),
+            cell("edsr", "federated", [32.5]),
+            cell("lyu", "federated", [32.0]),
+            cell("minet", "federated", [31.0]),
+        )
+    )
+    assert found == ["sms at 2x: not the paper's order: EDSR is 1.50 dB above MINet."]
+
+
+def test_where_the_global_model_is_worse_than_the_sites_own_it_is_said() -> None:
+    said = tables.worse_than_local(
+        results(cell("minet", "federated", [30.0, 31.0]), cell("minet", "local", [30.5, 31.1]))
+    )
+    assert said == ["MINet at 2x: on sms the global model is 0.30 dB worse than the site's own."]
+    assert not tables.worse_than_local(
+        results(cell("minet", "federated", [30.0]), cell("minet", "local", [29.0]))
+    )
+
+
+def test_differences_are_taken_patient_by_patient() -> None:
+    assert paired_differences({1: [30.0, 40.0], 2: [35.0]}, {1: [29.0, 38.0], 3: [1.0]}).tolist() == [
+        1.0,
+        2.0,
+    ]
+
+
+def test_the_paired_test_is_exact_for_few_pairs() -> None:
+    assert paired_p(np.ones(5)) is None  # no p can be below 0.05
+    assert paired_p(np.arange(1.0, 7.0)) == pytest.approx(2 / 2**6)  # all of one sign
+    assert paired_p(np.array([1.0, -1.0] * 3)) == pytest.approx(1.0)
+
+
+def test_the_interval_grows_with_the_spread_and_is_none_for_one_patient() -> None:
+    assert estimate({1: [30.0]}).low is None
+    narrow, wide = estimate({1: [30.0, 30.1, 30.2], 2: [30.0, 30.1, 30.2]}), estimate({1: [25.0, 30.0, 35.0]})
+    assert narrow.low is not None
+    assert wide.low is not None
+    assert narrow.low <= narrow.mean <= narrow.high  # type: ignore[operator]
+    assert wide.high - wide.low > 10 * (narrow.high - narrow.low)  # type: ignore[operator]
+
+
+def test_tables_are_written_in_three_forms() -> None:
+    table = Table("A & B", ("method", "50%"), (("w/o F_Aux", "1.0"),), note="Note.")
+    assert as_markdown(table).splitlines()[2:5] == ["| method | 50% |", "|---|---|", "| w/o F_Aux | 1.0 |"]
+    assert as_csv([table]) == "table,method,50%\nA & B,w/o F_Aux,1.0\n"
+    assert r"w/o F\_Aux & 1.0 \\" in as_latex(table)
+    assert r"\caption{A \& B. Note.}" in as_latex(table)
+
+
+def test_the_papers_tables_are_whole() -> None:
+    assert set(TABLE_1) == {"bicubic", "edsr", "smore", "zeng", "lyu", "minet"}
+    assert all(len(columns) == 6 for columns in TABLE_1.values())
+    assert TABLE_1["minet"][("fastmri", 4)] == (30.425, 0.621)
+    assert TABLE_1["bicubic"][("umr", 2)] == (21.107, 0.730)
+    assert TABLE_2["minet"] == (0.0018, 40.5491, 0.9830)
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_quick_models_have_about_as_many_parameters_as_minets(scale: int) -> None:
+    sizes = {
+        method: sum(
+            p.numel()
+            for p in build_model(
+                model_of(method, preset="quick", scale=scale).model_dump(), scale=scale
+            ).parameters()
+        )
+        for method in METHODS
+        if is_learned(method) and not method.startswith("without")
+    }
+    assert all(0.75 < size / sizes["minet"] < 1.1 for size in sizes.values()), sizes
+
+
+def test_methods_are_trained_for_about_the_same_time_in_the_quick_preset_and_alike_in_the_papers() -> None:
+    assert training_of("minet", preset="quick", scale=2, local_steps=10).local_steps == 10
+    assert training_of("edsr", preset="quick", scale=4, local_steps=10).local_steps == 68
+    assert training_of("edsr", preset="paper", scale=4, local_steps=None).local_epochs == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["table3"], ["table1", "--mode", "alone"], ["table1", "--methods", "srcnn"], ["table1", "--scale", "3"]],
+)
+def test_what_is_no_choice_is_refused(arguments: list[str], tmp_path: Path) -> None:
+    outcome = CliRunner().invoke(app, ["experiment", *arguments, "--out", str(tmp_path / "out")])
+    assert isinstance(outcome.exception, FedminetError)
+    assert not (tmp_path / "out").exists()
