@@ -222,7 +222,7 @@ def report(
 
 
 def experiment(
-    which: Annotated[str, typer.Argument(help="table1, table2 or figure3, of the paper.")],
+    which: Annotated[str, typer.Argument(help="table1, table2 or figure3 of the paper, or reference.")],
     preset: Preset = "quick",
     mode: Annotated[
         str,

@@ -6,27 +6,42 @@ import base64
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 
 import jinja2
 
 from fedminet.experiment import tables
 from fedminet.experiment.cells import MODEL_FILE, Cell, cell_folder, claimed, make_cell, read_cell
-from fedminet.experiment.figure3 import Panels, draw, panels_of
+from fedminet.experiment.figure3 import draw, panels_of
 from fedminet.experiment.formats import Table, as_csv, as_latex, as_markdown
 from fedminet.experiment.methods import METHODS, TABLE_1, TABLE_2
+from fedminet.experiment.reference import (
+    Sensitivity,
+    draw_sensitivities,
+    sensitivities,
+    sensitivity_tables,
+)
 from fedminet.experiment.study import CellKey, Study
 from minet_core.runtime.durable import sha256_of_file, write_json, write_text
 from minet_core.runtime.progress import progress
 from minet_core.runtime.versions import versions
 
-METHODS_OF = {"table1": TABLE_1, "table2": TABLE_2, "figure3": TABLE_1}
-SCALES_OF: dict[str, tuple[int, ...]] = {"table1": (2, 4), "table2": (2,), "figure3": (2, 4)}
-SCORES_OF = {
-    "table1": ("psnr_db", "ssim"),
-    "table2": ("nmse", "psnr_db", "ssim"),
-    "figure3": ("psnr_db", "ssim"),
+METHODS_OF = {
+    "table1": TABLE_1,
+    "table2": TABLE_2,
+    "figure3": TABLE_1,
+    "reference": ("edsr", "smore", "minet"),
 }
+SCALES_OF: dict[str, tuple[int, ...]] = {
+    "table1": (2, 4),
+    "table2": (2,),
+    "figure3": (2, 4),
+    "reference": (2, 4),
+}
+SCORES = ("psnr_db", "ssim")
+SCORES_OF = {"table2": ("nmse", *SCORES)}
 
 
 def run_experiment(study: Study, which: str, *, quiet: bool = False) -> list[Cell]:
@@ -60,8 +75,12 @@ def write_results(study: Study, which: str) -> list[Cell]:
     keys = study.cells()
     cells = [cell for key in keys if (cell := read_cell(study, key)) is not None]
     results = tables.Results(cells, sites=study.sites, methods=study.methods)
-    panels = _figure(study, results) if cells else []
     shown = _tables(which, results) if cells else []
+    pictures = [_figure3(study, results)] if results.modes() else []
+    if which == "reference" and "federated" in results.modes():
+        found = sensitivities(study, seed=study.seeds[0])
+        shown = sensitivity_tables(found) + shown
+        pictures.insert(0, _reference_picture(study, found))
     sentences = [
         *_header(study, keys, cells),
         *tables.order_found(results),
@@ -71,7 +90,7 @@ def write_results(study: Study, which: str) -> list[Cell]:
     write_text(study.out / f"{which}.md", "\n".join([*text, *map(as_markdown, shown)]))
     write_text(study.out / f"{which}.csv", as_csv(shown))
     write_text(study.out / f"{which}.tex", "\n".join(map(as_latex, shown)))
-    write_text(study.out / "report.html", _page(study, which, sentences, shown, panels))
+    write_text(study.out / "report.html", _page(which, sentences, shown, pictures))
     write_json(study.out / "manifest.json", _manifest(study, which, keys, cells))
     return cells
 
@@ -80,13 +99,14 @@ _TITLES = {
     "table1": "Table 1: every method on every site",
     "table2": "Table 2: the ablations of MINet",
     "figure3": "Figure 3: images and error maps",
+    "reference": "What the reference adds",
 }
 
 
 def _tables(which: str, results: tables.Results) -> list[Table]:
     optional = [tables.paired_table(results), tables.modes_table(results)]
     return [
-        *tables.main_tables(results, scores=SCORES_OF[which]),
+        *tables.main_tables(results, scores=SCORES_OF.get(which, SCORES)),
         tables.published_table("table2" if which == "table2" else "table1"),
         *(table for table in optional if table is not None),
         tables.faithfulness_table(results),
@@ -94,15 +114,46 @@ def _tables(which: str, results: tables.Results) -> list[Table]:
     ]
 
 
-def _figure(study: Study, results: tables.Results) -> list[Panels]:
-    """figure3.png of the first seed and the first mode that has cells; empty where no model is there."""
-    modes = results.modes()
-    if not modes:
-        return []
-    seed = min(cell.seed for cell in results.cells if cell.mode == modes[0])
-    panels = panels_of(study, mode=modes[0], seed=seed)
-    draw(panels, study.out / "figure3.png")
-    return panels
+@dataclass(frozen=True)
+class _Picture:
+    """A picture of the page. uri: its bytes as an address."""
+
+    title: str
+    uri: str
+    alternative: str
+    note: str
+
+
+def _figure3(study: Study, results: tables.Results) -> _Picture:
+    """figure3.png of the first seed and mode that has cells."""
+    mode = results.modes()[0]
+    seed = min(cell.seed for cell in results.cells if cell.mode == mode)
+    panels, path = panels_of(study, mode=mode, seed=seed), study.out / "figure3.png"
+    draw(panels, path)
+    worst = max(shift for one in panels for shift in one.shifts_px().values())
+    return _Picture(
+        title="Images and error maps",
+        uri=_uri(path),
+        alternative="For each site and scale: the input, each method's image and the target; below each method its "
+        "error map.",
+        note="The slice with most detail of each site's first test patient. One grey scale and one error scale for "
+        f"each row. The farthest that an image is from its target, by phase correlation: {worst:.2f} pixel.",
+    )
+
+
+def _reference_picture(study: Study, found: Sequence[Sensitivity]) -> _Picture:
+    path = study.out / "reference.png"
+    draw_sensitivities(found, path)
+    return _Picture(
+        title="What the reference adds",
+        uri=_uri(path),
+        alternative="PSNR of each method against the reference's resolution, and against how far it is moved.",
+        note="Dashed: methods that look at no reference.",
+    )
+
+
+def _uri(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
 
 
 def _header(study: Study, keys: Sequence[CellKey], cells: Sequence[Cell]) -> list[str]:
@@ -117,16 +168,11 @@ def _header(study: Study, keys: Sequence[CellKey], cells: Sequence[Cell]) -> lis
     ]
 
 
-def _page(study: Study, which: str, sentences: list[str], shown: list[Table], panels: list[Panels]) -> str:
+def _page(which: str, sentences: list[str], shown: list[Table], pictures: list[_Picture]) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     source = (files("fedminet.experiment") / "template.html").read_text(encoding="utf-8")
-    picture = study.out / "figure3.png"
-    uri = ""
-    if panels and picture.exists():
-        uri = "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode("ascii")
-    worst = max((shift for one in panels for shift in one.shifts_px().values()), default=0.0)
     return environment.from_string(source).render(
-        title=_TITLES[which], sentences=sentences, tables=shown, figure=uri, worst_shift=f"{worst:.3f}"
+        title=_TITLES[which], sentences=sentences, tables=shown, pictures=pictures
     )
 
 

@@ -16,12 +16,14 @@ from fedminet.experiment.cells import Cell, cell_folder
 from fedminet.experiment.formats import Table, as_csv, as_latex, as_markdown
 from fedminet.experiment.methods import METHODS, is_learned, model_of, training_of
 from fedminet.experiment.published import TABLE_1, TABLE_2
+from fedminet.experiment.reference import low_passed, moved
 from fedminet.experiment.run import run_experiment
 from fedminet.experiment.scores import PatientScores
 from fedminet.experiment.statistics import estimate, paired_differences, paired_p
 from fedminet.experiment.study import Study, study_of
 from fedminet.faults.tiny_sites import make_volume, write_nifti
 from fedminet.main import app
+from minet_core.grid_shift import shift_px
 from minet_core.models.architectures import build_model
 from minet_core.runtime.errors import ConfigurationError, FedminetError
 
@@ -138,6 +140,34 @@ def test_the_pages_have_the_tables_beside_the_papers_numbers(study: Study, cells
     assert "model_sha256" in manifest["cells"]["federated-minet-2x-seed1"]
     for name in ("table1.md", "table1.csv", "report.html", "manifest.json"):
         assert str(study.out) not in (study.out / name).read_text()
+
+
+def test_what_the_reference_adds_is_shown_against_its_resolution_and_its_place(
+    study: Study, scans: dict[str, Path], cells: list[Cell]
+) -> None:
+    again = tiny_study(study.out, scans, methods=["edsr", "minet"], modes=["federated"])
+    run_experiment(again, "reference", quiet=True)
+    text = (study.out / "reference.md").read_text()
+    rows = [
+        line.split(" | ")
+        for line in text.splitlines()
+        if line.startswith(("| EDSR | 2x | sms", "| MINet | 2x | sms"))
+    ]
+    edsr, minet = ([value.rstrip(" |") for value in row[3:8]] for row in rows[:2])
+    assert len(set(edsr)) == 1
+    whole = next(cell for cell in cells if (cell.method, cell.mode) == ("minet", "federated"))
+    assert float(minet[0]) == pytest.approx(whole.sites["sms"][0].psnr_db, abs=0.02)
+    assert (study.out / "reference.png").stat().st_size > 10_000
+
+
+def test_a_reference_is_blurred_and_moved_on_its_grid() -> None:
+    volume = np.abs(np.random.default_rng(1).normal(5, 1, (2, 32, 24))).astype(np.float32)
+    np.testing.assert_allclose(low_passed(volume, 1.0), volume, atol=1e-4)
+    np.testing.assert_allclose(moved(volume, 3.0), np.roll(volume, 3, axis=1), atol=1e-4)
+    smooth = low_passed(volume, 0.5)
+    assert smooth.std() < volume.std()
+    np.testing.assert_allclose(low_passed(smooth, 0.5), smooth, atol=1e-3)
+    assert shift_px(smooth[0], volume[0]) == (0.0, 0.0)
 
 
 def scored(psnr_db: float) -> PatientScores:
