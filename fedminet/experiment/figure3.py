@@ -73,7 +73,7 @@ def panels_of(study: Study, *, mode: Mode, seed: int) -> list[Panels]:
 def draw(panels: list[Panels], path: Path) -> None:
     """One PNG: two rows a site and scale, images above and error maps below, one grey and one error scale a site."""
     n_columns = 2 + max(len(one.methods) for one in panels)
-    figure = Figure(figsize=(1.5 * n_columns, 3.25 * len(panels)), layout="constrained")
+    figure = Figure(figsize=(1.8 * n_columns, 3.85 * len(panels)), layout="constrained")
     axes = figure.subplots(2 * len(panels), n_columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
@@ -91,7 +91,7 @@ def draw(panels: list[Panels], path: Path) -> None:
                 shown = lower[column].imshow(
                     one.error(name), cmap=ERROR_COLOURS, vmin=0, vmax=ceiling, interpolation="none"
                 )
-        bar = figure.colorbar(shown, ax=lower[0], fraction=0.9, shrink=0.8, location="right")
+        bar = figure.colorbar(shown, cax=lower[0].inset_axes((0.75, 0.1, 0.08, 0.8)), location="left")
         bar.ax.tick_params(labelsize=6)
         bar.set_label("error / target's maximum", fontsize=6)
     with replacing(path) as temporary:

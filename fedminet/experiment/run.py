@@ -107,6 +107,7 @@ def _tables(which: str, results: tables.Results) -> list[Table]:
     optional = [tables.paired_table(results), tables.modes_table(results)]
     return [
         *tables.main_tables(results, scores=SCORES_OF.get(which, SCORES)),
+        tables.costs_table(results),
         tables.published_table("table2" if which == "table2" else "table1"),
         *(table for table in optional if table is not None),
         tables.faithfulness_table(results),

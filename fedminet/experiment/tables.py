@@ -61,13 +61,21 @@ def main_tables(results: Results, *, scores: Sequence[str]) -> list[Table]:
     return [
         Table(
             title=f"{scale}x, {MODE_TITLES[mode]}",
-            header=(
-                "method",
-                *(f"{site} {TITLES[score]}" for site in results.sites for score in scores),
-                "parameters",
-                "s of training",
+            header=("method", *(f"{site} {TITLES[score]}" for site in results.sites for score in scores)),
+            rows=tuple(
+                (
+                    METHODS[method].label,
+                    *(
+                        estimate_text(
+                            results.scores(method, site, scale=scale, mode=mode, score=score_named(score)),
+                            decimals=DECIMALS[score],
+                        )
+                        for site in results.sites
+                        for score in scores
+                    ),
+                )
+                for method in results.methods
             ),
-            rows=tuple(_main_row(results, method, scale, mode, scores) for method in results.methods),
             note="Mean over test patients and seeds with its 95% interval (bootstrap over seeds and patients); "
             "each site's column is of its own test split.",
         )
@@ -75,27 +83,23 @@ def main_tables(results: Results, *, scores: Sequence[str]) -> list[Table]:
     ]
 
 
-def _main_row(
-    results: Results, method: str, scale: int, mode: Mode, scores: Sequence[str]
-) -> tuple[str, ...]:
-    cells = [
-        cell
-        for cell in results.cells
-        if (cell.method, cell.scale, cell.mode) == (method, scale, mode) and is_learned(method)
-    ]
-    costs = (
-        f"{cells[0].n_parameters:,}" if cells else "",
-        f"{statistics.mean(cell.train_seconds for cell in cells):.0f}" if cells else "",
+def costs_table(results: Results) -> Table:
+    """Parameters, steps and seconds of each learned method in the main mode."""
+    mode = (results.modes() or ["federated"])[0]
+    rows = []
+    for scale in results.scales():
+        for method in filter(is_learned, results.methods):
+            cells = [c for c in results.cells if (c.method, c.scale, c.mode) == (method, scale, mode)]
+            if cells:
+                seconds = statistics.mean(cell.train_seconds for cell in cells)
+                figures = (f"{cells[0].n_parameters:,}", f"{cells[0].n_steps:,}", f"{seconds:.0f}")
+                rows.append((METHODS[method].label, f"{scale}x", *figures))
+    return Table(
+        title="What each method takes",
+        header=("method", "scale", "parameters", "steps of a site", "s of a site's steps"),
+        rows=tuple(rows),
+        note="Steps are chosen for equal time on an idle core; the seconds are of the machine as it was.",
     )
-    figures = [
-        estimate_text(
-            results.scores(method, site, scale=scale, mode=mode, score=score_named(score)),
-            decimals=DECIMALS[score],
-        )
-        for site in results.sites
-        for score in scores
-    ]
-    return (METHODS[method].label, *figures, *costs)
 
 
 def paired_table(results: Results) -> Table | None:
