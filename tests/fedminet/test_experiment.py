@@ -97,7 +97,10 @@ def test_what_is_done_is_not_done_again(study: Study, cells: list[Cell]) -> None
     assert {path: path.stat().st_mtime_ns for path in (study.out / "cells").rglob("cell.json")} == before
 
 
-def test_a_cell_that_another_process_is_at_is_left_to_it(tmp_path: Path, scans: dict[str, Path]) -> None:
+def test_a_cell_that_another_process_is_at_is_left_to_it(
+    tmp_path: Path, study: Study, scans: dict[str, Path], cells: list[Cell]
+) -> None:
+    (tmp_path / "data").symlink_to(study.out / "data")
     study = tiny_study(tmp_path, scans, methods=["sinc", "bicubic"], modes=["federated"])
     first, second = study.cells()
     folder = cell_folder(study, first)
