@@ -98,7 +98,7 @@ class PromptGrid:
                 continue
             except ObjectPullError:
                 message = _lost(reply.metadata)
-            except Exception:
+            except Exception:  # whatever a site's bytes do to the code that puts them together
                 self._let_go(reply)
                 raise
             self._let_go(reply)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fedminet.faults.coordinator import LIMIT_MODELS, Clock, coordinator, coordinator_as_text
+from fedminet.faults.coordinator import LIMIT_MODELS, coordinator, coordinator_as_text
+from fedminet.faults.simulated_sites import Clock
 from minet_core.federation import ModelSettings
 
 MODEL = ModelSettings(n_groups=2, n_blocks=6, n_features=64)
