@@ -60,7 +60,7 @@ class LateGrid(InProcessGrid):
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         if not self.until:
-            self.until = time.monotonic() + 2.0
+            self.until = time.monotonic() + 3.5
         return super().push_messages(messages)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
@@ -71,7 +71,7 @@ class LateGrid(InProcessGrid):
 
 
 def test_a_straggler_is_left_out_of_its_round_and_takes_part_in_the_next(tmp_path: Path) -> None:
-    federation = trial_federation(rounds=2, participation={"quorum": 2, "deadline_s": 1.0, "retries": 0})
+    federation = trial_federation(rounds=2, participation={"quorum": 2, "deadline_s": 3.0, "retries": 0})
     grid = LateGrid({site: trial_site(shift=0.1, n_training_slices=n) for site, n in SLICES.items()})
     run = conduct_trial(tmp_path, grid, federation)
     assert (run.state.status, run.state.reason) == ("partial", "round 1 without umr")
