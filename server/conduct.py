@@ -13,6 +13,7 @@ from minet_core.agreement import Agreement
 from minet_core.checkpoint import describe, save_checkpoint
 from minet_core.federation import FederationSettings
 from minet_core.parcel import save_parcel
+from minet_core.runtime.memory import give_back_memory
 from minet_core.runtime.versions import versions
 from minet_core.stored_arrays import StoredArrays
 from minet_core.weights import Arrays
@@ -92,6 +93,9 @@ def save_state(conduct: Conduct, state: ServerState, *, round_number: int) -> No
 
 def request_of(conduct: Conduct) -> RecordDict:
     run, agreement = conduct.run, conduct.agreement
+    give_back_memory(
+        agreement.shared.n_bytes
+    )  # what the step before left: a request is the most that a round holds
     arrays = agreement.request_arrays(conduct.global_state())
     number = min(conduct.number, conduct.federation.rounds)
     return request(arrays, round_number=number, run=run.path.name, digest=conduct.digest)

@@ -139,7 +139,6 @@ def exchange(
             }
             if due:
                 left_s = max(deadline_s - (time.monotonic() - started), 0.0) + REPLY_MARGIN_S
-                give_back_memory()  # what the step before left, and below what the request itself leaves
                 made = content()
                 n_bytes = _bytes_of(made)
                 for site, node in due.items():
@@ -150,7 +149,7 @@ def exchange(
                     sent[site] += n_bytes
                     at("sent")
                 del made
-                give_back_memory()
+                give_back_memory(n_bytes)
                 at("all sent")
             elif not asked and time.monotonic() - started > absence_s and enough():
                 return
