@@ -32,8 +32,8 @@ LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "
 
 @pytest.fixture(scope="module")
 def sites(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    homes = make_tiny_sites(tmp_path_factory.mktemp("train"), shape=(8, 56, 48))
-    return {name: homes[name].path for name in ("sms", "umr")}
+    homes = make_tiny_sites(tmp_path_factory.mktemp("train"), names=("sms", "umr"), shape=(8, 56, 48))
+    return {name: home.path for name, home in homes.items()}
 
 
 def arguments(sites: dict[str, Path], out: Path, *more: object) -> list[str]:
@@ -99,13 +99,11 @@ def test_a_command_killed_twice_and_given_again_ends_in_the_same_bytes(
     assert steps_logged(killed) == steps_logged(tmp_path / "calm") == [3, 6, 9, 12, 15, 18, 21, 24, 25]
 
 
-def test_two_processes_that_are_killed_and_started_again_come_to_what_two_calm_ones_and_one_alone_come_to(
+def test_two_processes_that_are_killed_and_started_again_come_to_what_two_calm_ones_come_to(
     tmp_path: Path, sites: dict[str, Path]
 ) -> None:
-    folders = {name: tmp_path / name for name in ("alone", "calm", "killed")}
+    folders = {name: tmp_path / name for name in ("calm", "killed")}
     more = ("--save-every=3", "--json")
-    alone = started("-m", "fedminet.main", *arguments(sites, folders["alone"], *more))
-    ended_well(alone)
     calm = ended_well(started(*LAUNCHER, "-m", "fedminet.main", *arguments(sites, folders["calm"], *more)))
     assert json.loads(calm)["model"] == str(folders["calm"] / "model.safetensors")  # one process reports
     command = arguments(sites, folders["killed"], *more, "--workers=1")
@@ -118,13 +116,11 @@ def test_two_processes_that_are_killed_and_started_again_come_to_what_two_calm_o
         os.kill(worker, signal.SIGKILL)
     ended_well(started(*LAUNCHER, "-m", "fedminet.main", *command))
     assert steps_logged(folders["killed"]) == steps_logged(folders["calm"])
-    digests = {name: sha256_of_file(folder / "model.safetensors") for name, folder in folders.items()}
-    assert digests["killed"] == digests["calm"]
-    scores = {name: json.loads((folder / "test.json").read_text()) for name, folder in folders.items()}
-    # Adam takes a step of nearly full length for a gradient of rounding errors, so single weights may differ.
-    for site in sites:
-        one, two = (scores[name][site]["global"]["psnr_db"] for name in ("alone", "calm"))
-        assert two == pytest.approx(one, abs=0.1)
+    calm_model, model = (sha256_of_file(folder / "model.safetensors") for folder in folders.values())
+    assert model == calm_model
+    scores = [json.loads((folder / "test.json").read_text()) for folder in folders.values()]
+    assert scores[0] == scores[1]
+    assert set(scores[0]) == set(sites)
 
 
 def children_of(process_id: int) -> list[int]:
