@@ -222,7 +222,9 @@ def report(
 
 
 def experiment(
-    which: Annotated[str, typer.Argument(help="table1, table2 or figure3 of the paper, or reference.")],
+    which: Annotated[
+        str, typer.Argument(help="table1, table2 or figure3 of the paper, reference, or integration.")
+    ],
     preset: Preset = "quick",
     mode: Annotated[
         str,
@@ -240,10 +242,14 @@ def experiment(
     patients: Patients = 10,
     rounds: Rounds = None,
     local_steps: LocalSteps = None,
+    equal: Annotated[
+        str,
+        typer.Option(help="time or steps: what every method gets as much of as MINet. Else as it is usual."),
+    ] = "",
     quiet: Annotated[bool, typer.Option(help="No progress.")] = False,
 ) -> None:
     """The paper's tables and figure: every method, trained and tested, beside the paper's numbers."""
-    from fedminet.experiment.run import METHODS_OF, SCALES_OF, run_experiment
+    from fedminet.experiment.run import EQUAL_OF, METHODS_OF, SCALES_OF, run_experiment
     from fedminet.experiment.study import study_of
     from fedminet.sites_here import parse_named_sites
 
@@ -262,6 +268,7 @@ def experiment(
         n_patients=patients,
         rounds=rounds,
         local_steps=local_steps,
+        equal=equal or EQUAL_OF.get(which, "time"),
     )
     cells = run_experiment(study, which, quiet=quiet)
     typer.echo(

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from minet_core.federation import PRESETS, ModelSettings, TrainingSettings
+from minet_core.runtime.errors import ConfigurationError
+
+MINET = "Feng et al. 2021"
 
 Contrasts = Literal["interpolation", "single", "multi"]
 """In the order that the paper's Table 1 has them, the worst first."""
 
+Equal = Literal["time", "steps"]
+"""What every learned method of an experiment gets as much of as MINet does."""
+
+EQUALS: tuple[Equal, ...] = get_args(Equal)
+
 
 @dataclass(frozen=True)
 class Method:
-    """One row of a table. source: the paper it is from. A method of interpolation has nothing to train."""
+    """One row of a table. source: the paper it is from. A method of interpolation has nothing to train.
+
+    of_minet: for MINet and its variants, what differs from the preset's model.
+    """
 
     label: str
     contrasts: Contrasts
     source: str
+    of_minet: Mapping[str, int | bool] | None = None
 
+
+_LARGER = {"n_groups": 3, "n_features": 24}
+_LARGEST = {"n_groups": 4, "n_features": 32}
 
 METHODS: dict[str, Method] = {
     "bicubic": Method("Bicubic", "interpolation", "Keys 1981"),
@@ -28,20 +44,26 @@ METHODS: dict[str, Method] = {
     "smore": Method("SMORE", "single", "Zhao et al. 2018"),
     "zeng": Method("Zeng et al.", "multi", "Zeng et al. 2018"),
     "lyu": Method("Lyu et al.", "multi", "Lyu et al. 2020"),
-    "minet": Method("MINet", "multi", "Feng et al. 2021"),
-    "without-reference": Method("w/o F_Aux", "single", "Feng et al. 2021, Table 2"),
-    "without-integration": Method("w/o F_Int", "multi", "Feng et al. 2021, Table 2"),
-    "without-attention": Method("w/o F_Att", "multi", "Feng et al. 2021, Table 2"),
+    "minet": Method("MINet", "multi", MINET, {}),
+    "without-reference": Method("w/o F_Aux", "single", MINET, {"use_reference": False}),
+    "without-integration": Method("w/o F_Int", "multi", MINET, {"use_integration": False}),
+    "without-attention": Method("w/o F_Att", "multi", MINET, {"use_attention": False}),
+    "minet-3x24": Method("MINet, L=3 C=24", "multi", MINET, _LARGER),
+    "without-integration-3x24": Method(
+        "w/o F_Int, L=3 C=24", "multi", MINET, {**_LARGER, "use_integration": False}
+    ),
+    "minet-4x32": Method("MINet, L=4 C=32", "multi", MINET, _LARGEST),
+    "without-integration-4x32": Method(
+        "w/o F_Int, L=4 C=32", "multi", MINET, {**_LARGEST, "use_integration": False}
+    ),
 }
 
 TABLE_1 = ("bicubic", "bspline", "sinc", "edsr", "smore", "zeng", "lyu", "minet")
 TABLE_2 = ("without-reference", "without-integration", "without-attention", "minet")
-
-_ABLATIONS = {
-    "without-reference": {"use_reference": False},
-    "without-integration": {"use_integration": False},
-    "without-attention": {"use_attention": False},
-}
+INTEGRATION = tuple(
+    f"{name}{size}" for size in ("", "-3x24", "-4x32") for name in ("without-integration", "minet")
+)
+"""F_Int at the preset's size and at two beyond it."""
 
 _OTHERS: dict[str, dict[str, dict[str, object]]] = {
     "quick": {
@@ -65,11 +87,11 @@ _QUICK_AT_4X: dict[str, dict[str, object]] = {"lyu": {"n_blocks": 1, "n_features
 
 _STEPS: dict[int, dict[str, float]] = {
     2: {
-        **{"edsr": 4.7, "smore": 0.95, "zeng": 2.5, "lyu": 2.0},
+        **{"minet": 1.0, "edsr": 4.7, "smore": 0.95, "zeng": 2.5, "lyu": 2.0},
         **{"without-reference": 1.9, "without-integration": 1.5, "without-attention": 1.1},
     },
     4: {
-        **{"edsr": 6.8, "smore": 1.0, "zeng": 2.8, "lyu": 2.4},
+        **{"minet": 1.0, "edsr": 6.8, "smore": 1.0, "zeng": 2.8, "lyu": 2.4},
         **{"without-reference": 2.0, "without-integration": 1.6, "without-attention": 1.1},
     },
 }
@@ -83,26 +105,37 @@ def is_learned(method: str) -> bool:
 
 def model_of(method: str, *, preset: str, scale: int) -> ModelSettings:
     """The model of a learned method."""
-    minet = PRESETS[preset][0]
-    if method == "minet":
-        return minet
-    if method in _ABLATIONS:
-        return ModelSettings.model_validate({**minet.model_dump(), **_ABLATIONS[method]})
+    minet, changes = PRESETS[preset][0], METHODS[method].of_minet
+    if changes is not None:
+        return ModelSettings.model_validate({**minet.model_dump(), **changes})
     sizes = _OTHERS[preset][method]
     if preset == "quick" and scale == 4:
         sizes = _QUICK_AT_4X.get(method, sizes)
     return ModelSettings.model_validate({"architecture": method, **sizes})
 
 
-def training_of(method: str, *, preset: str, scale: int, local_steps: int | None) -> TrainingSettings:
-    """How a learned method is trained: in the quick preset, all for about the same time.
+def training_of(
+    method: str, *, preset: str, scale: int, local_steps: int | None, equal: Equal = "time"
+) -> TrainingSettings:
+    """How a learned method is trained: in the quick preset for about the same time as MINet, or for as many steps.
 
-    local_steps: of MINet in a round; None leaves the preset's measure of local work.
+    local_steps: of MINet in a round; None leaves the preset's measure of local work. Raises ConfigurationError
+    (FM-C100) for equal time and a method whose step was not timed.
     """
     training = PRESETS[preset][1]
     if local_steps is None:
         return training
-    steps = local_steps * (_STEPS[scale].get(method, 1.0) if preset == "quick" else 1.0)
+    ratio: float | None = 1.0
+    if preset == "quick" and equal == "time":
+        ratio = _STEPS[scale].get(method)
+    if ratio is None:
+        raise ConfigurationError(
+            f"a step of {method} was not timed", got="--equal time", expected="--equal steps"
+        )
     return training.model_copy(
-        update={"local_steps": max(1, round(steps)), "local_epochs": None, "local_seconds": None}
+        update={
+            "local_steps": max(1, round(local_steps * ratio)),
+            "local_epochs": None,
+            "local_seconds": None,
+        }
     )

@@ -16,7 +16,7 @@ from fedminet.experiment import tables
 from fedminet.experiment.cells import MODEL_FILE, Cell, cell_folder, claimed, make_cell, read_cell
 from fedminet.experiment.figure3 import draw, panels_of
 from fedminet.experiment.formats import Table, as_csv, as_latex, as_markdown
-from fedminet.experiment.methods import METHODS, TABLE_1, TABLE_2
+from fedminet.experiment.methods import INTEGRATION, METHODS, TABLE_1, TABLE_2, Equal
 from fedminet.experiment.reference import (
     Sensitivity,
     draw_sensitivities,
@@ -33,12 +33,17 @@ METHODS_OF = {
     "table2": TABLE_2,
     "figure3": TABLE_1,
     "reference": ("edsr", "smore", "minet"),
+    "integration": INTEGRATION,
 }
+EQUAL_OF: dict[str, Equal] = {"integration": "steps"}
+"""What is equal where nothing is asked for; else time."""
+
 SCALES_OF: dict[str, tuple[int, ...]] = {
     "table1": (2, 4),
     "table2": (2,),
     "figure3": (2, 4),
     "reference": (2, 4),
+    "integration": (2,),
 }
 SCORES = ("psnr_db", "ssim")
 SCORES_OF = {"table2": ("nmse", *SCORES)}
@@ -83,7 +88,7 @@ def write_results(study: Study, which: str) -> list[Cell]:
         pictures.insert(0, _reference_picture(study, found))
     sentences = [
         *_header(study, keys, cells),
-        *tables.order_found(results),
+        *(tables.order_found(results) if which != "integration" else []),  # a larger model is no other method
         *tables.worse_than_local(results),
     ]
     text = [f"# {_TITLES[which]}", "", *(f"- {line}" for line in sentences), ""]
@@ -100,12 +105,15 @@ _TITLES = {
     "table2": "Table 2: the ablations of MINet",
     "figure3": "Figure 3: images and error maps",
     "reference": "What the reference adds",
+    "integration": "What the multi-stage integration adds, by the size of the model",
 }
 
 
 def _tables(which: str, results: tables.Results) -> list[Table]:
+    first = [tables.integration_table(results)] if which == "integration" else []
     optional = [tables.paired_table(results), tables.modes_table(results)]
     return [
+        *first,
         *tables.main_tables(results, scores=SCORES_OF.get(which, SCORES)),
         tables.costs_table(results),
         tables.published_table("table2" if which == "table2" else "table1"),
@@ -157,13 +165,16 @@ def _uri(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
 
 
+_EQUAL = {"time": "about the same time on an idle core", "steps": "as many steps"}
+
+
 def _header(study: Study, keys: Sequence[CellKey], cells: Sequence[Cell]) -> list[str]:
     kind = "Phantoms" if study.is_phantom else "Scans"
     seconds = sum(cell.seconds for cell in cells)
     steps = f"{study.local_steps} steps of MINet a round" if study.local_steps else "one epoch a round"
     return [
         f"{kind} of {', '.join(study.sites)}; preset {study.preset}; seeds {', '.join(map(str, study.seeds))}; "
-        f"{study.rounds} rounds, {steps}, every other method for about the same time.",
+        f"{study.rounds} rounds, {steps}, every other method for {_EQUAL[study.equal]}.",
         f"{len(cells)} of {len(keys)} cells are done, {seconds / 3600:.1f} h of work on "
         f"{', '.join(sorted({cell.device for cell in cells})) or 'nothing'}.",
     ]
@@ -189,6 +200,7 @@ def _manifest(study: Study, which: str, keys: Sequence[CellKey], cells: Sequence
         "modes": list(study.modes),
         "rounds": study.rounds,
         "local_steps": study.local_steps,
+        "equal": study.equal,
         "methods": {method: METHODS[method].source for method in study.methods},
         "versions": versions(),
         "cells": {

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from client.site_home import SiteHome
-from fedminet.experiment.methods import METHODS, is_learned, model_of, training_of
+from fedminet.experiment.methods import EQUALS, METHODS, Equal, is_learned, model_of, training_of
 from fedminet.sites_here import DEFAULT_SITES, make_sites_once
 from minet_core.federation import PRESETS, FederationSettings
 from minet_core.runtime.errors import ConfigurationError
@@ -47,7 +47,8 @@ class CellKey:
 class Study:
     """An experiment's settings. named: sites with scans in a folder; without any, phantoms of the three sites.
 
-    local_steps: of MINet in a round; None is the preset's own measure of local work.
+    local_steps: of MINet in a round; None is the preset's own measure of local work. equal: what of MINet's every
+    other method gets as much of.
     """
 
     out: Path
@@ -60,6 +61,7 @@ class Study:
     n_patients: int
     rounds: int
     local_steps: int | None
+    equal: Equal
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -115,7 +117,7 @@ class Study:
         content = preset.model_dump()
         content["model"] = model_of(key.method, preset=self.preset, scale=key.scale).model_dump()
         content["training"] = training_of(
-            key.method, preset=self.preset, scale=key.scale, local_steps=self.local_steps
+            key.method, preset=self.preset, scale=key.scale, local_steps=self.local_steps, equal=self.equal
         ).model_dump()
         return parse_settings(content, FederationSettings, source="the experiment")
 
@@ -141,6 +143,7 @@ def study_of(
     n_patients: int,
     rounds: int | None,
     local_steps: int | None,
+    equal: str = "time",
 ) -> Study:
     """A study from the command line's options. Raises ConfigurationError (FM-C100) for one that is no choice."""
     for what, given, known in (
@@ -148,6 +151,7 @@ def study_of(
         ("--mode", modes, MODES),
         ("--scale", scales, (2, 4)),
         ("--methods", methods, tuple(METHODS)),
+        ("--equal", [equal], EQUALS),
     ):
         unknown = sorted(str(one) for one in given if one not in known)
         if unknown or not given:
@@ -165,4 +169,5 @@ def study_of(
         n_patients=n_patients,
         rounds=rounds or USUAL_ROUNDS[preset],
         local_steps=local_steps or USUAL_LOCAL_STEPS[preset],
+        equal=next(one for one in EQUALS if one == equal),
     )

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from fedminet.experiment import tables
 from fedminet.experiment.cells import Cell, cell_folder
 from fedminet.experiment.formats import Table, as_csv, as_latex, as_markdown
-from fedminet.experiment.methods import METHODS, is_learned, model_of, training_of
+from fedminet.experiment.methods import TABLE_1 as TABLE_1_METHODS
+from fedminet.experiment.methods import is_learned, model_of, training_of
 from fedminet.experiment.published import TABLE_1, TABLE_2
 from fedminet.experiment.reference import low_passed, moved
 from fedminet.experiment.run import run_experiment
@@ -163,6 +164,27 @@ def test_what_the_reference_adds_is_shown_against_its_resolution_and_its_place(
     assert (study.out / "reference.png").stat().st_size > 10_000
 
 
+def test_what_the_integration_adds_is_shown_for_each_size_after_as_many_steps(
+    tmp_path: Path, study: Study, scans: dict[str, Path]
+) -> None:
+    (tmp_path / "data").symlink_to(study.out / "data")
+    methods = ["without-integration", "minet", "without-integration-3x24", "minet-3x24"]
+    sizes = tiny_study(tmp_path, scans, methods=methods, modes=["pooled"], equal="steps")
+    cells = {cell.method: cell for cell in run_experiment(sizes, "integration", quiet=True)}
+    assert list(cells) == methods
+    assert {cell.n_steps for cell in cells.values()} == {1}
+    text = (tmp_path / "integration.md").read_text()
+    first = text.index("## What F_Int adds")
+    row = next(line for line in text[first:].splitlines() if line.startswith("| MINet, L=3 C=24 | "))
+    added = (
+        cells["minet-3x24"].sites["umr"][0].psnr_db
+        - cells["without-integration-3x24"].sites["umr"][0].psnr_db
+    )
+    assert row.split(" | ")[-1].rstrip(" |") == f"{added:+.2f}"
+    assert cells["minet-3x24"].n_parameters > 2 * cells["minet"].n_parameters
+    assert "not the paper's order" not in text
+
+
 def test_a_reference_is_blurred_and_moved_on_its_grid() -> None:
     volume = np.abs(np.random.default_rng(1).normal(5, 1, (2, 32, 24))).astype(np.float32)
     np.testing.assert_allclose(low_passed(volume, 1.0), volume, atol=1e-4)
@@ -274,10 +296,16 @@ def test_quick_models_have_about_as_many_parameters_as_minets(scale: int) -> Non
                 model_of(method, preset="quick", scale=scale).model_dump(), scale=scale
             ).parameters()
         )
-        for method in METHODS
-        if is_learned(method) and not method.startswith("without")
+        for method in TABLE_1_METHODS
+        if is_learned(method)
     }
     assert all(0.75 < size / sizes["minet"] < 1.1 for size in sizes.values()), sizes
+
+
+def test_after_as_many_steps_every_method_has_minets_and_a_method_without_a_time_has_no_equal_time() -> None:
+    assert training_of("edsr", preset="quick", scale=4, local_steps=10, equal="steps").local_steps == 10
+    with pytest.raises(ConfigurationError, match="expected --equal steps"):
+        training_of("minet-4x32", preset="quick", scale=2, local_steps=10)
 
 
 def test_methods_are_trained_for_about_the_same_time_in_the_quick_preset_and_alike_in_the_papers() -> None:
@@ -289,7 +317,13 @@ def test_methods_are_trained_for_about_the_same_time_in_the_quick_preset_and_ali
 
 @pytest.mark.parametrize(
     "arguments",
-    [["table3"], ["table1", "--mode", "alone"], ["table1", "--methods", "srcnn"], ["table1", "--scale", "3"]],
+    [
+        ["table3"],
+        ["table1", "--mode", "alone"],
+        ["table1", "--methods", "srcnn"],
+        ["table1", "--equal", "parameters"],
+        ["table1", "--scale", "3"],
+    ],
 )
 def test_what_is_no_choice_is_refused(arguments: list[str], tmp_path: Path) -> None:
     outcome = CliRunner().invoke(app, ["experiment", *arguments, "--out", str(tmp_path / "out")])
