@@ -32,15 +32,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")
 
 def add_admission_commands(commands: typer.Typer) -> None:
     """Put the commands of this file under `fedminet server`."""
-    for name, command in {
-        "admit": admit,
-        "renew": renew,
-        "renew-server": renew_server,
-        "revoke": revoke,
-        "certificates": certificates,
-        "passphrase": passphrase,
-    }.items():
-        commands.command(name)(command)
+    commands.command("admit")(admit)
+    commands.command("renew")(renew)
+    commands.command("renew-server")(renew_server)
+    commands.command("revoke")(revoke)
+    commands.command("certificates")(certificates)
+    commands.command("passphrase")(passphrase)
 
 
 def admit(
