@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from client.admission_commands import add_admission_commands
 from minet_core.runtime.errors import DataError
 
 site_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+add_admission_commands(site_commands)
 
 Home = Annotated[Path, typer.Argument(help="The site's folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
@@ -24,7 +25,7 @@ def init(
     name: Annotated[str | None, typer.Option(help="The site's name, if not the definition's.")] = None,
     json_output: AsJson = False,
 ) -> None:
-    """Make the site's folder: its site.yaml to edit, and the key pair that identifies it."""
+    """Make the site's folder: its site.yaml to edit, its keys, and its request for admission."""
     from client.enrol import init_site
 
     made = init_site(home, chosen=definition, name=name)
@@ -32,7 +33,7 @@ def init(
         typer.echo(json.dumps(made))
         return
     typer.echo(f"Site {made['name']} is at {home}. Edit site.yaml there before you ingest.")
-    typer.echo(f"Send the coordinator {made['public_key']}; compare its fingerprint by telephone:")
+    typer.echo(f"Send the coordinator {made['request']}, and read out its fingerprint by telephone:")
     typer.echo(f"  {made['fingerprint']}")
 
 
@@ -47,7 +48,9 @@ def ingest(
 ) -> None:
     """Read the scans, pair and register them, and put what was accepted into the store."""
     from client.declaration import declare
+    from client.request import make_request
     from client.site_home import SiteHome
+    from client.site_keys import SiteKeys
     from minet_core.runtime.progress import progress
     from sites.ingest import ingest as ingest_scans
 
@@ -57,11 +60,12 @@ def ingest(
         settings = settings.model_copy(update={"allow_few_patients": True})
     with progress("Ingesting", quiet=json_output) as advance:
         report = ingest_scans(source, site.store, settings, progress=advance)
-    declaration = declare(site)
+    declare(site)
+    request = make_request(site).path if SiteKeys.of(site.keys).private_key.is_file() else None
     typer.echo(json.dumps(report.as_json()) if json_output else report.as_text())
-    if not json_output:
+    if not json_output and request is not None:
         typer.echo(
-            f"Send the coordinator {declaration}: a digest and a count, no scan and no name of a patient."
+            f"Send the coordinator {request}: public keys, a digest and a count, no scan and no name of a patient."
         )
     if report.refused:
         for refusal in report.refused:
@@ -89,13 +93,16 @@ def start(
         int, typer.Option(help="Loopback port for the client's own processes; 0: any free one.")
     ] = 0,
     wait: Annotated[float, typer.Option(help="How long to wait for the server at first, seconds.")] = 30.0,
+    fingerprint: Annotated[
+        str | None, typer.Option(help="With --kit: the authority's digits, as for `fedminet site accept`.")
+    ] = None,
 ) -> None:
     """Start the site's client and keep it running until Ctrl-C."""
-    from client.kit import read_kit
+    from client.kit import accept_kit
     from client.site_home import SiteHome
     from client.supernode import run_site
 
     site = SiteHome.at(home)
     if kit is not None and kit.resolve() != site.kit.resolve():
-        shutil.copytree(read_kit(kit).folder, site.kit, dirs_exist_ok=True)
+        accept_kit(site, kit, fingerprint=fingerprint)
     run_site(site, port=port, reach_deadline_s=wait)

@@ -1,4 +1,4 @@
-"""Making a site's folder: its settings from a definition, and its key pair."""
+"""Making a site's folder: its settings from a definition, its keys, and its request for admission."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from client.request import make_request
 from client.site_home import SiteHome
 from client.site_keys import make_site_keys
 from minet_core.runtime.durable import write_text
@@ -19,8 +20,8 @@ from sites.site_settings import SiteSettings
 def init_site(path: Path, *, chosen: str, name: str | None = None) -> dict[str, str]:
     """Make the folder of a site from a definition's name or from the path of a site.yaml.
 
-    Returns the site's name, the path of its public key and the key's fingerprint. Raises ConfigurationError
-    (FM-C100) where a site is already there.
+    Returns the site's name, the path of its request and the fingerprint to read out by telephone. Raises
+    ConfigurationError (FM-C100) where a site is already there.
     """
     if (path / "site.yaml").exists():
         raise ConfigurationError(
@@ -32,8 +33,9 @@ def init_site(path: Path, *, chosen: str, name: str | None = None) -> dict[str, 
     content = yaml.safe_load(text)
     settings = parse_settings(content, SiteSettings, source=chosen)
     write_text(path / "site.yaml", text)
-    keys = make_site_keys(SiteHome(path).keys, name=settings.name)
-    return {"name": settings.name, "public_key": str(keys.public_key), "fingerprint": keys.fingerprint}
+    make_site_keys(SiteHome(path).keys, name=settings.name)
+    made = make_request(SiteHome(path))
+    return {"name": settings.name, "request": str(made.path), "fingerprint": made.fingerprint}
 
 
 def _text_of(path: Path) -> str:

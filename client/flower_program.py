@@ -1,8 +1,8 @@
 """Flower's own programs as a site runs them: `python -m client.flower_program supernode|superexec ARGUMENTS`.
 
-Both with the site's shorter times (client.flower_patience), the node with a state that loses no task
-(client.node_state), and after it has signed off the node that was killed before it: a server refuses a key whose
-node it still has online.
+Both with the site's shorter times (client.flower_patience), the node with the site's TLS certificate (client.site_tls),
+with a state that loses no task (client.node_state), and after it has signed off the node that was killed before it: a
+server refuses a key whose node it still has online.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -29,6 +29,7 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from client.flower_patience import give_half_sent_requests_up, shorten_idle_pause, shorten_waits
 from client.node_state import SteadfastNodeStateFactory, keep_message
+from client.site_tls import CERTIFICATE_OPTION, KEY_OPTION, RenewedContext, TlsFiles
 from minet_core.runtime.errors import HostError
 
 OFFLINE_S = 2.0
@@ -41,19 +42,26 @@ NODE_FILE = "node"
 
 def run_supernode() -> None:
     """Run Flower's SuperNode."""
+    client = fleet_client(_taken_tls_files())
     node_file = _claimed(Path(os.environ["FLWR_HOME"]) / NODE_FILE)
     if node_file is not None:
         with contextlib.suppress(httpx.HTTPError):  # then it is refused until its signs of life are missed
-            _sign_off(node_file)
+            _sign_off(node_file, client)
     program: Any = importlib.import_module("flwr.supernode.cli.flower_supernode")
     handlers: Any = importlib.import_module("flwr.supernode.servicer.runtime.runtime_handlers")
-    for module, name in ((program, "NodeStateFactory"), (handlers, "confirm_message_received")):
+    connection: Any = importlib.import_module("flwr.supernode.fleet_http_connection")
+    for module, name in (
+        (program, "NodeStateFactory"),
+        (handlers, "confirm_message_received"),
+        (connection, "FleetHttpClient"),
+    ):
         if not hasattr(module, name):
             raise HostError(f"{module.__name__} of the installed Flower has no {name}", expected="flwr 1.41")
     program.NodeStateFactory = functools.partial(
         SteadfastNodeStateFactory, on_admission=functools.partial(_note, node_file)
     )
     handlers.confirm_message_received = keep_message
+    connection.FleetHttpClient = client
     shorten_idle_pause()
     give_half_sent_requests_up()
     program.flower_supernode()
@@ -69,6 +77,49 @@ def run_superexec() -> None:
 PROGRAMS: dict[str, Callable[[], None]] = {"supernode": run_supernode, "superexec": run_superexec}
 
 
+def fleet_client(files: TlsFiles) -> type[FleetHttpClient]:
+    """Flower's client of the server, with the site's certificate; Flower's own has an option for none.
+
+    A server without a proxy in front asks for none, and takes no notice. Proxies are those that httpx finds in the
+    environment (HTTPS_PROXY).
+    """
+
+    class SiteFleetClient(FleetHttpClient):
+        @classmethod
+        def from_server_address(
+            cls,
+            server_address: str,
+            insecure: bool,
+            root_certificates: bytes | str | None,
+            interceptors: Sequence[Any],
+            *,
+            retry_invoker: Any = None,
+        ) -> Self:
+            if insecure or root_certificates is None:
+                raise HostError("a site connects by TLS alone", expected="the kit's authority")
+            return cls(
+                f"https://{server_address}",
+                interceptors=interceptors,
+                verify=RenewedContext(files),
+                retry_invoker=retry_invoker,
+            )
+
+    return SiteFleetClient
+
+
+def _taken_tls_files() -> TlsFiles:
+    """The TLS files from the command's arguments; ours are taken out, since Flower knows no such option."""
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    for option in (CERTIFICATE_OPTION, KEY_OPTION):
+        parser.add_argument(option, required=True, type=Path)
+    ours, flowers = parser.parse_known_args(sys.argv[1:])
+    sys.argv[1:] = flowers
+    roots = argparse.ArgumentParser(allow_abbrev=False)
+    roots.add_argument("--root-certificates", required=True, type=Path)
+    authority, _ = roots.parse_known_args(flowers)
+    return TlsFiles(authority.root_certificates, ours.client_certificate, ours.client_key)
+
+
 def _claimed(path: Path) -> IO[str] | None:
     """The node's file, locked for the life of this process; None where another living process is the node."""
     stream = path.open("a+", encoding="utf-8")
@@ -80,7 +131,7 @@ def _claimed(path: Path) -> IO[str] | None:
     return stream
 
 
-def _sign_off(node_file: IO[str]) -> None:
+def _sign_off(node_file: IO[str], fleet: type[FleetHttpClient]) -> None:
     """Tell the server that the former node of this site has ended, which a node that was killed could not."""
     node_file.seek(0)
     number = node_file.read()
@@ -92,7 +143,7 @@ def _sign_off(node_file: IO[str]) -> None:
     options, _ = parser.parse_known_args(sys.argv[1:])
     key = load_ssh_private_key(Path(options.auth_supernode_private_key).read_bytes(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)  # Flower refuses any other
-    client = FleetHttpClient.from_server_address(
+    client = fleet.from_server_address(
         options.superlink,
         False,
         Path(options.root_certificates).read_bytes(),

@@ -1,21 +1,53 @@
-"""Reading the kit that the coordinator gave, and holding every file of it to its digest."""
+"""The site's kit: the one in use, and taking another one into use.
+
+The site trusts one authority, which it pins when it accepts its first kit: a person compares the authority's
+fingerprint with the coordinator by telephone. From then on a kit is taken only if that authority has signed it, for
+this site and its keys, and if it is not older than any that was taken before.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import json
+import os
+import secrets
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from pydantic import AwareDatetime, Field
+
+from client.site_home import SiteHome
+from client.site_keys import SiteKeys, read_site_keys, read_tls_private
+from minet_core.admission.expiry import Expiry
+from minet_core.admission.fingerprints import authority_fingerprint, same_fingerprint, tls_key_digest
 from minet_core.federation import FederationSettings
-from minet_core.kit import CA_FILE, FEDERATION_FILE, KIT_FILE, KitSettings
-from minet_core.runtime.durable import sha256_of_file
+from minet_core.kit import (
+    ALL_FILES,
+    CA_FILE,
+    CERTIFICATE_FILE,
+    FEDERATION_FILE,
+    KIT_FILE,
+    LARGEST_FILE_BYTES,
+    KitSettings,
+    read_authority,
+    require_current,
+    verified_settings,
+)
+from minet_core.runtime.durable import sha256_of_file, write_json
 from minet_core.runtime.errors import AdmissionRefused, ConfigurationError, FileMissing
-from minet_core.runtime.yaml_file import parse_settings, read_settings
+from minet_core.runtime.yaml_file import Settings, parse_settings, read_settings
+
+PIN_FILE = "authority.json"
 
 
 @dataclass(frozen=True)
 class Kit:
-    """A kit that was found whole."""
+    """A kit that was found whole, signed by the authority that it was held to."""
 
     folder: Path
     settings: KitSettings
@@ -26,35 +58,46 @@ class Kit:
         return self.folder / CA_FILE
 
     @property
-    def fingerprint(self) -> str:
-        """SHA-256 of kit.json, which holds the digests of the rest: to compare by telephone."""
-        return sha256_of_file(self.folder / KIT_FILE)
+    def certificate(self) -> Path:
+        """The site's TLS certificate."""
+        return self.folder / CERTIFICATE_FILE
+
+    def expiry(self) -> Expiry:
+        """When the site's certificate ends."""
+        return Expiry(
+            f"the certificate of {self.settings.site}",
+            self.settings.expires_at,
+            "Ask the coordinator for the next kit, and take it with `fedminet site accept`",
+        )
 
 
-def read_kit(folder: Path) -> Kit:
-    """The kit in `folder`.
+class Pin(Settings):
+    """`keys/authority.json`: whom the site trusts, and the newest kit that it has taken."""
 
-    Raises FileMissing (FM-C103), AdmissionRefused (FM-F404) where a file is not the one that was admitted.
+    authority: str = Field(description="certificate of the federation's authority, PEM")
+    newest_kit: AwareDatetime = Field(description="issue time of the newest kit that was taken")
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A kit that is in use from now on."""
+
+    kit: Kit
+    restart: str | None
+    """Why the running client has to be started again for it; None where it goes on as it is."""
+
+
+def read_kit(folder: Path, *, authority: x509.Certificate) -> Kit:
+    """The kit in `folder`, signed by `authority`.
+
+    Raises FileMissing (FM-C103), AdmissionRefused (FM-F404) with what was altered.
     """
-    for name in (KIT_FILE, CA_FILE, FEDERATION_FILE):
-        if not (folder / name).is_file():
-            raise FileMissing(
-                "the site's kit is incomplete",
-                got=f"no {folder / name}",
-                action="Ask the coordinator for the kit of `fedminet server admit`",
-            )
-    try:
-        content = json.loads((folder / KIT_FILE).read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as failure:
-        raise ConfigurationError(f"{folder / KIT_FILE} is not a JSON file") from failure
-    if not isinstance(content, dict):
-        raise ConfigurationError(f"{folder / KIT_FILE} holds no settings")
-    settings = parse_settings(content, KitSettings, source=str(folder / KIT_FILE))
-    if sha256_of_file(folder / CA_FILE) != settings.ca_digest:
-        raise _altered(folder / CA_FILE)
+    settings = verified_settings(folder, authority=authority)
+    if read_authority(folder / CA_FILE) != authority:
+        raise AdmissionRefused("the kit holds another authority than the one that signed it", got=folder)
     federation = read_settings(folder / FEDERATION_FILE, FederationSettings)
     if federation.digest() != settings.federation_digest or federation.name != settings.federation:
-        raise _altered(folder / FEDERATION_FILE)
+        raise AdmissionRefused("the kit's federation file is another one than it says", got=folder)
     if settings.site not in federation.sites:
         raise AdmissionRefused(
             "the kit's site is no member of its federation",
@@ -64,9 +107,202 @@ def read_kit(folder: Path) -> Kit:
     return Kit(folder, settings, federation)
 
 
-def _altered(path: Path) -> AdmissionRefused:
-    return AdmissionRefused(
-        f"{path.name} of the kit is not the file that the coordinator admitted the site with",
-        got=path,
-        action="Ask the coordinator for a new kit",
-    )
+def kit_in_use(home: SiteHome) -> Kit:
+    """The kit that the site uses, held to the pinned authority and to the site's name and keys.
+
+    Raises FileMissing (FM-C103) where none was accepted, AdmissionRefused (FM-F404).
+    """
+    pin = read_pin(home)
+    if pin is None:
+        raise FileMissing(
+            "the site has accepted no kit",
+            got=f"no {home.keys / PIN_FILE}",
+            action="Take the kit of `fedminet server admit` with `fedminet site accept`",
+        )
+    kit = read_kit(home.kit, authority=_pinned(pin))
+    _require_ours(home, kit)
+    return kit
+
+
+def authority_of(folder: Path) -> str:
+    """The fingerprint of the authority that the kit in `folder` names: to compare by telephone."""
+    return authority_fingerprint(read_authority(folder / CA_FILE))
+
+
+def accept_kit(
+    home: SiteHome,
+    folder: Path,
+    *,
+    fingerprint: str | None = None,
+    new_authority: bool = False,
+    now: datetime.datetime | None = None,
+) -> Accepted:
+    """Take the kit in `folder` into use, in one step, also while the client runs.
+
+    fingerprint: the authority's, as the coordinator reads it out; needed for the first kit, and with `new_authority`,
+    which replaces the pinned one. Raises AdmissionRefused (FM-F404) with the reason, FileMissing (FM-C103).
+    """
+    pin = read_pin(home)
+    copy = _copied(home, folder)
+    try:
+        authority = read_authority(copy / CA_FILE)
+        _require_trusted(authority, pin, fingerprint=fingerprint, new_authority=new_authority)
+        kit = read_kit(copy, authority=authority)
+        _require_ours(home, kit)
+        require_current(kit.settings, now=now)
+        if pin is not None and not new_authority and kit.settings.issued_at < pin.newest_kit:
+            raise AdmissionRefused(
+                "the kit is stale: the site has taken a newer one",
+                got=f"one of {kit.settings.issued_at:%Y-%m-%d %H:%M:%S} UTC",
+                expected=f"none before {pin.newest_kit:%Y-%m-%d %H:%M:%S} UTC",
+                action="Use the coordinator's last kit",
+            )
+        former = _former(home, pin)
+        _write_pin(home, authority, kit.settings.issued_at)
+        return Accepted(_put_into_place(home, kit), _why_restart(former, kit))
+    finally:
+        shutil.rmtree(copy, ignore_errors=True)
+
+
+def read_pin(home: SiteHome) -> Pin | None:
+    """Whom the site trusts; None before its first kit. Raises ConfigurationError and its kin."""
+    path = home.keys / PIN_FILE
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as failure:
+        raise ConfigurationError(f"{path} is not a JSON file") from failure
+    return parse_settings(content, Pin, source=str(path))
+
+
+def _pinned(pin: Pin) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(pin.authority.encode("ascii"))
+
+
+def _write_pin(home: SiteHome, authority: x509.Certificate, newest: datetime.datetime) -> None:
+    pem = authority.public_bytes(serialization.Encoding.PEM).decode("ascii")
+    write_json(home.keys / PIN_FILE, Pin(authority=pem, newest_kit=newest).model_dump(mode="json"))
+
+
+def _require_trusted(
+    authority: x509.Certificate, pin: Pin | None, *, fingerprint: str | None, new_authority: bool
+) -> None:
+    """Hold the authority of a kit to the pinned one, or to what a person has compared."""
+    found = authority_fingerprint(authority)
+    if pin is not None and not new_authority and authority != _pinned(pin):
+        raise AdmissionRefused(
+            "the kit is of another authority than the one that this site trusts",
+            got=found,
+            expected=authority_fingerprint(_pinned(pin)),
+            action="Do not use it. If the coordinator has made a new authority, he reads out its fingerprint: "
+            "then `--new-authority --fingerprint`",
+        )
+    if fingerprint is None and (pin is None or new_authority):
+        raise AdmissionRefused(
+            "the authority of a first kit is to be compared by telephone",
+            got="no fingerprint",
+            action="Give --fingerprint with the digits that the coordinator reads out",
+        )
+    if fingerprint is not None and not same_fingerprint(fingerprint, found):
+        raise AdmissionRefused(
+            "the kit's authority has another fingerprint than the coordinator reads out",
+            got=found,
+            expected=fingerprint,
+            action="Do not use it: ask the coordinator for the kit by another way",
+        )
+
+
+def _require_ours(home: SiteHome, kit: Kit) -> None:
+    """Raises AdmissionRefused (FM-F404) for the kit of another site, or of other keys than the site has."""
+    keys, settings = read_site_keys(home.keys), kit.settings
+    name = home.settings().name
+    if settings.site != name:
+        raise AdmissionRefused("the kit is for another site", got=settings.site, expected=name)
+    tls = _public_of(keys)
+    if settings.key_fingerprint != keys.fingerprint or settings.tls_digest != tls_key_digest(tls):
+        raise AdmissionRefused(
+            "the kit was made for another key",
+            got=keys.fingerprint,
+            expected=settings.key_fingerprint,
+            action="Send the coordinator this site's request, or use the kit that belongs to it",
+        )
+    certificate = x509.load_pem_x509_certificate(kit.certificate.read_bytes())
+    if certificate.public_key() != tls:
+        raise AdmissionRefused("the kit's certificate is for another key", got=kit.certificate)
+
+
+def _public_of(keys: SiteKeys) -> ec.EllipticCurvePublicKey:
+    return read_tls_private(keys).public_key()
+
+
+def _copied(home: SiteHome, folder: Path) -> Path:
+    """The kit's files in the site's own folder: what is verified there is what is used afterwards."""
+    copy = home.kits / f".{os.getpid()}.partial"
+    shutil.rmtree(copy, ignore_errors=True)
+    copy.mkdir(parents=True)
+    for name in ALL_FILES:
+        source = folder / name
+        if not source.is_file():
+            shutil.rmtree(copy)
+            raise FileMissing(
+                "the site's kit is incomplete",
+                got=f"no {source}",
+                action="Ask the coordinator for the kit of `fedminet server admit`",
+            )
+        with source.open("rb") as stream:
+            content = stream.read(LARGEST_FILE_BYTES + 1)
+        with (copy / name).open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+    return copy
+
+
+def _put_into_place(home: SiteHome, kit: Kit) -> Kit:
+    """Give the kit a folder of its own and let `kit` lead to it: whoever reads sees the one kit or the other.
+
+    The former one stays for whoever is reading it just now.
+    """
+    target = home.kits / f"{sha256_of_file(kit.folder / KIT_FILE)[:16]}-{secrets.token_hex(4)}"
+    kit.folder.rename(target)
+    _fsync(home.kits)
+    if home.kit.exists() and not home.kit.is_symlink():
+        home.kit.rename(home.kits / "of-an-earlier-version")
+    kept = {target.name, home.kit.readlink().name if home.kit.is_symlink() else ""}
+    link = home.path / f".kit.{os.getpid()}.partial"
+    link.unlink(missing_ok=True)
+    link.symlink_to(Path(home.kits.name) / target.name)
+    link.replace(home.kit)
+    _fsync(home.path)
+    for other in home.kits.iterdir():
+        if other.name not in kept:
+            shutil.rmtree(other, ignore_errors=True)
+    return Kit(home.kit, kit.settings, kit.federation)
+
+
+def _fsync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _former(home: SiteHome, pin: Pin | None) -> Kit | None:
+    """The kit in use before, if it can still be read: only what changed is said of it."""
+    if pin is None:
+        return None
+    with contextlib.suppress(AdmissionRefused, ConfigurationError):
+        return read_kit(home.kit, authority=_pinned(pin))
+    return None
+
+
+def _why_restart(former: Kit | None, kit: Kit) -> str | None:
+    if former is None:
+        return None
+    if former.settings.address != kit.settings.address:
+        return f"the coordinator's address is now {kit.settings.address}"
+    if former.settings.bundle_digest != kit.settings.bundle_digest:
+        return "the coordinator runs another app bundle"
+    return None

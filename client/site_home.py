@@ -1,8 +1,10 @@
 """The site's folder: everything a site keeps, on its own disk.
 
 site.yaml    the site's own configuration
-keys/        the node's key pair; the private key never leaves the folder
-kit/         what the coordinator gave at admission: CA, address, federation file
+request.json what the coordinator needs to admit the site; nothing in it is secret
+keys/        the site's keys; the private ones never leave the folder. authority.json: whom the site trusts
+kit/         what the coordinator gave at admission: CA, certificate, address, federation file; a link into kits/
+kits/        the kit in use, in a folder of its own, so that another one takes its place in one step
 store/       the ingested pairs and cohort.json
 results/     what the site found about the global model on its own patients; stays here
 logs/
@@ -13,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from minet_core.admission.request import REQUEST_FILE
 from minet_core.federation import FederationSettings
 from minet_core.runtime.errors import FileMissing
 from minet_core.runtime.yaml_file import read_settings
@@ -44,6 +47,14 @@ class SiteHome:
     @property
     def kit(self) -> Path:
         return self.path / "kit"
+
+    @property
+    def kits(self) -> Path:
+        return self.path / "kits"
+
+    @property
+    def request(self) -> Path:
+        return self.path / REQUEST_FILE
 
     @property
     def store(self) -> Path:

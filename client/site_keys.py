@@ -1,7 +1,10 @@
-"""The site's key pair: what the SuperLink knows the site by.
+"""The site's two keys: by one the SuperLink knows it, by the other the coordinator's proxy lets it in.
 
-keys/node      private, OpenSSH form, readable by its owner alone; never leaves the folder
-keys/node.pub  public, sent to the coordinator
+keys/node      the Flower node key, private, OpenSSH form, readable by its owner alone; never leaves the folder
+keys/node.pub  its public half
+keys/tls.key   the key of its TLS certificate, private, PKCS#8, readable by its owner alone; never leaves the folder
+
+What the coordinator gets of both is in request.json: see client.request.
 """
 
 from __future__ import annotations
@@ -14,27 +17,33 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from minet_core.kit import key_fingerprint
+from minet_core.admission.fingerprints import key_fingerprint
 from minet_core.runtime.durable import replacing, write_text
 from minet_core.runtime.errors import AdmissionRefused, ConfigurationError, FileMissing, InvalidSetting
 
 
 @dataclass(frozen=True)
 class SiteKeys:
-    """A site's key pair, as files."""
+    """A site's keys, as files."""
 
     private_key: Path
     public_key: Path
+    tls_key: Path
+
+    @classmethod
+    def of(cls, folder: Path) -> SiteKeys:
+        """Where the keys of `folder` are kept."""
+        return cls(folder / "node", folder / "node.pub", folder / "tls.key")
 
     @property
     def fingerprint(self) -> str:
-        """Fingerprint of the public key, to compare by telephone."""
+        """Fingerprint of the node key, as `ssh-keygen -l` prints it."""
         return key_fingerprint(self.public_key)
 
 
 def make_site_keys(folder: Path, *, name: str) -> SiteKeys:
-    """Make the key pair of the site `name`. Raises ConfigurationError (FM-C100) where there is one."""
-    keys = SiteKeys(folder / "node", folder / "node.pub")
+    """Make both keys of the site `name`. Raises ConfigurationError (FM-C100) where there is one."""
+    keys = SiteKeys.of(folder)
     if keys.private_key.exists():
         raise ConfigurationError(
             "the site has a key already",
@@ -47,10 +56,8 @@ def make_site_keys(folder: Path, *, name: str) -> SiteKeys:
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )
-    with replacing(keys.private_key) as temporary:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(private)
+    make_tls_key(keys)
+    _write_private(keys.private_key, private)
     public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     write_text(keys.public_key, f"{public.decode()} {name}\n")
     return keys
@@ -62,25 +69,66 @@ def read_site_keys(folder: Path) -> SiteKeys:
     Raises FileMissing (FM-C103), InvalidSetting (FM-C102) where others may read the private key,
     AdmissionRefused (FM-F404) where the public key is not the private key's.
     """
-    keys = SiteKeys(folder / "node", folder / "node.pub")
-    for path in (keys.private_key, keys.public_key):
+    keys = SiteKeys.of(folder)
+    for path in (keys.private_key, keys.public_key, keys.tls_key):
         if not path.is_file():
-            raise FileMissing("a key of the site is missing", got=path, action="Run `fedminet site init`")
-    mode = stat.S_IMODE(keys.private_key.stat().st_mode)
-    if mode & 0o077:
-        raise InvalidSetting(
-            f"{keys.private_key} can be read by others",
-            got=f"mode {mode:o}",
-            expected="mode 600",
-            action="chmod 600 it",
-        )
-    try:
-        private = serialization.load_ssh_private_key(keys.private_key.read_bytes(), password=None)
-    except ValueError as failure:
-        raise InvalidSetting(f"{keys.private_key} is not a private key in OpenSSH form") from failure
+            action = "Run `fedminet site request`" if path == keys.tls_key else "Run `fedminet site init`"
+            raise FileMissing("a key of the site is missing", got=path, action=action)
+    private = read_node_private(keys)
+    read_tls_private(keys)
     public = private.public_key().public_bytes(
         serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
     )
     if keys.public_key.read_bytes().split()[:2] != public.split()[:2]:
         raise AdmissionRefused("the site's public key is not its private key's", got=keys.public_key)
     return keys
+
+
+def make_tls_key(keys: SiteKeys) -> None:
+    """Make the TLS key where there is none: a site that was made by an earlier version has only its node key."""
+    if keys.tls_key.exists():
+        return
+    key = ec.generate_private_key(ec.SECP384R1())
+    content = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    _write_private(keys.tls_key, content)
+
+
+def read_node_private(keys: SiteKeys) -> ec.EllipticCurvePrivateKey:
+    """The private node key. Raises InvalidSetting (FM-C102) where others may read it, or it is none."""
+    _require_private(keys.private_key)
+    try:
+        key = serialization.load_ssh_private_key(keys.private_key.read_bytes(), password=None)
+    except ValueError as failure:
+        raise InvalidSetting(f"{keys.private_key} is not a private key in OpenSSH form") from failure
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise InvalidSetting(f"{keys.private_key} is of another kind", expected="EC P-384")
+    return key
+
+
+def read_tls_private(keys: SiteKeys) -> ec.EllipticCurvePrivateKey:
+    """The private TLS key. Raises as `read_node_private`."""
+    _require_private(keys.tls_key)
+    try:
+        key = serialization.load_pem_private_key(keys.tls_key.read_bytes(), password=None)
+    except (ValueError, TypeError) as failure:
+        raise InvalidSetting(f"{keys.tls_key} is not a private key") from failure
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise InvalidSetting(f"{keys.tls_key} is of another kind", expected="EC P-384")
+    return key
+
+
+def _require_private(path: Path) -> None:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        raise InvalidSetting(
+            f"{path} can be read by others", got=f"mode {mode:o}", expected="mode 600", action="chmod 600 it"
+        )
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    with replacing(path) as temporary:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)

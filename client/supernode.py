@@ -16,11 +16,13 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from client.kit import Kit, read_kit
+from client.kit import Kit, kit_in_use
 from client.site_home import SiteHome
 from client.site_keys import SiteKeys, read_site_keys
+from client.site_tls import CERTIFICATE_OPTION, KEY_OPTION
 from client.task_host import PRELOADED, write_program
-from minet_core.runtime.errors import AdmissionRefused, ServerUnreachable
+from minet_core.kit import require_current
+from minet_core.runtime.errors import FedminetError, ServerUnreachable
 from minet_core.runtime.flower_environment import SITE_VARIABLE, flower_environment
 from minet_core.runtime.processes import Child, ChildProcesses, free_port, require_port_free
 from minet_core.runtime.supervision import Supervisor, why_it_ended
@@ -33,6 +35,9 @@ TASK_POLL_INTERVAL_S = 0.25
 _NOT_LET_IN = "Exit Code: 305"
 """What the SuperNode logs where the server does not let it in. The server gives one answer (its code 2004) for a
 key it does not know and for a key whose node it has online."""
+
+WARN_EVERY_S = 24 * 3600.0
+"""How often a client that runs for months says again that its certificate expires."""
 
 _TEND_INTERVAL_S = 0.5
 
@@ -97,7 +102,10 @@ class SiteProcesses:
                 *self.argv_prefix,
                 *(sys.executable, "-m", "client.flower_program", "supernode"),
                 *("--superlink", self.kit.settings.address),
-                *("--root-certificates", str(self.kit.ca.resolve())),
+                # through the link `kit`, so that a kit taken meanwhile is used: not resolved
+                *("--root-certificates", str(self.kit.ca.absolute())),
+                *(CERTIFICATE_OPTION, str(self.kit.certificate.absolute())),
+                *(KEY_OPTION, str(self.keys.tls_key.resolve())),
                 *("--auth-supernode-private-key", str(self.keys.private_key.resolve())),
                 *("--isolation", "process", "--superexec-auth-secret-file", str(self._secret)),
                 *("--host", LOOPBACK, "--port", str(self.port)),
@@ -163,17 +171,11 @@ def site_processes(
 
     argv_prefix: a program that becomes each of them, such as `ip netns exec NAME`; it must keep its process number.
 
-    Raises AdmissionRefused (FM-F404) where the kit is another site's, and as `read_kit` and `read_site_keys`.
+    Raises AdmissionRefused (FM-F404) where the kit is another site's or has expired, and as `kit_in_use`.
     """
-    kit = read_kit(home.kit)
+    kit = kit_in_use(home)
+    require_current(kit.settings)
     keys = read_site_keys(home.keys)
-    if kit.settings.key_fingerprint != keys.fingerprint:
-        raise AdmissionRefused(
-            "the kit was made for another key",
-            got=keys.fingerprint,
-            expected=kit.settings.key_fingerprint,
-            action="Send the coordinator this site's public key, or use the kit that belongs to it",
-        )
     return SiteProcesses(
         home, kit, keys, children, port or free_port(LOOPBACK), environment or {}, preloaded, argv_prefix
     )
@@ -190,10 +192,23 @@ def run_site(home: SiteHome, *, port: int = 0, reach_deadline_s: float = REACH_D
         require_server(processes.kit.settings.address, ca=processes.kit.ca, deadline_s=reach_deadline_s)
         processes.start()
         print(f"The client of {processes.kit.settings.site} runs; Ctrl-C ends it.", flush=True)
+        warned_at = -WARN_EVERY_S
         while True:
+            if time.monotonic() - warned_at > WARN_EVERY_S:
+                warned_at = time.monotonic()
+                if (warning := expiry_warning(home)) is not None:
+                    print(warning, flush=True)
             for reason in processes.tend():
                 print(reason, flush=True)
             time.sleep(_TEND_INTERVAL_S)
+
+
+def expiry_warning(home: SiteHome) -> str | None:
+    """What the site is to be told of the certificate in use now; None while it is valid for long."""
+    try:
+        return kit_in_use(home).expiry().warning()
+    except FedminetError as failure:  # a kit that was damaged meanwhile ends no client that runs
+        return f"Warning: {failure}"
 
 
 def require_server(address: str, *, ca: Path, deadline_s: float = REACH_DEADLINE_S) -> None:

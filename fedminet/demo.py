@@ -9,17 +9,16 @@ import sys
 from pathlib import Path
 
 from client.declaration import declare
-from client.site_keys import make_site_keys
+from fedminet.admission_here import admit_here, make_coordinator_here
 from fedminet.rehearsal import Rehearsal
 from minet_core.report.summary import Summary
 from minet_core.runtime.cpu_threading import cpu_threading_environment
 from minet_core.runtime.errors import RunFailed
 from minet_core.runtime.processes import ChildProcesses, child_environment, free_port
 from minet_core.runtime.progress import progress
-from server.enrolment import admit
 from server.run_directory import RunDirectory
 from server.runs import run_to_end, server_status
-from server.server_home import ServerHome, ServerSettings, init_server
+from server.server_home import ServerHome, ServerSettings
 
 START_DEADLINE_S = 120.0
 RUN_NAME = "demo"
@@ -33,10 +32,10 @@ def run_demo(rehearsal: Rehearsal, *, quiet: bool = False) -> Summary:
     _say("Making and ingesting the scans of three sites", quiet=quiet)
     rehearsal.make_sites()
     settings = ServerSettings(hosts=("127.0.0.1", "localhost"), port=free_port())
-    server = init_server(rehearsal.out / "coordinator", rehearsal.federation, settings)
-    for site, home in rehearsal.homes().items():
-        keys = make_site_keys(home.keys, name=site)
-        admit(server, site, keys.public_key, kit=home.kit, declaration=declare(home))
+    server, authority = make_coordinator_here(rehearsal.out / "coordinator", rehearsal.federation, settings)
+    for home in rehearsal.homes().values():
+        declare(home)
+    admit_here(server, authority, rehearsal.homes())
     with ChildProcesses(grace_s=CHILD_GRACE_S) as children:
         _say("Starting the server and three sites", quiet=quiet)
         _start(children, rehearsal, server)

@@ -1,30 +1,43 @@
-"""The kit: what the coordinator gives a site when it is admitted, and what both ends know of its form.
+"""The kit: what the coordinator gives a site when it is admitted, and at each renewal.
 
-    kit.json          this page's fields
+    kit.json          who it is for, until when, and the SHA-256 of every other file
+    kit.sig           the authority's signature over the bytes of kit.json: ECDSA-P384/SHA-384, DER
     ca.pem            certificate of the federation's authority
+    site.pem          the site's TLS certificate
     federation.yaml   what all members agree on
 
-The site compares the fingerprint of its key and of the kit with the coordinator by telephone; from then on
-every file of the kit is held to the digests in kit.json.
+Nothing in it is secret. `openssl dgst -sha384 -verify KEY -signature kit.sig kit.json` verifies it without us.
+A signature over a kit is none over a certificate: a certificate's first byte is no brace.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
+import datetime
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from pydantic import AwareDatetime, Field, StringConstraints
 
 from minet_core.federation import SiteName
-from minet_core.runtime.errors import AdmissionRefused
-from minet_core.runtime.yaml_file import Settings
+from minet_core.runtime.durable import sha256_of_file
+from minet_core.runtime.errors import AdmissionRefused, ConfigurationError, FileMissing
+from minet_core.runtime.yaml_file import Settings, parse_settings
 
 KIT_FILE = "kit.json"
+SIGNATURE_FILE = "kit.sig"
 CA_FILE = "ca.pem"
+CERTIFICATE_FILE = "site.pem"
 FEDERATION_FILE = "federation.yaml"
+DIGESTED_FILES = (CA_FILE, CERTIFICATE_FILE, FEDERATION_FILE)
+ALL_FILES = (KIT_FILE, SIGNATURE_FILE, *DIGESTED_FILES)
+
+LARGEST_FILE_BYTES = 1 << 20
+"""No file of a kit is near it; what comes from outside is not read without a bound."""
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -32,33 +45,90 @@ Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 class KitSettings(Settings):
     """`kit.json`."""
 
+    form: Literal["fedminet kit 1"] = "fedminet kit 1"
     site: SiteName = Field(description="the name under which the site is admitted")
     address: Annotated[str, StringConstraints(pattern=r"^[^/\s]+:[0-9]{1,5}$")] = Field(
         description="host:port of the coordinator's server"
     )
     federation: str = Field(description="the federation's name")
     federation_digest: Digest = Field(description="digest of the settings in federation.yaml")
-    ca_digest: Digest = Field(description="SHA-256 of ca.pem")
     bundle_digest: Digest = Field(description="SHA-256 of the only app bundle that the site runs")
-    key_fingerprint: str = Field(description="fingerprint of the site's key, as it was admitted")
+    key_fingerprint: str = Field(description="fingerprint of the site's node key, as it was admitted")
+    tls_digest: Digest = Field(description="SHA-256 of the site's TLS key, as it was admitted")
+    issued_at: AwareDatetime = Field(description="when the kit was made; a site takes no older one after it")
+    expires_at: AwareDatetime = Field(description="when the site's certificate expires")
+    files: dict[str, Digest] = Field(description="SHA-256 of every other file")
 
 
-def key_fingerprint(public_key: Path) -> str:
-    """Fingerprint of an OpenSSH public key, `SHA256:...`, as `ssh-keygen -l` prints it.
+def kit_bytes(settings: KitSettings) -> bytes:
+    """`kit.json` in its one form: keys sorted, so that equal kits are equal bytes."""
+    return (json.dumps(settings.model_dump(mode="json"), sort_keys=True, indent=2) + "\n").encode()
 
-    Raises AdmissionRefused (FM-F404) for a file that holds no EC P-384 key in OpenSSH form.
+
+def verified_settings(folder: Path, *, authority: x509.Certificate) -> KitSettings:
+    """kit.json of a kit that `authority` has signed and whose every file is the one it was signed with.
+
+    The signature comes first: nothing of a kit is read before it holds. Raises FileMissing (FM-C103),
+    AdmissionRefused (FM-F404) with what was altered, ConfigurationError and its kin.
     """
-    refused = AdmissionRefused(
-        "a public key is not of the right kind",
-        got=public_key,
-        expected="one line, ecdsa-sha2-nistp384 ...",
-        action="Use the key that `fedminet site init` made",
-    )
+    for name in ALL_FILES:
+        path = folder / name
+        if not path.is_file():
+            raise FileMissing(
+                "the site's kit is incomplete",
+                got=f"no {path}",
+                action="Ask the coordinator for the kit of `fedminet server admit`",
+            )
+        if path.stat().st_size > LARGEST_FILE_BYTES:
+            raise AdmissionRefused("a file of the kit is too large", got=path)
+    content = (folder / KIT_FILE).read_bytes()
+    key = authority.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)  # read_authority refuses any other
     try:
-        kind, encoded, *_ = public_key.read_text(encoding="ascii").split()
-        blob = base64.b64decode(encoded, validate=True)
-    except (UnicodeDecodeError, ValueError, binascii.Error) as failure:
-        raise refused from failure
-    if kind != "ecdsa-sha2-nistp384":
-        raise refused
-    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+        key.verify((folder / SIGNATURE_FILE).read_bytes(), content, ec.ECDSA(hashes.SHA384()))
+    except InvalidSignature as failure:
+        raise AdmissionRefused(
+            "the federation's authority has not signed the kit as it is: it was altered, or another authority made it",
+            got=folder / KIT_FILE,
+            action="Ask the coordinator for a new kit",
+        ) from failure
+    try:
+        fields = json.loads(content)
+    except ValueError as failure:
+        raise ConfigurationError(f"{folder / KIT_FILE} is not a JSON file") from failure
+    settings = parse_settings(fields, KitSettings, source=str(folder / KIT_FILE))
+    if set(settings.files) != set(DIGESTED_FILES):
+        raise AdmissionRefused("the kit lists other files than a kit has", got=", ".join(settings.files))
+    for name in DIGESTED_FILES:
+        if sha256_of_file(folder / name) != settings.files[name]:
+            raise AdmissionRefused(
+                f"{name} of the kit is not the file that the coordinator admitted the site with",
+                got=folder / name,
+                action="Ask the coordinator for a new kit",
+            )
+    return settings
+
+
+def require_current(settings: KitSettings, *, now: datetime.datetime | None = None) -> None:
+    """Raises AdmissionRefused (FM-F404) for a kit that has expired."""
+    if settings.expires_at <= (now or datetime.datetime.now(datetime.UTC)):
+        raise AdmissionRefused(
+            "the kit is stale: it has expired",
+            got=f"{settings.expires_at:%Y-%m-%d %H:%M} UTC",
+            action="Ask the coordinator for the kit of `fedminet server renew`",
+        )
+
+
+def read_authority(path: Path) -> x509.Certificate:
+    """The certificate of an authority. Raises FileMissing (FM-C103), AdmissionRefused (FM-F404) for any other file."""
+    if not path.is_file():
+        raise FileMissing("the authority's certificate is missing", got=path)
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes()[:LARGEST_FILE_BYTES])
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except (ValueError, x509.ExtensionNotFound) as failure:
+        raise AdmissionRefused("an authority's certificate cannot be read", got=path) from failure
+    key = certificate.public_key()
+    if not constraints.ca or not isinstance(key, ec.EllipticCurvePublicKey):
+        raise AdmissionRefused("a certificate is none of a federation's authority", got=path)
+    return certificate

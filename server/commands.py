@@ -8,7 +8,10 @@ from typing import Annotated
 
 import typer
 
+from server.admission_commands import PassphraseFile, add_admission_commands
+
 server_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+add_admission_commands(server_commands)
 
 Home = Annotated[Path, typer.Argument(help="The coordinator's folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
@@ -24,47 +27,39 @@ def init(
         list[str] | None, typer.Option(help="A name or address sites reach this server by.")
     ] = None,
     port: Annotated[int, typer.Option(help="The port of the server.")] = 9443,
+    public_port: Annotated[
+        int | None, typer.Option(help="The port that sites reach, where a proxy is in front of the server.")
+    ] = None,
     preset: Annotated[str, typer.Option(help="quick or paper.")] = "quick",
     scale: Annotated[int, typer.Option(help="2 or 4.")] = 2,
     rounds: Annotated[int | None, typer.Option(help="Rounds, if not the preset's.")] = None,
     algorithm: Annotated[
         str, typer.Option(help="fedavg, fedprox, scaffold, fedadam or personal-head.")
     ] = "fedavg",
+    passphrase_file: PassphraseFile = None,
 ) -> None:
     """Make the coordinator's folder: federation.yaml and server.yaml to edit, a CA and a server certificate."""
+    from minet_core.admission.fingerprints import authority_fingerprint
+    from minet_core.kit import read_authority
     from minet_core.runtime.yaml_file import parse_settings
-    from server.server_home import ServerSettings, federation_of, init_server
+    from server.passphrase import read_passphrase
+    from server.pki import ca_files
+    from server.server_home import ServerSettings, federation_of, init_server, require_new
 
     sites = tuple(site or ("sms", "umr", "fastmri"))
     federation = federation_of(
         name=name, sites=sites, preset=preset, scale=scale, rounds=rounds, algorithm=algorithm
     )
     hosts = tuple(host or ("127.0.0.1", "localhost"))
-    settings = parse_settings({"hosts": hosts, "port": port}, ServerSettings, source="the options")
-    made = init_server(home, federation, settings)
+    addresses = {"hosts": hosts, "port": port, "public_port": public_port}
+    settings = parse_settings(addresses, ServerSettings, source="the options")
+    require_new(home)
+    made = init_server(home, federation, settings, passphrase=read_passphrase(passphrase_file, new=True))
     typer.echo(
         f"The coordinator of {name!r} is at {made.path}. Edit federation.yaml there, then admit the sites."
     )
-
-
-@server_commands.command()
-def admit(
-    home: Home,
-    name: Annotated[str, typer.Option(help="The site's name, as federation.yaml has it.")],
-    key: Annotated[Path, typer.Option(help="The public key that the site sent.")],
-    kit: Annotated[Path, typer.Option(help="Where to write the site's kit.")],
-    declaration: Annotated[
-        Path | None, typer.Option(help="The declaration that the site sent: its replies are held to it.")
-    ] = None,
-) -> None:
-    """Admit a site: compare the fingerprint by telephone, then give it the kit."""
-    from server.enrolment import admit as admit_site
-    from server.server_home import ServerHome
-
-    admitted = admit_site(ServerHome.at(home), name, key, kit=kit, declaration=declaration)
-    typer.echo(f"{name} is admitted. Its key's fingerprint, to compare by telephone:")
-    typer.echo(f"  {admitted.fingerprint}")
-    typer.echo(f"Give the site the folder {kit}.")
+    typer.echo("The fingerprint of its authority, which every site asks for by telephone:")
+    typer.echo(f"  {authority_fingerprint(read_authority(ca_files(made.pki).certificate))}")
 
 
 @server_commands.command()

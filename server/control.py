@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -23,6 +23,7 @@ from flwr.proto.control_pb2 import (
     RegisterNodeRequest,
     StartRunRequest,
     StopRunRequest,
+    UnregisterNodeRequest,
 )
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.error import ApiErrorCode, FlowerError
@@ -112,6 +113,14 @@ class SuperLinkControl:
                 with self._asking(f"register {name}") as client:
                     client.RegisterNode(RegisterNodeRequest(public_key=content, name=name))
 
+    def unregister(self, key_fingerprints: Collection[str]) -> list[str]:
+        """Unregister every node with one of these keys; its process ends at its next sign of life. Their names."""
+        found = [node for node in self.nodes() if node.key_fingerprint in key_fingerprints]
+        for node in found:
+            with self._asking(f"unregister {node.name}") as client:
+                client.UnregisterNode(UnregisterNodeRequest(node_id=node.node_id))
+        return [node.name for node in found]
+
     def submit_run(self, bundle: Bundle, *, run_config: Mapping[str, str | int | float | bool]) -> int:
         """Start a run of the bundle's apps; the keys of `run_config` must be in the bundle."""
         fab = Fab(bundle.digest, bundle.content, {})
@@ -181,7 +190,7 @@ def _key_bytes(path: Path) -> bytes:
 
 
 def _fingerprint(pem: bytes) -> str:
-    """The fingerprint of a key as `minet_core.kit.key_fingerprint` gives it for the OpenSSH form."""
+    """The fingerprint of a key as `minet_core.admission.fingerprints.key_fingerprint` gives it for the OpenSSH form."""
     if not pem:
         return ""
     key = serialization.load_pem_public_key(pem)

@@ -1,45 +1,75 @@
-"""Admitting a site: its key is recorded, and it gets a kit.
+"""Admitting a site, renewing its certificate, and revoking it.
 
-A site is known by its key. The name it is registered under is chosen here, by the coordinator, after the
+    sites/NAME.pub                its Flower node key, which the SuperLink registers it by
+    sites/NAME.request.json       the request that it was admitted by; a renewal issues for the keys in it
+    sites/NAME.pem                the certificate that it was issued last
+    sites/NAME.declaration.json   what it declared of its cohort
+
+A site is known by its two keys. The name it is registered under is chosen here, by the coordinator, after the
 fingerprint was compared by telephone.
 """
 
 from __future__ import annotations
 
-import shutil
+import datetime
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from minet_core.admission.fingerprints import key_fingerprint, same_fingerprint
+from minet_core.admission.request import CheckedRequest, read_request
 from minet_core.cohort_declaration import CohortDeclaration, read_declaration
-from minet_core.kit import CA_FILE, FEDERATION_FILE, KIT_FILE, KitSettings, key_fingerprint
-from minet_core.runtime.durable import sha256_of_file, write_json, write_text
-from minet_core.runtime.errors import AdmissionRefused, ConfigurationError, FileMissing
-from server.bundle import build_bundle, read_bundle, write_bundle
-from server.pki import ca_files
+from minet_core.runtime.durable import write_json, write_text
+from minet_core.runtime.errors import AdmissionRefused, ConfigurationError
+from server.kits import write_kit
+from server.pki import SITE_DAYS, Authority, issue_site_certificate
+from server.revocation import (
+    Revocation,
+    changing,
+    record_revocation,
+    revocations,
+    write_crl,
+    write_node_map,
+)
 from server.server_home import ServerHome
 
 
 @dataclass(frozen=True)
 class Admission:
-    """An admitted site."""
+    """A site that was admitted, or whose certificate was renewed."""
 
     site: str
-    public_key: Path
     fingerprint: str
+    authority_fingerprint: str
+    certificate: x509.Certificate
     kit: Path
-    kit_fingerprint: str
 
 
 def admit(
-    home: ServerHome, name: str, public_key: Path, *, kit: Path, declaration: Path | None = None
+    home: ServerHome,
+    authority: Authority,
+    name: str,
+    request: Path,
+    *,
+    kit: Path,
+    declaration: Path | None = None,
+    fingerprint: str | None = None,
+    days: int = SITE_DAYS,
+    address: str | None = None,
+    now: datetime.datetime | None = None,
 ) -> Admission:
-    """Record the key of the site `name` and write its kit to the folder `kit`.
+    """Admit the site `name` by its request and write its signed kit to the folder `kit`.
 
-    declaration: what the site declares of its cohort; its replies are held to it.
+    declaration: what the site declares of its cohort, if not in the request; its replies are held to it.
+    fingerprint: what the site reads out by telephone; None where the caller has compared it.
+    address: where this site reaches the server, if not where all do.
 
-    Raises AdmissionRefused (FM-F404) for a name that is no member or is admitted with another key, and for a key
-    that another site has; FileMissing (FM-C103); ConfigurationError (FM-C100) for a kit folder that is in use.
-    The same name with the same key gets its kit again.
+    Raises AdmissionRefused (FM-F404) for a name that is no member or is admitted with other keys, for keys that
+    another site has or that were revoked, and for a request that was altered; FileMissing (FM-C103);
+    ConfigurationError (FM-C100) for a kit folder that is in use. The same name with the same keys gets a new
+    certificate and a new kit.
     """
     federation = home.federation()
     if name not in federation.sites:
@@ -49,32 +79,125 @@ def admit(
             expected=", ".join(federation.sites),
             action="Add it to `sites` in federation.yaml first",
         )
-    if not public_key.is_file():
-        raise FileMissing("the site's public key is missing", got=public_key)
-    fingerprint = key_fingerprint(public_key)
-    for other, path in admitted_sites(home).items():
-        if (other == name) != (key_fingerprint(path) == fingerprint):
-            raise AdmissionRefused(
-                f"{other} is admitted with another key" if other == name else f"the key is that of {other}",
-                got=fingerprint,
-                action="Compare the fingerprints by telephone; remove sites/NAME.pub to admit a site anew",
-            )
-    if kit.exists() and any(kit.iterdir()):
-        raise ConfigurationError("the kit's folder is not empty", got=kit, action="Name a new folder")
+    content, checked = read_request(request)
+    require_admissible(home, name, checked, fingerprint=fingerprint)
+    _require_unused(kit)
+    cohort = checked.declaration
     if declaration is not None:
         cohort = read_declaration(declaration)
-        if cohort.site != name:
-            raise AdmissionRefused("the declaration is another site's", got=cohort.site, expected=name)
-        write_json(_declaration(home, name), cohort.model_dump(mode="json"))
-    recorded = home.sites / f"{name}.pub"
-    write_text(recorded, public_key.read_text(encoding="ascii"))
-    _write_kit(home, name, fingerprint=fingerprint, kit=kit)
-    return Admission(name, recorded, fingerprint, kit, sha256_of_file(kit / KIT_FILE))
+    if cohort is not None and cohort.site != name:
+        raise AdmissionRefused("the declaration is another site's", got=cohort.site, expected=name)
+    with changing(home.pki):
+        require_admissible(home, name, checked, fingerprint=fingerprint)  # nobody was faster
+        if cohort is not None:
+            write_json(_declaration(home, name), cohort.model_dump(mode="json"))
+        write_json(_request(home, name), content.model_dump(mode="json"))
+        write_text(home.sites / f"{name}.pub", checked.node_key + "\n")
+        return _issue(home, authority, name, checked, kit=kit, days=days, address=address, now=now)
+
+
+def require_admissible(
+    home: ServerHome, name: str, request: CheckedRequest, *, fingerprint: str | None = None
+) -> None:
+    """Raises AdmissionRefused (FM-F404) for a request that cannot be admitted under `name`."""
+    if request.site != name:
+        raise AdmissionRefused("the request is another site's", got=request.site, expected=name)
+    if fingerprint is not None and not same_fingerprint(fingerprint, request.fingerprint):
+        raise AdmissionRefused(
+            "the request has another fingerprint than the site reads out",
+            got=request.fingerprint,
+            expected=fingerprint,
+            action="Do not admit it: ask the site for its request by another way",
+        )
+    for revoked in revocations(home.pki):
+        if request.node_fingerprint == revoked.node_fingerprint or request.tls_digest == revoked.tls_digest:
+            raise AdmissionRefused(
+                f"a key of the request was revoked on {revoked.revoked_at[:10]}, as that of {revoked.site}",
+                got=revoked.reason,
+                action="The site makes new keys in a new folder: `fedminet site init`",
+            )
+    for other in admitted_sites(home):
+        admitted = admitted_request(home, other)
+        same_node = admitted.node_fingerprint == request.node_fingerprint
+        same_tls = admitted.tls_digest == request.tls_digest
+        if other == name and not (same_node and same_tls):
+            raise AdmissionRefused(
+                f"{name} is admitted with another key",
+                got=request.fingerprint,
+                expected=admitted.fingerprint,
+                action=f"Compare by telephone; to admit it anew, `fedminet server revoke` {name} first",
+            )
+        if other != name and (same_node or same_tls):
+            raise AdmissionRefused(f"a key of the request is that of {other}", got=request.fingerprint)
+
+
+def renew(
+    home: ServerHome,
+    authority: Authority,
+    name: str,
+    *,
+    kit: Path,
+    days: int = SITE_DAYS,
+    address: str | None = None,
+    now: datetime.datetime | None = None,
+) -> Admission:
+    """Issue an admitted site's next certificate for the keys that it was admitted with, and write its kit.
+
+    Raises AdmissionRefused (FM-F404) for a site that is not admitted, ConfigurationError (FM-C100) for a kit folder
+    that is in use.
+    """
+    _require_unused(kit)
+    with changing(home.pki):
+        if name not in admitted_sites(home):
+            raise _not_admitted(home, name)
+        checked = admitted_request(home, name)
+        return _issue(home, authority, name, checked, kit=kit, days=days, address=address, now=now)
+
+
+def revoke(home: ServerHome, authority: Authority, name: str, *, reason: str) -> Revocation:
+    """Revoke the keys of the site `name`: none of its certificates is taken from now on, none is issued again.
+
+    It is on the disk before anything follows from it; given again after an interruption it makes what is missing.
+    Raises AdmissionRefused (FM-F404) for a site that is neither admitted nor revoked.
+    """
+    with changing(home.pki):
+        former = [revocation for revocation in revocations(home.pki) if revocation.site == name]
+        if name in admitted_sites(home):
+            admitted = admitted_request(home, name)
+            revocation = record_revocation(
+                home.pki,
+                name,
+                reason=reason,
+                node_fingerprint=admitted.node_fingerprint,
+                tls_digest=admitted.tls_digest,
+            )
+        elif former:
+            revocation = former[-1]
+        else:
+            raise _not_admitted(home, name)
+        write_crl(authority)
+        write_node_map(home.pki, node_keys(home))
+        for path in (home.sites / f"{name}.pub", _request(home, name), home.sites / f"{name}.pem"):
+            path.unlink(missing_ok=True)
+        _declaration(home, name).unlink(missing_ok=True)
+    return revocation
 
 
 def admitted_sites(home: ServerHome) -> dict[str, Path]:
-    """The registered key of every admitted site."""
-    return {path.stem: path for path in sorted(home.sites.glob("*.pub"))}
+    """The registered key of every admitted site; one that is revoked is none."""
+    revoked = {revocation.node_fingerprint for revocation in revocations(home.pki)}
+    found = {path.stem: path for path in sorted(home.sites.glob("*.pub"))}
+    return {name: path for name, path in found.items() if key_fingerprint(path) not in revoked}
+
+
+def admitted_request(home: ServerHome, name: str) -> CheckedRequest:
+    """What the site `name` was admitted by."""
+    return read_request(_request(home, name))[1]
+
+
+def node_keys(home: ServerHome) -> dict[str, str]:
+    """By site, the OpenSSH line of its node key."""
+    return {name: path.read_text(encoding="ascii").strip() for name, path in admitted_sites(home).items()}
 
 
 def declared_cohorts(home: ServerHome) -> dict[str, CohortDeclaration]:
@@ -83,25 +206,40 @@ def declared_cohorts(home: ServerHome) -> dict[str, CohortDeclaration]:
     return {name: read_declaration(path) for name, path in paths.items() if path.exists()}
 
 
+def _issue(
+    home: ServerHome,
+    authority: Authority,
+    name: str,
+    checked: CheckedRequest,
+    *,
+    kit: Path,
+    days: int,
+    address: str | None,
+    now: datetime.datetime | None,
+) -> Admission:
+    """The certificate, the files that the proxy reads, and the kit."""
+    certificate = issue_site_certificate(authority, name, checked.tls_key, days=days, now=now)
+    pem = certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
+    write_text(home.sites / f"{name}.pem", pem)
+    write_crl(authority)
+    write_node_map(home.pki, node_keys(home))
+    write_kit(home, authority, checked, certificate, folder=kit, address=address, now=now)
+    return Admission(name, checked.fingerprint, authority.fingerprint, certificate, kit)
+
+
+def _not_admitted(home: ServerHome, name: str) -> AdmissionRefused:
+    known = ", ".join(admitted_sites(home)) or "none is"
+    return AdmissionRefused("the site is not admitted", got=name, expected=known)
+
+
+def _require_unused(kit: Path) -> None:
+    if kit.exists() and any(kit.iterdir()):
+        raise ConfigurationError("the kit's folder is not empty", got=kit, action="Name a new folder")
+
+
 def _declaration(home: ServerHome, name: str) -> Path:
     return home.sites / f"{name}.declaration.json"
 
 
-def _write_kit(home: ServerHome, name: str, *, fingerprint: str, kit: Path) -> None:
-    if not (home.superlink / "fedminet.fab").exists():
-        write_bundle(home.superlink, build_bundle())
-    ca = ca_files(home.pki).certificate
-    kit.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(ca, kit / CA_FILE)
-    shutil.copyfile(home.path / "federation.yaml", kit / FEDERATION_FILE)
-    federation = home.federation()
-    settings = KitSettings(
-        site=name,
-        address=home.settings().address,
-        federation=federation.name,
-        federation_digest=federation.digest(),
-        ca_digest=sha256_of_file(ca),
-        bundle_digest=read_bundle(home.superlink).digest,
-        key_fingerprint=fingerprint,
-    )
-    write_json(kit / KIT_FILE, settings.model_dump(mode="json"))
+def _request(home: ServerHome, name: str) -> Path:
+    return home.sites / f"{name}.request.json"

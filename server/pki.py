@@ -1,12 +1,12 @@
-"""The federation's own certificate authority and the server's certificate.
+"""The federation's own certificate authority, and the certificates that it issues.
 
-    pki/ca.pem      the authority's certificate; every site gets it in its kit
-    pki/ca.key      its private key; needed to issue a certificate, not to run the server
-    pki/server.pem  the server's certificate
-    pki/server.key  its private key
+    pki/ca.pem        the authority's certificate; every site gets it in its kit
+    pki/ca.key        its private key under a passphrase; needed to admit, renew and revoke, not to run the server
+    pki/server.pem    the server's certificate
+    pki/server.key    its private key
+    pki/issued.jsonl  a line for every certificate that a site was issued; see server.revocation for the rest
 
-EC P-384 throughout, as for the sites' keys. TLS as Flower uses it knows no revocation list, so a server's
-certificate is short-lived: issue the next one before it expires and restart the server.
+EC P-384 throughout, as for the sites' keys. Certificates are short-lived.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import datetime
 import ipaddress
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
@@ -23,13 +23,19 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from minet_core.runtime.durable import replacing
+from minet_core.admission.fingerprints import authority_fingerprint, tls_key_digest
+from minet_core.kit import read_authority
+from minet_core.runtime.durable import append_line, mend_lines, replacing
 from minet_core.runtime.errors import ConfigurationError, FileMissing, InvalidSetting
+from server.sealed_key import seal, unseal
 
 CA_DAYS = 730
 SERVER_DAYS = 90
+SITE_DAYS = 90
 CLOCK_SKEW = datetime.timedelta(minutes=10)
 """A certificate is valid this long before it is made: a site's clock may be behind."""
+
+ISSUED_FILE = "issued.jsonl"
 
 _CURVE = ec.SECP384R1()
 
@@ -42,6 +48,24 @@ class KeyPair:
     private_key: Path
 
 
+@dataclass(frozen=True)
+class Authority:
+    """The authority with its private key opened: it issues, revokes and signs."""
+
+    folder: Path
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey = field(repr=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """To compare by telephone."""
+        return authority_fingerprint(self.certificate)
+
+    def sign(self, content: bytes) -> bytes:
+        """ECDSA-P384/SHA-384, DER."""
+        return self.key.sign(content, ec.ECDSA(hashes.SHA384()))
+
+
 def ca_files(folder: Path) -> KeyPair:
     """Where the authority of `folder` is kept."""
     return KeyPair(folder / "ca.pem", folder / "ca.key")
@@ -52,8 +76,13 @@ def server_files(folder: Path) -> KeyPair:
     return KeyPair(folder / "server.pem", folder / "server.key")
 
 
-def make_ca(folder: Path, *, name: str, days: int = CA_DAYS, now: datetime.datetime | None = None) -> KeyPair:
-    """Make the authority of the federation `name`. Raises ConfigurationError (FM-C100) where there is one."""
+def make_ca(
+    folder: Path, *, name: str, passphrase: str, days: int = CA_DAYS, now: datetime.datetime | None = None
+) -> Authority:
+    """Make the authority of the federation `name`, its key under `passphrase`.
+
+    Raises ConfigurationError (FM-C100) where there is one, InvalidSetting (FM-C102) for a short passphrase.
+    """
     files = ca_files(folder)
     if files.certificate.exists() or files.private_key.exists():
         raise ConfigurationError(
@@ -66,40 +95,124 @@ def make_ca(folder: Path, *, name: str, days: int = CA_DAYS, now: datetime.datet
     certificate = (
         _certificate(subject, subject, key.public_key(), days=days, now=now)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(key_cert_sign=True, crl_sign=True), critical=True)
+        .add_extension(_key_usage(key_cert_sign=True, crl_sign=True, digital_signature=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA384())
     )
-    _write(files, certificate, key)
-    return files
+    sealed = seal(key, passphrase)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_private(files.private_key, sealed)
+    _write_certificate(files.certificate, certificate)
+    return Authority(folder, certificate, key)
+
+
+def open_authority(folder: Path, passphrase: str, *, key: Path | None = None) -> Authority:
+    """The authority of `folder`, opened.
+
+    key: where its private key lies, if it is not kept in `folder`. Raises FileMissing (FM-C103), InvalidSetting
+    (FM-C102) for a wrong passphrase and for a key that is not the certificate's.
+    """
+    files = ca_files(folder)
+    path = key or files.private_key
+    if not files.certificate.is_file() or not path.is_file():
+        raise FileMissing(
+            "the certificate authority is incomplete",
+            got=path if files.certificate.is_file() else files.certificate,
+            expected="an existing file",
+            action="Name the authority's key with --ca-key where it is kept elsewhere",
+        )
+    certificate = read_authority(files.certificate)
+    opened = unseal(path.read_bytes(), passphrase)
+    if opened.public_key() != certificate.public_key():
+        raise InvalidSetting("the authority's key is not that of its certificate", got=path)
+    return Authority(folder, certificate, opened)
+
+
+def change_passphrase(folder: Path, *, former: str | None, passphrase: str, key: Path | None = None) -> None:
+    """Put the authority's key under another passphrase; `former` None: it is under none yet."""
+    path = key or ca_files(folder).private_key
+    if not path.is_file():
+        raise FileMissing("the authority's key is missing", got=path)
+    content = path.read_bytes()
+    if former is None:
+        opened = serialization.load_pem_private_key(content, password=None)
+        assert isinstance(opened, ec.EllipticCurvePrivateKey)  # nothing here has ever made another
+    else:
+        opened = unseal(content, former)
+    write_private(path, seal(opened, passphrase))
+
+
+def is_sealed(folder: Path, *, key: Path | None = None) -> bool:
+    """Whether the authority's key is under a passphrase."""
+    path = key or ca_files(folder).private_key
+    return path.is_file() and b"BEGIN ENCRYPTED PRIVATE KEY" in path.read_bytes()
 
 
 def issue_server_certificate(
-    folder: Path, *, hosts: Sequence[str], days: int = SERVER_DAYS, now: datetime.datetime | None = None
+    authority: Authority,
+    *,
+    hosts: Sequence[str],
+    days: int = SERVER_DAYS,
+    now: datetime.datetime | None = None,
 ) -> KeyPair:
     """Issue the server's certificate for `hosts`, names and IP addresses; replaces an earlier one.
 
-    Raises FileMissing (FM-C103) where `folder` holds no authority, InvalidSetting (FM-C102) for no host.
+    Raises InvalidSetting (FM-C102) for no host.
     """
     if not hosts:
         raise InvalidSetting("a server certificate needs a host", got="none", expected="names or addresses")
-    ca_certificate, ca_key = _read_ca(folder)
     key = ec.generate_private_key(_CURVE)
-    certificate = (
-        _certificate(_name(hosts[0]), ca_certificate.subject, key.public_key(), days=days, now=now)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(digital_signature=True), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName([_general_name(host) for host in hosts]), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
-        )
-        .sign(ca_key, hashes.SHA384())
+    certificate = _issued(
+        authority,
+        _certificate(_name(hosts[0]), authority.certificate.subject, key.public_key(), days=days, now=now),
+        key.public_key(),
+        names=[_general_name(host) for host in hosts],
+        usage=ExtendedKeyUsageOID.SERVER_AUTH,
     )
-    files = server_files(folder)
-    _write(files, certificate, key)
+    files = server_files(authority.folder)
+    write_private(files.private_key, _plain(key))
+    _write_certificate(files.certificate, certificate)
     return files
+
+
+def issue_site_certificate(
+    authority: Authority,
+    site: str,
+    key: ec.EllipticCurvePublicKey,
+    *,
+    days: int = SITE_DAYS,
+    now: datetime.datetime | None = None,
+) -> x509.Certificate:
+    """Issue the site's TLS certificate: a client's and nothing else, never longer valid than the authority.
+
+    Its serial number is on the disk before anybody has the certificate: what was issued can be revoked.
+    """
+    certificate = _issued(
+        authority,
+        _certificate(
+            _name(site),
+            authority.certificate.subject,
+            key,
+            days=days,
+            now=now,
+            ends_by=authority.certificate.not_valid_after_utc,
+        ),
+        key,
+        names=[x509.DNSName(site)],
+        usage=ExtendedKeyUsageOID.CLIENT_AUTH,
+    )
+    path = authority.folder / ISSUED_FILE
+    mend_lines(path)
+    append_line(
+        path,
+        {
+            "site": site,
+            "serial": f"{certificate.serial_number:x}",
+            "tls_digest": tls_key_digest(key),
+            "expires_at": certificate.not_valid_after_utc.isoformat(),
+        },
+    )
+    return certificate
 
 
 def expires_at(certificate: Path) -> datetime.datetime:
@@ -115,17 +228,25 @@ def write_private(path: Path, content: bytes) -> None:
             stream.write(content)
 
 
-def _read_ca(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    files = ca_files(folder)
-    for path in (files.certificate, files.private_key):
-        if not path.is_file():
-            raise FileMissing(
-                "the certificate authority is incomplete", got=path, expected="an existing file"
-            )
-    key = serialization.load_pem_private_key(files.private_key.read_bytes(), password=None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise InvalidSetting("the authority's key is of another kind", got=type(key).__name__, expected="EC")
-    return x509.load_pem_x509_certificate(files.certificate.read_bytes()), key
+def _issued(
+    authority: Authority,
+    builder: x509.CertificateBuilder,
+    key: ec.EllipticCurvePublicKey,
+    *,
+    names: list[x509.GeneralName],
+    usage: x509.ObjectIdentifier,
+) -> x509.Certificate:
+    return (
+        builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(digital_signature=True), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()), critical=False
+        )
+        .sign(authority.key, hashes.SHA384())
+    )
 
 
 def _certificate(
@@ -135,8 +256,10 @@ def _certificate(
     *,
     days: int,
     now: datetime.datetime | None,
+    ends_by: datetime.datetime | None = None,
 ) -> x509.CertificateBuilder:
     start = now or datetime.datetime.now(datetime.UTC)
+    end = start + datetime.timedelta(days=days)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -144,19 +267,18 @@ def _certificate(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(start - CLOCK_SKEW)
-        .not_valid_after(start + datetime.timedelta(days=days))
+        .not_valid_after(end if ends_by is None else min(end, ends_by))
     )
 
 
-def _write(files: KeyPair, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
-    files.certificate.parent.mkdir(parents=True, exist_ok=True)
-    write_private(
-        files.private_key,
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        ),
+def _plain(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    with replacing(files.certificate) as temporary:
+
+
+def _write_certificate(path: Path, certificate: x509.Certificate) -> None:
+    with replacing(path) as temporary:
         temporary.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
 

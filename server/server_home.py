@@ -2,8 +2,8 @@
 
 federation.yaml   what all members agree on
 server.yaml       addresses and storage
-pki/              CA and server certificate; the private keys never leave the folder
-sites/            NAME.pub, the registered key of every admitted site
+pki/              CA, server certificate, revocations; what the proxy reads: see server.revocation
+sites/            keys, request and certificate of every admitted site: see server.enrolment
 superlink/        the SuperLink's database, Flower's home, the executor's secret
 runs/             one run directory a run
 logs/
@@ -20,6 +20,8 @@ from minet_core.federation import PRESETS, FederationSettings
 from minet_core.runtime.errors import ConfigurationError, FileMissing
 from minet_core.runtime.yaml_file import Settings, parse_settings, read_settings, write_settings
 from server.pki import issue_server_certificate, make_ca
+from server.revocation import write_crl, write_node_map
+from server.sealed_key import require_long_enough
 
 PAPER_ROUNDS = 50
 """Epochs of the paper, Section 3: one epoch a round."""
@@ -36,6 +38,9 @@ class ServerSettings(Settings):
     )
     bind: str = Field("127.0.0.1", description="the address to listen on; keep it loopback behind a proxy")
     port: int = Field(9443, ge=1, le=65535, description="the port to listen on")
+    public_port: int | None = Field(
+        None, ge=1, le=65535, description="the port that sites reach, where a proxy is in front; null: `port`"
+    )
     keep_checkpoints: PositiveInt | None = Field(
         None, description="how many of a run's last checkpoints stay on the disk; null: all"
     )
@@ -43,7 +48,7 @@ class ServerSettings(Settings):
     @property
     def address(self) -> str:
         """What a site connects to: `host:port`."""
-        return f"{self.hosts[0]}:{self.port}"
+        return f"{self.hosts[0]}:{self.public_port or self.port}"
 
 
 @dataclass(frozen=True)
@@ -124,20 +129,33 @@ def federation_of(
     )
 
 
-def init_server(path: Path, federation: FederationSettings, settings: ServerSettings) -> ServerHome:
-    """Make the coordinator's folder. Raises ConfigurationError (FM-C100) where one is already there."""
+def init_server(
+    path: Path, federation: FederationSettings, settings: ServerSettings, *, passphrase: str
+) -> ServerHome:
+    """Make the coordinator's folder, the key of its authority under `passphrase`.
+
+    Raises ConfigurationError (FM-C100) where one is already there, InvalidSetting (FM-C102) for a short passphrase.
+    """
+    require_new(path)
+    require_long_enough(passphrase)
+    path.mkdir(parents=True, exist_ok=True)
+    home = ServerHome(path.resolve())
+    for folder in (home.sites, home.superlink, home.runs, home.logs):
+        folder.mkdir(exist_ok=True)
+    authority = make_ca(home.pki, name=federation.name, passphrase=passphrase)
+    issue_server_certificate(authority, hosts=settings.hosts)
+    write_crl(authority)
+    write_node_map(home.pki, {})
+    write_settings(path / "federation.yaml", federation)
+    write_settings(path / "server.yaml", settings)
+    return home
+
+
+def require_new(path: Path) -> None:
+    """Raises ConfigurationError (FM-C100) where a coordinator is already at `path`."""
     if (path / "server.yaml").exists():
         raise ConfigurationError(
             "a coordinator is already here",
             got=path,
             action="Choose another folder; keys are never overwritten",
         )
-    path.mkdir(parents=True, exist_ok=True)
-    home = ServerHome(path.resolve())
-    for folder in (home.sites, home.superlink, home.runs, home.logs):
-        folder.mkdir(exist_ok=True)
-    make_ca(home.pki, name=federation.name)
-    issue_server_certificate(home.pki, hosts=settings.hosts)
-    write_settings(path / "federation.yaml", federation)
-    write_settings(path / "server.yaml", settings)
-    return home

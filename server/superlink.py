@@ -14,13 +14,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from minet_core.runtime.errors import FedminetError, HostError
+from minet_core.runtime.errors import FedminetError, HostError, ServerUnreachable
 from minet_core.runtime.flower_environment import RUNS_VARIABLE, flower_environment
 from minet_core.runtime.processes import Child, ChildProcesses, program, require_port_free
 from minet_core.runtime.supervision import Supervisor
 from server.control import SuperLinkControl
-from server.enrolment import admitted_sites
+from server.enrolment import admitted_sites, node_keys
+from server.expiry import warnings
 from server.pki import ca_files, server_files, write_private
+from server.revocation import revocations, write_node_map
 from server.server_home import ServerHome
 
 START_DEADLINE_S = 60.0
@@ -34,6 +36,9 @@ SUPEREXEC = "superexec-server"
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "131072"}
 """glibc's own first value, which holds still when it is set. Else the threshold grows with what is freed, up to 32 MB,
 and the server application keeps the tensors that it has let go of: two or three models more."""
+
+WARN_EVERY_S = 24 * 3600.0
+"""How often a server that runs for months says again what expires."""
 
 _WATCH_INTERVAL_S = 1.0
 
@@ -52,6 +57,7 @@ class ServerProcesses:
     children: ChildProcesses
     environment: dict[str, str] = field(default_factory=dict)
     _supervisor: Supervisor = field(default_factory=Supervisor)
+    _certificate: bytes | None = None
 
     def start(self, *, deadline_s: float = START_DEADLINE_S) -> SuperLinkControl:
         """Start them, wait until the SuperLink answers, and register the admitted sites.
@@ -72,8 +78,22 @@ class ServerProcesses:
         )
         superlink.needed = False
         self._supervisor.keep(self._start_superexec, orphans_end_in_s=APPLICATION_ENDS_IN_S)
-        control.register(admitted_sites(self.home))
+        bring_in_line(self.home, control)
         return control
+
+    def renew_server_certificate(self) -> bool:
+        """End the SuperLink where its certificate was renewed: `tend` starts it again with the new one. Whether it was.
+
+        What runs goes on: see the class.
+        """
+        certificate = _content(server_files(self.home.pki).certificate)
+        if self._certificate in (None, certificate):
+            return False
+        self._certificate = certificate
+        for child in self.children:
+            if child.name == SUPERLINK and child.lives:
+                child.process.terminate()
+        return True
 
     def tend(self, *, answered: bool) -> list[str]:
         """Start again what has ended and whose pause is over; say why it had ended, each reason once.
@@ -94,6 +114,7 @@ class ServerProcesses:
         return self.home.superlink / "superexec.secret"
 
     def _start_superlink(self) -> Child:
+        self._certificate = _content(server_files(self.home.pki).certificate)
         return self.children.start(
             SUPERLINK,
             _superlink_command(self.home, secret=self._secret),
@@ -126,7 +147,8 @@ def start_superlink(
 
 
 def serve(home: ServerHome, *, tend: Callable[[SuperLinkControl], None] = lambda _control: None) -> None:
-    """Keep the server running until a signal ends it; sites admitted meanwhile are registered.
+    """Keep the server running until a signal ends it; sites admitted meanwhile are registered, revoked ones
+    unregistered, and a renewed certificate is taken into use.
 
     tend: called about once a second while the SuperLink answers. What it raises of fedminet's own failures is
     printed once and does not end the server.
@@ -137,19 +159,26 @@ def serve(home: ServerHome, *, tend: Callable[[SuperLinkControl], None] = lambda
         processes = ServerProcesses(home, children)
         control = processes.start()
         said: str | None = None
-        registered = set(admitted_sites(home))
+        members = _members(home)
+        warned_at = -WARN_EVERY_S
         while True:
+            if time.monotonic() - warned_at > WARN_EVERY_S:
+                warned_at = time.monotonic()
+                for warning in warnings(home):
+                    print(warning, flush=True)
             time.sleep(_WATCH_INTERVAL_S)
+            if processes.renew_server_certificate():
+                print("The server's certificate was renewed; the SuperLink starts again with it.", flush=True)
             answered = _listens(control.address)
             for reason in processes.tend(answered=answered):
                 print(reason, flush=True)
             if not answered:
                 continue
             try:
-                admitted = admitted_sites(home)
-                if set(admitted) - registered:
-                    control.register(admitted)
-                    registered = set(admitted)
+                if (present := _members(home)) != members:
+                    for name in bring_in_line(home, control):
+                        print(f"{name} is revoked: its node is unregistered.", flush=True)
+                    members = present
                 tend(control)
             except FedminetError as failure:
                 if str(failure) != said:
@@ -157,6 +186,36 @@ def serve(home: ServerHome, *, tend: Callable[[SuperLinkControl], None] = lambda
                     print(said, flush=True)
             else:
                 said = None
+
+
+def bring_in_line(home: ServerHome, control: SuperLinkControl) -> list[str]:
+    """Unregister the nodes of revoked sites, and register the admitted ones; the names of those unregistered.
+
+    The proxy's map is written too, without which no site is let through: that needs no key of the authority.
+    Raises AdmissionRefused (FM-F404), ServerUnreachable (FM-S502).
+    """
+    write_node_map(home.pki, node_keys(home))
+    gone = control.unregister({revocation.node_fingerprint for revocation in revocations(home.pki)})
+    control.register(admitted_sites(home))
+    return gone
+
+
+def tell_superlink(home: ServerHome) -> bool:
+    """`bring_in_line` where the SuperLink answers from here; False where the started server has to do it."""
+    try:
+        bring_in_line(home, SuperLinkControl(local_address(home), ca=ca_files(home.pki).certificate))
+    except ServerUnreachable:
+        return False
+    return True
+
+
+def _members(home: ServerHome) -> tuple[tuple[str, ...], int]:
+    """What changes where a site is admitted or revoked."""
+    return tuple(node_keys(home).values()), len(revocations(home.pki))
+
+
+def _content(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() else b""
 
 
 def _listens(address: str) -> bool:

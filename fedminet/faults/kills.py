@@ -20,7 +20,7 @@ from pathlib import Path
 
 from client.declaration import declare
 from client.site_home import SiteHome
-from client.site_keys import make_site_keys
+from fedminet.admission_here import admit_here, make_coordinator_here
 from fedminet.faults import process_table
 from fedminet.faults.held_server import HOLD_VARIABLE, SERVER_APP, hold_file, reached_file
 from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
@@ -30,10 +30,9 @@ from minet_core.runtime.durable import sha256_of_file
 from minet_core.runtime.errors import DeadlinePassed, HostError, ServerUnreachable
 from minet_core.runtime.processes import ChildProcesses, child_environment, free_port
 from server.bundle import build_bundle, write_bundle
-from server.enrolment import admit
 from server.run_directory import RunDirectory
 from server.runs import run_to_end, server_status
-from server.server_home import ServerHome, ServerSettings, init_server
+from server.server_home import ServerHome, ServerSettings
 
 PHASES = {
     "before sending": "asked",
@@ -140,11 +139,13 @@ def deployment(
     folder: Path, sites: Mapping[str, SiteHome], federation: FederationSettings, *, victim: str
 ) -> Iterator[Bench]:
     """A coordinator and its sites, started as people start them; the application can be held."""
-    server = init_server(folder / "coordinator", federation, ServerSettings(port=free_port()))
+    server, authority = make_coordinator_here(
+        folder / "coordinator", federation, ServerSettings(port=free_port())
+    )
     write_bundle(server.superlink, build_bundle(server_app=SERVER_APP))
-    for name, home in sites.items():
-        keys = make_site_keys(home.keys, name=name)
-        admit(server, name, keys.public_key, kit=home.kit, declaration=declare(home))
+    for home in sites.values():
+        declare(home)
+    admit_here(server, authority, sites)
     hold = folder / "hold"
     hold.mkdir()
     with ChildProcesses(grace_s=CHILD_GRACE_S) as children:

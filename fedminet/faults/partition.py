@@ -8,7 +8,6 @@ other two sites notice nothing but silence, and the run must go on without the s
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,19 +15,17 @@ from pathlib import Path
 
 from client.declaration import declare
 from client.site_home import SiteHome
-from client.site_keys import make_site_keys
 from client.supernode import SiteProcesses, site_processes
+from fedminet.admission_here import admit_one_here, make_coordinator_here
 from fedminet.faults.links import Link, LinkKind, opened_link
 from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
-from minet_core.kit import KIT_FILE
 from minet_core.runtime.cpu_threading import cpu_threading_environment
-from minet_core.runtime.durable import write_json
 from minet_core.runtime.processes import ChildProcesses, free_port
 from server.control import Node, SuperLinkControl, wait_for_nodes
-from server.enrolment import admit
+from server.pki import Authority
 from server.run_directory import RunDirectory
 from server.runs import run_to_end
-from server.server_home import ServerHome, ServerSettings, init_server
+from server.server_home import ServerHome, ServerSettings
 from server.superlink import ServerProcesses
 
 CUT_SITE = "umr"
@@ -97,8 +94,8 @@ def partition(out: Path, *, link: LinkKind | None = None) -> Partition:
     homes = make_tiny_sites(out)
     with opened_link(link) as wire, ChildProcesses(grace_s=CHILD_GRACE_S) as children:
         settings = ServerSettings(hosts=(wire.host,), bind=wire.host, port=free_port(wire.host))
-        server = init_server(out / "coordinator", federation, settings)
-        _admit(server, homes, wire)
+        server, authority = make_coordinator_here(out / "coordinator", federation, settings)
+        _admit(server, authority, homes, wire)
         environment = {**cpu_threading_environment(), "OMP_NUM_THREADS": "1"}
         processes = ServerProcesses(server, children, environment)
         control = processes.start()
@@ -193,14 +190,12 @@ class _Watch:
         return self.moments[last] - self.moments[first] if {first, last} <= self.moments.keys() else None
 
 
-def _admit(server: ServerHome, homes: Mapping[str, SiteHome], link: Link) -> None:
+def _admit(server: ServerHome, authority: Authority, homes: Mapping[str, SiteHome], link: Link) -> None:
     """Give every site its kit; that of the site to be cut off leads over the link."""
     for name, home in homes.items():
-        keys = make_site_keys(home.keys, name=name)
-        admit(server, name, keys.public_key, kit=home.kit, declaration=declare(home))
-    path = homes[CUT_SITE].kit / KIT_FILE
-    kit = json.loads(path.read_text(encoding="utf-8"))
-    write_json(path, {**kit, "address": link.address(server.settings().port)})
+        declare(home)
+        over = link.address(server.settings().port) if name == CUT_SITE else None
+        admit_one_here(server, authority, name, home, address=over)
 
 
 def _start(control: SuperLinkControl, sites: Mapping[str, SiteProcesses], children: ChildProcesses) -> None:

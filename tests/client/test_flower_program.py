@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from client import flower_program
-from client.flower_program import _claimed, _note, _sign_off
+from client.flower_program import _claimed, _note, _sign_off, fleet_client
 from client.site_keys import make_site_keys
+from client.site_tls import TlsFiles
+from minet_core.runtime.errors import HostError
 
 
 class Server:
@@ -44,7 +46,6 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     }
     argv = [word for option in options.items() for word in option]
     monkeypatch.setattr(sys, "argv", ["flower-supernode", *argv, "--isolation", "process"])
-    monkeypatch.setattr(flower_program, "FleetHttpClient", server)
     monkeypatch.setattr(flower_program, "OFFLINE_S", 0.0)
     return server
 
@@ -57,7 +58,7 @@ def test_the_former_node_is_signed_off(server: Server, tmp_path: Path) -> None:
     former.close()  # as when its process was killed
     node = _claimed(tmp_path / "node")
     assert node is not None
-    _sign_off(node)
+    _sign_off(node, server)  # type: ignore[arg-type]
     assert server.asked == [12345678901234567890]
     node.close()
 
@@ -65,7 +66,7 @@ def test_the_former_node_is_signed_off(server: Server, tmp_path: Path) -> None:
 def test_at_the_first_start_there_is_nothing_to_sign_off(server: Server, tmp_path: Path) -> None:
     node = _claimed(tmp_path / "node")
     assert node is not None
-    _sign_off(node)
+    _sign_off(node, server)  # type: ignore[arg-type]
     assert server.asked == []
     node.close()
 
@@ -75,3 +76,19 @@ def test_a_living_node_is_not_signed_off_by_another_process_of_its_site(tmp_path
     assert node is not None
     assert _claimed(tmp_path / "node") is None
     node.close()
+
+
+def test_our_own_options_are_taken_out_before_flower_reads_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    flowers = ["--superlink", "coordinator:443", "--root-certificates", "kit/ca.pem", "--host", "127.0.0.1"]
+    ours = ["--client-certificate", "kit/site.pem", "--client-key", "keys/tls.key"]
+    monkeypatch.setattr(sys, "argv", ["flower-supernode", *flowers[:2], *ours, *flowers[2:]])
+    files = flower_program._taken_tls_files()
+    assert files == TlsFiles(Path("kit/ca.pem"), Path("kit/site.pem"), Path("keys/tls.key"))
+    assert sys.argv == ["flower-supernode", *flowers]
+
+
+def test_a_node_connects_by_tls_alone(tmp_path: Path) -> None:
+    files = TlsFiles(tmp_path / "ca.pem", tmp_path / "site.pem", tmp_path / "tls.key")
+    for insecure, roots in ((True, None), (False, None)):
+        with pytest.raises(HostError, match="by TLS alone"):
+            fleet_client(files).from_server_address("coordinator:443", insecure, roots, [])

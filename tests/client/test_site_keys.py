@@ -11,9 +11,11 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from client.request import make_request
 from client.site_keys import make_site_keys, read_site_keys
-from minet_core.kit import key_fingerprint
+from minet_core.admission.fingerprints import key_fingerprint
 from minet_core.runtime.errors import AdmissionRefused, ConfigurationError, FileMissing, InvalidSetting
+from tests.admitted import make_site
 
 
 def test_the_key_is_p384_in_openssh_form(tmp_path: Path) -> None:
@@ -26,7 +28,8 @@ def test_the_key_is_p384_in_openssh_form(tmp_path: Path) -> None:
 
 def test_the_private_key_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
     keys = make_site_keys(tmp_path / "keys", name="sms")
-    assert stat.S_IMODE(keys.private_key.stat().st_mode) == 0o600
+    for path in (keys.private_key, keys.tls_key):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "keys").stat().st_mode) == 0o700
 
 
@@ -57,9 +60,20 @@ def test_missing_keys_are_named(tmp_path: Path) -> None:
         read_site_keys(tmp_path)
 
 
-def test_a_private_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
-    keys = make_site_keys(tmp_path, name="sms")
-    keys.private_key.chmod(0o640)
+def test_a_site_of_an_earlier_version_gets_its_tls_key_with_its_request(tmp_path: Path) -> None:
+    home = make_site(tmp_path / "sms")
+    before = read_site_keys(home.keys)
+    (home.keys / "tls.key").unlink()
+    with pytest.raises(FileMissing, match="site request"):
+        read_site_keys(home.keys)
+    make_request(home)
+    assert read_site_keys(home.keys).fingerprint == before.fingerprint
+
+
+@pytest.mark.parametrize("name", ["node", "tls.key"])
+def test_a_private_key_that_others_can_read_is_refused(tmp_path: Path, name: str) -> None:
+    make_site_keys(tmp_path, name="sms")
+    (tmp_path / name).chmod(0o640)
     with pytest.raises(InvalidSetting, match="read by others"):
         read_site_keys(tmp_path)
 

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+import datetime
 import socket
 import time
 from pathlib import Path
 
 import pytest
 
+from client.kit import accept_kit
 from client.site_home import SiteHome
-from client.site_keys import make_site_keys
-from client.supernode import require_server, site_processes
-from minet_core.federation import FederationSettings
+from client.supernode import expiry_warning, require_server, site_processes
 from minet_core.runtime.errors import AdmissionRefused, FileMissing, PortInUse, ServerUnreachable
 from minet_core.runtime.processes import ChildProcesses, free_port
-from server.enrolment import admit
 from server.pki import ca_files
-from server.server_home import ServerHome, ServerSettings, init_server
+from server.server_home import ServerHome
+from tests.admitted import Coordinator, make_coordinator, make_site
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> ServerHome:
-    federation = FederationSettings(name="trial", sites=("sms", "umr"), participation={"quorum": 1})
-    return init_server(tmp_path / "server", federation, ServerSettings(port=free_port()))
+def coordinator(tmp_path: Path) -> Coordinator:
+    return make_coordinator(tmp_path / "server", port=free_port())
 
 
-def _site(server: ServerHome, path: Path, name: str) -> SiteHome:
-    site = SiteHome(path)
-    keys = make_site_keys(site.keys, name=name)
-    admit(server, name, keys.public_key, kit=site.kit)
+@pytest.fixture
+def server(coordinator: Coordinator) -> ServerHome:
+    return coordinator.home
+
+
+def _site(coordinator: Coordinator, path: Path, name: str) -> SiteHome:
+    site = make_site(path, name)
+    coordinator.admitted(site)
     return site
 
 
@@ -46,8 +49,8 @@ def test_a_server_without_tls_is_not_taken_for_the_federations(server: ServerHom
             require_server(server.settings().address, ca=ca_files(server.pki).certificate, deadline_s=0.1)
 
 
-def test_a_port_in_use_is_refused(server: ServerHome, tmp_path: Path) -> None:
-    site = _site(server, tmp_path / "sms", "sms")
+def test_a_port_in_use_is_refused(coordinator: Coordinator, tmp_path: Path) -> None:
+    site = _site(coordinator, tmp_path / "sms", "sms")
     with socket.create_server(("127.0.0.1", 0)) as listener, ChildProcesses() as children:
         processes = site_processes(site, children, port=listener.getsockname()[1])
         with pytest.raises(PortInUse, match="FM-S501"):
@@ -55,21 +58,26 @@ def test_a_port_in_use_is_refused(server: ServerHome, tmp_path: Path) -> None:
         assert list(children) == []
 
 
-def test_the_kit_of_another_site_is_refused(server: ServerHome, tmp_path: Path) -> None:
-    site = _site(server, tmp_path / "sms", "sms")
-    other = _site(server, tmp_path / "umr", "umr")
-    with ChildProcesses() as children, pytest.raises(AdmissionRefused, match="made for another key"):
-        site_processes(SiteHome(_mixed(tmp_path / "mixed", keys=site, kit=other)), children)
+def test_the_kit_of_another_site_is_refused(coordinator: Coordinator, tmp_path: Path) -> None:
+    site = _site(coordinator, tmp_path / "sms", "sms")
+    other = _site(coordinator, tmp_path / "umr", "umr")
+    site.kit.unlink()
+    site.kit.symlink_to(other.kit)
+    with ChildProcesses() as children, pytest.raises(AdmissionRefused, match="for another site"):
+        site_processes(site, children)
+
+
+def test_a_site_whose_kit_has_expired_does_not_start(coordinator: Coordinator, tmp_path: Path) -> None:
+    site = make_site(tmp_path / "sms")
+    long_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=91)
+    coordinator.admit(site, tmp_path / "kit", now=long_ago)
+    accept_kit(site, tmp_path / "kit", fingerprint=coordinator.authority.fingerprint, now=long_ago)
+    with ChildProcesses() as children, pytest.raises(AdmissionRefused, match="has expired"):
+        site_processes(site, children)
+    assert "has expired" in str(expiry_warning(site))
 
 
 def test_a_site_without_a_kit_is_told_what_to_ask_for(tmp_path: Path) -> None:
-    make_site_keys(tmp_path / "keys", name="sms")
+    site = make_site(tmp_path / "sms")
     with ChildProcesses() as children, pytest.raises(FileMissing, match="server admit"):
-        site_processes(SiteHome(tmp_path), children)
-
-
-def _mixed(path: Path, *, keys: SiteHome, kit: SiteHome) -> Path:
-    path.mkdir()
-    (path / "keys").symlink_to(keys.keys)
-    (path / "kit").symlink_to(kit.kit)
-    return path
+        site_processes(site, children)

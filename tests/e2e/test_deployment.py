@@ -11,7 +11,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +23,19 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from flwr.supercore.runtime import RuntimeHttpClient
 
 from client.site_home import SiteHome
-from client.site_keys import make_site_keys
+from client.site_keys import SiteKeys, make_site_keys
 from client.supernode import SiteProcesses, require_server, site_processes
+from fedminet.admission_here import admit_here, make_coordinator_here
 from minet_core.federation import FederationSettings
 from minet_core.runtime.errors import AdmissionRefused, HostError
 from minet_core.runtime.processes import ChildProcesses, free_port
 from server.bundle import Bundle, build_bundle, read_bundle, write_bundle
 from server.control import SuperLinkControl, wait_for_nodes
-from server.enrolment import admit, admitted_sites
+from server.enrolment import admitted_sites
 from server.pki import ca_files
-from server.server_home import ServerHome, ServerSettings, init_server
+from server.server_home import ServerHome, ServerSettings
 from server.superlink import start_superlink
+from tests.admitted import make_site
 
 pytestmark = pytest.mark.e2e
 
@@ -129,9 +131,10 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     (apps / "trial_server.py").write_text(SERVER_APP)
     (apps / "trial_client.py").write_text(CLIENT_APP)
     federation = FederationSettings(name="trial", sites=SITES, participation={"quorum": 3})
-    server = init_server(folder / "server", federation, ServerSettings(port=free_port()))
+    server, authority = make_coordinator_here(folder / "server", federation, ServerSettings(port=free_port()))
     write_bundle(server.superlink, build_bundle(server_app="trial_server:app", client_app="trial_client:app"))
-    homes = {name: _admitted(server, folder / "sites" / name, name) for name in SITES}
+    homes = {name: make_site(folder / "sites" / name, name) for name in SITES}
+    admit_here(server, authority, homes)
     began = time.monotonic()
     with ChildProcesses() as children:
         control = start_superlink(server, children, PYTHONPATH=str(apps))
@@ -162,13 +165,6 @@ def found(deployment: Deployment) -> dict[str, Any]:
     deployment.seconds["run of two rounds"] = time.monotonic() - began
     deployment.seconds["its last round"] = answer["rounds_s"][-1]
     return answer
-
-
-def _admitted(server: ServerHome, path: Path, name: str) -> SiteHome:
-    site = SiteHome(path)
-    keys = make_site_keys(site.keys, name=name)
-    admit(server, name, keys.public_key, kit=site.kit)
-    return site
 
 
 def test_the_server_sees_the_registered_names(found: dict[str, Any]) -> None:
@@ -239,19 +235,25 @@ def test_a_registered_name_gets_no_second_key(deployment: Deployment, tmp_path: 
 def test_neither_an_unregistered_key_nor_a_copy_of_a_key_in_use_is_let_in(
     deployment: Deployment, tmp_path: Path
 ) -> None:
+    honest = deployment.sites["sms"]
     impostor, thief = SiteHome(tmp_path / "impostor"), SiteHome(tmp_path / "thief")
-    keys = make_site_keys(impostor.keys, name="sms")
-    for home in (impostor, thief):
-        shutil.copytree(deployment.sites["sms"].kit.folder, home.kit)
-    kit = json.loads((impostor.kit / "kit.json").read_text())
-    (impostor.kit / "kit.json").write_text(json.dumps({**kit, "key_fingerprint": keys.fingerprint}))
-    shutil.copytree(deployment.sites["sms"].home.keys, thief.keys)
+    keys = make_site_keys(impostor.keys, name="sms")  # and what its own end would check it passes over
+    shutil.copytree(honest.home.keys, thief.keys)
     before = deployment.control.nodes()
     reasons: dict[str, str] = {}
     with ChildProcesses() as children, ChildProcesses() as others:
         processes = {
-            "impostor": site_processes(impostor, children, preloaded=()),
-            "thief": site_processes(thief, others, preloaded=()),
+            "impostor": SiteProcesses(
+                impostor,
+                honest.kit,
+                replace(keys, tls_key=honest.keys.tls_key),
+                children,
+                free_port(),
+                preloaded=(),
+            ),
+            "thief": SiteProcesses(
+                thief, honest.kit, SiteKeys.of(thief.keys), others, free_port(), preloaded=()
+            ),
         }
         for site in processes.values():
             site.start()

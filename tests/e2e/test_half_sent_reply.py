@@ -16,18 +16,18 @@ from flwr.supercore.inflatable.inflatable_object import get_object_tree
 from flwr.supernode.fleet_http_connection import http_request_response
 
 from client.declaration import declare
-from client.site_keys import make_site_keys
+from client.site_keys import SiteKeys
 from client.supernode import site_processes
+from fedminet.admission_here import admit_here, make_coordinator_here
 from fedminet.faults.tiny_sites import TINY_SITES, make_tiny_sites, tiny_federation
 from fedminet.in_process_grid import server_identity
 from minet_core.kit import CA_FILE
 from minet_core.runtime.cpu_threading import cpu_threading_environment
 from minet_core.runtime.processes import ChildProcesses, free_port
 from server.control import wait_for_nodes
-from server.enrolment import admit
 from server.run_directory import RunDirectory
 from server.runs import run_to_end
-from server.server_home import ServerSettings, init_server
+from server.server_home import ServerSettings
 from server.superlink import ServerProcesses
 
 ROGUE = "umr"
@@ -85,19 +85,21 @@ def test_a_reply_that_is_announced_and_never_sent_holds_nobody_past_the_deadline
     )
     homes = make_tiny_sites(tmp_path)
     with ChildProcesses(grace_s=15.0) as children:
-        server = init_server(
+        server, authority = make_coordinator_here(
             tmp_path / "coordinator", federation, ServerSettings(hosts=("127.0.0.1",), port=free_port())
         )
-        keys = {name: make_site_keys(home.keys, name=name) for name, home in homes.items()}
-        for name, home in homes.items():
-            admit(server, name, keys[name].public_key, kit=home.kit, declaration=declare(home))
+        for home in homes.values():
+            declare(home)
+        admit_here(server, authority, homes)
         environment = {**cpu_threading_environment(), "OMP_NUM_THREADS": "1"}
         control = ServerProcesses(server, children, environment).start()
         for name, home in homes.items():
             if name != ROGUE:
                 site_processes(home, children, environment=environment).start()
         address = f"127.0.0.1:{server.settings().port}"
-        with rogue_node(address, homes[ROGUE].kit / CA_FILE, keys[ROGUE].private_key) as rogue:
+        with rogue_node(
+            address, homes[ROGUE].kit / CA_FILE, SiteKeys.of(homes[ROGUE].keys).private_key
+        ) as rogue:
             wait_for_nodes(
                 control,
                 TINY_SITES,

@@ -17,17 +17,16 @@ from typing import Any
 import pytest
 from flwr.common.constant import ErrorCode
 
-from client.site_home import SiteHome
-from client.site_keys import make_site_keys
 from client.supernode import SiteProcesses, require_server, site_processes
+from fedminet.admission_here import admit_here, make_coordinator_here
 from minet_core.federation import FederationSettings
 from minet_core.runtime.errors import HostError
 from minet_core.runtime.processes import ChildProcesses, free_port
 from server.bundle import build_bundle, read_bundle, write_bundle
 from server.control import SuperLinkControl, wait_for_nodes
-from server.enrolment import admit
-from server.server_home import ServerHome, ServerSettings, init_server
+from server.server_home import ServerHome, ServerSettings
 from server.superlink import SUPEREXEC, SUPERLINK, ServerProcesses, serve
+from tests.admitted import make_site
 
 pytestmark = pytest.mark.e2e
 
@@ -175,14 +174,11 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     federation = FederationSettings.model_validate(
         {"name": "trial", "sites": SITES, "participation": {"quorum": 3}}
     )
-    server = init_server(folder / "server", federation, ServerSettings(port=free_port()))
+    server, authority = make_coordinator_here(folder / "server", federation, ServerSettings(port=free_port()))
     bundle = build_bundle(server_app="restart_server:app", client_app="restart_client:app")
     write_bundle(server.superlink, bundle)
-    homes = {}
-    for name in SITES:
-        homes[name] = SiteHome(folder / "sites" / name)
-        keys = make_site_keys(homes[name].keys, name=name)
-        admit(server, name, keys.public_key, kit=homes[name].kit)
+    homes = {name: make_site(folder / "sites" / name, name) for name in SITES}
+    admit_here(server, authority, homes)
     with ChildProcesses(grace_s=4.0) as children:
         processes = ServerProcesses(server, children, {"PYTHONPATH": str(apps)})
         control = processes.start()
@@ -285,7 +281,7 @@ def test_the_server_survives_its_superlink_and_a_failure_of_what_it_tends(
     federation = FederationSettings.model_validate(
         {"name": "trial", "sites": ("sms",), "participation": {"quorum": 1}}
     )
-    server = init_server(tmp_path / "server", federation, ServerSettings(port=free_port()))
+    server, _ = make_coordinator_here(tmp_path / "server", federation, ServerSettings(port=free_port()))
     killed: list[int] = []
     tended: list[SuperLinkControl] = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import sys
 from pathlib import Path
@@ -24,8 +25,15 @@ class Outcome:
 
 
 @pytest.fixture
-def fedminet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def fedminet(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path_factory: pytest.TempPathFactory,
+):
     """Call the command line as the console script does."""
+    passphrase = tmp_path_factory.mktemp("secret") / "passphrase"
+    passphrase.write_text("four words of a trial\n")
+    monkeypatch.setenv("FEDMINET_CA_PASSPHRASE_FILE", str(passphrase))
 
     def call(*arguments: object) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["fedminet", *map(str, arguments)])
@@ -156,16 +164,15 @@ def test_an_unreachable_server(tmp_path: Path, fedminet) -> None:
     home, site, kit = tmp_path / "coordinator", tmp_path / "site", tmp_path / "kit"
     fedminet("server", "init", home, "--site", "sms", "--port", port)
     fedminet("site", "init", site, "--definition", "sms")
-    assert (
-        fedminet(
-            "server", "admit", home, "--name", "sms", "--key", site / "keys/node.pub", "--kit", kit
-        ).status
-        == 0
-    )
+    made = json.loads(fedminet("site", "request", site, "--json").out)
+    asked = ("--request", made["request"], "--fingerprint", made["fingerprint"])
+    admitted = fedminet("server", "admit", home, "--name", "sms", *asked, "--kit", kit, "--json")
+    assert admitted.status == 0
+    authority = json.loads(admitted.out)["authority_fingerprint"]
     outcome = fedminet("server", "run", home, "--name", "first")
     assert (outcome.status, outcome.err.count("FM-S502")) == (6, 1)
     assert not (home / "runs" / "first").exists()
-    outcome = fedminet("site", "start", site, "--kit", kit, "--wait", "1")
+    outcome = fedminet("site", "start", site, "--kit", kit, "--fingerprint", authority, "--wait", "1")
     assert (outcome.status, outcome.err.count("FM-S502")) == (6, 1)
 
 

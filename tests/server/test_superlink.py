@@ -7,19 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from minet_core.federation import FederationSettings
 from minet_core.runtime.errors import PortInUse, ProcessDied, ServerUnreachable
 from minet_core.runtime.processes import ChildProcesses, free_port
 from server.control import SuperLinkControl
 from server.pki import ca_files, server_files
-from server.server_home import ServerHome, ServerSettings, init_server
+from server.server_home import ServerHome
 from server.superlink import local_address, start_superlink
-
-FEDERATION = FederationSettings(name="trial", sites=("sms",), participation={"quorum": 1})
+from tests.admitted import make_coordinator
 
 
 def _home(tmp_path: Path, **settings: object) -> ServerHome:
-    return init_server(tmp_path / "server", FEDERATION, ServerSettings.model_validate(settings))
+    return make_coordinator(tmp_path / "server", sites=("sms",), **settings).home
 
 
 def test_a_port_in_use_is_refused_before_anything_starts(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -287,4 +288,5 @@ def test_a_hospital_comes_from_its_export_to_a_first_training(tmp_path) -> None:
     }
     assert (tmp_path / "first.safetensors").stat().st_size > 0
     assert (tmp_path / "hospital" / "declaration.json").is_file()
-    assert (tmp_path / "hospital" / "keys" / "node.pub").is_file()
+    request = json.loads((tmp_path / "hospital" / "request.json").read_text())
+    assert request["declaration"] == json.loads((tmp_path / "hospital" / "declaration.json").read_text())

@@ -1,0 +1,96 @@
+"""`fedminet site request|renew|accept`: asking for admission, and taking the coordinator's kit into use."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Home = Annotated[Path, typer.Argument(help="The site's folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+
+
+def add_admission_commands(commands: typer.Typer) -> None:
+    """Put the commands of this file under `fedminet site`."""
+    commands.command("request")(request)
+    commands.command("renew")(renew)
+    commands.command("accept")(accept)
+
+
+def request(home: Home, json_output: AsJson = False) -> None:
+    """Write the site's request for admission, with its declaration if scans were ingested."""
+    from client.request import make_request
+    from client.site_home import SiteHome
+
+    made = make_request(SiteHome.at(home))
+    if json_output:
+        typer.echo(json.dumps({"request": str(made.path), "fingerprint": made.fingerprint}))
+        return
+    declared = "with" if made.declares else "without"
+    typer.echo(f"Send the coordinator {made.path} ({declared} a declaration); its fingerprint, by telephone:")
+    typer.echo(f"  {made.fingerprint}")
+
+
+def renew(home: Home, json_output: AsJson = False) -> None:
+    """Write the request anew, with the same keys, and say until when the present certificate is valid."""
+    from client.kit import kit_in_use
+    from client.request import make_request
+    from client.site_home import SiteHome
+
+    site = SiteHome.at(home)
+    expires_at = kit_in_use(site).settings.expires_at
+    made = make_request(site)
+    if json_output:
+        facts = {"request": str(made.path), "fingerprint": made.fingerprint, "expires_at": str(expires_at)}
+        typer.echo(json.dumps(facts))
+        return
+    typer.echo(f"The present certificate is valid until {expires_at:%Y-%m-%d}.")
+    typer.echo(f"Send the coordinator {made.path}; the keys are the same, so nothing is compared again.")
+
+
+def accept(
+    home: Home,
+    kit: Annotated[Path, typer.Argument(help="The folder that the coordinator gave.")],
+    fingerprint: Annotated[
+        str | None,
+        typer.Option(help="The authority's digits, as the coordinator reads them out; else you are asked."),
+    ] = None,
+    new_authority: Annotated[
+        bool, typer.Option("--new-authority", help="Trust another authority from now on.")
+    ] = False,
+    json_output: AsJson = False,
+) -> None:
+    """Take a kit into use: the first one after a comparison by telephone, later ones also while the client runs."""
+    from client.kit import accept_kit, authority_of, read_pin
+    from client.site_home import SiteHome
+    from minet_core.runtime.errors import AdmissionRefused
+
+    site = SiteHome.at(home)
+    if fingerprint is None and (read_pin(site) is None or new_authority) and sys.stdin.isatty():
+        shown = authority_of(kit)
+        typer.echo("The fingerprint of the federation's authority:", err=True)
+        typer.echo(f"  {shown}", err=True)
+        if not typer.confirm("Does the coordinator read out the same digits by telephone?"):
+            raise AdmissionRefused("the fingerprints were not the same", got=shown)
+        fingerprint = shown
+    accepted = accept_kit(site, kit, fingerprint=fingerprint, new_authority=new_authority)
+    settings = accepted.kit.settings
+    if json_output:
+        facts = {
+            "site": settings.site,
+            "federation": settings.federation,
+            "address": settings.address,
+            "expires_at": settings.expires_at.isoformat(),
+            "restart": accepted.restart,
+        }
+        typer.echo(json.dumps(facts))
+        return
+    typer.echo(
+        f"The kit of {settings.site} in {settings.federation} is in use; "
+        f"its certificate is valid until {settings.expires_at:%Y-%m-%d}."
+    )
+    if accepted.restart is not None:
+        typer.echo(f"Start the site's client again: {accepted.restart}.")

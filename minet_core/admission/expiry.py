@@ -1,0 +1,39 @@
+"""When a certificate ends, and from when on somebody has to be told."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+
+WARNING_DAYS = 30
+"""A hospital's change of anything takes weeks."""
+
+
+@dataclass(frozen=True)
+class Expiry:
+    """Something that ends to be valid, and what is to be done about it."""
+
+    what: str
+    expires_at: datetime.datetime
+    action: str
+
+    def days_left(self, now: datetime.datetime | None = None) -> int:
+        """Whole days until then; negative once it has expired."""
+        return (self.expires_at - (now or datetime.datetime.now(datetime.UTC))).days
+
+    def state(self, now: datetime.datetime | None = None) -> str:
+        """`valid`, `expires soon` or `expired`."""
+        days = self.days_left(now)
+        if days < 0:
+            return "expired"
+        return "expires soon" if days < WARNING_DAYS else "valid"
+
+    def warning(self, now: datetime.datetime | None = None) -> str | None:
+        """What to tell people from 30 days before; None until then."""
+        state = self.state(now)
+        if state == "valid":
+            return None
+        date = f"{self.expires_at:%Y-%m-%d %H:%M} UTC"
+        if state == "expired":
+            return f"Warning: {self.what} has expired on {date}. {self.action}."
+        return f"Warning: {self.what} expires in {self.days_left(now)} days, on {date}. {self.action}."
