@@ -69,7 +69,7 @@ def seen(site: SiteView, sighting: Sighting | None) -> Seen:
     """When a site was last seen: as the SuperLink says where it answers, else as the run's own records do."""
     recorded = max((moment for moment in (site.last_reply, site.seen_online) if moment), default=None)
     by_record = (
-        "its last reply" if recorded is not None and recorded == site.last_reply else "the run's record"
+        "its last reply" if recorded is not None and recorded == site.last_reply else "the run's record of who was online"
     )
     if sighting is None or sighting.nodes is None:
         if recorded is None:
@@ -154,7 +154,7 @@ def participation_words(site: SiteView) -> str:
     """In how many of the completed rounds a site counted, and what became of the others."""
     done = len(site.rounds)
     if not done:
-        return "no round completed yet"
+        return "no round completed"
     refused = sum(entry.outcome == "refused" for entry in site.rounds)
     missing = sum(entry.outcome == "missing" for entry in site.rounds)
     others = [f"refused in {refused}"] * bool(refused) + [f"missing in {missing}"] * bool(missing)

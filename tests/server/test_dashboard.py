@@ -199,7 +199,7 @@ def test_every_answer_forbids_what_comes_from_elsewhere_and_sets_no_cookie(clien
         assert "frame-ancestors 'none'" in policy
         assert "unsafe" not in policy
         assert headers["x-content-type-options"] == "nosniff"
-        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["referrer-policy"] == "same-origin"
         assert "set-cookie" not in headers
         assert "server" not in headers
         assert "access-control-allow-origin" not in headers

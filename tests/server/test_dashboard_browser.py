@@ -139,7 +139,7 @@ def test_a_run_is_followed_at_both_widths_in_light_and_dark(browser: Browser, tm
                         assert page.locator("#connection").inner_text() == "updates live"
                         assert "FM-D207" in page.locator("#quarantine").inner_text()
                         assert page.locator("#curves polyline").count() >= 6
-                        page.wait_for_function("document.getElementById('spoken').textContent !== ''")
+                        page.wait_for_function("() => document.getElementById('spoken').textContent !== ''")
                         watched.assert_accessible()
                         watched.keep(f"running-{width}-{scheme}")
                         watched.assert_clean()
@@ -178,6 +178,7 @@ def test_every_page_of_every_state_is_accessible_and_loads_nothing_else(
                     watched.page.fill("#password", PASSWORD)
                     watched.page.click("button.primary")
                     watched.page.goto(f"{client.base_url}/runs/{waits.path.name}/control")
+                    assert watched.page.locator("button.danger").is_visible()
                     watched.assert_accessible()
                     watched.keep(f"control-{width}-{scheme}")
                     # Chromium itself writes a page that is not there on the console.
@@ -221,10 +222,12 @@ def test_the_keyboard_reaches_everything_and_keeps_its_place_through_updates(
             page.wait_for_timeout(1200)
             assert page.locator("#progress").get_attribute("value") == shown
             page.keyboard.press("Enter")
-            page.wait_for_function(f"document.getElementById('progress').value > {shown}")
+            page.wait_for_function(f"() => document.getElementById('progress').value > {shown}")
         finally:
             run.move(run_states.ended, "failed", "the trial is over")
-        page.wait_for_function("document.getElementById('connection').innerText === 'the run has ended'")
+        page.wait_for_function(
+            "() => document.getElementById('connection').innerText === 'the run has ended'"
+        )
         assert "the trial is over" in page.locator("#status").inner_text()
         watched.assert_clean()
 
@@ -250,6 +253,6 @@ def test_a_hostile_reason_runs_nothing(browser: Browser, tmp_path: Path) -> None
     with served(home) as client, opened(browser) as watched:
         watched.page.goto(f"{client.base_url}/runs/hostile")
         run.event("round-abandoned", round=1, breach=reason)
-        watched.page.wait_for_function("document.getElementById('log').innerText.includes('alert(3)')")
+        watched.page.wait_for_function("() => document.getElementById('log').innerText.includes('alert(3)')")
         assert "onerror=alert(2)" in watched.page.locator("#quarantine").inner_text()
         watched.assert_clean()

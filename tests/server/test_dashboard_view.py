@@ -77,7 +77,7 @@ def test_an_estimate_is_told_no_finer_than_it_is(seconds: float, words: str) -> 
 
 def test_participation_counts_what_became_of_every_round() -> None:
     rounds = (counted(1), Figures(2, "refused", None, None, None), Figures(3, "missing", None, None, None))
-    assert participation_words(SiteView("sms", "idle")) == "no round completed yet"
+    assert participation_words(SiteView("sms", "idle")) == "no round completed"
     assert participation_words(SiteView("sms", "idle", rounds[:1])) == "1 of 1 round"
     assert participation_words(SiteView("sms", "idle", rounds)) == "1 of 3 rounds; refused in 1, missing in 1"
 
