@@ -129,3 +129,52 @@ def stop(home: Home, name: RunName) -> None:
 
     stop_run(ServerHome.at(home), name)
     typer.echo(f"Run {name} is stopped.")
+
+
+@server_commands.command()
+def dashboard(
+    home: Home,
+    bind: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen on.")] = 9480,
+    host: Annotated[
+        list[str] | None, typer.Option(help="A further name that it is reached by, as a proxy's; repeat it.")
+    ] = None,
+    plain_http: Annotated[
+        bool, typer.Option("--plain-http", help="Listen beyond this machine: TLS is the proxy's.")
+    ] = False,
+    allow_control: Annotated[
+        bool, typer.Option("--allow-control", help="Let who logs in stop and resume runs.")
+    ] = False,
+) -> None:
+    """Serve the coordinator's screen, and /metrics for Prometheus, until Ctrl-C. It reads, and shows no scan."""
+    from server.dashboard.serve import binding_of, serve_dashboard
+    from server.server_home import ServerHome
+
+    coordinator = ServerHome.at(home)
+    binding = binding_of(bind, port, tuple(host or ()), plain_http=plain_http)
+    may = "stop and resume after login" if allow_control else "read-only"
+    typer.echo(f"The screen is at {binding.url}, {may}. Ctrl-C ends it.")
+    if plain_http:
+        typer.echo("It speaks plain HTTP: TLS, and who may reach it, are the proxy's.", err=True)
+    serve_dashboard(coordinator, binding, allow_control=allow_control)
+
+
+@server_commands.command()
+def dashboard_password(
+    home: Home,
+    stdin: Annotated[
+        bool, typer.Option("--stdin", help="Read the password from the first line of the standard input.")
+    ] = False,
+) -> None:
+    """Set the password for `dashboard --allow-control`; its hash alone is kept, and a former one no longer counts."""
+    import sys
+
+    from server.dashboard.password import set_password
+    from server.server_home import ServerHome
+
+    coordinator = ServerHome.at(home)
+    if stdin:
+        password = sys.stdin.readline().rstrip("\r\n")
+    else:
+        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    typer.echo(f"The password's hash is in {set_password(coordinator, password)}.")

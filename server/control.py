@@ -38,12 +38,16 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class Node:
-    """A registered node: the name the coordinator gave it, `online` or otherwise, and its key."""
+    """A registered node: the name the coordinator gave it, `online` or otherwise, and its key.
+
+    online_until: until when its last sign of life keeps it online, seconds of the clock; None before the first.
+    """
 
     node_id: int
     name: str
     status: str
     key_fingerprint: str
+    online_until: float | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,16 @@ class SuperLinkControl:
         """Every registered node, by name."""
         with self._asking("list the nodes") as client:
             found = client.ListNodes(ListNodesRequest()).nodes_info
-        nodes = [Node(node.node_id, node.name, node.status, _fingerprint(node.public_key)) for node in found]
+        nodes = [
+            Node(
+                node.node_id,
+                node.name,
+                node.status,
+                _fingerprint(node.public_key),
+                node.online_until if node.HasField("online_until") else None,
+            )
+            for node in found
+        ]
         return sorted((node for node in nodes if node.status != "unregistered"), key=lambda node: node.name)
 
     def register(self, sites: Mapping[str, Path]) -> None:

@@ -78,6 +78,19 @@ def run_to_end(
     return _awaited_summary(run)
 
 
+def resume_run(home: ServerHome, name: str) -> None:
+    """Take an existing run up again unless somebody works on it, as `run_to_end` does, and do not wait for its end.
+
+    Raises ConfigurationError (FM-C100) where the run has ended, FileMissing (FM-C103), ServerUnreachable (FM-S502).
+    """
+    run = _existing(home, name)
+    if run.ended:
+        raise ConfigurationError("a run that has ended is not taken up again", got=run.state.status)
+    control = _control(home)
+    control.nodes()
+    _taken_up(home, control, name)
+
+
 def stop_run(home: ServerHome, name: str) -> None:
     """Stop a run; its state becomes `failed` with the reason, and what it has completed is kept."""
     run = _existing(home, name)

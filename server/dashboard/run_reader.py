@@ -1,0 +1,130 @@
+"""The runs of a coordinator's folder, read while the server writes them; nothing is ever written here."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from minet_core.federation import FederationSettings
+from minet_core.runtime.errors import FedminetError, FileMissing, HostError
+from minet_core.wire import RUN_NAME
+from server.dashboard.growing_lines import GrowingLines
+from server.dashboard.run_view import RunView, instant, view_of
+from server.run_directory import RunDirectory
+
+
+@dataclass(frozen=True)
+class RunEntry:
+    """One run in the list; status `unreadable` where its folder cannot be read."""
+
+    name: str
+    status: str
+    round: int
+    rounds: int
+    started: datetime.datetime | None
+
+
+@dataclass
+class RunReader:
+    """One run's records, each line of which is parsed once however often `view` is called."""
+
+    run: RunDirectory
+    _events: GrowingLines = field(init=False)
+    _rounds: GrowingLines = field(init=False)
+    _federation: FederationSettings | None = None
+    _alone: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._events = GrowingLines(self.run.path / "events.jsonl")
+        self._rounds = GrowingLines(self.run.path / "metrics.jsonl")
+
+    def view(self) -> RunView:
+        """The run as it stands. Raises HostError (FM-S500) where its folder cannot be read."""
+        with self._alone:
+            try:
+                self._federation = self._federation or self.run.federation()
+                state = self.run.state
+                return view_of(
+                    name=self.run.path.name,
+                    federation=self._federation,
+                    state=state,
+                    worked_on=self.run.holder()[1],
+                    rounds=self._rounds.read(),
+                    events=self._events.read(),
+                    declared={site: cohort.n_training_slices for site, cohort in self.run.declared().items()},
+                    tests=self.run.tests_recorded(),
+                    now=datetime.datetime.now(datetime.UTC),
+                )
+            except (FedminetError, OSError, ValueError, KeyError, TypeError, AttributeError) as failure:
+                raise _unreadable(self.run.path) from failure
+
+    def mark(self) -> tuple[object, ...]:
+        """A value that changes when the records do; costs no reading."""
+        return tuple(
+            _mark(self.run.path / name)
+            for name in ("state.json", "events.jsonl", "metrics.jsonl", "tests.json", "declared.json")
+        )
+
+
+class Runs:
+    """Every run under `folder`, by name."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._readers: dict[str, RunReader] = {}
+        self._alone = threading.Lock()
+
+    def names(self) -> list[str]:
+        """The names of the runs, the newest first."""
+        return [entry.name for entry in self.entries()]
+
+    def entries(self) -> list[RunEntry]:
+        """The runs, the newest first; those that cannot be read come last."""
+        found = [
+            _entry(path.parent)
+            for path in self._folder.glob("*/state.json")
+            if RUN_NAME.fullmatch(path.parent.name)
+        ]
+        return sorted(
+            found, key=lambda run: (run.started.timestamp() if run.started else 0.0, run.name), reverse=True
+        )
+
+    def reader(self, name: str) -> RunReader:
+        """The run of that name. Raises FileMissing (FM-C103), also for what is no plain name."""
+        if not RUN_NAME.fullmatch(name) or not (self._folder / name / "state.json").is_file():
+            raise FileMissing("no such run")
+        with self._alone:
+            if name not in self._readers:
+                self._readers[name] = RunReader(RunDirectory(self._folder / name))
+            return self._readers[name]
+
+
+def _entry(path: Path) -> RunEntry:
+    try:
+        content = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        return RunEntry(
+            path.name,
+            str(content["status"]),
+            int(content["round"]),
+            int(content["rounds"]),
+            instant(content["started"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return RunEntry(path.name, "unreadable", 0, 0, None)
+
+
+def _mark(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _unreadable(path: Path) -> HostError:
+    return HostError(
+        "the run's folder cannot be read", got=path.name, action="Look at its files and the disk"
+    )

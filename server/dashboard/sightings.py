@@ -1,0 +1,66 @@
+"""Which sites the SuperLink sees, asked for in the background so that no page waits for it."""
+
+from __future__ import annotations
+
+import datetime
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from minet_core.runtime.errors import FedminetError
+from server.control import Node, SuperLinkControl
+from server.pki import ca_files
+from server.server_home import ServerHome
+from server.superlink import local_address
+
+ASK_AGAIN_S = 10.0
+"""An answer this old is renewed when it is next asked for: each costs a TLS handshake."""
+
+FIRST_ANSWER_S = 2.0
+"""How long the first page waits for the first answer."""
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """What the SuperLink said at `asked`; `nodes` is None where it did not answer."""
+
+    asked: datetime.datetime
+    nodes: Mapping[str, Node] | None
+
+
+@dataclass
+class Sightings:
+    """The last sighting, at most `ASK_AGAIN_S` older than the request before this one."""
+
+    ask: Callable[[], list[Node]]
+    _last: Sighting | None = None
+    _asked_at: float = 0.0
+    _asking: threading.Thread | None = None
+    _alone: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def of(cls, home: ServerHome) -> Sightings:
+        """Of the SuperLink of `home`."""
+        return cls(lambda: SuperLinkControl(local_address(home), ca=ca_files(home.pki).certificate).nodes())
+
+    def latest(self) -> Sighting | None:
+        """The last answer; a new one is asked for meanwhile where it is old. None while the first is awaited."""
+        with self._alone:
+            asking, old = self._asking, time.monotonic() - self._asked_at > ASK_AGAIN_S
+            if asking is None or (old and not asking.is_alive()):
+                self._asked_at = time.monotonic()
+                asking = threading.Thread(target=self._ask, name="sightings", daemon=True)
+                asking.start()
+                self._asking = asking
+        if self._last is None:
+            asking.join(FIRST_ANSWER_S)
+        return self._last
+
+    def _ask(self) -> None:
+        nodes: dict[str, Node] | None
+        try:
+            nodes = {node.name: node for node in self.ask()}
+        except (FedminetError, OSError, ValueError):  # no certificate yet, none that leads here, nobody there
+            nodes = None
+        self._last = Sighting(datetime.datetime.now(datetime.UTC), nodes)
