@@ -13,6 +13,7 @@ import fcntl
 import functools
 import importlib
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -65,6 +66,9 @@ def run_supernode() -> None:
     shorten_idle_pause()
     give_half_sent_requests_up()
     program.flower_supernode()
+    # It comes back where a request was refused for good (400, 403: the proxy's), and then its own interface would keep
+    # the process for ever. Ended, it is started again, with the certificate that it has by then.
+    signal.raise_signal(signal.SIGTERM)
 
 
 def run_superexec() -> None:

@@ -36,6 +36,14 @@ _NOT_LET_IN = "Exit Code: 305"
 """What the SuperNode logs where the server does not let it in. The server gives one answer (its code 2004) for a
 key it does not know and for a key whose node it has online."""
 
+_PROXY_ANSWERS = {
+    "400 Bad Request": "the coordinator's proxy does not take this site's certificate, which has expired or was "
+    "revoked: ask the coordinator",
+    "403 Forbidden": "the coordinator's proxy has another node key for this site's certificate, or has not yet read "
+    "that the site was admitted",
+}
+"""What nginx answers, and the SuperNode logs, where it lets a site not through."""
+
 WARN_EVERY_S = 24 * 3600.0
 """How often a client that runs for months says again that its certificate expires."""
 
@@ -155,6 +163,9 @@ class SiteProcesses:
                 "it has a node of this key online (one that was killed counts for 20 s after its last sign of "
                 "life; after that the key is in use elsewhere); trying again"
             )
+        for answer, reason in _PROXY_ANSWERS.items():
+            if answer in node.log_tail():
+                return f"{reason}; trying again"
         return why_it_ended(node)
 
 
