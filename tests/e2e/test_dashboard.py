@@ -51,7 +51,7 @@ def test_a_run_is_resumed_at_the_screen_and_sites_are_seen_as_the_superlink_sees
             answer = client.post("/runs/waits/resume", data={"csrf": found.group(1)})
             assert answer.status_code == 200, answer.text
             assert [event["event"] for event in run.events_recorded()][:1] == ["run-submitted"]
-            wait_until(lambda: run.state.status == "running", deadline_s=60)
+            wait_until(lambda: run.state.status == "running", deadline_s=180)
             wait_until(lambda: "waits for its sites to be online" in client.get("/runs/waits").text)
 
 
