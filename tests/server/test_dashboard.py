@@ -264,6 +264,25 @@ def test_a_stream_tells_a_running_run_and_goes_on_where_it_broke(tmp_path: Path)
     assert len(views[-1]["sections"]) < 6, "what has not changed is not sent again"
 
 
+def test_open_pages_are_bounded_and_one_that_is_closed_makes_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.dashboard.app.MOST_STREAMS", 1)
+    home = made_home(tmp_path)
+    created(home, "waits")
+    with served(home) as client:
+        with client.stream("GET", "/runs/waits/stream") as first:
+            assert next(first.iter_lines()).startswith("retry: ")
+            assert client.get("/runs/waits/stream").status_code == 503
+            assert client.get("/runs/waits").status_code == 200, "the page itself is still given"
+
+        def has_room() -> bool:
+            with client.stream("GET", "/runs/waits/stream") as answer:
+                return answer.status_code == 200
+
+        wait_until(has_room)
+
+
 def test_a_line_that_is_half_written_waits_for_its_other_half(tmp_path: Path) -> None:
     home = made_home(tmp_path)
     run = created(home, "half")
