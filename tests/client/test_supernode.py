@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from client.reach import require_server
 from client.site_home import SiteHome
 from client.site_keys import make_site_keys
-from client.supernode import require_server, site_processes
+from client.supernode import site_processes
 from minet_core.federation import FederationSettings
 from minet_core.runtime.errors import AdmissionRefused, FileMissing, PortInUse, ServerUnreachable
 from minet_core.runtime.processes import ChildProcesses, free_port

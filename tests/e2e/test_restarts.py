@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 from flwr.common.constant import ErrorCode
 
+from client.reach import require_server
 from client.site_home import SiteHome
 from client.site_keys import make_site_keys
-from client.supernode import SiteProcesses, require_server, site_processes
+from client.supernode import SiteProcesses, site_processes
 from minet_core.federation import FederationSettings
 from minet_core.runtime.errors import HostError
 from minet_core.runtime.processes import ChildProcesses, free_port
