@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel
@@ -83,10 +84,12 @@ TINY_SITES = ("fastmri", "sms", "umr")
 N_PATIENTS = 3
 
 
-def make_tiny_sites(folder: Path, *, shape: tuple[int, int, int] = SHAPE) -> dict[str, SiteHome]:
-    """By name, three NIfTI sites of three patients each; shape: (slice, row, column) of every scan."""
+def make_tiny_sites(
+    folder: Path, *, shape: tuple[int, int, int] = SHAPE, names: Sequence[str] = TINY_SITES
+) -> dict[str, SiteHome]:
+    """By name, NIfTI sites of three patients each; shape: (slice, row, column) of every scan."""
     homes = {}
-    for index, name in enumerate(TINY_SITES):
+    for index, name in enumerate(names):
         scans, home = folder / "scans" / name, SiteHome(folder / "sites" / name)
         for patient in range(N_PATIENTS):
             write_nifti_patient(scans / f"patient{patient}", 100 * index + patient, shape=shape)

@@ -38,9 +38,9 @@ from tests.client.trial_network import Server, serving
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three ingested sites, their coordinator, and the kit of one."""
+    """An ingested site, and a coordinator."""
     folder = tmp_path_factory.mktemp("made")
-    make_tiny_sites(folder)
+    make_tiny_sites(folder, names=("sms",))
     init_server(folder / "server", tiny_federation(), ServerSettings(port=free_port()))
     return folder
 

@@ -62,7 +62,7 @@ def test_a_site_is_refused_let_in_trains_and_is_killed(tmp_path: Path) -> None:
             **{"patch_px": 16, "batch_size": 2, "validation_slices": 1},
         },
     )
-    home = make_tiny_sites(tmp_path)[SITE]
+    home = make_tiny_sites(tmp_path, names=(SITE,))[SITE]
     server = init_server(tmp_path / "coordinator", federation, ServerSettings(port=free_port()))
     keys = make_site_keys(home.keys, name=SITE)
     with ChildProcesses() as children:
