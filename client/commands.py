@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from client.admission_commands import add_admission_commands
+from client.finding import Finding
 from minet_core.runtime.errors import DataError
 
 site_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -74,11 +76,25 @@ def ingest(
 
 
 @site_commands.command()
-def check(home: Home, json_output: AsJson = False) -> None:
+def check(
+    home: Home,
+    before_start: Annotated[
+        bool, typer.Option("--before-start", help="Make the checks of `site start`, and start nothing.")
+    ] = False,
+    wait: Annotated[float, typer.Option(help="--before-start: how long to wait for the server, s.")] = 30.0,
+    json_output: AsJson = False,
+) -> None:
     """Verify the store against its digests, and print what it holds."""
     from client.site_home import SiteHome
     from sites.check import check as check_store
 
+    if before_start:
+        from client.preflight import preflight, require_ready
+
+        findings = preflight(SiteHome.at(home), thorough=True, reach_deadline_s=wait)
+        _show_findings(findings, json_output=json_output)
+        require_ready(findings)
+        return
     report = check_store(SiteHome.at(home).store)
     typer.echo(json.dumps(report.as_json()) if json_output else report.as_text())
 
@@ -96,8 +112,12 @@ def start(
     fingerprint: Annotated[
         str | None, typer.Option(help="With --kit: the authority's digits, as for `fedminet site accept`.")
     ] = None,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Read every byte of the store before the start.")
+    ] = False,
+    json_output: AsJson = False,
 ) -> None:
-    """Start the site's client and keep it running until Ctrl-C."""
+    """Check the site, then start its client and keep it running until Ctrl-C."""
     from client.kit import accept_kit
     from client.site_home import SiteHome
     from client.supernode import run_site
@@ -105,4 +125,50 @@ def start(
     site = SiteHome.at(home)
     if kit is not None and kit.resolve() != site.kit.resolve():
         accept_kit(site, kit, fingerprint=fingerprint)
-    run_site(site, port=port, reach_deadline_s=wait)
+    run_site(
+        site,
+        port=port,
+        thorough=thorough,
+        reach_deadline_s=wait,
+        show=lambda findings: _show_findings(findings, json_output=json_output),
+        say=lambda text: print(json.dumps({"said": text}) if json_output else text, flush=True),
+    )
+
+
+@site_commands.command()
+def status(home: Home, json_output: AsJson = False) -> None:
+    """Say whether the site is registered, configured and training, and its last round.
+
+    Exit status 0: the client runs, and is registered or waits to be let in; 1: it does not run, or hangs.
+    """
+    from client.site_status import as_json, as_text, read_status
+
+    def checked_now() -> Sequence[Finding]:
+        from client.check_admission import check_admission
+        from client.site_home import SiteHome
+
+        return check_admission(SiteHome(home)).findings
+
+    if not (home / "site.yaml").is_file():
+        from client.site_home import SiteHome
+
+        SiteHome.at(home)  # refuses with its own message
+    found = read_status(home, check=checked_now)
+    typer.echo(json.dumps(as_json(found)) if json_output else as_text(found))
+    raise typer.Exit(found.exit_status)
+
+
+def _show_findings(findings: Sequence[Finding], *, json_output: bool) -> None:
+    """The table on standard error, or one JSON line on standard output."""
+    from client.finding import refusals
+
+    if json_output:
+        page = {
+            "ready": not refusals(findings),
+            "findings": [finding.as_json() for finding in findings],
+        }
+        print(json.dumps(page), flush=True)
+        return
+    from client.preflight import print_findings
+
+    print_findings(findings)

@@ -23,12 +23,13 @@ from typing import IO, Any, Self
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
-from flwr.proto.fleet_pb2 import DeactivateNodeRequest
+from flwr.proto.fleet_pb2 import DeactivateNodeRequest, PushMessagesRequest
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from client.flower_patience import give_half_sent_requests_up, shorten_idle_pause, shorten_waits
+from client.node_notes import Answers, note_admission
 from client.node_state import SteadfastNodeStateFactory, keep_message
 from client.site_tls import CERTIFICATE_OPTION, KEY_OPTION, RenewedContext, TlsFiles
 from minet_core.runtime.errors import HostError
@@ -63,6 +64,7 @@ def run_supernode() -> None:
     )
     handlers.confirm_message_received = keep_message
     connection.FleetHttpClient = client
+    _note_answers(Answers(Path(os.environ["FLWR_HOME"])))
     shorten_idle_pause()
     give_half_sent_requests_up()
     program.flower_supernode()
@@ -164,12 +166,44 @@ def _sign_off(node_file: IO[str], fleet: type[FleetHttpClient]) -> None:
 
 
 def _note(node_file: IO[str] | None, node_id: int) -> None:
-    """Keep the node's number for the next process of this site that signs it off."""
+    """Keep the node's number for the next process of this site that signs it off, and that it was let in."""
     if node_file is None:
         return
     node_file.truncate(0)
     node_file.write(str(node_id))
     node_file.flush()
+    note_admission(Path(node_file.name).parent, node_id)
+
+
+def _note_answers(answers: Answers) -> None:
+    """Let this process note when the server answers, and which replies were handed over whole."""
+
+    connection: Any = importlib.import_module("flwr.supernode.fleet_http_connection")
+    loop: Any = importlib.import_module("flwr.supernode.start_client_internal")
+    for module, name in (
+        (connection, "FleetHttpClient"),
+        (connection.FleetHttpClient, "_unary_unary"),
+        (loop, "push_object_contents_from_iterable"),
+    ):
+        if not hasattr(module, name):
+            raise HostError(f"{module.__name__} of the installed Flower has no {name}", expected="flwr 1.41")
+
+    class NotingClient(connection.FleetHttpClient):  # type: ignore[misc]
+        def _unary_unary(self, *, request: Any, **options: Any) -> Any:
+            response = super()._unary_unary(request=request, **options)
+            answers.note_answer()
+            if isinstance(request, PushMessagesRequest):
+                answers.announce(request.messages_list[0].metadata.reply_to_message_id)
+            return response
+
+    connection.FleetHttpClient = NotingClient
+    hand_over = loop.push_object_contents_from_iterable
+
+    def noted(*args: Any, **options: Any) -> None:
+        hand_over(*args, **options)
+        answers.note_handed_over()
+
+    loop.push_object_contents_from_iterable = noted
 
 
 if __name__ == "__main__":

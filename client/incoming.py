@@ -30,6 +30,7 @@ from minet_core.runtime.errors import (
 )
 from minet_core.training import preferred_device
 from minet_core.weights import load_weights
+from sites.site_policy import require_federation_allowed
 from sites.site_settings import LimitSettings
 
 HEAD = "head/"
@@ -65,14 +66,15 @@ class Incoming:
         if former is not None:
             heads = {name: former.site[f"{HEAD}{name}"] for name in heads}
         load_weights(model, {**self.shared, **heads})
-        return model.to(preferred_device())
+        return model.to(preferred_device(self.home.settings().compute.device))
 
 
 def opened(message: Message, site_folder: Path) -> Incoming:
     """The request in `message`.
 
     Raises ReplyRefused (FM-F401) for other records than agreed, FederationMismatch (FM-C104) for another federation
-    file or what names no run, WeightsRefused (FM-M302).
+    file or what names no run, PolicyRefused (FM-F420) for what the site's own policy does not allow, WeightsRefused
+    (FM-M302).
     """
     home = SiteHome.at(site_folder)
     federation = home.federation()
@@ -94,6 +96,7 @@ def opened(message: Message, site_folder: Path) -> Incoming:
     if not isinstance(weights, ArrayRecord) or set(weights) != {wire.PARCEL}:
         raise WeightsRefused("the request's weights are not one parcel")
     agreement = agreement_of(federation)
+    require_federation_allowed(home.settings().policy, federation, n_parameters=agreement.n_parameters)
     parcel = weights[wire.PARCEL].numpy()
     arrays = unpacked(parcel, manifest=agreement.request_manifest)
     names = {name for name, _, _ in agreement.shared.entries}

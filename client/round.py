@@ -16,6 +16,7 @@ import torch
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from torch import nn
 
+from client.at_work import Request, at_work
 from client.incoming import HEAD, INCOMING, Incoming, opened, require_not_stale, weigh_global_change
 from client.kept_rounds import KeptRound, KeptRounds, one_at_a_time
 from client.optimizer_state import continued_adam, moments_of
@@ -63,21 +64,32 @@ def train(message: Message, site_folder: Path) -> RecordDict:
     A request that was answered before gets the same answer, from the disk.
     """
     incoming = opened(message, site_folder)
-    with one_at_a_time(incoming.home.state):
+    asked = Request("train", incoming.run, incoming.round_number, message.metadata.message_id)
+    with one_at_a_time(incoming.home.state), at_work(incoming.home.state, asked):
         kept = KeptRounds(incoming.home.state, incoming.run)
         done = kept.at(incoming.round_number)
         if done is None or done.request != incoming.digest:
             require_not_stale(incoming, kept)
             done = _trained(incoming, kept.last(before=incoming.round_number))
             kept.keep(done)
-    check_weights(done.answer, incoming.agreement.reply_manifest)
-    return _reply(done.figures, wire.TRAIN_FIGURES, answer=done.answer)
+        check_weights(done.answer, incoming.agreement.reply_manifest)
+        return _reply(done.figures, wire.TRAIN_FIGURES, answer=done.answer)
 
 
 def evaluate(message: Message, site_folder: Path) -> RecordDict:
     """Score the incoming weights on the test split, beside sinc and bicubic; keep the details on the site."""
-    began = time.monotonic()
     incoming = opened(message, site_folder)
+    asked = Request("test", incoming.run, incoming.round_number, message.metadata.message_id)
+    with at_work(incoming.home.state, asked):
+        return _tested(incoming)
+
+
+HANDLERS = {"train": train, "evaluate": evaluate}
+
+
+def _tested(incoming: Incoming) -> RecordDict:
+    """The scores of the weights that came in, and the reply with their agreed figures."""
+    began = time.monotonic()
     home, federation = incoming.home, incoming.federation
     model = incoming.model(KeptRounds(home.state, incoming.run).last())
     store = Store(home.store)
@@ -101,9 +113,6 @@ def evaluate(message: Message, site_folder: Path) -> RecordDict:
         **summary_figures([volume.metrics for volume in scores.values()], seed=federation.seed),
     }
     return _reply(figures, wire.TEST_FIGURES, answer=None)
-
-
-HANDLERS = {"train": train, "evaluate": evaluate}
 
 
 def steps_per_round(work: LocalWork, *, n_slices: int, batch_size: int) -> int:

@@ -9,32 +9,40 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
-import ssl
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from client.finding import Finding
 from client.kit import Kit, kit_in_use
+from client.node_notes import ADMISSION_FILE, FLOWER_FOLDER, read_admission
+from client.preflight import LOOPBACK, checked_again, preflight, print_findings, require_ready
+from client.proxy import without_proxy
+from client.reach import REACH_DEADLINE_S
 from client.site_home import SiteHome
 from client.site_keys import SiteKeys, read_site_keys
 from client.site_tls import CERTIFICATE_OPTION, KEY_OPTION
+from client.status_page import Registration, StatusWriter, only_client
 from client.task_host import PRELOADED, write_program
 from minet_core.kit import require_current
-from minet_core.runtime.errors import FedminetError, ServerUnreachable
+from minet_core.runtime.errors import FedminetError
 from minet_core.runtime.flower_environment import SITE_VARIABLE, flower_environment
 from minet_core.runtime.processes import Child, ChildProcesses, free_port, require_port_free
 from minet_core.runtime.supervision import Supervisor, why_it_ended
 
-LOOPBACK = "127.0.0.1"
-REACH_DEADLINE_S = 30.0
 TASK_POLL_INTERVAL_S = 0.25
 """How often SuperExec asks its node for a task; 1 s as shipped. Ten times a second costs 4% of a core."""
 
 _NOT_LET_IN = "Exit Code: 305"
-"""What the SuperNode logs where the server does not let it in. The server gives one answer (its code 2004) for a
-key it does not know and for a key whose node it has online."""
+"""What the SuperNode logs where the server does not let it in."""
+
+_NO_SUCH_KEY = "[code: 2004]"
+"""The server's one answer for a key it does not know and for a key whose node it has online."""
+
+CHECK_INTERVAL_S = 300.0
+"""How often a running client looks again at its kit, keys, policy, store and disk."""
 
 _PROXY_ANSWERS = {
     "400 Bad Request": "the coordinator's proxy does not take this site's certificate, which has expired or was "
@@ -67,6 +75,9 @@ class SiteProcesses:
     preloaded: tuple[str, ...] = PRELOADED
     argv_prefix: tuple[str, ...] = ()
     _supervisor: Supervisor = field(default_factory=Supervisor)
+    _node: Child | None = None
+    _refusal: str | None = None
+    _next_try: float | None = None
 
     @property
     def node_log(self) -> Path:
@@ -87,9 +98,24 @@ class SiteProcesses:
         """
         return self._supervisor.tend()
 
+    def registration(self) -> Registration:
+        """Whether the server let the present node in, as that node noted it; since when, or why not."""
+        admission = read_admission(self._flower_home)
+        node = self._node
+        if (
+            node is not None
+            and admission is not None
+            and node.lives
+            and admission.process == node.process.pid
+        ):
+            self._refusal = None
+            return Registration(True, admission.since, node_id=admission.node_id)
+        reason = self._refusal or "the node has started, and the server has not let it in yet"
+        return Registration(False, time.time(), reason=reason, next_try=self._next_try)
+
     @property
     def _flower_home(self) -> Path:
-        return self.home.path.resolve() / "flower"
+        return self.home.path.resolve() / FLOWER_FOLDER
 
     @property
     def _secret(self) -> Path:
@@ -103,9 +129,16 @@ class SiteProcesses:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(secrets.token_bytes(32))
 
+    @property
+    def _node_name(self) -> str:
+        return f"supernode-{self.kit.settings.site}"
+
     def _start_node(self) -> Child:
-        return self.children.start(
-            f"supernode-{self.kit.settings.site}",
+        self._flower_home.mkdir(parents=True, exist_ok=True)
+        (self._flower_home / ADMISSION_FILE).unlink(missing_ok=True)  # process numbers come again
+        self._next_try = None
+        self._node = self.children.start(
+            self._node_name,
             [
                 *self.argv_prefix,
                 *(sys.executable, "-m", "client.flower_program", "supernode"),
@@ -121,6 +154,7 @@ class SiteProcesses:
             env=flower_environment(self._flower_home),
             log_path=self.node_log,
         )
+        return self._node
 
     def _start_task_host(self) -> Child:
         bundle = self.kit.settings.bundle_digest
@@ -150,22 +184,33 @@ class SiteProcesses:
         )
 
     def _task_environment(self) -> dict[str, str]:
-        return flower_environment(
-            self._flower_home,
-            FLWR_SUPEREXEC_TASK_POLL_INTERVAL=str(TASK_POLL_INTERVAL_S),
-            **{SITE_VARIABLE: str(self.home.path.resolve()), **self.environment},
+        return without_proxy(
+            flower_environment(
+                self._flower_home,
+                FLWR_SUPEREXEC_TASK_POLL_INTERVAL=str(TASK_POLL_INTERVAL_S),
+                **{SITE_VARIABLE: str(self.home.path.resolve()), **self.environment},
+            )
         )
 
     def _why_node(self, node: Child) -> str:
-        if _NOT_LET_IN in node.log_tail():
+        self._refusal = self._why_node_ended(node)
+        pause_s = self._supervisor.starts_again_in_s(self._node_name)
+        self._next_try = None if pause_s is None else time.time() + pause_s
+        return self._refusal
+
+    def _why_node_ended(self, node: Child) -> str:
+        tail = node.log_tail()
+        if _NOT_LET_IN in tail and _NO_SUCH_KEY in tail:
             return (
                 f"the server did not let the node in: it does not know this site's key {self.keys.fingerprint}, or "
                 "it has a node of this key online (one that was killed counts for 20 s after its last sign of "
                 "life; after that the key is in use elsewhere); trying again"
             )
         for answer, reason in _PROXY_ANSWERS.items():
-            if answer in node.log_tail():
+            if answer in tail:
                 return f"{reason}; trying again"
+        if _NOT_LET_IN in tail:
+            return f"the server did not let the node in (see {node.log_path}); trying again"
         return why_it_ended(node)
 
 
@@ -192,26 +237,60 @@ def site_processes(
     )
 
 
-def run_site(home: SiteHome, *, port: int = 0, reach_deadline_s: float = REACH_DEADLINE_S) -> None:
-    """Run the site's client until a signal ends it.
+def run_site(
+    home: SiteHome,
+    *,
+    port: int = 0,
+    thorough: bool = False,
+    reach_deadline_s: float = REACH_DEADLINE_S,
+    show: Callable[[Sequence[Finding]], None] = print_findings,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Check the site, then run its client until a signal ends it, and keep the page of its status true meanwhile.
 
-    Raises ServerUnreachable (FM-S502) where the server does not answer at the start, PortInUse (FM-S501),
+    show: is given what the checks found. say: is given what happens later.
+
+    Raises the first refusal of the checks with its own code (see client.preflight); ClientRuns (FM-S522);
     ProcessDied (FM-S503) where a process of the site keeps ending. Later the node waits for a server that is away.
     """
-    with ChildProcesses() as children:
-        processes = site_processes(home, children, port=port)
-        require_server(processes.kit.settings.address, ca=processes.kit.ca, deadline_s=reach_deadline_s)
-        processes.start()
-        print(f"The client of {processes.kit.settings.site} runs; Ctrl-C ends it.", flush=True)
-        warned_at = -WARN_EVERY_S
-        while True:
-            if time.monotonic() - warned_at > WARN_EVERY_S:
-                warned_at = time.monotonic()
-                if (warning := expiry_warning(home)) is not None:
-                    print(warning, flush=True)
-            for reason in processes.tend():
-                print(reason, flush=True)
-            time.sleep(_TEND_INTERVAL_S)
+    with only_client(home.path), ChildProcesses() as children:
+        page = StatusWriter(home.path, site=home.settings().name)
+        try:
+            findings = preflight(home, port=port, thorough=thorough, reach_deadline_s=reach_deadline_s)
+            page.found(findings, kit=home.kit)
+            show(findings)
+            require_ready(findings)
+            processes = site_processes(home, children, port=port)
+            processes.start()
+            say(f"The client of {processes.kit.settings.site} runs; Ctrl-C ends it.")
+            _watch(processes, page, findings, say=say)
+        except BaseException as failure:
+            page.ended(
+                str(failure) if isinstance(failure, FedminetError) else _ENDED_BY.get(type(failure), "")
+            )
+            raise
+
+
+_ENDED_BY = {KeyboardInterrupt: "ended by Ctrl-C", SystemExit: "ended by a signal"}
+
+
+def _watch(
+    processes: SiteProcesses, page: StatusWriter, findings: Sequence[Finding], *, say: Callable[[str], None]
+) -> None:
+    checked = warned = time.monotonic()  # the checks before the start have said what expires
+    while True:
+        if time.monotonic() - warned >= WARN_EVERY_S:
+            warned = time.monotonic()
+            if (warning := expiry_warning(processes.home)) is not None:
+                say(warning)
+        for reason in processes.tend():
+            say(reason)
+        page.saw(processes.registration())
+        if time.monotonic() - checked >= CHECK_INTERVAL_S:
+            checked = time.monotonic()
+            findings = checked_again(processes.home, findings)
+            page.found(findings, kit=processes.home.kit)
+        time.sleep(_TEND_INTERVAL_S)
 
 
 def expiry_warning(home: SiteHome) -> str | None:
@@ -220,35 +299,3 @@ def expiry_warning(home: SiteHome) -> str | None:
         return kit_in_use(home).expiry().warning()
     except FedminetError as failure:  # a kit that was damaged meanwhile ends no client that runs
         return f"Warning: {failure}"
-
-
-def require_server(address: str, *, ca: Path, deadline_s: float = REACH_DEADLINE_S) -> None:
-    """Wait until the server at `address` answers with a certificate of the federation's authority.
-
-    Raises ServerUnreachable (FM-S502) after `deadline_s`, and at once for a certificate that does not verify.
-    """
-    host, _, port = address.rpartition(":")
-    context = ssl.create_default_context(cafile=str(ca))
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_flags |= ssl.VERIFY_X509_STRICT
-    ends = time.monotonic() + deadline_s
-    while True:
-        try:
-            with socket.create_connection((host, int(port)), timeout=min(5.0, deadline_s)) as raw:
-                context.wrap_socket(raw, server_hostname=host).close()
-            return
-        except ssl.SSLCertVerificationError as failure:
-            raise ServerUnreachable(
-                f"the server at {address} does not prove to be the federation's",
-                got=failure.verify_message,
-                expected="a valid certificate of the kit's authority",
-                action="Ask the coordinator; do not go on",
-            ) from failure
-        except OSError as failure:
-            if time.monotonic() > ends:
-                raise ServerUnreachable(
-                    f"the server at {address} does not answer",
-                    got=failure.strerror or str(failure) or type(failure).__name__,
-                    action="Check that the coordinator has started it and that the hospital's firewall lets you out",
-                ) from failure
-            time.sleep(min(1.0, deadline_s / 10))

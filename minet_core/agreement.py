@@ -35,11 +35,13 @@ class Agreement:
     """What both ends hold each other to.
 
     shared: name, shape and dtype of the tensors that every site shares; those of a personal head are not in it.
+    n_parameters: the learnable weights of the whole model, a personal head's too.
     """
 
     algorithm: Algorithm
     codec: Codec
     shared: WeightManifest
+    n_parameters: int
 
     @cached_property
     def request_manifest(self) -> WeightManifest:
@@ -129,7 +131,8 @@ def agreement_of(federation: FederationSettings) -> Agreement:
         for name, parameter in learning.items()
         if algorithm.shared(name)
     )
-    return Agreement(algorithm, CODECS[federation.traffic.uplink], WeightManifest(entries))
+    n_parameters = sum(parameter.numel() for parameter in learning.values())
+    return Agreement(algorithm, CODECS[federation.traffic.uplink], WeightManifest(entries), n_parameters)
 
 
 def initial_weights(federation: FederationSettings) -> tuple[SuperResolver, dict[str, NDArray[Any]]]:

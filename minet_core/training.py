@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from minet_core.aggregation.gradient_rules import GradientRule
 from minet_core.models.super_resolver import SuperResolver
-from minet_core.runtime.errors import InvalidSetting, TrainingDiverged
+from minet_core.runtime.errors import DeviceMissing, InvalidSetting, TrainingDiverged
 from minet_core.samples import Batch
 
 Progress = Callable[[int, int], None]
@@ -160,9 +160,23 @@ def adam(model: nn.Module) -> torch.optim.Adam:
     return torch.optim.Adam(learning, lr=0.0, fused=True)
 
 
-def preferred_device() -> torch.device:
-    """The first CUDA device, or the CPU where there is none."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def preferred_device(wish: str = "auto") -> torch.device:
+    """The first CUDA device, or the CPU where there is none; or the one that is wished for, "cuda" or "cpu".
+
+    Raises DeviceMissing (FM-S521) where a CUDA device is wished for and there is none.
+    """
+    if wish == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if wish == "cuda":
+        raise DeviceMissing(
+            "the site is set to train on a CUDA device",
+            got="none that torch can use",
+            expected="a CUDA device",
+            action="Give the process the GPU, or set compute.device to auto in site.yaml",
+        )
+    return torch.device("cpu")
 
 
 def device_of(model: nn.Module) -> torch.device:

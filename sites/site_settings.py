@@ -13,6 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, field_validator, model_validator
 
 from minet_core.federation import SiteName
+from minet_core.kit import Digest
 from minet_core.runtime.yaml_file import Settings
 from sites.split import Split
 
@@ -23,6 +24,7 @@ PATIENT_FOLDER = r"(?P<patient>[^/]+?)(?:[_/-](?:study|ses|session|visit)[_-]?[A
 """The folder that holds the scans names the patient; a session's number after it does not."""
 
 DataKind = Literal["real", "surrogate", "phantom"]
+Device = Literal["auto", "cuda", "cpu"]
 
 
 class Acquisition(Settings):
@@ -159,6 +161,32 @@ class LimitSettings(Settings):
     )
 
 
+class ComputeSettings(Settings):
+    """Where the site trains."""
+
+    device: Device = Field(
+        "auto",
+        description="auto: the first CUDA device, else the CPU; cuda: no start without one; cpu: the CPU",
+    )
+
+
+class PolicySettings(Settings):
+    """What this site takes part in. The coordinator's kit has to lie inside it, and cannot change it."""
+
+    bundles: tuple[Digest, ...] = Field(
+        (), description="SHA-256 of the app bundles that this site runs; empty: the one in its kit"
+    )
+    federations: tuple[Text, ...] = Field(
+        (), description="names of the federations that this site trains for; empty: the one in its kit"
+    )
+    most_rounds: PositiveInt | None = Field(
+        None, description="a federation file with more rounds is refused; null: any number"
+    )
+    most_parameters: PositiveInt | None = Field(
+        None, description="a model with more learnable weights is refused; null: any size"
+    )
+
+
 class SiteSettings(Settings):
     """`site.yaml`."""
 
@@ -173,6 +201,8 @@ class SiteSettings(Settings):
     registration: RegistrationSettings = Field(default_factory=RegistrationSettings)
     split: SplitSettings = Field(default_factory=SplitSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
+    compute: ComputeSettings = Field(default_factory=ComputeSettings)
+    policy: PolicySettings = Field(default_factory=PolicySettings)
     allow_few_patients: bool = Field(
         False,
         description="accept 2 to 9 patients with one for the test and validation on slices of training patients",

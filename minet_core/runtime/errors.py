@@ -262,6 +262,12 @@ class NoProgress(FederationError):
     code = "FM-F411"
 
 
+class PolicyRefused(FederationError):
+    """What the coordinator asks for lies outside what the site's own site.yaml allows."""
+
+    code = "FM-F420"
+
+
 class HostError(FedminetError):
     """A port, a disk, a process or a connection failed."""
 
@@ -309,6 +315,24 @@ class DeadlinePassed(HostError):
     """What was waited for did not happen in time."""
 
     code = "FM-S505"
+
+
+class ClockWrong(HostError):
+    """The machine's clock is too far from the server's for the server to accept what it signs."""
+
+    code = "FM-S520"
+
+
+class DeviceMissing(HostError):
+    """The site is set to train on a CUDA device, and there is none that works."""
+
+    code = "FM-S521"
+
+
+class ClientRuns(HostError):
+    """Another process is this site's client already."""
+
+    code = "FM-S522"
 
 
 INTERNAL_CODE = "FM-S900"

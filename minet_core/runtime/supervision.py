@@ -75,6 +75,13 @@ class Supervisor:
         if name in self._kept:
             self._kept[name].fast_ends = 0
 
+    def starts_again_in_s(self, name: str) -> float | None:
+        """How long the pause of a child that has ended still lasts; None for one that runs or is not kept."""
+        kept = self._kept.get(name)
+        if kept is None or kept.start_again_at is None:
+            return None
+        return max(0.0, kept.start_again_at - self._clock())
+
     def tend(self) -> list[str]:
         """Start again what has ended and whose pause is over; say why it had ended, each reason once.
 

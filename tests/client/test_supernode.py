@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from client.kit import accept_kit
+from client.reach import require_server
 from client.site_home import SiteHome
-from client.supernode import expiry_warning, require_server, site_processes
+from client.supernode import expiry_warning, site_processes
 from minet_core.runtime.errors import AdmissionRefused, FileMissing, PortInUse, ServerUnreachable
 from minet_core.runtime.processes import ChildProcesses, free_port
 from server.pki import ca_files

@@ -1,0 +1,92 @@
+"""The checks before a site's client is started, in the order in which a person would look at them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from client.check_admission import check_admission
+from client.check_machine import check_disk, check_disk_and_device, check_port
+from client.check_server import check_server
+from client.finding import Finding, refusals
+from client.reach import REACH_DEADLINE_S
+from client.site_home import SiteHome
+from minet_core.runtime import errors
+from minet_core.runtime.errors import FedminetError
+
+LOOPBACK = "127.0.0.1"
+
+_STYLES = {"ok": "green", "note": "cyan", "warning": "yellow", "unknown": "yellow", "refusal": "bold red"}
+
+
+def preflight(
+    home: SiteHome, *, port: int = 0, thorough: bool = False, reach_deadline_s: float = REACH_DEADLINE_S
+) -> list[Finding]:
+    """Every check, whatever the others found; nothing is started and nothing is changed."""
+    admitted = check_admission(home, thorough=thorough)
+    return [
+        *admitted.findings,
+        *check_disk_and_device(home, admitted.kit),
+        check_port(LOOPBACK, port),
+        *check_server(home, admitted.kit, deadline_s=reach_deadline_s),
+    ]
+
+
+def checked_again(home: SiteHome, former: Sequence[Finding]) -> list[Finding]:
+    """`former` with those anew that can change under a running client: kit, keys, policy, store, disk."""
+    admitted = check_admission(home)
+    anew = list(admitted.findings)
+    if admitted.kit is not None:
+        anew.append(check_disk(home, admitted.kit.federation))
+    named = {finding.check for finding in anew}
+    return [*anew, *(finding for finding in former if finding.check not in named)]
+
+
+def require_ready(findings: Sequence[Finding]) -> None:
+    """Raise the first refusal with its own code; the others are counted in its message."""
+    refused = refusals(findings)
+    if not refused:
+        return
+    first = refused[0]
+    others = ", ".join(f"{finding.check} ({finding.code})" for finding in refused[1:])
+    raise _class_of(first.code)(
+        f"the client is not started: {first.check}",
+        got=first.got + (f"; and {others}" if others else ""),
+        expected=first.expected,
+        action=first.action,
+    )
+
+
+def print_findings(findings: Sequence[Finding], *, console: Console | None = None) -> None:
+    """The table, on standard error; plain lines where that is no terminal."""
+    console = console or Console(stderr=True)
+    if not console.is_terminal:
+        for finding in findings:
+            sys.stderr.write(f"{finding.as_text()}\n")
+        sys.stderr.flush()
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("check", "result", "found", "expected", "what to do"):
+        table.add_column(column, overflow="fold")
+    for finding in findings:
+        style = _STYLES[finding.level]
+        table.add_row(
+            finding.check,
+            f"[{style}]{finding.level}[/]",
+            escape(finding.got),
+            escape(finding.expected or ""),
+            escape(finding.action or ""),
+        )
+    console.print(table)
+
+
+def _class_of(code: str | None) -> type[FedminetError]:
+    """The class of a stable code."""
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, FedminetError) and kind.code == code:
+            return kind
+    return FedminetError

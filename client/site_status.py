@@ -1,0 +1,273 @@
+"""What `fedminet site status` says: registered, configured and training, none of which follows from another.
+
+Each is told by whoever knows it. *Registered*: the node noted that the server let it in, and its supervisor sees that
+very process alive. *Configured*: the checks of kit, keys, policy and store. *Training*: a task holds the lock on its
+page of work. A process that was killed holds no lock, so nothing of it reads as running.
+Imports neither torch nor Flower unless nothing runs and the checks have to be made here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from client.at_work import Answered, LastRound, Request, in_work, last_round
+from client.finding import Finding, configuration, is_configured
+from client.node_notes import FLOWER_FOLDER, last_answer, read_replies
+from client.status_page import (
+    FormerRegistration,
+    Registration,
+    StatusPage,
+    client_runs,
+    last_registration,
+    read_page,
+)
+
+HEALTHY, UNHEALTHY = 0, 1
+"""Exit statuses, as a container's health check wants them."""
+
+LOOKS_AFTER_ITSELF_S = 60.0
+"""A client that has not looked after its processes for so long hangs."""
+
+SILENT_AFTER_S = 60.0
+"""A node asks its server several times a second; no answer for so long is worth a word."""
+
+
+@dataclass(frozen=True)
+class SiteStatus:
+    """All that is known of the site at `now`, seconds since 1970. page: None where no client ever started."""
+
+    now: float
+    runs: bool
+    looked: float | None
+    page: StatusPage | None
+    registration: Registration
+    former: FormerRegistration | None
+    findings: tuple[Finding, ...]
+    checked: float
+    work: tuple[Request, float] | None
+    last: LastRound
+    sent: float | None
+    answered: float | None
+
+    @property
+    def configured(self) -> bool:
+        return is_configured(self.findings)
+
+    @property
+    def training(self) -> bool:
+        return self.work is not None and self.work[0].work == "train"
+
+    @property
+    def looks_after_itself(self) -> bool:
+        return self.looked is not None and self.now - self.looked < LOOKS_AFTER_ITSELF_S
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the client runs and looks after its processes; a node that waits to be let in is looked after."""
+        return self.runs and self.looks_after_itself
+
+    @property
+    def exit_status(self) -> int:
+        return HEALTHY if self.healthy else UNHEALTHY
+
+
+def read_status(
+    home: Path, *, check: Callable[[], Sequence[Finding]], now: float | None = None
+) -> SiteStatus:
+    """The status of the site at `home`. check: makes the checks of the configuration, where no client runs."""
+    moment = time.time() if now is None else now
+    runs, found = client_runs(home), read_page(home)
+    page, looked = (None, None) if found is None else found
+    if runs and page is not None:
+        registration = page.registration or Registration(
+            False, page.started, reason="the client is making its checks before it starts the node"
+        )
+        former, findings, checked = page.former, page.findings, page.checked or page.started
+    else:
+        registration = Registration(False, _gone_since(page, looked) or moment, reason="no client runs")
+        former = None if page is None or looked is None else last_registration(page, looked)
+        findings, checked = tuple(check()), moment
+    last = last_round(home / "state")
+    flower = home / FLOWER_FOLDER
+    message = "" if last.answered is None else last.answered.request.message
+    return SiteStatus(
+        now=moment,
+        runs=runs,
+        looked=looked,
+        page=page,
+        registration=registration,
+        former=former,
+        findings=findings,
+        checked=checked,
+        work=in_work(home / "state"),
+        last=last,
+        sent=read_replies(flower).get(message),
+        answered=last_answer(flower),
+    )
+
+
+def as_json(status: SiteStatus) -> dict[str, Any]:
+    """The status as plain values; times as seconds since 1970."""
+    page, registration, last = status.page, status.registration, status.last
+    refused = [finding.as_json() for finding in configuration(status.findings) if finding.level != "ok"]
+    return {
+        "schema": 1,
+        "time": status.now,
+        "healthy": status.healthy,
+        "site": None if page is None else page.site,
+        "federation": None if page is None else page.federation,
+        "server": {"address": None if page is None else page.address, "last_answer": status.answered},
+        "client": {
+            "runs": status.runs,
+            "since": page.started if status.runs and page is not None else None,
+            "looked": status.looked,
+            "ended": None if page is None or status.runs else page.ended,
+            "why_ended": None if page is None or status.runs else page.why_ended,
+        },
+        "registered": {
+            "is": registration.registered,
+            "since": registration.since,
+            "node": None if registration.node_id is None else str(registration.node_id),
+            "reason": registration.reason,
+            "next_try": registration.next_try,
+            "last": None
+            if status.former is None
+            else {
+                "node": str(status.former.node_id),
+                "since": status.former.since,
+                "until": status.former.until,
+            },
+        },
+        "configured": {"is": status.configured, "checked": status.checked, "remarks": refused},
+        "training": {"is": status.training, "work": _work_json(status.work)},
+        "last_round": None
+        if last.answered is None
+        else {**_answered_json(last.answered), "reply_sent": status.sent is not None, "sent": status.sent},
+        "last_failure": None if last.failed is None else _answered_json(last.failed),
+    }
+
+
+def as_text(status: SiteStatus) -> str:
+    """The status for a person."""
+    page = status.page
+    name = "The site" if page is None else f"The site {page.site}"
+    lines = [
+        f"{name}, {_time(status.now)}",
+        f"client      {_client_text(status)}",
+        f"registered  {_registered_text(status)}",
+        f"configured  {_configured_text(status)}",
+        f"training    {_training_text(status)}",
+        f"last round  {_last_text(status)}",
+    ]
+    if status.last.failed is not None:
+        failed = status.last.failed
+        lines.append(
+            f"last error  {failed.code} in round {failed.request.round_number} of {failed.request.run}, "
+            f"{_when(failed.ended, status.now)}; the site's log has the whole message"
+        )
+    return "\n".join(lines)
+
+
+def _client_text(status: SiteStatus) -> str:
+    page = status.page
+    if page is None:
+        return "runs, and has written nothing yet" if status.runs else "does not run, and never has"
+    if status.runs:
+        text = f"runs since {_when(page.started, status.now)}"
+        if not status.looks_after_itself and status.looked is not None:
+            text += f", but has not looked after its processes since {_when(status.looked, status.now)}"
+        return text
+    if page.ended is None:
+        seen = "" if status.looked is None else f"; last seen {_when(status.looked, status.now)}"
+        return f"does not run: it was killed{seen}"
+    why = f": {page.why_ended}" if page.why_ended else ""
+    return f"does not run since {_when(page.ended, status.now)}{why}"
+
+
+def _registered_text(status: SiteStatus) -> str:
+    registration, former = status.registration, status.former
+    if registration.registered:
+        text = f"yes, since {_when(registration.since, status.now)}: the server let node {registration.node_id} in"
+        if status.answered is None or status.now - status.answered > SILENT_AFTER_S:
+            since = "" if status.answered is None else f" since {_when(status.answered, status.now)}"
+            return f"{text}; the server has not answered{since}"
+        return f"{text} and answered {_age(status.now - status.answered)} ago"
+    text = f"no, since {_when(registration.since, status.now)}: {registration.reason}"
+    if registration.next_try is not None:
+        text += f"; next try in {max(0.0, registration.next_try - status.now):.0f} s"
+    if former is not None:
+        text += f"; last registered until {_when(former.until, status.now)}"
+    return text
+
+
+def _configured_text(status: SiteStatus) -> str:
+    found = configuration(status.findings)
+    told = [f"{finding.check}: {finding.got}" for finding in found if finding.level != "ok"]
+    text = "yes" if status.configured else "no"
+    checked = f"checked {_when(status.checked, status.now)}"
+    return f"{text}, {checked}" + (f"; {'; '.join(told)}" if told else "")
+
+
+def _training_text(status: SiteStatus) -> str:
+    if status.work is None:
+        return "no, nothing is in work"
+    request, since = status.work
+    what = f"round {request.round_number} of {request.run}, since {_when(since, status.now)}"
+    return f"yes, {what}" if request.work == "train" else f"no, but testing: {what}"
+
+
+def _last_text(status: SiteStatus) -> str:
+    answered = status.last.answered
+    if answered is None:
+        return "none yet"
+    if status.sent is not None:
+        sent = f"reply sent {_when(status.sent, status.now)}"
+    elif answered.request.message:
+        sent = "reply not sent"
+    else:
+        sent = "whether the reply was sent is not known"
+    request = answered.request
+    return f"{request.round_number} of {request.run}, trained {_when(answered.ended, status.now)}; {sent}"
+
+
+def _work_json(work: tuple[Request, float] | None) -> dict[str, Any] | None:
+    if work is None:
+        return None
+    request, since = work
+    return {"task": request.work, "run": request.run, "round": request.round_number, "since": since}
+
+
+def _answered_json(answered: Answered) -> dict[str, Any]:
+    request = answered.request
+    return {
+        "task": request.work,
+        "run": request.run,
+        "round": request.round_number,
+        "began": answered.began,
+        "ended": answered.ended,
+        "code": answered.code,
+    }
+
+
+def _gone_since(page: StatusPage | None, looked: float | None) -> float | None:
+    return None if page is None else page.ended or looked
+
+
+def _when(moment: float, now: float) -> str:
+    return f"{_time(moment)} ({_age(now - moment)} ago)"
+
+
+def _time(moment: float) -> str:
+    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _age(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"

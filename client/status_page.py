@@ -1,0 +1,206 @@
+"""`status.json` in the site's folder: what the site's client knows of itself, written by its supervisor.
+
+The page outlives the client; whether there is one is told by the lock on `client.lock`, which the kernel lets go of
+when the process ends, however that was. The page's time of change says when the client last looked after itself.
+Imports neither torch nor Flower.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from client.finding import Finding
+from minet_core.runtime.durable import write_json
+from minet_core.runtime.errors import ClientRuns, DiskFull
+
+STATUS_FILE = "status.json"
+LOCK_FILE = "client.lock"
+
+LOOK_INTERVAL_S = 5.0
+"""How often the page's time of change is renewed while nothing else changes."""
+
+_TRIES = 40
+"""For the lock, 20 a second: a look at it holds it for less than a millisecond."""
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Whether the server let the node in. since: seconds since 1970. reason: why not. next_try: of an ended node."""
+
+    registered: bool
+    since: float
+    node_id: int | None = None
+    reason: str | None = None
+    next_try: float | None = None
+
+
+@dataclass(frozen=True)
+class FormerRegistration:
+    """When a node of this site was last let in, and until when it was seen to be."""
+
+    node_id: int
+    since: float
+    until: float
+
+
+@dataclass(frozen=True)
+class StatusPage:
+    """The page. started, ended: of the client; ended is None while it runs, or where it was killed."""
+
+    site: str
+    process: int
+    started: float
+    ended: float | None = None
+    why_ended: str | None = None
+    address: str | None = None
+    federation: str | None = None
+    registration: Registration | None = None
+    former: FormerRegistration | None = None
+    checked: float | None = None
+    findings: tuple[Finding, ...] = field(default=())
+
+
+@contextlib.contextmanager
+def only_client(folder: Path) -> Iterator[None]:
+    """Be this site's one client while the context lasts. Raises ClientRuns (FM-S522) where another process is."""
+    descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        if not _locked(descriptor):
+            raise ClientRuns(
+                "this site's client runs already",
+                got=folder,
+                action="See `fedminet site status`; end it before you start another",
+            )
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def client_runs(folder: Path) -> bool:
+    """Whether a living process is this site's client."""
+    try:
+        with (folder / LOCK_FILE).open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
+def read_page(folder: Path) -> tuple[StatusPage, float] | None:
+    """The page, and when its client last looked after itself; None where no client ever started."""
+    path = folder / STATUS_FILE
+    try:
+        page, looked = json.loads(path.read_bytes()), path.stat().st_mtime
+        return _page(page), looked
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+class StatusWriter:
+    """Keeps the page true while the client runs. A full disk does not end the client: the page then grows old."""
+
+    def __init__(self, folder: Path, *, site: str) -> None:
+        former = read_page(folder)
+        self._path = folder / STATUS_FILE
+        self._page = StatusPage(site, os.getpid(), time.time())
+        self._looked = time.monotonic()
+        if former is not None:
+            self._page = replace(self._page, former=last_registration(*former))
+        self._write()
+
+    def found(self, findings: Sequence[Finding], *, kit: Path) -> None:
+        """The checks have been made."""
+        address, federation = _names_in(kit)
+        self._page = replace(
+            self._page,
+            checked=time.time(),
+            findings=tuple(findings),
+            address=address,
+            federation=federation,
+        )
+        self._write()
+
+    def saw(self, registration: Registration) -> None:
+        """How the node stands; `since` counts where something has changed."""
+        present = self._page.registration
+        if present is not None and _same_state(registration, present):
+            registration = replace(registration, since=present.since)
+        if registration == present:
+            self._look()
+            return
+        former = last_registration(self._page, time.time())
+        self._page = replace(self._page, registration=registration, former=former)
+        self._write()
+
+    def ended(self, why: str) -> None:
+        """The client ends."""
+        former = last_registration(self._page, time.time())
+        self._page = replace(self._page, ended=time.time(), why_ended=why, registration=None, former=former)
+        self._write()
+
+    def _look(self) -> None:
+        if time.monotonic() - self._looked >= LOOK_INTERVAL_S:
+            self._looked = time.monotonic()
+            with contextlib.suppress(OSError):
+                os.utime(self._path)
+
+    def _write(self) -> None:
+        self._looked = time.monotonic()
+        with contextlib.suppress(DiskFull):
+            write_json(self._path, asdict(self._page))
+
+
+def last_registration(page: StatusPage, looked: float) -> FormerRegistration | None:
+    """When the node was last let in. looked: until when it was seen to be, if the page says that it is."""
+    present = page.registration
+    if present is not None and present.registered and present.node_id is not None:
+        return FormerRegistration(present.node_id, present.since, looked)
+    return page.former
+
+
+def _names_in(kit: Path) -> tuple[str | None, str | None]:
+    """Address and federation that a kit names; for display, held to nothing."""
+    try:
+        content = json.loads((kit / "kit.json").read_bytes())
+        return str(content["address"]), str(content["federation"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, None
+
+
+def _same_state(one: Registration, other: Registration) -> bool:
+    """Whether both say the same of the node; when it is tried again aside."""
+    return replace(one, since=0.0, next_try=None) == replace(other, since=0.0, next_try=None)
+
+
+def _page(content: dict[str, Any]) -> StatusPage:
+    registration, former = content["registration"], content["former"]
+    findings = tuple(Finding.from_json(finding) for finding in content["findings"])
+    return StatusPage(
+        **{
+            **content,
+            "registration": registration and Registration(**registration),
+            "former": former and FormerRegistration(**former),
+            "findings": findings,
+        }
+    )
+
+
+def _locked(descriptor: int) -> bool:
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.05)
+        else:
+            return True
+    return False
