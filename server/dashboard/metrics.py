@@ -5,9 +5,9 @@ Runs that ended long ago are left out: the newest are told, and every one that g
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from collections.abc import Iterator
-from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -26,12 +26,17 @@ from server.dashboard.run_reader import Runs
 from server.dashboard.run_view import RunView, SiteView
 from server.dashboard.sightings import Sightings
 from server.dashboard.wording import seen
+from server.enrolment import admitted_sites
 from server.pki import ca_files, expires_at, server_files
+from server.revocation import read_crl
 from server.run_states import RUN_TRANSITIONS, TERMINAL
 from server.server_home import ServerHome
 
 NEWEST_RUNS = 20
 SECONDS_OF_A_DAY = 86400.0
+
+_UNREADABLE = (OSError, ValueError, FedminetError)
+"""What reading a file raises that is missing, cut short or not what it should be."""
 
 RUN_GAUGES = {
     "rounds_done": "Completed rounds",
@@ -120,12 +125,8 @@ class CoordinatorCollector(Collector):
             "fedminet_certificate_days_left", "Days until a certificate ends", labels=["certificate"]
         )
         now = datetime.datetime.now(datetime.UTC)
-        for name, path in _certificates(self._home).items():
-            try:
-                left = expires_at(path) - now
-            except (OSError, ValueError):
-                continue  # no sample: an alert on its absence says more than a made-up number
-            days.add_metric([name], left.total_seconds() / SECONDS_OF_A_DAY)
+        for name, ends in _ends(self._home):
+            days.add_metric([name], (ends - now).total_seconds() / SECONDS_OF_A_DAY)
         yield days
 
 
@@ -135,8 +136,21 @@ def exposition(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
     return encode(registry), content_type
 
 
-def _certificates(home: ServerHome) -> dict[str, Path]:
-    return {"ca": ca_files(home.pki).certificate, "server": server_files(home.pki).certificate}
+def _ends(home: ServerHome) -> Iterator[tuple[str, datetime.datetime]]:
+    """When each certificate ends that can be read, and the revocation list, without which the proxy lets nobody in.
+
+    The others have no sample: an alert on its absence says more than a made-up number.
+    """
+    certificates = {"ca": ca_files(home.pki).certificate, "server": server_files(home.pki).certificate}
+    with contextlib.suppress(*_UNREADABLE):
+        certificates |= {f"site:{name}": home.sites / f"{name}.pem" for name in admitted_sites(home)}
+    for name, path in certificates.items():
+        with contextlib.suppress(*_UNREADABLE):
+            yield name, expires_at(path)
+    with contextlib.suppress(*_UNREADABLE):
+        crl = read_crl(home.pki)
+        if crl is not None and crl.next_update_utc is not None:
+            yield "crl", crl.next_update_utc
 
 
 def _run_metrics(views: list[RunView]) -> Iterator[Metric]:

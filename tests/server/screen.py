@@ -27,6 +27,7 @@ from server.dashboard.serve import Binding, server_of
 from server.federated_run import run_federation
 from server.run_directory import RunDirectory
 from server.server_home import ServerHome, ServerSettings, init_server
+from tests.admitted import PASSPHRASE
 
 STARTS_WITHIN_S = 20.0
 
@@ -43,8 +44,9 @@ class Behaviour:
 def made_home(folder: Path, federation: FederationSettings | None = None, **settings: object) -> ServerHome:
     """A coordinator that was initialised and whose server does not run."""
     content = {"port": free_port(), **settings}
+    settings_here = ServerSettings.model_validate(content)
     return init_server(
-        folder / "coordinator", federation or trial_federation(), ServerSettings.model_validate(content)
+        folder / "coordinator", federation or trial_federation(), settings_here, passphrase=PASSPHRASE
     )
 
 

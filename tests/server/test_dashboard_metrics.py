@@ -12,8 +12,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from minet_core.runtime.durable import write_text
+from minet_core.runtime.processes import free_port
+from server.enrolment import revoke
 from server.pki import server_files
+from server.revocation import CRL_DAYS, CRL_FILE
 from server.server_home import ServerHome
+from tests.admitted import make_coordinator, make_site
 from tests.server.screen import SITES, Behaviour, conduct, created, made_home, served
 
 GRAFANA = Path(__file__).parents[2] / "docs" / "grafana" / "fedminet.json"
@@ -104,6 +108,28 @@ def test_the_certificates_days_are_counted_and_a_missing_one_has_no_sample(tmp_p
         )
         server_files(home.pki).certificate.unlink()
         assert value(read(client), "fedminet_certificate_days_left", certificate="server") is None
+
+
+def test_the_days_of_the_sites_and_of_the_revocation_list_are_counted(tmp_path: Path) -> None:
+    coordinator = make_coordinator(tmp_path / "server", port=free_port())
+    for name in ("sms", "umr"):
+        coordinator.admit(make_site(tmp_path / name, name), tmp_path / f"kit-{name}", days=20)
+    revoke(coordinator.home, coordinator.authority, "umr", reason="left the study")
+    with served(coordinator.home) as client:
+        samples = read(client)
+        left = {
+            name: value(samples, "fedminet_certificate_days_left", certificate=name)
+            for name in ("site:sms", "site:umr", "crl")
+        }
+        assert left["site:sms"] == pytest.approx(20, abs=0.1)
+        assert left["site:umr"] is None  # nobody is to renew it
+        assert left["crl"] == pytest.approx(CRL_DAYS, abs=0.1)
+        (coordinator.home.sites / "sms.pem").write_text("damaged")
+        (coordinator.home.pki / CRL_FILE).write_text("damaged")
+        samples = read(client)
+        for name in ("site:sms", "crl"):
+            assert value(samples, "fedminet_certificate_days_left", certificate=name) is None
+        assert value(samples, "fedminet_certificate_days_left", certificate="server") is not None
 
 
 def test_a_damaged_run_is_counted_and_hides_no_other(tmp_path: Path) -> None:
