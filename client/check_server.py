@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import datetime
-from pathlib import Path
-
-from cryptography import x509
-
 from client.finding import Finding
 from client.kit import Kit
-from client.reach import ServerAnswer, TlsPair, require_server
+from client.reach import ServerAnswer, require_server
 from client.site_home import SiteHome
 from client.site_keys import SiteKeys
+from client.site_tls import TlsFiles
+from minet_core.admission.expiry import WARNING_DAYS, Expiry
+from minet_core.kit import read_authority
 from minet_core.runtime.errors import AdmissionRefused, ClockWrong, FedminetError
 
 MOST_AHEAD_S = 5.0
@@ -21,29 +19,30 @@ MOST_BEHIND_S = 305.0
 WARN_AHEAD_S = 2.5
 WARN_BEHIND_S = 30.0
 
-WARN_DAYS = 30.0
+_ASK_THE_COORDINATOR = "Tell the coordinator, who renews it"
 
 
 def check_server(home: SiteHome, kit: Kit | None, *, deadline_s: float) -> list[Finding]:
     """The way to the server, the clock, and the certificates."""
     if kit is None:
         return [Finding(check, "unknown", "the address is in the kit") for check in ("server", "clock")]
-    own = TlsPair(kit.certificate, SiteKeys.of(home.keys).tls_key)
-    files = {"authority": kit.ca, "site": kit.certificate}
+    tls = TlsFiles(kit.ca, kit.certificate, SiteKeys.of(home.keys).tls_key)
     try:
-        answer = require_server(kit.settings.address, ca=kit.ca, own=own, deadline_s=deadline_s)
+        answer = require_server(kit.settings.address, tls=tls, deadline_s=deadline_s)
     except FedminetError as failure:
         return [
             Finding.refused("server", failure),
             Finding("clock", "unknown", "the server told no time"),
-            *certificate_findings(files),
+            *certificate_findings(kit),
         ]
     through = "" if answer.proxy is None else f" through the proxy {answer.proxy}"
     return [
         Finding("server", "ok", f"{answer.address} answers{through} and proves to be the federation's"),
         clock_finding(answer),
-        validity_finding("server", answer.certificate_ends),
-        *certificate_findings(files),
+        validity_finding(
+            "server", Expiry("the server's certificate", answer.certificate_ends, _ASK_THE_COORDINATOR)
+        ),
+        *certificate_findings(kit),
     ]
 
 
@@ -74,31 +73,22 @@ def clock_finding(answer: ServerAnswer) -> Finding:
     return Finding("clock", "ok", got)
 
 
-def certificate_findings(files: dict[str, Path]) -> list[Finding]:
-    """How long each certificate is valid, by what it is for."""
-    return [
-        validity_finding(name, x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc)
-        for name, path in files.items()
-    ]
+def certificate_findings(kit: Kit) -> list[Finding]:
+    """How long the kit's certificates are valid. Raises AdmissionRefused (FM-F404) for an authority that is none."""
+    ends = read_authority(kit.ca).not_valid_after_utc
+    authority = Expiry("the certificate of the federation's authority", ends, _ASK_THE_COORDINATOR)
+    return [validity_finding("authority", authority), validity_finding("site", kit.expiry())]
 
 
-def validity_finding(name: str, ends: datetime.datetime) -> Finding:
+def validity_finding(name: str, expiry: Expiry) -> Finding:
     """Refused once the certificate has ended to be valid, a warning from 30 days before."""
-    left = (ends - datetime.datetime.now(datetime.UTC)).total_seconds() / 86400
-    check, until = f"{name} cert", f"valid until {ends:%Y-%m-%d %H:%M} UTC"
-    if left <= 0:
-        failure = AdmissionRefused(
-            f"the certificate of the {name} is no longer valid",
-            got=until,
-            action="Ask the coordinator for a new kit",
+    check, until = f"{name} cert", f"valid until {expiry.expires_at:%Y-%m-%d %H:%M} UTC"
+    state = expiry.state()
+    if state == "expired":
+        return Finding.refused(
+            check, AdmissionRefused(f"{expiry.what} is no longer valid", got=until, action=expiry.action)
         )
-        return Finding.refused(check, failure)
-    if left < WARN_DAYS:
-        return Finding(
-            check,
-            "warning",
-            f"{until}, {left:.0f} days",
-            f"more than {WARN_DAYS:g} days",
-            "Tell the coordinator",
-        )
+    if state == "expires soon":
+        got = f"{until}, {expiry.days_left()} days"
+        return Finding(check, "warning", got, f"at least {WARNING_DAYS} days", expiry.action)
     return Finding(check, "ok", until)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from client.check_admission import check_admission
 from client.check_machine import check_disk, check_disk_and_device, check_port
-from client.check_server import check_server
+from client.check_server import certificate_findings, check_server
 from client.finding import Finding, refusals
 from client.reach import REACH_DEADLINE_S
 from client.site_home import SiteHome
@@ -37,11 +37,12 @@ def preflight(
 
 
 def checked_again(home: SiteHome, former: Sequence[Finding]) -> list[Finding]:
-    """`former` with those anew that can change under a running client: kit, keys, policy, store, disk."""
+    """`former` with those anew that can change under a running client: all but device, port, server and clock."""
     admitted = check_admission(home)
     anew = list(admitted.findings)
     if admitted.kit is not None:
         anew.append(check_disk(home, admitted.kit.federation))
+        anew.extend(certificate_findings(admitted.kit))  # another kit may have been taken
     named = {finding.check for finding in anew}
     return [*anew, *(finding for finding in former if finding.check not in named)]
 

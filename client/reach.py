@@ -12,12 +12,12 @@ import ssl
 import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 
 import httpx
 from cryptography import x509
 
 from client.proxy import proxy_for, without_credentials
+from client.site_tls import TlsFiles, tls_context
 from minet_core.runtime.errors import AdmissionRefused, InvalidSetting, ServerUnreachable
 
 REACH_DEADLINE_S = 30.0
@@ -45,42 +45,15 @@ class ServerAnswer:
     certificate_ends: datetime.datetime
 
 
-@dataclass(frozen=True)
-class TlsPair:
-    """The site's own certificate and its private key, as files."""
-
-    certificate: Path
-    private_key: Path
-
-
-def server_context(ca: Path, *, own: TlsPair | None = None) -> ssl.SSLContext:
-    """TLS that takes a certificate of the authority `ca` alone, 1.2 or later, and shows the site's own one."""
-    context = ssl.create_default_context(cafile=str(ca))
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_flags |= ssl.VERIFY_X509_STRICT
-    if own is not None:
-        try:
-            context.load_cert_chain(own.certificate, own.private_key)
-        except OSError as failure:  # ssl.SSLError is one
-            raise AdmissionRefused(
-                "the site's TLS certificate and its key do not belong together, or cannot be read",
-                got=failure.strerror or type(failure).__name__,
-                action="Ask the coordinator for a kit that was made for this site's present key",
-            ) from failure
-    return context
-
-
-def require_server(
-    address: str, *, ca: Path, own: TlsPair | None = None, deadline_s: float = REACH_DEADLINE_S
-) -> ServerAnswer:
+def require_server(address: str, *, tls: TlsFiles, deadline_s: float = REACH_DEADLINE_S) -> ServerAnswer:
     """Wait until the server at `address` answers with a certificate of the federation's authority.
 
-    own: the site's certificate, where it has one to show. Raises AdmissionRefused (FM-F404) where it cannot be used,
+    It is shown the site's own certificate. Raises AdmissionRefused (FM-F404) where that cannot be used,
     ServerUnreachable (FM-S502) after `deadline_s`, and at once for a certificate that does not verify;
     InvalidSetting (FM-C102) where HTTPS_PROXY names no proxy.
     """
     proxy = proxy_for(address.rpartition(":")[0])
-    context = server_context(ca, own=own)
+    context = _context(tls)
     ends = time.monotonic() + deadline_s
     while True:
         try:
@@ -98,6 +71,18 @@ def require_server(
             if time.monotonic() > ends:
                 raise _unreachable(address, failure, proxy=proxy) from None  # the cause may name a password
             time.sleep(min(1.0, deadline_s / 10))
+
+
+def _context(tls: TlsFiles) -> ssl.SSLContext:
+    """The node's own context (client.site_tls), so that what is tried here is what the node will do."""
+    try:
+        return tls_context(tls)
+    except OSError as failure:  # ssl.SSLError is one
+        raise AdmissionRefused(
+            "the site's TLS certificate and its key do not belong together, or a TLS file cannot be read",
+            got=failure.strerror or type(failure).__name__,
+            action="Ask the coordinator for a kit that was made for this site's present key",
+        ) from failure
 
 
 def _ask(address: str, *, context: ssl.SSLContext, proxy: str | None, timeout_s: float) -> ServerAnswer:

@@ -23,7 +23,7 @@ from client.proxy import without_proxy
 from client.reach import REACH_DEADLINE_S
 from client.site_home import SiteHome
 from client.site_keys import SiteKeys, read_site_keys
-from client.site_tls import CERTIFICATE_OPTION, KEY_OPTION
+from client.site_tls import CERTIFICATE_OPTION, KEY_OPTION, TlsFiles
 from client.status_page import Registration, StatusWriter, only_client
 from client.task_host import PRELOADED, write_program
 from minet_core.kit import require_current
@@ -78,6 +78,11 @@ class SiteProcesses:
     _node: Child | None = None
     _refusal: str | None = None
     _next_try: float | None = None
+
+    @property
+    def tls(self) -> TlsFiles:
+        """Through the link `kit`, so that a kit taken meanwhile is used: not resolved."""
+        return TlsFiles(self.kit.ca.absolute(), self.kit.certificate.absolute(), self.keys.tls_key.resolve())
 
     @property
     def node_log(self) -> Path:
@@ -143,10 +148,9 @@ class SiteProcesses:
                 *self.argv_prefix,
                 *(sys.executable, "-m", "client.flower_program", "supernode"),
                 *("--superlink", self.kit.settings.address),
-                # through the link `kit`, so that a kit taken meanwhile is used: not resolved
-                *("--root-certificates", str(self.kit.ca.absolute())),
-                *(CERTIFICATE_OPTION, str(self.kit.certificate.absolute())),
-                *(KEY_OPTION, str(self.keys.tls_key.resolve())),
+                *("--root-certificates", str(self.tls.authority)),
+                *(CERTIFICATE_OPTION, str(self.tls.certificate)),
+                *(KEY_OPTION, str(self.tls.private_key)),
                 *("--auth-supernode-private-key", str(self.keys.private_key.resolve())),
                 *("--isolation", "process", "--superexec-auth-secret-file", str(self._secret)),
                 *("--host", LOOPBACK, "--port", str(self.port)),

@@ -7,8 +7,6 @@ import datetime
 import os
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,26 +16,40 @@ from pathlib import Path
 
 import httpx
 import pytest
+from flwr.proto.fleet_pb2 import ActivateNodeRequest
 
+from client.flower_program import fleet_client
 from client.proxy import proxy_for, without_credentials, without_proxy
 from client.reach import require_server
-from client.site_home import SiteHome
-from client.site_keys import make_site_keys
 from client.supernode import site_processes
-from minet_core.federation import FederationSettings
 from minet_core.runtime.errors import AdmissionRefused, InvalidSetting, ServerUnreachable
 from minet_core.runtime.processes import ChildProcesses, free_port
-from server.enrolment import admit
-from server.pki import ca_files, issue_server_certificate, make_ca, server_files
-from server.server_home import ServerSettings, init_server
-from tests.client.trial_network import PASSWORD, Proxy, Server, serving, site_certificate, tunnelling
+from server.pki import Authority, issue_server_certificate, make_ca
+from tests.admitted import PASSPHRASE, make_coordinator, make_site
+from tests.client.trial_network import PASSWORD, Proxy, Server, serving, site_tls, tunnelling
+
+
+def _authority(folder: Path) -> Authority:
+    """An authority, with the certificate of its server."""
+    authority = make_ca(folder, name="trial", passphrase=PASSPHRASE)
+    issue_server_certificate(authority, hosts=("127.0.0.1",))
+    return authority
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return _authority(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Another federation's."""
+    return _authority(tmp_path_factory.mktemp("foreign"))
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    make_ca(tmp_path, name="trial")
-    issue_server_certificate(tmp_path, hosts=("127.0.0.1",))
-    with serving(tmp_path) as running:
+def server(authority: Authority) -> Iterator[Server]:
+    with serving(authority) as running:
         yield running
 
 
@@ -55,7 +67,7 @@ def _no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_server_answers_without_a_proxy(server: Server) -> None:
-    answer = require_server(server.address, ca=server.ca, deadline_s=5)
+    answer = require_server(server.address, tls=server.tls, deadline_s=5)
     assert (answer.http_status, answer.proxy) == (404, None)
     assert answer.clock_ahead_s is not None
     assert abs(answer.clock_ahead_s) < 3
@@ -65,7 +77,7 @@ def test_a_server_answers_without_a_proxy(server: Server) -> None:
 @pytest.mark.parametrize("ahead_s", [-400, -40, 0, 4, 90])
 def test_the_clock_is_measured_to_its_stated_error(server: Server, ahead_s: int) -> None:
     server.http.date = formatdate(time.time() - ahead_s, usegmt=True)
-    answer = require_server(server.address, ca=server.ca, deadline_s=5)
+    answer = require_server(server.address, tls=server.tls, deadline_s=5)
     assert answer.clock_ahead_s is not None
     assert answer.clock_error_s < 2
     assert abs(answer.clock_ahead_s - ahead_s) <= answer.clock_error_s + 0.5
@@ -74,14 +86,14 @@ def test_the_clock_is_measured_to_its_stated_error(server: Server, ahead_s: int)
 @pytest.mark.parametrize("date", [None, "", "yesterday"])
 def test_a_server_that_tells_no_time_leaves_the_clock_unknown(server: Server, date: str | None) -> None:
     server.http.date = date
-    assert require_server(server.address, ca=server.ca, deadline_s=5).clock_ahead_s is None
+    assert require_server(server.address, tls=server.tls, deadline_s=5).clock_ahead_s is None
 
 
 def test_the_way_goes_through_the_proxy(
     server: Server, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
-    answer = require_server(server.address, ca=server.ca, deadline_s=5)
+    answer = require_server(server.address, tls=server.tls, deadline_s=5)
     assert answer.proxy == f"127.0.0.1:{proxy.port}"
     assert proxy.asked == [f"CONNECT {server.address} HTTP/1.1"]
 
@@ -89,7 +101,7 @@ def test_the_way_goes_through_the_proxy(
 def test_no_proxy_is_kept_to(server: Server, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    assert require_server(server.address, ca=server.ca, deadline_s=5).proxy is None
+    assert require_server(server.address, tls=server.tls, deadline_s=5).proxy is None
     assert proxy.asked == []
 
 
@@ -99,11 +111,11 @@ def test_a_proxy_with_a_password_is_used_and_the_password_is_shown_nowhere(
     caplog.set_level("DEBUG")
     proxy.user = "site"
     monkeypatch.setenv("https_proxy", f"http://site:{PASSWORD}@127.0.0.1:{proxy.port}")
-    answer = require_server(server.address, ca=server.ca, deadline_s=5)
+    answer = require_server(server.address, tls=server.tls, deadline_s=5)
     assert PASSWORD not in str(answer) + caplog.text
     monkeypatch.setenv("https_proxy", f"http://site:not-{PASSWORD}@127.0.0.1:{proxy.port}")
     with pytest.raises(ServerUnreachable, match="407") as caught:
-        require_server(server.address, ca=server.ca, deadline_s=0.1)
+        require_server(server.address, tls=server.tls, deadline_s=0.1)
     assert "user and password" in str(caught.value)
     assert PASSWORD not in str(caught.value) + caplog.text
 
@@ -114,7 +126,7 @@ def test_a_proxy_that_is_away_is_named_without_its_password(
     port = free_port()
     monkeypatch.setenv("HTTPS_PROXY", f"http://site:{PASSWORD}@127.0.0.1:{port}")
     with pytest.raises(ServerUnreachable, match=f"127.0.0.1:{port}") as caught:
-        require_server(server.address, ca=server.ca, deadline_s=0.1)
+        require_server(server.address, tls=server.tls, deadline_s=0.1)
     assert PASSWORD not in str(caught.value)
     assert caught.value.__cause__ is None
 
@@ -130,20 +142,19 @@ def test_what_is_no_proxy_is_refused_and_not_shown(value: str, monkeypatch: pyte
 
 
 def test_a_proxy_cannot_stand_in_for_the_server(
-    server: Server, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, foreign: Authority, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tunnel that ends elsewhere shows another authority's certificate."""
-    make_ca(tmp_path / "other", name="other")
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
     with pytest.raises(ServerUnreachable, match="does not prove to be the federation's"):
-        require_server(server.address, ca=ca_files(tmp_path / "other").certificate, deadline_s=5)
+        require_server(server.address, tls=site_tls(foreign, tmp_path, name="sms"), deadline_s=5)
 
 
 def test_an_expired_certificate_is_refused_at_once_and_the_clock_is_named(tmp_path: Path) -> None:
-    make_ca(tmp_path, name="trial")
+    authority = make_ca(tmp_path / "pki", name="trial", passphrase=PASSPHRASE)
     then = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=9)
-    issue_server_certificate(tmp_path, hosts=("127.0.0.1",), days=2, now=then)
-    files = server_files(tmp_path)
+    files = issue_server_certificate(authority, hosts=("127.0.0.1",), days=2, now=then)
+    tls = site_tls(authority, tmp_path, name="sms")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.certificate, files.private_key)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -156,53 +167,52 @@ def test_an_expired_certificate_is_refused_at_once_and_the_clock_is_named(tmp_pa
         thread.start()
         began = time.monotonic()
         with pytest.raises(ServerUnreachable, match=r"expired.*clock"):
-            require_server(
-                f"127.0.0.1:{listener.getsockname()[1]}", ca=ca_files(tmp_path).certificate, deadline_s=20
-            )
+            require_server(f"127.0.0.1:{listener.getsockname()[1]}", tls=tls, deadline_s=20)
         assert time.monotonic() - began < 10
         thread.join()
 
 
-def test_a_server_that_asks_for_a_certificate_gets_the_sites(tmp_path: Path) -> None:
-    make_ca(tmp_path, name="trial")
-    issue_server_certificate(tmp_path, hosts=("127.0.0.1",))
-    own = site_certificate(tmp_path, tmp_path, name="sms")
-    with serving(tmp_path, asks_for_certificate=True) as server:
-        assert require_server(server.address, ca=server.ca, own=own, deadline_s=5).http_status == 404
+def test_a_server_that_asks_for_a_certificate_gets_the_sites(
+    authority: Authority, foreign: Authority, tmp_path: Path
+) -> None:
+    with serving(authority, asks_for_certificate=True) as server:
+        assert require_server(server.address, tls=server.tls, deadline_s=5).http_status == 404
+        other = replace(site_tls(foreign, tmp_path, name="sms"), authority=server.tls.authority)
         with pytest.raises(ServerUnreachable):
-            require_server(server.address, ca=server.ca, deadline_s=0.5)
+            require_server(server.address, tls=other, deadline_s=0.5)
+        without = ssl.create_default_context(cafile=server.tls.authority)
+        with pytest.raises(httpx.TransportError):  # no site is without one: the server does ask
+            httpx.get(f"https://{server.address}", verify=without)
 
 
-def test_a_certificate_without_its_key_is_refused(tmp_path: Path) -> None:
-    make_ca(tmp_path, name="trial")
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-    one, two = (site_certificate(tmp_path, tmp_path / name, name=name) for name in ("one", "two"))
-    mixed = replace(one, private_key=two.private_key)
+def test_a_certificate_without_its_key_is_refused(
+    server: Server, authority: Authority, tmp_path: Path
+) -> None:
+    mixed = replace(server.tls, private_key=site_tls(authority, tmp_path, name="umr").private_key)
     with pytest.raises(AdmissionRefused, match="do not belong together"):
-        require_server("127.0.0.1:1", ca=ca_files(tmp_path).certificate, own=mixed, deadline_s=0.1)
+        require_server(server.address, tls=mixed, deadline_s=0.1)
 
 
-def test_flowers_own_client_goes_through_the_proxy(server: Server, proxy: Proxy) -> None:
-    """What the node speaks with, in a process with the environment that a node gets."""
-    code = (
-        "import sys; from pathlib import Path; import httpx\n"
-        "from flwr.proto.fleet_pb2 import ActivateNodeRequest\n"
-        "from flwr.supernode.fleet_http_client import FleetHttpClient\n"
-        "client = FleetHttpClient.from_server_address(sys.argv[1], False, Path(sys.argv[2]).read_bytes(), [])\n"
-        "try:\n    client.ActivateNode(ActivateNodeRequest(heartbeat_interval=30))\n"
-        "except httpx.HTTPStatusError as answer:\n    print(answer.response.status_code)\n"
-    )
-    environment = {**os.environ, "HTTPS_PROXY": f"http://127.0.0.1:{proxy.port}"}
-    done = subprocess.run(
-        [sys.executable, "-c", code, server.address, str(server.ca)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
-    assert done.stdout.strip() == "501"  # the trial server answers to GET alone
+@pytest.mark.parametrize("name", ["authority", "certificate", "private_key"])
+def test_a_tls_file_that_cannot_be_read_is_refused(server: Server, tmp_path: Path, name: str) -> None:
+    (tmp_path / "altered").write_text("altered")
+    for path in (tmp_path / "missing", tmp_path / "altered"):
+        with pytest.raises(AdmissionRefused, match="FM-F404"):
+            require_server(server.address, tls=replace(server.tls, **{name: path}), deadline_s=0.1)
+
+
+def test_the_nodes_own_client_goes_through_the_proxy(
+    server: Server, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the node speaks with, in the environment that a node gets."""
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+    roots = server.tls.authority.read_bytes()
+    with (
+        fleet_client(server.tls).from_server_address(server.address, False, roots, []) as client,
+        pytest.raises(httpx.HTTPStatusError) as answer,
+    ):
+        client.ActivateNode(ActivateNodeRequest(heartbeat_interval=30))
+    assert answer.value.response.status_code == 501  # the trial server answers to GET alone
     assert proxy.asked == [f"CONNECT {server.address} HTTP/1.1"]
 
 
@@ -212,10 +222,9 @@ def test_the_proxy_is_the_nodes_and_no_tasks(
     """Real processes of a site: the node asks the proxy, and no other process knows of it."""
     monkeypatch.setenv("HTTPS_PROXY", f"http://site:{PASSWORD}@127.0.0.1:{proxy.port}")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    federation = FederationSettings(name="trial", sites=("sms",), participation={"quorum": 1})
-    coordinator = init_server(tmp_path / "server", federation, ServerSettings(port=free_port()))
-    site = SiteHome(tmp_path / "sms")
-    admit(coordinator, "sms", make_site_keys(site.keys, name="sms").public_key, kit=site.kit)
+    coordinator = make_coordinator(tmp_path / "server", port=free_port())
+    site = make_site(tmp_path / "sms")
+    coordinator.admitted(site)
     with ChildProcesses(grace_s=2.0) as children:
         processes = site_processes(site, children, preloaded=())
         processes.start()
@@ -224,7 +233,7 @@ def test_the_proxy_is_the_nodes_and_no_tasks(
             for child in children
         }
         children.wait_until(lambda: bool(proxy.asked), deadline_s=60, what="the node asks the proxy")
-    assert proxy.asked[0] == f"CONNECT {coordinator.settings().address} HTTP/1.1"
+    assert proxy.asked[0] == f"CONNECT {coordinator.home.settings().address} HTTP/1.1"
     assert PASSWORD in environments["supernode"]
     for name in ("task-host", "superexec"):
         assert PASSWORD not in environments[name]

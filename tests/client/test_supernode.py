@@ -15,19 +15,13 @@ from client.site_home import SiteHome
 from client.supernode import expiry_warning, site_processes
 from minet_core.runtime.errors import AdmissionRefused, FileMissing, PortInUse, ServerUnreachable
 from minet_core.runtime.processes import ChildProcesses, free_port
-from server.pki import ca_files
-from server.server_home import ServerHome
 from tests.admitted import Coordinator, make_coordinator, make_site
+from tests.client.trial_network import site_tls
 
 
 @pytest.fixture
 def coordinator(tmp_path: Path) -> Coordinator:
     return make_coordinator(tmp_path / "server", port=free_port())
-
-
-@pytest.fixture
-def server(coordinator: Coordinator) -> ServerHome:
-    return coordinator.home
 
 
 def _site(coordinator: Coordinator, path: Path, name: str) -> SiteHome:
@@ -36,18 +30,24 @@ def _site(coordinator: Coordinator, path: Path, name: str) -> SiteHome:
     return site
 
 
-def test_an_unreachable_server_is_reported_within_the_deadline(server: ServerHome) -> None:
+def test_an_unreachable_server_is_reported_within_the_deadline(
+    coordinator: Coordinator, tmp_path: Path
+) -> None:
+    tls = site_tls(coordinator.authority, tmp_path, name="sms")
     started = time.monotonic()
     with pytest.raises(ServerUnreachable, match="FM-S502: the server at 127"):
-        require_server(server.settings().address, ca=ca_files(server.pki).certificate, deadline_s=0.5)
+        require_server(coordinator.home.settings().address, tls=tls, deadline_s=0.5)
     assert time.monotonic() - started < 2
 
 
-def test_a_server_without_tls_is_not_taken_for_the_federations(server: ServerHome) -> None:
-    with socket.create_server(("127.0.0.1", server.settings().port)) as listener:
+def test_a_server_without_tls_is_not_taken_for_the_federations(
+    coordinator: Coordinator, tmp_path: Path
+) -> None:
+    tls, settings = site_tls(coordinator.authority, tmp_path, name="sms"), coordinator.home.settings()
+    with socket.create_server(("127.0.0.1", settings.port)) as listener:
         listener.settimeout(0.1)
         with pytest.raises(ServerUnreachable):
-            require_server(server.settings().address, ca=ca_files(server.pki).certificate, deadline_s=0.1)
+            require_server(settings.address, tls=tls, deadline_s=0.1)
 
 
 def test_a_port_in_use_is_refused(coordinator: Coordinator, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import datetime
 import http.server
 import ssl
 import threading
@@ -15,13 +14,11 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives import serialization
 
-from client.reach import TlsPair
-from server.pki import ca_files, server_files
+from client.site_keys import SiteKeys, make_tls_key, read_tls_private
+from client.site_tls import TlsFiles
+from server.pki import Authority, ca_files, issue_site_certificate, server_files
 
 PASSWORD = "correct-horse"
 
@@ -112,28 +109,29 @@ class QuietServer(http.server.ThreadingHTTPServer):
 
 @dataclass
 class Server:
-    """A server that runs; `http.date` is what it tells."""
+    """A server that runs; `http.date` is what it tells. tls: of a site that its authority has admitted."""
 
     address: str
-    ca: Path
+    tls: TlsFiles
     http: QuietServer
 
 
 @contextlib.contextmanager
-def serving(pki: Path, *, port: int = 0, asks_for_certificate: bool = False) -> Iterator[Server]:
-    """A server with the certificate that lies in `pki`."""
-    files = server_files(pki)
+def serving(authority: Authority, *, port: int = 0, asks_for_certificate: bool = False) -> Iterator[Server]:
+    """A server with the certificate that lies beside its authority's."""
+    files = server_files(authority.folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.certificate, files.private_key)
     if asks_for_certificate:
         context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(ca_files(pki).certificate)
+        context.load_verify_locations(ca_files(authority.folder).certificate)
     with QuietServer(("127.0.0.1", port), Answer) as found:
         found.socket = context.wrap_socket(found.socket, server_side=True)
         found.date = formatdate(time.time(), usegmt=True)
-        thread = threading.Thread(target=found.serve_forever, daemon=True)
+        thread = threading.Thread(target=found.serve_forever, args=(0.05,), daemon=True)
         thread.start()
-        yield Server(f"127.0.0.1:{found.server_port}", ca_files(pki).certificate, found)
+        tls = site_tls(authority, authority.folder / "a-site", name="sms")
+        yield Server(f"127.0.0.1:{found.server_port}", tls, found)
         found.shutdown()
         thread.join()
 
@@ -150,33 +148,12 @@ def tunnelling() -> Iterator[Proxy]:
     thread.join()
 
 
-def site_certificate(pki: Path, folder: Path, *, name: str) -> TlsPair:
-    """A site's certificate of the authority in `pki`, and its key, in `folder`."""
-    authority = x509.load_pem_x509_certificate(ca_files(pki).certificate.read_bytes())
-    signer = serialization.load_pem_private_key(ca_files(pki).private_key.read_bytes(), None)
-    assert isinstance(signer, ec.EllipticCurvePrivateKey)
-    key, now = ec.generate_private_key(ec.SECP384R1()), datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-        .issuer_name(authority.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=5))
-        .not_valid_after(now + datetime.timedelta(days=60))
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
-        )
-        .sign(signer, hashes.SHA384())
-    )
-    pair = TlsPair(folder / "site.pem", folder / "tls.key")
-    pair.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    pair.private_key.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    pair.private_key.chmod(0o600)
-    return pair
+def site_tls(authority: Authority, folder: Path, *, name: str) -> TlsFiles:
+    """A site's key, and its certificate of `authority`, in `folder`."""
+    folder.mkdir(exist_ok=True)
+    keys = SiteKeys.of(folder)
+    make_tls_key(keys)
+    certificate = issue_site_certificate(authority, name, read_tls_private(keys).public_key())
+    path = folder / "site.pem"
+    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    return TlsFiles(ca_files(authority.folder).certificate, path, keys.tls_key)

@@ -188,7 +188,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
             for name, home in homes.items()
         }
         for site in sites.values():
-            require_server(site.kit.settings.address, ca=site.kit.ca)
+            require_server(site.kit.settings.address, tls=site.tls)
             site.start()
         wait_for_nodes(
             control,

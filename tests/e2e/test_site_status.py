@@ -16,13 +16,14 @@ import pytest
 from client.check_machine import kept_round_bytes
 from client.declaration import declare
 from client.site_home import SiteHome
-from client.site_keys import make_site_keys
+from client.site_keys import SiteKeys
+from fedminet.admission_here import admit_one_here, make_coordinator_here
 from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
 from minet_core.runtime.cpu_threading import cpu_threading_environment
 from minet_core.runtime.processes import Child, ChildProcesses, child_environment, free_port
-from server.enrolment import admit, admitted_sites
+from server.enrolment import admitted_sites
 from server.runs import run_to_end
-from server.server_home import ServerSettings, init_server
+from server.server_home import ServerSettings
 from server.superlink import ServerProcesses
 
 pytestmark = pytest.mark.e2e
@@ -63,12 +64,14 @@ def test_a_site_is_refused_let_in_trains_and_is_killed(tmp_path: Path) -> None:
         },
     )
     home = make_tiny_sites(tmp_path, names=(SITE,))[SITE]
-    server = init_server(tmp_path / "coordinator", federation, ServerSettings(port=free_port()))
-    keys = make_site_keys(home.keys, name=SITE)
+    declare(home)
+    settings = ServerSettings(port=free_port())
+    server, authority = make_coordinator_here(tmp_path / "coordinator", federation, settings)
     with ChildProcesses() as children:
         processes = ServerProcesses(server, children, ENVIRONMENT)
         control = processes.start()
-        admit(server, SITE, keys.public_key, kit=home.kit, declaration=declare(home))  # not registered yet
+        admit_one_here(server, authority, SITE, home)  # not registered yet
+        keys = SiteKeys.of(home.keys)
 
         def until(fact: Callable[[dict[str, Any]], bool], *, what: str) -> dict[str, Any]:
             found: list[dict[str, Any]] = []
