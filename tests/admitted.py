@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import atexit
+import functools
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from client.enrol import init_site
@@ -10,6 +14,7 @@ from client.kit import Kit
 from client.site_home import SiteHome
 from fedminet.admission_here import admit_one_here
 from minet_core.federation import FederationSettings
+from minet_core.runtime.yaml_file import write_settings
 from server.enrolment import Admission, admit
 from server.pki import Authority, open_authority
 from server.server_home import ServerHome, ServerSettings, init_server
@@ -37,9 +42,25 @@ class Coordinator:
 def make_coordinator(
     path: Path, *, sites: tuple[str, ...] = ("sms", "umr"), quorum: int = 1, **settings: object
 ) -> Coordinator:
-    """A federation of these sites; settings: of server.yaml."""
+    """A federation of these sites; settings: of server.yaml.
+
+    Coordinators whose folders have the same name are copies of one, with one authority, since a key under a passphrase
+    is meant to cost half a second; those of another name have another authority.
+    """
+    chosen = ServerSettings.model_validate(settings)
+    made = _made(path.name, sites, quorum, chosen.hosts)
+    shutil.copytree(made.home.path, path)
+    write_settings(path / "server.yaml", chosen)
+    home = ServerHome.at(path)
+    return Coordinator(home, replace(made.authority, folder=home.pki))
+
+
+@functools.cache
+def _made(name: str, sites: tuple[str, ...], quorum: int, hosts: tuple[str, ...]) -> Coordinator:
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     federation = FederationSettings(name="trial", sites=sites, participation={"quorum": quorum})
-    home = init_server(path, federation, ServerSettings.model_validate(settings), passphrase=PASSPHRASE)
+    home = init_server(folder / name, federation, ServerSettings(hosts=hosts), passphrase=PASSPHRASE)
     return Coordinator(home, open_authority(home.pki, PASSPHRASE))
 
 
