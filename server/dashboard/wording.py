@@ -69,7 +69,9 @@ def seen(site: SiteView, sighting: Sighting | None) -> Seen:
     """When a site was last seen: as the SuperLink says where it answers, else as the run's own records do."""
     recorded = max((moment for moment in (site.last_reply, site.seen_online) if moment), default=None)
     by_record = (
-        "its last reply" if recorded is not None and recorded == site.last_reply else "the run's record of who was online"
+        "its last reply"
+        if recorded is not None and recorded == site.last_reply
+        else "the run's record of who was online"
     )
     if sighting is None or sighting.nodes is None:
         if recorded is None:
