@@ -54,7 +54,7 @@ def test_a_completed_run_is_told_with_its_rounds_figures_and_tests(client: httpx
     assert "4</b> of 4 rounds completed" in text
     assert "Every declared round aggregated the replies it needed." in text
     assert all(site in text for site in SITES)
-    assert text.count("<polyline") == 6, "three sites, PSNR and loss"
+    assert text.count("<polyline") == 9, "three sites: PSNR, loss and the legend"
     assert "Tests of the final model" in text
     assert "None: every reply so far came and was accepted." in text
 
