@@ -16,9 +16,6 @@ from server.dashboard.run_reader import RunEntry
 from server.dashboard.run_view import RunView
 from server.dashboard.sightings import Sighting
 
-SECTIONS = ("status", "sites", "curves", "results", "quarantine", "log")
-"""Parts of the page that are replaced one by one while it is open."""
-
 TABLE_ROUNDS = 20
 QUARANTINES_SHOWN = 30
 EVENTS_SHOWN = 40

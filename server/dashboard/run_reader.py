@@ -77,10 +77,6 @@ class Runs:
         self._readers: dict[str, RunReader] = {}
         self._alone = threading.Lock()
 
-    def names(self) -> list[str]:
-        """The names of the runs, the newest first."""
-        return [entry.name for entry in self.entries()]
-
     def entries(self) -> list[RunEntry]:
         """The runs, the newest first; those that cannot be read come last."""
         found = [

@@ -19,7 +19,7 @@ from server.server_home import ServerHome
 
 PORT = 9480
 EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  compared with, never bound by default
-CLOSING_S = 3
+CLOSING_S = 8
 """How long open requests may take to end; the streams end by themselves at once."""
 
 

@@ -28,6 +28,9 @@ ROOT = Path(__file__).parents[2]
 SLOW_S = 240.0
 """What a process may take to start on a machine that does much else."""
 
+ENDS_WITHIN_S = 30.0
+"""A stream looks every half second whether it should end; what else the machine does takes the rest."""
+
 
 def test_a_run_is_resumed_at_the_screen_and_sites_are_seen_as_the_superlink_sees_them(tmp_path: Path) -> None:
     home = made_home(tmp_path)
@@ -68,17 +71,18 @@ def test_the_command_serves_until_a_signal_and_ends_open_pages_at_once(tmp_path:
         try:
             url = f"http://127.0.0.1:{port}"
             wait_until(lambda: _answers(url), deadline_s=SLOW_S)
-            with httpx.stream("GET", f"{url}/runs/waits/stream", trust_env=False, timeout=20) as answer:
+            with httpx.stream("GET", f"{url}/runs/waits/stream", trust_env=False, timeout=SLOW_S) as answer:
                 lines = answer.iter_lines()
                 assert next(lines).startswith("retry: ")
                 began = time.monotonic()
                 process.send_signal(signal.SIGTERM)
                 for _ in lines:
                     pass
-            said, complained = process.communicate(timeout=20)
+                ended = time.monotonic()
+            said, complained = process.communicate(timeout=SLOW_S)
         finally:
             process.kill()
-    assert time.monotonic() - began < 10
+    assert ended - began < ENDS_WITHIN_S
     assert f"The screen is at {url}/, read-only." in said
     assert complained == ""
     assert process.returncode == -signal.SIGTERM

@@ -29,7 +29,7 @@ from server.run_directory import RunDirectory
 from server.server_home import ServerHome, ServerSettings, init_server
 from tests.admitted import PASSPHRASE
 
-STARTS_WITHIN_S = 20.0
+STARTS_WITHIN_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def conducting(run: RunDirectory, behaviour: Behaviour) -> Iterator[threading.Th
         thread.join()
 
 
-def wait_until(condition: Callable[[], bool], *, deadline_s: float = 30.0) -> None:
+def wait_until(condition: Callable[[], bool], *, deadline_s: float = 120.0) -> None:
     """Wait for what another thread or process is about to do."""
     ends = time.monotonic() + deadline_s
     while not condition():
@@ -93,7 +93,7 @@ def served(
     thread.start()
     try:
         wait_until(lambda: server.started, deadline_s=STARTS_WITHIN_S)
-        with httpx.Client(base_url=binding.url.rstrip("/"), timeout=20.0, trust_env=False) as client:
+        with httpx.Client(base_url=binding.url.rstrip("/"), timeout=60.0, trust_env=False) as client:
             yield client
     finally:
         server.should_exit = True

@@ -104,7 +104,7 @@ def opened(
         reduced_motion="reduce",
     )
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(120_000)
     watched = Watched(page)
     page.on(
         "console",
