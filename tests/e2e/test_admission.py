@@ -150,3 +150,11 @@ def test_a_revoked_site_is_gone_within_a_minute_and_stays_so_after_a_restart(dep
     )
     deployment.wait_for({"umr": "online"}, deadline_s=180)
     assert admitted_sites(coordinator.home).keys() == {"umr"}
+
+
+def test_the_revoked_name_is_registered_again_with_new_keys(deployment: Deployment, tmp_path: Path) -> None:
+    assert "sms" not in deployment.states()
+    kit = deployment.coordinator.admitted(make_site(tmp_path / "sms", "sms"))
+    deployment.wait_until(lambda: "sms" in deployment.states(), deadline_s=60, what="the server registers it")
+    (node,) = [node for node in deployment.control.nodes() if node.name == "sms"]
+    assert node.key_fingerprint == kit.settings.key_fingerprint
