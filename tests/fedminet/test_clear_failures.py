@@ -11,6 +11,7 @@ import h5py
 import nibabel
 import numpy as np
 import pytest
+import yaml
 
 from fedminet.main import run
 from sites.store import Store
@@ -157,12 +158,15 @@ def test_a_port_in_use(tmp_path: Path, fedminet) -> None:
     assert (outcome.status, outcome.err.count("FM-S501")) == (6, 1)
 
 
-def test_an_unreachable_server(tmp_path: Path, fedminet) -> None:
+def test_an_unreachable_server(tmp_path: Path, three_patients: Path, fedminet) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     home, site, kit = tmp_path / "coordinator", tmp_path / "site", tmp_path / "kit"
     fedminet("server", "init", home, "--site", "sms", "--port", port)
+    federation = yaml.safe_load((home / "federation.yaml").read_text())
+    federation["training"]["patch_px"] = 16  # the scans are small
+    (home / "federation.yaml").write_text(yaml.safe_dump(federation))
     fedminet("site", "init", site, "--definition", "sms")
     made = json.loads(fedminet("site", "request", site, "--json").out)
     asked = ("--request", made["request"], "--fingerprint", made["fingerprint"])
@@ -173,6 +177,9 @@ def test_an_unreachable_server(tmp_path: Path, fedminet) -> None:
     assert (outcome.status, outcome.err.count("FM-S502")) == (6, 1)
     assert not (home / "runs" / "first").exists()
     outcome = fedminet("site", "start", site, "--kit", kit, "--fingerprint", authority, "--wait", "1")
+    assert (outcome.status, outcome.err.count("FM-D205"), outcome.err.count("FM-S502")) == (3, 1, 1)
+    fedminet("site", "ingest", site, three_patients, "--allow-few-patients")
+    outcome = fedminet("site", "start", site, "--wait", "1")
     assert (outcome.status, outcome.err.count("FM-S502")) == (6, 1)
 
 
