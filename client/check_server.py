@@ -16,6 +16,10 @@ MOST_AHEAD_S = 5.0
 MOST_BEHIND_S = 305.0
 """Flower's server accepts what a node signed from 5 s in its future to 305 s in its past (flwr.common.constant)."""
 
+CERTIFICATE_REFUSED = 400
+"""What nginx answers to a certificate that has expired, was revoked or is of another authority. A good one without a
+node's key beside it, as here, gets 403, and from a server without a proxy 404."""
+
 WARN_AHEAD_S = 2.5
 WARN_BEHIND_S = 30.0
 
@@ -36,8 +40,18 @@ def check_server(home: SiteHome, kit: Kit | None, *, deadline_s: float) -> list[
             *certificate_findings(kit),
         ]
     through = "" if answer.proxy is None else f" through the proxy {answer.proxy}"
+    server = Finding("server", "ok", f"{answer.address} answers{through} and proves to be the federation's")
+    if answer.http_status == CERTIFICATE_REFUSED:
+        server = Finding.refused(
+            "server",
+            AdmissionRefused(
+                "the coordinator's proxy does not take this site's certificate",
+                got=f"HTTP {answer.http_status} of {answer.address}{through}",
+                action="Ask the coordinator whether it was revoked; else take his next kit with `fedminet site accept`",
+            ),
+        )
     return [
-        Finding("server", "ok", f"{answer.address} answers{through} and proves to be the federation's"),
+        server,
         clock_finding(answer),
         validity_finding(
             "server", Expiry("the server's certificate", answer.certificate_ends, _ASK_THE_COORDINATOR)

@@ -14,7 +14,10 @@ from pathlib import Path
 import pytest
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
 
+from client.check_server import CERTIFICATE_REFUSED
+from client.reach import require_server
 from client.site_home import SiteHome
+from client.site_tls import TlsFiles
 from minet_core.runtime.processes import free_port
 from server.enrolment import revoke
 from server.pki import server_files
@@ -122,6 +125,16 @@ def test_a_revoked_site_is_refused_once_the_files_were_read_again(
     nginx.reload()
     assert nginx.ask(sms, sms) == 400
     assert nginx.ask(umr, umr) == 200
+
+
+def test_the_checks_before_a_start_see_that_the_proxy_takes_no_certificate(
+    nginx: Front, coordinator: Coordinator, sms: SiteHome
+) -> None:
+    tls = TlsFiles(sms.kit / "ca.pem", sms.kit / "site.pem", sms.keys / "tls.key")
+    assert require_server(f"localhost:{nginx.port}", tls=tls).http_status == 403  # it shows no node's key
+    revoke(coordinator.home, coordinator.authority, "sms", reason="a laptop was lost")
+    nginx.reload()
+    assert require_server(f"localhost:{nginx.port}", tls=tls).http_status == CERTIFICATE_REFUSED
 
 
 def test_the_map_alone_refuses_a_revoked_site(nginx: Front, coordinator: Coordinator, sms: SiteHome) -> None:

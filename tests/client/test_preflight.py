@@ -333,6 +333,17 @@ def test_a_clock_that_nothing_is_known_of_is_not_called_right(home: SiteHome, se
     assert refusals(findings) == []
 
 
+@pytest.mark.parametrize(("status", "level"), [(404, "ok"), (403, "ok"), (400, "refusal")])
+def test_a_certificate_that_the_coordinators_proxy_does_not_take_is_refused(
+    home: SiteHome, server: Server, status: int, level: str
+) -> None:
+    """Without a proxy 404 comes back; of nginx 403 for want of a node's key, and 400 for the certificate."""
+    server.http.status = status
+    finding = _found(check_server(home, kit_in_use(home), deadline_s=5), "server")
+    assert finding.level == level
+    assert finding.code == (AdmissionRefused.code if level == "refusal" else None)
+
+
 def test_a_server_that_is_away_is_refused(home: SiteHome) -> None:
     findings = check_server(home, kit_in_use(home), deadline_s=0.1)
     assert _found(findings, "server").code == "FM-S502"

@@ -85,12 +85,10 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
 
 
 class Answer(http.server.BaseHTTPRequestHandler):
-    """Says "not found", and the time that the test sets."""
-
-    date: str | None = None
+    """Says "not found" or what else the test sets, and the time that it sets."""
 
     def do_GET(self) -> None:
-        self.send_response_only(404)
+        self.send_response_only(self.server.status)  # type: ignore[attr-defined]
         if self.server.date is not None:  # type: ignore[attr-defined]
             self.send_header("Date", self.server.date)  # type: ignore[attr-defined]
         self.send_header("Content-Length", "0")
@@ -102,6 +100,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
 class QuietServer(http.server.ThreadingHTTPServer):
     date: str | None = None
+    status = 404
 
     def handle_error(self, *_: object) -> None:
         """A client that does not trust it goes away in the middle."""
