@@ -9,13 +9,22 @@ ARGS   ?=
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check environment constraints docs clean
+.PHONY: demo test containers container-demo check environment constraints docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fedminet demo $(ARGS)
 
 test: $(VENV)/.installed-dev check
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# Builds the images and runs the federation in containers. Needs a container engine, or root to start one; without,
+# the tests say so and are skipped, and fail where REQUIRE_CONTAINERS=1. docker/install-engine.sh installs one on Debian.
+containers: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -v -s -m containers tests/containers $(ARGS)
+
+# The demonstration in containers; the images are those of docker/build.sh.
+container-demo:
+	docker/demo.sh demo-containers $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -115,16 +115,26 @@ def start(
     thorough: Annotated[
         bool, typer.Option("--thorough", help="Read every byte of the store before the start.")
     ] = False,
+    part: Annotated[
+        str, typer.Option(help="all; or node or trainer, each in a container of its own: docs/containers.md.")
+    ] = "all",
     json_output: AsJson = False,
 ) -> None:
     """Check the site, then start its client and keep it running until Ctrl-C."""
     from client.kit import accept_kit
     from client.site_home import SiteHome
+    from client.site_parts import require_part, run_node, run_trainer
     from client.supernode import run_site
 
     site = SiteHome.at(home)
     if kit is not None and kit.resolve() != site.kit.resolve():
         accept_kit(site, kit, fingerprint=fingerprint)
+    if require_part(part) == "node":
+        run_node(site, port=port, reach_deadline_s=wait)
+        return
+    if part == "trainer":
+        run_trainer(site)
+        return
     run_site(
         site,
         port=port,

@@ -33,6 +33,7 @@ def init_site(path: Path, *, chosen: str, name: str | None = None) -> dict[str, 
     content = yaml.safe_load(text)
     settings = parse_settings(content, SiteSettings, source=chosen)
     write_text(path / "site.yaml", text)
+    SiteHome(path).make_folders()
     make_site_keys(SiteHome(path).keys, name=settings.name)
     made = make_request(SiteHome(path))
     return {"name": settings.name, "request": str(made.path), "fingerprint": made.fingerprint}

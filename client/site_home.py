@@ -6,7 +6,10 @@ keys/        the site's keys; the private ones never leave the folder. authority
 kit/         what the coordinator gave at admission: CA, certificate, address, federation file; a link into kits/
 kits/        the kit in use, in a folder of its own, so that another one takes its place in one step
 store/       the ingested pairs and cohort.json
+state/       what the site keeps of the rounds it took part in
 results/     what the site found about the global model on its own patients; stays here
+flower/      Flower's own
+link/        what node and trainer share where they are two containers (client.site_parts)
 logs/
 """
 
@@ -20,6 +23,8 @@ from minet_core.federation import FederationSettings
 from minet_core.runtime.errors import FileMissing
 from minet_core.runtime.yaml_file import read_settings
 from sites.site_settings import SiteSettings
+
+FOLDERS = ("keys", "store", "state", "results", "flower", "link", "logs")
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,11 @@ class SiteHome:
                 action="Run `fedminet site init` first",
             )
         return cls(path)
+
+    def make_folders(self) -> None:
+        """Make the folders that are not there yet: a container that is given one must find it its own."""
+        for name in FOLDERS:
+            (self.path / name).mkdir(parents=True, exist_ok=True, mode=0o700)
 
     @property
     def keys(self) -> Path:

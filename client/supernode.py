@@ -64,6 +64,7 @@ class SiteProcesses:
 
     The node has to be let in by the server, however long that takes. SuperExec and the host of the tasks depend on
     this machine alone: if they cannot stay up, that is a failure to be seen. argv_prefix: see `site_processes`.
+    link: the folder that node and trainer share where they are two parts (client.site_parts); None in one.
     """
 
     home: SiteHome
@@ -74,6 +75,7 @@ class SiteProcesses:
     environment: dict[str, str] = field(default_factory=dict)
     preloaded: tuple[str, ...] = PRELOADED
     argv_prefix: tuple[str, ...] = ()
+    link: Path | None = None
     _supervisor: Supervisor = field(default_factory=Supervisor)
     _node: Child | None = None
     _refusal: str | None = None
@@ -90,9 +92,18 @@ class SiteProcesses:
 
     def start(self) -> None:
         """Start them. Raises PortInUse (FM-S501)."""
+        self.start_node()
+        self.start_trainer()
+
+    def start_node(self) -> None:
+        """Start what speaks with the server. Raises PortInUse (FM-S501)."""
         require_port_free(LOOPBACK, self.port)
         self._write_secret()
         self._supervisor.keep(self._start_node, why=self._why_node, gives_up=False)
+
+    def start_trainer(self) -> None:
+        """Start what runs the tasks."""
+        self._flower_home.mkdir(parents=True, exist_ok=True)
         self._supervisor.keep(self._start_task_host)
         self._supervisor.keep(self._start_superexec)
 
@@ -124,11 +135,13 @@ class SiteProcesses:
 
     @property
     def _secret(self) -> Path:
-        return self._flower_home / "superexec.secret"
+        return (self.link or self._flower_home) / "superexec.secret"
 
     def _write_secret(self) -> None:
-        """A new secret at every start of the site: the ends that know it are started here."""
+        """A new secret at every start of the site: the ends that know it are started here. In two parts it is kept."""
         self._flower_home.mkdir(parents=True, exist_ok=True)
+        if self.link is not None and self._secret.exists():
+            return
         self._secret.unlink(missing_ok=True)
         descriptor = os.open(self._secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as stream:

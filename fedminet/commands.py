@@ -47,12 +47,18 @@ def demo(
     scale: Scale = 2,
     patients: Patients = 10,
     seed: Seed = 1,
+    prepare_for: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST: only make the folders, for containers that reach the coordinator as HOST:443."
+        ),
+    ] = None,
     json_output: AsJson = False,
 ) -> None:
     """A coordinator and three sites on this machine, over loopback with TLS: train, test, report."""
     from rich.console import Console
 
-    from fedminet.demo import run_demo
+    from fedminet.demo import prepare_for_containers, run_demo
     from fedminet.rehearsal import SCHEDULES, Rehearsal, Schedule
     from minet_core.report.table import print_table
 
@@ -61,6 +67,9 @@ def demo(
     rehearsal = Rehearsal.declared(
         out, site or [], schedule=schedule, scale=scale, n_patients=patients, seed=seed
     )
+    if prepare_for is not None:
+        prepare_for_containers(rehearsal, host=prepare_for, quiet=json_output)
+        return
     summary = run_demo(rehearsal, quiet=json_output)
     if json_output:
         typer.echo(json.dumps(summary.model_dump(mode="json", by_alias=True)))

@@ -31,11 +31,7 @@ def run_demo(rehearsal: Rehearsal, *, quiet: bool = False) -> Summary:
     """Ingest, admit, start, train, test, report. Raises RunFailed (FM-F403); ends every process it started."""
     _say("Making and ingesting the scans of three sites", quiet=quiet)
     rehearsal.make_sites()
-    settings = ServerSettings(hosts=("127.0.0.1", "localhost"), port=free_port())
-    server, authority = make_coordinator_here(rehearsal.out / "coordinator", rehearsal.federation, settings)
-    for home in rehearsal.homes().values():
-        declare(home)
-    admit_here(server, authority, rehearsal.homes())
+    server = enrol(rehearsal, ServerSettings(hosts=("127.0.0.1", "localhost"), port=free_port()))
     with ChildProcesses(grace_s=CHILD_GRACE_S) as children:
         _say("Starting the server and three sites", quiet=quiet)
         _start(children, rehearsal, server)
@@ -44,6 +40,31 @@ def run_demo(rehearsal: Rehearsal, *, quiet: bool = False) -> Summary:
     if summary.status == "failed":
         raise RunFailed("the demonstration ended without a global model", got=summary.status_reason)
     return rehearsal.finish(RunDirectory(server.runs / RUN_NAME))
+
+
+def prepare_for_containers(rehearsal: Rehearsal, *, host: str, quiet: bool = False) -> ServerHome:
+    """Make what a coordinator and three sites in containers start with, and start nothing (docs/containers.md).
+
+    host: the name by which the sites reach the coordinator's proxy.
+    """
+    _say("Making and ingesting the scans of three sites", quiet=quiet)
+    rehearsal.make_sites()
+    return enrol(rehearsal, container_settings(host))
+
+
+def container_settings(host: str) -> ServerSettings:
+    """`server.yaml` of a coordinator whose port a proxy forwards, and whom the sites know as `host`."""
+    return ServerSettings(hosts=(host, "localhost"), bind="0.0.0.0", port=9443, public_port=443)  # noqa: S104
+
+
+def enrol(rehearsal: Rehearsal, settings: ServerSettings) -> ServerHome:
+    """Make the coordinator's folder, and admit the sites, whose folders are there."""
+    server, authority = make_coordinator_here(rehearsal.out / "coordinator", rehearsal.federation, settings)
+    for home in rehearsal.homes().values():
+        home.make_folders()
+        declare(home)
+    admit_here(server, authority, rehearsal.homes())
+    return server
 
 
 def _start(children: ChildProcesses, rehearsal: Rehearsal, server: ServerHome) -> None:

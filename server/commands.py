@@ -30,6 +30,9 @@ def init(
     public_port: Annotated[
         int | None, typer.Option(help="The port that sites reach, where a proxy is in front of the server.")
     ] = None,
+    bind: Annotated[
+        str, typer.Option(help="The address to listen on; 0.0.0.0 in a container behind the proxy.")
+    ] = "127.0.0.1",
     preset: Annotated[str, typer.Option(help="quick or paper.")] = "quick",
     scale: Annotated[int, typer.Option(help="2 or 4.")] = 2,
     rounds: Annotated[int | None, typer.Option(help="Rounds, if not the preset's.")] = None,
@@ -51,7 +54,7 @@ def init(
         name=name, sites=sites, preset=preset, scale=scale, rounds=rounds, algorithm=algorithm
     )
     hosts = tuple(host or ("127.0.0.1", "localhost"))
-    addresses = {"hosts": hosts, "port": port, "public_port": public_port}
+    addresses = {"hosts": hosts, "port": port, "public_port": public_port, "bind": bind}
     settings = parse_settings(addresses, ServerSettings, source="the options")
     require_new(home)
     made = init_server(home, federation, settings, passphrase=read_passphrase(passphrase_file, new=True))

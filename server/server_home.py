@@ -2,7 +2,8 @@
 
 federation.yaml   what all members agree on
 server.yaml       addresses and storage
-pki/              CA, server certificate, revocations; what the proxy reads: see server.revocation
+pki/              CA, server certificate, revocations: see server.revocation
+proxy/            copies of what the proxy in front needs (server.proxy_files)
 sites/            keys, request and certificate of every admitted site: see server.enrolment
 superlink/        the SuperLink's database, Flower's home, the executor's secret
 runs/             one run directory a run
@@ -74,6 +75,10 @@ class ServerHome:
         return self.path / "pki"
 
     @property
+    def proxy(self) -> Path:
+        return self.path / "proxy"
+
+    @property
     def sites(self) -> Path:
         return self.path / "sites"
 
@@ -140,7 +145,7 @@ def init_server(
     require_long_enough(passphrase)
     path.mkdir(parents=True, exist_ok=True)
     home = ServerHome(path.resolve())
-    for folder in (home.sites, home.superlink, home.runs, home.logs):
+    for folder in (home.sites, home.superlink, home.runs, home.logs, home.proxy):
         folder.mkdir(exist_ok=True)
     authority = make_ca(home.pki, name=federation.name, passphrase=passphrase)
     issue_server_certificate(authority, hosts=settings.hosts)

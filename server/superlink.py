@@ -7,6 +7,7 @@ who reaches the port.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import socket
 import time
@@ -22,6 +23,7 @@ from server.control import SuperLinkControl
 from server.enrolment import admitted_sites, node_keys
 from server.expiry import warnings
 from server.pki import ca_files, server_files, write_private
+from server.proxy_files import update_proxy_files
 from server.revocation import revocations, write_node_map
 from server.server_home import ServerHome
 
@@ -148,7 +150,7 @@ def start_superlink(
 
 def serve(home: ServerHome, *, tend: Callable[[SuperLinkControl], None] = lambda _control: None) -> None:
     """Keep the server running until a signal ends it; sites admitted meanwhile are registered, revoked ones
-    unregistered, and a renewed certificate is taken into use.
+    unregistered, a renewed certificate is taken into use, and the proxy's files are kept.
 
     tend: called about once a second while the SuperLink answers. What it raises of fedminet's own failures is
     printed once and does not end the server.
@@ -157,6 +159,7 @@ def serve(home: ServerHome, *, tend: Callable[[SuperLinkControl], None] = lambda
     """
     with ChildProcesses() as children:
         processes = ServerProcesses(home, children)
+        update_proxy_files(home)
         control = processes.start()
         said: str | None = None
         members = _members(home)
@@ -169,6 +172,8 @@ def serve(home: ServerHome, *, tend: Callable[[SuperLinkControl], None] = lambda
             time.sleep(_WATCH_INTERVAL_S)
             if processes.renew_server_certificate():
                 print("The server's certificate was renewed; the SuperLink starts again with it.", flush=True)
+            with contextlib.suppress(OSError):  # a full disk: again in a second
+                update_proxy_files(home)
             answered = _listens(control.address)
             for reason in processes.tend(answered=answered):
                 print(reason, flush=True)

@@ -1,0 +1,35 @@
+"""What the proxy needs, in a folder of its own: it faces the network, and must not see the authority's key.
+
+    proxy/ca.pem      the authority's certificate, by which sites' certificates are checked
+    proxy/server.pem  the server's certificate, which ends TLS
+    proxy/server.key  its private key
+    proxy/crl.pem     the revoked certificates
+    proxy/nodes.map   nginx's map from a certificate's subject and a node's key to the admitted site: server.revocation
+
+Copies of the files of the same names in pki/, brought up to date about once a second while the server runs.
+"""
+
+from __future__ import annotations
+
+from server.pki import write_private
+from server.server_home import ServerHome
+
+PROXY_FILES = ("ca.pem", "server.pem", "server.key", "crl.pem", "nodes.map")
+
+
+def update_proxy_files(home: ServerHome) -> tuple[str, ...]:
+    """Bring the proxy's folder up to date; returns the names of the files that were replaced.
+
+    Each file is replaced as a whole. A certificate and its key are two files: the proxy takes up a pair that fits.
+    """
+    home.proxy.mkdir(mode=0o700, exist_ok=True)
+    replaced = []
+    for name in PROXY_FILES:
+        source, copy = home.pki / name, home.proxy / name
+        if not source.exists():
+            continue
+        content = source.read_bytes()
+        if not copy.exists() or copy.read_bytes() != content:
+            write_private(copy, content)
+            replaced.append(name)
+    return tuple(replaced)

@@ -1,0 +1,75 @@
+"""What the tests on containers share: the engine, the images, a run without containers, and the same in containers.
+
+A test that cannot run says why and is skipped; REQUIRE_CONTAINERS=1 makes that a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.containers.engine import Engine, EngineMissing, engine_here
+from tests.containers.federation import Federation, federation_in_containers, prepared
+from tests.containers.reference_run import ReferenceRun, run_without_containers
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def skip_or_fail(reason: str) -> None:
+    """Skip, with the reason; fail where containers are required."""
+    if os.environ.get("REQUIRE_CONTAINERS") == "1":
+        pytest.fail(f"REQUIRE_CONTAINERS=1, and {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    try:
+        with engine_here() as found:
+            yield found
+    except EngineMissing as missing:
+        skip_or_fail(str(missing))
+
+
+@pytest.fixture(scope="session")
+def images(engine: Engine) -> dict[str, str]:
+    """By name, the images of coordinator, site and proxy, built now from this tree."""
+    environment = {**os.environ, **engine.environment}
+    if "BASE_IMAGE" not in environment:
+        made = _script("base-image.sh", environment)
+        environment |= dict(line.split("=", 1) for line in made.split())
+    built = _script("build.sh", environment).split()
+    return {image.split("/")[1].split(":")[0]: image for image in built}
+
+
+def _script(name: str, environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        [REPOSITORY / "docker" / name],
+        env=environment,
+        text=True,
+        capture_output=True,
+        timeout=1200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> ReferenceRun:
+    """The federation as processes on this machine: what the containers must come to, to the bit."""
+    return run_without_containers(tmp_path_factory.mktemp("processes"))
+
+
+@pytest.fixture(scope="session")
+def federation(
+    engine: Engine, images: dict[str, str], reference: ReferenceRun, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Federation]:
+    """The same federation in containers, started: each site has the stores of the reference run."""
+    start = prepared(tmp_path_factory.mktemp("containers"), reference)
+    with federation_in_containers(engine, images, start) as running:
+        yield running

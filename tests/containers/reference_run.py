@@ -1,0 +1,41 @@
+"""The federation without containers: a coordinator and three sites, each its own process, over loopback."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fedminet.demo import run_demo
+from fedminet.rehearsal import Rehearsal, Schedule
+from minet_core.federation import FederationSettings
+from minet_core.runtime.yaml_file import parse_settings
+from server.run_directory import RunDirectory
+
+SITES = ("sms", "umr", "fastmri")
+SCHEDULE = Schedule(rounds=5, local_steps=6)
+DEADLINE_S = 120.0
+"""Longer than a container takes to come back, shorter than a partition lasts."""
+
+PARTICIPATION = {"quorum": 2, "deadline_s": DEADLINE_S, "retries": 3}
+
+
+@dataclass(frozen=True)
+class ReferenceRun:
+    """A rehearsal that has been run, and its run's folder."""
+
+    rehearsal: Rehearsal
+    run: RunDirectory
+
+
+def rehearsal_in(out: Path) -> Rehearsal:
+    """Phantoms of three patients a site, a few short rounds; two sites of three suffice for a round."""
+    rehearsal = Rehearsal.declared(out, [], schedule=SCHEDULE, scale=2, n_patients=3, seed=1)
+    content = {**rehearsal.federation.model_dump(), "participation": PARTICIPATION}
+    return replace(rehearsal, federation=parse_settings(content, FederationSettings, source="the test"))
+
+
+def run_without_containers(folder: Path) -> ReferenceRun:
+    """Make the sites and run the federation to its end."""
+    rehearsal = rehearsal_in(folder / "out")
+    run_demo(rehearsal, quiet=True)
+    return ReferenceRun(rehearsal, RunDirectory(folder / "out" / "coordinator" / "runs" / "demo"))
