@@ -17,8 +17,8 @@ MOST_BEHIND_S = 305.0
 """Flower's server accepts what a node signed from 5 s in its future to 305 s in its past (flwr.common.constant)."""
 
 CERTIFICATE_REFUSED = 400
-"""What nginx answers to a certificate that has expired, was revoked or is of another authority. A good one without a
-node's key beside it, as here, gets 403, and from a server without a proxy 404."""
+"""What nginx answers to a certificate that has expired, was revoked or is of another authority. Behind a good one this
+question, which is no call of a node, gets 403 or 405, and from a server without a proxy 404."""
 
 WARN_AHEAD_S = 2.5
 WARN_BEHIND_S = 30.0

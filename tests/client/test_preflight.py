@@ -333,11 +333,11 @@ def test_a_clock_that_nothing_is_known_of_is_not_called_right(home: SiteHome, se
     assert refusals(findings) == []
 
 
-@pytest.mark.parametrize(("status", "level"), [(404, "ok"), (403, "ok"), (400, "refusal")])
+@pytest.mark.parametrize(("status", "level"), [(404, "ok"), (403, "ok"), (405, "ok"), (400, "refusal")])
 def test_a_certificate_that_the_coordinators_proxy_does_not_take_is_refused(
     home: SiteHome, server: Server, status: int, level: str
 ) -> None:
-    """Without a proxy 404 comes back; of nginx 403 for want of a node's key, and 400 for the certificate."""
+    """Without a proxy 404 comes back; of nginx 403 or 405, for it is no node's call, and 400 for the certificate."""
     server.http.status = status
     finding = _found(check_server(home, kit_in_use(home), deadline_s=5), "server")
     assert finding.level == level
