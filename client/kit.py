@@ -107,8 +107,8 @@ def read_kit(folder: Path, *, authority: x509.Certificate) -> Kit:
     return Kit(folder, settings, federation)
 
 
-def kit_in_use(home: SiteHome) -> Kit:
-    """The kit that the site uses, held to the pinned authority and to the site's name and keys.
+def pinned_kit(home: SiteHome) -> Kit:
+    """The kit that the site uses, held to the pinned authority: what can be seen of it without the site's keys.
 
     Raises FileMissing (FM-C103) where none was accepted, AdmissionRefused (FM-F404).
     """
@@ -119,7 +119,12 @@ def kit_in_use(home: SiteHome) -> Kit:
             got=f"no {home.keys / PIN_FILE}",
             action="Take the kit of `fedminet server admit` with `fedminet site accept`",
         )
-    kit = read_kit(home.kit, authority=_pinned(pin))
+    return read_kit(home.kit, authority=_pinned(pin))
+
+
+def kit_in_use(home: SiteHome) -> Kit:
+    """`pinned_kit`, held to the site's name and keys too. Raises as it does."""
+    kit = pinned_kit(home)
     _require_ours(home, kit)
     return kit
 

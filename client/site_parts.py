@@ -16,19 +16,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from cryptography import x509
-
 from client.check_machine import check_disk_and_device
 from client.check_server import check_server
 from client.finding import Finding
-from client.kit import PIN_FILE, Kit, read_kit, read_pin
+from client.kit import pinned_kit
 from client.preflight import print_findings, require_ready
 from client.reach import REACH_DEADLINE_S
 from client.runtime_link import SOCKET, port_as_socket, socket_as_port
 from client.site_home import SiteHome
 from client.site_keys import SiteKeys
 from client.supernode import SiteProcesses, site_processes
-from minet_core.runtime.errors import FileMissing, InvalidSetting
+from minet_core.runtime.errors import InvalidSetting
 from minet_core.runtime.processes import ChildProcesses
 
 PARTS = ("all", "node", "trainer")
@@ -62,11 +60,11 @@ def run_trainer(home: SiteHome) -> None:
     """Check disk and device, then run the site's trainer until a signal ends it; for the node it waits without end.
 
     Raises the first refusal of the checks with its own code, ProcessDied (FM-S503) where one of its processes keeps
-    ending, and as `read_kit`.
+    ending, PolicyRefused (FM-F420), and as `pinned_kit`.
     """
     link = link_folder(home)
     with ChildProcesses() as children, socket_as_port(link) as port:
-        kit = _kit_without_keys(home)
+        kit = pinned_kit(home)  # that it was made for the site's keys, the node sees, who has them
         _require(check_disk_and_device(home, kit))
         absent = SiteKeys.of(home.keys)  # the node's alone; here they are no files
         processes = SiteProcesses(home, kit, absent, children, port, link=link)
@@ -87,21 +85,6 @@ def link_folder(home: SiteHome) -> Path:
     folder = home.path.resolve() / "link"
     folder.mkdir(exist_ok=True, mode=0o700)
     return folder
-
-
-def _kit_without_keys(home: SiteHome) -> Kit:
-    """The kit, held to the pinned authority. That it was made for the site's keys is for the node to see, who has them.
-
-    Raises FileMissing (FM-C103), AdmissionRefused (FM-F404).
-    """
-    pin = read_pin(home)
-    if pin is None:
-        raise FileMissing(
-            "the site has accepted no kit",
-            got=f"no {home.keys / PIN_FILE}",
-            action="Take the kit of `fedminet server admit` with `fedminet site accept`",
-        )
-    return read_kit(home.kit, authority=x509.load_pem_x509_certificate(pin.authority.encode("ascii")))
 
 
 def _wait_for_node(link: Path) -> None:

@@ -31,6 +31,7 @@ from minet_core.runtime.errors import FedminetError
 from minet_core.runtime.flower_environment import SITE_VARIABLE, flower_environment
 from minet_core.runtime.processes import Child, ChildProcesses, free_port, require_port_free
 from minet_core.runtime.supervision import Supervisor, why_it_ended
+from sites.site_policy import require_bundle_allowed
 
 TASK_POLL_INTERVAL_S = 0.25
 """How often SuperExec asks its node for a task; 1 s as shipped. Ten times a second costs 4% of a core."""
@@ -91,21 +92,27 @@ class SiteProcesses:
         return self.home.logs / "supernode.log"
 
     def start(self) -> None:
-        """Start them. Raises PortInUse (FM-S501)."""
+        """Start them. Raises as the two parts do."""
         self.start_node()
         self.start_trainer()
 
     def start_node(self) -> None:
-        """Start what speaks with the server. Raises PortInUse (FM-S501)."""
+        """Start what speaks with the server. Raises PortInUse (FM-S501), PolicyRefused (FM-F420)."""
+        self._require_bundle_allowed()
         require_port_free(LOOPBACK, self.port)
         self._write_secret()
         self._supervisor.keep(self._start_node, why=self._why_node, gives_up=False)
 
     def start_trainer(self) -> None:
-        """Start what runs the tasks."""
+        """Start what runs the tasks. Raises PolicyRefused (FM-F420)."""
+        self._require_bundle_allowed()
         self._flower_home.mkdir(parents=True, exist_ok=True)
         self._supervisor.keep(self._start_task_host)
         self._supervisor.keep(self._start_superexec)
+
+    def _require_bundle_allowed(self) -> None:
+        """Whatever was checked before: no part starts for a bundle that the hospital has not listed."""
+        require_bundle_allowed(self.home.settings().policy, digest=self.kit.settings.bundle_digest)
 
     def tend(self) -> list[str]:
         """Start again what has ended and whose pause is over; say why it had ended, each reason once.

@@ -8,12 +8,19 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from client.kit import accept_kit
 from client.reach import require_server
 from client.site_home import SiteHome
 from client.supernode import expiry_warning, site_processes
-from minet_core.runtime.errors import AdmissionRefused, FileMissing, PortInUse, ServerUnreachable
+from minet_core.runtime.errors import (
+    AdmissionRefused,
+    FileMissing,
+    PolicyRefused,
+    PortInUse,
+    ServerUnreachable,
+)
 from minet_core.runtime.processes import ChildProcesses, free_port
 from tests.admitted import Coordinator, make_coordinator, make_site
 from tests.client.trial_network import site_tls
@@ -57,6 +64,29 @@ def test_a_port_in_use_is_refused(coordinator: Coordinator, tmp_path: Path) -> N
         with pytest.raises(PortInUse, match="FM-S501"):
             processes.start()
         assert list(children) == []
+
+
+@pytest.mark.parametrize("part", ["start", "start_node", "start_trainer"])
+def test_no_part_of_a_site_starts_for_a_bundle_that_is_not_on_its_list(
+    coordinator: Coordinator, tmp_path: Path, part: str
+) -> None:
+    site = _site(coordinator, tmp_path / "sms", "sms")
+    settings = yaml.safe_load((site.path / "site.yaml").read_text())
+
+    def list_bundles(*digests: str) -> None:
+        (site.path / "site.yaml").write_text(
+            yaml.safe_dump({**settings, "policy": {"bundles": list(digests)}})
+        )
+
+    with ChildProcesses() as children:
+        processes = site_processes(site, children)
+        list_bundles("0" * 64)
+        with pytest.raises(PolicyRefused, match="FM-F420"):
+            getattr(processes, part)()
+        assert list(children) == []
+        list_bundles("0" * 64, processes.kit.settings.bundle_digest)
+        getattr(processes, part)()
+        assert list(children) != []
 
 
 def test_the_kit_of_another_site_is_refused(coordinator: Coordinator, tmp_path: Path) -> None:
