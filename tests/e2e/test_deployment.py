@@ -240,6 +240,8 @@ def test_neither_an_unregistered_key_nor_a_copy_of_a_key_in_use_is_let_in(
     impostor, thief = SiteHome(tmp_path / "impostor"), SiteHome(tmp_path / "thief")
     keys = make_site_keys(impostor.keys, name="sms")  # and what its own end would check it passes over
     shutil.copytree(honest.home.keys, thief.keys)
+    for other in (impostor, thief):
+        shutil.copyfile(honest.home.path / "site.yaml", other.path / "site.yaml")
     before = deployment.control.nodes()
     reasons: dict[str, str] = {}
     with ChildProcesses() as children, ChildProcesses() as others:
