@@ -26,7 +26,7 @@ from minet_core.report.summary import Scores
 from minet_core.runtime.durable import write_json, write_text
 from minet_core.runtime.errors import ConfigurationError
 from minet_core.runtime.progress import progress
-from minet_core.runtime.yaml_file import Settings, parse_settings
+from minet_core.runtime.yaml_file import Settings
 from server.server_home import federation_of
 from sites.store import Store
 
@@ -80,12 +80,15 @@ def bench_algorithms(
     quiet: bool = False,
 ) -> list[Cell]:
     """Compare every method of `METHODS` on the phantom federation, with the `quick` preset at 2x."""
-    preset = federation_of(
-        name="comparison", sites=DEFAULT_SITES, preset="quick", scale=2, rounds=rounds, seed=0
+    federation = federation_of(
+        name="comparison",
+        sites=DEFAULT_SITES,
+        preset="quick",
+        scale=2,
+        rounds=rounds,
+        local_steps=local_steps,
+        seed=0,
     )
-    content = preset.model_dump()
-    content["training"]["local_steps"] = local_steps
-    federation = parse_settings(content, FederationSettings, source="the options")
     return compare(out.resolve(), federation, seeds=seeds, n_patients=n_patients, quiet=quiet)
 
 

@@ -130,6 +130,7 @@ def train(
     ] = "pooled",
     preset: Preset = "quick",
     rounds: Rounds = None,
+    local_steps: LocalSteps = None,
     scale: Scale = 2,
     seed: Seed = 1,
     workers: Annotated[
@@ -158,6 +159,7 @@ def train(
         mode=mode,
         preset=preset,
         rounds=rounds,
+        local_steps=local_steps,
         scale=scale,
         seed=seed,
         n_workers=workers,

@@ -22,7 +22,6 @@ from minet_core.report.render import write_report
 from minet_core.report.summary import Summary, read_summary, write_summary
 from minet_core.runtime.durable import replacing
 from minet_core.runtime.errors import ConfigurationError
-from minet_core.runtime.yaml_file import parse_settings
 from server.run_directory import RunDirectory
 from server.server_home import federation_of
 from server.summarise import summary_of
@@ -74,18 +73,16 @@ class Rehearsal:
             raise ConfigurationError(
                 "the output folder is not empty", got=out, action="Name a new folder with --out"
             )
-        preset = federation_of(
+        federation = federation_of(
             name="rehearsal",
             sites=DEFAULT_SITES,
             preset="quick",
             scale=scale,
             rounds=schedule.rounds,
+            local_steps=schedule.local_steps,
             seed=seed,
             algorithm=algorithm,
         )
-        content = preset.model_dump()
-        content["training"]["local_steps"] = schedule.local_steps
-        federation = parse_settings(content, FederationSettings, source="the options")
         return cls(out.resolve(), named, federation, n_patients)
 
     def home(self, site: str) -> SiteHome:

@@ -51,6 +51,7 @@ class TrainOptions:
     mode: str = "pooled"
     preset: str = "quick"
     rounds: int | None = None
+    local_steps: int | None = None
     scale: int = 2
     seed: int = 1
     n_workers: int | None = None
@@ -138,6 +139,7 @@ def _job(homes: dict[str, SiteHome], path: Path, file: Path | None, options: Tra
         preset=options.preset,
         scale=options.scale,
         rounds=options.rounds,
+        local_steps=options.local_steps,
         seed=options.seed,
     )
     stores = {name: Store(home.store) for name, home in homes.items()}

@@ -110,13 +110,18 @@ def federation_of(
     preset: str,
     scale: int,
     rounds: int | None,
+    local_steps: int | None = None,
     seed: int = 1,
     algorithm: str = "fedavg",
 ) -> FederationSettings:
-    """A federation file from a preset; every site is needed for a round until the file is edited."""
+    """A federation file from a preset; every site is needed for a round until the file is edited.
+
+    rounds, local_steps: None for the preset's own.
+    """
     if preset not in PRESETS:
         raise ConfigurationError("no such preset", got=preset, expected=" or ".join(PRESETS))
     model, training = PRESETS[preset]
+    steps = {} if local_steps is None else {"local_steps": local_steps, "local_epochs": None}
     return parse_settings(
         {
             "name": name,
@@ -127,7 +132,7 @@ def federation_of(
             "seed": seed,
             "algorithm": {"name": algorithm},
             "model": model.model_dump(),
-            "training": training.model_dump(),
+            "training": training.model_dump() | steps,
         },
         FederationSettings,
         source="the options",

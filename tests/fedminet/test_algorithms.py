@@ -107,7 +107,7 @@ def test_an_algorithm_runs_to_its_end_and_an_interrupted_run_comes_to_the_same_b
 def test_the_algorithms_differ(small: Callable[..., Small]) -> None:
     digests = set()
     for name in ("fedavg", "fedprox", "scaffold", "fedadam"):
-        federation = small(name, algorithm=ALGORITHMS.get(name, {"name": name}))
+        federation = small(name, rounds=2, algorithm=ALGORITHMS.get(name, {"name": name}))
         run = federation.conduct(federation.begin())
         digests.add(load_checkpoint(run.global_model)[1].tensors)
     assert len(digests) == 4
@@ -136,7 +136,7 @@ def test_fewer_bytes_go_up_and_nearly_the_same_model_comes_out(
 ) -> None:
     runs = {}
     for form in ("full", uplink):
-        federation = small(form, traffic={"uplink": form})
+        federation = small(form, rounds=2, traffic={"uplink": form})
         runs[form] = federation.conduct(federation.begin())
     up = {form: run.rounds_recorded()[-1]["sites"]["sms"]["bytes_up"] for form, run in runs.items()}
     assert up["full"] > least_saving * up[uplink]  # names and shapes are a good part of so small a model
