@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import yaml
-
 from client.request import make_request
 from client.site_home import SiteHome
 from client.site_keys import make_site_keys
 from minet_core.runtime.durable import write_text
 from minet_core.runtime.errors import ConfigurationError
-from minet_core.runtime.yaml_file import parse_settings, read_settings
+from minet_core.runtime.yaml_file import parse_settings, parse_yaml, read_settings
 from sites.definitions import definition_names, definition_text
 from sites.site_settings import SiteSettings
 
@@ -30,7 +28,7 @@ def init_site(path: Path, *, chosen: str, name: str | None = None) -> dict[str, 
     text = definition_text(chosen) if chosen in definition_names() else _text_of(Path(chosen))
     if name is not None:
         text = re.sub(r"^name:.*$", f"name: {name}", text, count=1, flags=re.MULTILINE)
-    content = yaml.safe_load(text)
+    content = parse_yaml(text)
     settings = parse_settings(content, SiteSettings, source=chosen)
     write_text(path / "site.yaml", text)
     SiteHome(path).make_folders()

@@ -5,10 +5,8 @@ from __future__ import annotations
 from importlib import resources
 from importlib.resources.abc import Traversable
 
-import yaml
-
 from minet_core.runtime.errors import InvalidSetting
-from minet_core.runtime.yaml_file import parse_settings
+from minet_core.runtime.yaml_file import parse_settings, parse_yaml
 from sites.site_settings import SiteSettings
 
 FILE_NAME = "site.yaml"
@@ -32,7 +30,7 @@ def definition_text(name: str) -> str:
 
 def definition(name: str) -> SiteSettings:
     """The settings of a definition. Raises InvalidSetting (FM-C102) for a name that is not one."""
-    content = yaml.safe_load(definition_text(name))
+    content = parse_yaml(definition_text(name))
     return parse_settings(content, SiteSettings, source=f"the definition {name}")
 
 

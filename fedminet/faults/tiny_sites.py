@@ -7,14 +7,13 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from client.site_home import SiteHome
 from minet_core.federation import FederationSettings
 from minet_core.runtime.durable import write_text
-from minet_core.runtime.yaml_file import parse_settings, read_settings, settings_text
+from minet_core.runtime.yaml_file import parse_settings, parse_yaml, read_settings, settings_text
 from minet_core.volume import Volume
 from sites.definitions import definition_text
 from sites.ingest import ingest
@@ -93,7 +92,7 @@ def make_tiny_sites(
         scans, home = folder / "scans" / name, SiteHome(folder / "sites" / name)
         for patient in range(N_PATIENTS):
             write_nifti_patient(scans / f"patient{patient}", 100 * index + patient, shape=shape)
-        content = {**yaml.safe_load(definition_text("sms")), "name": name, "allow_few_patients": True}
+        content = {**parse_yaml(definition_text("sms")), "name": name, "allow_few_patients": True}
         settings = parse_settings(content, SiteSettings, source="the trial")
         write_text(home.path / "site.yaml", settings_text(settings))
         ingest(scans, home.store, read_settings(home.path / "site.yaml", SiteSettings))

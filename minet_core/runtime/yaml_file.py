@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import typing
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -35,7 +35,7 @@ def read_settings(path: Path, model: type[AnySettings]) -> AnySettings:
     if not path.is_file():
         raise FileMissing("a settings file is missing", got=path, action="Give the path of an existing file")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as failure:
         detail = " ".join(str(failure).split())
         raise ConfigurationError(f"{path} is not a YAML file", got=detail) from failure
@@ -44,6 +44,14 @@ def read_settings(path: Path, model: type[AnySettings]) -> AnySettings:
             f"{path} holds no settings", got=type(content).__name__, expected="keys and values"
         )
     return parse_settings(content, model, source=str(path))
+
+
+def parse_yaml(text: str) -> Any:
+    """What `text` says: plain values, lists and mappings. By libyaml where PyYAML has it, ten times as fast.
+
+    Raises yaml.YAMLError.
+    """
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
 
 
 def parse_settings(content: dict[str, object], model: type[AnySettings], *, source: str) -> AnySettings:
