@@ -208,9 +208,8 @@ def kill_matrix(
     run_to_end(bench.server, "calm", progress=lambda *_: None)
     runs = []
     for repeat, target in itertools.product(range(repeats), targets):
-        run = killed_run(
-            bench, f"{target.lower().replace(' ', '-')}-{repeat + 1}", target, calm=calm, phases=phases
-        )
+        name = f"{target.lower().replace(' ', '-')}-{repeat + 1}"
+        run = killed_run(bench, name, [(target, phase) for phase in phases], calm=calm)
         runs.append(run)
         for kill in run.kills:
             say(
@@ -220,31 +219,29 @@ def kill_matrix(
     return runs
 
 
-def killed_run(
-    bench: Bench, name: str, target: str, *, calm: RunDirectory, phases: Sequence[str]
-) -> KilledRun:
-    """One run in which `target` is killed once in each of `phases`, a round each."""
+def killed_run(bench: Bench, name: str, plan: Sequence[tuple[str, str]], *, calm: RunDirectory) -> KilledRun:
+    """One run in which, a round each, a target is killed in a phase: what `plan` has."""
     from concurrent.futures import ThreadPoolExecutor
 
     began = time.monotonic()
     for left in bench.hold.iterdir():
         left.unlink()
-    for number, phase in enumerate(phases, start=1):
+    for number, (_, phase) in enumerate(plan, start=1):
         hold_file(bench.hold, number, PHASES[phase]).touch()
     run = RunDirectory(bench.server.runs / name)
     with ThreadPoolExecutor(1) as pool:
         followed = pool.submit(run_to_end, bench.server, name, progress=lambda *_: None)
         times = [
-            (phase, *_killed_at(bench, target, number=number, phase=phase, run=run))
-            for number, phase in enumerate(phases, start=1)
+            _killed_at(bench, target, number=number, phase=phase, run=run)
+            for number, (target, phase) in enumerate(plan, start=1)
         ]
         followed.result()
     kills = tuple(
         Kill(target, phase, killed, seconds, _same(run.checkpoint(number), calm.checkpoint(number)))
-        for number, (phase, killed, seconds) in enumerate(times, start=1)
+        for number, ((target, phase), (killed, seconds)) in enumerate(zip(plan, times, strict=True), start=1)
     )
     return KilledRun(
-        target=target,
+        target=", ".join(dict.fromkeys(target for target, _ in plan)),
         kills=kills,
         status=run.state.status,
         same_model=_same(run.global_model, calm.global_model),
