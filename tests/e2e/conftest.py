@@ -1,4 +1,4 @@
-"""Three small phantom sites, made once for all end-to-end tests."""
+"""Three small sites, made once for all end-to-end tests."""
 
 from __future__ import annotations
 
@@ -6,12 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.small_rehearsal import small_rehearsal
+from tests.e2e.small_rehearsal import small_rehearsal, write_scans
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three patients of each phantom site, written and ingested."""
+def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The scans of the two sites that have some, a folder each."""
+    folder = tmp_path_factory.mktemp("scans")
+    write_scans(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory, scans: Path) -> Path:
+    """The folder of a rehearsal whose three sites are ingested."""
     out = tmp_path_factory.mktemp("made")
-    small_rehearsal(out).make_sites()
+    small_rehearsal(out, scans).make_sites()
     return out

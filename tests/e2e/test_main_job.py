@@ -1,4 +1,4 @@
-"""The main job, end to end on small phantoms: on the real deployment engine, and on the in-process grid."""
+"""The main job, end to end on small scans and phantoms: on the real deployment engine, and on the in-process grid."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fedminet.alone import by_method, evaluate_file, scores_as_text
 from fedminet.demo import run_demo
-from fedminet.rehearsal import Rehearsal
 from fedminet.simulate import simulate
 from fedminet.train import TrainOptions, train_models
 from minet_core.checkpoint import load_model
 from minet_core.report.summary import Summary, read_summary
 from minet_core.runtime.durable import sha256_of_file
-from tests.e2e.small_rehearsal import SITES, SMALL, small_rehearsal
+from tests.e2e.small_rehearsal import PHANTOM, SITES, site_options, small_rehearsal
 
 
 def check_outcome(out: Path, summary: Summary, *, engine: str) -> None:
@@ -28,8 +28,8 @@ def check_outcome(out: Path, summary: Summary, *, engine: str) -> None:
     assert summary.engine == engine
     assert summary.rounds == 2
     assert set(summary.sites) == set(SITES)
-    for site in summary.sites.values():
-        assert site.kind == "phantom"
+    for name, site in summary.sites.items():
+        assert site.kind == ("phantom" if name == PHANTOM else "surrogate")
         assert set(site.methods()) >= {"global", "sinc", "bicubic"}
     assert all(entry.aggregated and set(entry.sites) == set(SITES) for entry in summary.per_round)
     assert all(entry.bytes_up > 0 and entry.bytes_down > 0 for entry in summary.per_round)
@@ -43,8 +43,8 @@ def check_outcome(out: Path, summary: Summary, *, engine: str) -> None:
 
 
 @pytest.mark.e2e
-def test_the_demonstration_runs_over_the_real_engine(tmp_path: Path, made: Path) -> None:
-    rehearsal = small_rehearsal(tmp_path / "demo", made=made)
+def test_the_demonstration_runs_over_the_real_engine(tmp_path: Path, scans: Path, made: Path) -> None:
+    rehearsal = small_rehearsal(tmp_path / "demo", scans, made=made)
     check_outcome(rehearsal.out, run_demo(rehearsal, quiet=True), engine="deployment")
     leaving = "".join(
         path.read_text(errors="replace")
@@ -55,20 +55,22 @@ def test_the_demonstration_runs_over_the_real_engine(tmp_path: Path, made: Path)
     assert "run-ended" in leaving  # the positive control: the files were read
     for site in SITES:
         assert str(rehearsal.home(site).path) not in leaving
-    assert str(rehearsal.out / "scans") not in leaving
+    assert not [text for text in (str(rehearsal.out / "scans"), str(made), str(scans)) if text in leaving]
     assert "patient0" not in leaving
 
 
 @pytest.mark.e2e
-def test_the_simulation_beside_pooled_training_and_a_site_alone(tmp_path: Path, made: Path) -> None:
-    rehearsal = small_rehearsal(tmp_path / "simulation", made=made)
+def test_the_simulation_beside_pooled_training_and_a_site_alone(
+    tmp_path: Path, scans: Path, made: Path
+) -> None:
+    rehearsal = small_rehearsal(tmp_path / "simulation", scans, made=made)
     summary = simulate(rehearsal, compare=("pooled",), quiet=True)
     check_outcome(rehearsal.out, summary, engine="in-process")
     for site in summary.sites.values():
         assert set(site.compared) == {"pooled"}
     model = tmp_path / "alone.safetensors"
     folder = rehearsal.home("sms").path
-    (trained,) = train_models([folder], model, TrainOptions(rounds=1), quiet=True)
+    (trained,) = train_models([folder], model, TrainOptions(rounds=1, local_steps=3), quiet=True)
     assert trained.sha256 == sha256_of_file(model)
     figures = evaluate_file(model, folder, quiet=True)
     assert by_method(figures) == trained.test["sms"]
@@ -76,12 +78,12 @@ def test_the_simulation_beside_pooled_training_and_a_site_alone(tmp_path: Path, 
 
 
 @pytest.mark.e2e
-def test_the_simulation_on_ray(tmp_path: Path, made: Path) -> None:
+def test_the_simulation_on_ray(tmp_path: Path, scans: Path, made: Path) -> None:
     """In a process of its own: Ray leaves threads and warnings behind that are not ours to judge."""
-    rehearsal = small_rehearsal(tmp_path / "ray", made=made)
+    rehearsal = small_rehearsal(tmp_path / "ray", scans, made=made)
     code = (
         "from pathlib import Path; from fedminet.simulate import simulate; import tests.e2e.test_main_job as job;"
-        f"job.simulate_on_ray(Path({str(rehearsal.out)!r}))"
+        f"job.simulate_on_ray(Path({str(rehearsal.out)!r}), Path({str(scans)!r}))"
     )
     root = Path(__file__).parents[2]
     ended = subprocess.run(
@@ -91,18 +93,17 @@ def test_the_simulation_on_ray(tmp_path: Path, made: Path) -> None:
     check_outcome(rehearsal.out, read_summary(rehearsal.out / "summary.json"), engine="ray")
 
 
-def simulate_on_ray(out: Path) -> None:
+def simulate_on_ray(out: Path, scans: Path) -> None:
     """What the test's own process does."""
-    federation = Rehearsal.declared(
-        out / "unused", [], schedule=SMALL, scale=2, n_patients=3, seed=1
-    ).federation
-    simulate(Rehearsal(out, {}, federation, 3), engine="ray", quiet=True)
+    rehearsal = small_rehearsal(out / "unused", scans)  # the sites of `out` are there already
+    simulate(replace(rehearsal, out=out), engine="ray", quiet=True)
 
 
 @pytest.mark.e2e
-def test_ctrl_c_ends_every_child_process(tmp_path: Path, made: Path) -> None:
+def test_ctrl_c_ends_every_child_process(tmp_path: Path, scans: Path, made: Path) -> None:
     out = tmp_path / "demo"
-    options = [f"--site={site}={made / 'scans' / site}" for site in SITES]
+    named = [*site_options(scans), f"{PHANTOM}={made / 'scans' / PHANTOM}"]
+    options = [f"--site={option}" for option in named]
     process = subprocess.Popen(
         [sys.executable, "-m", "fedminet", "demo", "--out", str(out), "--rounds", "50", *options],
         stderr=subprocess.PIPE,
