@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 
 from server.admission_commands import PassphraseFile, add_admission_commands
+from server.backup_commands import add_backup_commands
 
 server_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 add_admission_commands(server_commands)
+add_backup_commands(server_commands)
 
 Home = Annotated[Path, typer.Argument(help="The coordinator's folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
