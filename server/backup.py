@@ -144,9 +144,18 @@ def back_up(home: ServerHome, file: Path) -> Contents:
         )
     with replacing(file) as temporary:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as stream, tarfile.open(fileobj=stream, mode="w") as tar:
-            contents = _written(home, _Archive(tar), beside=temporary)
+        with os.fdopen(descriptor, "wb") as stream:
+            contents = back_up_to(home, stream, beside=temporary)
     return contents
+
+
+def back_up_to(home: ServerHome, stream: IO[bytes], *, beside: Path | None = None) -> Contents:
+    """Write the back-up of `home` to a stream, as where a container sees no other disk.
+
+    beside: the file beside which the database is copied first; else in the coordinator's folder.
+    """
+    with tarfile.open(fileobj=stream, mode="w|") as tar:
+        return _written(home, _Archive(tar), beside=beside or home.path / DATABASE)
 
 
 def _written(home: ServerHome, archive: _Archive, *, beside: Path) -> Contents:
@@ -179,7 +188,7 @@ def _add_database(home: ServerHome, archive: _Archive, *, beside: Path) -> None:
     database = home.path / DATABASE
     if not database.is_file():
         return
-    copy = beside.with_name(f"{beside.name}.database")
+    copy = beside.with_name(f".database.{os.getpid()}.partial")
     try:
         os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         with (

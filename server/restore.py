@@ -14,6 +14,7 @@ import shutil
 import sqlite3
 import tarfile
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -41,20 +42,25 @@ def restore(file: Path, path: Path) -> tuple[ServerHome, Contents]:
     """
     if not file.is_file():
         raise FileMissing("the back-up is missing", got=file)
+    with file.open("rb") as stream:
+        return restore_from(stream, path)
+
+
+def restore_from(stream: IO[bytes], path: Path) -> tuple[ServerHome, Contents]:
+    """As `restore`, from a stream that is read once."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ConfigurationError(
             "something is already here", got=path, action="Choose a new folder; nothing is overwritten"
         )
-    half = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # An empty folder may be a container's volume, which nothing can take the place of.
+    half = (path if path.exists() else path.parent) / f".{path.name}.{os.getpid()}.partial"
     try:
         half.mkdir(mode=0o700, parents=True)
-        contents = _unpacked(file, half)
+        contents = _unpacked(stream, half)
         for name in _MADE_AGAIN:
             (half / name).mkdir(exist_ok=True)
         _require_usable(ServerHome.at(half), contents)
-        if path.exists():
-            path.rmdir()
-        half.rename(path)
+        _put_into_place(half, path)
     except tarfile.TarError as failure:
         raise BackupDamaged("the back-up cannot be read", got=failure, action=_ANOTHER) from failure
     except OSError as failure:
@@ -66,11 +72,22 @@ def restore(file: Path, path: Path) -> tuple[ServerHome, Contents]:
     return ServerHome.at(path), contents
 
 
-def _unpacked(file: Path, folder: Path) -> Contents:
+def _put_into_place(half: Path, path: Path) -> None:
+    """In one step; into an empty folder one by one, with the file last by which a coordinator's folder is known."""
+    if half.parent != path:
+        half.rename(path)
+        return
+    with contextlib.suppress(PermissionError):  # a volume that is another user's
+        path.chmod(0o700)
+    for child in sorted(half.iterdir(), key=lambda child: child.name == "server.yaml"):
+        child.rename(path / child.name)
+
+
+def _unpacked(stream: IO[bytes], folder: Path) -> Contents:
     """Write every member below `folder`, durably, and hold it to the back-up's own list."""
     found: dict[str, StoredFile] = {}
     contents: Contents | None = None
-    with tarfile.open(file, mode="r:") as tar:
+    with tarfile.open(fileobj=stream, mode="r|") as tar:
         for member in tar:
             if contents is not None:
                 raise BackupDamaged("the back-up goes on after its end", got=member.name, action=_ANOTHER)
@@ -85,9 +102,8 @@ def _unpacked(file: Path, folder: Path) -> Contents:
                 found[member.name] = _write(tar, member, target)
     if contents is None:
         raise BackupDamaged("the back-up was cut off", got=f"no {CONTENTS_FILE}", action=_ANOTHER)
-    wrong = {
-        name for name in found.keys() | contents.files.keys() if found.get(name) != contents.files.get(name)
-    }
+    listed = contents.files
+    wrong = {name for name in found.keys() | listed.keys() if found.get(name) != listed.get(name)}
     if wrong:
         raise BackupDamaged(
             "a file of the back-up is not as it was", got=", ".join(sorted(wrong)[:3]), action=_ANOTHER

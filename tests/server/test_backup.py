@@ -7,6 +7,8 @@ import json
 import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Callable
@@ -98,6 +100,25 @@ def test_nothing_is_overwritten(home: ServerHome, tmp_path: Path) -> None:
         restore(tmp_path / "none.tar", tmp_path / "again")
     (tmp_path / "empty").mkdir()
     restore(file, tmp_path / "empty")
+
+
+def test_a_container_s_volume_is_backed_up_and_restored_by_streams(home: ServerHome, tmp_path: Path) -> None:
+    """No other disk is seen there, and nothing can take the place of the volume itself."""
+    before = _files(home.path)
+    command = [sys.executable, "-m", "fedminet", "server"]
+    with (tmp_path / "backup.tar").open("wb") as stream:
+        done = subprocess.run([*command, "backup", home.path, "-"], stdout=stream, stderr=subprocess.PIPE)
+    assert done.returncode == 0, done.stderr
+    assert _files(home.path).keys() - before.keys() <= {"runs/first/state.lock", "runs/first/submission.lock"}
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    volume_number = volume.stat().st_ino
+    with (tmp_path / "backup.tar").open("rb") as stream:
+        subprocess.run([*command, "restore", "-", volume], stdin=stream, check=True, capture_output=True)
+    assert volume.stat().st_ino == volume_number
+    assert stat.S_IMODE(volume.stat().st_mode) == 0o700
+    assert admitted_sites(ServerHome.at(volume)).keys() == {"sms"}
+    assert not list(volume.glob(".*"))
 
 
 def test_a_database_that_is_written_to_is_copied_as_of_one_moment(home: ServerHome, tmp_path: Path) -> None:
