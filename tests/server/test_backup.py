@@ -12,6 +12,7 @@ import sys
 import tarfile
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,13 @@ from minet_core.runtime.durable import write_json
 from minet_core.runtime.errors import BackupDamaged, ConfigurationError, FileMissing
 from server import run_states
 from server.backup import CONTENTS_FILE, back_up
-from server.enrolment import admitted_sites, declared_cohorts
-from server.pki import write_private
+from server.enrolment import admitted_sites, declared_cohorts, renew, revoke
+from server.pki import open_authority, write_private
 from server.restore import restore
+from server.revocation import read_crl
 from server.run_directory import RunDirectory
 from server.server_home import ServerHome
-from tests.admitted import make_coordinator, make_site
+from tests.admitted import PASSPHRASE, make_coordinator, make_site
 
 
 @pytest.fixture
@@ -100,6 +102,26 @@ def test_nothing_is_overwritten(home: ServerHome, tmp_path: Path) -> None:
         restore(tmp_path / "none.tar", tmp_path / "again")
     (tmp_path / "empty").mkdir()
     restore(file, tmp_path / "empty")
+
+
+def test_a_revocation_after_the_back_up_is_given_again_after_the_restore(
+    home: ServerHome, tmp_path: Path
+) -> None:
+    """What the guide warns of, and that the command that it names mends it."""
+    authority = open_authority(home.pki, PASSPHRASE)
+    back_up(home, tmp_path / "backup.tar")
+    renewed = renew(home, authority, "sms", kit=tmp_path / "kit-2")
+    revoke(home, authority, "sms", reason="a laptop was stolen")
+    again, _ = restore(tmp_path / "backup.tar", tmp_path / "again")
+    assert admitted_sites(again).keys() == {"sms"}  # undone
+    authority = replace(authority, folder=again.pki)
+    revoke(again, authority, "sms", reason="a laptop was stolen")
+    assert not admitted_sites(again)
+    assert "sms" not in (again.pki / "nodes.map").read_text()  # the proxy passes nothing of it on
+    listed = read_crl(again.pki)
+    assert listed is not None
+    assert len(listed) == 1  # the certificate that was renewed after the back-up is not on the list
+    assert listed.get_revoked_certificate_by_serial_number(renewed.certificate.serial_number) is None
 
 
 def test_a_container_s_volume_is_backed_up_and_restored_by_streams(home: ServerHome, tmp_path: Path) -> None:
