@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.operations.warm_program import KILL
+from tests.proxy_front import Front, nginx_front
 
 WITHIN_S = 300.0
 """For what takes seconds: a busy machine has its time."""
@@ -43,16 +44,21 @@ class Machines:
     """A folder for each machine, and what runs there.
 
     substitutions: what is put in the place of a printed word. warm: whether `fedminet` hands over to a warm process.
+    proxy: nginx's port and what stands behind it; None where there is none.
     """
 
     folder: Path
     environment: Mapping[str, str]
     substitutions: Mapping[str, str]
     warm: bool
+    proxy: tuple[int, str] | None = None
+    front: Front | None = None
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     spoken: dict[str, str] = field(default_factory=dict)
     """By machine, the forty digits that were printed there last: what is read out by telephone."""
     passphrase: str = PASSPHRASE
+    _opened: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    _seen: tuple[bytes, ...] = ()
 
     def at(self, machine: str) -> Path:
         """The folder in which somebody at `machine` gives commands."""
@@ -119,10 +125,24 @@ class Machines:
         """Wait for the end of what was started; its exit status."""
         return self._taken(command).wait(timeout=WITHIN_S)
 
+    def tell_proxy(self, pki: Path) -> None:
+        """Start the proxy once its files are there; later let it read them again, as its container does by itself."""
+        if self.proxy is None or not (pki / "nodes.map").is_file():
+            return
+        if self.front is None:
+            port, upstream = self.proxy
+            front = nginx_front(pki, self.folder / "nginx", upstream=upstream, port=port)
+            self.front = self._opened.enter_context(front)
+        elif (content := _contents(pki)) != self._seen:
+            self._seen = content
+            self.front.process.send_signal(signal.SIGHUP)
+
     def end_all(self) -> None:
+        """Whatever still runs."""
         for command in list(self.running):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.interrupt(command)
+        self._opened.close()
 
     def _end(self, command: str, number: int) -> int:
         process = self._taken(command)
@@ -142,7 +162,8 @@ class Machines:
             if ready:
                 try:
                     block = os.read(terminal, 65536)
-                except OSError:  # everybody at the other end has ended
+                except OSError:  # everybody at the other end has closed it
+                    process.wait(timeout=WITHIN_S)  # before the terminal goes, whose end would end what still runs
                     return printed.replace("\r\n", "\n")
                 printed += block.decode(errors="replace")
                 if (answer := self._answer(printed[answered:], machine)) is not None:
@@ -166,3 +187,8 @@ class Machines:
         if asked.endswith(("Password: ", "Repeat for confirmation: ")):
             return PASSWORD
         return None
+
+
+def _contents(pki: Path) -> tuple[bytes, ...]:
+    """Of the files that the proxy reads."""
+    return tuple((pki / name).read_bytes() for name in ("server.pem", "crl.pem", "nodes.map"))

@@ -36,7 +36,7 @@ COLD = os.environ.get("FEDMINET_GUIDE_COLD") == "1"
 FIRST = "first-training.md"
 ROUNDS = 2
 """The back-up is made in the second: a site that were two rounds further would refuse to go back."""
-ROUND_S = 4.0
+ROUND_S = 3.0
 """Long enough that the second is not over before the power goes."""
 
 NOT_RUN = {
@@ -150,7 +150,7 @@ def test_the_guide_states_the_number_of_its_commands() -> None:
 
 @pytest.fixture
 def machines(tmp_path: Path) -> Iterator[Machines]:
-    """Two machines whose `fedminet` is this checkout's, and the hospital's scans."""
+    """Two machines whose `fedminet` is this checkout's, the hospital's scans, and nginx in front if it is here."""
     programs = tmp_path / "bin"
     programs.mkdir()
     environment = {
@@ -164,19 +164,21 @@ def machines(tmp_path: Path) -> Iterator[Machines]:
     scans = tmp_path / "scans"
     for patient in range(3):
         write_nifti_patient(scans / f"patient{patient}", patient)
-    screen = free_port()
+    screen, port = free_port(), free_port()
+    public = free_port() if shutil.which("nginx") else None
     made = Machines(
         tmp_path,
         environment,
         {
             " --site umr": "",  # it joins later
             "--host server.example.org": "--host 127.0.0.1",
-            "--public-port 443": f"--port {free_port()}",  # no proxy stands in front
+            "--public-port 443": f"--port {port}" + (f" --public-port {public}" if public else ""),
             "/data/export": str(scans),
             "server dashboard coordinator": f"server dashboard coordinator --port {screen}",
             "127.0.0.1:9480": f"127.0.0.1:{screen}",
         },
         warm=not COLD,
+        proxy=None if public is None else (public, f"https://127.0.0.1:{port}"),
     )
     if COLD:
         (programs / "fedminet").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m fedminet "$@"\n')
@@ -251,6 +253,8 @@ class Reader:
             assert wanted is None or wanted in done.printed, where
             assert done.status == status, where
             self._edit(script)
+            if block.machine == "coordinator":
+                self.machines.tell_proxy(self.coordinator / "coordinator" / "pki")
             return done.printed
 
     def post(self) -> None:
@@ -313,6 +317,7 @@ def test_the_guide_is_followed_from_nothing_to_the_end(
 
     said = reader.follow(WHILE_IT_RUNS)
     _what_the_hospital_verifies(said)
+    _the_search_for_open_keys_finds_one(reader)
     assert reader.run_state("trial")["status"] == "failed"
     assert machines.wait("fedminet server run coordinator --name trial") == 5
 
@@ -337,6 +342,15 @@ def _what_the_hospital_verifies(said: list[str]) -> None:
     assert re.findall(r"^(\d+)", modes, flags=re.MULTILINE) == ["700"] * 5
     (request,) = [text for text in said if '"tls_request"' in text]
     assert "patient" not in request
+
+
+def _the_search_for_open_keys_finds_one(reader: Reader) -> None:
+    (search,) = [block.script for block in blocks("hospital.md") if "pseudonym.key ! -perm" in block.script]
+    key = reader.hospital / "sms" / "store" / "pseudonym.key"
+    assert reader.machines.give("hospital", search).printed == ""
+    key.chmod(0o644)
+    assert "pseudonym.key" in reader.machines.give("hospital", search).printed
+    key.chmod(0o600)
 
 
 def _the_coordinator_is_lost_and_restored(reader: Reader) -> None:
@@ -406,12 +420,18 @@ def _a_bundle_that_is_not_listed(reader: Reader) -> None:
 
 
 def _a_lost_laptop(reader: Reader) -> None:
-    shutil.copyfile(reader.hospital / "sms" / "request.json", reader.hospital / "former.json")
     said = reader.follow(REVOKED)
     assert any("revoked on" in text for text in said)
+    if reader.machines.front is not None:
+        _wait_until(lambda: _certificate_is_refused(reader), "the proxy refuses the certificate")
     new = {"site request sms": "site request sms-new", "accept sms": "accept sms-new"}
     reader.follow(FIRST_TRAINING[4:7], put={**new, "kit-sms": "kit-sms-new"})
     assert (reader.hospital / "sms-new" / "kit" / "kit.json").is_file()
+
+
+def _certificate_is_refused(reader: Reader) -> bool:
+    done = reader.machines.give("hospital", "fedminet site check sms --before-start")
+    return done.status == 5 and "FM-F404" in done.printed
 
 
 def _on_one_line(text: str) -> str:
