@@ -163,7 +163,7 @@ class Machines:
                 try:
                     block = os.read(terminal, 65536)
                 except OSError:  # everybody at the other end has closed it
-                    process.wait(timeout=WITHIN_S)  # before the terminal goes, whose end would end what still runs
+                    process.wait(timeout=WITHIN_S)  # the terminal's end would end what still runs
                     return printed.replace("\r\n", "\n")
                 printed += block.decode(errors="replace")
                 if (answer := self._answer(printed[answered:], machine)) is not None:
