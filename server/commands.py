@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 
 from server.admission_commands import PassphraseFile, add_admission_commands
+from server.backup_commands import add_backup_commands
 
 server_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 add_admission_commands(server_commands)
+add_backup_commands(server_commands)
 
 Home = Annotated[Path, typer.Argument(help="The coordinator's folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
@@ -47,13 +49,20 @@ def init(
     from minet_core.runtime.yaml_file import parse_settings
     from server.passphrase import read_passphrase
     from server.pki import ca_files
-    from server.server_home import ServerSettings, federation_of, init_server, require_new
+    from server.server_home import (
+        LOCAL_NAMES,
+        ServerSettings,
+        federation_of,
+        init_server,
+        require_new,
+        with_local_name,
+    )
 
     sites = tuple(site or ("sms", "umr", "fastmri"))
     federation = federation_of(
         name=name, sites=sites, preset=preset, scale=scale, rounds=rounds, algorithm=algorithm
     )
-    hosts = tuple(host or ("127.0.0.1", "localhost"))
+    hosts = with_local_name(tuple(host or LOCAL_NAMES), bind=bind)
     addresses = {"hosts": hosts, "port": port, "public_port": public_port, "bind": bind}
     settings = parse_settings(addresses, ServerSettings, source="the options")
     require_new(home)

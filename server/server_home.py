@@ -30,12 +30,14 @@ PAPER_ROUNDS = 50
 QUICK_ROUNDS = 24
 """Short rounds drift apart less; docs/results/main-job.md has the figures."""
 
+LOCAL_NAMES = ("127.0.0.1", "localhost")
+
 
 class ServerSettings(Settings):
     """`server.yaml`."""
 
     hosts: tuple[str, ...] = Field(
-        ("127.0.0.1", "localhost"), min_length=1, description="names and addresses the certificate is for"
+        LOCAL_NAMES, min_length=1, description="names and addresses the certificate is for"
     )
     bind: str = Field("127.0.0.1", description="the address to listen on; keep it loopback behind a proxy")
     port: int = Field(9443, ge=1, le=65535, description="the port to listen on")
@@ -137,6 +139,16 @@ def federation_of(
         FederationSettings,
         source="the options",
     )
+
+
+def with_local_name(hosts: tuple[str, ...], *, bind: str) -> tuple[str, ...]:
+    """`hosts`, and a name by which the coordinator's own processes reach a server that listens on loopback.
+
+    The name that sites use leads to the proxy, and not to the server behind it.
+    """
+    if bind not in (*LOCAL_NAMES, "0.0.0.0") or set(hosts) & set(LOCAL_NAMES):  # noqa: S104
+        return hosts
+    return (*hosts, "localhost")
 
 
 def init_server(

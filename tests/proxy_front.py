@@ -40,7 +40,7 @@ http {{
       if ($fedminet_site = "") {{ return 403; }}
       proxy_set_header flwr-public-key $http_flwr_public_key;
       proxy_pass {upstream}; proxy_http_version 1.1; proxy_set_header Connection "";
-      client_max_body_size 8m;
+      client_max_body_size 8m; proxy_request_buffering off; proxy_buffering off;
     }}
   }}
 }}

@@ -24,7 +24,10 @@ class ChannelSpatialAttention(nn.Module):
         self.kernel = nn.Parameter(kernel.weight.detach()[0, 0].clone())  # (3, 3, 3): channel, row, column
         assert kernel.bias is not None
         self.bias = nn.Parameter(kernel.bias.detach().clone())  # (1,)
-        bands = torch.stack([torch.ones(n_features - abs(d)).diag(d) for d in (-1, 0, 1)])
+        # As a list, not by `diag` or by arithmetic: where shapes alone are asked for (agreement_of), torch imports its
+        # compiler for those, which takes three seconds of a processor.
+        channels = range(n_features)
+        bands = torch.tensor([[[float(i - o == d) for i in channels] for o in channels] for d in (-1, 0, 1)])
         self.register_buffer("bands", bands, persistent=False)  # (3, C, C): offset, output, input
 
     def forward(self, features: Tensor) -> Tensor:  # (B, C, H, W)

@@ -311,6 +311,12 @@ class RunBusy(HostError):
     code = "FM-S507"
 
 
+class BackupDamaged(HostError):
+    """A back-up was cut off or altered, or its parts do not belong together."""
+
+    code = "FM-S508"
+
+
 class DeadlinePassed(HostError):
     """What was waited for did not happen in time."""
 

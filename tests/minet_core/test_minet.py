@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -223,6 +225,16 @@ def test_channels_last_and_contiguous_models_agree() -> None:
     model.to(memory_format=torch.channels_last)
     for left, right in zip(model(*images), expected, strict=True):
         torch.testing.assert_close(left, right, **TOLERANCE)
+
+
+def test_the_shapes_of_a_model_are_known_without_torch_s_compiler() -> None:
+    """Every start of a site and of a run asks for them, and importing the compiler takes three seconds."""
+    asked = (
+        "import sys; from minet_core.agreement import agreement_of; from minet_core.federation import *; "
+        "agreement_of(FederationSettings(name='x', sites=('a',), participation={'quorum': 1})); "
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", asked], check=True)
 
 
 def test_samples_of_a_batch_do_not_see_each_other() -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from fedminet.main import run
 from server.passphrase import read_passphrase
+from server.server_home import ServerHome, with_local_name
+from server.superlink import local_address
 from tests.admitted import PASSPHRASE
 
 Call = Callable[..., tuple[int, str, str]]
@@ -48,6 +50,16 @@ def site(fedminet: Call, tmp_path: Path) -> Path:
 def _spoken(printed: str) -> list[str]:
     """The lines of forty digits that a command printed."""
     return [line.strip() for line in printed.splitlines() if len(line.replace(" ", "")) == 40]
+
+
+def test_a_server_behind_a_proxy_is_reached_from_its_own_machine(fedminet: Call, tmp_path: Path) -> None:
+    home = tmp_path / "coordinator"
+    assert fedminet("server", "init", home, "--host", "server.example.org", "--public-port", "443")[0] == 0
+    settings = ServerHome.at(home).settings()
+    assert settings.address == "server.example.org:443"  # what sites are told
+    assert local_address(ServerHome.at(home)) == "localhost:9443"
+    assert with_local_name(("10.0.0.7",), bind="10.0.0.7") == ("10.0.0.7",)
+    assert with_local_name(("localhost", "server.example.org"), bind="127.0.0.1")[0] == "localhost"
 
 
 def test_a_site_is_admitted_renewed_and_revoked(

@@ -1,0 +1,232 @@
+"""A back-up of the coordinator's folder in one file, also while the server runs.
+
+The file is a plain tar archive, readable by its owner alone. Its last member, back-up.json, names the SHA-256 of every
+other one: a file without it was cut off. Not in it: the logs, Flower's own folder, the proxy's copies, locks, halves
+of files.
+
+How it is consistent while the server runs:
+
+- a run's state stands still while its folder is copied (server.run_directory), and what is written beside it
+  meanwhile is what a server application that was killed leaves: it is mended when the run goes on. A reply's page is
+  copied before its tensors, which are written before it.
+- keys, admissions and revocations are copied while none is made.
+- the SuperLink's database is copied last, by SQLite itself: a copy of its file alone lacks what is in its log. So
+  every run that is in the back-up is in the database too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import io
+import json
+import os
+import sqlite3
+import stat
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import IO, Literal
+
+from pydantic import AwareDatetime, Field, NonNegativeInt
+
+from minet_core.admission.fingerprints import authority_fingerprint
+from minet_core.kit import Digest, read_authority
+from minet_core.runtime.durable import replacing
+from minet_core.runtime.errors import ConfigurationError, HostError
+from minet_core.runtime.versions import versions
+from minet_core.runtime.yaml_file import Settings
+from server.pki import ca_files
+from server.revocation import changing
+from server.run_directory import RunDirectory
+from server.server_home import ServerHome
+
+CONTENTS_FILE = "back-up.json"
+DATABASE = PurePosixPath("superlink/state.db")
+
+LEFT_OUT = frozenset({"logs", "proxy", "superlink/flwr"})
+"""Written anew by a started server."""
+
+_LOCKS = frozenset({".lock", "state.lock", "submission.lock"})
+_DATABASE_FILES = frozenset(f"{DATABASE}{end}" for end in ("", "-wal", "-shm", "-journal"))
+_DATABASE_PATIENCE_S = 60.0
+
+
+class StoredFile(Settings):
+    """What back-up.json says of a file."""
+
+    sha256: Digest
+    n_bytes: NonNegativeInt
+
+
+class Contents(Settings):
+    """`back-up.json`."""
+
+    form: Literal["fedminet back-up 1"] = "fedminet back-up 1"
+    federation: str = Field(description="the federation's name")
+    authority: str = Field(description="fingerprint of the federation's authority")
+    made_at: AwareDatetime = Field(description="when the back-up was finished")
+    versions: dict[str, str] = Field(description="of fedminet and of what it stands on")
+    runs: tuple[str, ...] = Field(description="names of the runs in it")
+    files: dict[str, StoredFile] = Field(description="by its path in the coordinator's folder")
+
+
+@dataclass
+class _Archive:
+    """An archive that is being written, and the digests of what is in it."""
+
+    tar: tarfile.TarFile
+    files: dict[str, StoredFile] = field(default_factory=dict)
+    folders: set[str] = field(default_factory=set)
+
+    def add(self, path: Path, name: PurePosixPath, *, mode: int | None = None) -> None:
+        """Add the file as it is now; one that has gone meanwhile is left out, one that grows is cut at its size now."""
+        if str(name) in self.files:
+            return
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as stream:
+            facts = os.fstat(stream.fileno())
+            reader = _Hashing(stream)
+            self.tar.addfile(_member(name, facts, mode=mode), reader)
+            self.files[str(name)] = StoredFile(sha256=reader.hexdigest(), n_bytes=facts.st_size)
+
+    def add_folder(self, path: Path, name: PurePosixPath) -> None:
+        """Add a folder without what is in it."""
+        if str(name) in self.folders:
+            return
+        member = _member(name, path.stat())
+        member.type, member.size = tarfile.DIRTYPE, 0
+        self.tar.addfile(member)
+        self.folders.add(str(name))
+
+    def add_tree(self, home: ServerHome, top: Path, *, ending: str = "") -> None:
+        """Add what is below `top`, beside what is left out; of its files those alone that end with `ending`."""
+        for folder, names in _walk(home, top):
+            if folder != home.path:
+                self.add_folder(folder, _name(home, folder))
+            for name in names:
+                if name.endswith(ending):
+                    self.add(folder / name, _name(home, folder / name))
+
+
+class _Hashing(io.RawIOBase):
+    """A stream that is hashed while it is read."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._digest = hashlib.sha256()
+
+    def read(self, n_bytes: int = -1) -> bytes:
+        block = self._stream.read(n_bytes)
+        self._digest.update(block)
+        return block
+
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()
+
+
+def back_up(home: ServerHome, file: Path) -> Contents:
+    """Write the back-up of `home` to the new file `file`.
+
+    Raises ConfigurationError (FM-C100) where the file is there already or lies in the coordinator's folder, DiskFull
+    (FM-S504), HostError (FM-S500) where the SuperLink's database cannot be read.
+    """
+    if file.exists():
+        raise ConfigurationError(
+            "a file is already here", got=file, action="Choose another name; no back-up is overwritten"
+        )
+    if file.resolve().is_relative_to(home.path):
+        raise ConfigurationError(
+            "the back-up would lie in the folder that it is of",
+            got=file,
+            action="Name a file on another disk",
+        )
+    with replacing(file) as temporary:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            contents = back_up_to(home, stream, beside=temporary)
+    return contents
+
+
+def back_up_to(home: ServerHome, stream: IO[bytes], *, beside: Path | None = None) -> Contents:
+    """Write the back-up of `home` to a stream, as where a container sees no other disk.
+
+    beside: the file beside which the database is copied first; else in the coordinator's folder.
+    """
+    with tarfile.open(fileobj=stream, mode="w|") as tar:
+        return _written(home, _Archive(tar), beside=beside or home.path / DATABASE)
+
+
+def _written(home: ServerHome, archive: _Archive, *, beside: Path) -> Contents:
+    runs = tuple(path.parent.name for path in sorted(home.runs.glob("*/state.json")))
+    for name in runs:
+        run = RunDirectory(home.runs / name)
+        with run.alone("submission"), run.alone("state"):
+            archive.add_tree(home, run.path, ending=".json")
+            archive.add_tree(home, run.path)
+    with changing(home.pki):
+        archive.add_tree(home, home.path)
+    _add_database(home, archive, beside=beside)
+    contents = Contents(
+        federation=home.federation().name,
+        authority=authority_fingerprint(read_authority(ca_files(home.pki).certificate)),
+        made_at=datetime.datetime.now(datetime.UTC),
+        versions=versions(),
+        runs=runs,
+        files=archive.files,
+    )
+    page = (json.dumps(contents.model_dump(mode="json"), indent=2) + "\n").encode()
+    member = tarfile.TarInfo(CONTENTS_FILE)
+    member.size, member.mode, member.mtime = len(page), 0o600, int(contents.made_at.timestamp())
+    archive.tar.addfile(member, io.BytesIO(page))
+    return contents
+
+
+def _add_database(home: ServerHome, archive: _Archive, *, beside: Path) -> None:
+    """The SuperLink's database as of one moment, whoever writes to it meanwhile; none before the first start."""
+    database = home.path / DATABASE
+    if not database.is_file():
+        return
+    copy = beside.with_name(f".database.{os.getpid()}.partial")
+    try:
+        os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        with (
+            contextlib.closing(sqlite3.connect(database, timeout=_DATABASE_PATIENCE_S)) as source,
+            contextlib.closing(sqlite3.connect(copy)) as target,
+        ):
+            source.backup(target)
+        archive.add(copy, DATABASE, mode=0o600)
+    except sqlite3.Error as failure:
+        raise HostError("the SuperLink's database cannot be read", got=failure) from failure
+    finally:
+        for end in ("", "-wal", "-shm", "-journal"):
+            copy.with_name(copy.name + end).unlink(missing_ok=True)
+
+
+def _walk(home: ServerHome, top: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Every folder from `top` on, with the names of its files; links are followed. Runs without a state are none."""
+    for path, folders, names in os.walk(top, followlinks=True):
+        folder = Path(path)
+        folders[:] = sorted(name for name in folders if str(_name(home, folder / name)) not in LEFT_OUT)
+        if folder == home.runs:
+            folders[:] = []  # each is copied by itself, under its locks
+        yield folder, sorted(name for name in names if _belongs(folder / name, _name(home, folder / name)))
+
+
+def _belongs(path: Path, name: PurePosixPath) -> bool:
+    if str(name) in _DATABASE_FILES or path.name in _LOCKS:
+        return False
+    return path.is_file() and not (path.name.startswith(".") and path.name.endswith(".partial"))
+
+
+def _name(home: ServerHome, path: Path) -> PurePosixPath:
+    return PurePosixPath(path.relative_to(home.path))
+
+
+def _member(name: PurePosixPath, facts: os.stat_result, *, mode: int | None = None) -> tarfile.TarInfo:
+    """No name and no number of a user: a back-up belongs to whoever restores it."""
+    member = tarfile.TarInfo(str(name))
+    member.size, member.mtime = facts.st_size, int(facts.st_mtime)
+    member.mode = stat.S_IMODE(facts.st_mode) if mode is None else mode
+    return member

@@ -1,0 +1,180 @@
+"""Making a coordinator's folder from its back-up: see server.backup.
+
+Nothing is put into place before all of it was verified: every file by its digest, the settings, the keys that belong
+together, and the SuperLink's database. The digests find damage; they are no signature.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import tarfile
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from minet_core.admission.fingerprints import authority_fingerprint
+from minet_core.kit import read_authority
+from minet_core.runtime.errors import BackupDamaged, ConfigurationError, DiskFull, FileMissing
+from minet_core.runtime.yaml_file import parse_settings
+from server.backup import CONTENTS_FILE, DATABASE, Contents, StoredFile
+from server.bundle import BUNDLE_FILE, read_bundle
+from server.pki import ca_files, server_files
+from server.server_home import ServerHome
+
+_BLOCK_BYTES = 1 << 20
+_LARGEST_CONTENTS_BYTES = 1 << 28
+_MADE_AGAIN = ("logs", "proxy")
+_ANOTHER = "Use another back-up"
+
+
+def restore(file: Path, path: Path) -> tuple[ServerHome, Contents]:
+    """Make the coordinator's folder `path` from the back-up `file`; what is in it, and the folder.
+
+    The folder can be read by its owner alone; a file gets the mode that it had. Raises FileMissing (FM-C103),
+    ConfigurationError (FM-C100) where `path` holds anything, BackupDamaged (FM-S508), DiskFull (FM-S504).
+    """
+    if not file.is_file():
+        raise FileMissing("the back-up is missing", got=file)
+    with file.open("rb") as stream:
+        return restore_from(stream, path)
+
+
+def restore_from(stream: IO[bytes], path: Path) -> tuple[ServerHome, Contents]:
+    """As `restore`, from a stream that is read once."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ConfigurationError(
+            "something is already here", got=path, action="Choose a new folder; nothing is overwritten"
+        )
+    # An empty folder may be a container's volume, which nothing can take the place of.
+    half = (path if path.exists() else path.parent) / f".{path.name}.{os.getpid()}.partial"
+    try:
+        half.mkdir(mode=0o700, parents=True)
+        contents = _unpacked(stream, half)
+        for name in _MADE_AGAIN:
+            (half / name).mkdir(exist_ok=True)
+        _require_usable(ServerHome.at(half), contents)
+        _put_into_place(half, path)
+    except tarfile.TarError as failure:
+        raise BackupDamaged("the back-up cannot be read", got=failure, action=_ANOTHER) from failure
+    except OSError as failure:
+        raise DiskFull(
+            f"the back-up could not be written to {path}", got=failure.strerror or failure
+        ) from failure
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+    return ServerHome.at(path), contents
+
+
+def _put_into_place(half: Path, path: Path) -> None:
+    """In one step; into an empty folder one by one, with the file last by which a coordinator's folder is known."""
+    if half.parent != path:
+        half.rename(path)
+        return
+    with contextlib.suppress(PermissionError):  # a volume that is another user's
+        path.chmod(0o700)
+    for child in sorted(half.iterdir(), key=lambda child: child.name == "server.yaml"):
+        child.rename(path / child.name)
+
+
+def _unpacked(stream: IO[bytes], folder: Path) -> Contents:
+    """Write every member below `folder`, durably, and hold it to the back-up's own list."""
+    found: dict[str, StoredFile] = {}
+    contents: Contents | None = None
+    with tarfile.open(fileobj=stream, mode="r|") as tar:
+        for member in tar:
+            if contents is not None:
+                raise BackupDamaged("the back-up goes on after its end", got=member.name, action=_ANOTHER)
+            if member.name == CONTENTS_FILE and member.isreg():
+                contents = _contents_of(tar, member)
+                continue
+            target = folder / _safe(member)
+            if member.isdir():
+                target.mkdir(parents=True, exist_ok=True)
+                target.chmod(member.mode & 0o777 | 0o700)
+            else:
+                found[member.name] = _write(tar, member, target)
+    if contents is None:
+        raise BackupDamaged("the back-up was cut off", got=f"no {CONTENTS_FILE}", action=_ANOTHER)
+    listed = contents.files
+    wrong = {name for name in found.keys() | listed.keys() if found.get(name) != listed.get(name)}
+    if wrong:
+        raise BackupDamaged(
+            "a file of the back-up is not as it was", got=", ".join(sorted(wrong)[:3]), action=_ANOTHER
+        )
+    return contents
+
+
+def _safe(member: tarfile.TarInfo) -> PurePosixPath:
+    """The member's path, which leads nowhere else; a back-up holds files and folders, each once."""
+    name = PurePosixPath(member.name)
+    if not (member.isreg() or member.isdir()) or name.is_absolute() or ".." in name.parts or not name.parts:
+        raise BackupDamaged(
+            "the back-up holds what no back-up of ours does",
+            got=member.name,
+            expected="files and folders below it",
+        )
+    return name
+
+
+def _contents_of(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Contents:
+    stream = tar.extractfile(member)
+    assert stream is not None  # it is a file
+    if member.size > _LARGEST_CONTENTS_BYTES:
+        raise BackupDamaged("the back-up's list is too large", got=f"{member.size} bytes")
+    try:
+        content = json.loads(stream.read())
+    except ValueError as failure:
+        raise BackupDamaged("the back-up's list cannot be read", got=failure, action=_ANOTHER) from failure
+    return parse_settings(content, Contents, source=CONTENTS_FILE)
+
+
+def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> StoredFile:
+    """Write one file with its mode, from its first byte on; what was written."""
+    stream = tar.extractfile(member)
+    assert stream is not None  # it is a file
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    digest, n_bytes = hashlib.sha256(), 0
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as copy:
+        while block := stream.read(_BLOCK_BYTES):
+            digest.update(block)
+            n_bytes += len(block)
+            copy.write(block)
+        copy.flush()
+        os.fchmod(copy.fileno(), member.mode & 0o777)
+        os.utime(copy.fileno(), (member.mtime, member.mtime))
+        os.fsync(copy.fileno())
+    return StoredFile(sha256=digest.hexdigest(), n_bytes=n_bytes)
+
+
+def _require_usable(home: ServerHome, contents: Contents) -> None:
+    """Raise BackupDamaged (FM-S508) where the restored parts do not belong together; ConfigurationError and its kin."""
+    home.settings()
+    home.federation()
+    found = authority_fingerprint(read_authority(ca_files(home.pki).certificate))
+    if found != contents.authority:
+        raise BackupDamaged("the back-up is of another authority", got=found, expected=contents.authority)
+    server = server_files(home.pki)
+    certificate = x509.load_pem_x509_certificate(server.certificate.read_bytes())
+    key = serialization.load_pem_private_key(server.private_key.read_bytes(), password=None)
+    if certificate.public_key() != key.public_key():
+        raise BackupDamaged("the server's key is not that of its certificate", action=_ANOTHER)
+    if (home.superlink / BUNDLE_FILE).exists():
+        read_bundle(home.superlink)
+    database = home.path / DATABASE
+    if not database.exists():
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(database)) as connection:
+            ((answer,),) = connection.execute("PRAGMA integrity_check").fetchall()
+    except (sqlite3.Error, ValueError) as failure:
+        raise BackupDamaged("the SuperLink's database is damaged", got=failure, action=_ANOTHER) from failure
+    if answer != "ok":
+        raise BackupDamaged("the SuperLink's database is damaged", got=answer, action=_ANOTHER)

@@ -1,0 +1,296 @@
+"""The coordinator's back-up: whole and consistent while things happen, private, and refused where it was touched."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+import tarfile
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from minet_core.runtime.durable import write_json
+from minet_core.runtime.errors import BackupDamaged, ConfigurationError, FileMissing
+from server import run_states
+from server.backup import CONTENTS_FILE, back_up
+from server.enrolment import admitted_sites, declared_cohorts, renew, revoke
+from server.pki import open_authority, write_private
+from server.restore import restore
+from server.revocation import read_crl
+from server.run_directory import RunDirectory
+from server.server_home import ServerHome
+from tests.admitted import PASSPHRASE, make_coordinator, make_site
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> ServerHome:
+    """A coordinator with an admitted site, a run, a database and what no back-up needs."""
+    coordinator = make_coordinator(tmp_path / "server", port=9443)
+    coordinator.admit(make_site(tmp_path / "sms"), tmp_path / "kit")
+    home = coordinator.home
+    write_private(home.superlink / "superexec.secret", b"0" * 32)
+    run = RunDirectory.create(home.runs / "first", home.federation(), engine="deployment")
+    run.checkpoint(0).parent.mkdir()
+    run.checkpoint(0).write_bytes(b"weights")
+    with sqlite3.connect(home.superlink / "state.db") as database:
+        database.execute("CREATE TABLE node (name TEXT)")
+        database.execute("INSERT INTO node VALUES ('sms')")
+    database.close()
+    (home.superlink / "flwr" / "apps").mkdir(parents=True)
+    (home.logs / "superlink.log").write_text("a line")
+    (home.pki / ".ca.key.77.partial").write_text("half")
+    return home
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_restored_folder_is_the_one_that_was_backed_up(home: ServerHome, tmp_path: Path) -> None:
+    made = back_up(home, tmp_path / "backup.tar")
+    again, contents = restore(tmp_path / "backup.tar", tmp_path / "again")
+    assert contents == made
+    assert contents.runs == ("first",)
+    left_out = {"logs/superlink.log", "pki/.ca.key.77.partial", "pki/.lock"}
+    former, now = _files(home.path), _files(again.path)
+    locks = {f"runs/first/{what}.lock" for what in ("state", "submission")}
+    assert former.keys() - now.keys() == left_out | locks
+    del now["superlink/state.db"]
+    assert now == {name: former[name] for name in now}
+    assert admitted_sites(again).keys() == admitted_sites(home).keys() == {"sms"}
+    assert declared_cohorts(again) == declared_cohorts(home)
+    for name in ("runs", "sites", "logs", "proxy"):
+        assert (again.path / name).is_dir()
+
+
+def test_a_back_up_and_its_keys_are_for_their_owner_alone(home: ServerHome, tmp_path: Path) -> None:
+    back_up(home, tmp_path / "backup.tar")
+    assert stat.S_IMODE((tmp_path / "backup.tar").stat().st_mode) == 0o600
+    again, _ = restore(tmp_path / "backup.tar", tmp_path / "again")
+    assert stat.S_IMODE(again.path.stat().st_mode) == 0o700
+    secret = ("pki/ca.key", "pki/server.key", "superlink/superexec.secret", "superlink/state.db")
+    for name in secret:
+        assert stat.S_IMODE((again.path / name).stat().st_mode) == 0o600
+    with tarfile.open(tmp_path / "backup.tar") as tar:
+        assert {member.mode for member in tar if member.name in secret} == {0o600}
+        assert {(member.uid, member.uname) for member in tar} == {
+            (0, "")
+        }  # whose it was is nobody's business
+    assert b"BEGIN ENCRYPTED PRIVATE KEY" in (again.pki / "ca.key").read_bytes()
+
+
+def test_nothing_is_overwritten(home: ServerHome, tmp_path: Path) -> None:
+    file = tmp_path / "backup.tar"
+    back_up(home, file)
+    with pytest.raises(ConfigurationError, match="already here"):
+        back_up(home, file)
+    with pytest.raises(ConfigurationError, match="in the folder that it is of"):
+        back_up(home, home.path / "backup.tar")
+    before = _files(home.path)
+    with pytest.raises(ConfigurationError, match="nothing is overwritten"):
+        restore(file, home.path)
+    assert _files(home.path) == before
+    with pytest.raises(FileMissing):
+        restore(tmp_path / "none.tar", tmp_path / "again")
+    (tmp_path / "empty").mkdir()
+    restore(file, tmp_path / "empty")
+
+
+def test_a_revocation_after_the_back_up_is_given_again_after_the_restore(
+    home: ServerHome, tmp_path: Path
+) -> None:
+    """What the guide warns of, and that the command that it names mends it."""
+    authority = open_authority(home.pki, PASSPHRASE)
+    back_up(home, tmp_path / "backup.tar")
+    renewed = renew(home, authority, "sms", kit=tmp_path / "kit-2")
+    revoke(home, authority, "sms", reason="a laptop was stolen")
+    again, _ = restore(tmp_path / "backup.tar", tmp_path / "again")
+    assert admitted_sites(again).keys() == {"sms"}  # undone
+    authority = replace(authority, folder=again.pki)
+    revoke(again, authority, "sms", reason="a laptop was stolen")
+    assert not admitted_sites(again)
+    assert "sms" not in (again.pki / "nodes.map").read_text()  # the proxy passes nothing of it on
+    listed = read_crl(again.pki)
+    assert listed is not None
+    assert len(listed) == 1  # the certificate that was renewed after the back-up is not on the list
+    assert listed.get_revoked_certificate_by_serial_number(renewed.certificate.serial_number) is None
+
+
+def test_a_container_s_volume_is_backed_up_and_restored_by_streams(home: ServerHome, tmp_path: Path) -> None:
+    """No other disk is seen there, and nothing can take the place of the volume itself."""
+    before = _files(home.path)
+    command = [sys.executable, "-m", "fedminet", "server"]
+    with (tmp_path / "backup.tar").open("wb") as stream:
+        done = subprocess.run([*command, "backup", home.path, "-"], stdout=stream, stderr=subprocess.PIPE)
+    assert done.returncode == 0, done.stderr
+    assert _files(home.path).keys() - before.keys() <= {"runs/first/state.lock", "runs/first/submission.lock"}
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    volume_number = volume.stat().st_ino
+    with (tmp_path / "backup.tar").open("rb") as stream:
+        subprocess.run([*command, "restore", "-", volume], stdin=stream, check=True, capture_output=True)
+    assert volume.stat().st_ino == volume_number
+    assert stat.S_IMODE(volume.stat().st_mode) == 0o700
+    assert admitted_sites(ServerHome.at(volume)).keys() == {"sms"}
+    assert not list(volume.glob(".*"))
+
+
+def test_a_database_that_is_written_to_is_copied_as_of_one_moment(home: ServerHome, tmp_path: Path) -> None:
+    path = home.superlink / "state.db"
+    writer = sqlite3.connect(path)
+    writer.execute("PRAGMA journal_mode = WAL")
+    writer.execute("PRAGMA wal_autocheckpoint = 0")
+    with writer:
+        writer.execute("INSERT INTO node VALUES ('umr')")
+    shutil.copyfile(path, tmp_path / "copy.db")  # what a copy of the file alone would be
+    writer.execute("BEGIN IMMEDIATE")
+    writer.execute("INSERT INTO node VALUES ('half')")
+    back_up(home, tmp_path / "backup.tar")
+    writer.rollback()
+    writer.close()
+    again, _ = restore(tmp_path / "backup.tar", tmp_path / "again")
+    assert _names(tmp_path / "copy.db") == ["sms"]
+    assert _names(again.superlink / "state.db") == ["sms", "umr"]
+    assert {path.name for path in again.superlink.iterdir()} == {
+        "fedminet.fab",
+        "state.db",
+        "superexec.secret",
+    }
+
+
+def _names(database: Path) -> list[str]:
+    connection = sqlite3.connect(database)
+    names = [name for (name,) in connection.execute("SELECT name FROM node")]
+    connection.close()
+    return names
+
+
+def test_a_run_in_work_is_copied_as_a_killed_application_would_leave_it(
+    home: ServerHome, tmp_path: Path
+) -> None:
+    run = RunDirectory(home.runs / "first")
+    run.move(run_states.begun)
+    copied = threading.Event()
+
+    def conduct() -> None:
+        """The writes of server.rounds, in their order."""
+        for number in range(1, home.federation().rounds + 1):
+            run.move(run_states.asked, "2026-01-01T00:00:00+00:00")
+            run.replies(number).mkdir(parents=True)
+            (run.replies(number) / "sms.safetensors").write_bytes(b"reply" * number * 1000)
+            write_json(run.replies(number) / "sms.json", {"site": "sms"})
+            run.move(run_states.closed, ("sms",))
+            run.checkpoint(number).write_bytes(b"weights" * number)
+            run.metrics({"round": number})
+            run.move(run_states.aggregated, shortfall=None)
+            run.forget_old()
+            if copied.is_set():
+                return
+
+    application = threading.Thread(target=conduct)
+    application.start()
+    for index in range(4):
+        back_up(home, tmp_path / f"{index}.tar")
+    copied.set()
+    application.join()
+    for index in range(4):
+        again, _ = restore(tmp_path / f"{index}.tar", tmp_path / f"again-{index}")
+        copy = RunDirectory(again.runs / "first")
+        copy.mend()
+        state = copy.state
+        assert copy.checkpoint(state.round).is_file()
+        assert [record["round"] for record in copy.rounds_recorded()] == list(range(1, state.round + 1))
+        for page in copy.replies(state.round + 1).glob("*.json"):
+            assert page.with_suffix(".safetensors").is_file()
+        if state.phase == "closed":
+            assert (copy.replies(state.round + 1) / "sms.json").is_file()
+
+
+def _rewritten(
+    source: Path, target: Path, change: Callable[[tarfile.TarInfo, bytes], tuple[tarfile.TarInfo, bytes]]
+) -> None:
+    with tarfile.open(source) as former, tarfile.open(target, "w") as tar:
+        for member in former:
+            stream = former.extractfile(member)
+            changed, content = change(member, b"" if stream is None else stream.read())
+            changed.size = len(content)
+            tar.addfile(changed, io.BytesIO(content))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("pki/ca.pem", b"-----BEGIN CERTIFICATE-----", "not as it was; got pki/ca.pem"),
+        ("../outside", b"", "holds what no back-up of ours does"),
+        ("/outside", b"", "holds what no back-up of ours does"),
+        (CONTENTS_FILE, b"{", "list cannot be read"),
+    ],
+)
+def test_an_altered_back_up_is_refused_and_leaves_nothing(
+    home: ServerHome, tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
+    back_up(home, tmp_path / "backup.tar")
+
+    def change(member: tarfile.TarInfo, former: bytes) -> tuple[tarfile.TarInfo, bytes]:
+        if member.name == name:
+            return member, content
+        if name.endswith("outside") and member.name == "server.yaml":
+            member.name = name
+        return member, former
+
+    _rewritten(tmp_path / "backup.tar", tmp_path / "altered.tar", change)
+    before = set(tmp_path.iterdir())
+    with pytest.raises(BackupDamaged, match=said):
+        restore(tmp_path / "altered.tar", tmp_path / "again")
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_a_link_in_a_back_up_is_refused(home: ServerHome, tmp_path: Path) -> None:
+    back_up(home, tmp_path / "backup.tar")
+
+    def change(member: tarfile.TarInfo, former: bytes) -> tuple[tarfile.TarInfo, bytes]:
+        if member.name == "runs":
+            member.type, member.linkname = tarfile.SYMTYPE, str(tmp_path)
+        return member, former
+
+    _rewritten(tmp_path / "backup.tar", tmp_path / "altered.tar", change)
+    with pytest.raises(BackupDamaged, match="got runs"):
+        restore(tmp_path / "altered.tar", tmp_path / "again")
+
+
+def test_a_back_up_that_was_cut_off_is_refused(home: ServerHome, tmp_path: Path) -> None:
+    back_up(home, tmp_path / "backup.tar")
+    whole = (tmp_path / "backup.tar").read_bytes()
+    at = whole.rindex(CONTENTS_FILE.encode())
+    for index, end in enumerate((at - at % 512, len(whole) // 3, 100, 0)):
+        (tmp_path / "cut.tar").write_bytes(whole[:end])
+        with pytest.raises(BackupDamaged, match=r"cut off|cannot be read"):
+            restore(tmp_path / "cut.tar", tmp_path / f"again-{index}")
+        assert not (tmp_path / f"again-{index}").exists()
+
+
+def test_a_damaged_database_is_found_before_the_folder_is_there(home: ServerHome, tmp_path: Path) -> None:
+    (home.superlink / "state.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(Exception, match="database cannot be read"):
+        back_up(home, tmp_path / "backup.tar")
+    assert {path.name for path in tmp_path.iterdir()} == {"server", "sms", "kit"}
+
+
+def test_the_list_names_what_a_person_asks_for(home: ServerHome, tmp_path: Path) -> None:
+    back_up(home, tmp_path / "backup.tar")
+    with tarfile.open(tmp_path / "backup.tar") as tar:
+        stream = tar.extractfile(CONTENTS_FILE)
+        assert stream is not None
+        listed = json.load(stream)
+        assert tar.getnames()[-1] == CONTENTS_FILE
+    assert listed["federation"] == "trial"
+    assert listed["versions"]["fedminet"]
+    assert {"server.yaml", "federation.yaml", "pki/ca.key", "sites/sms.pub"} <= listed["files"].keys()
