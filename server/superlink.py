@@ -25,6 +25,7 @@ from server.expiry import warnings
 from server.pki import ca_files, server_files, write_private
 from server.proxy_files import update_proxy_files
 from server.revocation import revocations, write_node_map
+from server.screen_files import ScreenFiles
 from server.server_home import ServerHome
 
 START_DEADLINE_S = 60.0
@@ -159,6 +160,7 @@ def serve(home: ServerHome, *, tend: Callable[[SuperLinkControl], None] = lambda
     """
     with ChildProcesses() as children:
         processes = ServerProcesses(home, children)
+        screen = ScreenFiles(home)
         update_proxy_files(home)
         control = processes.start()
         said: str | None = None
@@ -175,6 +177,10 @@ def serve(home: ServerHome, *, tend: Callable[[SuperLinkControl], None] = lambda
             with contextlib.suppress(OSError):  # a full disk: again in a second
                 update_proxy_files(home)
             answered = _listens(control.address)
+            with contextlib.suppress(
+                OSError, FedminetError
+            ):  # nor does it answer: the page of nodes grows old
+                screen.update(control.nodes if answered else None)
             for reason in processes.tend(answered=answered):
                 print(reason, flush=True)
             if not answered:
