@@ -151,6 +151,16 @@ class Federation:
             return set()
         return {site for site, state in json.loads(done.stdout)["sites"].items() if state == "online"}
 
+    def site_status(self, service: str) -> tuple[int, dict[str, Any]]:
+        """Exit status and page of `fedminet site status` in a container of the site."""
+        done = self.engine.tried(
+            "exec", self.container(service), "fedminet", "site", "status", "/site", "--json"
+        )
+        assert done.returncode in (0, 1), done.stderr
+        page = json.loads(done.stdout)
+        assert isinstance(page, dict)
+        return done.returncode, page
+
     def run(self, name: str) -> RunDirectory:
         return RunDirectory(self.made / "coordinator" / "runs" / name)
 
@@ -181,6 +191,12 @@ class Federation:
     def ended(self, name: str) -> bool:
         state = self.state(name)
         return state is not None and state["status"] in ("completed", "partial", "failed")
+
+    def start(self, service: str) -> None:
+        """Start a container that was stopped, a node behind its firewall."""
+        self.engine.docker("start", self.container(service))
+        if service.startswith("node-"):
+            self.load_rules(service, OUTBOUND_ONLY)
 
     def load_rules(self, service: str, rules: str) -> None:
         """Load nftables rules into the container's network."""

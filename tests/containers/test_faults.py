@@ -85,9 +85,7 @@ def test_a_container_is_down_within_ten_seconds_of_the_signal(federation: Federa
     federation.engine.docker("stop", "--time", "30", container)
     seconds = time.monotonic() - began
     state = federation.inspect(service)["State"]
-    federation.engine.docker("start", container)
-    if service.startswith("node-"):
-        federation.load_rules(service, OUTBOUND_ONLY)
+    federation.start(service)
     print(f"{service} was down after {seconds:.1f} s, exit status {state['ExitCode']}")
     assert seconds < DOWN_S
     assert state["ExitCode"] in (0, 143)  # 137 would be SIGKILL
