@@ -28,7 +28,8 @@ from server.revocation import revocations, write_node_map
 from server.screen_files import ScreenFiles
 from server.server_home import ServerHome
 
-START_DEADLINE_S = 60.0
+START_DEADLINE_S = 180.0
+"""A SuperLink that cannot start ends, which is seen at once; this is for a machine that has much else to do."""
 APPLICATION_ENDS_IN_S = 10.0
 """What an application needs to say that it failed: 4 s measured, and Flower's own limit is 5 s. A signal meanwhile
 would cut it short, and the SuperLink would take its run for a running one for a minute."""
