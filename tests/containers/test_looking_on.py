@@ -71,12 +71,13 @@ def test_a_part_that_is_stopped_is_missed_by_the_other(
         assert with_the_folder_mounted(federation, "site", "status", "/site")[0] == 1
     finally:
         federation.start(service)
-    federation.wait(
-        lambda: federation.site_status(f"{other}-{SITE}")[1]["registered"]["is"],
-        deadline_s=HEALTHY_WITHIN_S,
-        what="the site is registered again",
-    )
-    assert federation.site_status(f"{stopped}-{SITE}")[0] == 0
+
+    def is_back() -> bool:
+        code, page = federation.site_status(f"{other}-{SITE}")
+        return code == 0 and bool(page["registered"]["is"])
+
+    federation.wait(is_back, deadline_s=HEALTHY_WITHIN_S, what="both parts run, and the site is registered")
+    assert federation.site_status(service)[0] == 0
     federation.wait(
         lambda: federation.healthy(service), deadline_s=HEALTHY_WITHIN_S, what=f"{service} is healthy"
     )
