@@ -132,14 +132,16 @@ class Federation:
             self.inspect(name)["State"].get("Health", {}).get("Status") == "healthy" for name in services
         )
 
-    def wait(self, reached: Callable[[], bool], *, deadline_s: float, what: str) -> float:
+    def wait(
+        self, reached: Callable[[], bool], *, deadline_s: float, what: str, interval_s: float = 0.25
+    ) -> float:
         """Wait until `reached()`; the seconds that took. Fails with the containers' last words."""
         began = time.monotonic()
         while not reached():
             if time.monotonic() - began > deadline_s:
                 logs = self.compose("logs", "--tail", "15")
                 raise AssertionError(f"waited {deadline_s:g} s in vain until {what}\n{logs}")
-            time.sleep(0.25)
+            time.sleep(interval_s)
         return time.monotonic() - began
 
     def sites_online(self) -> set[str]:
