@@ -1,8 +1,8 @@
 """What a task of the site is at, and the last round that it answered: on the site's disk, for `fedminet site status`.
 
-    state/at-work.json      what is in work; locked by the process that works, so that what a killed one left is
-                            told from work that goes on
-    state/last-round.json   the last round that was answered, and the last request that was not
+    status/trainer/at-work.json      what is in work; locked by the process that works, so that what a killed one left
+                                     is told from work that goes on
+    status/trainer/last-round.json   the last round that was answered, and the last request that was not
 
 Imports neither torch nor Flower: a health check reads these pages every few seconds.
 """
@@ -10,7 +10,6 @@ Imports neither torch nor Flower: a health check reads these pages every few sec
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import time
@@ -19,16 +18,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from client.notes_folders import TRAINER_NOTES
 from minet_core.runtime.durable import write_json
 from minet_core.runtime.errors import DiskFull, code_of
+from minet_core.runtime.file_lock import is_locked, locked_within
 
 AT_WORK_FILE = "at-work.json"
 LAST_ROUND_FILE = "last-round.json"
 
 Work = Literal["train", "test"]
 
-_TRIES = 20
-"""For the lock, 50 a second: a look at it holds it for less than a millisecond."""
+LOCK_PATIENCE_S = 0.4
+"""A look at the lock holds it for less than a millisecond."""
 
 
 @dataclass(frozen=True)
@@ -60,48 +61,49 @@ class LastRound:
 
 
 @contextlib.contextmanager
-def at_work(state: Path, request: Request) -> Iterator[None]:
+def at_work(home: Path, request: Request) -> Iterator[None]:
     """Say that `request` is in work while the context lasts, and how it ended."""
     began = time.time()
-    state.mkdir(parents=True, exist_ok=True)
-    with (state / AT_WORK_FILE).open("a+b", buffering=0) as stream:
-        if _locked(stream.fileno()):
+    (home / TRAINER_NOTES).mkdir(parents=True, exist_ok=True)
+    with (home / TRAINER_NOTES / AT_WORK_FILE).open("a+b", buffering=0) as stream:
+        if locked_within(
+            stream.fileno(), LOCK_PATIENCE_S
+        ):  # else another task works: what it is at stands there
+            os.fchmod(stream.fileno(), 0o600)
             with contextlib.suppress(OSError):  # a full disk must not be noticed here first
                 stream.truncate(0)
                 stream.write(json.dumps({**asdict(request), "since": began}).encode())
         try:
             yield
         except BaseException as failure:
-            _note_end(state, Answered(request, began, time.time(), code_of(failure)))
+            _note_end(home, Answered(request, began, time.time(), code_of(failure)))
             raise
-        _note_end(state, Answered(request, began, time.time(), None))
+        _note_end(home, Answered(request, began, time.time(), None))
 
 
-def in_work(state: Path) -> tuple[Request, float] | None:
+def in_work(home: Path) -> tuple[Request, float] | None:
     """What is in work now, and since when; None where nothing is."""
-    try:
-        with (state / AT_WORK_FILE).open("rb") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                content = json.loads(stream.read())
-                return _request(content), float(content["since"])
-    except (OSError, ValueError, KeyError):  # never worked, or the page is being written
+    path = home / TRAINER_NOTES / AT_WORK_FILE
+    if not is_locked(path):
         return None
-    return None
+    try:
+        content = json.loads(path.read_bytes())
+        return _request(content), float(content["since"])
+    except (OSError, ValueError, KeyError):  # the page is being written
+        return None
 
 
-def last_round(state: Path) -> LastRound:
+def last_round(home: Path) -> LastRound:
     """The last round, from the task's own page; from the kept rounds where there is none yet."""
     try:
-        page = json.loads((state / LAST_ROUND_FILE).read_bytes())
+        page = json.loads((home / TRAINER_NOTES / LAST_ROUND_FILE).read_bytes())
         return LastRound(_answered(page["answered"]), _answered(page["failed"]))
     except (OSError, ValueError, KeyError, TypeError):
-        return LastRound(_from_kept_rounds(state), None)
+        return LastRound(_from_kept_rounds(home / "state"), None)
 
 
-def _note_end(state: Path, ended: Answered) -> None:
-    former = last_round(state)
+def _note_end(home: Path, ended: Answered) -> None:
+    former = last_round(home)
     answered, failed = former.answered, former.failed
     if ended.code is not None:
         failed = ended
@@ -109,7 +111,7 @@ def _note_end(state: Path, ended: Answered) -> None:
         answered = ended
     page = {"answered": answered and asdict(answered), "failed": failed and asdict(failed)}
     with contextlib.suppress(DiskFull):  # as above: the round itself is kept, or has failed for it
-        write_json(state / LAST_ROUND_FILE, page)
+        write_json(home / TRAINER_NOTES / LAST_ROUND_FILE, page)
 
 
 def _from_kept_rounds(state: Path) -> Answered | None:
@@ -130,15 +132,3 @@ def _answered(content: dict[str, Any] | None) -> Answered | None:
 
 def _request(content: dict[str, Any]) -> Request:
     return Request(content["work"], content["run"], content["round_number"], content["message"])
-
-
-def _locked(descriptor: int) -> bool:
-    for _ in range(_TRIES):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.02)
-        else:
-            os.fchmod(descriptor, 0o600)
-            return True
-    return False  # another task works: what it is at stands in the page

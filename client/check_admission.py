@@ -6,8 +6,8 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from client.finding import Finding
-from client.kit import Kit, kit_in_use
+from client.finding import CHECKS_OF_PART, Finding, Part
+from client.kit import Kit, kit_in_use, pinned_kit
 from client.site_home import SiteHome
 from client.site_keys import read_site_keys
 from minet_core.agreement import agreement_of
@@ -36,12 +36,16 @@ class Admitted:
     findings: list[Finding] = field(default_factory=list)
 
 
-def check_admission(home: SiteHome, *, thorough: bool = False) -> Admitted:
-    """Kit, keys, policy and store, one finding each; `thorough` reads every byte of the store."""
+def check_admission(home: SiteHome, *, thorough: bool = False, part: Part = "all") -> Admitted:
+    """Kit, keys, policy and store, one finding each, but what the part of the site does not see (CHECKS_OF_PART).
+
+    thorough: reads every byte of the store.
+    """
     admitted = Admitted()
     found = admitted.findings
+    seen = CHECKS_OF_PART[part]
     try:
-        admitted.kit = kit_in_use(home)
+        admitted.kit = kit_in_use(home) if "keys" in seen else pinned_kit(home)
         require_current(admitted.kit.settings)
         settings = admitted.kit.settings
         found.append(
@@ -49,19 +53,21 @@ def check_admission(home: SiteHome, *, thorough: bool = False) -> Admitted:
         )
     except FedminetError as failure:
         found.append(Finding.refused("kit", failure))
-    try:
-        found.append(_keys(home))
-    except FedminetError as failure:
-        found.append(Finding.refused("keys", failure))
+    if "keys" in seen:
+        try:
+            found.append(_keys(home))
+        except FedminetError as failure:
+            found.append(Finding.refused("keys", failure))
     try:
         found.append(_policy(home, admitted.kit))
     except FedminetError as failure:
         found.append(Finding.refused("policy", failure))
-    try:
-        federation = None if admitted.kit is None else admitted.kit.federation
-        found.append(_store(home, federation, thorough=thorough))
-    except FedminetError as failure:
-        found.append(Finding.refused("store", failure))
+    if "store" in seen:
+        try:
+            federation = None if admitted.kit is None else admitted.kit.federation
+            found.append(_store(home, federation, thorough=thorough))
+        except FedminetError as failure:
+            found.append(Finding.refused("store", failure))
     return admitted
 
 

@@ -57,14 +57,17 @@ def kept_round_bytes(federation: FederationSettings) -> int:
 
 def check_disk(home: SiteHome, federation: FederationSettings) -> Finding:
     """Free room for what a run writes: refused below what the next rounds need, a warning below all that is kept."""
+    folder = (
+        home.state if home.state.is_dir() else home.path
+    )  # the one may be writable where the other is not
     try:
-        with tempfile.TemporaryFile(dir=home.path) as trial:
+        with tempfile.TemporaryFile(dir=folder) as trial:
             trial.write(b"0")
             trial.flush()
     except OSError as failure:
         return Finding.refused(
             "disk",
-            DiskFull("the site's folder cannot be written to", got=failure.strerror, action="Make room"),
+            DiskFull(f"{folder} cannot be written to", got=failure.strerror, action="Make room"),
         )
     a_round = kept_round_bytes(federation)
     by_run = [
@@ -74,7 +77,7 @@ def check_disk(home: SiteHome, federation: FederationSettings) -> Finding:
     ]
     needed = (KEPT_ROUNDS + 1) * a_round - min(max(by_run, default=0), KEPT_ROUNDS * a_round) + LOG_BYTES
     wanted = (KEPT_RUNS * KEPT_ROUNDS + 1) * a_round - sum(by_run) + 10 * LOG_BYTES
-    free = shutil.disk_usage(home.path).free
+    free = shutil.disk_usage(folder).free
     got = f"{_size(free)} free; a round keeps {_size(a_round)}"
     if free < needed:
         full = DiskFull(

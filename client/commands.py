@@ -129,20 +129,20 @@ def start(
     site = SiteHome.at(home)
     if kit is not None and kit.resolve() != site.kit.resolve():
         accept_kit(site, kit, fingerprint=fingerprint)
-    if require_part(part) == "node":
-        run_node(site, port=port, reach_deadline_s=wait)
-        return
-    if part == "trainer":
-        run_trainer(site)
-        return
-    run_site(
-        site,
-        port=port,
-        thorough=thorough,
-        reach_deadline_s=wait,
-        show=lambda findings: _show_findings(findings, json_output=json_output),
-        say=lambda text: print(json.dumps({"said": text}) if json_output else text, flush=True),
-    )
+
+    def show(findings: Sequence[Finding]) -> None:
+        _show_findings(findings, json_output=json_output)
+
+    def say(text: str) -> None:
+        print(json.dumps({"said": text}) if json_output else text, flush=True)
+
+    match require_part(part):
+        case "node":
+            run_node(site, port=port, reach_deadline_s=wait, show=show, say=say)
+        case "trainer":
+            run_trainer(site, thorough=thorough, show=show, say=say)
+        case "all":
+            run_site(site, port=port, thorough=thorough, reach_deadline_s=wait, show=show, say=say)
 
 
 @site_commands.command()

@@ -8,12 +8,22 @@ from typing import Any, Literal
 
 from minet_core.runtime.errors import FedminetError, code_of
 
+Part = Literal["all", "node", "trainer"]
+"""Of a site that is two containers (client.site_parts); all: one process that keeps both."""
+
 Level = Literal["ok", "note", "warning", "unknown", "refusal"]
 """note: in order, and worth knowing. unknown: nothing was told, which is not the same as in order.
 refusal: the client is not started."""
 
 CONFIGURATION = ("kit", "keys", "policy", "store")
 """The checks that say whether the site is configured; the others are about this machine and the way to the server."""
+
+CHECKS_OF_PART: dict[Part, tuple[str, ...]] = {
+    "all": CONFIGURATION,
+    "node": ("kit", "keys", "policy"),
+    "trainer": ("kit", "policy", "store"),
+}
+"""Which of them can be made by whom: the node sees no scan, and the trainer no key."""
 
 
 @dataclass(frozen=True)

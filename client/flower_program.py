@@ -29,7 +29,7 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from client.flower_patience import give_half_sent_requests_up, shorten_idle_pause, shorten_waits
-from client.node_notes import Answers, note_admission
+from client.node_notes import NOTES_VARIABLE, Answers, note_admission
 from client.node_state import SteadfastNodeStateFactory, keep_message
 from client.site_tls import CERTIFICATE_OPTION, KEY_OPTION, RenewedContext, TlsFiles
 from minet_core.runtime.errors import HostError
@@ -45,6 +45,7 @@ NODE_FILE = "node"
 def run_supernode() -> None:
     """Run Flower's SuperNode."""
     client = fleet_client(_taken_tls_files())
+    notes = Path(os.environ[NOTES_VARIABLE])
     node_file = _claimed(Path(os.environ["FLWR_HOME"]) / NODE_FILE)
     if node_file is not None:
         with contextlib.suppress(httpx.HTTPError):  # then it is refused until its signs of life are missed
@@ -60,11 +61,11 @@ def run_supernode() -> None:
         if not hasattr(module, name):
             raise HostError(f"{module.__name__} of the installed Flower has no {name}", expected="flwr 1.41")
     program.NodeStateFactory = functools.partial(
-        SteadfastNodeStateFactory, on_admission=functools.partial(_note, node_file)
+        SteadfastNodeStateFactory, on_admission=functools.partial(_note, node_file, notes)
     )
     handlers.confirm_message_received = keep_message
     connection.FleetHttpClient = client
-    _note_answers(Answers(Path(os.environ["FLWR_HOME"])))
+    _note_answers(Answers(notes))
     shorten_idle_pause()
     give_half_sent_requests_up()
     program.flower_supernode()
@@ -165,14 +166,14 @@ def _sign_off(node_file: IO[str], fleet: type[FleetHttpClient]) -> None:
         client.close()
 
 
-def _note(node_file: IO[str] | None, node_id: int) -> None:
+def _note(node_file: IO[str] | None, notes: Path, node_id: int) -> None:
     """Keep the node's number for the next process of this site that signs it off, and that it was let in."""
     if node_file is None:
         return
     node_file.truncate(0)
     node_file.write(str(node_id))
     node_file.flush()
-    note_admission(Path(node_file.name).parent, node_id)
+    note_admission(notes, node_id)
 
 
 def _note_answers(answers: Answers) -> None:

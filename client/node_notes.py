@@ -1,4 +1,4 @@
-"""What the site's node notes of its way with the server, in its own folder, for those who look after it.
+"""What the site's node notes of its way with the server, in `status/node`, for those who look after it.
 
     admission.json   the server let this process in: node number, process number, when
     answered         its time of change: when the server last answered this node
@@ -19,8 +19,8 @@ from typing import Any
 
 from minet_core.runtime.durable import write_json
 
-FLOWER_FOLDER = "flower"
-"""Of the site's folder: the home of its Flower processes."""
+NOTES_VARIABLE = "FEDMINET_NODE_NOTES"
+"""Environment variable with that folder, for the node's process."""
 
 ADMISSION_FILE = "admission.json"
 ANSWERED_FILE = "answered"

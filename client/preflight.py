@@ -12,7 +12,7 @@ from rich.table import Table
 from client.check_admission import check_admission
 from client.check_machine import check_disk, check_disk_and_device, check_port
 from client.check_server import certificate_findings, check_server
-from client.finding import Finding, refusals
+from client.finding import Finding, Part, refusals
 from client.reach import REACH_DEADLINE_S
 from client.site_home import SiteHome
 from minet_core.runtime import errors
@@ -24,24 +24,33 @@ _STYLES = {"ok": "green", "note": "cyan", "warning": "yellow", "unknown": "yello
 
 
 def preflight(
-    home: SiteHome, *, port: int = 0, thorough: bool = False, reach_deadline_s: float = REACH_DEADLINE_S
+    home: SiteHome,
+    *,
+    port: int = 0,
+    thorough: bool = False,
+    reach_deadline_s: float = REACH_DEADLINE_S,
+    part: Part = "all",
 ) -> list[Finding]:
-    """Every check, whatever the others found; nothing is started and nothing is changed."""
-    admitted = check_admission(home, thorough=thorough)
-    return [
-        *admitted.findings,
-        *check_disk_and_device(home, admitted.kit),
-        check_port(LOOPBACK, port),
-        *check_server(home, admitted.kit, deadline_s=reach_deadline_s),
-    ]
+    """Every check that this part of the site can make, whatever the others found; nothing is started or changed."""
+    admitted = check_admission(home, thorough=thorough, part=part)
+    found = list(admitted.findings)
+    if part != "node":
+        found += check_disk_and_device(home, admitted.kit)
+    if part != "trainer":
+        found += [
+            check_port(LOOPBACK, port),
+            *check_server(home, admitted.kit, deadline_s=reach_deadline_s),
+        ]
+    return found
 
 
-def checked_again(home: SiteHome, former: Sequence[Finding]) -> list[Finding]:
+def checked_again(home: SiteHome, former: Sequence[Finding], *, part: Part = "all") -> list[Finding]:
     """`former` with those anew that can change under a running client: all but device, port, server and clock."""
-    admitted = check_admission(home)
+    admitted = check_admission(home, part=part)
     anew = list(admitted.findings)
-    if admitted.kit is not None:
+    if admitted.kit is not None and part != "node":
         anew.append(check_disk(home, admitted.kit.federation))
+    if admitted.kit is not None and part != "trainer":
         anew.extend(certificate_findings(admitted.kit))  # another kit may have been taken
     named = {finding.check for finding in anew}
     return [*anew, *(finding for finding in former if finding.check not in named)]

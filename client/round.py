@@ -65,7 +65,7 @@ def train(message: Message, site_folder: Path) -> RecordDict:
     """
     incoming = opened(message, site_folder)
     asked = Request("train", incoming.run, incoming.round_number, message.metadata.message_id)
-    with one_at_a_time(incoming.home.state), at_work(incoming.home.state, asked):
+    with one_at_a_time(incoming.home.state), at_work(incoming.home.path, asked):
         kept = KeptRounds(incoming.home.state, incoming.run)
         done = kept.at(incoming.round_number)
         if done is None or done.request != incoming.digest:
@@ -80,7 +80,7 @@ def evaluate(message: Message, site_folder: Path) -> RecordDict:
     """Score the incoming weights on the test split, beside sinc and bicubic; keep the details on the site."""
     incoming = opened(message, site_folder)
     asked = Request("test", incoming.run, incoming.round_number, message.metadata.message_id)
-    with at_work(incoming.home.state, asked):
+    with at_work(incoming.home.path, asked):
         return _tested(incoming)
 
 

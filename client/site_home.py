@@ -9,7 +9,8 @@ store/       the ingested pairs and cohort.json
 state/       what the site keeps of the rounds it took part in
 results/     what the site found about the global model on its own patients; stays here
 flower/      Flower's own
-link/        what node and trainer share where they are two containers (client.site_parts)
+link/        the way from the trainer to its node where they are two containers (client.site_parts)
+status/      what `fedminet site status` reads: of the node in node/, of the trainer and its tasks in trainer/
 logs/
 """
 
@@ -18,13 +19,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.notes_folders import NODE_NOTES, TRAINER_NOTES
 from minet_core.admission.request import REQUEST_FILE
 from minet_core.federation import FederationSettings
 from minet_core.runtime.errors import FileMissing
 from minet_core.runtime.yaml_file import read_settings
 from sites.site_settings import SiteSettings
 
-FOLDERS = ("keys", "store", "state", "results", "flower", "link", "logs")
+FOLDERS = ("keys", "store", "state", "results", "flower", "link", str(NODE_NOTES), str(TRAINER_NOTES), "logs")
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,16 @@ class SiteHome:
     @property
     def state(self) -> Path:
         return self.path / "state"
+
+    @property
+    def node_notes(self) -> Path:
+        """What the node tells of itself; where it is a container of its own, nobody else writes here."""
+        return self.path / NODE_NOTES
+
+    @property
+    def trainer_notes(self) -> Path:
+        """What the trainer and its tasks tell of themselves; likewise."""
+        return self.path / TRAINER_NOTES
 
     @property
     def logs(self) -> Path:

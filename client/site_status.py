@@ -3,13 +3,16 @@
 Each is told by whoever knows it. *Registered*: the node noted that the server let it in, and its supervisor sees that
 very process alive. *Configured*: the checks of kit, keys, policy and store. *Training*: a task holds the lock on its
 page of work. A process that was killed holds no lock, so nothing of it reads as running.
+
+Where node and trainer are two containers, each keeps a page of its own and the answer is the same in either: what the
+one cannot see, the other has written down. Process numbers, which mean nothing beside their container, decide nothing.
 Imports neither torch nor Flower unless nothing runs and the checks have to be made here.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,34 +20,27 @@ from typing import Any
 
 from client.at_work import Answered, LastRound, Request, in_work, last_round
 from client.finding import Finding, configuration, is_configured
-from client.node_notes import FLOWER_FOLDER, last_answer, read_replies
-from client.status_page import (
-    FormerRegistration,
-    Registration,
-    StatusPage,
-    client_runs,
-    last_registration,
-    read_page,
-)
+from client.node_notes import last_answer, read_replies
+from client.notes_folders import NODE_NOTES
+from client.part_status import PartStatus, parts_of
+from client.status_page import FormerRegistration, Registration, last_registration
 
 HEALTHY, UNHEALTHY = 0, 1
 """Exit statuses, as a container's health check wants them."""
-
-LOOKS_AFTER_ITSELF_S = 60.0
-"""A client that has not looked after its processes for so long hangs."""
 
 SILENT_AFTER_S = 60.0
 """A node asks its server several times a second; no answer for so long is worth a word."""
 
 
+_SEVERITY = ("ok", "note", "warning", "unknown", "refusal")
+
+
 @dataclass(frozen=True)
 class SiteStatus:
-    """All that is known of the site at `now`, seconds since 1970. page: None where no client ever started."""
+    """All that is known of the site at `now`, seconds since 1970. parts: the one client; or node and trainer."""
 
     now: float
-    runs: bool
-    looked: float | None
-    page: StatusPage | None
+    parts: tuple[PartStatus, ...]
     registration: Registration
     former: FormerRegistration | None
     findings: tuple[Finding, ...]
@@ -63,13 +59,13 @@ class SiteStatus:
         return self.work is not None and self.work[0].work == "train"
 
     @property
-    def looks_after_itself(self) -> bool:
-        return self.looked is not None and self.now - self.looked < LOOKS_AFTER_ITSELF_S
+    def runs(self) -> bool:
+        return all(part.runs for part in self.parts)
 
     @property
     def healthy(self) -> bool:
         """Whether the client runs and looks after its processes; a node that waits to be let in is looked after."""
-        return self.runs and self.looks_after_itself
+        return self.runs and all(part.looks_after_itself(self.now) for part in self.parts)
 
     @property
     def exit_status(self) -> int:
@@ -81,39 +77,59 @@ def read_status(
 ) -> SiteStatus:
     """The status of the site at `home`. check: makes the checks of the configuration, where no client runs."""
     moment = time.time() if now is None else now
-    runs, found = client_runs(home), read_page(home)
-    page, looked = (None, None) if found is None else found
-    if runs and page is not None:
-        registration = page.registration or Registration(
-            False, page.started, reason="the client is making its checks before it starts the node"
-        )
-        former, findings, checked = page.former, page.findings, page.checked or page.started
+    parts = parts_of(home)
+    registration, former = _registration(parts[0], moment)  # the one client, or the node
+    if any(part.runs and part.page is not None for part in parts):
+        findings = _worst(finding for part in parts for finding in part.findings())
+        checked = min(_checked(part) or moment for part in parts)
     else:
-        registration = Registration(False, _gone_since(page, looked) or moment, reason="no client runs")
-        former = None if page is None or looked is None else last_registration(page, looked)
         findings, checked = tuple(check()), moment
-    last = last_round(home / "state")
-    flower = home / FLOWER_FOLDER
+    last = last_round(home)
     message = "" if last.answered is None else last.answered.request.message
     return SiteStatus(
         now=moment,
-        runs=runs,
-        looked=looked,
-        page=page,
+        parts=parts,
         registration=registration,
         former=former,
         findings=findings,
         checked=checked,
-        work=in_work(home / "state"),
+        work=in_work(home),
         last=last,
-        sent=read_replies(flower).get(message),
-        answered=last_answer(flower),
+        sent=read_replies(home / NODE_NOTES).get(message),
+        answered=last_answer(home / NODE_NOTES),
     )
+
+
+def _registration(node: PartStatus, now: float) -> tuple[Registration, FormerRegistration | None]:
+    """How the node stands with the server, told by whoever keeps it; and the registration before."""
+    page = node.page
+    if node.runs and page is not None:
+        checking = f"the {node.name} is making its checks before it starts the node"
+        if node.part == "node":
+            checking = "the node is making its checks"
+        return page.registration or Registration(False, page.started, reason=checking), page.former
+    reason = "no client runs" if node.part == "all" else "the node does not run"
+    former = None if page is None or node.looked is None else last_registration(page, node.looked)
+    return Registration(False, node.gone_since or now, reason=reason), former
+
+
+def _checked(part: PartStatus) -> float | None:
+    return None if part.page is None else part.page.checked or part.page.started
+
+
+def _worst(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """One finding a check: where two parts have made it, the one that says more against it."""
+    worst: dict[str, Finding] = {}
+    for finding in findings:
+        known = worst.get(finding.check)
+        if known is None or _SEVERITY.index(finding.level) > _SEVERITY.index(known.level):
+            worst[finding.check] = finding
+    return tuple(worst.values())
 
 
 def as_json(status: SiteStatus) -> dict[str, Any]:
     """The status as plain values; times as seconds since 1970."""
-    page, registration, last = status.page, status.registration, status.last
+    page, registration, last = status.parts[0].page, status.registration, status.last
     refused = [finding.as_json() for finding in configuration(status.findings) if finding.level != "ok"]
     return {
         "schema": 1,
@@ -122,13 +138,8 @@ def as_json(status: SiteStatus) -> dict[str, Any]:
         "site": None if page is None else page.site,
         "federation": None if page is None else page.federation,
         "server": {"address": None if page is None else page.address, "last_answer": status.answered},
-        "client": {
-            "runs": status.runs,
-            "since": page.started if status.runs and page is not None else None,
-            "looked": status.looked,
-            "ended": None if page is None or status.runs else page.ended,
-            "why_ended": None if page is None or status.runs else page.why_ended,
-        },
+        "client": _client_json(min(status.parts, key=lambda part: (part.runs, part.looked or 0.0))),
+        "parts": {part.name: _client_json(part) for part in status.parts if len(status.parts) > 1},
         "registered": {
             "is": registration.registered,
             "since": registration.since,
@@ -154,11 +165,10 @@ def as_json(status: SiteStatus) -> dict[str, Any]:
 
 def as_text(status: SiteStatus) -> str:
     """The status for a person."""
-    page = status.page
-    name = "The site" if page is None else f"The site {page.site}"
+    names = [part.page.site for part in status.parts if part.page is not None]
     lines = [
-        f"{name}, {_time(status.now)}",
-        f"client      {_client_text(status)}",
+        f"{' '.join(['The site', *names[:1]])}, {_time(status.now)}",
+        *(f"{part.name:<11} {_client_text(part, status.now)}" for part in status.parts),
         f"registered  {_registered_text(status)}",
         f"configured  {_configured_text(status)}",
         f"training    {_training_text(status)}",
@@ -173,20 +183,20 @@ def as_text(status: SiteStatus) -> str:
     return "\n".join(lines)
 
 
-def _client_text(status: SiteStatus) -> str:
-    page = status.page
+def _client_text(part: PartStatus, now: float) -> str:
+    page = part.page
     if page is None:
-        return "runs, and has written nothing yet" if status.runs else "does not run, and never has"
-    if status.runs:
-        text = f"runs since {_when(page.started, status.now)}"
-        if not status.looks_after_itself and status.looked is not None:
-            text += f", but has not looked after its processes since {_when(status.looked, status.now)}"
+        return "runs, and has written nothing yet" if part.runs else "does not run, and never has"
+    if part.runs:
+        text = f"runs since {_when(page.started, now)}"
+        if not part.looks_after_itself(now) and part.looked is not None:
+            text += f", but has not looked after its processes since {_when(part.looked, now)}"
         return text
     if page.ended is None:
-        seen = "" if status.looked is None else f"; last seen {_when(status.looked, status.now)}"
+        seen = "" if part.looked is None else f"; last seen {_when(part.looked, now)}"
         return f"does not run: it was killed{seen}"
     why = f": {page.why_ended}" if page.why_ended else ""
-    return f"does not run since {_when(page.ended, status.now)}{why}"
+    return f"does not run since {_when(page.ended, now)}{why}"
 
 
 def _registered_text(status: SiteStatus) -> str:
@@ -235,6 +245,17 @@ def _last_text(status: SiteStatus) -> str:
     return f"{request.round_number} of {request.run}, trained {_when(answered.ended, status.now)}; {sent}"
 
 
+def _client_json(part: PartStatus) -> dict[str, Any]:
+    page = part.page
+    return {
+        "runs": part.runs,
+        "since": page.started if part.runs and page is not None else None,
+        "looked": part.looked,
+        "ended": None if page is None or part.runs else page.ended,
+        "why_ended": None if page is None or part.runs else page.why_ended,
+    }
+
+
 def _work_json(work: tuple[Request, float] | None) -> dict[str, Any] | None:
     if work is None:
         return None
@@ -252,10 +273,6 @@ def _answered_json(answered: Answered) -> dict[str, Any]:
         "ended": answered.ended,
         "code": answered.code,
     }
-
-
-def _gone_since(page: StatusPage | None, looked: float | None) -> float | None:
-    return None if page is None else page.ended or looked
 
 
 def _when(moment: float, now: float) -> str:

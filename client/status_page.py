@@ -1,14 +1,15 @@
-"""`status.json` in the site's folder: what the site's client knows of itself, written by its supervisor.
+"""`status.json`: what the site's client knows of itself, written by its supervisor.
 
-The page outlives the client; whether there is one is told by the lock on `client.lock`, which the kernel lets go of
-when the process ends, however that was. The page's time of change says when the client last looked after itself.
+In the site's folder where one process keeps the whole client; in `status/node` and `status/trainer` where these are two
+(client.site_parts), each with a page of its own. The page outlives its client; whether there is one is told by the lock
+on `client.lock` beside it, which the kernel lets go of when the process ends, however that was, and which another
+container sees as well. The page's time of change says when the client last looked after itself.
 Imports neither torch nor Flower.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import time
@@ -19,7 +20,8 @@ from typing import Any
 
 from client.finding import Finding
 from minet_core.runtime.durable import write_json
-from minet_core.runtime.errors import ClientRuns, DiskFull
+from minet_core.runtime.errors import ClientRuns, DiskFull, FedminetError
+from minet_core.runtime.file_lock import is_locked, locked_within
 
 STATUS_FILE = "status.json"
 LOCK_FILE = "client.lock"
@@ -27,8 +29,10 @@ LOCK_FILE = "client.lock"
 LOOK_INTERVAL_S = 5.0
 """How often the page's time of change is renewed while nothing else changes."""
 
-_TRIES = 40
-"""For the lock, 20 a second: a look at it holds it for less than a millisecond."""
+LOCK_PATIENCE_S = 2.0
+"""A look at the lock holds it for less than a millisecond."""
+
+_ENDED_BY = {KeyboardInterrupt: "ended by Ctrl-C", SystemExit: "ended by a signal"}
 
 
 @dataclass(frozen=True)
@@ -69,14 +73,20 @@ class StatusPage:
 
 
 @contextlib.contextmanager
-def only_client(folder: Path) -> Iterator[None]:
-    """Be this site's one client while the context lasts. Raises ClientRuns (FM-S522) where another process is."""
+def only_client(folder: Path, *, beside: Sequence[Path] = ()) -> Iterator[None]:
+    """Be the one client of this folder while the context lasts.
+
+    beside: folders that no client may be in either. Raises ClientRuns (FM-S522) where another process is.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        if not _locked(descriptor):
+        taken = [folder] if not locked_within(descriptor, LOCK_PATIENCE_S) else []
+        taken += [other for other in beside if client_runs(other)]
+        if taken:
             raise ClientRuns(
                 "this site's client runs already",
-                got=folder,
+                got=taken[0],
                 action="See `fedminet site status`; end it before you start another",
             )
         yield
@@ -85,15 +95,19 @@ def only_client(folder: Path) -> Iterator[None]:
 
 
 def client_runs(folder: Path) -> bool:
-    """Whether a living process is this site's client."""
+    """Whether a living process is the client of this folder."""
+    return is_locked(folder / LOCK_FILE)
+
+
+@contextlib.contextmanager
+def kept_page(folder: Path, *, site: str) -> Iterator[StatusWriter]:
+    """The page of a client that lives as long as the context, and how it ended."""
+    page = StatusWriter(folder, site=site)
     try:
-        with (folder / LOCK_FILE).open("rb") as stream:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False
-    return False
+        yield page
+    except BaseException as failure:
+        page.ended(str(failure) if isinstance(failure, FedminetError) else _ENDED_BY.get(type(failure), ""))
+        raise
 
 
 def read_page(folder: Path) -> tuple[StatusPage, float] | None:
@@ -136,23 +150,24 @@ class StatusWriter:
         if present is not None and _same_state(registration, present):
             registration = replace(registration, since=present.since)
         if registration == present:
-            self._look()
+            self.look()
             return
         former = last_registration(self._page, time.time())
         self._page = replace(self._page, registration=registration, former=former)
         self._write()
+
+    def look(self) -> None:
+        """The client looks after itself, and nothing has changed."""
+        if time.monotonic() - self._looked >= LOOK_INTERVAL_S:
+            self._looked = time.monotonic()
+            with contextlib.suppress(OSError):
+                os.utime(self._path)
 
     def ended(self, why: str) -> None:
         """The client ends."""
         former = last_registration(self._page, time.time())
         self._page = replace(self._page, ended=time.time(), why_ended=why, registration=None, former=former)
         self._write()
-
-    def _look(self) -> None:
-        if time.monotonic() - self._looked >= LOOK_INTERVAL_S:
-            self._looked = time.monotonic()
-            with contextlib.suppress(OSError):
-                os.utime(self._path)
 
     def _write(self) -> None:
         self._looked = time.monotonic()
@@ -193,14 +208,3 @@ def _page(content: dict[str, Any]) -> StatusPage:
             "findings": findings,
         }
     )
-
-
-def _locked(descriptor: int) -> bool:
-    for _ in range(_TRIES):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.05)
-        else:
-            return True
-    return False

@@ -14,17 +14,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
-from client.finding import Finding
+from client.finding import Finding, Part
 from client.kit import Kit, kit_in_use
-from client.node_notes import ADMISSION_FILE, FLOWER_FOLDER, read_admission
+from client.node_notes import ADMISSION_FILE, NOTES_VARIABLE, read_admission
 from client.preflight import LOOPBACK, checked_again, preflight, print_findings, require_ready
 from client.proxy import without_proxy
 from client.reach import REACH_DEADLINE_S
 from client.site_home import SiteHome
 from client.site_keys import SiteKeys, read_site_keys
 from client.site_tls import CERTIFICATE_OPTION, KEY_OPTION, TlsFiles
-from client.status_page import Registration, StatusWriter, only_client
+from client.status_page import Registration, StatusWriter, kept_page, only_client
 from client.task_host import PRELOADED, write_program
 from minet_core.kit import require_current
 from minet_core.runtime.errors import FedminetError
@@ -123,7 +124,7 @@ class SiteProcesses:
 
     def registration(self) -> Registration:
         """Whether the server let the present node in, as that node noted it; since when, or why not."""
-        admission = read_admission(self._flower_home)
+        admission = read_admission(self.home.node_notes)
         node = self._node
         if (
             node is not None
@@ -138,7 +139,7 @@ class SiteProcesses:
 
     @property
     def _flower_home(self) -> Path:
-        return self.home.path.resolve() / FLOWER_FOLDER
+        return self.home.path.resolve() / "flower"
 
     @property
     def _secret(self) -> Path:
@@ -160,7 +161,9 @@ class SiteProcesses:
 
     def _start_node(self) -> Child:
         self._flower_home.mkdir(parents=True, exist_ok=True)
-        (self._flower_home / ADMISSION_FILE).unlink(missing_ok=True)  # process numbers come again
+        notes = self.home.node_notes.resolve()
+        notes.mkdir(parents=True, exist_ok=True)
+        (notes / ADMISSION_FILE).unlink(missing_ok=True)  # process numbers come again
         self._next_try = None
         self._node = self.children.start(
             self._node_name,
@@ -175,7 +178,7 @@ class SiteProcesses:
                 *("--isolation", "process", "--superexec-auth-secret-file", str(self._secret)),
                 *("--host", LOOPBACK, "--port", str(self.port)),
             ],
-            env=flower_environment(self._flower_home),
+            env=flower_environment(self._flower_home, **{NOTES_VARIABLE: str(notes)}),
             log_path=self.node_log,
         )
         return self._node
@@ -277,42 +280,45 @@ def run_site(
     Raises the first refusal of the checks with its own code (see client.preflight); ClientRuns (FM-S522);
     ProcessDied (FM-S503) where a process of the site keeps ending. Later the node waits for a server that is away.
     """
-    with only_client(home.path), ChildProcesses() as children:
-        page = StatusWriter(home.path, site=home.settings().name)
-        try:
-            findings = preflight(home, port=port, thorough=thorough, reach_deadline_s=reach_deadline_s)
-            page.found(findings, kit=home.kit)
-            show(findings)
-            require_ready(findings)
-            processes = site_processes(home, children, port=port)
-            processes.start()
-            say(f"The client of {processes.kit.settings.site} runs; Ctrl-C ends it.")
-            _watch(processes, page, findings, say=say)
-        except BaseException as failure:
-            page.ended(
-                str(failure) if isinstance(failure, FedminetError) else _ENDED_BY.get(type(failure), "")
-            )
-            raise
+    with (
+        only_client(home.path, beside=(home.node_notes, home.trainer_notes)),
+        ChildProcesses() as children,
+        kept_page(home.path, site=home.settings().name) as page,
+    ):
+        findings = preflight(home, port=port, thorough=thorough, reach_deadline_s=reach_deadline_s)
+        page.found(findings, kit=home.kit)
+        show(findings)
+        require_ready(findings)
+        processes = site_processes(home, children, port=port)
+        processes.start()
+        say(f"The client of {processes.kit.settings.site} runs; Ctrl-C ends it.")
+        watch(processes, page, findings, say=say)
 
 
-_ENDED_BY = {KeyboardInterrupt: "ended by Ctrl-C", SystemExit: "ended by a signal"}
-
-
-def _watch(
-    processes: SiteProcesses, page: StatusWriter, findings: Sequence[Finding], *, say: Callable[[str], None]
-) -> None:
+def watch(
+    processes: SiteProcesses,
+    page: StatusWriter,
+    findings: Sequence[Finding],
+    *,
+    part: Part = "all",
+    say: Callable[[str], None] = print,
+) -> NoReturn:
+    """Keep the started processes running and their page true, until a signal. Raises as `tend`."""
     checked = warned = time.monotonic()  # the checks before the start have said what expires
     while True:
-        if time.monotonic() - warned >= WARN_EVERY_S:
+        if part != "trainer" and time.monotonic() - warned >= WARN_EVERY_S:
             warned = time.monotonic()
             if (warning := expiry_warning(processes.home)) is not None:
                 say(warning)
         for reason in processes.tend():
             say(reason)
-        page.saw(processes.registration())
+        if part == "trainer":
+            page.look()
+        else:
+            page.saw(processes.registration())
         if time.monotonic() - checked >= CHECK_INTERVAL_S:
             checked = time.monotonic()
-            findings = checked_again(processes.home, findings)
+            findings = checked_again(processes.home, findings, part=part)
             page.found(findings, kit=processes.home.kit)
         time.sleep(_TEND_INTERVAL_S)
 

@@ -1,6 +1,7 @@
 """Whether the container's service does its work: exit status 0 or 1, with the reason. Standard library alone.
 
     python -I -S health.py coordinator    the SuperLink answers over TLS, with the federation's own certificate
+    python -I -S health.py screen         the coordinator's screen answers
     python -I -S health.py site           node and trainer in one container
     python -I -S health.py node           the SuperNode answers through the socket that the trainer uses
     python -I -S health.py trainer        the host of tasks is there, and the node answers
@@ -48,6 +49,11 @@ def coordinator() -> None:
     )
 
 
+def screen() -> None:
+    """Raise unless the coordinator's screen answers."""
+    require_ok(http.client.HTTPConnection("127.0.0.1", 9480, timeout=TIMEOUT_S))
+
+
 def node() -> None:
     """Raise unless the SuperNode answers."""
     require_ok(UnixConnection(SITE / "link" / "runtime.sock"))
@@ -80,7 +86,7 @@ def require_ok(connection: http.client.HTTPConnection) -> None:
         raise OSError(f"GET /health was answered with {answer.status}")
 
 
-CHECKS = {"coordinator": coordinator, "site": site, "node": node, "trainer": trainer}
+CHECKS = {"coordinator": coordinator, "screen": screen, "site": site, "node": node, "trainer": trainer}
 
 if __name__ == "__main__":
     try:

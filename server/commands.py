@@ -157,13 +157,26 @@ def dashboard(
     allow_control: Annotated[
         bool, typer.Option("--allow-control", help="Let who logs in stop and resume runs.")
     ] = False,
+    files_only: Annotated[
+        bool,
+        typer.Option("--files-only", help="Ask no SuperLink: read what the started server writes down."),
+    ] = False,
 ) -> None:
     """Serve the coordinator's screen, and /metrics for Prometheus, until Ctrl-C. It reads, and shows no scan."""
+    from dataclasses import replace
+
+    from minet_core.runtime.errors import InvalidSetting
     from server.dashboard.serve import binding_of, serve_dashboard
     from server.server_home import ServerHome
 
+    if files_only and allow_control:
+        raise InvalidSetting(
+            "runs are stopped and resumed at the SuperLink, which a screen of files does not ask",
+            got="--files-only --allow-control",
+            expected="one of the two",
+        )
     coordinator = ServerHome.at(home)
-    binding = binding_of(bind, port, tuple(host or ()), plain_http=plain_http)
+    binding = replace(binding_of(bind, port, tuple(host or ()), plain_http=plain_http), files_only=files_only)
     may = "stop and resume after login" if allow_control else "read-only"
     typer.echo(f"The screen is at {binding.url}, {may}. Ctrl-C ends it.")
     if plain_http:

@@ -11,6 +11,8 @@ Copies of the files of the same names in pki/, brought up to date about once a s
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from server.pki import write_private
 from server.server_home import ServerHome
 
@@ -22,10 +24,15 @@ def update_proxy_files(home: ServerHome) -> tuple[str, ...]:
 
     Each file is replaced as a whole. A certificate and its key are two files: the proxy takes up a pair that fits.
     """
-    home.proxy.mkdir(mode=0o700, exist_ok=True)
+    return update_copies(home.pki, home.proxy, PROXY_FILES)
+
+
+def update_copies(pki: Path, folder: Path, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Bring the copies of these files of `pki` up to date, each as a whole; the names of those that were replaced."""
+    folder.mkdir(mode=0o700, exist_ok=True)
     replaced = []
-    for name in PROXY_FILES:
-        source, copy = home.pki / name, home.proxy / name
+    for name in names:
+        source, copy = pki / name, folder / name
         if not source.exists():
             continue
         content = source.read_bytes()

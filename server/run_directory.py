@@ -24,7 +24,6 @@ import fcntl
 import json
 import os
 import shutil
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -35,6 +34,7 @@ from minet_core.cohort_declaration import CohortDeclaration
 from minet_core.federation import FederationSettings
 from minet_core.runtime.durable import append_line, mend_lines, write_json, write_text
 from minet_core.runtime.errors import ConfigurationError, RunBusy
+from minet_core.runtime.file_lock import locked_within
 from minet_core.runtime.yaml_file import read_settings, settings_text
 from server.run_states import TERMINAL, RunState
 
@@ -135,7 +135,7 @@ class RunDirectory:
         """
         descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            if not _locked_within(descriptor, LOCK_PATIENCE_S):
+            if not locked_within(descriptor, LOCK_PATIENCE_S):
                 raise RunBusy("another process works on the run", got=self.path.name)
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(holder).encode(), 0)
@@ -236,20 +236,6 @@ class RunDirectory:
     @property
     def _lock(self) -> Path:
         return self.path / "run.lock"
-
-
-def _locked_within(descriptor: int, patience_s: float) -> bool:
-    """Take the lock, if it is free within that time: whoever asks whether it is taken holds it for a moment."""
-    ends = time.monotonic() + patience_s
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > ends:
-                return False
-            time.sleep(0.05)
-        else:
-            return True
 
 
 def _json_lines(path: Path, *, last: int | None = None) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ federation.yaml   what all members agree on
 server.yaml       addresses and storage
 pki/              CA, server certificate, revocations: see server.revocation
 proxy/            copies of what the proxy in front needs (server.proxy_files)
+screen/           what the screen needs that is a container of its own (server.screen_files)
 sites/            keys, request and certificate of every admitted site: see server.enrolment
 superlink/        the SuperLink's database, Flower's home, the executor's secret
 runs/             one run directory a run
@@ -79,6 +80,10 @@ class ServerHome:
     @property
     def proxy(self) -> Path:
         return self.path / "proxy"
+
+    @property
+    def screen(self) -> Path:
+        return self.path / "screen"
 
     @property
     def sites(self) -> Path:
@@ -162,7 +167,7 @@ def init_server(
     require_long_enough(passphrase)
     path.mkdir(parents=True, exist_ok=True)
     home = ServerHome(path.resolve())
-    for folder in (home.sites, home.superlink, home.runs, home.logs, home.proxy):
+    for folder in (home.sites, home.superlink, home.runs, home.logs, home.proxy, home.screen):
         folder.mkdir(exist_ok=True)
     authority = make_ca(home.pki, name=federation.name, passphrase=passphrase)
     issue_server_certificate(authority, hosts=settings.hosts)

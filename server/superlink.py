@@ -25,9 +25,11 @@ from server.expiry import warnings
 from server.pki import ca_files, server_files, write_private
 from server.proxy_files import update_proxy_files
 from server.revocation import revocations, write_node_map
+from server.screen_files import ScreenFiles
 from server.server_home import ServerHome
 
-START_DEADLINE_S = 60.0
+START_DEADLINE_S = 180.0
+"""A SuperLink that cannot start ends, which is seen at once; this is for a machine that has much else to do."""
 APPLICATION_ENDS_IN_S = 10.0
 """What an application needs to say that it failed: 4 s measured, and Flower's own limit is 5 s. A signal meanwhile
 would cut it short, and the SuperLink would take its run for a running one for a minute."""
@@ -159,6 +161,7 @@ def serve(home: ServerHome, *, tend: Callable[[SuperLinkControl], None] = lambda
     """
     with ChildProcesses() as children:
         processes = ServerProcesses(home, children)
+        screen = ScreenFiles(home)
         update_proxy_files(home)
         control = processes.start()
         said: str | None = None
@@ -175,6 +178,10 @@ def serve(home: ServerHome, *, tend: Callable[[SuperLinkControl], None] = lambda
             with contextlib.suppress(OSError):  # a full disk: again in a second
                 update_proxy_files(home)
             answered = _listens(control.address)
+            with contextlib.suppress(
+                OSError, FedminetError
+            ):  # nor does it answer: the page of nodes grows old
+                screen.update(control.nodes if answered else None)
             for reason in processes.tend(answered=answered):
                 print(reason, flush=True)
             if not answered:

@@ -63,14 +63,17 @@ def build_app(
     *,
     hosts: Collection[str] = (),
     access: Access | None = None,
+    files_only: bool = False,
     closing: Callable[[], bool] = lambda: False,
 ) -> FastAPI:
     """The screen of the coordinator at `home`.
 
-    hosts: further names that it is reached by. access: the login; None for a screen that only reads. closing: whether
-    the server is about to end, which ends the open streams.
+    hosts: further names that it is reached by. access: the login; None for a screen that only reads. files_only: the
+    SuperLink is not asked, what the server wrote down is read. closing: whether the server is about to end, which ends
+    the open streams.
     """
-    screen = Screen(Runs(home.runs), Sightings.of(home), may_control=access is not None)
+    sightings = Sightings.from_files(home) if files_only else Sightings.of(home)
+    screen = Screen(Runs(home.runs), sightings, may_control=access is not None)
     registry = CollectorRegistry()
     registry.register(CoordinatorCollector(home, screen.runs, screen.sightings))
     app = FastAPI(title="fedminet", docs_url=None, redoc_url=None, openapi_url=None)

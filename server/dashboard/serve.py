@@ -25,11 +25,15 @@ CLOSING_S = 8
 
 @dataclass(frozen=True)
 class Binding:
-    """Where the screen listens. hosts: further names that it is reached by, as a proxy's."""
+    """Where the screen listens, and what it reads. hosts: further names that it is reached by, as a proxy's.
+
+    files_only: it asks no SuperLink.
+    """
 
     address: str = "127.0.0.1"
     port: int = PORT
     hosts: Collection[str] = ()
+    files_only: bool = False
 
     @property
     def url(self) -> str:
@@ -76,7 +80,11 @@ def server_of(home: ServerHome, binding: Binding, *, access: Access | None) -> u
     own = () if binding.address in EVERY_ADDRESS else (binding.address,)
     server: _Server
     app = build_app(
-        home, hosts=(*own, *binding.hosts), access=access, closing=lambda: server.ending or server.should_exit
+        home,
+        hosts=(*own, *binding.hosts),
+        access=access,
+        files_only=binding.files_only,
+        closing=lambda: server.ending or server.should_exit,
     )
     server = _Server(
         uvicorn.Config(

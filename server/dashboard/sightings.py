@@ -5,12 +5,13 @@ from __future__ import annotations
 import datetime
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from minet_core.runtime.errors import FedminetError
 from server.control import Node, SuperLinkControl
 from server.pki import ca_files
+from server.screen_files import read_nodes
 from server.server_home import ServerHome
 from server.superlink import local_address
 
@@ -33,7 +34,7 @@ class Sighting:
 class Sightings:
     """The last sighting, at most `ASK_AGAIN_S` older than the request before this one."""
 
-    ask: Callable[[], list[Node]]
+    ask: Callable[[], Sighting]
     _last: Sighting | None = None
     _asked_at: float = 0.0
     _asking: threading.Thread | None = None
@@ -42,7 +43,30 @@ class Sightings:
     @classmethod
     def of(cls, home: ServerHome) -> Sightings:
         """Of the SuperLink of `home`."""
-        return cls(lambda: SuperLinkControl(local_address(home), ca=ca_files(home.pki).certificate).nodes())
+
+        def ask() -> Sighting:
+            nodes: list[Node] | None
+            try:
+                nodes = SuperLinkControl(local_address(home), ca=ca_files(home.pki).certificate).nodes()
+            except (
+                FedminetError,
+                OSError,
+                ValueError,
+            ):  # no certificate yet, none that leads here, nobody there
+                nodes = None
+            return sighting_of(datetime.datetime.now(datetime.UTC), nodes)
+
+        return cls(ask)
+
+    @classmethod
+    def from_files(cls, home: ServerHome) -> Sightings:
+        """As the started server wrote down what its SuperLink said (server.screen_files)."""
+
+        def ask() -> Sighting:
+            asked, nodes = read_nodes(home, now=time.time()) or (datetime.datetime.now(datetime.UTC), None)
+            return sighting_of(asked, nodes)
+
+        return cls(ask)
 
     def latest(self) -> Sighting | None:
         """The last answer; a new one is asked for meanwhile where it is old. None while the first is awaited."""
@@ -58,9 +82,9 @@ class Sightings:
         return self._last
 
     def _ask(self) -> None:
-        nodes: dict[str, Node] | None
-        try:
-            nodes = {node.name: node for node in self.ask()}
-        except (FedminetError, OSError, ValueError):  # no certificate yet, none that leads here, nobody there
-            nodes = None
-        self._last = Sighting(datetime.datetime.now(datetime.UTC), nodes)
+        self._last = self.ask()
+
+
+def sighting_of(asked: datetime.datetime, nodes: Sequence[Node] | None) -> Sighting:
+    """By the nodes' names."""
+    return Sighting(asked, None if nodes is None else {node.name: node for node in nodes})

@@ -53,8 +53,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
 def test_the_former_node_is_signed_off(server: Server, tmp_path: Path) -> None:
     former = _claimed(tmp_path / "node")
     assert former is not None
-    _note(former, 12)
-    _note(former, 12345678901234567890)  # the server may give another number later
+    _note(former, tmp_path, 12)
+    _note(former, tmp_path, 12345678901234567890)  # the server may give another number later
     former.close()  # as when its process was killed
     node = _claimed(tmp_path / "node")
     assert node is not None

@@ -16,15 +16,10 @@ import pytest
 from client.at_work import Request, at_work, in_work, last_round
 from client.finding import CONFIGURATION, Finding
 from client.kept_rounds import KeptRound, KeptRounds
-from client.node_notes import (
-    FLOWER_FOLDER,
-    KEPT_REPLIES,
-    Answers,
-    note_admission,
-    read_admission,
-    read_replies,
-)
-from client.site_status import HEALTHY, LOOKS_AFTER_ITSELF_S, UNHEALTHY, as_json, as_text, read_status
+from client.node_notes import KEPT_REPLIES, Answers, note_admission, read_admission, read_replies
+from client.notes_folders import NODE_NOTES, TRAINER_NOTES
+from client.part_status import LOOKS_AFTER_ITSELF_S
+from client.site_status import HEALTHY, UNHEALTHY, as_json, as_text, read_status
 from client.status_page import (
     STATUS_FILE,
     Registration,
@@ -158,6 +153,108 @@ def test_the_end_of_a_registration_is_kept(tmp_path: Path) -> None:
     assert status.former == former
 
 
+def _part(home: Path, part: str) -> subprocess.Popen[str]:
+    """One of two parts, which has made its checks; the node was let in."""
+    return _held(
+        "import time; from pathlib import Path\n"
+        "from client.finding import CHECKS_OF_PART, Finding\n"
+        "from client.notes_folders import NODE_NOTES, TRAINER_NOTES\n"
+        "from client.status_page import Registration, kept_page, only_client\n"
+        f"home, part = Path({str(home)!r}), {part!r}\n"
+        "folder = home / {'node': NODE_NOTES, 'trainer': TRAINER_NOTES}[part]\n"
+        "with only_client(folder, beside=(home,)), kept_page(folder, site='sms') as page:\n"
+        "    page.found([Finding(check, 'ok', part) for check in CHECKS_OF_PART[part]], kit=home / 'kit')\n"
+        "    if part == 'node': page.saw(Registration(True, time.time(), node_id=7))\n"
+        "    print('holds', flush=True); time.sleep(600)"
+    )
+
+
+def test_of_two_parts_each_tells_what_it_sees_and_either_is_missed(tmp_path: Path) -> None:
+    node, trainer = _part(tmp_path, "node"), None
+    try:
+        status = _status(tmp_path)
+        assert status.registration.registered
+        assert (status.runs, status.configured, status.exit_status) == (False, False, UNHEALTHY)
+        assert "trainer     does not run, and never has" in as_text(status)
+        assert "store: the trainer has not looked at it yet" in as_text(status)
+        trainer = _part(tmp_path, "trainer")
+        status = _status(tmp_path)
+        assert (status.runs, status.configured, status.exit_status) == (True, True, HEALTHY)
+        page = as_json(status)
+        assert (page["client"]["runs"], set(page["parts"])) == (True, {"node", "trainer"})
+        with at_work(tmp_path, ASKED):
+            assert _status(tmp_path).training
+        _kill(node)
+        status = _status(tmp_path)
+        assert (status.runs, status.registration.registered, status.exit_status) == (False, False, UNHEALTHY)
+        assert status.registration.reason == "the node does not run"
+        assert status.former is not None
+        assert status.configured  # as both have found it, of which the text gives the time
+        text = as_text(status)
+        assert "node        does not run: it was killed; last seen" in text
+        assert "trainer     runs since" in text
+        assert as_json(status)["parts"]["trainer"]["runs"] is True
+    finally:
+        for process in (node, trainer):
+            if process is not None and process.poll() is None:
+                _kill(process)
+    assert not _status(tmp_path).runs
+
+
+def test_a_part_that_hangs_is_not_healthy(tmp_path: Path) -> None:
+    node, trainer = _part(tmp_path, "node"), _part(tmp_path, "trainer")
+    try:
+        assert _status(tmp_path).exit_status == HEALTHY
+        os.utime(tmp_path / TRAINER_NOTES / STATUS_FILE, (100, 100))
+        status = _status(tmp_path)
+        assert status.exit_status == UNHEALTHY
+        assert "but has not looked after its processes since 1970" in as_text(status)
+    finally:
+        _kill(node)
+        _kill(trainer)
+
+
+def test_of_what_both_parts_have_checked_the_worse_counts(tmp_path: Path) -> None:
+    """A kit may fit the authority, which the trainer sees, and not the keys, which the node sees."""
+    refused = Finding("kit", "refusal", "the kit was made for another key", code="FM-F404")
+    for folder, findings in (
+        (NODE_NOTES, [refused, Finding("keys", "ok", "x"), Finding("policy", "ok", "x")]),
+        (TRAINER_NOTES, [Finding(check, "ok", "x") for check in ("kit", "policy", "store")]),
+    ):
+        (tmp_path / folder).mkdir(parents=True)
+        StatusWriter(tmp_path / folder, site="sms").found(findings, kit=tmp_path / "kit")
+    with only_client(tmp_path / NODE_NOTES), only_client(tmp_path / TRAINER_NOTES):
+        status = _status(tmp_path)
+    assert not status.configured
+    assert [finding.check for finding in status.findings] == [*CONFIGURATION]
+    assert "kit: the kit was made for another key" in as_text(status)
+
+
+def test_a_site_is_one_client_or_two_parts_and_not_both(tmp_path: Path) -> None:
+    both = (tmp_path / NODE_NOTES, tmp_path / TRAINER_NOTES)
+    with only_client(tmp_path, beside=both):
+        for folder in both:
+            with pytest.raises(ClientRuns, match="FM-S522"), only_client(folder, beside=(tmp_path,)):
+                pass
+    with only_client(both[1], beside=(tmp_path,)):
+        with pytest.raises(ClientRuns, match="FM-S522"), only_client(tmp_path, beside=both):
+            pass
+        with only_client(both[0], beside=(tmp_path,)):
+            pass
+
+
+def test_of_a_site_that_was_moved_into_two_parts_the_newer_pages_tell(tmp_path: Path) -> None:
+    with only_client(tmp_path):
+        StatusWriter(tmp_path, site="sms").ended("ended by Ctrl-C")
+    assert [part.part for part in _status(tmp_path).parts] == ["all"]
+    with only_client(tmp_path / NODE_NOTES):
+        StatusWriter(tmp_path / NODE_NOTES, site="sms").ended("moved")
+    status = _status(tmp_path)
+    assert [part.part for part in status.parts] == ["node", "trainer"]
+    assert "node        does not run since" in as_text(status)
+    assert ": moved" in as_text(status)
+
+
 def test_a_page_of_a_crashed_disk_is_no_page(tmp_path: Path) -> None:
     (tmp_path / STATUS_FILE).write_text("{")
     assert read_page(tmp_path) is None
@@ -189,11 +286,10 @@ def test_configured_is_what_the_checks_found(tmp_path: Path) -> None:
 
 
 def test_training_is_true_while_a_task_works_and_not_after_it_was_killed(tmp_path: Path) -> None:
-    state = tmp_path / "state"
     assert not _status(tmp_path).training
     task = _held(
         "import time; from pathlib import Path; from client.at_work import Request, at_work\n"
-        f"with at_work(Path({str(state)!r}), Request('train', 'study', 7, 'm')):\n"
+        f"with at_work(Path({str(tmp_path)!r}), Request('train', 'study', 7, 'm')):\n"
         "    print('holds', flush=True); time.sleep(600)"
     )
     try:
@@ -205,25 +301,25 @@ def test_training_is_true_while_a_task_works_and_not_after_it_was_killed(tmp_pat
     status = _status(tmp_path)
     assert not status.training
     assert status.last.answered is None
-    with at_work(state, ASKED):
-        assert in_work(state) is not None
-    assert in_work(state) is None
+    with at_work(tmp_path, ASKED):
+        assert in_work(tmp_path) is not None
+    assert in_work(tmp_path) is None
 
 
 def test_a_test_of_the_model_is_no_training(tmp_path: Path) -> None:
-    with at_work(tmp_path / "state", replace(ASKED, work="test")):
+    with at_work(tmp_path, replace(ASKED, work="test")):
         status = _status(tmp_path)
         assert not status.training
         assert "no, but testing: round 7 of study" in as_text(status)
-    assert last_round(tmp_path / "state").answered is None
+    assert last_round(tmp_path).answered is None
 
 
 def test_the_last_round_says_whether_its_reply_was_sent(tmp_path: Path) -> None:
-    flower = tmp_path / FLOWER_FOLDER
-    flower.mkdir()
-    with at_work(tmp_path / "state", ASKED):
+    notes = tmp_path / NODE_NOTES
+    notes.mkdir(parents=True)
+    with at_work(tmp_path, ASKED):
         pass
-    answers = Answers(flower)
+    answers = Answers(notes)
     answers.announce(ASKED.message)
     assert "last round  7 of study, trained" in as_text(_status(tmp_path))
     assert "reply not sent" in as_text(_status(tmp_path))  # announced is not handed over
@@ -231,7 +327,7 @@ def test_the_last_round_says_whether_its_reply_was_sent(tmp_path: Path) -> None:
     status = _status(tmp_path)
     assert status.sent is not None
     assert as_json(status)["last_round"]["reply_sent"] is True
-    with at_work(tmp_path / "state", replace(ASKED, round_number=8, message="message-2")):
+    with at_work(tmp_path, replace(ASKED, round_number=8, message="message-2")):
         pass
     assert as_json(_status(tmp_path))["last_round"] | {"began": 0, "ended": 0} == {
         **{"task": "train", "run": "study", "round": 8, "began": 0, "ended": 0, "code": None},
@@ -240,17 +336,16 @@ def test_the_last_round_says_whether_its_reply_was_sent(tmp_path: Path) -> None:
 
 
 def test_a_failure_is_told_by_its_code_and_leaves_the_last_round(tmp_path: Path) -> None:
-    state = tmp_path / "state"
-    with at_work(state, ASKED):
+    with at_work(tmp_path, ASKED):
         pass
-    with pytest.raises(StoreDamaged), at_work(state, replace(ASKED, round_number=8)):
+    with pytest.raises(StoreDamaged), at_work(tmp_path, replace(ASKED, round_number=8)):
         raise StoreDamaged("a file", got="/scans/patient7")
-    last = last_round(state)
+    last = last_round(tmp_path)
     assert last.answered is not None
     assert last.answered.request == ASKED
     text = as_text(_status(tmp_path))
     assert "last error  FM-D207 in round 8 of study" in text
-    assert "patient7" not in (state / "last-round.json").read_text()
+    assert "patient7" not in (tmp_path / TRAINER_NOTES / "last-round.json").read_text()
 
 
 def test_a_round_of_before_these_pages_is_found_among_the_kept_ones(tmp_path: Path) -> None:
@@ -270,13 +365,13 @@ def test_an_admission_is_of_the_process_that_noted_it(tmp_path: Path) -> None:
 
 
 def test_the_last_answer_of_the_server_is_noted_and_a_long_silence_is_told(tmp_path: Path) -> None:
-    (tmp_path / FLOWER_FOLDER).mkdir()
+    (tmp_path / NODE_NOTES).mkdir(parents=True)
     with only_client(tmp_path):
         StatusWriter(tmp_path, site="sms").saw(LET_IN)
         assert "the server has not answered" in as_text(_status(tmp_path))
-        Answers(tmp_path / FLOWER_FOLDER).note_answer()
+        Answers(tmp_path / NODE_NOTES).note_answer()
         assert "and answered 0 s ago" in as_text(_status(tmp_path))
-        os.utime(tmp_path / FLOWER_FOLDER / "answered", (100, 100))
+        os.utime(tmp_path / NODE_NOTES / "answered", (100, 100))
         assert "the server has not answered since 1970-01-01" in as_text(_status(tmp_path))
 
 

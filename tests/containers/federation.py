@@ -132,14 +132,16 @@ class Federation:
             self.inspect(name)["State"].get("Health", {}).get("Status") == "healthy" for name in services
         )
 
-    def wait(self, reached: Callable[[], bool], *, deadline_s: float, what: str) -> float:
+    def wait(
+        self, reached: Callable[[], bool], *, deadline_s: float, what: str, interval_s: float = 0.25
+    ) -> float:
         """Wait until `reached()`; the seconds that took. Fails with the containers' last words."""
         began = time.monotonic()
         while not reached():
             if time.monotonic() - began > deadline_s:
                 logs = self.compose("logs", "--tail", "15")
                 raise AssertionError(f"waited {deadline_s:g} s in vain until {what}\n{logs}")
-            time.sleep(0.25)
+            time.sleep(interval_s)
         return time.monotonic() - began
 
     def sites_online(self) -> set[str]:
@@ -150,6 +152,16 @@ class Federation:
         if done.returncode != 0:
             return set()
         return {site for site, state in json.loads(done.stdout)["sites"].items() if state == "online"}
+
+    def site_status(self, service: str) -> tuple[int, dict[str, Any]]:
+        """Exit status and page of `fedminet site status` in a container of the site."""
+        done = self.engine.tried(
+            "exec", self.container(service), "fedminet", "site", "status", "/site", "--json"
+        )
+        assert done.returncode in (0, 1), done.stderr
+        page = json.loads(done.stdout)
+        assert isinstance(page, dict)
+        return done.returncode, page
 
     def run(self, name: str) -> RunDirectory:
         return RunDirectory(self.made / "coordinator" / "runs" / name)
@@ -181,6 +193,12 @@ class Federation:
     def ended(self, name: str) -> bool:
         state = self.state(name)
         return state is not None and state["status"] in ("completed", "partial", "failed")
+
+    def start(self, service: str) -> None:
+        """Start a container that was stopped, a node behind its firewall."""
+        self.engine.docker("start", self.container(service))
+        if service.startswith("node-"):
+            self.load_rules(service, OUTBOUND_ONLY)
 
     def load_rules(self, service: str, rules: str) -> None:
         """Load nftables rules into the container's network."""

@@ -78,6 +78,7 @@ for request in wish["requests"]:
             head = f"{request['method']} {request['path']} HTTP/1.1\r\nHost: {wish['name']}\r\n"
             for name, value in request.get("headers", []):
                 head += f"{name}: {value}\r\n"
+            head += "Content-Type: application/protobuf\r\n"
             head += f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
             try:
                 stream.sendall(head.encode() + body)

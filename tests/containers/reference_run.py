@@ -13,6 +13,10 @@ from server.run_directory import RunDirectory
 
 SITES = ("sms", "umr", "fastmri")
 SCHEDULE = Schedule(rounds=5, local_steps=6)
+MODEL = {"n_groups": 1, "n_blocks": 1, "n_features": 8}
+TRAINING = {"patch_px": 24, "batch_size": 2, "validation_slices": 1}
+"""A small model: what is asked is whether runs agree, not how well they learn, and each is run five times."""
+
 DEADLINE_S = 120.0
 """Longer than a container takes to come back, shorter than a partition lasts."""
 
@@ -28,9 +32,14 @@ class ReferenceRun:
 
 
 def rehearsal_in(out: Path) -> Rehearsal:
-    """Phantoms of three patients a site, a few short rounds; two sites of three suffice for a round."""
+    """Phantoms of three patients a site, a few short rounds of a small model; two sites suffice for a round."""
     rehearsal = Rehearsal.declared(out, [], schedule=SCHEDULE, scale=2, n_patients=3, seed=1)
-    content = {**rehearsal.federation.model_dump(), "participation": PARTICIPATION}
+    content = rehearsal.federation.model_dump()
+    content |= {
+        "participation": PARTICIPATION,
+        "model": {**content["model"], **MODEL},
+        "training": {**content["training"], **TRAINING},
+    }
     return replace(rehearsal, federation=parse_settings(content, FederationSettings, source="the test"))
 
 

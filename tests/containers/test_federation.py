@@ -5,16 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from server.run_directory import RunDirectory
 from tests.containers.federation import Federation
 from tests.containers.reference_run import SCHEDULE, SITES, ReferenceRun
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(2400)]
 
 RUN_DEADLINE_S = 900.0
+LOOKED_INTO = ("node-sms", "trainer-sms")
 
 
 def contents(path: Path) -> tuple[dict[str, object], bytes]:
@@ -42,13 +47,34 @@ def without_python(path: Path) -> dict[str, object]:
     }  # type: ignore[dict-item]
 
 
-def test_a_run_in_containers_comes_to_the_model_of_a_run_without(
-    federation: Federation, reference: ReferenceRun
-) -> None:
+@dataclass(frozen=True)
+class Watched:
+    """The run that was conducted, and what `fedminet site status` said meanwhile in the containers of one site."""
+
+    run: RunDirectory
+    pages: dict[str, list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def demo(federation: Federation) -> Watched:
     process = federation.start_run("demo")
-    output, _ = process.communicate(timeout=RUN_DEADLINE_S)
+    pages: dict[str, list[dict[str, Any]]] = {service: [] for service in LOOKED_INTO}
+    ends = time.monotonic() + RUN_DEADLINE_S
+    while process.poll() is None and time.monotonic() < ends:
+        for service, said in pages.items():
+            code, page = federation.site_status(service)
+            assert code == 0, page
+            said.append(page)
+    process.kill()
+    output, _ = process.communicate()
     assert process.returncode == 0, output
-    run = federation.run("demo")
+    return Watched(federation.run("demo"), pages)
+
+
+def test_a_run_in_containers_comes_to_the_model_of_a_run_without(
+    demo: Watched, reference: ReferenceRun
+) -> None:
+    run = demo.run
     assert run.state.status == "completed"
     assert run.state.round == SCHEDULE.rounds
     assert sha256(run.global_model) == sha256(reference.run.global_model)
@@ -60,7 +86,37 @@ def test_a_run_in_containers_comes_to_the_model_of_a_run_without(
     print(f"SHA-256 of both global models: {sha256(run.global_model)}")
 
 
-def test_every_request_of_a_site_came_through_the_proxy_with_its_certificate(federation: Federation) -> None:
+@pytest.mark.parametrize("service", LOOKED_INTO)
+def test_either_container_of_a_site_says_that_it_is_registered_configured_and_training(
+    federation: Federation, demo: Watched, service: str
+) -> None:
+    """The node sees neither the store nor the tasks, and the trainer neither the keys nor the server."""
+    pages = demo.pages[service]
+    assert pages
+    for page in pages:
+        assert page["healthy"] is True
+        assert page["client"]["runs"] is True
+        assert {name: part["runs"] for name, part in page["parts"].items()} == {"node": True, "trainer": True}
+        assert page["registered"]["is"] is True
+        assert page["configured"]["is"] is True, page["configured"]
+    working = [page["training"]["work"] for page in pages if page["training"]["is"]]
+    assert working
+    assert {work["run"] for work in working} == {"demo"}
+    assert {work["round"] for work in working} <= set(range(1, SCHEDULE.rounds + 1))
+    federation.wait(
+        lambda: federation.site_status(service)[1]["training"]["work"] is None,
+        deadline_s=60,
+        what="nothing is in work",
+    )
+    _, page = federation.site_status(service)
+    last = page["last_round"]
+    assert (last["run"], last["round"], last["reply_sent"]) == ("demo", SCHEDULE.rounds, True)
+    assert time.time() - page["server"]["last_answer"] < 30
+
+
+def test_every_request_of_a_site_came_through_the_proxy_with_its_certificate(
+    federation: Federation, demo: Watched
+) -> None:
     lines = federation.engine.docker("logs", federation.container("proxy")).splitlines()
     calls = [line for line in lines if '"POST /v1/fleet/' in line]
     assert calls
@@ -68,7 +124,7 @@ def test_every_request_of_a_site_came_through_the_proxy_with_its_certificate(fed
         assert any(f'site="{site}" "CN={site}" SUCCESS' in line and " 200 " in line for line in calls)
 
 
-def test_the_coordinator_saw_no_image_and_no_name_of_a_patient(federation: Federation) -> None:
+def test_the_coordinator_saw_no_image_and_no_name_of_a_patient(federation: Federation, demo: Watched) -> None:
     """Positive control: the same names are found at the site."""
     stores = [federation.made / "sites" / site / "store" for site in SITES]
     pseudonyms = {path.stem for store in stores for path in store.glob("*.h5")}

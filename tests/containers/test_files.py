@@ -26,7 +26,7 @@ MANIFESTS = sorted(
 KUBERNETES = "1.31"
 
 LONG_RUNNING = {
-    "compose.coordinator.yaml": ("coordinator", "proxy"),
+    "compose.coordinator.yaml": ("coordinator", "proxy", "screen"),
     "compose.site.yaml": ("node", "trainer"),
 }
 
@@ -109,9 +109,50 @@ def test_a_site_publishes_no_port_and_its_trainer_has_no_network() -> None:
     assert services["trainer"]["network_mode"] == services["tools"]["network_mode"] == "none"
 
 
-def test_only_the_proxy_publishes_a_port() -> None:
+def test_only_the_proxy_publishes_a_port_and_the_screen_one_for_this_machine() -> None:
     services = compose_file("compose.coordinator.yaml")["services"]
-    assert [name for name, settings in services.items() if "ports" in settings] == ["proxy"]
+    published = {name: settings["ports"] for name, settings in services.items() if "ports" in settings}
+    assert published == {
+        "proxy": ["${FEDMINET_PORT:-443}:443"],
+        "screen": ["${FEDMINET_SCREEN:-127.0.0.1:9480}:9480"],
+    }
+
+
+def test_the_screen_is_asked_for_reads_and_has_no_way_to_the_server() -> None:
+    content = compose_file("compose.coordinator.yaml")
+    screen = content["services"]["screen"]
+    assert screen["profiles"] == ["screen"]
+    assert not set(screen["networks"]) & set(content["services"]["coordinator"]["networks"])
+    masquerade = content["networks"]["screen"]["driver_opts"][
+        "com.docker.network.bridge.enable_ip_masquerade"
+    ]
+    assert masquerade == "false"  # no way out either
+    assert all(volume.endswith(":ro") for volume in screen["volumes"])
+    mounted = {volume.rpartition(":/")[0].partition("}/")[2] for volume in screen["volumes"]}
+    assert mounted == {"server.yaml", "runs", "sites", "screen"}  # not pki, proxy, superlink, dashboard
+    assert "--allow-control" not in screen["command"]
+
+
+def test_each_part_of_a_site_writes_its_own_notes_alone() -> None:
+    services = compose_file("compose.site.yaml")["services"]
+    for part, other in (("node", "trainer"), ("trainer", "node")):
+        targets = [volume.rpartition(":/")[2] for volume in services[part]["volumes"]]
+        assert f"site/status/{part}" in targets
+        assert not any(target.startswith(f"site/status/{other}") for target in targets)
+
+
+def test_the_demonstrations_sites_have_the_volumes_of_a_site() -> None:
+    """What `extends` would take from compose.site.yaml is ./site; every target has to be named anew."""
+    services, demo = (compose_file(name)["services"] for name in ("compose.site.yaml", "compose.demo.yaml"))
+    for name, settings in demo.items():
+        part, _, site = name.partition("-")
+        if part in ("node", "trainer"):
+            own = [volume.replace("${FEDMINET_SITE:-./site}", "") for volume in services[part]["volumes"]]
+            theirs = [
+                volume.replace(f"${{FEDMINET_DEMO:?}}/made/sites/{site}", "")
+                for volume in settings["volumes"]
+            ]
+            assert theirs == own
 
 
 def test_the_demonstrations_services_are_those_of_the_other_files() -> None:

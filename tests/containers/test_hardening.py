@@ -86,6 +86,21 @@ def test_the_trainer_has_no_key_and_the_node_has_no_scan(federation: Federation)
     assert "cohort.json" in federation.exec(TRAINER, "python", "-c", listed, "/site/store").split()
 
 
+@pytest.mark.parametrize(
+    ("service", "own", "other"), [(NODE, "node", "trainer"), (TRAINER, "trainer", "node")]
+)
+def test_each_part_writes_its_own_notes_and_reads_the_others(
+    federation: Federation, service: str, own: str, other: str
+) -> None:
+    program = "import sys; open(sys.argv[1], 'ab').close(); print('written')"
+    container = federation.container(service)
+    theirs = f"/site/status/{other}/status.json"
+    assert '"started"' in federation.exec(service, "python", "-c", f"print(open({theirs!r}).read())")
+    done = federation.engine.tried("exec", container, "python", "-c", program, theirs)
+    assert "Read-only file system" in done.stderr
+    assert federation.exec(service, "python", "-c", program, f"/site/status/{own}/status.json") == "written"
+
+
 def test_the_limit_of_memory_is_enforced(federation: Federation) -> None:
     """A process that asks for more than the container may have is killed; one that asks for less is not."""
     limit = Path(f"/proc/{federation.host_pid(TRAINER)}/cgroup").read_text(encoding="utf-8")

@@ -104,8 +104,7 @@ def test_last_seen_says_who_saw_the_site() -> None:
 
 
 def test_a_superlink_that_does_not_answer_holds_up_no_page_after_the_first() -> None:
-    answers: list[list[Node]] = [[node("online")]]
-    sightings = Sightings(lambda: answers[0])
+    sightings = Sightings(lambda: Sighting(NOW, {"sms": node("online")}))
     wait_until(lambda: sightings.latest() is not None)
     first = sightings.latest()
     assert first is not None
