@@ -24,10 +24,12 @@ class ChannelSpatialAttention(nn.Module):
         self.kernel = nn.Parameter(kernel.weight.detach()[0, 0].clone())  # (3, 3, 3): channel, row, column
         assert kernel.bias is not None
         self.bias = nn.Parameter(kernel.bias.detach().clone())  # (1,)
-        # As a list, not by `diag` or by arithmetic: where shapes alone are asked for (agreement_of), torch imports its
-        # compiler for those, which takes three seconds of a processor.
-        channels = range(n_features)
-        bands = torch.tensor([[[float(i - o == d) for i in channels] for o in channels] for d in (-1, 0, 1)])
+        bands = torch.zeros(3, n_features, n_features)
+        # Where shapes alone are asked for (agreement_of), nothing is filled in: torch would import its compiler for
+        # it, three seconds of a processor, and a model of any size must cost nothing there.
+        if not bands.is_meta:
+            for index, offset in enumerate((-1, 0, 1)):
+                bands[index].diagonal(offset).fill_(1.0)
         self.register_buffer("bands", bands, persistent=False)  # (3, C, C): offset, output, input
 
     def forward(self, features: Tensor) -> Tensor:  # (B, C, H, W)
