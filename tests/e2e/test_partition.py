@@ -24,13 +24,18 @@ def test_a_site_that_was_cut_off_takes_part_again_as_the_same_node(tmp_path: Pat
     assert set(result.missed) | set(result.took_part) == set(range(1, ROUNDS + 1))
     assert result.took_part[-1] == ROUNDS
     assert result.status == "partial"
-    assert result.status_reason == "; ".join(f"round {number} without {CUT_SITE}" for number in result.missed)
+    said = [shortfall for shortfall in str(result.status_reason).split("; ") if CUT_SITE in shortfall]
+    assert [shortfall.partition(" without ")[0] for shortfall in said] == [
+        f"round {number}" for number in result.missed
+    ]  # on a busy machine another site may miss a deadline too, and is named as well
     assert result.tested == TINY_SITES
     assert result.held
     run = tmp_path / "coordinator" / "runs" / "partition"
     events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
-    missing = [(event["round"], event["site"]) for event in events if event["event"] == "reply-missing"]
-    assert missing == [(number, CUT_SITE) for number in result.missed]
+    missing = [
+        event["round"] for event in events if event["event"] == "reply-missing" and event["site"] == CUT_SITE
+    ]
+    assert missing == list(result.missed)
     completed = [event["sites"] for event in events if event["event"] == "round-completed"]
     assert [CUT_SITE in sites for sites in completed] == [n in result.took_part for n in range(1, ROUNDS + 1)]
 
