@@ -46,17 +46,21 @@ def after_round(federation: Federation, name: str, number: int) -> None:
     assert not federation.ended(name)
 
 
-def in_the_middle_of(federation: Federation, name: str, number: int) -> None:
-    """Wait until the victim is training in that round: its node has taken the request, and has no answer yet."""
+def in_the_middle_of(federation: Federation, name: str, number: int) -> int:
+    """Wait until the victim is training in that round or a later one: its node was asked, and has no answer yet."""
     home = federation.made / "sites" / VICTIM
+    found = []
 
     def trains() -> bool:
         work = in_work(home)
-        return work is not None and (work[0].run, work[0].round_number) == (name, number)
+        if work is not None and work[0].run == name and work[0].round_number >= number:
+            found.append(work[0].round_number)
+        return bool(found)
 
     federation.wait(
         trains, deadline_s=ROUND_DEADLINE_S, what=f"{VICTIM} trains in round {number}", interval_s=0.03
     )
+    return found[0]
 
 
 def is_back(federation: Federation, service: str, *, but_not: int) -> bool:
@@ -64,17 +68,18 @@ def is_back(federation: Federation, service: str, *, but_not: int) -> bool:
     return bool(state["Running"]) and int(state["Pid"]) not in (0, but_not)
 
 
-def kill_in_the_middle_of(federation: Federation, name: str, number: int, service: str) -> None:
-    """SIGKILL for the first process of a container, from the machine: the engine alone brings it back."""
+def kill_in_the_middle_of(federation: Federation, name: str, number: int, service: str) -> int:
+    """SIGKILL for the first process of a container, from the machine: the engine alone brings it back. The round."""
     pid = federation.host_pid(service)
-    in_the_middle_of(federation, name, number)
+    killed_in = in_the_middle_of(federation, name, number)
     os.kill(pid, signal.SIGKILL)
     back_s = federation.wait(
         lambda: is_back(federation, service, but_not=pid), deadline_s=60, what=f"{service} is back"
     )
     if service.startswith("node-"):
         federation.load_rules(service, OUTBOUND_ONLY)  # its network is another one now
-    print(f"{service} killed in round {number}, back after {back_s:.1f} s")
+    print(f"{service} killed in round {killed_in}, back after {back_s:.1f} s")
+    return killed_in
 
 
 def rounds_without_the_victim(federation: Federation, name: str) -> list[int]:
@@ -133,19 +138,28 @@ def test_a_run_goes_on_to_the_same_bytes_while_containers_are_restarted(
 
 
 def test_a_site_whose_node_is_killed_is_left_out_named_and_taken_back(federation: Federation) -> None:
-    """The node by SIGKILL in one round; in another both containers of the site are restarted, as for an upgrade."""
+    """The node by SIGKILL in one round; in another both containers of the site are restarted, as for an upgrade.
+
+    It may miss the next round too, where that begins while it is away.
+    """
     process = federation.start_run("nodes")
-    kill_in_the_middle_of(federation, "nodes", 2, f"node-{VICTIM}")
-    in_the_middle_of(federation, "nodes", 4)
+    killed_in = kill_in_the_middle_of(federation, "nodes", 2, f"node-{VICTIM}")
+    restarted_in = in_the_middle_of(federation, "nodes", killed_in + 1)  # it has been taken back
     for service in (f"node-{VICTIM}", f"trainer-{VICTIM}"):
         federation.engine.docker("restart", "--time", "10", federation.container(service))
     federation.load_rules(f"node-{VICTIM}", OUTBOUND_ONLY)
     assert finished(federation, "nodes") == "partial"
     process.communicate(timeout=120)
-    assert rounds_without_the_victim(federation, "nodes") == [2, 4]
+    without = rounds_without_the_victim(federation, "nodes")
+    print(f"node killed in round {killed_in}, site restarted in {restarted_in}, rounds without: {without}")
+    assert 1 not in without
+    assert {killed_in, restarted_in} <= set(without)
+    assert set(federation.run("nodes").tests_recorded()) == set(
+        SITES
+    )  # the final model was tested there as well
     state = federation.state("nodes")
     assert state is not None
-    assert f"round 2 without {VICTIM}" in str(state["reason"])
+    assert f"round {killed_in} without {VICTIM}" in str(state["reason"])
 
 
 def test_a_site_that_is_cut_off_is_left_out_named_and_taken_back(federation: Federation) -> None:

@@ -110,7 +110,7 @@ def screen(federation: Federation) -> Iterator[int]:
         yield port
     finally:
         beside.docker(*compose, "rm", "--force", "--stop", "screen")
-        beside.docker("network", "rm", f"{PROJECT}_screen")
+        beside.tried("network", "rm", f"{PROJECT}_screen", f"{PROJECT}_edge")  # the rest is the federation's
 
 
 def get(port: int, path: str, *, host: str = "127.0.0.1", name: str | None = None) -> tuple[int, str]:
