@@ -23,6 +23,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from client.node_notes import ADMISSION_FILE
+from client.notes_folders import NODE_NOTES
 from fedminet.faults.tiny_sites import tiny_federation, write_nifti_patient
 from minet_core.runtime.cpu_threading import cpu_threading_environment
 from minet_core.runtime.processes import free_port
@@ -294,7 +296,7 @@ class Reader:
 
     def node(self) -> str:
         """The node's number, as the site knows it."""
-        page = json.loads((self.hospital / "sms" / "flower" / "admission.json").read_text())
+        page = json.loads((self.hospital / "sms" / NODE_NOTES / ADMISSION_FILE).read_text())
         return str(page["node_id"])
 
 
