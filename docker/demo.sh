@@ -17,7 +17,7 @@ if [[ ! -e $folder/made/coordinator/server.yaml ]]; then
   compose run --rm prepare "$@"
 fi
 trap 'compose down --timeout 10' EXIT
-compose up --detach
+compose up --detach --wait --wait-timeout 900  # until every container is healthy, so that the server answers
 resume=()
 [[ -e $folder/made/coordinator/runs/demo ]] && resume=(--resume)
 compose exec -T coordinator fedminet server run /coordinator --name demo "${resume[@]}"
