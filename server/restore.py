@@ -95,6 +95,8 @@ def _unpacked(stream: IO[bytes], folder: Path) -> Contents:
                 contents = _contents_of(tar, member)
                 continue
             target = folder / _safe(member)
+            if target.exists() and not (member.isdir() and target.is_dir()):
+                raise BackupDamaged("a name is in the back-up twice", got=member.name, action=_ANOTHER)
             if member.isdir():
                 target.mkdir(parents=True, exist_ok=True)
                 target.chmod(member.mode & 0o777 | 0o700)

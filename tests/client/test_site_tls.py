@@ -115,7 +115,7 @@ def test_many_threads_of_one_client_connect_while_the_kit_is_replaced(
         try:
             for _ in range(10):
                 _ask(client)
-        except Exception as failure:
+        except Exception as failure:  # of a thread: told by the test, whatever it is
             failures.append(failure)
 
     with _client(_files(sms), server.port) as client:

@@ -231,6 +231,7 @@ def _rewritten(
         ("pki/ca.pem", b"-----BEGIN CERTIFICATE-----", "not as it was; got pki/ca.pem"),
         ("../outside", b"", "holds what no back-up of ours does"),
         ("/outside", b"", "holds what no back-up of ours does"),
+        ("twice", b"", "a name is in the back-up twice"),
         (CONTENTS_FILE, b"{", "list cannot be read"),
     ],
 )
@@ -244,6 +245,8 @@ def test_an_altered_back_up_is_refused_and_leaves_nothing(
             return member, content
         if name.endswith("outside") and member.name == "server.yaml":
             member.name = name
+        if name == "twice" and member.name == "server.yaml":
+            member.name = "federation.yaml"
         return member, former
 
     _rewritten(tmp_path / "backup.tar", tmp_path / "altered.tar", change)
