@@ -1,4 +1,5 @@
-# Two commands on a fresh machine: `make demo` and `make test`. Both make the environment they need.
+# Two commands on a fresh machine: `make demo` and `make test`. Both make the environment they need. What continuous
+# integration runs besides, `make test-long` and `make containers`, takes longer (docs/decisions/0012-three-suites.md).
 # Nothing is needed but git, make and Python 3.11 or later with venv.
 
 PYTHON ?= python3
@@ -9,13 +10,19 @@ ARGS   ?=
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test containers container-demo check environment constraints docs clean
+.PHONY: demo test test-long containers container-demo check environment constraints docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fedminet demo $(ARGS)
 
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/.installed-dev check
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(PYTEST) -m 'not long and not containers' $(ARGS)
+
+# Deployments whose processes are killed, cut off and restarted; trainings and commands that take minutes.
+test-long: $(VENV)/.installed-dev
+	$(PYTEST) -m 'long and not containers' $(ARGS)
 
 # Builds the images and runs the federation in containers. Needs a container engine, or root to start one; without,
 # the tests say so and are skipped, and fail where REQUIRE_CONTAINERS=1. docker/install-engine.sh installs one on Debian.

@@ -83,6 +83,7 @@ def rogue_node(address: str, root_certificates: Path, private_key: Path) -> Iter
 
 
 @pytest.mark.e2e
+@pytest.mark.long
 def test_a_reply_that_is_announced_and_never_sent_holds_nobody_past_the_deadline(tmp_path: Path) -> None:
     """Flower's own grid waited 188 s for it in a round with a deadline of 20 s."""
     federation = tiny_federation(

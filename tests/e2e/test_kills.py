@@ -16,7 +16,7 @@ from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
 from server.run_directory import RunDirectory
 from server.runs import run_to_end
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 SAMPLE = [
     ("SuperLink", "while sending"),

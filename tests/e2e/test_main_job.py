@@ -78,6 +78,7 @@ def test_the_simulation_beside_pooled_training_and_a_site_alone(
 
 
 @pytest.mark.e2e
+@pytest.mark.long
 def test_the_simulation_on_ray(tmp_path: Path, scans: Path, made: Path) -> None:
     """In a process of its own: Ray leaves threads and warnings behind that are not ours to judge."""
     rehearsal = small_rehearsal(tmp_path / "ray", scans, made=made)
@@ -100,6 +101,7 @@ def simulate_on_ray(out: Path, scans: Path) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.long
 def test_ctrl_c_ends_every_child_process(tmp_path: Path, scans: Path, made: Path) -> None:
     out = tmp_path / "demo"
     named = [*site_options(scans), f"{PHANTOM}={made / 'scans' / PHANTOM}"]

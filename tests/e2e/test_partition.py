@@ -15,6 +15,7 @@ from fedminet.faults.tiny_sites import TINY_SITES
 
 
 @pytest.mark.e2e
+@pytest.mark.long
 def test_a_site_that_was_cut_off_takes_part_again_as_the_same_node(tmp_path: Path) -> None:
     result = partition(tmp_path)
     print(partition_as_text(result))  # says whether by a namespace or by a relay

@@ -29,7 +29,7 @@ from server.server_home import ServerHome, ServerSettings
 from server.superlink import SUPEREXEC, SUPERLINK, ServerProcesses, serve
 from tests.admitted import make_site
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 SITES = ("fastmri", "sms", "umr")
 BACK_S = 30.0

@@ -28,7 +28,7 @@ from server.runs import run_to_end
 from server.server_home import ServerSettings
 from server.superlink import ServerProcesses
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 SITE = "sms"
 ENVIRONMENT = {**cpu_threading_environment(), "OMP_NUM_THREADS": "1"}

@@ -12,6 +12,7 @@ MODEL = ModelSettings(n_groups=2, n_blocks=6, n_features=64)
 """2,285,563 parameters, 9.1 MB."""
 
 
+@pytest.mark.long
 def test_a_round_takes_less_than_three_models_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(
         "FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE", str(2**18)

@@ -82,6 +82,7 @@ def steps_logged(folder: Path) -> list[int]:
     return [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.long
 def test_a_command_killed_twice_and_given_again_ends_in_the_same_bytes(
     tmp_path: Path, sites: dict[str, Path]
 ) -> None:
@@ -100,6 +101,7 @@ def test_a_command_killed_twice_and_given_again_ends_in_the_same_bytes(
     assert steps_logged(killed) == steps_logged(tmp_path / "calm") == list(range(1, 10))
 
 
+@pytest.mark.long
 def test_two_processes_that_are_killed_and_started_again_come_to_what_two_calm_ones_come_to(
     tmp_path: Path, sites: dict[str, Path]
 ) -> None:
@@ -170,6 +172,7 @@ def test_each_mode_trains_its_models_and_tests_them_on_every_given_site(
     assert again == [pooled]
 
 
+@pytest.mark.long
 def test_the_paper_preset_trains_on_whole_slices(tmp_path: Path, sites: dict[str, Path]) -> None:
     options = TrainOptions(preset="paper", rounds=1, checkpoint_groups=True)
     (trained,) = train_models([sites["sms"]], tmp_path, options, quiet=True)

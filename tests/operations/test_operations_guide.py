@@ -301,6 +301,7 @@ class Reader:
 
 
 @pytest.mark.e2e
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_the_guide_is_followed_from_nothing_to_the_end(
     machines: Machines, capsys: pytest.CaptureFixture[str]

@@ -42,6 +42,7 @@ PASSWORD = "a horse, a battery and a staple"
 
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.long,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt install chromium"),
 ]
 

@@ -261,6 +261,7 @@ def test_each_hospital_of_ixi_can_be_a_site(ixi, tmp_path) -> None:
 # A hospital: a folder a patient.
 
 
+@pytest.mark.long
 def test_a_hospital_comes_from_its_export_to_a_first_training(tmp_path) -> None:
     text = page("hospital")
     names = {
