@@ -205,10 +205,18 @@ def _add_database(home: ServerHome, archive: _Archive, *, beside: Path) -> None:
 
 
 def _walk(home: ServerHome, top: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Every folder from `top` on, with the names of its files; links are followed. Runs without a state are none."""
+    """Every folder from `top` on, with the names of its files. Runs without a state are none.
+
+    Links are followed, but for one that leads back to a folder on its own way: that one is there already.
+    """
     for path, folders, names in os.walk(top, followlinks=True):
         folder = Path(path)
-        folders[:] = sorted(name for name in folders if str(_name(home, folder / name)) not in LEFT_OUT)
+        way = {above.resolve() for above in (folder, *folder.parents)}
+        folders[:] = sorted(
+            name
+            for name in folders
+            if str(_name(home, folder / name)) not in LEFT_OUT and (folder / name).resolve() not in way
+        )
         if folder == home.runs:
             folders[:] = []  # each is copied by itself, under its locks
         yield folder, sorted(name for name in names if _belongs(folder / name, _name(home, folder / name)))

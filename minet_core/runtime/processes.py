@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -31,6 +32,8 @@ LEFT_BEHIND_GRACE_S = 5.0
 """The same for what a child that has ended by itself left running: it is in the way of its successor."""
 
 _TAIL_LINES = 15
+_GIVEN_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_LOWEST_FREE_PORT = 20_000
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -218,7 +221,13 @@ def program(name: str) -> str:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on now."""
+    """A TCP port that nobody listens on now, and that the system gives to no outgoing connection meanwhile."""
+    lowest_given = int(_GIVEN_PORTS.read_text(encoding="ascii").split()[0]) if _GIVEN_PORTS.exists() else 0
+    ports = range(_LOWEST_FREE_PORT, lowest_given)
+    for port in random.SystemRandom().sample(ports, k=min(100, len(ports))):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind((host, port))
+            return port
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])

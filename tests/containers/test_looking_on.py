@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from minet_core.runtime.processes import free_port
 from tests.containers.engine import Engine
 from tests.containers.federation import PROJECT, REPOSITORY, Federation
 from tests.containers.test_hardening import CAPABILITY_SETS, process_numbers, status_of
@@ -81,11 +81,6 @@ def test_a_part_that_is_stopped_is_missed_by_the_other(
     federation.wait(
         lambda: federation.healthy(service), deadline_s=HEALTHY_WITHIN_S, what=f"{service} is healthy"
     )
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

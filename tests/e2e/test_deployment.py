@@ -38,7 +38,7 @@ from server.server_home import ServerHome, ServerSettings
 from server.superlink import start_superlink
 from tests.admitted import make_site
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 SITES = ("fastmri", "sms", "umr")
 CANARY = "ward-seven-canary"

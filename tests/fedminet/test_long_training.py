@@ -136,6 +136,7 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, where: str, *, call: int, before:
     monkeypatch.setattr(where, ending)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 @pytest.mark.parametrize(

@@ -132,6 +132,7 @@ def children_of(process_id: int) -> list[int]:
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("recompute", [False, True], ids=["stored groups", "recomputed groups"])
 def test_two_processes_take_the_step_of_one_with_the_whole_batch(tmp_path: Path, recompute: bool) -> None:
     out = tmp_path / "two.safetensors"

@@ -163,6 +163,12 @@ def test_a_free_port_is_free() -> None:
     require_port_free("127.0.0.1", free_port())
 
 
+def test_a_free_port_is_none_that_the_system_gives_to_an_outgoing_connection() -> None:
+    """Such a port may be taken by any process between this call and the server's start."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert all(20_000 <= free_port() < lowest for _ in range(20))
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
 def test_a_port_that_somebody_listens_on_is_refused(host: str) -> None:
     with socket.socket() as listener:

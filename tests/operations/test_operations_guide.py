@@ -30,124 +30,30 @@ from minet_core.runtime.cpu_threading import cpu_threading_environment
 from minet_core.runtime.processes import free_port
 from minet_core.runtime.yaml_file import settings_text
 from tests.operations.machines import WITHIN_S, Machines
-from tests.operations.pages import FOLDER, PAGES, Block, blocks, inline_commands
+from tests.operations.pages import FOLDER, Block, blocks
+from tests.operations.sections import (
+    BACK_UP,
+    BUNDLE,
+    DELETED,
+    FIRST_TRAINING,
+    FURTHER,
+    LATER,
+    RESTORE,
+    REVOKED,
+    SITE_BACK_UP,
+    SITE_RESTORE,
+    UPGRADE,
+    WHILE_IT_RUNS,
+    commands_to_the_first_training,
+)
 from tests.operations.warm_program import client_program
 
 ROOT = FOLDER.parents[1]
 COLD = os.environ.get("FEDMINET_GUIDE_COLD") == "1"
-FIRST = "first-training.md"
 ROUNDS = 2
 """The back-up is made in the second: a site that were two rounds further would refuse to go back."""
 ROUND_S = 3.0
 """Long enough that the second is not over before the power goes."""
-
-NOT_RUN = {
-    ("first-training.md", "Both, the coordinator first: install", "fetches packages from the network"),
-    ("coordinator.md", "As a service of the coordinator's machine", "needs systemd and root"),
-    ("coordinator.md", "Upgrade", "fetches packages from the network"),
-    ("hospital.md", "As a service of the hospital's machine", "needs systemd and root"),
-    ("hospital.md", "Upgrade at the hospital", "fetches packages from the network"),
-}
-"""All that is printed and not run."""
-
-
-def _section(page: str, *titles: str) -> tuple[tuple[str, str], ...]:
-    return tuple((page, title) for title in titles)
-
-
-FIRST_TRAINING = _section(
-    FIRST,
-    "Both, the coordinator first: install",
-    "1. Coordinator: make the federation",
-    "2. Coordinator: start the server",
-    "3. Hospital: make the site and ingest the scans",
-    "4. Hospital: read out your digits",
-    "5. Coordinator: compare, and admit",
-    "6. Hospital: compare, and accept",
-    "7. Hospital: check, and start",
-    "8. Coordinator: run",
-    "9. Hospital: it trains",
-)
-WHILE_IT_RUNS = (
-    *_section("hospital.md", "Ports", "Volumes and rights", "What leaves", "How the hospital verifies it"),
-    *_section("hospital.md", "The hospital's policy", "Is it working?"),
-    *_section("coordinator.md", "Watching", "The coordinator's screen", "Stopping a run"),
-)
-LATER = (
-    *_section("coordinator.md", "Trying a back-up of the coordinator", "Renewing"),
-    *_section("hospital.md", "Renewing the certificate"),
-    *_section(
-        "incidents.md", "A site drops out: the coordinator looks", "A site drops out: the hospital looks"
-    ),
-    *_section("incidents.md", "Disk full at the coordinator", "Disk full at the hospital"),
-    *_section("incidents.md", "A certificate has expired: the coordinator renews"),
-    *_section("incidents.md", "A suspicious update: the coordinator looks"),
-    *_section("incidents.md", "A run is partial or failed: the coordinator looks"),
-)
-BACK_UP = _section("coordinator.md", "Back-up")
-RESTORE = _section("coordinator.md", "Restore")
-FURTHER = _section("coordinator.md", "A further hospital joins the coordinator's federation")
-SITE_BACK_UP = _section("hospital.md", "Back-up at the hospital")
-SITE_RESTORE = _section("hospital.md", "Restore at the hospital")
-UPGRADE = (*_section("coordinator.md", "Upgrade"), *_section("hospital.md", "Upgrade at the hospital"))
-BUNDLE = _section("incidents.md", "FM-F420: a bundle that is not on the hospital's list")
-REVOKED = _section(
-    "incidents.md",
-    "Lost or stolen: the coordinator revokes",
-    "Lost or stolen: the hospital begins anew",
-)
-DELETED = _section("hospital.md", "Deleting everything at the hospital")
-
-STORY = (
-    *(*FIRST_TRAINING, *BACK_UP, *RESTORE, *WHILE_IT_RUNS, *LATER, *FURTHER),
-    *(*SITE_BACK_UP, *SITE_RESTORE, *UPGRADE, *BUNDLE, *REVOKED, *DELETED),
-)
-
-
-def test_no_block_of_the_guide_is_left_out() -> None:
-    printed = [block for page in PAGES for block in blocks(page)]
-    assert {path.name for path in FOLDER.glob("*.md")} == set(PAGES)
-    assert {(block.page, block.section) for block in printed if block.not_run is None} == set(STORY)
-    assert len(set(STORY)) == len(STORY)
-    not_run = {(block.page, block.section, block.not_run) for block in printed if block.not_run is not None}
-    assert not_run == NOT_RUN
-    for block in printed:
-        assert all("docker" not in command for command in block.commands)  # docs/containers.md has those
-
-
-def test_every_command_that_the_text_names_is_run_somewhere_in_the_guide() -> None:
-    run = [
-        command
-        for page in PAGES
-        for block in blocks(page)
-        if block.not_run is None
-        for command in block.commands
-    ]
-    for page in PAGES:
-        for named in inline_commands(page):
-            assert any(command.startswith(named) for command in run), f"{page}: {named}"
-
-
-def test_every_link_of_the_guide_leads_somewhere() -> None:
-    for page in PAGES:
-        for target in re.findall(r"\]\(([^)]+)\)", (FOLDER / page).read_text(encoding="utf-8")):
-            name, _, anchor = target.partition("#")
-            path = (FOLDER / name).resolve() if name else FOLDER / page
-            assert path.is_file(), f"{page}: {target}"
-            headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
-            anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-            assert not anchor or anchor in anchors, f"{page}: {target}"
-
-
-def commands_to_the_first_training() -> int:
-    """All that is printed, and those for installation a second time: each end installs."""
-    found = blocks(FIRST)
-    both = [block for block in found if block.section.startswith("Both")]
-    return sum(len(block.commands) for block in (*found, *both))
-
-
-def test_the_guide_states_the_number_of_its_commands() -> None:
-    assert f"**{commands_to_the_first_training()} commands**" in (FOLDER / FIRST).read_text(encoding="utf-8")
 
 
 @pytest.fixture

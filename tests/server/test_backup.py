@@ -71,6 +71,18 @@ def test_a_restored_folder_is_the_one_that_was_backed_up(home: ServerHome, tmp_p
         assert (again.path / name).is_dir()
 
 
+def test_links_are_followed_but_for_one_that_leads_back(home: ServerHome, tmp_path: Path) -> None:
+    """A folder on another disk is in the back-up; two links that lead to one another end."""
+    elsewhere = tmp_path / "other-disk"
+    elsewhere.mkdir()
+    (elsewhere / "request.json").write_text("{}")
+    (home.path / "requests").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(home.path)
+    contents = back_up(home, tmp_path / "backup.tar")
+    assert "requests/request.json" in contents.files
+    assert not [name for name in contents.files if name.startswith("requests/back")]
+
+
 def test_a_back_up_and_its_keys_are_for_their_owner_alone(home: ServerHome, tmp_path: Path) -> None:
     back_up(home, tmp_path / "backup.tar")
     assert stat.S_IMODE((tmp_path / "backup.tar").stat().st_mode) == 0o600

@@ -25,6 +25,8 @@ from sites.split import SPLITS, Split
 from sites.store import Store
 from tests.small_scans import make_volume, write_fastmri, write_nifti
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -261,7 +263,6 @@ def test_each_hospital_of_ixi_can_be_a_site(ixi, tmp_path) -> None:
 # A hospital: a folder a patient.
 
 
-@pytest.mark.long
 def test_a_hospital_comes_from_its_export_to_a_first_training(tmp_path) -> None:
     text = page("hospital")
     names = {

@@ -165,6 +165,7 @@ def test_a_known_motion_of_a_real_scan_is_recovered(clinical) -> None:
 
 
 @pytest.mark.surrogate
+@pytest.mark.long
 def test_another_patients_real_reference_is_refused(clinical) -> None:
     with pytest.raises(RegistrationRefused, match="FM-D204"):
         found(clinical["patient01_study1"][0], clinical["patient04_study1"][1])  # the nearest of six: 1.024
