@@ -63,7 +63,7 @@ def bench_train(
     device = torch.device("cpu")
     dtype = autocast_dtype_for(device) if autocast else None
     fast = _model(model, scale)
-    batch = _random_batch(patch_px, scale=scale, batch_size=batch_size)
+    batch = random_batch(patch_px, scale=scale, batch_size=batch_size)
     run_literal = _literal_step(_model(model, scale), batch, scale=scale)
     optimizer = torch.optim.Adam(fast.parameters(), lr=0.0, fused=True)
 
@@ -147,7 +147,8 @@ def _model(settings: ModelSettings, scale: int) -> MINet:
     return model
 
 
-def _random_batch(patch_px: int, *, scale: int, batch_size: int) -> Batch:
+def random_batch(patch_px: int, *, scale: int, batch_size: int) -> Batch:
+    """A batch of noise: what a step takes does not depend on the values."""
     generator = torch_generator(0, "bench", "train")
     edge = patch_px // scale
     low_res = torch.randn(batch_size, 1, edge, edge, generator=generator)

@@ -59,7 +59,7 @@ def demo(
     from rich.console import Console
 
     from fedminet.demo import prepare_for_containers, run_demo
-    from fedminet.rehearsal import SCHEDULES, Rehearsal, Schedule
+    from fedminet.rehearsal import DEMO_TRAINING_S, SCHEDULES, Rehearsal, Schedule
     from minet_core.report.table import print_table
 
     usual = SCHEDULES[("demo on scans at 4x" if scale == 4 else "demo on scans") if site else "demo"]
@@ -70,7 +70,8 @@ def demo(
     if prepare_for is not None:
         prepare_for_containers(rehearsal, host=prepare_for, quiet=json_output)
         return
-    summary = run_demo(rehearsal, quiet=json_output)
+    asked = bool(site) or rounds is not None or local_steps is not None
+    summary = run_demo(rehearsal, quiet=json_output, training_s=None if asked else DEMO_TRAINING_S)
     if json_output:
         typer.echo(json.dumps(summary.model_dump(mode="json", by_alias=True)))
     else:

@@ -6,10 +6,12 @@ Everything is done by the commands that a coordinator and a hospital use; this f
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from client.declaration import declare
 from fedminet.admission_here import admit_here, make_coordinator_here
+from fedminet.pace import rounds_here
 from fedminet.rehearsal import Rehearsal
 from minet_core.report.summary import Summary
 from minet_core.runtime.cpu_threading import cpu_threading_environment
@@ -27,10 +29,15 @@ CHILD_GRACE_S = 15.0
 """More than the children take to end their own children."""
 
 
-def run_demo(rehearsal: Rehearsal, *, quiet: bool = False) -> Summary:
-    """Ingest, admit, start, train, test, report. Raises RunFailed (FM-F403); ends every process it started."""
+def run_demo(rehearsal: Rehearsal, *, quiet: bool = False, training_s: float | None = None) -> Summary:
+    """Ingest, admit, start, train, test, report. Raises RunFailed (FM-F403); ends every process it started.
+
+    training_s: where given, only as many of the rounds as this machine is expected to train in so many seconds.
+    """
     _say("Making and ingesting the scans of three sites", quiet=quiet)
     rehearsal.make_sites()
+    if training_s is not None:
+        rehearsal = _shortened(rehearsal, training_s, quiet=quiet)
     server = enrol(rehearsal, ServerSettings(hosts=("127.0.0.1", "localhost"), port=free_port()))
     with ChildProcesses(grace_s=CHILD_GRACE_S) as children:
         _say("Starting the server and three sites", quiet=quiet)
@@ -40,6 +47,19 @@ def run_demo(rehearsal: Rehearsal, *, quiet: bool = False) -> Summary:
     if summary.status == "failed":
         raise RunFailed("the demonstration ended without a global model", got=summary.status_reason)
     return rehearsal.finish(RunDirectory(server.runs / RUN_NAME))
+
+
+def _shortened(rehearsal: Rehearsal, training_s: float, *, quiet: bool) -> Rehearsal:
+    federation = rehearsal.federation
+    rounds = rounds_here(training_s, federation)
+    if rounds == federation.rounds:
+        return rehearsal
+    _say(
+        f"{rounds} rounds, about {training_s / 60:.0f} minutes on this machine; "
+        f"--rounds {federation.rounds} trains a better model",
+        quiet=quiet,
+    )
+    return replace(rehearsal, federation=federation.model_copy(update={"rounds": rounds}))
 
 
 def prepare_for_containers(rehearsal: Rehearsal, *, host: str, quiet: bool = False) -> ServerHome:

@@ -1,0 +1,77 @@
+"""How many rounds of a demonstration a machine trains in the time there is: a processor without bfloat16 needs three
+times as long for one as its successor has.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from itertools import repeat
+
+import torch
+
+from fedminet.bench_train import random_batch
+from minet_core.federation import FederationSettings
+from minet_core.models.architectures import build_model
+from minet_core.training import autocast_dtype_for, train_steps
+
+FEWEST_ROUNDS = 8
+"""With fewer the model is not worth a look."""
+
+_MESSAGES_S = 3.5
+"""Of a round on the deployment engine, beside the training."""
+
+_CROWDED = 1.7
+"""A step among other sites' on two cores, its samples and the round's validation in it, over a step alone."""
+
+_TIMED_STEPS = 7
+
+
+def rounds_within(seconds: float, federation: FederationSettings, *, step_s: float, n_cores: int) -> int:
+    """The most rounds, up to the federation's own number, that are expected to end in `seconds`; 8 at the least.
+
+    step_s: of one optimizer step of one site, alone. n_cores: which the sites share, one thread each.
+    """
+    n_sites = len(federation.sites)
+    steps = sum(federation.work_of(site).local_steps or 0 for site in federation.sites)
+    round_s = _MESSAGES_S + _CROWDED * step_s * steps / min(n_cores, n_sites)
+    return max(min(FEWEST_ROUNDS, federation.rounds), min(federation.rounds, int(seconds / round_s)))
+
+
+def rounds_here(seconds: float, federation: FederationSettings) -> int:
+    """The same for this machine, timed now."""
+    return rounds_within(
+        seconds, federation, step_s=seconds_of_a_step(federation), n_cores=os.cpu_count() or 1
+    )
+
+
+def seconds_of_a_step(federation: FederationSettings) -> float:
+    """Wall seconds of an optimizer step of the federation's model on one thread: the median of a few."""
+    training, n_threads = federation.training, torch.get_num_threads()
+    with torch.random.fork_rng(devices=[]):
+        model = build_model(federation.model.model_dump(), scale=federation.scale)
+    batch = random_batch(training.patch_px or 128, scale=federation.scale, batch_size=training.batch_size)
+    taken = []
+    torch.set_num_threads(1)
+    try:
+        for _ in range(_TIMED_STEPS):
+            began = time.perf_counter()
+            train_steps(
+                model,
+                repeat(batch),
+                first_step=0,
+                n_steps=1,
+                total_steps=1,
+                learning_rate=training.learning_rate,
+                warmup_steps=0,
+                decay_fraction=0.0,
+                clip_norm=training.clip_norm,
+                alpha=training.alpha,
+                beta=training.beta,
+                autocast_dtype=autocast_dtype_for(torch.device("cpu")),
+            )
+            taken.append(time.perf_counter() - began)
+    finally:
+        torch.set_num_threads(n_threads)
+    return statistics.median(taken)

@@ -1,0 +1,42 @@
+"""A demonstration's rounds fit the machine."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fedminet.pace import FEWEST_ROUNDS, rounds_here, rounds_within, seconds_of_a_step
+from minet_core.federation import FederationSettings
+from server.server_home import federation_of
+
+SITES = ("sms", "umr", "fastmri")
+
+
+def federation(*, rounds: int = 24) -> FederationSettings:
+    return federation_of(name="demo", sites=SITES, preset="quick", scale=2, rounds=rounds, local_steps=25)
+
+
+@pytest.mark.parametrize(
+    ("step_s", "n_cores", "rounds"),
+    [
+        (0.067, 2, 24),  # a Zen 5 with bfloat16
+        (0.25, 2, 9),  # a Zen 3
+        (0.25, 64, 13),  # three sites use three cores
+        (10.0, 2, FEWEST_ROUNDS),
+    ],
+)
+def test_a_slow_machine_trains_fewer_rounds(step_s: float, n_cores: int, rounds: int) -> None:
+    assert rounds_within(190.0, federation(), step_s=step_s, n_cores=n_cores) == rounds
+
+
+def test_no_more_rounds_than_were_asked_for() -> None:
+    assert rounds_within(1e6, federation(rounds=5), step_s=0.1, n_cores=2) == 5
+    assert rounds_within(1.0, federation(rounds=5), step_s=0.1, n_cores=2) == 5
+
+
+def test_a_step_is_timed_and_nothing_is_left_changed() -> None:
+    threads, drawn = torch.get_num_threads(), torch.get_rng_state()
+    assert 0.001 < seconds_of_a_step(federation()) < 60
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert FEWEST_ROUNDS <= rounds_here(190.0, federation()) <= 24
