@@ -22,7 +22,7 @@ FEWEST_ROUNDS = 8
 _MESSAGES_S = 3.5
 """Of a round on the deployment engine, beside the training."""
 
-_CROWDED = 1.7
+_CROWDED = 1.9
 """A step among other sites' on two cores, its samples and the round's validation in it, over a step alone."""
 
 _TIMED_STEPS = 7

@@ -45,7 +45,7 @@ SCHEDULES = {
 deployment engine and nothing in a simulation. Scans teach more slowly than phantoms, and a larger enlargement more
 slowly than a smaller one. See docs/results/main-job.md."""
 
-DEMO_TRAINING_S = 190.0
+DEMO_TRAINING_S = 165.0
 """What the demonstration on phantoms takes for its rounds at most, where nothing else is asked for: all of it is to
 end in 8 minutes on two cores, installation included."""
 
