@@ -37,7 +37,7 @@ def run_demo(rehearsal: Rehearsal, *, quiet: bool = False, training_s: float | N
     _say("Making and ingesting the scans of three sites", quiet=quiet)
     rehearsal.make_sites()
     if training_s is not None:
-        rehearsal = _shortened(rehearsal, training_s, quiet=quiet)
+        rehearsal = shortened(rehearsal, training_s, quiet=quiet)
     server = enrol(rehearsal, ServerSettings(hosts=("127.0.0.1", "localhost"), port=free_port()))
     with ChildProcesses(grace_s=CHILD_GRACE_S) as children:
         _say("Starting the server and three sites", quiet=quiet)
@@ -49,13 +49,14 @@ def run_demo(rehearsal: Rehearsal, *, quiet: bool = False, training_s: float | N
     return rehearsal.finish(RunDirectory(server.runs / RUN_NAME))
 
 
-def _shortened(rehearsal: Rehearsal, training_s: float, *, quiet: bool) -> Rehearsal:
+def shortened(rehearsal: Rehearsal, training_s: float, *, quiet: bool) -> Rehearsal:
+    """The rehearsal with as many of its rounds as this machine is expected to train in so many seconds."""
     federation = rehearsal.federation
     rounds = rounds_here(training_s, federation)
     if rounds == federation.rounds:
         return rehearsal
     _say(
-        f"{rounds} rounds, about {training_s / 60:.0f} minutes on this machine; "
+        f"{rounds} rounds, for a short demonstration on this machine; "
         f"--rounds {federation.rounds} trains a better model",
         quiet=quiet,
     )

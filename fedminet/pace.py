@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import statistics
-import time
 from itertools import repeat
 
 import torch
@@ -14,7 +13,8 @@ import torch
 from fedminet.bench_train import random_batch
 from minet_core.federation import FederationSettings
 from minet_core.models.architectures import build_model
-from minet_core.training import autocast_dtype_for, train_steps
+from minet_core.planned_batches import one_thread
+from minet_core.training import autocast_dtype_for, preferred_device, train_steps
 
 FEWEST_ROUNDS = 8
 """With fewer the model is not worth a look."""
@@ -47,31 +47,27 @@ def rounds_here(seconds: float, federation: FederationSettings) -> int:
 
 
 def seconds_of_a_step(federation: FederationSettings) -> float:
-    """Wall seconds of an optimizer step of the federation's model on one thread: the median of a few."""
-    training, n_threads = federation.training, torch.get_num_threads()
+    """Wall seconds of an optimizer step of the federation's model, on one thread or a GPU: the median of a few."""
+    training, device = federation.training, preferred_device()
     with torch.random.fork_rng(devices=[]):
-        model = build_model(federation.model.model_dump(), scale=federation.scale)
+        model = build_model(federation.model.model_dump(), scale=federation.scale).to(device)
     batch = random_batch(training.patch_px or 128, scale=federation.scale, batch_size=training.batch_size)
-    taken = []
-    torch.set_num_threads(1)
-    try:
-        for _ in range(_TIMED_STEPS):
-            began = time.perf_counter()
-            train_steps(
-                model,
-                repeat(batch),
-                first_step=0,
-                n_steps=1,
-                total_steps=1,
-                learning_rate=training.learning_rate,
-                warmup_steps=0,
-                decay_fraction=0.0,
-                clip_norm=training.clip_norm,
-                alpha=training.alpha,
-                beta=training.beta,
-                autocast_dtype=autocast_dtype_for(torch.device("cpu")),
-            )
-            taken.append(time.perf_counter() - began)
-    finally:
-        torch.set_num_threads(n_threads)
-    return statistics.median(taken)
+
+    def taken() -> float:
+        return train_steps(
+            model,
+            repeat(batch),
+            first_step=0,
+            n_steps=1,
+            total_steps=1,
+            learning_rate=training.learning_rate,
+            warmup_steps=0,
+            decay_fraction=0.0,
+            clip_norm=training.clip_norm,
+            alpha=training.alpha,
+            beta=training.beta,
+            autocast_dtype=autocast_dtype_for(device),
+        ).seconds
+
+    with one_thread():
+        return statistics.median(taken() for _ in range(_TIMED_STEPS))

@@ -60,12 +60,13 @@ def make_sites(
 ) -> list[str]:
     """Make and ingest every one of `sites` under `out/sites`; phantoms are written under `out/scans`.
 
-    The sites are made side by side: three on two processors end before two and then one. Returns what the ingests
-    refused.
+    The sites are made side by side, as many at a time as there are processors. Returns what the ingests refused.
     """
     sources = [Source(site, named.get(site), n_patients, seed) for site in sites]
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=len(sources), mp_context=context) as pool:
+    with ProcessPoolExecutor(
+        max_workers=min(len(sources), multiprocessing.cpu_count()), mp_context=context
+    ) as pool:
         refused = list(pool.map(_make_site, [out] * len(sources), sources))
     return [
         f"{source.site}: {text}" for source, texts in zip(sources, refused, strict=True) for text in texts

@@ -108,7 +108,7 @@ class PlannedSamples(Dataset[Drawn]):
 
     def __getitem__(self, planned: PlannedBatch) -> Drawn:
         try:
-            with _one_thread():
+            with one_thread():
                 batch = stack_samples([self._draw(planned, place) for place in self._places])
         except FedminetError as failure:
             return failure
@@ -174,8 +174,8 @@ def _as_it_is(drawn: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """As in a worker process: the sum over a large slice is rounded differently on several threads."""
+def one_thread() -> Iterator[None]:
+    """Torch on one thread, as in a worker process: several round the sum over a large slice differently."""
     n_threads = torch.get_num_threads()
     if n_threads == 1:
         yield

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
+from fedminet.demo import shortened
 from fedminet.pace import FEWEST_ROUNDS, rounds_here, rounds_within, seconds_of_a_step
-from fedminet.rehearsal import DEMO_TRAINING_S
+from fedminet.rehearsal import DEMO_TRAINING_S, Rehearsal, Schedule
 from minet_core.federation import FederationSettings
 from server.server_home import federation_of
 
@@ -42,3 +46,17 @@ def test_a_step_is_timed_and_nothing_is_left_changed() -> None:
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), drawn)
     assert FEWEST_ROUNDS <= rounds_here(DEMO_TRAINING_S, federation()) <= 24
+
+
+def test_a_demonstration_without_time_says_that_it_is_short(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rehearsal = Rehearsal.declared(
+        tmp_path / "demo", [], schedule=Schedule(24, 25), scale=2, n_patients=10, seed=1
+    )
+    short = shortened(rehearsal, 1.0, quiet=False)
+    assert short == replace(rehearsal, federation=short.federation)
+    assert short.federation.rounds == FEWEST_ROUNDS
+    assert "--rounds 24" in capsys.readouterr().err
+    assert shortened(rehearsal, 1e9, quiet=False) is rehearsal
+    assert capsys.readouterr().err == ""
