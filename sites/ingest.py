@@ -38,7 +38,7 @@ from sites.site_settings import SiteSettings
 from sites.split import SPLITS, Split, assign_splits, listed_splits, order_of
 from sites.store import COHORT_FILE, Store, read_record, write_pair
 
-PROCESSING = 1
+PROCESSING = 2
 """Raised when reading or registration changes, so that pairs made by the former way are made again."""
 READERS = {"nifti": read_nifti, "fastmri": read_fastmri}
 EXAMINATION_DIGITS = 6

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 (the name its own manual uses)
 
+from minet_core.phantom.acquisition import SITES
+from minet_core.phantom.patient import make_patient
 from minet_core.runtime.errors import RegistrationRefused
 from minet_core.volume import Volume
 from sites.definitions import definition
@@ -50,6 +52,13 @@ def test_a_pair_on_one_grid_is_taken_as_it_is(patient) -> None:
     assert not taken.resampled
     assert taken.covered is None
     assert taken.residual_mm == taken.moved_mm < 0.2
+
+
+def test_thick_slices_are_registered_to_a_fraction_of_a_pixel() -> None:
+    """Of 5 mm, pixels of 0.7 mm: the phantom lies on one grid, so what registration moves it by is its error."""
+    phantom = make_patient(SITES["sms"], seed=1)
+    taken = found(phantom.target, phantom.reference)
+    assert taken.moved_mm < 0.25
 
 
 def test_a_known_motion_is_recovered(patient) -> None:
