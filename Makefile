@@ -50,9 +50,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --no-compile --editable .
 	touch $@
 
+# Some packages carry files that are no Python of this version, so compiling them may fail.
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev]'
-	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib || true
+	-$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib
 	touch $@
 
 # Made from a new environment, after a wish in pyproject.toml has changed.
