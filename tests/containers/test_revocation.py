@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.containers.federation import PASSPHRASE, Federation
-from tests.containers.test_reachability import Stranger, identity_of, node_header, outside_network
+from tests.containers.stranger import Stranger, identity_of, node_header, outside_network
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(2400)]
 
