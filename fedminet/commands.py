@@ -261,7 +261,7 @@ def experiment(
     quiet: Annotated[bool, typer.Option(help="No progress.")] = False,
 ) -> None:
     """The paper's tables and figure: every method, trained and tested, beside the paper's numbers."""
-    from fedminet.experiment.run import EQUAL_OF, METHODS_OF, SCALES_OF, run_experiment
+    from fedminet.experiment.run import EQUAL_OF, METHODS_OF, SCALES_OF, results_folder, run_experiment
     from fedminet.experiment.study import study_of
     from fedminet.sites_here import parse_named_sites
 
@@ -283,8 +283,9 @@ def experiment(
         equal=equal or EQUAL_OF.get(which, "time"),
     )
     cells = run_experiment(study, which, quiet=quiet)
+    tables = results_folder(study, which)
     typer.echo(
-        f"{len(cells)} of {len(study.cells())} cells. Tables: {out / f'{which}.md'}, {out / 'report.html'}"
+        f"{len(cells)} of {len(study.cells())} cells. Tables: {tables / f'{which}.md'}, {tables / 'report.html'}"
     )
 
 

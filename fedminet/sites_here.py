@@ -6,6 +6,8 @@ hospital can call its scans real.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import multiprocessing
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,14 +15,17 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from minet_core.runtime.durable import write_json
 from minet_core.runtime.errors import ConfigurationError, FileMissing
 from minet_core.runtime.yaml_file import read_settings, write_settings
 from sites.definitions import definition
 from sites.ingest import ingest
 from sites.phantom_files import write_phantom_site
+from sites.pseudonym import KEY_FILE, keep_key
 from sites.site_settings import SiteSettings
 
 DEFAULT_SITES = ("sms", "umr", "fastmri")
+MADE_OF = "made-of.json"
 
 
 @dataclass(frozen=True)
@@ -77,15 +82,32 @@ def make_sites_once(
     folder: Path, named: Mapping[str, Path], *, sites: Sequence[str], n_patients: int, seed: int
 ) -> None:
     """The same where `folder` is not there yet: whole or not at all. What the stores hold of phantoms is kept, the
-    scans they were made from are not.
+    scans they were made from are not. Raises ConfigurationError where `folder` was made of something else.
     """
+    made_of: dict[str, object] = {site: str(named[site].resolve()) for site in sites if site in named}
+    if any(site not in named for site in sites):
+        made_of["phantoms"] = {"patients": n_patients, "seed": seed}
     if folder.exists():
+        _require_made_of(folder, made_of)
         return
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     make_sites(unfinished, named, n_patients=n_patients, seed=seed, sites=sites)
     shutil.rmtree(unfinished / "scans", ignore_errors=True)
+    write_json(unfinished / MADE_OF, made_of)
     unfinished.rename(folder)
+
+
+def _require_made_of(folder: Path, made_of: Mapping[str, object]) -> None:
+    path = folder / MADE_OF
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else "an earlier version's sites"
+    if found != made_of:
+        raise ConfigurationError(
+            "the sites that are here were made of something else",
+            got=found,
+            expected=dict(made_of),
+            action="Name a new folder with --out, or ask for what is here",
+        )
 
 
 def _make_site(out: Path, source: Source) -> list[str]:
@@ -95,6 +117,10 @@ def _make_site(out: Path, source: Source) -> list[str]:
     settings = _settings(source)
     if source.folder is None and not scans.exists():
         write_phantom_site(scans, site=source.site, n_patients=source.n_patients, seed=source.seed)
+    if source.folder is None and not (home / "store" / KEY_FILE).exists():
+        # The order of a store's slices is that of its pseudonyms: with this key a seed makes the same model again.
+        phantom = f"phantom of {source.site}, seed {source.seed}"
+        keep_key(home / "store", hashlib.sha256(phantom.encode()).digest())
     write_settings(home / "site.yaml", settings)
     report = ingest(scans, home / "store", settings)
     return [refusal.message for refusal in report.refused]

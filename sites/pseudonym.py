@@ -31,14 +31,20 @@ def site_key(store: Path, *, may_make: bool) -> bytes:
                 expected=path,
                 action="Restore it from a backup, or remove the store and ingest everything again",
             )
-        with replacing(path) as temporary:
-            descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(secrets.token_bytes(KEY_BYTES))
+        keep_key(store, secrets.token_bytes(KEY_BYTES))
     key = path.read_bytes()
     if len(key) != KEY_BYTES:
         raise StoreDamaged("the store's key is damaged", got=f"{len(key)} bytes", expected=KEY_BYTES)
     return key
+
+
+def keep_key(store: Path, key: bytes) -> None:
+    """Give a store without one its key: for made-up patients, whose pseudonyms may be the same everywhere."""
+    store.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with replacing(store / KEY_FILE) as temporary:
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(key)
 
 
 def pseudonym(key: bytes, patient_id: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from client.site_home import SiteHome
-from fedminet.alone import train_alone
+from fedminet.alone import steps_of_one_round, train_alone
 from fedminet.experiment.methods import is_learned
 from fedminet.experiment.scores import PatientScores, tested_patients
 from fedminet.experiment.study import CellKey, Mode, Study
@@ -21,7 +22,7 @@ from minet_core.models.super_resolver import SuperResolver
 from minet_core.runtime.durable import replacing, write_json
 from minet_core.runtime.errors import ConfigurationError
 from minet_core.runtime.progress import Advance
-from minet_core.runtime.yaml_file import Settings
+from minet_core.runtime.yaml_file import Settings, parse_settings
 from minet_core.training import preferred_device
 from minet_core.weights import learnable
 from server.conduct import save_weights
@@ -33,8 +34,9 @@ class Cell(Settings):
     """What came of a cell.
 
     settings: digest of the federation settings that it was trained with; None for interpolation. n_steps: optimizer
-    steps of one site. train_seconds: wall time of a site's steps, of the slowest one; all of a pooled or local model's.
-    sites: by site, the scores of its test patients, in the order of their pseudonyms.
+    steps of one site. train_seconds: wall time of a site's rounds, validation included, of the slowest one; all of a
+    pooled or local model's. data: by site of the study, its cohort's digest. sites: by site, the scores of its test
+    patients, in the order of their pseudonyms.
     """
 
     method: str
@@ -48,6 +50,7 @@ class Cell(Settings):
     train_seconds: float
     seconds: float
     device: str
+    data: dict[str, str]
     sites: dict[str, tuple[PatientScores, ...]]
 
 
@@ -57,11 +60,21 @@ def cell_folder(study: Study, key: CellKey) -> Path:
 
 
 def read_cell(study: Study, key: CellKey) -> Cell | None:
-    """A cell that is done, or None. Raises ConfigurationError (FM-C100) for one of other settings."""
+    """A cell that is done, or None. The study's sites must be there.
+
+    Raises ConfigurationError (FM-C100) for one of other settings, or of other scans: patients are paired between
+    cells by their place.
+    """
     path = cell_folder(study, key) / CELL_FILE
     if not path.exists():
         return None
-    cell = Cell.model_validate_json(path.read_text(encoding="utf-8"))
+    cell = parse_settings(json.loads(path.read_text(encoding="utf-8")), Cell, source=str(path))
+    if cell.data != study.cohorts(key.seed):
+        raise ConfigurationError(
+            "a result of other scans is here",
+            got=path,
+            action="Name a new folder with --out; a result goes with the scans below `data` that it was made of",
+        )
     if is_learned(key.method) and cell.settings != study.federation(key).digest():
         raise ConfigurationError(
             "a result of other settings is here",
@@ -104,6 +117,7 @@ def make_cell(study: Study, key: CellKey, *, advance: Advance) -> Cell:
         train_seconds=trained.seconds,
         seconds=0.0,
         device=str(preferred_device()),
+        data=study.cohorts(key.seed),
         sites={
             site: tuple(tested_patients(trained.model or key.method, home, scale=key.scale))
             for site, home in tested.items()
@@ -139,7 +153,8 @@ def _train(study: Study, key: CellKey, homes: Mapping[str, SiteHome], advance: A
         seconds = max(
             sum(record["sites"][site]["train_seconds"] for record in rounds) for site in federation.sites
         )
-        n_steps = len(rounds) * (federation.training.local_steps or 0)
+        taking_part = [homes[site] for site in federation.sites]
+        n_steps = len(rounds) * steps_of_one_round(taking_part, federation)
         shutil.rmtree(folder)
     else:
         members = [homes[key.member]] if key.member else list(homes.values())
@@ -147,6 +162,6 @@ def _train(study: Study, key: CellKey, homes: Mapping[str, SiteHome], advance: A
         model = train_alone(members, federation, label=key.member or "pooled", progress=advance)
         seconds = time.monotonic() - took
         save_weights(path, federation, learnable(model), round_number=federation.rounds)
-        n_steps = federation.rounds * (federation.training.local_steps or 0)
+        n_steps = federation.rounds * steps_of_one_round(members, federation)
     loaded, _ = load_model(path)
     return _Trained(loaded.to(preferred_device()), federation, n_steps, seconds)

@@ -71,16 +71,20 @@ def panels_of(study: Study, *, mode: Mode, seed: int) -> list[Panels]:
 
 
 def draw(panels: list[Panels], path: Path) -> None:
-    """One PNG: two rows a site and scale, images above and error maps below, one grey and one error scale a site."""
+    """One PNG: two rows a site and scale, images above and error maps below, one error scale a site, at 2x and
+    4x alike."""
     n_columns = 2 + max(len(one.methods) for one in panels)
     figure = Figure(figsize=(1.8 * n_columns, 3.85 * len(panels)), layout="constrained")
     axes = figure.subplots(2 * len(panels), n_columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
+    ceilings = {
+        site: _ceiling([one for one in panels if one.site == site]) for site in {p.site for p in panels}
+    }
     for number, one in enumerate(panels):
         upper, lower = axes[2 * number], axes[2 * number + 1]
         white = float(np.percentile(one.target, GREY_PERCENTILE))
-        ceiling = max(float(np.percentile(one.error(m), ERROR_PERCENTILE)) for m in one.methods)
+        ceiling, shown = ceilings[one.site], None
         enlarged = np.repeat(np.repeat(one.low_res, one.scale, axis=0), one.scale, axis=1)
         images = {"input": enlarged, **one.methods, "target": one.target}
         for column, (name, image) in enumerate(images.items()):
@@ -91,11 +95,21 @@ def draw(panels: list[Panels], path: Path) -> None:
                 shown = lower[column].imshow(
                     one.error(name), cmap=ERROR_COLOURS, vmin=0, vmax=ceiling, interpolation="none"
                 )
+        if shown is None:
+            continue
         bar = figure.colorbar(shown, cax=lower[0].inset_axes((0.75, 0.1, 0.08, 0.8)), location="left")
         bar.ax.tick_params(labelsize=6)
         bar.set_label("error / target's maximum", fontsize=6)
     with replacing(path) as temporary:
         temporary.write_bytes(_png(figure))
+
+
+def _ceiling(panels: list[Panels]) -> float:
+    """The top of the error scale of a site's panels."""
+    return max(
+        (float(np.percentile(one.error(m), ERROR_PERCENTILE)) for one in panels for m in one.methods),
+        default=1.0,
+    )
 
 
 def _png(figure: Figure) -> bytes:

@@ -21,13 +21,14 @@ from fedminet.experiment.cells import MODEL_FILE, cell_folder
 from fedminet.experiment.formats import Table
 from fedminet.experiment.methods import METHODS, is_learned
 from fedminet.experiment.scores import restored
-from fedminet.experiment.study import CellKey, Study
+from fedminet.experiment.study import CellKey, Mode, Study
 from minet_core.checkpoint import load_model
 from minet_core.evaluation import degraded_volume
 from minet_core.fourier import centre_crop, centre_pad, fft2c, ifft2c
 from minet_core.metrics import psnr
 from minet_core.models.super_resolver import SuperResolver
 from minet_core.runtime.durable import replacing
+from minet_core.training import preferred_device
 from sites.store import Store
 
 Volume = NDArray[np.float32]
@@ -71,21 +72,18 @@ def moved(reference: Volume, shift_px: float) -> Volume:
     return np.asarray(image.real.clamp_min(0).numpy(), dtype=np.float32)
 
 
-def sensitivities(study: Study, *, seed: int) -> list[Sensitivity]:
-    """Of every learned method whose federated model of this seed is done."""
+def sensitivities(study: Study, *, mode: Mode, seed: int) -> list[Sensitivity]:
+    """Of every learned method whose model of this seed and mode is done."""
     found = []
     for scale in study.scales:
-        tests = {
-            site: [degraded_volume(t, r, scale=scale) for _, t, r in Store(home.store).volumes("test")]
-            for site, home in study.homes(seed).items()
-        }
-        for method in filter(is_learned, study.methods):
-            path = cell_folder(study, CellKey(seed, scale, "federated", None, method)) / MODEL_FILE
-            if path.exists():
-                model, _ = load_model(path)
-                found += [
-                    _sensitivity(method, model, site, volumes, scale=scale) for site, volumes in tests.items()
-                ]
+        for site, home in study.homes(seed).items():
+            tests = [degraded_volume(t, r, scale=scale) for _, t, r in Store(home.store).volumes("test")]
+            member = site if mode in ("local", "without") else None
+            for method in filter(is_learned, study.methods):
+                path = cell_folder(study, CellKey(seed, scale, mode, member, method)) / MODEL_FILE
+                if path.exists():
+                    model = load_model(path)[0].to(preferred_device())
+                    found.append(_sensitivity(method, model, site, tests, scale=scale))
     return found
 
 

@@ -16,7 +16,7 @@ from fedminet.experiment import tables
 from fedminet.experiment.cells import MODEL_FILE, Cell, cell_folder, claimed, make_cell, read_cell
 from fedminet.experiment.figure3 import draw, panels_of
 from fedminet.experiment.formats import Table, as_csv, as_latex, as_markdown
-from fedminet.experiment.methods import INTEGRATION, METHODS, TABLE_1, TABLE_2, Equal
+from fedminet.experiment.methods import INTEGRATION, METHODS, TABLE_1, TABLE_2, Equal, is_learned
 from fedminet.experiment.reference import (
     Sensitivity,
     draw_sensitivities,
@@ -32,7 +32,7 @@ METHODS_OF = {
     "table1": TABLE_1,
     "table2": TABLE_2,
     "figure3": TABLE_1,
-    "reference": ("edsr", "smore", "minet"),
+    "reference": ("edsr", "smore", "without-reference", "minet"),
     "integration": INTEGRATION,
 }
 EQUAL_OF: dict[str, Equal] = {"integration": "steps"}
@@ -56,6 +56,10 @@ def run_experiment(study: Study, which: str, *, quiet: bool = False) -> list[Cel
     was done before stays.
     """
     keys = study.cells()
+    if not quiet:
+        sys.stderr.write(f"Making the sites of {len(study.seeds)} seeds, where they are not there yet\n")
+    for seed in study.seeds:
+        study.homes(seed)
     for key in keys:  # all are held to the settings before the first is made
         read_cell(study, key)
     made, began = 0, time.monotonic()
@@ -66,37 +70,46 @@ def run_experiment(study: Study, which: str, *, quiet: bool = False) -> list[Cel
             if not mine or read_cell(study, key) is not None:
                 continue
             if not quiet:
-                sys.stderr.write(
-                    f"{number} of {len(keys)}: {key.name}{_time_left(keys[number - 1 :], made, began)}\n"
-                )
+                left = [one for one in keys[number - 1 :] if read_cell(study, one) is None]
+                sys.stderr.write(f"{number} of {len(keys)}: {key.name}{_time_left(left, made, began)}\n")
             with progress(key.name, quiet=quiet) as advance:
                 make_cell(study, key, advance=advance)
-            made += 1
+            made += is_learned(key.method)
+            write_results(study, which, pictures=False)
     return write_results(study, which)
 
 
-def write_results(study: Study, which: str) -> list[Cell]:
-    """OUT/WHICH.md, .csv, .tex, report.html and manifest.json from the cells that are done."""
+def results_folder(study: Study, which: str) -> Path:
+    """Where an experiment's tables are; cells and scans are shared by all experiments in `out`."""
+    return study.out / which
+
+
+def write_results(study: Study, which: str, *, pictures: bool = True) -> list[Cell]:
+    """OUT/WHICH/WHICH.md, .csv, .tex, report.html and manifest.json from the cells that are done."""
+    folder = results_folder(study, which)
+    folder.mkdir(parents=True, exist_ok=True)
     keys = study.cells()
     cells = [cell for key in keys if (cell := read_cell(study, key)) is not None]
-    results = tables.Results(cells, sites=study.sites, methods=study.methods)
+    results = tables.Results(
+        cells, sites=study.sites, methods=study.methods, same_patients=not study.is_phantom
+    )
     shown = _tables(which, results) if cells else []
-    pictures = [_figure3(study, results)] if results.modes() else []
-    if which == "reference" and "federated" in results.modes():
-        found = sensitivities(study, seed=study.seeds[0])
+    drawn = [_figure3(study, results, folder)] if pictures and results.modes() else []
+    if pictures and which == "reference" and results.modes():
+        found = sensitivities(study, mode=results.modes()[0], seed=study.seeds[0])
         shown = sensitivity_tables(found) + shown
-        pictures.insert(0, _reference_picture(study, found))
+        drawn.insert(0, _reference_picture(found, folder))
     sentences = [
         *_header(study, keys, cells),
         *(tables.order_found(results) if which != "integration" else []),  # a larger model is no other method
         *tables.worse_than_local(results),
     ]
     text = [f"# {_TITLES[which]}", "", *(f"- {line}" for line in sentences), ""]
-    write_text(study.out / f"{which}.md", "\n".join([*text, *map(as_markdown, shown)]))
-    write_text(study.out / f"{which}.csv", as_csv(shown))
-    write_text(study.out / f"{which}.tex", "\n".join(map(as_latex, shown)))
-    write_text(study.out / "report.html", _page(which, sentences, shown, pictures))
-    write_json(study.out / "manifest.json", _manifest(study, which, keys, cells))
+    write_text(folder / f"{which}.md", "\n".join([*text, *map(as_markdown, shown)]))
+    write_text(folder / f"{which}.csv", as_csv(shown))
+    write_text(folder / f"{which}.tex", "\n".join(map(as_latex, shown)))
+    write_text(folder / "report.html", _page(which, sentences, shown, drawn))
+    write_json(folder / "manifest.json", _manifest(study, which, keys, cells))
     return cells
 
 
@@ -111,13 +124,14 @@ _TITLES = {
 
 def _tables(which: str, results: tables.Results) -> list[Table]:
     first = [tables.integration_table(results)] if which == "integration" else []
-    optional = [tables.paired_table(results), tables.modes_table(results)]
+    modes = tables.modes_table(results)
     return [
         *first,
         *tables.main_tables(results, scores=SCORES_OF.get(which, SCORES)),
         tables.costs_table(results),
         tables.published_table("table2" if which == "table2" else "table1"),
-        *(table for table in optional if table is not None),
+        *tables.paired_tables(results, scores=SCORES_OF.get(which, SCORES)),
+        *([] if modes is None else [modes]),
         tables.faithfulness_table(results),
         tables.conventions_table(results),
     ]
@@ -133,25 +147,25 @@ class _Picture:
     note: str
 
 
-def _figure3(study: Study, results: tables.Results) -> _Picture:
+def _figure3(study: Study, results: tables.Results, folder: Path) -> _Picture:
     """figure3.png of the first seed and mode that has cells."""
     mode = results.modes()[0]
     seed = min(cell.seed for cell in results.cells if cell.mode == mode)
-    panels, path = panels_of(study, mode=mode, seed=seed), study.out / "figure3.png"
+    panels, path = panels_of(study, mode=mode, seed=seed), folder / "figure3.png"
     draw(panels, path)
-    worst = max(shift for one in panels for shift in one.shifts_px().values())
+    worst = max((shift for one in panels for shift in one.shifts_px().values()), default=0.0)
     return _Picture(
         title="Images and error maps",
         uri=_uri(path),
         alternative="For each site and scale: the input, each method's image and the target; below each method its "
         "error map.",
         note="The slice with most detail of each site's first test patient. One grey scale and one error scale for "
-        f"each row. The farthest that an image is from its target, by phase correlation: {worst:.2f} pixel.",
+        f"each site. The farthest that an image is from its target, by phase correlation: {worst:.2f} pixel.",
     )
 
 
-def _reference_picture(study: Study, found: Sequence[Sensitivity]) -> _Picture:
-    path = study.out / "reference.png"
+def _reference_picture(found: Sequence[Sensitivity], folder: Path) -> _Picture:
+    path = folder / "reference.png"
     draw_sensitivities(found, path)
     return _Picture(
         title="What the reference adds",
@@ -170,11 +184,15 @@ _EQUAL = {"time": "about the same time on an idle core", "steps": "as many steps
 
 def _header(study: Study, keys: Sequence[CellKey], cells: Sequence[Cell]) -> list[str]:
     kind = "Phantoms" if study.is_phantom else "Scans"
+    equal = (
+        f", every other method for {_EQUAL[study.equal]}" if study.preset == "quick" else " for every method"
+    )
     seconds = sum(cell.seconds for cell in cells)
     steps = f"{study.local_steps} steps of MINet a round" if study.local_steps else "one epoch a round"
     return [
         f"{kind} of {', '.join(study.sites)}; preset {study.preset}; seeds {', '.join(map(str, study.seeds))}; "
-        f"{study.rounds} rounds, {steps}, every other method for {_EQUAL[study.equal]}.",
+        f"{study.rounds} rounds, {steps}{equal}.",
+        *study.remarks(),
         f"{len(cells)} of {len(keys)} cells are done, {seconds / 3600:.1f} h of work on "
         f"{', '.join(sorted({cell.device for cell in cells})) or 'nothing'}.",
     ]
@@ -193,8 +211,9 @@ def _manifest(study: Study, which: str, keys: Sequence[CellKey], cells: Sequence
     return {
         "experiment": which,
         "preset": study.preset,
-        "sites": list(study.sites),
-        "phantoms": study.is_phantom,
+        "sites": dict.fromkeys(study.sites, "phantoms" if study.is_phantom else "scans"),
+        "patients": study.n_patients if study.is_phantom else None,
+        "cohorts": {seed: study.cohorts(seed) for seed in study.seeds},
         "seeds": list(study.seeds),
         "scales": list(study.scales),
         "modes": list(study.modes),
@@ -219,8 +238,8 @@ def _digest(study: Study, key: CellKey) -> dict[str, str]:
 
 
 def _time_left(left: Sequence[CellKey], made: int, began: float) -> str:
-    """After the first cell, from the mean time of those that this process made; an upper end where others help."""
+    """After the first training, from the mean time of those that this process made; an upper end where others help."""
     if not made:
         return ""
-    hours = (time.monotonic() - began) / made * len(left) / 3600
+    hours = (time.monotonic() - began) / made * sum(is_learned(key.method) for key in left) / 3600
     return f", about {hours:.1f} h left" if hours >= 1 else f", about {60 * hours:.0f} min left"

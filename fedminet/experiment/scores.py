@@ -18,7 +18,7 @@ from minet_core.models.super_resolver import SuperResolver
 from minet_core.reference_swap import ReferenceSwap, reference_swap
 from minet_core.runtime.yaml_file import Settings
 from minet_core.training import autocast_dtype_for, device_of
-from sites.store import Store
+from sites.store import Store, patient_of
 
 
 class PatientScores(Settings):
@@ -38,12 +38,11 @@ class PatientScores(Settings):
 def tested_patients(method: SuperResolver | str, home: SiteHome, *, scale: int) -> Iterator[PatientScores]:
     """Test a model, or a method of interpolation by its name, on each test volume of a site."""
     store = Store(home.store)
-    strangers = _strangers(store)
-    for number, (_, target, reference) in enumerate(store.volumes("test")):
+    for name, target, reference in store.volumes("test"):
         truth, low_res, guide = degraded_volume(target, reference, scale=scale)
         image = restored(method, low_res, guide, scale=scale)
         images = {"target": truth, "low_res": low_res, "reference": guide, MODEL: image}
-        stranger = strangers[(number + 1) % len(strangers)] if strangers else None
+        stranger = stranger_of(store, name)
         found = faithfulness_of(images, scale=scale, swap=_swapped(method, images, stranger, scale=scale))
         yield PatientScores(
             **volume_metrics(truth, image),
@@ -76,12 +75,15 @@ def _swapped(
     return reference_swap(method, images, stranger, scale=scale, autocast_dtype=precision)
 
 
-def _strangers(store: Store) -> list[NDArray[Any]]:
-    """References of the test split, of which the next patient's is the stranger's; of one alone, one of another."""
-    tests = [reference for _, _, reference in store.volumes("test")]
-    if len(tests) > 1:
-        return tests
-    for split in ("validation", "training"):
-        for _, _, reference in store.volumes(split):
-            return [reference]
-    return []
+def stranger_of(store: Store, name: str) -> NDArray[Any] | None:
+    """The reference of the patient after that of pair `name`, all slices with anatomy: of the test split or, where that
+    has one patient, of the others. None where the store has no other patient."""
+    for split in ("test", "training", "validation"):
+        others = [
+            pair for pair, _ in store.cohort.pairs_of(split) if patient_of(pair.name) != patient_of(name)
+        ]
+        if others:
+            chosen = min(others, key=lambda pair: (pair.name < name, pair.name))
+            first, stop = chosen.usable_slices
+            return store.read_pair(chosen).reference.array[first:stop]
+    return None

@@ -11,7 +11,7 @@ from scipy import stats
 
 N_RESAMPLES = 2000
 EXACT_UP_TO = 12
-"""Pairs up to which every one of the 2^n sign patterns is tried."""
+"""Patients up to which every one of the 2^n sign patterns is tried."""
 
 Scores = Mapping[int, Sequence[float]]
 """By seed, one score for each patient."""
@@ -19,7 +19,7 @@ Scores = Mapping[int, Sequence[float]]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95% interval. n: patients times seeds. The interval is None where there is nothing to draw."""
+    """A mean with its 95% interval. n: different patients. The interval is None where there is nothing to draw."""
 
     mean: float
     low: float | None
@@ -27,39 +27,58 @@ class Estimate:
     n: int
 
 
-def estimate(scores: Scores) -> Estimate:
-    """Mean over all, and a bootstrap that draws seeds first and then patients within each (percentiles).
+def estimate(scores: Scores, *, same_patients: bool) -> Estimate:
+    """Mean over all, and a bootstrap that draws seeds and patients (percentiles).
 
-    With phantoms a seed has patients of its own; with scans every seed has the same ones, and the interval says how
-    the mean would move with other patients and other seeds alike.
+    same_patients: whether every seed was tested on the same patients in the same order, as scans are. Then patients
+    are drawn once for all seeds, and one patient alone has no interval. Phantoms are new with each seed, and drawn
+    within it.
     """
     groups = [np.asarray(values, dtype=np.float64) for values in scores.values() if len(values)]
     everything = np.concatenate(groups)
-    if len(everything) < 2:
-        return Estimate(float(everything.mean()), None, None, len(everything))
+    mean = float(everything.mean())
     generator = np.random.default_rng(0)
+    if same_patients:
+        table = np.stack(groups)  # (seed, patient)
+        n_seeds, n_patients = table.shape
+        if n_patients < 2:
+            return Estimate(mean, None, None, n_patients)
+        seeds = generator.integers(n_seeds, size=(N_RESAMPLES, n_seeds))
+        patients = generator.integers(n_patients, size=(N_RESAMPLES, n_patients))
+        means = table[seeds[:, :, None], patients[:, None, :]].mean(axis=(1, 2))
+        return Estimate(mean, *_interval(means), n_patients)
+    if len(everything) < 2:
+        return Estimate(mean, None, None, len(everything))
     means = np.empty(N_RESAMPLES)
     for index in range(N_RESAMPLES):
         chosen = generator.integers(len(groups), size=len(groups))
         drawn = [generator.choice(groups[group], size=len(groups[group])) for group in chosen]
         means[index] = np.concatenate(drawn).mean()
+    return Estimate(mean, *_interval(means), len(everything))
+
+
+def _interval(means: NDArray[np.float64]) -> tuple[float, float]:
     low, high = np.percentile(means, [2.5, 97.5])
-    return Estimate(float(everything.mean()), float(low), float(high), len(everything))
+    return float(low), float(high)
 
 
-def paired_differences(first: Scores, second: Scores) -> NDArray[np.float64]:
-    """first - second of every patient and seed that both have, in one order."""
-    pairs = [
-        a - b
-        for seed in sorted(set(first) & set(second))
-        for a, b in zip(first[seed], second[seed], strict=True)
-    ]
-    return np.asarray(pairs, dtype=np.float64)
+def paired_differences(first: Scores, second: Scores, *, same_patients: bool) -> NDArray[np.float64]:
+    """first - second of every patient, over the seeds that both have.
+
+    same_patients: as in `estimate`; a patient's differences are averaged over the seeds, since a patient who is tested
+    three times is one patient.
+    """
+    seeds = sorted(set(first) & set(second))
+    differences = [np.subtract(first[seed], second[seed]) for seed in seeds]
+    if not differences:
+        return np.empty(0)
+    together = np.stack(differences).mean(axis=0) if same_patients else np.concatenate(differences)
+    return np.asarray(together, dtype=np.float64)
 
 
 def paired_p(differences: NDArray[np.float64]) -> float | None:
-    """Two-sided p of a sign-flip permutation test of the mean difference; None below six pairs, where no p can be
-    under 0.05. Exact up to `EXACT_UP_TO` pairs."""
+    """Two-sided p of a sign-flip permutation test of the mean difference; None below six patients, where no p can be
+    under 0.05. Exact up to `EXACT_UP_TO` patients."""
     n = len(differences)
     if n < 6 or not np.any(differences):
         return None

@@ -15,6 +15,7 @@ from minet_core.federation import PRESETS, FederationSettings
 from minet_core.runtime.errors import ConfigurationError
 from minet_core.runtime.yaml_file import parse_settings
 from server.server_home import federation_of
+from sites.store import Store
 
 Mode = Literal["federated", "pooled", "local", "without"]
 """federated: all sites. pooled: their data together. local: each site alone. without: a federation of the others,
@@ -129,6 +130,20 @@ class Study:
             fcntl.flock(lock, fcntl.LOCK_EX)  # a second process waits until the first has made them
             make_sites_once(folder, self.named, sites=self.sites, n_patients=self.n_patients, seed=seed)
         return {site: SiteHome.at(folder / "sites" / site) for site in self.sites}
+
+    def cohorts(self, seed: int) -> dict[str, str]:
+        """By site, the digest of the cohort that a seed's cells are made of."""
+        homes = self.homes(seed)
+        return {site: Store(home.store).cohort.digest for site, home in homes.items()}
+
+    def remarks(self) -> list[str]:
+        """What must be said beside every figure of these sites, by site."""
+        homes = self.homes(self.seeds[0])
+        return [
+            f"{site}: {remark}"
+            for site, home in homes.items()
+            for remark in Store(home.store).cohort.remarks()
+        ]
 
 
 def study_of(

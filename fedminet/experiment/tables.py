@@ -6,6 +6,9 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fedminet.experiment import published
 from fedminet.experiment.cells import Cell
 from fedminet.experiment.formats import Table
@@ -28,10 +31,12 @@ BEST = "minet"
 
 
 class Results:
-    """The cells that are done, by what they are asked for."""
+    """The cells that are done, by what they are asked for. same_patients: whether every seed has the same ones."""
 
-    def __init__(self, cells: Iterable[Cell], *, sites: Sequence[str], methods: Sequence[str]) -> None:
-        self.cells = list(cells)
+    def __init__(
+        self, cells: Iterable[Cell], *, sites: Sequence[str], methods: Sequence[str], same_patients: bool
+    ) -> None:
+        self.cells, self.same_patients = list(cells), same_patients
         self.sites, self.methods = tuple(sites), tuple(methods)
 
     def scores(
@@ -46,6 +51,26 @@ class Results:
             values = [score(patient) for patient in cell.sites[site]]
             found[cell.seed] = [value for value in values if value is not None]
         return {seed: values for seed, values in sorted(found.items()) if values}
+
+    def text(self, scores: Scores, *, decimals: int, interval: bool = True) -> str:
+        """ "36.21 [35.90, 36.48]", or nothing where there is no score."""
+        if not scores:
+            return ""
+        found = estimate(scores, same_patients=self.same_patients)
+        if not interval or found.low is None:
+            return f"{found.mean:.{decimals}f}"
+        return f"{found.mean:.{decimals}f} [{found.low:.{decimals}f}, {found.high:.{decimals}f}]"
+
+    def differences(self, mine: Scores, other: Scores) -> NDArray[np.float64]:
+        return paired_differences(mine, other, same_patients=self.same_patients)
+
+    def difference_text(self, mine: Scores, other: Scores, *, decimals: int = 2) -> str:
+        """ "+0.52 (p 0.031)", the p where there are patients enough; nothing where there is no pair."""
+        differences = self.differences(mine, other)
+        if not len(differences):
+            return ""
+        p = paired_p(differences)
+        return f"{differences.mean():+.{decimals}f}" + ("" if p is None else f" (p {p:.3f})")
 
     def scales(self) -> list[int]:
         return sorted({cell.scale for cell in self.cells})
@@ -66,7 +91,7 @@ def main_tables(results: Results, *, scores: Sequence[str]) -> list[Table]:
                 (
                     METHODS[method].label,
                     *(
-                        estimate_text(
+                        results.text(
                             results.scores(method, site, scale=scale, mode=mode, score=score_named(score)),
                             decimals=DECIMALS[score],
                         )
@@ -96,65 +121,75 @@ def costs_table(results: Results) -> Table:
                 rows.append((METHODS[method].label, f"{scale}x", *figures))
     return Table(
         title="What each method takes",
-        header=("method", "scale", "parameters", "steps of a site", "s of a site's steps"),
+        header=("method", "scale", "parameters", "steps of a site", "s of a site's training"),
         rows=tuple(rows),
-        note="The seconds are of the machine as it was, beside whatever else ran on it.",
+        note="The seconds are of the machine as it was, beside whatever else ran on it; of a federated model they hold "
+        "the site's validation of each round.",
     )
 
 
-def paired_table(results: Results) -> Table | None:
-    """MINet less each other method, patient by patient, in PSNR; with the p of a paired test."""
+def paired_tables(results: Results, *, scores: Sequence[str]) -> list[Table]:
+    """MINet less each other method, patient by patient, one table a score; with the p of a paired test."""
     mode = (results.modes() or ["federated"])[0]
     if BEST not in results.methods:
-        return None
+        return []
     columns = [(site, scale) for scale in results.scales() for site in results.sites]
-    rows = []
-    for method in results.methods:
-        if method == BEST:
-            continue
-        row = [METHODS[method].label]
-        for site, scale in columns:
-            mine, other = (
-                results.scores(name, site, scale=scale, mode=mode, score=score_named("psnr_db"))
-                for name in (BEST, method)
-            )
-            row.append(_difference_text(mine, other))
-        rows.append(tuple(row))
-    return Table(
-        title="MINet over each method, PSNR [dB]",
-        header=("method", *(f"{site} {scale}x" for site, scale in columns)),
-        rows=tuple(rows),
-        note="Mean of the differences patient by patient; p of a two-sided sign-flip permutation test, none below "
-        "six pairs. With scans the same patients come again with every seed: p is then of seeds and patients alike.",
-    )
+
+    def difference(method: str, score: str, site: str, scale: int) -> str:
+        mine, other = (
+            results.scores(name, site, scale=scale, mode=mode, score=score_named(score))
+            for name in (BEST, method)
+        )
+        return results.difference_text(mine, other, decimals=DECIMALS[score])
+
+    return [
+        Table(
+            title=f"MINet over each method, {TITLES[score]}",
+            header=("method", *(f"{site} {scale}x" for site, scale in columns)),
+            rows=tuple(
+                (METHODS[method].label, *(difference(method, score, *column) for column in columns))
+                for method in results.methods
+                if method != BEST
+            ),
+            note=_PAIRED_NOTE,
+        )
+        for score in scores
+    ]
+
+
+_PAIRED_NOTE = (
+    "Mean of the differences patient by patient; p of a two-sided sign-flip permutation test, none below six patients, "
+    "and not corrected for the number of comparisons. Of scans, which are the same for every seed, a patient's "
+    "differences are averaged over the seeds first."
+)
 
 
 def integration_table(results: Results) -> Table:
     """What F_Int adds at each size, patient by patient, in PSNR."""
     mode = (results.modes() or ["federated"])[0]
-    columns = [(site, scale) for scale in results.scales() for site in results.sites]
-    parameters = {cell.method: cell.n_parameters for cell in results.cells}
+    parameters = {(cell.method, cell.scale): cell.n_parameters for cell in results.cells}
     rows = []
-    for method in (method for method in results.methods if method.startswith(BEST)):
-        without = method.replace(BEST, "without-integration", 1)
-        differences = [
-            _difference_text(
-                *(
-                    results.scores(name, site, scale=scale, mode=mode, score=score_named("psnr_db"))
-                    for name in (method, without)
+    for scale in results.scales():
+        for method in (method for method in results.methods if method.startswith(BEST)):
+            without = method.replace(BEST, "without-integration", 1)
+            if (method, scale) not in parameters or (without, scale) not in parameters:
+                continue
+            differences = [
+                results.difference_text(
+                    *(
+                        results.scores(name, site, scale=scale, mode=mode, score=score_named("psnr_db"))
+                        for name in (method, without)
+                    )
                 )
-            )
-            for site, scale in columns
-        ]
-        if method in parameters and without in parameters:
-            sizes = (f"{parameters[method]:,}", f"{parameters[without]:,}")
-            rows.append((METHODS[method].label, *sizes, *differences))
+                for site in results.sites
+            ]
+            sizes = (f"{parameters[method, scale]:,}", f"{parameters[without, scale]:,}")
+            rows.append((METHODS[method].label, f"{scale}x", *sizes, *differences))
     return Table(
         title="What F_Int adds, PSNR [dB]",
-        header=("model", "parameters", "without F_Int", *(f"{site} {scale}x" for site, scale in columns)),
+        header=("model", "scale", "parameters", "without F_Int", *results.sites),
         rows=tuple(rows),
-        note="Mean of the differences patient by patient; p of a two-sided sign-flip permutation test, none below "
-        "six pairs.",
+        note=_PAIRED_NOTE,
     )
 
 
@@ -172,7 +207,7 @@ def modes_table(results: Results) -> Table | None:
                     for mode in modes
                 }
                 if len([mode for mode in modes if found[mode]]) > 1:
-                    texts = [estimate_text(found[mode], decimals=2) for mode in modes]
+                    texts = [results.text(found[mode], decimals=2) for mode in modes]
                     rows.append((METHODS[method].label, f"{scale}x", site, *texts))
     return Table(
         title="By the way of training, PSNR [dB]",
@@ -192,11 +227,13 @@ def worse_than_local(results: Results) -> list[str]:
                     results.scores(method, site, scale=scale, mode=mode, score=score_named("psnr_db"))
                     for mode in ("federated", "local")
                 )
-                differences = paired_differences(ours, own)
+                differences = results.differences(ours, own)
                 if len(differences) and differences.mean() < 0:
+                    p = paired_p(differences)
                     lines.append(
                         f"{METHODS[method].label} at {scale}x: on {site} the global model is "
-                        f"{-differences.mean():.2f} dB worse than the site's own."
+                        f"{-differences.mean():.2f} dB worse than the site's own"
+                        + ("." if p is None else f" (p {p:.3f}).")
                     )
     return lines
 
@@ -212,7 +249,7 @@ def faithfulness_table(results: Results) -> Table:
         for method in results.methods:
             for site in results.sites:
                 texts = [
-                    estimate_text(
+                    results.text(
                         results.scores(method, site, scale=scale, mode=mode, score=_faithfulness(name)),
                         decimals=3,
                         interval=False,
@@ -240,7 +277,7 @@ def conventions_table(results: Results) -> Table:
             for site in results.sites:
                 texts = [
                     " / ".join(
-                        estimate_text(
+                        results.text(
                             results.scores(
                                 method, site, scale=scale, mode=mode, score=_convention(name, score)
                             ),
@@ -292,16 +329,6 @@ def published_table(which: str) -> Table:
 _PUBLISHED_NOTE = "The paper's numbers, on its own data: not measured here, and not comparable with phantoms."
 
 
-def estimate_text(scores: Scores, *, decimals: int, interval: bool = True) -> str:
-    """ "36.21 [35.90, 36.48]", or nothing where there is no score."""
-    if not scores:
-        return ""
-    found = estimate(scores)
-    if not interval or found.low is None:
-        return f"{found.mean:.{decimals}f}"
-    return f"{found.mean:.{decimals}f} [{found.low:.{decimals}f}, {found.high:.{decimals}f}]"
-
-
 def score_named(name: str) -> Score:
     return lambda patient: getattr(patient, name)
 
@@ -314,14 +341,6 @@ def _convention(name: str, score: str) -> Score:
     return lambda patient: patient.conventions.get(name, {}).get(score)
 
 
-def _difference_text(mine: Mapping[int, list[float]], other: Mapping[int, list[float]]) -> str:
-    differences = paired_differences(mine, other)
-    if not len(differences):
-        return ""
-    p = paired_p(differences)
-    return f"{differences.mean():+.2f}" + ("" if p is None else f" (p {p:.3f})")
-
-
 def order_found(results: Results) -> list[str]:
     """The order that the paper has, interpolation < single-contrast < multi-contrast with MINet first: where it is not
     so, by mean PSNR of the main mode."""
@@ -330,7 +349,7 @@ def order_found(results: Results) -> list[str]:
     for scale in results.scales():
         for site in results.sites:
             means = {
-                method: estimate(found).mean
+                method: estimate(found, same_patients=results.same_patients).mean
                 for method in results.methods
                 if (
                     found := results.scores(

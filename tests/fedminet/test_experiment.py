@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import fcntl
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from fedminet.experiment.methods import is_learned, model_of, training_of
 from fedminet.experiment.published import TABLE_1, TABLE_2
 from fedminet.experiment.reference import low_passed, moved
 from fedminet.experiment.run import run_experiment
-from fedminet.experiment.scores import PatientScores
+from fedminet.experiment.scores import PatientScores, stranger_of
 from fedminet.experiment.statistics import estimate, paired_differences, paired_p
 from fedminet.experiment.study import Study, study_of
 from fedminet.faults.tiny_sites import make_volume, write_nifti
@@ -27,6 +28,9 @@ from fedminet.main import app
 from minet_core.grid_shift import shift_px
 from minet_core.models.architectures import build_model
 from minet_core.runtime.errors import ConfigurationError, FedminetError
+from sites.definitions import definition
+from sites.ingest import ingest
+from sites.store import Store
 
 SHAPE, SPACING_MM = (8, 64, 60), (4.0, 1.9, 1.9)
 """Large enough for the quick preset's patches."""
@@ -110,7 +114,7 @@ def test_a_cell_that_another_process_is_at_is_left_to_it(
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = run_experiment(study, "table1", quiet=True)
     assert [cell.method for cell in done] == [second.method]
-    assert f"{1} of {2} cells are done" in (tmp_path / "table1.md").read_text()
+    assert f"{1} of {2} cells are done" in (tmp_path / "table1" / "table1.md").read_text()
 
 
 def test_a_cell_of_other_settings_is_refused_before_anything_is_trained(
@@ -122,28 +126,73 @@ def test_a_cell_of_other_settings_is_refused_before_anything_is_trained(
     assert len(list((study.out / "cells").iterdir())) == len(cells)
 
 
+def test_the_swapped_reference_is_of_another_patient_and_whole(tmp_path: Path) -> None:
+    """Two patients, of whom one came twice: neither its other examination nor a held-out block of slices is taken."""
+    for patient, examination in (("a", "1"), ("b", "1"), ("b", "2")):
+        for contrast in ("T1", "T2"):
+            volume = make_volume(
+                ord(patient) + int(examination), contrast, shape=SHAPE, spacing_mm=SPACING_MM
+            )
+            write_nifti(tmp_path / "scans" / f"{patient}_study{examination}" / f"{contrast}.nii.gz", volume)
+    settings = definition("sms").model_copy(update={"data_kind": "phantom", "allow_few_patients": True})
+    ingest(tmp_path / "scans", tmp_path / "store", settings)
+    store = Store(tmp_path / "store")
+    assert len(store.cohort.pairs) == 3
+    for pair in store.cohort.pairs:
+        stranger = stranger_of(store, pair.name)
+        assert stranger is not None
+        first, stop = pair.usable_slices
+        assert len(stranger) == stop - first == SHAPE[0]
+        own = {
+            store.read_pair(other).reference.array.tobytes()
+            for other in store.cohort.pairs
+            if other.patient == pair.patient
+        }
+        assert stranger.tobytes() not in own
+
+
+def test_a_result_of_other_scans_is_refused(
+    tmp_path: Path, study: Study, scans: dict[str, Path], cells: list[Cell]
+) -> None:
+    """Patients are paired between cells by their place, which other scans, or a new ingest of the same, may change."""
+    copied = tiny_study(tmp_path, scans)
+    shutil.copytree(study.out / "cells", tmp_path / "cells")
+    with pytest.raises(ConfigurationError, match="other scans"):
+        run_experiment(copied, "table1", quiet=True)
+
+
+def test_an_experiments_sites_are_not_taken_for_others(
+    study: Study, scans: dict[str, Path], cells: list[Cell]
+) -> None:
+    moved = tiny_study(study.out, {"sms": scans["umr"], "umr": scans["sms"]})
+    with pytest.raises(ConfigurationError, match="made of something else"):
+        run_experiment(moved, "table1", quiet=True)
+
+
 def test_the_pages_have_the_tables_beside_the_papers_numbers(study: Study, cells: list[Cell]) -> None:
-    text = (study.out / "table1.md").read_text()
+    folder = study.out / "table1"
+    text = (folder / "table1.md").read_text()
     minet = next(cell for cell in cells if (cell.method, cell.mode) == ("minet", "federated"))
     assert f"| {minet.sites['sms'][0].psnr_db:.2f} |" in text
     assert "As published (Feng et al., MICCAI 2021, Table 1)" in text
     assert "not measured here" in text
     assert "federated by the others" in text
-    assert "one patient" not in text
-    rows = list(csv.reader((study.out / "table1.csv").read_text().splitlines()))
+    assert "sms: The scans are surrogate data" in text
+    assert "sms: Few patients (3)" in text
+    rows = list(csv.reader((folder / "table1.csv").read_text().splitlines()))
     assert ["table", "method", "scale", "tested at", "federated", "pooled", "local only"] in [
         row[:7] for row in rows
     ]
-    assert (study.out / "table1.tex").read_text().count(r"\begin{tabular}") == text.count("### ")
-    page = (study.out / "report.html").read_text()
+    assert (folder / "table1.tex").read_text().count(r"\begin{tabular}") == text.count("### ")
+    page = (folder / "report.html").read_text()
     assert "data:image/png;base64," in page
     assert 'class="published"' in page
     assert "<script" not in page
-    manifest = json.loads((study.out / "manifest.json").read_text())
+    manifest = json.loads((folder / "manifest.json").read_text())
     assert all(cell["done"] for cell in manifest["cells"].values())
     assert "model_sha256" in manifest["cells"]["federated-minet-2x-seed1"]
     for name in ("table1.md", "table1.csv", "report.html", "manifest.json"):
-        assert str(study.out) not in (study.out / name).read_text()
+        assert str(study.out) not in (folder / name).read_text()
 
 
 def test_what_the_reference_adds_is_shown_against_its_resolution_and_its_place(
@@ -151,7 +200,7 @@ def test_what_the_reference_adds_is_shown_against_its_resolution_and_its_place(
 ) -> None:
     again = tiny_study(study.out, scans, methods=["edsr", "minet"], modes=["federated"])
     run_experiment(again, "reference", quiet=True)
-    text = (study.out / "reference.md").read_text()
+    text = (study.out / "reference" / "reference.md").read_text()
     rows = [
         line.split(" | ")
         for line in text.splitlines()
@@ -161,7 +210,7 @@ def test_what_the_reference_adds_is_shown_against_its_resolution_and_its_place(
     assert len(set(edsr)) == 1
     whole = next(cell for cell in cells if (cell.method, cell.mode) == ("minet", "federated"))
     assert float(minet[0]) == pytest.approx(whole.sites["sms"][0].psnr_db, abs=0.02)
-    assert (study.out / "reference.png").stat().st_size > 10_000
+    assert (study.out / "reference" / "reference.png").stat().st_size > 10_000
 
 
 def test_what_the_integration_adds_is_shown_for_each_size_after_as_many_steps(
@@ -173,7 +222,7 @@ def test_what_the_integration_adds_is_shown_for_each_size_after_as_many_steps(
     cells = {cell.method: cell for cell in run_experiment(sizes, "integration", quiet=True)}
     assert list(cells) == methods
     assert {cell.n_steps for cell in cells.values()} == {1}
-    text = (tmp_path / "integration.md").read_text()
+    text = (tmp_path / "integration" / "integration.md").read_text()
     first = text.index("## What F_Int adds")
     row = next(line for line in text[first:].splitlines() if line.startswith("| MINet, L=3 C=24 | "))
     added = (
@@ -212,12 +261,14 @@ def cell(method: str, mode: str, psnr_db: list[float], *, seed: int = 1) -> Cell
         train_seconds=1.0,
         seconds=1.0,
         device="cpu",
+        data={"sms": "00"},
         sites={"sms": tuple(map(scored, psnr_db))},
     )
 
 
 def results(*cells: Cell) -> tables.Results:
-    return tables.Results(cells, sites=["sms"], methods=list(dict.fromkeys(one.method for one in cells)))
+    methods = list(dict.fromkeys(one.method for one in cells))
+    return tables.Results(cells, sites=["sms"], methods=methods, same_patients=False)
 
 
 def test_where_the_order_is_not_the_papers_it_is_said() -> None:
@@ -250,10 +301,10 @@ def test_where_the_global_model_is_worse_than_the_sites_own_it_is_said() -> None
 
 
 def test_differences_are_taken_patient_by_patient() -> None:
-    assert paired_differences({1: [30.0, 40.0], 2: [35.0]}, {1: [29.0, 38.0], 3: [1.0]}).tolist() == [
-        1.0,
-        2.0,
-    ]
+    first, second = {1: [30.0, 40.0], 2: [35.0, 37.0]}, {1: [29.0, 38.0], 2: [30.0, 30.0], 3: [1.0, 1.0]}
+    assert paired_differences(first, second, same_patients=False).tolist() == [1.0, 2.0, 5.0, 7.0]
+    assert paired_differences(first, second, same_patients=True).tolist() == [3.0, 4.5]
+    assert not len(paired_differences({1: [1.0]}, {2: [1.0]}, same_patients=True))
 
 
 def test_the_paired_test_is_exact_for_few_pairs() -> None:
@@ -263,12 +314,30 @@ def test_the_paired_test_is_exact_for_few_pairs() -> None:
 
 
 def test_the_interval_grows_with_the_spread_and_is_none_for_one_patient() -> None:
-    assert estimate({1: [30.0]}).low is None
-    narrow, wide = estimate({1: [30.0, 30.1, 30.2], 2: [30.0, 30.1, 30.2]}), estimate({1: [25.0, 30.0, 35.0]})
+    assert estimate({1: [30.0]}, same_patients=False).low is None
+    narrow = estimate({1: [30.0, 30.1, 30.2], 2: [30.0, 30.1, 30.2]}, same_patients=False)
+    wide = estimate({1: [25.0, 30.0, 35.0]}, same_patients=False)
     assert narrow.low is not None
     assert wide.low is not None
     assert narrow.low <= narrow.mean <= narrow.high  # type: ignore[operator]
     assert wide.high - wide.low > 10 * (narrow.high - narrow.low)  # type: ignore[operator]
+
+
+def test_a_patient_who_is_tested_with_every_seed_is_one_patient() -> None:
+    """An interval over patients is as wide for three seeds as for one, and none is drawn from one patient's seeds."""
+    patients = [float(value) for value in np.random.default_rng(1).normal(30, 1, 20)]
+    one, three = (estimate(dict.fromkeys(range(n), patients), same_patients=True) for n in (1, 3))
+    assert one.n == three.n == 20
+    width, wide = (found.high - found.low for found in (one, three))  # type: ignore[operator]
+    assert wide == pytest.approx(width, rel=0.1)
+    alone = estimate({1: [30.0], 2: [31.0], 3: [32.0]}, same_patients=True)
+    assert (alone.mean, alone.low, alone.high) == (31.0, None, None)
+    differences = paired_differences(
+        {seed: [31.0, 32.0] for seed in range(3)},
+        {seed: [30.0, 30.0] for seed in range(3)},
+        same_patients=True,
+    )
+    assert paired_p(differences) is None
 
 
 def test_tables_are_written_in_three_forms() -> None:

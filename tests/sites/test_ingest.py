@@ -26,6 +26,7 @@ from sites.check import check
 from sites.dataset import StoreSlices
 from sites.definitions import definition
 from sites.ingest import ingest
+from sites.pseudonym import keep_key
 from sites.site_settings import SiteSettings
 from sites.store import Store
 from tests.small_scans import SHAPE, make_volume, write_fastmri, write_nifti, write_nifti_patient
@@ -193,6 +194,16 @@ def test_the_same_patients_are_split_alike_in_every_store(tmp_path) -> None:
         splits.append([split_of[pair.file.split("-")[0]] for pair in report.accepted])
         assert sorted(splits[-1]) == ["test", "training", "validation"]
     assert splits[0] == splits[1]
+
+
+def test_stores_of_one_key_are_alike_to_the_byte_and_of_another_are_not(tmp_path) -> None:
+    scans = write_patients(tmp_path / "scans", 3)
+    digests = []
+    for name, key in (("one", bytes(32)), ("two", bytes(32)), ("three", bytes(31) + b"1")):
+        keep_key(tmp_path / name, key)
+        digests.append(ingest(scans, tmp_path / name, SMS).cohort.digest)
+    assert digests[0] == digests[1] != digests[2]
+    assert (tmp_path / "one" / "pseudonym.key").stat().st_mode & 0o777 == 0o600
 
 
 def test_fastmri_pairs_become_complex_targets(tmp_path) -> None:
