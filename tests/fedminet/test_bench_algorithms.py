@@ -18,10 +18,12 @@ from fedminet.bench_algorithms import ALONE, FEDERATED, METHODS, Cell, cell_path
 from fedminet.faults.tiny_sites import N_PATIENTS, make_tiny_sites, tiny_federation
 from fedminet.faults.tiny_sites import TINY_SITES as SITES
 from fedminet.main import run
+from fedminet.sites_here import MADE_OF
 from minet_core.agreement import agreement_of
 from minet_core.checkpoint import load_model
 from minet_core.federation import FederationSettings
 from minet_core.report.summary import Scores
+from minet_core.runtime.durable import write_json
 from minet_core.runtime.errors import ConfigurationError, QuorumNotMet, RunFailed
 from minet_core.runtime.progress import Advance
 from server.run_directory import RunDirectory
@@ -33,6 +35,7 @@ SEED = 5
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("comparison") / f"seed-{SEED}-patients-{N_PATIENTS}"
     make_tiny_sites(folder)
+    write_json(folder / MADE_OF, {"phantoms": {"patients": N_PATIENTS, "seed": SEED}})
     return folder
 
 
