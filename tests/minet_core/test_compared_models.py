@@ -26,6 +26,7 @@ from minet_core.training import adam, batch_loss
 from tests.oracles import compared_models as literal
 
 CPU = torch.device("cpu")
+MINET_PARTS = ("reference", "integration", "attention")
 SMALL: dict[str, ModelSettings] = {
     "edsr": ModelSettings(architecture="edsr", n_blocks=2, n_features=4, residual_scale=0.1),
     "smore": ModelSettings(architecture="smore", n_blocks=1, n_features=4),
@@ -188,13 +189,20 @@ def test_a_burst_of_one_image_is_that_image_and_a_blurred_one_yields() -> None:
     assert (merged - sharp).norm() < 0.1 * sharp.norm()
 
 
-@pytest.mark.parametrize("name", ["minet", *SMALL])
+MINET = ModelSettings(n_groups=1, n_blocks=1, n_features=8)
+DRAWN = {
+    **SMALL,
+    "minet": MINET,
+    **{f"without {part}": MINET.model_copy(update={f"use_{part}": False}) for part in MINET_PARTS},
+}
+
+
+@pytest.mark.parametrize("name", list(DRAWN))
 @pytest.mark.parametrize("scale", [2, 4])
 def test_what_a_trained_model_draws_lies_on_the_targets_grid(name: str, scale: int) -> None:
     """Thirty steps on one slice: sub-pixel convolutions and skips that were half a sample off would show."""
-    settings = ModelSettings(n_groups=1, n_blocks=1, n_features=8) if name == "minet" else SMALL[name]
     torch.manual_seed(0)
-    model = build_model(settings.model_dump(), scale=scale)
+    model = build_model(DRAWN[name].model_dump(), scale=scale)
     rows, columns = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
     target = torch.sin(rows / 7) * torch.cos(columns / 5) + ((rows - 60) ** 2 + (columns - 66) ** 2 < 1200)
     target = target[None, None]

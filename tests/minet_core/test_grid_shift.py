@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from minet_core.degradation import DegradationDraw, apply_degradation, crop_to_multiple, low_resolution
 from minet_core.grid_shift import shift_px
-from minet_core.interpolation import INTERPOLATIONS
+from minet_core.interpolation import BASELINES
 from minet_core.runtime.errors import MetricInvalid
 from tests.surrogates import surrogate_volume
 
@@ -50,12 +50,12 @@ def test_whole_pixels_and_no_movement_are_found() -> None:
 
 @slices
 @both_scales
-@pytest.mark.parametrize("name", list(INTERPOLATIONS))
+@pytest.mark.parametrize("name", list(BASELINES))
 def test_interpolations_lie_on_the_grid_of_the_truth(
     make: Callable[[], Tensor], scale: int, name: str
 ) -> None:
     truth = crop_to_multiple(make(), scale)
-    image = INTERPOLATIONS[name](low_resolution(truth, scale), scale, non_negative=True)
+    image = BASELINES[name](low_resolution(truth, scale), scale, non_negative=True)
     assert np.abs(shift_px(image.numpy(), truth.numpy())).max() < 0.05
 
 
