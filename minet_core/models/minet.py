@@ -46,6 +46,9 @@ class MINet(SuperResolver):
     Raises InvalidSetting (FM-C102) for sizes that no model has.
     """
 
+    checkpoint_groups: bool = False
+    """Recompute the residual groups in the backward pass instead of storing what they gave: less memory, more time."""
+
     def __init__(
         self,
         *,

@@ -31,8 +31,6 @@ class SuperResolver(nn.Module):
     scale: int
     global_skip: bool
     uses_reference: bool
-    checkpoint_groups: bool = False
-    """Recompute parts of the model in the backward pass instead of storing them: less memory, more time."""
 
     def training_images(
         self, low_res: Tensor, reference: Tensor | None, upsampled: Tensor | None

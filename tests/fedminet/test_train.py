@@ -22,6 +22,7 @@ from fedminet.ranks import Ranks
 from fedminet.train import TrainOptions, recompute_groups, train_models
 from minet_core.agreement import initial_weights
 from minet_core.checkpoint import load_model
+from minet_core.models.edsr import EDSR
 from minet_core.runtime.durable import sha256_of_file
 from minet_core.runtime.errors import InvalidSetting
 from tests.fedminet.gradient_descent import N_STEPS, descend
@@ -203,9 +204,9 @@ def test_one_line_says_what_cannot_be_trained(
 
 
 def test_a_model_without_groups_cannot_recompute_them() -> None:
-    recompute_groups(torch.nn.Conv2d(1, 1, 1), False)
+    recompute_groups(EDSR(scale=2, n_blocks=1, n_features=4), False)
     with pytest.raises(InvalidSetting, match="no groups to recompute"):
-        recompute_groups(torch.nn.Conv2d(1, 1, 1), True)
+        recompute_groups(EDSR(scale=2, n_blocks=1, n_features=4), True)
 
 
 @pytest.mark.gpu
