@@ -159,8 +159,9 @@ def _figure3(study: Study, results: tables.Results, folder: Path) -> _Picture:
         uri=_uri(path),
         alternative="For each site and scale: the input, each method's image and the target; below each method its "
         "error map.",
-        note="The slice with most detail of each site's first test patient. One grey scale and one error scale for "
-        f"each site. The farthest that an image is from its target, by phase correlation: {worst:.2f} pixel.",
+        note="The slice with most detail of each site's first test patient. One grey scale for each row, one error "
+        "scale for each site. The farthest that an image is from its target, by phase correlation: "
+        f"{worst:.2f} pixel.",
     )
 
 
