@@ -23,7 +23,7 @@ from fedminet.experiment.study import CellKey, Mode, Study
 from minet_core.checkpoint import load_model
 from minet_core.evaluation import degraded_volume
 from minet_core.grid_shift import shift_px
-from minet_core.report.panel import ERROR_PERCENTILE, GREY_PERCENTILE
+from minet_core.report.panel import ERROR_PERCENTILE, GREY_PERCENTILE, on_half_pixels
 from minet_core.runtime.durable import replacing
 from sites.store import Store
 
@@ -85,8 +85,7 @@ def draw(panels: list[Panels], path: Path) -> None:
         upper, lower = axes[2 * number], axes[2 * number + 1]
         white = float(np.percentile(one.target, GREY_PERCENTILE))
         ceiling, shown = ceilings[one.site], None
-        enlarged = np.repeat(np.repeat(one.low_res, one.scale, axis=0), one.scale, axis=1)
-        images = {"input": enlarged, **one.methods, "target": one.target}
+        images = {"input": on_half_pixels(one.low_res, one.scale), **one.methods, "target": one.target}
         for column, (name, image) in enumerate(images.items()):
             upper[column].imshow(image, cmap="gray", vmin=0, vmax=white, interpolation="none")
             title = METHODS[name].label if name in METHODS else name

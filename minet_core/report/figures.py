@@ -70,7 +70,7 @@ def sheet_of(panel: Panel) -> Sheet:
     ceiling = panel.error_ceiling()
     images = {
         "reference": (panel.reference, display_ceiling(panel.reference), None),
-        "low resolution": (panel.low_res_enlarged(), grey, None),
+        "low resolution": (panel.low_res_shown(), grey, None),
         "sinc": (panel.sinc, grey, "sinc"),
         "bicubic": (panel.bicubic, grey, "bicubic"),
         "global model": (panel.output, grey, "output"),
@@ -79,11 +79,13 @@ def sheet_of(panel: Panel) -> Sheet:
     tiles = []
     for label, (image, white, method) in images.items():
         error = None if method is None else panel.error(method)
+        is_low = label == "low resolution"
+        detail = panel.low_res_shown((rows, columns)) if is_low else image[rows, columns]
         tiles.append(
             Tile(
                 label=label,
                 image_uri=_png_uri(image, white, "gray"),
-                detail_uri=_png_uri(image[rows, columns], white, "gray"),
+                detail_uri=_png_uri(detail, white, "gray"),
                 error_uri=None if error is None else _png_uri(error, ceiling, ERROR_COLOURS),
                 mean_error=None if error is None else float(error.mean()),
             )
@@ -157,7 +159,7 @@ def _readme_images(panel: Panel) -> list[tuple[FloatImage, float, str]]:
     return [
         (panel.target, grey, "gray"),
         (panel.reference[window], display_ceiling(panel.reference), "gray"),
-        (panel.low_res_enlarged()[window], grey, "gray"),
+        (panel.low_res_shown(window), grey, "gray"),
         (panel.sinc[window], grey, "gray"),
         (panel.output[window], grey, "gray"),
         (panel.target[window], grey, "gray"),

@@ -21,6 +21,17 @@ GREY_PERCENTILE, ERROR_PERCENTILE = 99.8, 99.5
 TINY = float(np.finfo(np.float32).tiny)
 
 
+def on_half_pixels(low_res: FloatImage, scale: int) -> FloatImage:
+    """A low-resolution image (h, w) as blocks of one value, what was measured and no more: (2 scale h, 2 scale w).
+
+    Sample n lies at sample scale n of the high-resolution grid (`minet_core.degradation`), and its block has its middle
+    there. That needs half pixels: repeating each pixel `scale` times would show the image moved by (scale - 1) / 2.
+    """
+    blocks = np.repeat(np.repeat(low_res, 2 * scale, axis=0), 2 * scale, axis=1)
+    early = scale - 1
+    return np.pad(blocks[early:, early:], ((0, early), (0, early)), mode="edge")
+
+
 @dataclass(frozen=True)
 class Panel:
     """Magnitude images of one slice, float32.
@@ -58,9 +69,10 @@ class Panel:
     def scale(self) -> int:
         return int(self.target.shape[0] // self.low_res.shape[0])
 
-    def low_res_enlarged(self) -> FloatImage:
-        """The low-resolution image with every pixel repeated, (H, W): what was measured, and no more."""
-        return np.repeat(np.repeat(self.low_res, self.scale, axis=0), self.scale, axis=1)
+    def low_res_shown(self, window: tuple[slice, slice] | None = None) -> FloatImage:
+        """The low-resolution image as `on_half_pixels`, or of it what lies in a window of the target's grid."""
+        shown = on_half_pixels(self.low_res, self.scale)
+        return shown if window is None else shown[tuple(slice(2 * w.start, 2 * w.stop) for w in window)]
 
     def error(self, method: str) -> FloatImage:
         """Absolute difference from the target, (H, W), as a fraction of the target's maximum."""

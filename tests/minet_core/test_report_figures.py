@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from numpy.typing import NDArray
 
 from minet_core.report.figures import README_LIMIT_BYTES, figure_for_readme, sheet_of
-from minet_core.report.panel import Panel
+from minet_core.report.panel import Panel, on_half_pixels
 from minet_core.runtime.errors import ScanInvalid
 
 ROWS, COLUMNS = 48, 64
@@ -54,6 +54,35 @@ def test_the_detail_is_where_the_target_is_finest_and_on_low_resolution_pixels()
     assert rows.start % 2 == columns.start % 2 == 0
     assert 16 <= rows.start <= 24
     assert 26 <= columns.start <= 36
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_a_low_resolution_image_is_shown_where_it_lies(scale: int) -> None:
+    """Repeating its pixels would show it moved by (scale - 1) / 2: half a pixel at 2x, one and a half at 4x."""
+    row, column = np.meshgrid(np.arange(128.0), np.arange(128.0), indexing="ij")
+    disc = (1 / (1 + np.exp((np.hypot(row - 60, column - 66) - 32) / 3))).astype(np.float32)
+    low = disc[::scale, ::scale]
+
+    def middle(image: NDArray[np.float32]) -> tuple[float, float]:
+        """Centre of mass of an image on half pixels, in pixels of the high-resolution grid."""
+        rows, columns = np.indices(image.shape) / 2 - 0.25
+        return float((rows * image).sum() / image.sum()), float((columns * image).sum() / image.sum())
+
+    assert middle(np.repeat(np.repeat(disc, 2, axis=0), 2, axis=1)) == pytest.approx((60, 66), abs=0.01)
+    assert middle(on_half_pixels(low, scale)) == pytest.approx((60, 66), abs=0.05)
+    late = (scale - 1) / 2
+    repeated = np.repeat(np.repeat(low, 2 * scale, axis=0), 2 * scale, axis=1)
+    assert middle(repeated) == pytest.approx((60 + late, 66 + late), abs=0.05)
+
+
+def test_the_detail_of_the_low_resolution_image_is_of_the_same_place() -> None:
+    made = panel()
+    rows, columns = made.detail_window()
+    whole, detail = made.low_res_shown(), made.low_res_shown((rows, columns))
+    assert whole.shape == (2 * ROWS, 2 * COLUMNS)
+    np.testing.assert_array_equal(
+        detail, whole[2 * rows.start : 2 * rows.stop, 2 * columns.start : 2 * columns.stop]
+    )
 
 
 def test_the_detail_does_not_depend_on_any_method() -> None:
