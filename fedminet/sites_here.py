@@ -21,7 +21,7 @@ from minet_core.runtime.yaml_file import read_settings, write_settings
 from sites.definitions import definition
 from sites.ingest import ingest
 from sites.phantom_files import write_phantom_site
-from sites.pseudonym import KEY_FILE, keep_key
+from sites.pseudonym import keep_key
 from sites.site_settings import SiteSettings
 
 DEFAULT_SITES = ("sms", "umr", "fastmri")
@@ -117,7 +117,7 @@ def _make_site(out: Path, source: Source) -> list[str]:
     settings = _settings(source)
     if source.folder is None and not scans.exists():
         write_phantom_site(scans, site=source.site, n_patients=source.n_patients, seed=source.seed)
-    if source.folder is None and not (home / "store" / KEY_FILE).exists():
+    if source.folder is None:
         # The order of a store's slices is that of its pseudonyms: with this key a seed makes the same model again.
         phantom = f"phantom of {source.site}, seed {source.seed}"
         keep_key(home / "store", hashlib.sha256(phantom.encode()).digest())

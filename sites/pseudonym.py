@@ -39,8 +39,10 @@ def site_key(store: Path, *, may_make: bool) -> bytes:
 
 
 def keep_key(store: Path, key: bytes) -> None:
-    """Give a store without one its key: for made-up patients, whose pseudonyms may be the same everywhere."""
+    """Give a store its key, for made-up patients, whose pseudonyms may be alike everywhere; one that is there stays."""
     store.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if (store / KEY_FILE).exists():
+        return
     with replacing(store / KEY_FILE) as temporary:
         descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         with os.fdopen(descriptor, "wb") as stream:

@@ -92,11 +92,6 @@ class Store:
             yield
 
 
-def patient_of(name: str) -> str:
-    """The pseudonym in a pair's name."""
-    return name.partition("-")[0]
-
-
 INGEST_AGAIN = "Remove the file and ingest the scans again"
 
 

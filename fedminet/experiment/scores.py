@@ -18,7 +18,7 @@ from minet_core.models.super_resolver import SuperResolver
 from minet_core.reference_swap import ReferenceSwap, reference_swap
 from minet_core.runtime.yaml_file import Settings
 from minet_core.training import autocast_dtype_for, device_of
-from sites.store import Store, patient_of
+from sites.store import Store
 
 
 class PatientScores(Settings):
@@ -78,10 +78,9 @@ def _swapped(
 def stranger_of(store: Store, name: str) -> NDArray[Any] | None:
     """The reference of the patient after that of pair `name`, all slices with anatomy: of the test split or, where that
     has one patient, of the others. None where the store has no other patient."""
+    patient = next(pair.patient for pair in store.cohort.pairs if pair.name == name)
     for split in ("test", "training", "validation"):
-        others = [
-            pair for pair, _ in store.cohort.pairs_of(split) if patient_of(pair.name) != patient_of(name)
-        ]
+        others = [pair for pair, _ in store.cohort.pairs_of(split) if pair.patient != patient]
         if others:
             chosen = min(others, key=lambda pair: (pair.name < name, pair.name))
             first, stop = chosen.usable_slices

@@ -203,6 +203,8 @@ def test_stores_of_one_key_are_alike_to_the_byte_and_of_another_are_not(tmp_path
         keep_key(tmp_path / name, key)
         digests.append(ingest(scans, tmp_path / name, SMS).cohort.digest)
     assert digests[0] == digests[1] != digests[2]
+    keep_key(tmp_path / "one", bytes(31) + b"2")
+    assert (tmp_path / "one" / "pseudonym.key").read_bytes() == bytes(32)  # a key that is there stays
     assert (tmp_path / "one" / "pseudonym.key").stat().st_mode & 0o777 == 0o600
 
 
