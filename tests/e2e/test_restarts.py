@@ -21,7 +21,7 @@ from client.reach import require_server
 from client.supernode import SiteProcesses, site_processes
 from fedminet.admission_here import admit_here, make_coordinator_here
 from minet_core.federation import FederationSettings
-from minet_core.runtime.errors import HostError
+from minet_core.runtime.errors import DeadlinePassed, HostError
 from minet_core.runtime.processes import ChildProcesses, free_port
 from server.bundle import build_bundle, read_bundle, write_bundle
 from server.control import SuperLinkControl, wait_for_nodes
@@ -50,7 +50,7 @@ def main(grid, context):
     (folder / f"{run}.pid").write_text(str(os.getpid()))
     began = time.monotonic()
     nodes = {}
-    while len(nodes) < 3 and time.monotonic() - began < 30:  # a node may miss its signs of life on a busy machine
+    while len(nodes) < 3 and time.monotonic() - began < 45:  # a node may miss its signs of life on a busy machine
         nodes = {node.node_id: node.name for node in grid.get_nodes() if node.status == "online"}
         time.sleep(0.2)
     content = RecordDict({"ask": ConfigRecord({"seconds": float(run.rsplit("-", 1)[1])})})
@@ -136,9 +136,22 @@ class Deployment:
         return [int(line.split()[1]) for line in lines if line.split()[0] == run]
 
     def wait_for_tasks(self, run: str) -> None:
-        self.wait(
-            lambda: all(self.tasks(site, run) for site in SITES), what=f"{run} is at work at every site"
-        )
+        try:
+            self.wait(
+                lambda: all(self.tasks(site, run) for site in SITES),
+                what=f"{run} is at work at every site",
+                deadline_s=2 * BACK_S,  # longer than its application waits for the three
+            )
+        except DeadlinePassed:
+            self.print_state(run)
+            raise
+
+    def print_state(self, run: str) -> None:
+        """What a reader of a failed test would look for."""
+        print("tasks", {site: self.tasks(site, run) for site in SITES}, "said", self.said)
+        print("application", (self.server.runs / f"{run}.pid").exists(), self.control.nodes())
+        for log in sorted(self.server.path.parent.rglob("*.log")):
+            print(f"--- {log.name}", *log.read_text(errors="replace").splitlines()[-15:], sep="\n")
 
     def result(self, run: str, *, deadline_s: float = 2 * BACK_S) -> dict[str, Any]:
         path = self.server.runs / f"{run}.json"
