@@ -12,12 +12,16 @@ from sites.store import Store
 
 def declare(home: SiteHome) -> Path:
     """Write the declaration of the site's store to its folder. Raises NothingFound (FM-D205) where it is empty."""
+    path = home.path / DECLARATION_FILE
+    write_json(path, declaration_of(home).model_dump(mode="json"))
+    return path
+
+
+def declaration_of(home: SiteHome) -> CohortDeclaration:
+    """The declaration of the site's store. Raises NothingFound (FM-D205) where it is empty."""
     cohort = Store(home.store).cohort
-    declaration = CohortDeclaration(
+    return CohortDeclaration(
         site=home.settings().name,
         cohort_digest=cohort.digest,
         n_training_slices=cohort.counts["training"].slices,
     )
-    path = home.path / DECLARATION_FILE
-    write_json(path, declaration.model_dump(mode="json"))
-    return path

@@ -28,6 +28,7 @@ from minet_core.cohort_declaration import cohort_number
 from minet_core.evaluation import VolumeScores, evaluate_volume, score_slices
 from minet_core.federation import FederationSettings, LocalWork
 from minet_core.metrics import bootstrap_interval
+from minet_core.models.recomputable import recompute
 from minet_core.models.super_resolver import SuperResolver
 from minet_core.parcel import packed
 from minet_core.quarantine import HISTORY_ROUNDS, update_norm
@@ -157,6 +158,7 @@ def _trained(incoming: Incoming, former: KeptRound | None) -> KeptRound:
         )
     continues = former is not None and former.round_number == incoming.round_number - 1
     bring_to_form(model)
+    recompute(model, settings.compute.recompute)
     moments = continued_adam(model, own) if continues else None
     optimizer = moments or adam(model)
     report = _train(

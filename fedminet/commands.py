@@ -137,11 +137,11 @@ def train(
     workers: Annotated[
         int | None, typer.Option(help="Processes that draw batches. 4 on CUDA, 0 on the CPU.", min=0)
     ] = None,
-    checkpoint_groups: Annotated[
+    recompute: Annotated[
         bool | None,
         typer.Option(
             help="Recompute groups of layers in place of storing them: less memory, more time. "
-            "On for the paper preset on CUDA."
+            "On for a large model on CUDA."
         ),
     ] = None,
     save_every: Annotated[
@@ -164,7 +164,7 @@ def train(
         scale=scale,
         seed=seed,
         n_workers=workers,
-        checkpoint_groups=checkpoint_groups,
+        recompute=recompute,
         save_every=save_every,
         tensorboard=tensorboard,
     )

@@ -8,21 +8,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from client.app import build_client_app
-from client.declaration import declare
+from client.declaration import declaration_of
 from client.site_home import SiteHome
 from fedminet.alone import by_method, scores_on_test_split, train_alone
 from fedminet.in_process_grid import run_in_process
 from fedminet.rehearsal import Rehearsal
-from minet_core.cohort_declaration import read_declaration
 from minet_core.federation import FederationSettings
 from minet_core.models.super_resolver import SuperResolver
 from minet_core.report.summary import Summary
 from minet_core.runtime.durable import write_text
-from minet_core.runtime.errors import ConfigurationError, RunFailed
+from minet_core.runtime.errors import ConfigurationError, OtherSettings, RunFailed
 from minet_core.runtime.progress import Advance, progress
 from minet_core.runtime.yaml_file import settings_text
 from server.app import build_server_app
-from server.run_directory import RunDirectory
+from server.run_directory import Engine, RunDirectory
 
 COMPARISONS = ("pooled", "local")
 
@@ -47,11 +46,11 @@ def simulate(
     homes = rehearsal.homes()
     for home in homes.values():
         write_text(home.kit / "federation.yaml", settings_text(federation))
-    run = RunDirectory.create(
+    run = _create_run(
         rehearsal.out / "coordinator" / "runs" / "simulation",
         federation,
+        homes,
         engine="ray" if engine == "ray" else "in-process",
-        declared={site: read_declaration(declare(home)) for site, home in homes.items()},
     )
     with progress("Rounds", quiet=quiet) as advance:
         ENGINES[engine](run, homes, advance)
@@ -65,24 +64,21 @@ def federate(
 ) -> RunDirectory:
     """One whole federation in this process, over copies of the folders of the sites under `folder`.
 
-    made: ingested sites, which are only read. What an ended attempt left in `folder` is removed. Raises RunFailed
-    (FM-F403) where not every round was completed with every site, and what ended the run.
+    made: ingested sites, which are only read. A run that was interrupted in `folder` is gone on with; one that failed
+    is begun anew. Raises OtherSettings (FM-C105) where it was begun with other settings or scans, RunFailed (FM-F403)
+    where not every round was completed with every site, and what ended the run.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    homes = {}
-    for site, home in made.items():
-        # Links to the store's files, which nothing writes to; the state is this run's alone.
-        shutil.copytree(home.path, folder / "sites" / site, copy_function=os.link)
-        homes[site] = SiteHome.at(folder / "sites" / site)
-        write_text(homes[site].kit / "federation.yaml", settings_text(federation))
-    run = RunDirectory.create(
-        folder / "coordinator" / "runs" / "comparison",
-        federation,
-        engine="in-process",
-        declared={site: read_declaration(declare(home)) for site, home in homes.items()},
-        keep_checkpoints=1,
-    )
-    ENGINES["in-process"](run, homes, advance)
+    run = RunDirectory(folder / "coordinator" / "runs" / "comparison")
+    homes = {site: SiteHome(folder / "sites" / site) for site in made}
+    if not _is_begun(run, federation, made):
+        shutil.rmtree(folder, ignore_errors=True)
+        for site, home in made.items():
+            # Links to the store's files, which nothing writes to; the state is this run's alone.
+            shutil.copytree(home.path, homes[site].path, copy_function=os.link)
+            write_text(homes[site].kit / "federation.yaml", settings_text(federation))
+        _create_run(run.path, federation, homes, engine="in-process", keep_checkpoints=1)
+    if not run.ended:
+        ENGINES["in-process"](run, homes, advance)
     if run.state.status != "completed" or set(run.tests_recorded()) != set(homes):
         raise RunFailed(
             f"{folder.name} did not complete every round with every site",
@@ -90,6 +86,37 @@ def federate(
             action=f"Read {run.path / 'events.jsonl'}",
         )
     return run
+
+
+def _create_run(
+    path: Path,
+    federation: FederationSettings,
+    homes: Mapping[str, SiteHome],
+    *,
+    engine: Engine,
+    keep_checkpoints: int | None = None,
+) -> RunDirectory:
+    return RunDirectory.create(
+        path,
+        federation,
+        engine=engine,
+        declared={site: declaration_of(home) for site, home in homes.items()},
+        keep_checkpoints=keep_checkpoints,
+    )
+
+
+def _is_begun(run: RunDirectory, federation: FederationSettings, made: Mapping[str, SiteHome]) -> bool:
+    """Whether this very run is there to be gone on with. Raises OtherSettings (FM-C105) where another one is."""
+    if not (run.path / "state.json").exists():
+        return False
+    declared = {site: declaration_of(home) for site, home in made.items()}
+    if (run.federation(), run.declared()) != (federation, declared):
+        raise OtherSettings(
+            "a run that was begun with other settings or scans is here",
+            got=run.path,
+            action="Ask for the settings of that run, or name another folder",
+        )
+    return run.state.status not in ("failed", "partial")
 
 
 def _run_in_process(run: RunDirectory, homes: Mapping[str, SiteHome], advance: Advance) -> None:

@@ -168,6 +168,11 @@ class ComputeSettings(Settings):
         "auto",
         description="auto: the first CUDA device, else the CPU; cuda: no start without one; cpu: the CPU",
     )
+    recompute: bool | None = Field(
+        None,
+        description="compute groups of layers again in place of storing them: less memory, more time, the same "
+        "result; null: for a large model on a GPU",
+    )
 
 
 class PolicySettings(Settings):

@@ -4,39 +4,33 @@ from __future__ import annotations
 
 import fcntl
 import json
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from client.site_home import SiteHome
-from fedminet.alone import steps_of_one_round, train_alone
 from fedminet.experiment.methods import is_learned
 from fedminet.experiment.scores import PatientScores, tested_patients
 from fedminet.experiment.study import CellKey, Mode, Study
-from fedminet.simulate import federate
-from minet_core.checkpoint import load_model
+from fedminet.experiment.trained import Trained, train_on_all, train_together
 from minet_core.federation import FederationSettings
-from minet_core.models.super_resolver import SuperResolver
-from minet_core.runtime.durable import replacing, write_json
+from minet_core.runtime.durable import write_json
 from minet_core.runtime.errors import ConfigurationError
 from minet_core.runtime.progress import Advance
 from minet_core.runtime.yaml_file import Settings, parse_settings
 from minet_core.training import preferred_device
-from minet_core.weights import learnable
-from server.conduct import save_weights
 
-CELL_FILE, MODEL_FILE = "cell.json", "model.safetensors"
+CELL_FILE = "cell.json"
 
 
 class Cell(Settings):
     """What came of a cell.
 
     settings: digest of the federation settings that it was trained with; None for interpolation. n_steps: optimizer
-    steps of one site. train_seconds: wall time of a site's rounds, validation included, of the slowest one; all of a
-    pooled or local model's. data: by site of the study, its cohort's digest. sites: by site, the scores of its test
-    patients, in the order of their pseudonyms.
+    steps of one site. train_seconds: wall time of a site's rounds, validation included, of the slowest one; of a
+    pooled or local model's steps. data: by site of the study, its cohort's digest. sites: by site, the scores of its
+    test patients, in the order of their pseudonyms.
     """
 
     method: str
@@ -102,24 +96,25 @@ def make_cell(study: Study, key: CellKey, *, advance: Advance) -> Cell:
     folder, began = cell_folder(study, key), time.monotonic()
     homes = study.homes(key.seed)
     tested = {site: homes[site] for site in study.tested_at(key)}
-    trained = _Trained(None, None, 0, 0.0)
+    federation, trained = None, None
     if is_learned(key.method):
-        trained = _train(study, key, homes, advance)
+        federation = study.federation(key)
+        trained = _trained(study, key, federation, homes, advance)
     cell = Cell(
         method=key.method,
         mode=key.mode,
         scale=key.scale,
         seed=key.seed,
         member=key.member,
-        settings=trained.federation and trained.federation.digest(),
-        n_parameters=sum(p.numel() for p in trained.model.parameters()) if trained.model else 0,
-        n_steps=trained.n_steps,
-        train_seconds=trained.seconds,
+        settings=federation and federation.digest(),
+        n_parameters=sum(p.numel() for p in trained.model.parameters()) if trained else 0,
+        n_steps=trained.n_steps if trained else 0,
+        train_seconds=trained.seconds if trained else 0.0,
         seconds=0.0,
         device=str(preferred_device()),
         data=study.cohorts(key.seed),
         sites={
-            site: tuple(tested_patients(trained.model or key.method, home, scale=key.scale))
+            site: tuple(tested_patients(trained.model if trained else key.method, home, scale=key.scale))
             for site, home in tested.items()
         },
     )
@@ -128,40 +123,15 @@ def make_cell(study: Study, key: CellKey, *, advance: Advance) -> Cell:
     return cell
 
 
-class _Trained:
-    """A model, how it was made, the steps of one site and the seconds they took."""
-
-    def __init__(
-        self,
-        model: SuperResolver | None,
-        federation: FederationSettings | None,
-        n_steps: int,
-        seconds: float,
-    ) -> None:
-        self.model, self.federation, self.n_steps, self.seconds = model, federation, n_steps, seconds
-
-
-def _train(study: Study, key: CellKey, homes: Mapping[str, SiteHome], advance: Advance) -> _Trained:
-    federation = study.federation(key)
-    path = cell_folder(study, key) / MODEL_FILE
+def _trained(
+    study: Study,
+    key: CellKey,
+    federation: FederationSettings,
+    homes: Mapping[str, SiteHome],
+    advance: Advance,
+) -> Trained:
+    folder = cell_folder(study, key)
     if key.mode in ("federated", "without"):
-        folder = cell_folder(study, key) / "run"
-        run = federate(folder, federation, {site: homes[site] for site in federation.sites}, advance)
-        with replacing(path) as temporary:
-            shutil.copyfile(run.global_model, temporary)
-        rounds = run.rounds_recorded()
-        seconds = max(
-            sum(record["sites"][site]["train_seconds"] for record in rounds) for site in federation.sites
-        )
-        taking_part = [homes[site] for site in federation.sites]
-        n_steps = len(rounds) * steps_of_one_round(taking_part, federation)
-        shutil.rmtree(folder)
-    else:
-        members = [homes[key.member]] if key.member else list(homes.values())
-        took = time.monotonic()
-        model = train_alone(members, federation, label=key.member or "pooled", progress=advance)
-        seconds = time.monotonic() - took
-        save_weights(path, federation, learnable(model), round_number=federation.rounds)
-        n_steps = federation.rounds * steps_of_one_round(members, federation)
-    loaded, _ = load_model(path)
-    return _Trained(loaded.to(preferred_device()), federation, n_steps, seconds)
+        return train_together(folder, federation, {site: homes[site] for site in federation.sites}, advance)
+    members = {site: home for site, home in homes.items() if key.member in (None, site)}
+    return train_on_all(folder, federation, members, advance)

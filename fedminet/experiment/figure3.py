@@ -16,10 +16,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from client.site_home import SiteHome
-from fedminet.experiment.cells import MODEL_FILE, cell_folder
+from fedminet.experiment.cells import cell_folder
 from fedminet.experiment.methods import METHODS, is_learned
 from fedminet.experiment.scores import restored
 from fedminet.experiment.study import CellKey, Mode, Study
+from fedminet.experiment.trained import MODEL_FILE
 from minet_core.checkpoint import load_model
 from minet_core.evaluation import degraded_volume
 from minet_core.grid_shift import shift_px

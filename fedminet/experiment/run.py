@@ -13,7 +13,7 @@ from pathlib import Path
 import jinja2
 
 from fedminet.experiment import tables
-from fedminet.experiment.cells import MODEL_FILE, Cell, cell_folder, claimed, make_cell, read_cell
+from fedminet.experiment.cells import Cell, cell_folder, claimed, make_cell, read_cell
 from fedminet.experiment.figure3 import draw, panels_of
 from fedminet.experiment.formats import Table, as_csv, as_latex, as_markdown
 from fedminet.experiment.methods import INTEGRATION, METHODS, TABLE_1, TABLE_2, Equal, is_learned
@@ -24,6 +24,7 @@ from fedminet.experiment.reference import (
     sensitivity_tables,
 )
 from fedminet.experiment.study import CellKey, Study
+from fedminet.experiment.trained import MODEL_FILE
 from minet_core.runtime.durable import sha256_of_file, write_json, write_text
 from minet_core.runtime.progress import progress
 from minet_core.runtime.versions import versions

@@ -14,6 +14,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from minet_core.models.recomputable import Recomputable
 from minet_core.models.super_resolver import SuperResolver, check_scale, convolution, enlargement, shrink
 
 
@@ -75,7 +76,7 @@ class ResidualBody(nn.Module):
         return added
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(Recomputable):
     """x + residual_scale * conv(relu(conv(x))) (Fig. 2c, Section 3.3)."""
 
     def __init__(self, n_features: int, *, residual_scale: float) -> None:

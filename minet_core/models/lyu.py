@@ -34,6 +34,7 @@ from torch.nn import functional
 from minet_core.interpolation import sinc
 from minet_core.loss import reconstruction_loss
 from minet_core.models.edsr import ResidualBody
+from minet_core.models.recomputable import Recomputable
 from minet_core.models.super_resolver import (
     SuperResolver,
     check_reference,
@@ -122,7 +123,7 @@ class Lyu(SuperResolver):
         return functional.relu(functional.conv2d(image, self.filters.to(image)))
 
 
-class _Level(nn.Module):
+class _Level(Recomputable):
     """Enlarge by 2: (B, 1, h, w) and the reference (B, 1, 2 h, 2 w) -> (B, 1, 2 h, 2 w)."""
 
     def __init__(self, n_features: int, *, n_blocks: int, start_small: bool) -> None:

@@ -23,7 +23,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from minet_core.models.channel_spatial_attention import ChannelSpatialAttention
 from minet_core.models.integration import MultiStageIntegration
@@ -45,9 +44,6 @@ class MINet(SuperResolver):
     Parameters: the fields of `minet_core.federation.ModelSettings`, and `scale`, 2 or 4.
     Raises InvalidSetting (FM-C102) for sizes that no model has.
     """
-
-    checkpoint_groups: bool = False
-    """Recompute the residual groups in the backward pass instead of storing what they gave: less memory, more time."""
 
     def __init__(
         self,
@@ -122,7 +118,7 @@ class MINet(SuperResolver):
         """F_tgt^1 ... F_tgt^L without the reference."""
         stages = []
         for group in self.target_branch:
-            target = self._run(group, target)
+            target = group(target)
             stages.append(target)
         return stages
 
@@ -134,17 +130,10 @@ class MINet(SuperResolver):
             self.reference_branch, self.target_branch, self.fusions, strict=True
         ):
             fused = fusion(torch.cat([reference, target], dim=1))
-            reference, target = self._run(reference_group, reference), self._run(target_group, fused)
+            reference, target = reference_group(reference), target_group(fused)
             stages_reference.append(reference)
             stages_target.append(target)
         return stages_reference, stages_target
-
-    def _run(self, group: nn.Module, features: Tensor) -> Tensor:
-        if self.checkpoint_groups and torch.is_grad_enabled():
-            output: Tensor = checkpoint(group, features, use_reentrant=False)
-        else:
-            output = group(features)
-        return output
 
 
 def _branch(n_groups: int, *, n_features: int, n_blocks: int, reduction: int) -> nn.ModuleList:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from minet_core.models.recomputable import Recomputable
+
 
 class ChannelAttention(nn.Module):
     """A gate per channel from the channel's mean: x * sigmoid(W_up relu(W_down mean(x))) (RCAN, Eq. 10)."""
@@ -43,7 +45,7 @@ class ResidualChannelAttentionBlock(nn.Module):
         return features + attended
 
 
-class ResidualGroup(nn.Module):
+class ResidualGroup(Recomputable):
     """F^l of Eq. 1 and 2: x + conv(RCAB_n(... RCAB_1(x))) (RCAN, Eq. 5)."""
 
     def __init__(self, n_features: int, *, n_blocks: int, reduction: int) -> None:

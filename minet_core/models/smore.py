@@ -20,10 +20,11 @@ In the plane of a slice, where MINet's authors used it, this is what is left of 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from minet_core.interpolation import sinc
 from minet_core.models.edsr import ResidualBody
+from minet_core.models.recomputable import Recomputable
 from minet_core.models.super_resolver import SuperResolver, check_scale, convolution, shrink
 
 
@@ -70,7 +71,7 @@ class SMORE(SuperResolver):
         return restored
 
 
-class _Restoration(nn.Module):
+class _Restoration(Recomputable):
     """An EDSR that keeps the grid, added to its input: (B, 1, H, W) -> (B, 1, H, W)."""
 
     def __init__(self, n_features: int, *, n_blocks: int, residual_scale: float) -> None:

@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 from fedminet.faults.tiny_sites import tiny_federation
 from fedminet.ranks import Ranks, leave, ranks_of_launcher
 from minet_core.agreement import initial_weights
+from minet_core.models.recomputable import recompute
 from minet_core.planned_batches import BatchRecipe, PlannedSamples, drawn_batches, plan_batches
 from minet_core.training import bring_to_form, train_steps
 from minet_core.weights import learnable
@@ -38,11 +39,11 @@ class MadeSlices:
         return target, reference
 
 
-def descend(ranks: Ranks, *, batch_size: int, recompute: bool) -> dict[str, NDArray[Any]]:
+def descend(ranks: Ranks, *, batch_size: int, recomputed: bool) -> dict[str, NDArray[Any]]:
     """The weights after the steps."""
     recipe = BatchRecipe(scale=2, batch_size=batch_size, patch_px=None, seed=1, label="descent")
     model, _ = initial_weights(tiny_federation())
-    model.checkpoint_groups = recompute
+    recompute(model, recomputed)
     bring_to_form(model)
     samples = PlannedSamples(MadeSlices(), recipe, places=ranks.places(batch_size), cache_bytes=2**20)
     plan = itertools.islice(plan_batches([(24, 24)] * 12, recipe), N_STEPS)
@@ -65,7 +66,7 @@ def descend(ranks: Ranks, *, batch_size: int, recompute: bool) -> dict[str, NDAr
 
 if __name__ == "__main__":
     with ranks_of_launcher() as own:
-        weights = descend(own, batch_size=int(sys.argv[2]), recompute=sys.argv[3] == "1")
+        weights = descend(own, batch_size=int(sys.argv[2]), recomputed=sys.argv[3] == "1")
         print("mean of the ranks' numbers", own.mean(own.rank))
         if own.leads:
             save_file(weights, Path(sys.argv[1]))

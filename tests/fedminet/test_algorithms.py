@@ -24,10 +24,7 @@ from minet_core.runtime.errors import CheckpointInvalid, QuorumNotMet, StaleMess
 from minet_core.runtime.yaml_file import settings_text
 from server.federated_run import run_federation
 from server.run_directory import RunDirectory
-
-
-class Killed(BaseException):
-    """The server application ends here."""
+from tests.killed import Killed
 
 
 @dataclass(frozen=True)

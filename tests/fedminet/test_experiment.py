@@ -27,10 +27,11 @@ from fedminet.faults.tiny_sites import make_volume, write_nifti
 from fedminet.main import app
 from minet_core.grid_shift import shift_px
 from minet_core.models.architectures import build_model
-from minet_core.runtime.errors import ConfigurationError, FedminetError
+from minet_core.runtime.errors import ConfigurationError, FedminetError, OtherSettings
 from sites.definitions import definition
 from sites.ingest import ingest
 from sites.store import Store
+from tests.killed import Killed, killed_at
 
 SHAPE, SPACING_MM = (8, 64, 60), (4.0, 1.9, 1.9)
 """Large enough for the quick preset's patches."""
@@ -124,6 +125,53 @@ def test_a_cell_of_other_settings_is_refused_before_anything_is_trained(
     with pytest.raises(ConfigurationError, match="other settings"):
         run_experiment(other, "table1", quiet=True)
     assert len(list((study.out / "cells").iterdir())) == len(cells)
+
+
+@pytest.mark.parametrize(
+    ("mode", "training", "calls", "left"),
+    [
+        ("federated", "client.round.train_steps", 4, 3),  # of two sites in three rounds
+        ("pooled", "fedminet.long_training.train_steps", 3, 1),
+    ],
+)
+def test_a_cell_that_was_killed_in_the_middle_goes_on_to_the_same_model(
+    tmp_path: Path,
+    study: Study,
+    scans: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+    training: str,
+    calls: int,
+    left: int,
+) -> None:
+    def begun(folder: str, **changes: object) -> Study:
+        out = tmp_path / folder
+        out.mkdir(exist_ok=True)
+        if not (out / "data").exists():
+            (out / "data").symlink_to(study.out / "data")
+        return tiny_study(out, scans, modes=[mode], methods=["minet"], rounds=3, **changes)
+
+    def model_of(study: Study) -> bytes:
+        (key,) = study.cells()
+        return (cell_folder(study, key) / "model.safetensors").read_bytes()
+
+    run_experiment(begun("whole"), "table1", quiet=True)
+    with monkeypatch.context() as patch:
+        killed_at(patch, training, call=calls, before=True)
+        with pytest.raises(Killed):
+            run_experiment(begun("killed"), "table1", quiet=True)
+    with pytest.raises(OtherSettings):
+        run_experiment(begun("killed", local_steps=2), "table1", quiet=True)
+    with monkeypatch.context() as patch:
+        killed_at(patch, training, call=left + 1, before=True)  # no step is taken twice
+        (cell,) = run_experiment(begun("killed"), "table1", quiet=True)
+    assert model_of(begun("killed")) == model_of(begun("whole"))
+    assert cell.n_steps == 3
+    assert {path.name for path in cell_folder(study, begun("killed").cells()[0]).iterdir()} <= {
+        "cell.json",
+        "lock",
+        "model.safetensors",
+    }
 
 
 def test_the_swapped_reference_is_of_another_patient_and_whole(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from fedminet.ranks import Ranks
 from fedminet.training_folder import TrainingFolder
 from minet_core.agreement import initial_weights
 from minet_core.federation import FederationSettings
+from minet_core.models.recomputable import recompute
 from minet_core.models.super_resolver import SuperResolver
 from minet_core.runtime.errors import (
     CheckpointInvalid,
@@ -33,12 +34,9 @@ from minet_core.training import learning_rate_at
 from minet_core.weights import learnable
 from sites.dataset import StoreSlices
 from sites.store import Store
+from tests.killed import Killed, killed_at
 
 MEANS = Means(ranks=Ranks(), n_workers=0, save_every=2, autocast_dtype=None)
-
-
-class Killed(BaseException):
-    """Stands for a SIGKILL: nothing catches it."""
 
 
 class Dropping(SuperResolver):
@@ -119,23 +117,6 @@ def untimed(path: Path) -> list[dict[str, Any]]:
     ]
 
 
-def killed_at(monkeypatch: pytest.MonkeyPatch, where: str, *, call: int, before: bool) -> None:
-    """The process ends at the call of that number of the function `where`, before or after it has done its work."""
-    module, name = where.rsplit(".", 1)
-    real, calls = getattr(sys.modules[module], name), iter(range(1, 100))
-
-    def ending(*arguments: Any, **options: Any) -> Any:
-        last = next(calls) == call
-        if last and before:
-            raise Killed
-        result = real(*arguments, **options)
-        if last:
-            raise Killed
-        return result
-
-    monkeypatch.setattr(where, ending)
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
@@ -201,7 +182,7 @@ def test_recomputed_groups_give_the_same_bytes(
 
     def recomputing(federation: FederationSettings) -> nn.Module:
         model, _ = initial_weights(federation)
-        model.checkpoint_groups = True
+        recompute(model, True)
         return model
 
     monkeypatch.setitem(MODELS, "minet", recomputing)
@@ -344,7 +325,7 @@ def test_on_a_gpu_pinned_batches_of_workers_and_a_resumed_run_train(
 ) -> None:
     def on_gpu(federation: FederationSettings) -> nn.Module:
         model, _ = initial_weights(federation)
-        model.checkpoint_groups = True
+        recompute(model, True)
         return model.cuda()
 
     monkeypatch.setitem(MODELS, "minet", on_gpu)

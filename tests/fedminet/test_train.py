@@ -19,12 +19,10 @@ from safetensors.numpy import load_file
 from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
 from fedminet.main import run
 from fedminet.ranks import Ranks
-from fedminet.train import TrainOptions, recompute_groups, train_models
+from fedminet.train import TrainOptions, train_models
 from minet_core.agreement import initial_weights
 from minet_core.checkpoint import load_model
-from minet_core.models.edsr import EDSR
 from minet_core.runtime.durable import sha256_of_file
-from minet_core.runtime.errors import InvalidSetting
 from tests.fedminet.gradient_descent import N_STEPS, descend
 
 ROOT = Path(__file__).parents[2]
@@ -141,8 +139,8 @@ def test_two_processes_take_the_step_of_one_with_the_whole_batch(tmp_path: Path,
         started(*LAUNCHER, "-m", "tests.fedminet.gradient_descent", str(out), "4", str(int(recompute)))
     )
     _, before = initial_weights(tiny_federation())
-    one, two = descend(Ranks(), batch_size=4, recompute=recompute), load_file(out)
-    half = descend(Ranks(), batch_size=2, recompute=recompute)
+    one, two = descend(Ranks(), batch_size=4, recomputed=recompute), load_file(out)
+    half = descend(Ranks(), batch_size=2, recomputed=recompute)
     assert one.keys() == two.keys()
     differences = 0
     for name, weights in one.items():
@@ -176,7 +174,7 @@ def test_each_mode_trains_its_models_and_tests_them_on_every_given_site(
 
 @pytest.mark.long
 def test_the_paper_preset_trains_on_whole_slices(tmp_path: Path, sites: dict[str, Path]) -> None:
-    options = TrainOptions(preset="paper", rounds=1, checkpoint_groups=True)
+    options = TrainOptions(preset="paper", rounds=1, recompute=True)
     (trained,) = train_models([sites["sms"]], tmp_path, options, quiet=True)
     assert trained.label == "sms"
     assert steps_logged(tmp_path) == [3]  # 10 slices in batches of 4
@@ -201,12 +199,6 @@ def test_one_line_says_what_cannot_be_trained(
             run()
         assert ending.value.code == 2
         assert capsys.readouterr().err.strip() == said
-
-
-def test_a_model_without_groups_cannot_recompute_them() -> None:
-    recompute_groups(EDSR(scale=2, n_blocks=1, n_features=4), False)
-    with pytest.raises(InvalidSetting, match="no groups to recompute"):
-        recompute_groups(EDSR(scale=2, n_blocks=1, n_features=4), True)
 
 
 @pytest.mark.gpu

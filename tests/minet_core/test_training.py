@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from minet_core.aggregation.gradient_rules import ControlVariates
 from minet_core.models.minet import MINet
+from minet_core.models.recomputable import recompute
 from minet_core.runtime.cpu_threading import cpu_threading_environment
 from minet_core.runtime.errors import InvalidSetting, TrainingDiverged
 from minet_core.samples import Batch
@@ -326,7 +327,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_training_on_a_gpu_lowers_the_loss_with_checkpointed_groups() -> None:
     model = make_model().cuda()
-    model.checkpoint_groups = True
+    recompute(model, True)
     dtype = autocast_dtype_for(torch.device("cuda"))
     plan = {**PLAN, "total_steps": 40, "autocast_dtype": dtype}
     first = train_steps(model, endless(), first_step=0, n_steps=1, **plan)

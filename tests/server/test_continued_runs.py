@@ -26,6 +26,7 @@ from minet_core.runtime.durable import sha256_of_file
 from server import federated_run, run_directory
 from server.federated_run import run_federation
 from server.run_directory import RunDirectory
+from tests.killed import Killed
 
 SITES = {"sms": (0.25, 100), "umr": (0.5, 50), "fastmri": (-0.125, 70)}
 ROUNDS = 3
@@ -35,10 +36,6 @@ FEDERATIONS = {
     for name in ("fedavg", "scaffold")
 }
 """SCAFFOLD carries more than weights from round to round."""
-
-
-class Killed(BaseException):
-    """The server application ends here; a BaseException, as nothing may catch it and go on."""
 
 
 class Site:
