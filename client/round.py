@@ -20,6 +20,7 @@ from client.at_work import Request, at_work
 from client.incoming import HEAD, INCOMING, Incoming, opened, require_not_stale, weigh_global_change
 from client.kept_rounds import KeptRound, KeptRounds, one_at_a_time
 from client.optimizer_state import continued_adam, moments_of
+from client.prepared import prepared_training_slices
 from client.site_home import SiteHome
 from minet_core import wire
 from minet_core.aggregation.gradient_rules import CONTROL, GradientRule
@@ -34,7 +35,7 @@ from minet_core.parcel import packed
 from minet_core.quarantine import HISTORY_ROUNDS, update_norm
 from minet_core.report.panel import Panel
 from minet_core.runtime.durable import replacing, write_json
-from minet_core.samples import draw_batches
+from minet_core.samples import PreparedSlices, draw_batches
 from minet_core.seeds import numpy_generator, torch_generator
 from minet_core.training import (
     SETTLING_STEPS,
@@ -147,7 +148,7 @@ def _trained(incoming: Incoming, former: KeptRound | None) -> KeptRound:
     weigh_global_change(incoming, former, settings.limits)
     model = incoming.model(former)
     validation = validation_scores(model, store, federation)
-    slices = StoreSlices(store, "training")
+    prepared = prepared_training_slices(store, scale=federation.scale)
     own = {} if former is None else former.site
     rule = None
     if agreement.algorithm.gradient_rule is not None:
@@ -164,7 +165,7 @@ def _trained(incoming: Incoming, former: KeptRound | None) -> KeptRound:
     report = _train(
         incoming,
         model,
-        slices,
+        prepared,
         site=settings.name,
         optimizer=optimizer,
         settled=moments is not None,
@@ -181,7 +182,7 @@ def _trained(incoming: Incoming, former: KeptRound | None) -> KeptRound:
         figures={
             **incoming.binding,
             "cohort": cohort_number(store.cohort.digest),
-            "n_training_slices": len(slices),
+            "n_training_slices": len(prepared),
             "train_loss": report.loss_mean,
             "seconds": time.monotonic() - began,
             **{f"validation_{score}": validation[score] for score in wire.SCORES},
@@ -201,7 +202,7 @@ def _trained(incoming: Incoming, former: KeptRound | None) -> KeptRound:
 def _train(
     incoming: Incoming,
     model: SuperResolver,
-    slices: StoreSlices,
+    prepared: PreparedSlices,
     *,
     site: str,
     optimizer: torch.optim.Optimizer,
@@ -211,10 +212,9 @@ def _train(
     """The local training of one round, as the federation file has it."""
     federation = incoming.federation
     training, work = federation.training, federation.work_of(site)
-    n_steps = steps_per_round(work, n_slices=len(slices), batch_size=training.batch_size)
+    n_steps = steps_per_round(work, n_slices=len(prepared), batch_size=training.batch_size)
     batches = draw_batches(
-        slices,
-        scale=federation.scale,
+        prepared,
         batch_size=training.batch_size,
         patch_px=training.patch_px,
         generator=torch_generator(federation.seed, incoming.round_number, site, "batches"),

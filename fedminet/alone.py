@@ -23,7 +23,7 @@ from minet_core.evaluation import evaluate_volume
 from minet_core.federation import FederationSettings
 from minet_core.models.super_resolver import SuperResolver
 from minet_core.runtime.progress import Advance, progress
-from minet_core.samples import SliceSource, draw_batches
+from minet_core.samples import DEFAULT_CACHE_BYTES, PreparedSlices, SliceSource, draw_batches
 from minet_core.seeds import torch_generator
 from minet_core.training import autocast_dtype_for, device_of, preferred_device, train_steps
 from minet_core.weights import load_weights
@@ -70,8 +70,7 @@ def train_alone(
     training = federation.training
     n_steps = federation.rounds * steps_of_one_round(homes, federation)
     batches = draw_batches(
-        source,
-        scale=federation.scale,
+        PreparedSlices(source, scale=federation.scale, cache_bytes=DEFAULT_CACHE_BYTES),
         batch_size=training.batch_size,
         patch_px=training.patch_px,
         generator=torch_generator(federation.seed, label, "batches"),

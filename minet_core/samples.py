@@ -152,28 +152,20 @@ def as_tensor(image: NDArray[Any]) -> Tensor:
 
 
 def draw_batches(
-    source: SliceSource,
-    *,
-    scale: int,
-    batch_size: int,
-    patch_px: int | None,
-    generator: torch.Generator,
-    cache_bytes: int = DEFAULT_CACHE_BYTES,
+    prepared: PreparedSlices, *, batch_size: int, patch_px: int | None, generator: torch.Generator
 ) -> Iterator[Batch]:
-    """An endless stream of batches, the same for the same generator whatever the cache holds.
+    """An endless stream of batches, the same for the same generator whatever is already prepared.
 
     Slices come in a new random order each pass. With `patch_px`, one high-resolution patch of that edge is
-    cut from each, at a multiple of `scale`; a patch that is air (`MIN_FOREGROUND`, `AIR_LEVEL`) is passed
+    cut from each, at a multiple of the scale; a patch that is air (`MIN_FOREGROUND`, `AIR_LEVEL`) is passed
     over for the next slice's.
     The upsampled patch is cut from the sinc of the whole frame, so it does not ring at the patch's edge.
     With None whole slices are given; slices of several sizes are gathered into batches of one size each.
 
-    cache_bytes: memory for prepared slices, the least recently used leaving first.
-    Raises NothingFound for an empty source, InvalidSetting for a patch edge that is no multiple of `scale`;
+    Raises NothingFound for an empty source, InvalidSetting for a patch edge that is no multiple of the scale;
     while drawing, ScanInvalid for a slice smaller than the patch.
     """
-    require_drawable(len(source), scale=scale, patch_px=patch_px)
-    prepared = PreparedSlices(source, scale=scale, cache_bytes=cache_bytes)
+    require_drawable(len(prepared), scale=prepared.scale, patch_px=patch_px)
     if patch_px is None:
         return _whole_slices(prepared, batch_size=batch_size, generator=generator)
     return _patches(prepared, batch_size=batch_size, patch_px=patch_px, generator=generator)

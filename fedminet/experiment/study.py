@@ -28,6 +28,10 @@ USUAL_LOCAL_STEPS = {"quick": 10, "paper": None}
 """Where nothing else is asked for; None is the preset's measure, an epoch."""
 
 
+VALIDATION_SLICES = 1
+"""The tables say nothing of validation: it is left at the least, whatever the preset has."""
+
+
 @dataclass(frozen=True, order=True)
 class CellKey:
     """One training run. member: the site of a local model, or the one that took no part; else None."""
@@ -117,9 +121,10 @@ class Study:
         )
         content = preset.model_dump()
         content["model"] = model_of(key.method, preset=self.preset, scale=key.scale).model_dump()
-        content["training"] = training_of(
+        training = training_of(
             key.method, preset=self.preset, scale=key.scale, local_steps=self.local_steps, equal=self.equal
-        ).model_dump()
+        )
+        content["training"] = {**training.model_dump(), "validation_slices": VALIDATION_SLICES}
         return parse_settings(content, FederationSettings, source="the experiment")
 
     def homes(self, seed: int) -> dict[str, SiteHome]:

@@ -51,9 +51,16 @@ def _slices(n_slices: int = 5) -> Slices:
 
 
 def _first(n_batches: int, source: Slices, **changes: Any) -> list[Batch]:
-    settings: dict[str, Any] = {"scale": 2, "batch_size": 3, "patch_px": 16, "cache_bytes": 2**30} | changes
+    settings: dict[str, Any] = {"batch_size": 3, "patch_px": 16} | changes
+    prepared = _prepared(
+        source, scale=settings.pop("scale", 2), cache_bytes=settings.pop("cache_bytes", 2**30)
+    )
     generator = torch.Generator().manual_seed(7)
-    return list(islice(draw_batches(source, generator=generator, **settings), n_batches))
+    return list(islice(draw_batches(prepared, generator=generator, **settings), n_batches))
+
+
+def _prepared(source: Slices, *, scale: int = 2, cache_bytes: int = 2**30) -> PreparedSlices:
+    return PreparedSlices(source, scale=scale, cache_bytes=cache_bytes)
 
 
 @both_scales
@@ -191,7 +198,7 @@ def test_the_stream_depends_on_the_generator_and_not_on_the_cache(patch_px: int 
     assert _equal(cached, _first(8, _slices(), patch_px=patch_px, cache_bytes=0))
     assert _equal(cached, _first(8, _slices(), patch_px=patch_px, cache_bytes=60_000))
     other = draw_batches(
-        _slices(), scale=2, batch_size=3, patch_px=patch_px, generator=torch.Generator().manual_seed(8)
+        _prepared(_slices()), batch_size=3, patch_px=patch_px, generator=torch.Generator().manual_seed(8)
     )
     assert not _equal(cached, list(islice(other, 8)))
 
@@ -250,10 +257,10 @@ def test_whole_slices_of_several_sizes_come_in_batches_of_one_size() -> None:
 def test_settings_that_cannot_work_are_refused_before_the_first_batch() -> None:
     generator = torch.Generator()
     with pytest.raises(NothingFound, match="nothing to train on"):
-        draw_batches(Slices(), scale=2, batch_size=1, patch_px=16, generator=generator)
+        draw_batches(_prepared(Slices()), batch_size=1, patch_px=16, generator=generator)
     for patch_px in (0, -2, 18):
         with pytest.raises(InvalidSetting, match="a multiple of 4"):
-            draw_batches(_slices(), scale=4, batch_size=1, patch_px=patch_px, generator=generator)
+            draw_batches(_prepared(_slices(), scale=4), batch_size=1, patch_px=patch_px, generator=generator)
 
 
 def test_a_slice_smaller_than_the_patch_is_refused() -> None:
