@@ -428,7 +428,7 @@ def test_after_as_many_steps_every_method_has_minets_and_a_method_without_a_time
 def test_methods_are_trained_for_about_the_same_time_in_the_quick_preset_and_alike_in_the_papers() -> None:
     assert training_of("minet", preset="quick", scale=2, local_steps=10).local_steps == 10
     assert training_of("edsr", preset="quick", scale=2, local_steps=1).local_steps == 4  # 4.2 at equal time
-    assert training_of("edsr", preset="quick", scale=4, local_steps=10).local_steps == 68
+    assert training_of("edsr", preset="quick", scale=4, local_steps=10).local_steps == 62
     assert training_of("edsr", preset="paper", scale=4, local_steps=None).local_epochs == 1
 
 
