@@ -326,7 +326,9 @@ def published_table(which: str) -> Table:
     )
 
 
-_PUBLISHED_NOTE = "The paper's numbers, on its own data: not measured here, and to be compared with nothing measured on other data."
+_PUBLISHED_NOTE = (
+    "The paper's numbers, on its own data: not measured here, not comparable with those of other data."
+)
 
 
 def score_named(name: str) -> Score:
