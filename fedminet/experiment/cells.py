@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -120,6 +121,8 @@ def make_cell(study: Study, key: CellKey, *, advance: Advance) -> Cell:
     )
     cell = cell.model_copy(update={"seconds": time.monotonic() - began})
     write_json(folder / CELL_FILE, cell.model_dump(mode="json"))
+    if trained:  # until now: a test that is interrupted takes its model from there
+        shutil.rmtree(trained.attempt)
     return cell
 
 

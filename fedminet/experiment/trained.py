@@ -1,6 +1,6 @@
 """How a cell's model comes to be: by a federation in this process, or trained on one site's or all sites' data.
 
-Either goes on where an interrupted attempt has left its folder, and removes that folder once the model is kept.
+Either goes on where an interrupted attempt has left its folder; an attempt that came to its end gives its model again.
 """
 
 from __future__ import annotations
@@ -28,9 +28,13 @@ MODEL_FILE = "model.safetensors"
 
 @dataclass(frozen=True)
 class Trained:
-    """A model on the device. n_steps: optimizer steps of one site. seconds: they took, of the slowest site."""
+    """A model on the device. attempt: the folder it came to be in, to be removed when the model has served.
+
+    n_steps: optimizer steps of one site. seconds: they took, of the slowest site.
+    """
 
     model: SuperResolver
+    attempt: Path
     n_steps: int
     seconds: float
 
@@ -44,7 +48,7 @@ def train_together(
     rounds = run.rounds_recorded()
     seconds = max(sum(record["sites"][site]["train_seconds"] for record in rounds) for site in members)
     n_steps = len(rounds) * steps_of_one_round(list(members.values()), federation)
-    return Trained(_kept(run.global_model, folder, attempt), n_steps, seconds)
+    return Trained(_kept(run.global_model, folder), attempt, n_steps, seconds)
 
 
 def train_on_all(
@@ -57,14 +61,13 @@ def train_on_all(
     train_job(job, progress=advance)
     figures = [json.loads(line) for line in attempt.metrics.read_text(encoding="utf-8").splitlines()]
     seconds = sum(line["seconds"] for line in figures)
-    return Trained(_kept(attempt.model, folder, attempt.path), job.run.n_steps, seconds)
+    return Trained(_kept(attempt.model, folder), attempt.path, job.run.n_steps, seconds)
 
 
-def _kept(model: Path, folder: Path, attempt: Path) -> SuperResolver:
-    """The model, copied into the folder; the attempt that made it is gone."""
+def _kept(model: Path, folder: Path) -> SuperResolver:
+    """The model, copied into the folder."""
     path = folder / MODEL_FILE
     with replacing(path) as temporary:
         shutil.copyfile(model, temporary)
-    shutil.rmtree(attempt)
     loaded, _ = load_model(path)
     return loaded.to(preferred_device())

@@ -128,10 +128,18 @@ def test_a_cell_of_other_settings_is_refused_before_anything_is_trained(
 
 
 @pytest.mark.parametrize(
-    ("mode", "training", "calls", "left"),
+    ("mode", "training", "where", "call", "left"),
     [
-        ("federated", "client.round.train_steps", 4, 3),  # of two sites in three rounds
-        ("pooled", "fedminet.long_training.train_steps", 3, 1),
+        (
+            "federated",
+            "client.round.train_steps",
+            "client.round.train_steps",
+            4,
+            3,
+        ),  # of two sites in three rounds
+        ("pooled", "fedminet.long_training.train_steps", "fedminet.long_training.train_steps", 3, 1),
+        ("federated", "client.round.train_steps", "fedminet.experiment.cells.tested_patients", 1, 0),
+        ("pooled", "fedminet.long_training.train_steps", "fedminet.experiment.cells.tested_patients", 1, 0),
     ],
 )
 def test_a_cell_that_was_killed_in_the_middle_goes_on_to_the_same_model(
@@ -141,7 +149,8 @@ def test_a_cell_that_was_killed_in_the_middle_goes_on_to_the_same_model(
     monkeypatch: pytest.MonkeyPatch,
     mode: str,
     training: str,
-    calls: int,
+    where: str,
+    call: int,
     left: int,
 ) -> None:
     def begun(folder: str, **changes: object) -> Study:
@@ -157,7 +166,7 @@ def test_a_cell_that_was_killed_in_the_middle_goes_on_to_the_same_model(
 
     run_experiment(begun("whole"), "table1", quiet=True)
     with monkeypatch.context() as patch:
-        killed_at(patch, training, call=calls, before=True)
+        killed_at(patch, where, call=call, before=True)
         with pytest.raises(Killed):
             run_experiment(begun("killed"), "table1", quiet=True)
     with pytest.raises(OtherSettings):
