@@ -1,0 +1,157 @@
+"""What an experiment's tables say of its cells: means, intervals, differences, order; and the methods' sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fedminet.experiment import tables
+from fedminet.experiment.cells import Cell
+from fedminet.experiment.formats import Table, as_csv, as_latex, as_markdown
+from fedminet.experiment.methods import TABLE_1 as TABLE_1_METHODS
+from fedminet.experiment.methods import is_learned, model_of, training_of
+from fedminet.experiment.published import TABLE_1, TABLE_2
+from fedminet.experiment.scores import PatientScores
+from fedminet.experiment.statistics import estimate, paired_differences, paired_p
+from minet_core.models.architectures import build_model
+from minet_core.runtime.errors import ConfigurationError
+
+
+def scored(psnr_db: float) -> PatientScores:
+    return PatientScores(psnr_db=psnr_db, ssim=0.9, nmse=0.01, conventions={}, faithfulness={})
+
+
+def cell(method: str, mode: str, psnr_db: list[float], *, seed: int = 1) -> Cell:
+    return Cell(
+        method=method,
+        mode=mode,  # type: ignore[arg-type]
+        scale=2,
+        seed=seed,
+        member=None,
+        settings=None,
+        n_parameters=1,
+        n_steps=1,
+        train_seconds=1.0,
+        seconds=1.0,
+        device="cpu",
+        data={"sms": "00"},
+        sites={"sms": tuple(map(scored, psnr_db))},
+    )
+
+
+def results(*cells: Cell) -> tables.Results:
+    methods = list(dict.fromkeys(one.method for one in cells))
+    return tables.Results(cells, sites=["sms"], methods=methods, same_patients=False)
+
+
+def test_where_the_order_is_not_the_papers_it_is_said() -> None:
+    as_expected = results(
+        cell("sinc", "federated", [30.0]),
+        cell("edsr", "federated", [31.0]),
+        cell("lyu", "federated", [32.0]),
+        cell("minet", "federated", [33.0]),
+    )
+    assert tables.order_found(as_expected) == []
+    found = tables.order_found(
+        results(
+            cell("sinc", "federated", [30.0]),
+            cell("edsr", "federated", [32.5]),
+            cell("lyu", "federated", [32.0]),
+            cell("minet", "federated", [31.0]),
+        )
+    )
+    assert found == ["sms at 2x: not the paper's order: EDSR is 1.50 dB above MINet."]
+
+
+def test_where_the_global_model_is_worse_than_the_sites_own_it_is_said() -> None:
+    said = tables.worse_than_local(
+        results(cell("minet", "federated", [30.0, 31.0]), cell("minet", "local", [30.5, 31.1]))
+    )
+    assert said == ["MINet at 2x: on sms the global model is 0.30 dB worse than the site's own."]
+    assert not tables.worse_than_local(
+        results(cell("minet", "federated", [30.0]), cell("minet", "local", [29.0]))
+    )
+
+
+def test_differences_are_taken_patient_by_patient() -> None:
+    first, second = {1: [30.0, 40.0], 2: [35.0, 37.0]}, {1: [29.0, 38.0], 2: [30.0, 30.0], 3: [1.0, 1.0]}
+    assert paired_differences(first, second, same_patients=False).tolist() == [1.0, 2.0, 5.0, 7.0]
+    assert paired_differences(first, second, same_patients=True).tolist() == [3.0, 4.5]
+    assert not len(paired_differences({1: [1.0]}, {2: [1.0]}, same_patients=True))
+
+
+def test_the_paired_test_is_exact_for_few_pairs() -> None:
+    assert paired_p(np.ones(5)) is None  # no p can be below 0.05
+    assert paired_p(np.arange(1.0, 7.0)) == pytest.approx(2 / 2**6)  # all of one sign
+    assert paired_p(np.array([1.0, -1.0] * 3)) == pytest.approx(1.0)
+
+
+def test_the_interval_grows_with_the_spread_and_is_none_for_one_patient() -> None:
+    assert estimate({1: [30.0]}, same_patients=False).low is None
+    narrow = estimate({1: [30.0, 30.1, 30.2], 2: [30.0, 30.1, 30.2]}, same_patients=False)
+    wide = estimate({1: [25.0, 30.0, 35.0]}, same_patients=False)
+    assert narrow.low is not None
+    assert wide.low is not None
+    assert narrow.low <= narrow.mean <= narrow.high  # type: ignore[operator]
+    assert wide.high - wide.low > 10 * (narrow.high - narrow.low)  # type: ignore[operator]
+
+
+def test_a_patient_who_is_tested_with_every_seed_is_one_patient() -> None:
+    """An interval over patients is as wide for three seeds as for one, and none is drawn from one patient's seeds."""
+    patients = [float(value) for value in np.random.default_rng(1).normal(30, 1, 20)]
+    one, three = (estimate(dict.fromkeys(range(n), patients), same_patients=True) for n in (1, 3))
+    assert one.n == three.n == 20
+    width, wide = (found.high - found.low for found in (one, three))  # type: ignore[operator]
+    assert wide == pytest.approx(width, rel=0.1)
+    alone = estimate({1: [30.0], 2: [31.0], 3: [32.0]}, same_patients=True)
+    assert (alone.mean, alone.low, alone.high) == (31.0, None, None)
+    differences = paired_differences(
+        {seed: [31.0, 32.0] for seed in range(3)},
+        {seed: [30.0, 30.0] for seed in range(3)},
+        same_patients=True,
+    )
+    assert paired_p(differences) is None
+
+
+def test_tables_are_written_in_three_forms() -> None:
+    table = Table("A & B", ("method", "50%"), (("w/o F_Aux", "1.0"),), note="Note.")
+    assert as_markdown(table).splitlines()[2:5] == ["| method | 50% |", "|---|---|", "| w/o F_Aux | 1.0 |"]
+    assert as_csv([table]) == "table,method,50%\nA & B,w/o F_Aux,1.0\n"
+    assert r"w/o F\_Aux & 1.0 \\" in as_latex(table)
+    assert r"\caption{A \& B. Note.}" in as_latex(table)
+
+
+def test_the_papers_tables_are_whole() -> None:
+    assert set(TABLE_1) == {"bicubic", "edsr", "smore", "zeng", "lyu", "minet"}
+    assert all(len(columns) == 6 for columns in TABLE_1.values())
+    assert TABLE_1["minet"][("fastmri", 4)] == (30.425, 0.621)
+    assert TABLE_1["bicubic"][("umr", 2)] == (21.107, 0.730)
+    assert TABLE_2["minet"] == (0.0018, 40.5491, 0.9830)
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_quick_models_have_about_as_many_parameters_as_minets(scale: int) -> None:
+    sizes = {
+        method: sum(
+            p.numel()
+            for p in build_model(
+                model_of(method, preset="quick", scale=scale).model_dump(), scale=scale
+            ).parameters()
+        )
+        for method in TABLE_1_METHODS
+        if is_learned(method)
+    }
+    assert all(0.75 < size / sizes["minet"] < 1.1 for size in sizes.values()), sizes
+
+
+def test_after_as_many_steps_every_method_has_minets_and_a_method_without_a_time_has_no_equal_time() -> None:
+    assert training_of("edsr", preset="quick", scale=4, local_steps=10, equal="steps").local_steps == 10
+    with pytest.raises(ConfigurationError, match="expected --equal steps"):
+        training_of("minet-4x32", preset="quick", scale=2, local_steps=10)
+
+
+def test_methods_are_trained_for_about_the_same_time_in_the_quick_preset_and_alike_in_the_papers() -> None:
+    assert training_of("minet", preset="quick", scale=2, local_steps=10).local_steps == 10
+    assert training_of("edsr", preset="quick", scale=2, local_steps=1).local_steps == 4  # 4.2 at equal time
+    assert training_of("edsr", preset="quick", scale=4, local_steps=10).local_steps == 62
+    assert training_of("edsr", preset="paper", scale=4, local_steps=None).local_epochs == 1
