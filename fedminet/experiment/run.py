@@ -15,6 +15,7 @@ import jinja2
 from fedminet.experiment import tables
 from fedminet.experiment.cells import Cell, cell_folder, claimed, make_cell, read_cell
 from fedminet.experiment.figure3 import draw, panels_of
+from fedminet.experiment.findings import order_found, worse_than_local
 from fedminet.experiment.formats import Table, as_csv, as_latex, as_markdown
 from fedminet.experiment.methods import INTEGRATION, METHODS, TABLE_1, TABLE_2, Equal, is_learned
 from fedminet.experiment.reference import (
@@ -23,6 +24,7 @@ from fedminet.experiment.reference import (
     sensitivities,
     sensitivity_tables,
 )
+from fedminet.experiment.results import Results
 from fedminet.experiment.study import CellKey, Study
 from fedminet.experiment.trained import MODEL_FILE
 from minet_core.runtime.durable import sha256_of_file, write_json, write_text
@@ -91,9 +93,7 @@ def write_results(study: Study, which: str, *, pictures: bool = True) -> list[Ce
     folder.mkdir(parents=True, exist_ok=True)
     keys = study.cells()
     cells = [cell for key in keys if (cell := read_cell(study, key)) is not None]
-    results = tables.Results(
-        cells, sites=study.sites, methods=study.methods, same_patients=not study.is_phantom
-    )
+    results = Results(cells, sites=study.sites, methods=study.methods, same_patients=not study.is_phantom)
     shown = _tables(which, results) if cells else []
     drawn = [_figure3(study, results, folder)] if pictures and results.modes() else []
     if pictures and which == "reference" and results.modes():
@@ -102,8 +102,8 @@ def write_results(study: Study, which: str, *, pictures: bool = True) -> list[Ce
         drawn.insert(0, _reference_picture(found, folder))
     sentences = [
         *_header(study, keys, cells),
-        *(tables.order_found(results) if which != "integration" else []),  # a larger model is no other method
-        *tables.worse_than_local(results),
+        *(order_found(results) if which != "integration" else []),  # a larger model is no other method
+        *worse_than_local(results),
     ]
     text = [f"# {_TITLES[which]}", "", *(f"- {line}" for line in sentences), ""]
     write_text(folder / f"{which}.md", "\n".join([*text, *map(as_markdown, shown)]))
@@ -123,7 +123,7 @@ _TITLES = {
 }
 
 
-def _tables(which: str, results: tables.Results) -> list[Table]:
+def _tables(which: str, results: Results) -> list[Table]:
     first = [tables.integration_table(results)] if which == "integration" else []
     modes = tables.modes_table(results)
     return [
@@ -148,7 +148,7 @@ class _Picture:
     note: str
 
 
-def _figure3(study: Study, results: tables.Results, folder: Path) -> _Picture:
+def _figure3(study: Study, results: Results, folder: Path) -> _Picture:
     """figure3.png of the first seed and mode that has cells."""
     mode = results.modes()[0]
     seed = min(cell.seed for cell in results.cells if cell.mode == mode)

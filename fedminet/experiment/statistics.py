@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from scipy import stats
 N_RESAMPLES = 2000
 EXACT_UP_TO = 12
 """Patients up to which every one of the 2^n sign patterns is tried."""
+
+Key = TypeVar("Key")
 
 Scores = Mapping[int, Sequence[float]]
 """By seed, one score for each patient."""
@@ -92,3 +95,14 @@ def paired_p(differences: NDArray[np.float64]) -> float | None:
         rng=np.random.default_rng(0),
     )
     return float(found.pvalue)
+
+
+def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
+    """The p of each comparison, corrected for all of them by Holm's step-down method (Holm 1979): the smallest times
+    their number, the next times one less, none below a smaller one's and none above 1."""
+    corrected: dict[Key, float] = {}
+    least, n = 0.0, len(p_values)
+    for place, key in enumerate(sorted(p_values, key=p_values.__getitem__)):
+        least = max(least, min(1.0, (n - place) * p_values[key]))
+        corrected[key] = least
+    return corrected

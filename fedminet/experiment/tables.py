@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import pairwise
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Sequence
 
 from fedminet.experiment import published
-from fedminet.experiment.cells import Cell
 from fedminet.experiment.formats import Table
 from fedminet.experiment.methods import METHODS, is_learned
-from fedminet.experiment.scores import PatientScores
-from fedminet.experiment.statistics import Scores, estimate, paired_differences, paired_p
-from fedminet.experiment.study import MODES, Mode
-
-Score = Callable[[PatientScores], float | None]
+from fedminet.experiment.results import BEST, LEVEL, Results, Score, difference_texts, score_named
 
 DECIMALS = {"psnr_db": 2, "ssim": 4, "nmse": 5}
 TITLES = {"psnr_db": "PSNR [dB]", "ssim": "SSIM", "nmse": "NMSE"}
@@ -27,62 +18,11 @@ MODE_TITLES = {
     "local": "local only",
     "without": "federated by the others",
 }
-BEST = "minet"
-
-
-class Results:
-    """The cells that are done, by what they are asked for. same_patients: whether every seed has the same ones."""
-
-    def __init__(
-        self, cells: Iterable[Cell], *, sites: Sequence[str], methods: Sequence[str], same_patients: bool
-    ) -> None:
-        self.cells, self.same_patients = list(cells), same_patients
-        self.sites, self.methods = tuple(sites), tuple(methods)
-
-    def scores(
-        self, method: str, site: str, *, scale: int, mode: Mode, score: Score
-    ) -> dict[int, list[float]]:
-        """By seed, the score of each test patient of `site`; a method of interpolation has one mode."""
-        mode = mode if is_learned(method) else "federated"
-        found: dict[int, list[float]] = {}
-        for cell in self.cells:
-            if (cell.method, cell.scale, cell.mode) != (method, scale, mode) or site not in cell.sites:
-                continue
-            values = [score(patient) for patient in cell.sites[site]]
-            found[cell.seed] = [value for value in values if value is not None]
-        return {seed: values for seed, values in sorted(found.items()) if values}
-
-    def text(self, scores: Scores, *, decimals: int, interval: bool = True) -> str:
-        """ "36.21 [35.90, 36.48]", or nothing where there is no score."""
-        if not scores:
-            return ""
-        found = estimate(scores, same_patients=self.same_patients)
-        if not interval or found.low is None:
-            return f"{found.mean:.{decimals}f}"
-        return f"{found.mean:.{decimals}f} [{found.low:.{decimals}f}, {found.high:.{decimals}f}]"
-
-    def differences(self, mine: Scores, other: Scores) -> NDArray[np.float64]:
-        return paired_differences(mine, other, same_patients=self.same_patients)
-
-    def difference_text(self, mine: Scores, other: Scores, *, decimals: int = 2) -> str:
-        """ "+0.52 (p 0.031)", the p where there are patients enough; nothing where there is no pair."""
-        differences = self.differences(mine, other)
-        if not len(differences):
-            return ""
-        p = paired_p(differences)
-        return f"{differences.mean():+.{decimals}f}" + ("" if p is None else f" (p {p:.3f})")
-
-    def scales(self) -> list[int]:
-        return sorted({cell.scale for cell in self.cells})
-
-    def modes(self) -> list[Mode]:
-        there = {cell.mode for cell in self.cells if is_learned(cell.method)}
-        return [mode for mode in MODES if mode in there]
 
 
 def main_tables(results: Results, *, scores: Sequence[str]) -> list[Table]:
     """One table for each scale and the main mode: a row a method, a column a site and a score."""
-    mode = (results.modes() or ["federated"])[0]
+    mode = results.main_mode()
     return [
         Table(
             title=f"{scale}x, {MODE_TITLES[mode]}",
@@ -110,7 +50,7 @@ def main_tables(results: Results, *, scores: Sequence[str]) -> list[Table]:
 
 def costs_table(results: Results) -> Table:
     """Parameters, steps and seconds of each learned method in the main mode."""
-    mode = (results.modes() or ["federated"])[0]
+    mode = results.main_mode()
     rows = []
     for scale in results.scales():
         for method in filter(is_learned, results.methods):
@@ -130,65 +70,74 @@ def costs_table(results: Results) -> Table:
 
 def paired_tables(results: Results, *, scores: Sequence[str]) -> list[Table]:
     """MINet less each other method, patient by patient, one table a score; with the p of a paired test."""
-    mode = (results.modes() or ["federated"])[0]
     if BEST not in results.methods:
         return []
+    return [_paired_table(results, score) for score in scores]
+
+
+def _paired_table(results: Results, score: str) -> Table:
     columns = [(site, scale) for scale in results.scales() for site in results.sites]
-
-    def difference(method: str, score: str, site: str, scale: int) -> str:
-        mine, other = (
-            results.scores(name, site, scale=scale, mode=mode, score=score_named(score))
-            for name in (BEST, method)
-        )
-        return results.difference_text(mine, other, decimals=DECIMALS[score])
-
-    return [
-        Table(
-            title=f"MINet over each method, {TITLES[score]}",
-            header=("method", *(f"{site} {scale}x" for site, scale in columns)),
-            rows=tuple(
-                (METHODS[method].label, *(difference(method, score, *column) for column in columns))
-                for method in results.methods
-                if method != BEST
-            ),
-            note=_PAIRED_NOTE,
-        )
-        for score in scores
-    ]
+    others = [method for method in results.methods if method != BEST]
+    texts = difference_texts(
+        {
+            (method, column): results.differences(
+                BEST, method, column[0], scale=column[1], score=score_named(score)
+            )
+            for method in others
+            for column in columns
+        },
+        decimals=DECIMALS[score],
+    )
+    return Table(
+        title=f"MINet over each method, {TITLES[score]}",
+        header=("method", *(f"{site} {scale}x" for site, scale in columns)),
+        rows=tuple(
+            (METHODS[method].label, *(texts[method, column] for column in columns)) for method in others
+        ),
+        note=_PAIRED_NOTE,
+    )
 
 
 _PAIRED_NOTE = (
-    "Mean of the differences patient by patient; p of a two-sided sign-flip permutation test, none below six patients, "
-    "and not corrected for the number of comparisons. Of scans, which are the same for every seed, a patient's "
-    "differences are averaged over the seeds first."
+    "Mean of the differences patient by patient; p of a two-sided sign-flip permutation test, none below six patients. "
+    f"*: below {LEVEL} after Holm's correction for all comparisons of the table. Of scans, which are the same for "
+    "every seed, a patient's differences are averaged over the seeds first."
 )
 
 
 def integration_table(results: Results) -> Table:
     """What F_Int adds at each size, patient by patient, in PSNR."""
-    mode = (results.modes() or ["federated"])[0]
     parameters = {(cell.method, cell.scale): cell.n_parameters for cell in results.cells}
-    rows = []
-    for scale in results.scales():
-        for method in (method for method in results.methods if method.startswith(BEST)):
-            without = method.replace(BEST, "without-integration", 1)
-            if (method, scale) not in parameters or (without, scale) not in parameters:
-                continue
-            differences = [
-                results.difference_text(
-                    *(
-                        results.scores(name, site, scale=scale, mode=mode, score=score_named("psnr_db"))
-                        for name in (method, without)
-                    )
-                )
-                for site in results.sites
-            ]
-            sizes = (f"{parameters[method, scale]:,}", f"{parameters[without, scale]:,}")
-            rows.append((METHODS[method].label, f"{scale}x", *sizes, *differences))
+    pairs = [
+        (scale, method, without)
+        for scale in results.scales()
+        for method in results.methods
+        if method.startswith(BEST)
+        and (method, scale) in parameters
+        and (without := method.replace(BEST, "without-integration", 1), scale) in parameters
+    ]
+    texts = difference_texts(
+        {
+            (scale, method, site): results.differences(
+                method, without, site, scale=scale, score=score_named("psnr_db")
+            )
+            for scale, method, without in pairs
+            for site in results.sites
+        }
+    )
     return Table(
         title="What F_Int adds, PSNR [dB]",
         header=("model", "scale", "parameters", "without F_Int", *results.sites),
-        rows=tuple(rows),
+        rows=tuple(
+            (
+                METHODS[method].label,
+                f"{scale}x",
+                f"{parameters[method, scale]:,}",
+                f"{parameters[without, scale]:,}",
+                *(texts[scale, method, site] for site in results.sites),
+            )
+            for scale, method, without in pairs
+        ),
         note=_PAIRED_NOTE,
     )
 
@@ -217,30 +166,9 @@ def modes_table(results: Results) -> Table | None:
     )
 
 
-def worse_than_local(results: Results) -> list[str]:
-    """Where the global model is worse than a site's own, in words."""
-    lines = []
-    for scale in results.scales():
-        for method in filter(is_learned, results.methods):
-            for site in results.sites:
-                ours, own = (
-                    results.scores(method, site, scale=scale, mode=mode, score=score_named("psnr_db"))
-                    for mode in ("federated", "local")
-                )
-                differences = results.differences(ours, own)
-                if len(differences) and differences.mean() < 0:
-                    p = paired_p(differences)
-                    lines.append(
-                        f"{METHODS[method].label} at {scale}x: on {site} the global model is "
-                        f"{-differences.mean():.2f} dB worse than the site's own"
-                        + ("." if p is None else f" (p {p:.3f}).")
-                    )
-    return lines
-
-
 def faithfulness_table(results: Results) -> Table:
     """What each method invents: data consistency, energy outside the measured band, the swapped reference."""
-    mode = (results.modes() or ["federated"])[0]
+    mode = results.main_mode()
     names = sorted(
         {name for cell in results.cells for s in cell.sites.values() for p in s for name in p.faithfulness}
     )
@@ -267,7 +195,7 @@ def faithfulness_table(results: Results) -> Table:
 
 def conventions_table(results: Results) -> Table:
     """The same images under the definitions by which published figures differ."""
-    mode = (results.modes() or ["federated"])[0]
+    mode = results.main_mode()
     names = sorted(
         {name for cell in results.cells for s in cell.sites.values() for p in s for name in p.conventions}
     )
@@ -331,61 +259,9 @@ _PUBLISHED_NOTE = (
 )
 
 
-def score_named(name: str) -> Score:
-    return lambda patient: getattr(patient, name)
-
-
 def _faithfulness(name: str) -> Score:
     return lambda patient: patient.faithfulness.get(name)
 
 
 def _convention(name: str, score: str) -> Score:
     return lambda patient: patient.conventions.get(name, {}).get(score)
-
-
-def order_found(results: Results) -> list[str]:
-    """The order that the paper has, interpolation < single-contrast < multi-contrast with MINet first: where it is not
-    so, by mean PSNR of the main mode."""
-    mode = (results.modes() or ["federated"])[0]
-    lines = []
-    for scale in results.scales():
-        for site in results.sites:
-            means = {
-                method: estimate(found, same_patients=results.same_patients).mean
-                for method in results.methods
-                if (
-                    found := results.scores(
-                        method, site, scale=scale, mode=mode, score=score_named("psnr_db")
-                    )
-                )
-            }
-            lines += [f"{site} at {scale}x: {breach}." for breach in _breaches(means)]
-    return lines
-
-
-_ORDER = ("interpolation", "single", "multi")
-
-
-def _breaches(means: Mapping[str, float]) -> list[str]:
-    by_kind = {
-        kind: {method: mean for method, mean in means.items() if METHODS[method].contrasts == kind}
-        for kind in _ORDER
-    }
-    lines = []
-    for lower, higher in pairwise(_ORDER):
-        if not by_kind[lower] or not by_kind[higher]:
-            continue
-        best = max(by_kind[lower], key=by_kind[lower].__getitem__)
-        worst = min(by_kind[higher], key=by_kind[higher].__getitem__)
-        if means[best] >= means[worst]:
-            lines.append(
-                f"not the paper's order: {METHODS[best].label} is {means[best] - means[worst]:.2f} dB above "
-                f"{METHODS[worst].label}"
-            )
-    if BEST in means:
-        first = max(means, key=means.__getitem__)
-        if first != BEST:
-            lines.append(
-                f"not the paper's order: {METHODS[first].label} is {means[first] - means[BEST]:.2f} dB above MINet"
-            )
-    return list(dict.fromkeys(lines))

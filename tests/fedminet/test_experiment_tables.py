@@ -5,14 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedminet.experiment import tables
 from fedminet.experiment.cells import Cell
+from fedminet.experiment.findings import order_found, worse_than_local
 from fedminet.experiment.formats import Table, as_csv, as_latex, as_markdown
 from fedminet.experiment.methods import TABLE_1 as TABLE_1_METHODS
 from fedminet.experiment.methods import is_learned, model_of, training_of
 from fedminet.experiment.published import TABLE_1, TABLE_2
+from fedminet.experiment.results import Results, difference_texts
 from fedminet.experiment.scores import PatientScores
-from fedminet.experiment.statistics import estimate, paired_differences, paired_p
+from fedminet.experiment.statistics import estimate, holm, paired_differences, paired_p
+from fedminet.experiment.tables import paired_tables
 from minet_core.models.architectures import build_model
 from minet_core.runtime.errors import ConfigurationError
 
@@ -39,9 +41,9 @@ def cell(method: str, mode: str, psnr_db: list[float], *, seed: int = 1) -> Cell
     )
 
 
-def results(*cells: Cell) -> tables.Results:
+def results(*cells: Cell) -> Results:
     methods = list(dict.fromkeys(one.method for one in cells))
-    return tables.Results(cells, sites=["sms"], methods=methods, same_patients=False)
+    return Results(cells, sites=["sms"], methods=methods, same_patients=False)
 
 
 def test_where_the_order_is_not_the_papers_it_is_said() -> None:
@@ -51,8 +53,8 @@ def test_where_the_order_is_not_the_papers_it_is_said() -> None:
         cell("lyu", "federated", [32.0]),
         cell("minet", "federated", [33.0]),
     )
-    assert tables.order_found(as_expected) == []
-    found = tables.order_found(
+    assert order_found(as_expected) == []
+    found = order_found(
         results(
             cell("sinc", "federated", [30.0]),
             cell("edsr", "federated", [32.5]),
@@ -64,13 +66,11 @@ def test_where_the_order_is_not_the_papers_it_is_said() -> None:
 
 
 def test_where_the_global_model_is_worse_than_the_sites_own_it_is_said() -> None:
-    said = tables.worse_than_local(
+    said = worse_than_local(
         results(cell("minet", "federated", [30.0, 31.0]), cell("minet", "local", [30.5, 31.1]))
     )
     assert said == ["MINet at 2x: on sms the global model is 0.30 dB worse than the site's own."]
-    assert not tables.worse_than_local(
-        results(cell("minet", "federated", [30.0]), cell("minet", "local", [29.0]))
-    )
+    assert not worse_than_local(results(cell("minet", "federated", [30.0]), cell("minet", "local", [29.0])))
 
 
 def test_differences_are_taken_patient_by_patient() -> None:
@@ -84,6 +84,34 @@ def test_the_paired_test_is_exact_for_few_pairs() -> None:
     assert paired_p(np.ones(5)) is None  # no p can be below 0.05
     assert paired_p(np.arange(1.0, 7.0)) == pytest.approx(2 / 2**6)  # all of one sign
     assert paired_p(np.array([1.0, -1.0] * 3)) == pytest.approx(1.0)
+
+
+def test_p_is_corrected_as_by_holm() -> None:
+    """0.005, 0.01, 0.03 and 0.04: 4 x 0.005, 3 x 0.01, 2 x 0.03, and 0.04 x 1, which is raised to the one before."""
+    corrected = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
+    assert corrected == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02})
+    assert holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
+    assert holm({}) == {}
+
+
+def test_a_difference_has_its_star_after_the_correction_for_all_of_the_table() -> None:
+    clear = np.arange(1.0, 7.0)  # p = 2 / 64
+    assert difference_texts({"edsr": clear}) == {"edsr": "+3.50 (p 0.031)*"}
+    two = difference_texts({"edsr": clear, "smore": clear, "few": clear[:5], "none": clear[:0]}, decimals=1)
+    assert two == {"edsr": "+3.5 (p 0.031)", "smore": "+3.5 (p 0.031)", "few": "+3.0", "none": ""}
+
+
+def test_minet_is_compared_with_every_other_method_patient_by_patient() -> None:
+    (table,) = paired_tables(
+        results(
+            cell("sinc", "federated", [30.0, 31.0]),
+            cell("minet", "federated", [33.0, 33.0]),
+            cell("minet", "local", [40.0, 40.0]),
+            cell("edsr", "federated", [33.5, 33.0]),
+        ),
+        scores=["psnr_db"],
+    )
+    assert table.rows == (("Zero-filled sinc", "+2.50"), ("EDSR", "-0.25"))
 
 
 def test_the_interval_grows_with_the_spread_and_is_none_for_one_patient() -> None:
