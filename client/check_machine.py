@@ -13,13 +13,13 @@ import torch
 from client.finding import Finding
 from client.kept_rounds import KEPT_ROUNDS, KEPT_RUNS
 from client.kit import Kit
-from client.proxy import without_proxy
 from client.site_home import SiteHome
 from minet_core.agreement import agreement_of
 from minet_core.federation import FederationSettings
 from minet_core.runtime.errors import DeviceMissing, DiskFull, FedminetError
 from minet_core.runtime.machine import machine_facts
 from minet_core.runtime.processes import child_environment, require_port_free
+from minet_core.runtime.proxy_variables import without_proxy
 from sites.site_settings import Device
 
 LOG_BYTES = 100 * 10**6

@@ -10,20 +10,11 @@ from __future__ import annotations
 
 import re
 import urllib.request
-from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from minet_core.runtime.errors import InvalidSetting
 
-PROXY_VARIABLES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
-"""In capitals or not; the value of the first three may hold a password."""
-
 _SCHEMES = ("http", "https", "socks5", "socks5h")
-
-
-def without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a process that speaks over loopback alone."""
-    return {name: value for name, value in environment.items() if name.upper() not in PROXY_VARIABLES}
 
 
 def proxy_for(host: str) -> str | None:

@@ -20,7 +20,6 @@ from client.finding import Finding, Part
 from client.kit import Kit, kit_in_use
 from client.node_notes import ADMISSION_FILE, NOTES_VARIABLE, read_admission
 from client.preflight import LOOPBACK, checked_again, preflight, print_findings, require_ready
-from client.proxy import without_proxy
 from client.reach import REACH_DEADLINE_S
 from client.site_home import SiteHome
 from client.site_keys import SiteKeys, read_site_keys
@@ -31,6 +30,7 @@ from minet_core.kit import require_current
 from minet_core.runtime.errors import FedminetError
 from minet_core.runtime.flower_environment import SITE_VARIABLE, flower_environment
 from minet_core.runtime.processes import Child, ChildProcesses, free_port, require_port_free
+from minet_core.runtime.proxy_variables import without_proxy
 from minet_core.runtime.supervision import Supervisor, why_it_ended
 from sites.site_policy import require_bundle_allowed
 

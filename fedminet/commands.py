@@ -61,7 +61,9 @@ def demo(
     from fedminet.demo import prepare_for_containers, run_demo
     from fedminet.rehearsal import DEMO_TRAINING_S, SCHEDULES, Rehearsal, Schedule
     from minet_core.report.table import print_table
+    from minet_core.runtime.proxy_variables import stay_on_this_machine
 
+    stay_on_this_machine()
     usual = SCHEDULES[("demo on scans at 4x" if scale == 4 else "demo on scans") if site else "demo"]
     schedule = Schedule(rounds or usual.rounds, local_steps or usual.local_steps)
     rehearsal = Rehearsal.declared(
@@ -317,7 +319,9 @@ def bench_faults(
 ) -> None:
     """What becomes of hostile replies, killed processes, a cut link, long runs and many sites: a table of each."""
     from fedminet.bench_faults import bench_faults as run_trials
+    from minet_core.runtime.proxy_variables import stay_on_this_machine
 
+    stay_on_this_machine()
     run_trials(part or [], repeats=repeats, say=typer.echo)
 
 

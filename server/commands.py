@@ -15,6 +15,15 @@ server_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 add_admission_commands(server_commands)
 add_backup_commands(server_commands)
 
+
+@server_commands.callback()
+def _for_the_coordinator() -> None:
+    """For the coordinator: admit sites, start the server, run."""
+    from minet_core.runtime.proxy_variables import stay_on_this_machine
+
+    stay_on_this_machine()  # the coordinator is asked; it asks nobody
+
+
 Home = Annotated[Path, typer.Argument(help="The coordinator's folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 RunName = Annotated[str, typer.Option("--name", help="The run's name.")]

@@ -19,7 +19,7 @@ import pytest
 from flwr.proto.fleet_pb2 import ActivateNodeRequest
 
 from client.flower_program import fleet_client
-from client.proxy import proxy_for, without_credentials, without_proxy
+from client.proxy import proxy_for, without_credentials
 from client.reach import require_server
 from client.supernode import site_processes
 from minet_core.runtime.errors import AdmissionRefused, InvalidSetting, ServerUnreachable
@@ -240,11 +240,6 @@ def test_the_proxy_is_the_nodes_and_no_tasks(
         assert "proxy" not in environments[name].lower().replace("_proxy_", "")
     for log in site.logs.iterdir():
         assert PASSWORD not in log.read_text()
-
-
-def test_variables_of_the_proxy_are_left_out_however_they_are_written() -> None:
-    given = {"HTTPS_PROXY": "a", "https_proxy": "b", "No_Proxy": "c", "PATH": "d"}
-    assert without_proxy(given) == {"PATH": "d"}
 
 
 def test_credentials_are_left_out_of_a_text() -> None:

@@ -27,6 +27,8 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed"),
 ]
 
+DEAD_PROXY = "http://127.0.0.1:1"
+
 
 @dataclass
 class Deployment:
@@ -62,12 +64,12 @@ class Deployment:
         self.children.wait_until(tended, deadline_s=deadline_s, what=what, interval_s=0.3)
 
     def start_server(self) -> None:
-        """`fedminet server start`."""
+        """`fedminet server start`, on a machine whose web proxy leads nowhere."""
         home = self.coordinator.home
         self.children.start(
             "the server",
             [sys.executable, "-m", "fedminet", "server", "start", str(home.path)],
-            env=child_environment(),
+            env=child_environment(HTTPS_PROXY=DEAD_PROXY, https_proxy=DEAD_PROXY),
             log_path=home.logs / "start.log",
         )
 

@@ -108,6 +108,10 @@ def test_ctrl_c_ends_every_child_process(tmp_path: Path, scans: Path, made: Path
     options = [f"--site={option}" for option in named]
     process = subprocess.Popen(
         [sys.executable, "-m", "fedminet", "demo", "--out", str(out), "--rounds", "50", *options],
+        env={
+            **os.environ,
+            "HTTPS_PROXY": "http://127.0.0.1:1",
+        },  # a machine's web proxy is not asked for loopback
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,

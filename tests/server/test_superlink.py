@@ -6,9 +6,11 @@ import socket
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from minet_core.runtime.errors import PortInUse, ProcessDied, ServerUnreachable
 from minet_core.runtime.processes import ChildProcesses, free_port
+from server.commands import server_commands
 from server.control import SuperLinkControl
 from server.pki import ca_files, server_files
 from server.server_home import ServerHome
@@ -41,6 +43,18 @@ def test_a_server_that_does_not_run_is_unreachable(tmp_path: Path) -> None:
     assert not control.answers()
     with pytest.raises(ServerUnreachable, match="FM-S502"):
         control.nodes()
+
+
+def test_a_machines_web_proxy_is_not_asked_for_its_own_superlink(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proxy is one that httpx has no way to: whoever looked at it would end."""
+    home = _home(tmp_path, port=free_port())
+    monkeypatch.setenv("HTTPS_PROXY", "nonsense://127.0.0.1:1")
+    with pytest.raises(ValueError, match="nonsense"):
+        SuperLinkControl(local_address(home), ca=ca_files(home.pki).certificate).answers()
+    asked = CliRunner().invoke(server_commands, ["status", str(home.path), "--json"])
+    assert asked.exit_code == 0, asked.exception
 
 
 @pytest.mark.parametrize(
