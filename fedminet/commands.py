@@ -8,33 +8,14 @@ from typing import Annotated
 
 import typer
 
+from fedminet.options import AsJson, LocalSteps, NamedSites, Patients, Preset, Rounds, Scale, Seed
 from minet_core.runtime.errors import InvalidSetting
-
-NamedSites = Annotated[
-    list[str] | None,
-    typer.Option("--site", help="NAME=FOLDER: take this site's scans from FOLDER; repeat it."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
-Rounds = Annotated[int | None, typer.Option(help="Rounds, if not the usual number.", min=1)]
-LocalSteps = Annotated[
-    int | None, typer.Option(help="Optimizer steps of a site in a round, if not the usual number.", min=1)
-]
-Scale = Annotated[int, typer.Option(help="Enlargement: 2 or 4.")]
-Preset = Annotated[str, typer.Option(help="quick or paper.")]
-Patients = Annotated[int, typer.Option(help="Patients of each phantom site.", min=2)]
-Seed = Annotated[int, typer.Option(help="Every random number is derived from it.", min=0)]
 
 
 def add_shared_verbs(app: typer.Typer) -> None:
     """Put the shared verbs beside the groups."""
-    for verb in (demo, simulate, train, evaluate, infer, report):
+    for verb in (demo, simulate, train, evaluate, infer, report, experiment):
         app.command()(verb)
-    app.command()(experiment)
-    bench = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-    bench.command("train")(bench_train_step)
-    bench.command("faults")(bench_faults)
-    bench.command("algorithms")(bench_algorithms)
-    app.add_typer(bench, name="bench", help="Measurements, each against a reference in the same run.")
 
 
 def demo(
@@ -289,65 +270,3 @@ def experiment(
     typer.echo(
         f"{len(cells)} of {len(study.cells())} cells. Tables: {tables / f'{which}.md'}, {tables / 'report.html'}"
     )
-
-
-def bench_train_step(
-    preset: Preset = "quick",
-    patch_px: Annotated[int, typer.Option(help="Edge of the high-resolution patch.", min=8)] = 48,
-    batch_size: Annotated[int, typer.Option(help="Patches in a step.", min=1)] = 8,
-    steps: Annotated[int, typer.Option(help="Steps of each side.", min=1)] = 20,
-) -> None:
-    """The training step's time beside the literal model's, interleaved."""
-    from fedminet.bench_train import bench_train
-    from minet_core.federation import PRESETS
-
-    if preset not in PRESETS:
-        raise InvalidSetting("no such preset", got=preset, expected=" or ".join(PRESETS))
-    bench_train(
-        model=PRESETS[preset][0], patch_px=patch_px, batch_size=batch_size, n_rounds=steps, write=typer.echo
-    )
-
-
-def bench_faults(
-    part: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="hostile, kills, partition, endurance or coordinator; repeat it. All if not given."
-        ),
-    ] = None,
-    repeats: Annotated[int, typer.Option(help="How often each process is killed in each phase.", min=1)] = 2,
-) -> None:
-    """What becomes of hostile replies, killed processes, a cut link, long runs and many sites: a table of each."""
-    from fedminet.bench_faults import bench_faults as run_trials
-    from minet_core.runtime.proxy_variables import stay_on_this_machine
-
-    stay_on_this_machine()
-    run_trials(part or [], repeats=repeats, say=typer.echo)
-
-
-def bench_algorithms(
-    out: Annotated[
-        Path, typer.Option(help="A folder for what is made; a comparison that ended early goes on from it.")
-    ] = Path("algorithms-bench"),
-    seeds: Annotated[int, typer.Option(help="Seeds, from 1 on.", min=1)] = 3,
-    rounds: Rounds = None,
-    local_steps: LocalSteps = None,
-    patients: Patients = 10,
-    json_output: AsJson = False,
-) -> None:
-    """The federated algorithms, each site alone and the pooled data, on phantoms: a Markdown table."""
-    from fedminet.bench_algorithms import USUAL
-    from fedminet.bench_algorithms import bench_algorithms as run_comparison
-
-    cells = run_comparison(
-        out,
-        seeds=range(1, seeds + 1),
-        rounds=rounds or USUAL.rounds,
-        local_steps=local_steps or USUAL.local_steps,
-        n_patients=patients,
-        quiet=json_output,
-    )
-    if json_output:
-        typer.echo(json.dumps([cell.model_dump(mode="json") for cell in cells]))
-    else:
-        typer.echo((out / "table.md").read_text(encoding="utf-8"), nl=False)

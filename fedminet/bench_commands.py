@@ -1,0 +1,78 @@
+"""`fedminet bench ...`: measurements, each against a reference in the same run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedminet.options import AsJson, LocalSteps, Patients, Preset, Rounds
+from minet_core.runtime.errors import InvalidSetting
+
+bench_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@bench_commands.command()
+def train(
+    preset: Preset = "quick",
+    patch_px: Annotated[int, typer.Option(help="Edge of the high-resolution patch.", min=8)] = 48,
+    batch_size: Annotated[int, typer.Option(help="Patches in a step.", min=1)] = 8,
+    steps: Annotated[int, typer.Option(help="Steps of each side.", min=1)] = 20,
+) -> None:
+    """The training step's time beside the literal model's, interleaved."""
+    from fedminet.bench_train import bench_train
+    from minet_core.federation import PRESETS
+
+    if preset not in PRESETS:
+        raise InvalidSetting("no such preset", got=preset, expected=" or ".join(PRESETS))
+    bench_train(
+        model=PRESETS[preset][0], patch_px=patch_px, batch_size=batch_size, n_rounds=steps, write=typer.echo
+    )
+
+
+@bench_commands.command()
+def faults(
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="hostile, kills, partition, endurance or coordinator; repeat it. All if not given."
+        ),
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="How often each process is killed in each phase.", min=1)] = 2,
+) -> None:
+    """What becomes of hostile replies, killed processes, a cut link, long runs and many sites: a table of each."""
+    from fedminet.bench_faults import bench_faults
+    from minet_core.runtime.proxy_variables import stay_on_this_machine
+
+    stay_on_this_machine()
+    bench_faults(part or [], repeats=repeats, say=typer.echo)
+
+
+@bench_commands.command()
+def algorithms(
+    out: Annotated[
+        Path, typer.Option(help="A folder for what is made; a comparison that ended early goes on from it.")
+    ] = Path("algorithms-bench"),
+    seeds: Annotated[int, typer.Option(help="Seeds, from 1 on.", min=1)] = 3,
+    rounds: Rounds = None,
+    local_steps: LocalSteps = None,
+    patients: Patients = 10,
+    json_output: AsJson = False,
+) -> None:
+    """The federated algorithms, each site alone and the pooled data, on phantoms: a Markdown table."""
+    from fedminet.bench_algorithms import USUAL, bench_algorithms
+
+    cells = bench_algorithms(
+        out,
+        seeds=range(1, seeds + 1),
+        rounds=rounds or USUAL.rounds,
+        local_steps=local_steps or USUAL.local_steps,
+        n_patients=patients,
+        quiet=json_output,
+    )
+    if json_output:
+        typer.echo(json.dumps([cell.model_dump(mode="json") for cell in cells]))
+    else:
+        typer.echo((out / "table.md").read_text(encoding="utf-8"), nl=False)
