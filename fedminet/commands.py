@@ -231,7 +231,13 @@ def experiment(
     out: Annotated[
         Path, typer.Option(help="A folder for the results; what is done there is not done again.")
     ] = Path("experiment-run"),
-    site: NamedSites = None,
+    site: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=FOLDER: scans, which are ingested for it; or the folder of a site that has been ingested. "
+            "Repeat it; without any the sites are phantoms."
+        ),
+    ] = None,
     scale: Annotated[str, typer.Option(help="2, 4, or both with a comma; else as the paper has it.")] = "",
     methods: Annotated[str, typer.Option(help="Some of the methods, with commas; else all.")] = "",
     patients: Patients = 10,
@@ -246,10 +252,11 @@ def experiment(
     """The paper's tables and figure: every method, trained and tested, beside the paper's numbers."""
     from fedminet.experiment.run import EQUAL_OF, METHODS_OF, SCALES_OF, results_folder, run_experiment
     from fedminet.experiment.study import study_of
-    from fedminet.sites_here import parse_named_sites
+    from fedminet.sites_here import parse_sites
 
     if which not in METHODS_OF:
         raise InvalidSetting("no such experiment", got=which, expected=" or ".join(METHODS_OF))
+    named, ingested = parse_sites(site or [])
     study = study_of(
         out,
         preset=preset,
@@ -259,7 +266,8 @@ def experiment(
         scales=[int(one) if one.isdecimal() else 0 for one in scale.split(",")]
         if scale
         else SCALES_OF[which],
-        named=parse_named_sites(site or []),
+        named=named,
+        ingested=ingested,
         n_patients=patients,
         rounds=rounds,
         local_steps=local_steps,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from minet_core.runtime.progress import Advance, progress
 from minet_core.runtime.yaml_file import settings_text
 from server.app import build_server_app
 from server.run_directory import Engine, RunDirectory
+from sites.site_settings import PolicySettings
 
 COMPARISONS = ("pooled", "local")
 
@@ -62,20 +62,21 @@ def simulate(
 def federate(
     folder: Path, federation: FederationSettings, made: Mapping[str, SiteHome], advance: Advance
 ) -> RunDirectory:
-    """One whole federation in this process, over copies of the folders of the sites under `folder`.
+    """One whole federation in this process, by sites with folders of their own under `folder`.
 
-    made: ingested sites, which are only read. A run that was interrupted in `folder` is gone on with; one that failed
-    is begun anew. Raises OtherSettings (FM-C105) where it was begun with other settings or scans, RunFailed (FM-F403)
-    where not every round was completed with every site, and what ended the run.
+    made: ingested sites, whose settings and stores are read, and nothing else of them. A run that was interrupted in
+    `folder` is gone on with; one that failed is begun anew. Raises OtherSettings (FM-C105) where it was begun with
+    other settings or scans, RunFailed (FM-F403) where not every round was completed with every site, and what ended
+    the run.
     """
     run = RunDirectory(folder / "coordinator" / "runs" / "comparison")
     homes = {site: SiteHome(folder / "sites" / site) for site in made}
-    if not _is_begun(run, federation, made):
+    begun = _is_begun(run, federation, made)
+    if not begun:
         shutil.rmtree(folder, ignore_errors=True)
-        for site, home in made.items():
-            # Links to the store's files, which nothing writes to; the state is this run's alone.
-            shutil.copytree(home.path, homes[site].path, copy_function=os.link)
-            write_text(homes[site].kit / "federation.yaml", settings_text(federation))
+    for site, home in made.items():
+        _lend(home, homes[site], federation)
+    if not begun:
         _create_run(run.path, federation, homes, engine="in-process", keep_checkpoints=1)
     if not run.ended:
         ENGINES["in-process"](run, homes, advance)
@@ -86,6 +87,18 @@ def federate(
             action=f"Read {run.path / 'events.jsonl'}",
         )
     return run
+
+
+def _lend(made: SiteHome, home: SiteHome, federation: FederationSettings) -> None:
+    """Give `home`, a folder of this run alone, the settings of the site `made` and a link to its store; again where the
+    run goes on, since either may have been moved."""
+    # A site's policy is held against what a coordinator asks for: here nobody else asks.
+    settings = made.settings().model_copy(update={"policy": PolicySettings()})
+    write_text(home.path / "site.yaml", settings_text(settings))
+    write_text(home.kit / "federation.yaml", settings_text(federation))
+    if not home.store.exists() or home.store.is_symlink():  # else whoever copied the folder copied the store with it
+        home.store.unlink(missing_ok=True)
+        home.store.symlink_to(made.store.resolve(), target_is_directory=True)
 
 
 def _create_run(

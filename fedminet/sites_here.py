@@ -10,11 +10,12 @@ import hashlib
 import json
 import multiprocessing
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.site_home import SiteHome
 from minet_core.runtime.durable import write_json
 from minet_core.runtime.errors import ConfigurationError, FileMissing
 from minet_core.runtime.yaml_file import read_settings, write_settings
@@ -51,8 +52,34 @@ def parse_named_sites(options: list[str]) -> dict[str, Path]:
             )
         if not Path(folder).is_dir():
             raise FileMissing("the folder of --site is missing", got=option, action="Give an existing folder")
+        _require_new(name, named)
         named[name] = Path(folder)
     return named
+
+
+def parse_sites(options: list[str]) -> tuple[dict[str, Path], dict[str, SiteHome]]:
+    """Of `["sms=FOLDER", "knee"]` the named folders of scans, and by its own name each site that is ingested already.
+
+    Raises ConfigurationError for a name that is given twice, and what `parse_named_sites` and `SiteHome.at` raise.
+    """
+    scans, ingested = [], dict[str, SiteHome]()
+    for option in options:
+        if "=" in option and not Path(option).is_dir():
+            scans.append(option)
+            continue
+        home = SiteHome.at(Path(option).resolve())
+        name = home.settings().name
+        _require_new(name, ingested)
+        ingested[name] = home
+    named = parse_named_sites(scans)
+    for name in named:
+        _require_new(name, ingested)
+    return named, ingested
+
+
+def _require_new(name: str, given: Collection[str]) -> None:
+    if name in given:
+        raise ConfigurationError("--site gives a site twice", got=name, expected="each name once")
 
 
 def make_sites(

@@ -50,7 +50,8 @@ class CellKey:
 
 @dataclass(frozen=True)
 class Study:
-    """An experiment's settings. named: sites with scans in a folder; without any, phantoms of the three sites.
+    """An experiment's settings. named: sites with scans in a folder, to be ingested. ingested: sites that are already.
+    Without any of either, phantoms of the three sites.
 
     local_steps: of MINet in a round; None is the preset's own measure of local work. equal: what of MINet's every
     other method gets as much of.
@@ -59,6 +60,7 @@ class Study:
     out: Path
     preset: str
     named: Mapping[str, Path]
+    ingested: Mapping[str, SiteHome]
     seeds: tuple[int, ...]
     scales: tuple[int, ...]
     methods: tuple[str, ...]
@@ -70,12 +72,12 @@ class Study:
 
     @property
     def sites(self) -> tuple[str, ...]:
-        """The named ones; without any, the three of the paper."""
-        return tuple(self.named) or DEFAULT_SITES
+        """Those that were given; without any, the three of the paper."""
+        return (*self.ingested, *self.named) or DEFAULT_SITES
 
     @property
     def is_phantom(self) -> bool:
-        return not self.named
+        return not self.named and not self.ingested
 
     def cells(self) -> list[CellKey]:
         """Every cell, the federated ones first: a table has its main columns before it is complete."""
@@ -130,11 +132,14 @@ class Study:
     def homes(self, seed: int) -> dict[str, SiteHome]:
         """The ingested sites of a seed, made where they are not there yet. Scans are the same for every seed."""
         folder = self.out / "data" / (f"seed-{seed}" if self.is_phantom else "scans")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with (folder.parent / f"{folder.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # a second process waits until the first has made them
-            make_sites_once(folder, self.named, sites=self.sites, n_patients=self.n_patients, seed=seed)
-        return {site: SiteHome.at(folder / "sites" / site) for site in self.sites}
+        to_make = [site for site in self.sites if site not in self.ingested]
+        if to_make:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with (folder.parent / f"{folder.name}.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # a second process waits until the first has made them
+                make_sites_once(folder, self.named, sites=to_make, n_patients=self.n_patients, seed=seed)
+        made = {site: SiteHome.at(folder / "sites" / site) for site in to_make}
+        return {site: self.ingested.get(site) or made[site] for site in self.sites}
 
     def cohorts(self, seed: int) -> dict[str, str]:
         """By site, the digest of the cohort that a seed's cells are made of."""
@@ -160,6 +165,7 @@ def study_of(
     seeds: int,
     scales: Sequence[int],
     named: Mapping[str, Path],
+    ingested: Mapping[str, SiteHome],
     n_patients: int,
     rounds: int | None,
     local_steps: int | None,
@@ -182,6 +188,7 @@ def study_of(
         out=out.resolve(),
         preset=preset,
         named=named,
+        ingested=ingested,
         seeds=tuple(range(1, seeds + 1)),
         scales=tuple(scales),
         methods=tuple(methods),

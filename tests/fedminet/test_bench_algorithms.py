@@ -168,7 +168,7 @@ def test_a_federation_that_lost_a_site_gives_no_cell(
     def and_a_store_is_lost(
         run_directory: RunDirectory, homes: Mapping[str, SiteHome], advance: Advance
     ) -> None:
-        shutil.rmtree(homes["umr"].store)
+        homes["umr"].store.unlink()
         through_the_apps(run_directory, homes, advance)
 
     monkeypatch.setitem(simulate.ENGINES, "in-process", and_a_store_is_lost)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from client.site_home import SiteHome
 from fedminet.experiment.cells import Cell, cell_folder
 from fedminet.experiment.methods import is_learned
 from fedminet.experiment.reference import low_passed, moved
@@ -20,10 +21,13 @@ from fedminet.experiment.scores import stranger_of
 from fedminet.experiment.study import Study, study_of
 from fedminet.faults.tiny_sites import make_volume, write_nifti
 from fedminet.main import app
+from fedminet.sites_here import parse_sites
 from minet_core.grid_shift import shift_px
-from minet_core.runtime.errors import ConfigurationError, FedminetError, OtherSettings
+from minet_core.runtime.errors import ConfigurationError, FedminetError, FileMissing, OtherSettings
+from minet_core.runtime.yaml_file import write_settings
 from sites.definitions import definition
 from sites.ingest import ingest
+from sites.site_settings import PolicySettings
 from sites.store import Store
 from tests.killed import Killed, killed_at
 
@@ -51,6 +55,7 @@ def tiny_study(out: Path, scans: dict[str, Path], **changes: object) -> Study:
         "seeds": 1,
         "scales": [2],
         "named": scans,
+        "ingested": {},
         "n_patients": 3,
         "rounds": 1,
         "local_steps": 1,
@@ -89,6 +94,44 @@ def test_a_site_that_took_no_part_is_tested_by_a_model_that_never_saw_it(study: 
     key = next(key for key in study.cells() if key.mode == "without" and key.member == "sms")
     assert study.federation(key).sites == ("umr",)
     assert study.tested_at(key) == ("sms",)
+
+
+def test_sites_that_are_ingested_already_are_read_and_left_as_they_are(
+    tmp_path: Path, scans: dict[str, Path], study: Study, cells: list[Cell]
+) -> None:
+    """By the command, beside a site that is made of scans; their names are their own, and a policy that is the
+    hospital's word to a coordinator is none to the one who sits at the hospital."""
+    home = SiteHome(tmp_path / "anywhere")
+    home.make_folders()
+    own = {"name": "fourth", "data_kind": "surrogate", "allow_few_patients": True}
+    policy = PolicySettings(federations=("another",))
+    settings = definition("sms").model_copy(update={**own, "policy": policy})
+    write_settings(home.path / "site.yaml", settings)
+    ingest(scans["sms"], home.store, settings)
+    before = {path: path.stat().st_mtime_ns for path in home.path.rglob("*")}
+    out = tmp_path / "out"
+    options = ["experiment", "table1", "--scale", "2", "--rounds", "1", "--local-steps", "1", "--quiet"]
+    chosen = ["--mode", "federated,pooled", "--methods", "sinc,minet", "--out", str(out)]
+    given = ["--site", str(home.path), "--site", f"umr={scans['umr']}"]
+    done = CliRunner().invoke(app, [*options, *chosen, *given])
+    assert done.exit_code == 0, done.exception
+    assert {path: path.stat().st_mtime_ns for path in home.path.rglob("*")} == before
+    assert {path.name for path in (out / "data" / "scans" / "sites").iterdir()} == {"umr"}
+    text = (out / "table1" / "table1.md").read_text()
+    assert "Scans of fourth, umr" in text
+    assert "3 of 3 cells are done" in text
+    assert str(home.path) not in text + (out / "table1" / "manifest.json").read_text()
+    cell = json.loads((out / "cells" / "pooled-minet-2x-seed1" / "cell.json").read_text())
+    assert cell["data"]["fourth"] == Store(home.store).cohort.digest
+
+
+def test_a_site_is_given_once(tmp_path: Path, scans: dict[str, Path]) -> None:
+    write_settings(tmp_path / "site.yaml", definition("sms"))
+    for twice in ([f"sms={scans['sms']}"] * 2, [str(tmp_path)] * 2, [str(tmp_path), f"sms={scans['sms']}"]):
+        with pytest.raises(ConfigurationError, match="twice"):
+            parse_sites(twice)
+    with pytest.raises(FileMissing, match="no site is here"):
+        parse_sites([str(scans["sms"])])
 
 
 def test_what_is_done_is_not_done_again(study: Study, cells: list[Cell]) -> None:
