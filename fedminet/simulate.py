@@ -96,7 +96,9 @@ def _lend(made: SiteHome, home: SiteHome, federation: FederationSettings) -> Non
     settings = made.settings().model_copy(update={"policy": PolicySettings()})
     write_text(home.path / "site.yaml", settings_text(settings))
     write_text(home.kit / "federation.yaml", settings_text(federation))
-    if not home.store.exists() or home.store.is_symlink():  # else whoever copied the folder copied the store with it
+    if (
+        not home.store.exists() or home.store.is_symlink()
+    ):  # else whoever copied the folder copied the store with it
         home.store.unlink(missing_ok=True)
         home.store.symlink_to(made.store.resolve(), target_is_directory=True)
 
