@@ -113,7 +113,7 @@ def _literal_step(model: MINet, batch: Batch, *, scale: int) -> Callable[[], Non
     literal = _load_oracle()
     weights = dict(model.named_parameters())
     optimizer = torch.optim.Adam(weights.values(), lr=LEARNING_RATE)
-    skip = batch.upsampled if model.global_skip else None
+    skip = batch.upsampled if model.bicubic_skip else None
 
     def run() -> None:
         images = literal.minet(weights, batch.low_res, batch.reference, skip, scale=scale)

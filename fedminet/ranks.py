@@ -68,7 +68,7 @@ class _Shared(SuperResolver):
     def __init__(self, model: SuperResolver) -> None:
         super().__init__()
         on_gpu = preferred_device().type == "cuda"
-        self.model, self.scale, self.global_skip = model, model.scale, model.global_skip
+        self.model, self.scale, self.bicubic_skip = model, model.scale, model.bicubic_skip
         self.uses_reference = model.uses_reference
         self.parallel = DistributedDataParallel(
             _TrainingImages(model),

@@ -41,7 +41,7 @@ class ModelSettings(Settings):
     use_reference: bool = Field(True, description="false: the ablation without the auxiliary contrast")
     use_integration: bool = Field(True, description="false: the ablation without F_Int")
     use_attention: bool = Field(True, description="false: the ablation without F_Att")
-    global_skip: bool = Field(True, description="add the sinc-upsampled target to the output (a departure)")
+    bicubic_skip: bool = Field(True, description="add the aligned bicubic target to the output (a departure)")
 
     @model_validator(mode="after")
     def _only_what_the_architecture_has(self) -> Self:
@@ -190,7 +190,7 @@ class FederationSettings(Settings):
 PRESETS: dict[str, tuple[ModelSettings, TrainingSettings]] = {
     "quick": (ModelSettings(), TrainingSettings()),
     "paper": (
-        ModelSettings(n_groups=6, n_blocks=6, n_features=64, reduction=16, global_skip=False),
+        ModelSettings(n_groups=6, n_blocks=6, n_features=64, reduction=16, bicubic_skip=False),
         TrainingSettings(
             local_steps=None,
             local_epochs=1,

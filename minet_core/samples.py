@@ -3,7 +3,7 @@
 Normalisation. Each contrast by its own input's slice mean and standard deviation: the reference by its own,
 the target by those of its low-resolution image, for that is all there is at inference. The network's inputs
 are clamped to +-6. Two images are not: the target, since a clamped one would teach the model to cut off the
-brightest tissue and every metric is taken without the clamp; and the sinc-upsampled image, which is added to
+brightest tissue and every metric is taken without the clamp; and the interpolated image, which is added to
 the output and must be able to reach that target.
 
 B batch, H, W high-resolution row and column, h = H / scale, w = W / scale.
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from minet_core.degradation import IDENTITY, DegradationDraw, apply_degradation, crop_to_multiple
-from minet_core.interpolation import sinc
+from minet_core.interpolation import bicubic
 from minet_core.runtime.errors import InvalidSetting, NothingFound, ScanInvalid
 
 CLAMP = 6.0
@@ -57,7 +57,7 @@ class SliceSource(Protocol):
 class Inputs:
     """What the model is given for one slice, normalised, float32.
 
-    low_res: (h, w), clamped. upsampled: (H, W), sinc of the whole frame, not clamped. reference: (H, W),
+    low_res: (h, w), clamped. upsampled: (H, W), aligned bicubic of the whole frame, not clamped. reference: (H, W),
     clamped. mean, std: of the low-resolution image, in its units.
     """
 
@@ -111,7 +111,7 @@ def make_inputs(low_res: Tensor, reference: Tensor, scale: int) -> Inputs:
     normalised = (low_res - mean) / std
     return Inputs(
         low_res=normalised.clamp(-CLAMP, CLAMP),
-        upsampled=sinc(normalised, scale),  # sinc keeps a constant, so it commutes with the normalisation
+        upsampled=bicubic(normalised, scale),  # it keeps a constant, so it commutes with the normalisation
         reference=((guide - guide_mean) / guide_std).clamp(-CLAMP, CLAMP),
         mean=mean,
         std=std,
@@ -159,7 +159,7 @@ def draw_batches(
     Slices come in a new random order each pass. With `patch_px`, one high-resolution patch of that edge is
     cut from each, at a multiple of the scale; a patch that is air (`MIN_FOREGROUND`, `AIR_LEVEL`) is passed
     over for the next slice's.
-    The upsampled patch is cut from the sinc of the whole frame, so it does not ring at the patch's edge.
+    The upsampled patch is cut from the whole frame's, which knows what lies beyond the patch's edge.
     With None whole slices are given; slices of several sizes are gathered into batches of one size each.
 
     Raises NothingFound for an empty source, InvalidSetting for a patch edge that is no multiple of the scale;

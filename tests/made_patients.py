@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 
 class Ignores(nn.Module):
-    """Zero-filled sinc, whatever the reference."""
+    """The interpolated target, whatever the reference."""
 
     def forward(
         self, low_res: Tensor, reference: Tensor, *, upsampled: Tensor
@@ -25,7 +25,7 @@ class Ignores(nn.Module):
 
 
 class Pastes(nn.Module):
-    """Zero-filled sinc and the reference's detail outside the measured band, times a factor."""
+    """The interpolated target and the reference's detail outside the measured band, times a factor."""
 
     def __init__(self, scale: int, gain: float) -> None:
         super().__init__()

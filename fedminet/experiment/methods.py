@@ -73,10 +73,10 @@ _OTHERS: dict[str, dict[str, dict[str, object]]] = {
         "lyu": {"n_blocks": 3, "n_features": 16},
     },
     "paper": {
-        "edsr": {"n_blocks": 32, "n_features": 256, "residual_scale": 0.1, "global_skip": False},
+        "edsr": {"n_blocks": 32, "n_features": 256, "residual_scale": 0.1, "bicubic_skip": False},
         "smore": {"n_blocks": 32, "n_features": 256, "residual_scale": 0.1},
-        "zeng": {"n_blocks": 8, "n_features": 64, "global_skip": False},
-        "lyu": {"n_blocks": 4, "n_features": 64, "global_skip": False},
+        "zeng": {"n_blocks": 8, "n_features": 64, "bicubic_skip": False},
+        "lyu": {"n_blocks": 4, "n_features": 64, "bicubic_skip": False},
     },
 }
 """`quick`: about as many parameters as MINet's quick preset. `paper`: as published where it is known here, see the

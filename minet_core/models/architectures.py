@@ -24,14 +24,14 @@ _MODELS: dict[Architecture, type[SuperResolver]] = {
 SETTINGS_OF: dict[Architecture, frozenset[str]] = {
     "minet": frozenset(
         {
-            *("n_groups", "n_blocks", "n_features", "reduction", "integration", "global_skip"),
+            *("n_groups", "n_blocks", "n_features", "reduction", "integration", "bicubic_skip"),
             *("use_reference", "use_integration", "use_attention"),
         }
     ),
-    "edsr": frozenset({"n_blocks", "n_features", "residual_scale", "global_skip"}),
+    "edsr": frozenset({"n_blocks", "n_features", "residual_scale", "bicubic_skip"}),
     "smore": frozenset({"n_blocks", "n_features", "residual_scale"}),
-    "zeng": frozenset({"n_blocks", "n_features", "global_skip"}),
-    "lyu": frozenset({"n_blocks", "n_features", "global_skip"}),
+    "zeng": frozenset({"n_blocks", "n_features", "bicubic_skip"}),
+    "lyu": frozenset({"n_blocks", "n_features", "bicubic_skip"}),
 }
 """The keyword arguments of each that a federation file sets."""
 

@@ -6,7 +6,7 @@ Fig. 3 of the paper: a convolution, residual blocks without normalisation (Fig. 
 over them, at the low resolution; sub-pixel convolutions; a last convolution. The published model has 32 blocks of 256
 features, each block's response times 0.1, and 43 million parameters for colour images.
 
-Departures: one grey channel instead of three less the mean colour; `global_skip` as in MINet, off as published.
+Departures: one grey channel instead of three less the mean colour; `bicubic_skip` as in MINet, off as published.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ class EDSR(SuperResolver):
         n_blocks: int = 32,
         n_features: int = 256,
         residual_scale: float = 0.1,
-        global_skip: bool = False,
+        bicubic_skip: bool = False,
         n_channels: int = 1,
     ) -> None:
         super().__init__()
         check_scale(scale)
-        self.scale, self.global_skip = scale, global_skip
+        self.scale, self.bicubic_skip = scale, bicubic_skip
         self.body = ResidualBody(
             n_channels, n_features=n_features, n_blocks=n_blocks, residual_scale=residual_scale
         )
         self.enlargement = nn.Sequential(*enlargement(n_features, scale=scale))
         self.reconstruction = convolution(n_features, n_channels)
-        if global_skip:
+        if bicubic_skip:
             shrink(self.reconstruction)
 
     def forward(

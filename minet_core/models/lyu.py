@@ -10,7 +10,7 @@ is held to the target at its resolution. The loss has a pixel term, a perceptual
 Readings and departures:
 
 - What is known here of the paper is its abstract and what others say of it: the numbers of blocks and features are
-  settings and not the published ones. Each level's image is a correction of what it is given, under `global_skip` of
+  settings and not the published ones. Each level's image is a correction of what it is given, under `bicubic_skip` of
   the interpolated image.
 - Perceptual and textural terms compare features of the two images and their Gram matrices. The paper takes them from a
   network trained on photographs; neither its weights nor their licence come with this program. The features here are
@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from minet_core.interpolation import sinc
+from minet_core.interpolation import bicubic
 from minet_core.loss import reconstruction_loss
 from minet_core.models.edsr import ResidualBody
 from minet_core.models.recomputable import Recomputable
@@ -61,13 +61,13 @@ class Lyu(SuperResolver):
     uses_reference = True
 
     def __init__(
-        self, *, scale: int, n_blocks: int = 4, n_features: int = 64, global_skip: bool = False
+        self, *, scale: int, n_blocks: int = 4, n_features: int = 64, bicubic_skip: bool = False
     ) -> None:
         super().__init__()
         check_scale(scale)
-        self.scale, self.global_skip = scale, global_skip
+        self.scale, self.bicubic_skip = scale, bicubic_skip
         self.levels = nn.ModuleList(
-            _Level(n_features, n_blocks=n_blocks, start_small=global_skip)
+            _Level(n_features, n_blocks=n_blocks, start_small=bicubic_skip)
             for _ in range(scale.bit_length() - 1)
         )
         self.register_buffer("filters", _filter_bank(), persistent=False)
@@ -85,7 +85,7 @@ class Lyu(SuperResolver):
         guides = [check_reference(low_res, reference, scale=self.scale)]
         while len(guides) < len(self.levels):
             guides.insert(0, halved(guides[0]))
-        whole = sinc(low_res, self.scale) if upsampled is None else upsampled
+        whole = bicubic(low_res, self.scale) if upsampled is None else upsampled
         images: list[Tensor] = []
         image = low_res
         for number, (level, guide) in enumerate(zip(self.levels, guides, strict=True), start=1):
@@ -93,7 +93,7 @@ class Lyu(SuperResolver):
             for _ in range(len(self.levels) - number):
                 skip = halved(skip)
             image = level(image, guide)
-            image = image + skip if self.global_skip else image
+            image = image + skip if self.bicubic_skip else image
             images.append(image)
         return tuple(images)
 

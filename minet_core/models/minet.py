@@ -12,9 +12,10 @@ Readings of the paper where it does not decide, and departures from it:
 - "without F_Int" takes H out: x = Rec(F^0 + G). "without F_Att" takes Eq. 4 out: G = F^L. "without the
   auxiliary" builds no reference branch at all, so it stores L features and gives no reference image.
 - F_Att has its own kernel in each branch.
-- `global_skip`, a departure: x = sinc(y) + Rec(...), with the target's last convolution started near zero, so
-  that training starts at the zero-filled interpolation. The reference's reconstruction has no such skip: its
-  input is also its ground truth, and with a skip its loss would be zero and teach nothing.
+- `bicubic_skip`, a departure: x = bicubic(y) + Rec(...), with the target's last convolution started near zero, so
+  that training starts at the aligned interpolation. Not at the zero-filled one: the layers see a dozen pixels around
+  theirs, and the ringing of sinc comes from farther away (docs/decisions/0013). The reference's reconstruction has no
+  such skip: its input is also its ground truth, and with a skip its loss would be zero and teach nothing.
 """
 
 from __future__ import annotations
@@ -57,11 +58,11 @@ class MINet(SuperResolver):
         use_reference: bool = True,
         use_integration: bool = True,
         use_attention: bool = True,
-        global_skip: bool = True,
+        bicubic_skip: bool = True,
     ) -> None:
         super().__init__()
         _check_sizes(scale, n_features=n_features, reduction=reduction, integration=integration)
-        self.scale, self.global_skip, self.uses_reference = scale, global_skip, use_reference
+        self.scale, self.bicubic_skip, self.uses_reference = scale, bicubic_skip, use_reference
         self.target_head = _upsampling_head(n_features, scale=scale)
         self.target_branch = _branch(n_groups, n_features=n_features, n_blocks=n_blocks, reduction=reduction)
         self.target_attention = ChannelSpatialAttention(n_features) if use_attention else None
@@ -82,7 +83,7 @@ class MINet(SuperResolver):
             if use_integration
             else None
         )
-        if global_skip:
+        if bicubic_skip:
             shrink(self.target_reconstruction)
 
     def forward(
@@ -91,7 +92,7 @@ class MINet(SuperResolver):
         """The target image (B, 1, H, W) and the reconstructed reference (B, 1, H, W) or None.
 
         low_res: (B, 1, h, w), normalised. reference: (B, 1, H, W) with H = scale h, normalised by its own mean
-        and standard deviation; not looked at without the reference branch. upsampled: the sinc-interpolated
+        and standard deviation; not looked at without the reference branch. upsampled: the aligned bicubic
         target (B, 1, H, W); a caller with a patch gives the patch of the interpolated frame, and without it
         the interpolation is computed from `low_res`, which is right for a whole frame only.
         Raises ModelError (FM-M300) if the sizes do not fit.

@@ -22,7 +22,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from minet_core.interpolation import sinc
+from minet_core.interpolation import bicubic
 from minet_core.models.edsr import ResidualBody
 from minet_core.models.recomputable import Recomputable
 from minet_core.models.super_resolver import SuperResolver, check_scale, convolution, shrink
@@ -36,7 +36,7 @@ class SMORE(SuperResolver):
     """
 
     uses_reference = False
-    global_skip = True
+    bicubic_skip = True
     """Part of the method: its networks work on the interpolated image."""
 
     def __init__(
@@ -58,7 +58,7 @@ class SMORE(SuperResolver):
         self, low_res: Tensor, _reference: Tensor | None, upsampled: Tensor | None = None
     ) -> tuple[Tensor, None]:
         """The target image (B, 1, H, W), and no image of the reference. See `SuperResolver`."""
-        interpolated = sinc(low_res, self.scale) if upsampled is None else upsampled
+        interpolated = bicubic(low_res, self.scale) if upsampled is None else upsampled
         turned = interpolated.rot90(1, dims=(-2, -1))
         return burst(
             self._restored(interpolated),

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minet_core.interpolation import sinc
+from minet_core.interpolation import bicubic
 from minet_core.loss import reconstruction_loss
 from minet_core.runtime.errors import InvalidSetting, ModelError
 
 START_OF_LAST_CONVOLUTION = 1e-2
-"""Factor on the initial weights of the target's last convolution under `global_skip`: small beside the sinc
+"""Factor on the initial weights of the target's last convolution under `bicubic_skip`: small beside the interpolated
 image, and not zero, since zero weights would pass no gradient to anything before them in the first step."""
 
 
@@ -23,13 +23,13 @@ class SuperResolver(nn.Module):
     """Called as model(low_res, reference, upsampled), gives the target image and, of MINet, the reference's.
 
     low_res: (B, 1, h, w), normalised. reference: (B, 1, H, W), normalised by itself; single-contrast models do not
-    look at it. upsampled: the sinc-interpolated target (B, 1, H, W); a caller with a patch gives the patch of the
-    interpolated frame. global_skip: the target image is `upsampled` plus what the layers add. uses_reference: whether
+    look at it. upsampled: the aligned bicubic target (B, 1, H, W); a caller with a patch gives the patch of the
+    interpolated frame. bicubic_skip: the target image is `upsampled` plus what the layers add. uses_reference: whether
     the reference is looked at.
     """
 
     scale: int
-    global_skip: bool
+    bicubic_skip: bool
     uses_reference: bool
 
     def training_images(
@@ -47,9 +47,9 @@ class SuperResolver(nn.Module):
         return reconstruction_loss((target_image, reference_image), target, reference, alpha=alpha, beta=beta)
 
     def _with_skip(self, correction: Tensor, low_res: Tensor, upsampled: Tensor | None) -> Tensor:
-        if not self.global_skip:
+        if not self.bicubic_skip:
             return correction
-        return correction + (sinc(low_res, self.scale) if upsampled is None else upsampled)
+        return correction + (bicubic(low_res, self.scale) if upsampled is None else upsampled)
 
 
 def shrink(convolution: nn.Conv2d) -> None:

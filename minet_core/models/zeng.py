@@ -7,7 +7,7 @@ corrects it. Both images are results, and both are in the loss.
 
 Readings: what is known here of the paper is its abstract and what others say of it, so the numbers of layers and
 features are settings and not the published ones; plain 3 x 3 convolutions with ReLU, sub-pixel convolution for the
-enlargement, each network a correction of what it is given (the first of the interpolated image under `global_skip`).
+enlargement, each network a correction of what it is given (the first of the interpolated image under `bicubic_skip`).
 The two images weigh alike in the loss, and the pixels' loss is L1 as for all methods here.
 """
 
@@ -39,18 +39,18 @@ class Zeng(SuperResolver):
     uses_reference = True
 
     def __init__(
-        self, *, scale: int, n_blocks: int = 8, n_features: int = 64, global_skip: bool = False
+        self, *, scale: int, n_blocks: int = 8, n_features: int = 64, bicubic_skip: bool = False
     ) -> None:
         super().__init__()
         check_scale(scale)
-        self.scale, self.global_skip = scale, global_skip
+        self.scale, self.bicubic_skip = scale, bicubic_skip
         self.single = nn.Sequential(
             *_layers(1, n_features, n_blocks=n_blocks),
             *enlargement(n_features, scale=scale),
             convolution(n_features, 1),
         )
         self.multi = nn.Sequential(*_layers(2, n_features, n_blocks=n_blocks), convolution(n_features, 1))
-        if global_skip:
+        if bicubic_skip:
             shrink(self.single[-1])  # type: ignore[arg-type]
         shrink(self.multi[-1])  # type: ignore[arg-type]
 

@@ -162,7 +162,7 @@ def test_a_malformed_manifest_is_refused(path: Path, text: str) -> None:
 def test_a_changed_manifest_is_refused(path: Path) -> None:
     """The switch changes no shape, so only the manifest's own digest can tell."""
     content = json.loads(metadata_of(path)[METADATA_KEY])
-    content["manifest"]["model"]["global_skip"] = False
+    content["manifest"]["model"]["bicubic_skip"] = False
     rewrite(path, load_file(path), {METADATA_KEY: json.dumps(content)})
     with pytest.raises(CheckpointInvalid, match="was changed"):
         load_checkpoint(path)

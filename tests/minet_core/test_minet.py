@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from minet_core.federation import PRESETS
-from minet_core.interpolation import sinc
+from minet_core.interpolation import bicubic
 from minet_core.loss import reconstruction_loss
 from minet_core.models.architectures import build_model
 from minet_core.models.channel_spatial_attention import ChannelSpatialAttention
@@ -28,7 +28,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "without integration": {"use_integration": False},
     "without attention": {"use_attention": False},
     "without any": {"use_reference": False, "use_integration": False, "use_attention": False},
-    "without global skip": {"global_skip": False},
+    "without global skip": {"bicubic_skip": False},
     "one stage": {"n_groups": 1},
     "one stage without reference": {"n_groups": 1, "use_reference": False},
 }
@@ -157,7 +157,7 @@ def test_model_is_the_literal_model_forward_and_in_every_gradient(variant: str, 
         dict(model.named_parameters()),
         low_res,
         reference,
-        upsampled if model.global_skip else None,
+        upsampled if model.bicubic_skip else None,
         scale=scale,
     )
     assert (fast[1] is None) == (slow[1] is None)
@@ -198,13 +198,13 @@ def test_paper_preset_has_some_six_million_parameters() -> None:
     assert 6.0e6 < sum(p.numel() for p in model.parameters()) < 6.5e6
 
 
-def test_global_skip_starts_near_the_sinc_image_of_the_whole_frame() -> None:
+def test_bicubic_skip_starts_near_the_bicubic_image_of_the_whole_frame() -> None:
     model = make_model()
     low_res, reference, _ = make_images()
     image, _ = model(low_res, reference)
     # The last convolution starts at a hundredth of its default weights: a few hundredths of the image.
-    assert (image - sinc(low_res, 2)).abs().max() < 0.1
-    explicit, _ = model(low_res, reference, sinc(low_res, 2))
+    assert (image - bicubic(low_res, 2)).abs().max() < 0.1
+    explicit, _ = model(low_res, reference, bicubic(low_res, 2))
     torch.testing.assert_close(image, explicit, rtol=0, atol=0)
 
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from minet_core.degradation import DegradationDraw, crop_to_multiple, low_resolution
-from minet_core.interpolation import sinc
+from minet_core.interpolation import bicubic
 from minet_core.runtime.errors import InvalidSetting, NothingFound, ScanInvalid
 from minet_core.samples import (
     AIR_LEVEL,
@@ -77,7 +77,9 @@ def test_a_sample_is_the_definition(scale: int) -> None:
     torch.testing.assert_close(sample.reference, (guide - guide.mean()) / guide.std(correction=0))
     # Float32 images of about 100, restored: a few roundings.
     torch.testing.assert_close(sample.restore(sample.target), high_res, rtol=1e-5, atol=1e-4)
-    torch.testing.assert_close(sample.restore(sample.upsampled), sinc(low_res, scale), rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(
+        sample.restore(sample.upsampled), bicubic(low_res, scale), rtol=1e-5, atol=1e-3
+    )
     for tensor in (sample.low_res, sample.upsampled, sample.reference, sample.target):
         assert tensor.dtype == torch.float32
 

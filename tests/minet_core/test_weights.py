@@ -32,9 +32,9 @@ def make_arrays() -> Arrays:
 MANIFEST = WeightManifest.of(make_arrays())
 
 
-def make_model(*, global_skip: bool = True) -> MINet:
+def make_model(*, bicubic_skip: bool = True) -> MINet:
     torch.manual_seed(0)
-    return MINet(scale=2, n_groups=1, n_blocks=1, n_features=8, reduction=2, global_skip=global_skip)
+    return MINet(scale=2, n_groups=1, n_blocks=1, n_features=8, reduction=2, bicubic_skip=bicubic_skip)
 
 
 def test_weights_that_fit_the_manifest_pass() -> None:
@@ -217,7 +217,7 @@ def test_one_federated_full_batch_sgd_step_is_the_pooled_step() -> None:
     pooled = Batch(low_res=low_res, upsampled=upsampled, reference=reference, target=target)
 
     def step(rows: slice) -> Arrays:
-        model = make_model(global_skip=False)
+        model = make_model(bicubic_skip=False)
         batch = Batch(
             low_res=pooled.low_res[rows],
             upsampled=pooled.upsampled[rows],
@@ -242,7 +242,7 @@ def test_one_federated_full_batch_sgd_step_is_the_pooled_step() -> None:
 
     sites = {"sms": slice(0, 1), "umr": slice(1, 3), "fastmri": slice(3, 7)}
     federated = weighted_mean((site, rows.stop - rows.start, step(rows)) for site, rows in sites.items())
-    start = learnable(make_model(global_skip=False))
+    start = learnable(make_model(bicubic_skip=False))
     for name, expected in step(slice(0, 7)).items():
         moved = np.abs(expected - start[name]).max()
         assert moved > 0, name

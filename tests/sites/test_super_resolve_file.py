@@ -46,11 +46,11 @@ MakeModel = Callable[[int], Path]
 
 @pytest.fixture(scope="module")
 def make_model(tmp_path_factory: pytest.TempPathFactory) -> MakeModel:
-    """A checkpoint that interpolates by sinc alone: the reconstruction beside the global skip is zero."""
+    """A checkpoint that interpolates alone: the reconstruction beside the skip is zero."""
     folder = tmp_path_factory.mktemp("models")
 
     def make(scale: int) -> Path:
-        path = folder / f"sinc-{scale}.safetensors"
+        path = folder / f"bicubic-{scale}.safetensors"
         if not path.exists():
             model = build_model(SMALL.model_dump(), scale=scale)
             torch.nn.init.zeros_(model.target_reconstruction.weight)
@@ -142,8 +142,8 @@ def test_the_file_lies_on_the_grid_of_the_scan_it_was_degraded_from(
     np.testing.assert_allclose(out.affine, high.affine, atol=1e-4)  # a NIfTI header holds float32
     assert nibabel.aff2axcodes(out.affine) == tuple(orientation)
     np.testing.assert_allclose(centroid_mm(out), centroid_mm(high), atol=0.01)
-    # The spot is band-limited to 1e-4 of its height, so the interpolation reproduces it voxel by voxel.
-    np.testing.assert_allclose(np.asarray(out.dataobj), np.asarray(high.dataobj), atol=0.1)
+    # Cubic convolution reproduces a spot this wide to 0.34 of its height of 100; a tenth of a voxel beside it would be 1.2.
+    np.testing.assert_allclose(np.asarray(out.dataobj), np.asarray(high.dataobj), atol=0.5)
 
 
 @pytest.mark.parametrize("scale", [2, 4])
