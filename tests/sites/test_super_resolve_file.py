@@ -142,7 +142,7 @@ def test_the_file_lies_on_the_grid_of_the_scan_it_was_degraded_from(
     np.testing.assert_allclose(out.affine, high.affine, atol=1e-4)  # a NIfTI header holds float32
     assert nibabel.aff2axcodes(out.affine) == tuple(orientation)
     np.testing.assert_allclose(centroid_mm(out), centroid_mm(high), atol=0.01)
-    # Cubic convolution reproduces a spot this wide to 0.34 of its height of 100; a tenth of a voxel beside it would be 1.2.
+    # Cubic convolution reproduces this spot to 0.34 of its height of 100; beside it by a tenth of a voxel it were 1.2.
     np.testing.assert_allclose(np.asarray(out.dataobj), np.asarray(high.dataobj), atol=0.5)
 
 
