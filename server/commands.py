@@ -18,10 +18,10 @@ add_backup_commands(server_commands)
 
 @server_commands.callback()
 def _for_the_coordinator() -> None:
-    """For the coordinator: admit sites, start the server, run."""
+    """Before each of its commands: the coordinator is asked and asks nobody, so no web proxy is looked at."""
     from minet_core.runtime.proxy_variables import stay_on_this_machine
 
-    stay_on_this_machine()  # the coordinator is asked; it asks nobody
+    stay_on_this_machine()
 
 
 Home = Annotated[Path, typer.Argument(help="The coordinator's folder.")]

@@ -13,9 +13,10 @@ Readings of the paper where it does not decide, and departures from it:
   auxiliary" builds no reference branch at all, so it stores L features and gives no reference image.
 - F_Att has its own kernel in each branch.
 - `bicubic_skip`, a departure: x = bicubic(y) + Rec(...), with the target's last convolution started near zero, so
-  that training starts at the aligned interpolation. Not at the zero-filled one: the layers see a dozen pixels around
-  theirs, and the ringing of sinc comes from farther away (docs/decisions/0013). The reference's reconstruction has no
-  such skip: its input is also its ground truth, and with a skip its loss would be zero and teach nothing.
+  that training starts at the aligned interpolation. Not at the zero-filled one: the convolutions reach some
+  twenty pixels, and the ringing of sinc comes from farther away (docs/decisions/0013). The reference's
+  reconstruction has no such skip: its input is also its ground truth, and with a skip its loss would be zero and
+  teach nothing.
 """
 
 from __future__ import annotations
