@@ -37,7 +37,7 @@ class Schedule:
 
 SCHEDULES = {
     "demo": Schedule(24, 25),
-    "demo on scans": Schedule(48, 30),
+    "demo on scans": Schedule(96, 15),
     "demo on scans at 4x": Schedule(96, 30),
     "simulation": Schedule(128, 5),
 }
