@@ -250,28 +250,29 @@ def experiment(
     quiet: Annotated[bool, typer.Option(help="No progress.")] = False,
 ) -> None:
     """The paper's tables and figure: every method, trained and tested, beside the paper's numbers."""
-    from fedminet.experiment.run import EQUAL_OF, METHODS_OF, SCALES_OF, results_folder, run_experiment
+    from fedminet.experiment.catalogue import EXPERIMENTS
+    from fedminet.experiment.report import results_folder
+    from fedminet.experiment.run import run_experiment
     from fedminet.experiment.study import study_of
     from fedminet.sites_here import parse_sites
 
-    if which not in METHODS_OF:
-        raise InvalidSetting("no such experiment", got=which, expected=" or ".join(METHODS_OF))
+    if which not in EXPERIMENTS:
+        raise InvalidSetting("no such experiment", got=which, expected=" or ".join(EXPERIMENTS))
+    usual = EXPERIMENTS[which]
     named, ingested = parse_sites(site or [])
     study = study_of(
         out,
         preset=preset,
         modes=mode.split(","),
-        methods=methods.split(",") if methods else METHODS_OF[which],
+        methods=methods.split(",") if methods else usual.methods,
         seeds=seeds,
-        scales=[int(one) if one.isdecimal() else 0 for one in scale.split(",")]
-        if scale
-        else SCALES_OF[which],
+        scales=[int(one) if one.isdecimal() else 0 for one in scale.split(",")] if scale else usual.scales,
         named=named,
         ingested=ingested,
         n_patients=patients,
         rounds=rounds,
         local_steps=local_steps,
-        equal=equal or EQUAL_OF.get(which, "time"),
+        equal=equal or usual.equal,
     )
     cells = run_experiment(study, which, quiet=quiet)
     tables = results_folder(study, which)
