@@ -78,7 +78,6 @@ def machines(tmp_path: Path) -> Iterator[Machines]:
         tmp_path,
         environment,
         {
-            " --site umr": "",  # it joins later
             "--host server.example.org": "--host 127.0.0.1",
             "--public-port 443": f"--port {port}" + (f" --public-port {public}" if public else ""),
             "/data/export": str(scans),
