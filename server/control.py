@@ -107,7 +107,8 @@ class SuperLinkControl:
         return sorted((node for node in nodes if node.status != "unregistered"), key=lambda node: node.name)
 
     def register(self, sites: Mapping[str, Path]) -> None:
-        """Register the key of every site under its name; one that is registered already is left as it is.
+        """Register the key of every site under its name; one that is registered already is left as it is, and so is
+        one that another process, a started server or a command, registers at the same moment.
 
         Raises AdmissionRefused (FM-F404) where the SuperLink knows a name or a key otherwise.
         """
@@ -123,15 +124,28 @@ class SuperLinkControl:
                     action="Unregister the former node first",
                 )
             if not same:
-                with self._asking(f"register {name}") as client:
-                    client.RegisterNode(RegisterNodeRequest(public_key=content, name=name))
+                try:
+                    with self._asking(f"register {name}") as client:
+                        client.RegisterNode(RegisterNodeRequest(public_key=content, name=name))
+                except AdmissionRefused:
+                    if (name, fingerprint) not in {
+                        (node.name, node.key_fingerprint) for node in self.nodes()
+                    }:
+                        raise
 
     def unregister(self, key_fingerprints: Collection[str]) -> list[str]:
-        """Unregister every node with one of these keys; its process ends at its next sign of life. Their names."""
+        """Unregister every node with one of these keys; its process ends at its next sign of life. Their names.
+
+        One that another process unregisters at the same moment counts too.
+        """
         found = [node for node in self.nodes() if node.key_fingerprint in key_fingerprints]
         for node in found:
-            with self._asking(f"unregister {node.name}") as client:
-                client.UnregisterNode(UnregisterNodeRequest(node_id=node.node_id))
+            try:
+                with self._asking(f"unregister {node.name}") as client:
+                    client.UnregisterNode(UnregisterNodeRequest(node_id=node.node_id))
+            except HostError:
+                if node.node_id in {one.node_id for one in self.nodes()}:
+                    raise
         return [node.name for node in found]
 
     def submit_run(self, bundle: Bundle, *, run_config: Mapping[str, str | int | float | bool]) -> int:

@@ -223,6 +223,38 @@ def test_registering_again_changes_nothing(deployment: Deployment) -> None:
     assert [node.node_id for node in deployment.control.nodes()] == [node.node_id for node in before]
 
 
+@dataclass(frozen=True)
+class Late(SuperLinkControl):
+    """Its first look at the nodes is from before another process did the same."""
+
+    first_look: list[list[Node]]
+
+    def nodes(self) -> list[Node]:
+        return self.first_look.pop() if self.first_look else super().nodes()
+
+
+def test_two_processes_may_register_and_unregister_a_site_at_the_same_moment(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    """A started server does it by itself, within a second of the command that does it too."""
+    control, key = deployment.control, make_site_keys(tmp_path, name="late").public_key
+
+    def late(seen: list[Node]) -> Late:
+        return Late(control.address, control.ca, [seen])
+
+    before = control.nodes()
+    control.register({"late": key})
+    (node,) = (node for node in control.nodes() if node.name == "late")
+    late(before).register({"late": key})
+    with pytest.raises(AdmissionRefused, match="already in use"):
+        late(before).register({"another": key})
+    registered = control.nodes()
+    assert [one.node_id for one in registered if one.name in ("late", "another")] == [node.node_id]
+    for asked in (control, late(registered)):
+        assert asked.unregister({node.key_fingerprint}) == ["late"]
+    assert [one.node_id for one in control.nodes()] == [one.node_id for one in before]
+
+
 def test_a_registered_key_gets_no_second_name(deployment: Deployment) -> None:
     with pytest.raises(AdmissionRefused, match="FM-F404"):
         deployment.control.register({"impostor": deployment.sites["sms"].keys.public_key})
