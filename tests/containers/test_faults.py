@@ -94,6 +94,7 @@ def until_a_round_without_the_victim(federation: Federation, name: str, *, since
     federation.wait(
         is_missed, deadline_s=2 * ROUND_DEADLINE_S, what=f"a round of {name} is completed without {VICTIM}"
     )
+    assert missed, f"{name} ended, and every round had {VICTIM}"
     return missed[0]
 
 
