@@ -17,5 +17,5 @@ LocalSteps = Annotated[
 ]
 Scale = Annotated[int, typer.Option(help="Enlargement: 2 or 4.")]
 Preset = Annotated[str, typer.Option(help="quick or paper.")]
-Patients = Annotated[int, typer.Option(help="Patients of each phantom site.", min=2)]
+Patients = Annotated[int, typer.Option(help="Patients of each phantom site.", min=3)]
 Seed = Annotated[int, typer.Option(help="Every random number is derived from it.", min=0)]

@@ -10,17 +10,23 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
 from client.site_home import SiteHome
 from fedminet.experiment.methods import is_learned
 from fedminet.experiment.scores import PatientScores, tested_patients
 from fedminet.experiment.study import CellKey, Mode, Study
-from fedminet.experiment.trained import Trained, train_on_all, train_together
+from fedminet.experiment.trained import MODEL_FILE, Trained, train_on_all, train_together
+from minet_core.checkpoint import load_model
 from minet_core.federation import FederationSettings
+from minet_core.models.super_resolver import SuperResolver
 from minet_core.runtime.durable import write_json
 from minet_core.runtime.errors import ConfigurationError
+from minet_core.runtime.machine import machine_facts
 from minet_core.runtime.progress import Advance
+from minet_core.runtime.versions import versions
 from minet_core.runtime.yaml_file import Settings, parse_settings
-from minet_core.training import preferred_device
+from minet_core.training import autocast_dtype_for, preferred_device
 
 CELL_FILE = "cell.json"
 
@@ -30,8 +36,9 @@ class Cell(Settings):
 
     settings: digest of the federation settings that it was trained with; None for interpolation. n_steps: optimizer
     steps of one site. train_seconds: wall time of a site's rounds, validation included, of the slowest one; of a
-    pooled or local model's steps. data: by site of the study, its cohort's digest. sites: by site, the scores of its
-    test patients, in the order of their pseudonyms.
+    pooled or local model's steps. seconds: of the whole cell, testing included; of the last attempt where it was
+    interrupted. machine: what computed it. versions: of what touches a figure, when it was computed. data: by site of
+    the study, its cohort's digest. sites: by site, the scores of its test patients, in the order of their pseudonyms.
     """
 
     method: str
@@ -44,7 +51,8 @@ class Cell(Settings):
     n_steps: int
     train_seconds: float
     seconds: float
-    device: str
+    machine: str
+    versions: dict[str, str]
     data: dict[str, str]
     sites: dict[str, tuple[PatientScores, ...]]
 
@@ -77,6 +85,14 @@ def read_cell(study: Study, key: CellKey) -> Cell | None:
             action="Name a new folder with --out, or ask for the settings of this one",
         )
     return cell
+
+
+def model_of_cell(study: Study, key: CellKey) -> SuperResolver | None:
+    """The model of a learned method's cell, on the device; None where the cell is not done, or its model not here."""
+    path = cell_folder(study, key) / MODEL_FILE
+    if not path.exists() or read_cell(study, key) is None:
+        return None
+    return load_model(path)[0].to(preferred_device())
 
 
 @contextmanager
@@ -112,7 +128,8 @@ def make_cell(study: Study, key: CellKey, *, advance: Advance) -> Cell:
         n_steps=trained.n_steps if trained else 0,
         train_seconds=trained.seconds if trained else 0.0,
         seconds=0.0,
-        device=str(preferred_device()),
+        machine=_machine(),
+        versions=versions(),
         data=study.cohorts(key.seed),
         sites={
             site: tuple(tested_patients(trained.model if trained else key.method, home, scale=key.scale))
@@ -124,6 +141,16 @@ def make_cell(study: Study, key: CellKey, *, advance: Advance) -> Cell:
     if trained:  # until now: a test that is interrupted takes its model from there
         shutil.rmtree(trained.attempt)
     return cell
+
+
+def _machine() -> str:
+    """The GPU, or the processor with its threads; and in what precision it computes."""
+    device = preferred_device()
+    precision = str(autocast_dtype_for(device) or torch.float32).removeprefix("torch.")
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, {precision}"
+    threads = torch.get_num_threads()
+    return f"{machine_facts().processor}, {threads} thread{'s' * (threads > 1)}, {precision}"
 
 
 def _trained(

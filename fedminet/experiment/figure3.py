@@ -16,12 +16,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from client.site_home import SiteHome
-from fedminet.experiment.cells import cell_folder
+from fedminet.experiment.cells import model_of_cell
 from fedminet.experiment.methods import METHODS, is_learned
 from fedminet.experiment.scores import restored
 from fedminet.experiment.study import CellKey, Mode, Study
-from fedminet.experiment.trained import MODEL_FILE
-from minet_core.checkpoint import load_model
 from minet_core.evaluation import degraded_volume
 from minet_core.grid_shift import shift_px
 from minet_core.report.panel import ERROR_PERCENTILE, GREY_PERCENTILE, on_half_pixels
@@ -55,7 +53,8 @@ class Panels:
 
 
 def panels_of(study: Study, *, mode: Mode, seed: int) -> list[Panels]:
-    """The slice with most detail of each site's first test patient, at every scale, by every method that is done."""
+    """The slice with most detail of each site's first test patient, at every scale, by every method that is
+    done."""
     found = []
     for scale in study.scales:
         for site, home in study.homes(seed).items():
@@ -72,8 +71,13 @@ def panels_of(study: Study, *, mode: Mode, seed: int) -> list[Panels]:
 
 
 def draw(panels: list[Panels], path: Path) -> None:
-    """One PNG: two rows a site and scale, images above and error maps below, one error scale a site, at 2x and
-    4x alike."""
+    """The figure of all panels as one PNG."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(_png(figure_of(panels)))
+
+
+def figure_of(panels: list[Panels]) -> Figure:
+    """Two rows a site and scale, images above and error maps below, one error scale a site, at 2x and 4x alike."""
     n_columns = 2 + max(len(one.methods) for one in panels)
     figure = Figure(figsize=(1.8 * n_columns, 3.85 * len(panels)), layout="constrained")
     axes = figure.subplots(2 * len(panels), n_columns, squeeze=False)
@@ -100,8 +104,7 @@ def draw(panels: list[Panels], path: Path) -> None:
         bar = figure.colorbar(shown, cax=lower[0].inset_axes((0.75, 0.1, 0.08, 0.8)), location="left")
         bar.ax.tick_params(labelsize=6)
         bar.set_label("error / target's maximum", fontsize=6)
-    with replacing(path) as temporary:
-        temporary.write_bytes(_png(figure))
+    return figure
 
 
 def _ceiling(panels: list[Panels]) -> float:
@@ -142,7 +145,5 @@ def _image(
     if not is_learned(method):
         return np.asarray(restored(method, *inputs, scale=scale)[0])
     member = site if mode in ("local", "without") else None
-    path = cell_folder(study, CellKey(seed, scale, mode, member, method)) / MODEL_FILE
-    if not path.exists():
-        return None
-    return np.asarray(restored(load_model(path)[0], *inputs, scale=scale)[0])
+    model = model_of_cell(study, CellKey(seed, scale, mode, member, method))
+    return None if model is None else np.asarray(restored(model, *inputs, scale=scale)[0])

@@ -28,13 +28,20 @@ def as_markdown(table: Table) -> str:
 
 
 def as_csv(tables: Iterable[Table]) -> str:
-    """All tables below each other, the title in the first column of each line."""
+    """All tables below each other, the title in the first column of each line; a table's last line is its note."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for table in tables:
         writer.writerow(("table", *table.header))
         writer.writerows((table.title, *row) for row in table.rows)
+        if table.note:
+            writer.writerow((table.title, "note", table.note))
     return text.getvalue()
+
+
+def latex_remarks(sentences: Iterable[str]) -> str:
+    """What must be read beside the tables, as comments above them."""
+    return "".join(f"% {sentence}\n" for sentence in sentences)
 
 
 def as_latex(table: Table) -> str:

@@ -24,13 +24,15 @@ EQUALS: tuple[Equal, ...] = get_args(Equal)
 class Method:
     """One row of a table. source: the paper it is from. A method of interpolation has nothing to train.
 
-    of_minet: for MINet and its variants, what differs from the preset's model.
+    of_minet: for MINet and its variants, what differs from the preset's model. is_reading: whether the paper is not
+    known here in every size, and the model is what its abstract and its successors say of it.
     """
 
     label: str
     contrasts: Contrasts
     source: str
     of_minet: Mapping[str, int | bool] | None = None
+    is_reading: bool = False
 
 
 _LARGER = {"n_groups": 3, "n_features": 24}
@@ -42,8 +44,8 @@ METHODS: dict[str, Method] = {
     "sinc": Method("Zero-filled sinc", "interpolation", "zero-filled k-space"),
     "edsr": Method("EDSR", "single", "Lim et al. 2017"),
     "smore": Method("SMORE", "single", "Zhao et al. 2018"),
-    "zeng": Method("Zeng et al.", "multi", "Zeng et al. 2018"),
-    "lyu": Method("Lyu et al.", "multi", "Lyu et al. 2020"),
+    "zeng": Method("Zeng et al.", "multi", "Zeng et al. 2018", is_reading=True),
+    "lyu": Method("Lyu et al.", "multi", "Lyu et al. 2020", is_reading=True),
     "minet": Method("MINet", "multi", MINET, {}),
     "without-reference": Method("w/o F_Aux", "single", MINET, {"use_reference": False}),
     "without-integration": Method("w/o F_Int", "multi", MINET, {"use_integration": False}),
@@ -96,8 +98,11 @@ _STEPS: dict[int, dict[str, float]] = {
     },
 }
 """Optimizer steps in the time of one step of MINet, quick preset, cutting the batch included, by scale. Measured in
-turn on one thread of a Zen 3 core in float32. Elsewhere they are others: in bfloat16 on a Zen 5 EDSR, SMORE, Zeng et
+turn; elsewhere they are others: in bfloat16 on a Zen 5 EDSR, SMORE, Zeng et
 al. and Lyu et al. had 4.7, 0.95, 2.5 and 2.0 at 2x."""
+
+
+TIMED_ON = "as steps were timed on one thread of a Zen 3 core in float32"
 
 
 def is_learned(method: str) -> bool:

@@ -17,19 +17,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from fedminet.experiment.cells import cell_folder
+from fedminet.experiment.cells import model_of_cell
 from fedminet.experiment.formats import Table
 from fedminet.experiment.methods import METHODS, is_learned
 from fedminet.experiment.scores import restored
 from fedminet.experiment.study import CellKey, Mode, Study
-from fedminet.experiment.trained import MODEL_FILE
-from minet_core.checkpoint import load_model
 from minet_core.evaluation import degraded_volume
 from minet_core.fourier import centre_crop, centre_pad, fft2c, ifft2c
 from minet_core.metrics import psnr
 from minet_core.models.super_resolver import SuperResolver
 from minet_core.runtime.durable import replacing
-from minet_core.training import preferred_device
 from sites.store import Store
 
 Volume = NDArray[np.float32]
@@ -81,9 +78,8 @@ def sensitivities(study: Study, *, mode: Mode, seed: int) -> list[Sensitivity]:
             tests = [degraded_volume(t, r, scale=scale) for _, t, r in Store(home.store).volumes("test")]
             member = site if mode in ("local", "without") else None
             for method in filter(is_learned, study.methods):
-                path = cell_folder(study, CellKey(seed, scale, mode, member, method)) / MODEL_FILE
-                if path.exists():
-                    model = load_model(path)[0].to(preferred_device())
+                model = model_of_cell(study, CellKey(seed, scale, mode, member, method))
+                if model is not None:
                     found.append(_sensitivity(method, model, site, tests, scale=scale))
     return found
 

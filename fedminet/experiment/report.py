@@ -15,8 +15,8 @@ from fedminet.experiment.catalogue import EXPERIMENTS
 from fedminet.experiment.cells import Cell, cell_folder, read_cell
 from fedminet.experiment.figure3 import draw, panels_of
 from fedminet.experiment.findings import order_found, worse_than_local
-from fedminet.experiment.formats import Table, as_csv, as_latex, as_markdown
-from fedminet.experiment.methods import METHODS
+from fedminet.experiment.formats import Table, as_csv, as_latex, as_markdown, latex_remarks
+from fedminet.experiment.methods import METHODS, TIMED_ON
 from fedminet.experiment.reference import (
     Sensitivity,
     draw_sensitivities,
@@ -56,7 +56,7 @@ def write_results(study: Study, which: str, *, pictures: bool = True) -> list[Ce
     text = [f"# {EXPERIMENTS[which].title}", "", *(f"- {line}" for line in sentences), ""]
     write_text(folder / f"{which}.md", "\n".join([*text, *map(as_markdown, shown)]))
     write_text(folder / f"{which}.csv", as_csv(shown))
-    write_text(folder / f"{which}.tex", "\n".join(map(as_latex, shown)))
+    write_text(folder / f"{which}.tex", "\n".join([latex_remarks(sentences), *map(as_latex, shown)]))
     write_text(folder / "report.html", _page(which, sentences, shown, drawn))
     write_json(folder / "manifest.json", _manifest(study, which, keys, cells))
     return cells
@@ -64,14 +64,14 @@ def write_results(study: Study, which: str, *, pictures: bool = True) -> list[Ce
 
 def _tables(which: str, results: Results) -> list[Table]:
     first = [tables.integration_table(results)] if which == "integration" else []
-    modes, scores = tables.modes_table(results), EXPERIMENTS[which].scores
+    scores = EXPERIMENTS[which].scores
     return [
         *first,
         *tables.main_tables(results, scores=scores),
         tables.costs_table(results),
         tables.published_table("table2" if which == "table2" else "table1"),
         *tables.paired_tables(results, scores=scores),
-        *([] if modes is None else [modes]),
+        *tables.modes_tables(results, scores=scores),
         tables.faithfulness_table(results),
         tables.conventions_table(results),
     ]
@@ -93,7 +93,14 @@ def _figure3(study: Study, results: Results, folder: Path) -> _Picture:
     seed = min(cell.seed for cell in results.cells if cell.mode == mode)
     panels, path = panels_of(study, mode=mode, seed=seed), folder / "figure3.png"
     draw(panels, path)
-    worst = max((shift for one in panels for shift in one.shifts_px().values()), default=0.0)
+    farthest = max(
+        (
+            (shift, f"{METHODS[method].label} on {one.site} at {one.scale}x")
+            for one in panels
+            for method, shift in one.shifts_px().items()
+        ),
+        default=(0.0, "none"),
+    )
     return _Picture(
         title="Images and error maps",
         uri=_uri(path),
@@ -101,7 +108,7 @@ def _figure3(study: Study, results: Results, folder: Path) -> _Picture:
         "error map.",
         note="The slice with most detail of each site's first test patient. One grey scale for each row, one error "
         "scale for each site. The farthest that an image is from its target, by phase correlation: "
-        f"{worst:.2f} pixel.",
+        f"{farthest[0]:.3f} pixel ({farthest[1]}).",
     )
 
 
@@ -120,7 +127,7 @@ def _uri(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
 
 
-_EQUAL = {"time": "about the same time on an idle core", "steps": "as many steps"}
+_EQUAL = {"time": f"about the same time ({TIMED_ON})", "steps": "as many steps"}
 
 
 def _header(study: Study, keys: Sequence[CellKey], cells: Sequence[Cell]) -> list[str]:
@@ -135,7 +142,7 @@ def _header(study: Study, keys: Sequence[CellKey], cells: Sequence[Cell]) -> lis
         f"{study.rounds} rounds, {steps}{equal}.",
         *study.remarks(),
         f"{len(cells)} of {len(keys)} cells are done, {seconds / 3600:.1f} h of work on "
-        f"{', '.join(sorted({cell.device for cell in cells})) or 'nothing'}.",
+        f"{'; '.join(sorted({cell.machine for cell in cells})) or 'nothing'}.",
     ]
 
 
@@ -148,7 +155,7 @@ def _page(which: str, sentences: list[str], shown: list[Table], pictures: list[_
 
 
 def _manifest(study: Study, which: str, keys: Sequence[CellKey], cells: Sequence[Cell]) -> dict[str, object]:
-    done = {(cell.mode, cell.method, cell.scale, cell.seed, cell.member) for cell in cells}
+    done = {(cell.mode, cell.method, cell.scale, cell.seed, cell.member): cell for cell in cells}
     return {
         "experiment": which,
         "preset": study.preset,
@@ -164,8 +171,12 @@ def _manifest(study: Study, which: str, keys: Sequence[CellKey], cells: Sequence
         "methods": {method: METHODS[method].source for method in study.methods},
         "versions": versions(),
         "cells": {
-            key.name: {
-                "done": (key.mode, key.method, key.scale, key.seed, key.member) in done,
+            key.name: {"done": False}
+            if (cell := done.get((key.mode, key.method, key.scale, key.seed, key.member))) is None
+            else {
+                "done": True,
+                "machine": cell.machine,
+                "versions": cell.versions,
                 **_digest(study, key),
             }
             for key in keys

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedminet.experiment.cells import Cell
-from fedminet.experiment.methods import is_learned
+from fedminet.experiment.methods import METHODS, is_learned
 from fedminet.experiment.scores import PatientScores
-from fedminet.experiment.statistics import Key, Scores, estimate, holm, paired_differences, paired_p
+from fedminet.experiment.statistics import Key, Scores, estimate, holm, mean, paired_differences, paired_p
 from fedminet.experiment.study import MODES, Mode
 
 Score = Callable[[PatientScores], float | None]
@@ -35,25 +35,34 @@ class Results:
         self.cells, self.same_patients = list(cells), same_patients
         self.sites, self.methods = tuple(sites), tuple(methods)
 
+    @property
+    def kind(self) -> str:
+        """What was measured on, as a table's title has it."""
+        return "scans" if self.same_patients else "phantoms"
+
     def scores(
         self, method: str, site: str, *, scale: int, mode: Mode, score: Score
     ) -> dict[int, list[float]]:
-        """By seed, the score of each test patient of `site`; a method of interpolation has one mode."""
+        """By seed, the score of each test patient of `site`, NaN for one who has none; a method of interpolation has
+        one mode. No seed where nobody has a score."""
         mode = mode if is_learned(method) else "federated"
         found: dict[int, list[float]] = {}
         for cell in self.cells:
             if (cell.method, cell.scale, cell.mode) != (method, scale, mode) or site not in cell.sites:
                 continue
             values = [score(patient) for patient in cell.sites[site]]
-            found[cell.seed] = [value for value in values if value is not None]
-        return {seed: values for seed, values in sorted(found.items()) if values}
+            if any(value is not None for value in values):
+                found[cell.seed] = [float("nan") if value is None else value for value in values]
+        return dict(sorted(found.items()))
 
     def text(self, scores: Scores, *, decimals: int, interval: bool = True) -> str:
         """ "36.21 [35.90, 36.48]", or nothing where there is no score."""
         if not scores:
             return ""
+        if not interval:
+            return f"{mean(scores):.{decimals}f}"
         found = estimate(scores, same_patients=self.same_patients)
-        if not interval or found.low is None:
+        if found.low is None:
             return f"{found.mean:.{decimals}f}"
         return f"{found.mean:.{decimals}f} [{found.low:.{decimals}f}, {found.high:.{decimals}f}]"
 
@@ -66,6 +75,29 @@ class Results:
             for method in (mine, other)
         )
         return paired_differences(first, second, same_patients=self.same_patients)
+
+    def between_modes(
+        self, method: str, site: str, mine: Mode, other: Mode, *, scale: int, score: Score
+    ) -> NDArray[np.float64]:
+        """What a method scores over itself trained in another way, patient by patient."""
+        first, second = (
+            self.scores(method, site, scale=scale, mode=mode, score=score) for mode in (mine, other)
+        )
+        return paired_differences(first, second, same_patients=self.same_patients)
+
+    def seeds(self) -> set[int]:
+        return {cell.seed for cell in self.cells}
+
+    def label(self, method: str, *, scale: int, mode: Mode) -> str:
+        """The method's name; with its seeds where it has not all that the others have."""
+        mode = mode if is_learned(method) else "federated"
+        seeds = {
+            cell.seed for cell in self.cells if (cell.method, cell.scale, cell.mode) == (method, scale, mode)
+        }
+        label = METHODS[method].label
+        if seeds in (set(), self.seeds()):
+            return label
+        return f"{label} (of seeds {', '.join(map(str, sorted(seeds)))} only)"
 
     def scales(self) -> list[int]:
         return sorted({cell.scale for cell in self.cells})

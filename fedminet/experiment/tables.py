@@ -9,6 +9,7 @@ from fedminet.experiment import published
 from fedminet.experiment.formats import Table
 from fedminet.experiment.methods import METHODS, is_learned
 from fedminet.experiment.results import BEST, LEVEL, Results, Score, difference_texts, score_named
+from fedminet.experiment.statistics import FEWEST_PATIENTS
 
 DECIMALS = {"psnr_db": 2, "ssim": 4, "nmse": 5}
 TITLES = {"psnr_db": "PSNR [dB]", "ssim": "SSIM", "nmse": "NMSE"}
@@ -25,11 +26,11 @@ def main_tables(results: Results, *, scores: Sequence[str]) -> list[Table]:
     mode = results.main_mode()
     return [
         Table(
-            title=f"{scale}x, {MODE_TITLES[mode]}",
+            title=f"{scale}x, {MODE_TITLES[mode]}, {results.kind}",
             header=("method", *(f"{site} {TITLES[score]}" for site in results.sites for score in scores)),
             rows=tuple(
                 (
-                    METHODS[method].label,
+                    results.label(method, scale=scale, mode=mode),
                     *(
                         results.text(
                             results.scores(method, site, scale=scale, mode=mode, score=score_named(score)),
@@ -41,11 +42,19 @@ def main_tables(results: Results, *, scores: Sequence[str]) -> list[Table]:
                 )
                 for method in results.methods
             ),
-            note="Mean over test patients and seeds with its 95% interval (bootstrap over seeds and patients); "
-            "each site's column is of its own test split.",
+            note=f"Mean over test patients and {len(results.seeds())} seed{'s' * (len(results.seeds()) > 1)}; from "
+            f"{FEWEST_PATIENTS} patients on with its 95% interval (bootstrap over seeds and patients, which is too "
+            "narrow where there are few). Each site's column is of its own test split."
+            + _readings_note(results.methods),
         )
         for scale in results.scales()
     ]
+
+
+def _readings_note(methods: Sequence[str]) -> str:
+    """What must be said of methods whose papers do not give every size."""
+    readings = [METHODS[method].label for method in methods if METHODS[method].is_reading]
+    return f" {' and '.join(readings)}: our reading of what is published of them." if readings else ""
 
 
 def costs_table(results: Results) -> Table:
@@ -99,7 +108,8 @@ def _paired_table(results: Results, score: str) -> Table:
 
 
 _PAIRED_NOTE = (
-    "Mean of the differences patient by patient; p of a two-sided sign-flip permutation test, none below six patients. "
+    "Mean of the differences patient by patient; p of a two-sided sign-flip permutation test over patients, none below "
+    f"{FEWEST_PATIENTS}: it is of the models as they were trained, and not of what another training would give. "
     f"*: below {LEVEL} after Holm's correction for all comparisons of the table. Of scans, which are the same for "
     "every seed, a patient's differences are averaged over the seeds first."
 )
@@ -142,27 +152,31 @@ def integration_table(results: Results) -> Table:
     )
 
 
-def modes_table(results: Results) -> Table | None:
-    """Each learned method by the way it was trained, PSNR; None where there is one way only."""
+def modes_tables(results: Results, *, scores: Sequence[str]) -> list[Table]:
+    """Each learned method by the way it was trained, one table a score; none where there is one way only."""
+    return [_modes_table(results, score) for score in scores] if len(results.modes()) > 1 else []
+
+
+def _modes_table(results: Results, score: str) -> Table:
     modes = results.modes()
-    if len(modes) < 2:
-        return None
     rows = []
     for scale in results.scales():
         for method in filter(is_learned, results.methods):
             for site in results.sites:
                 found = {
-                    mode: results.scores(method, site, scale=scale, mode=mode, score=score_named("psnr_db"))
+                    mode: results.scores(method, site, scale=scale, mode=mode, score=score_named(score))
                     for mode in modes
                 }
                 if len([mode for mode in modes if found[mode]]) > 1:
-                    texts = [results.text(found[mode], decimals=2) for mode in modes]
+                    texts = [results.text(found[mode], decimals=DECIMALS[score]) for mode in modes]
                     rows.append((METHODS[method].label, f"{scale}x", site, *texts))
     return Table(
-        title="By the way of training, PSNR [dB]",
+        title=f"By the way of training, {TITLES[score]}",
         header=("method", "scale", "tested at", *(MODE_TITLES[mode] for mode in modes)),
         rows=tuple(rows),
-        note="Federated by the others: the site that is tested took no part in the training.",
+        note="Pooled and local only: as many optimizer steps as the federation gives one site, on all sites' data or "
+        "on the site's own; the federation takes that many at each of its sites. Federated by the others: the site "
+        "that is tested took no part in the training.",
     )
 
 
@@ -189,7 +203,9 @@ def faithfulness_table(results: Results) -> Table:
         title="Faithfulness",
         header=("method", "scale", "site", *(name.replace("_", " ") for name in names)),
         rows=tuple(rows),
-        note="See minet_core/faithfulness.py for each column. An empty cell: the method looks at no reference.",
+        note="See minet_core/faithfulness.py for each column. An empty cell: the method looks at no reference, or the "
+        "site has no other patient. The swapped reference is another test patient's or, where there is none, one of "
+        "the training split.",
     )
 
 
@@ -212,13 +228,13 @@ def conventions_table(results: Results) -> Table:
                             decimals=DECIMALS[score],
                             interval=False,
                         )
-                        for score in ("psnr_db", "ssim")
+                        for score in ("psnr_db", "ssim", "nmse")
                     )
                     for name in names
                 ]
                 rows.append((METHODS[method].label, f"{scale}x", site, *texts))
     return Table(
-        title="Appendix: other definitions, PSNR [dB] / SSIM",
+        title="Appendix: other definitions, PSNR [dB] / SSIM / NMSE",
         header=("method", "scale", "site", *names),
         rows=tuple(rows),
         note="See minet_core/conventions.py. Every other table has the fastMRI definition, over the volume.",

@@ -18,7 +18,7 @@ from fedminet.experiment.methods import is_learned
 from fedminet.experiment.reference import low_passed, moved
 from fedminet.experiment.run import run_experiment
 from fedminet.experiment.scores import stranger_of
-from fedminet.experiment.study import Study, study_of
+from fedminet.experiment.study import Study
 from fedminet.faults.tiny_sites import make_volume, write_nifti
 from fedminet.main import app
 from fedminet.sites_here import parse_sites
@@ -29,38 +29,13 @@ from sites.definitions import definition
 from sites.ingest import ingest
 from sites.site_settings import PolicySettings
 from sites.store import Store
+from tests.fedminet.tiny_experiment import SHAPE, SPACING_MM, tiny_study, write_tiny_scans
 from tests.killed import Killed, killed_at
-
-SHAPE, SPACING_MM = (8, 64, 60), (4.0, 1.9, 1.9)
-"""Large enough for the quick preset's patches."""
 
 
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Three patients at each of two sites."""
-    folder = tmp_path_factory.mktemp("scans")
-    for index, site in enumerate(("sms", "umr")):
-        for patient in range(3):
-            for contrast in ("T1", "T2"):
-                volume = make_volume(100 * index + patient, contrast, shape=SHAPE, spacing_mm=SPACING_MM)
-                write_nifti(folder / site / f"patient{patient}" / f"{contrast}.nii.gz", volume)
-    return {site: folder / site for site in ("sms", "umr")}
-
-
-def tiny_study(out: Path, scans: dict[str, Path], **changes: object) -> Study:
-    options: dict[str, object] = {
-        "preset": "quick",
-        "modes": ["federated", "pooled", "local", "without"],
-        "methods": ["sinc", "minet"],
-        "seeds": 1,
-        "scales": [2],
-        "named": scans,
-        "ingested": {},
-        "n_patients": 3,
-        "rounds": 1,
-        "local_steps": 1,
-    }
-    return study_of(out, **{**options, **changes})  # type: ignore[arg-type]
+    return write_tiny_scans(tmp_path_factory.mktemp("scans"))
 
 
 @pytest.fixture(scope="module")

@@ -137,8 +137,10 @@ def n_parameters(model: nn.Module) -> int:
 
 
 def test_edsr_has_the_published_number_of_parameters() -> None:
-    """Lim et al. 2017, Table 1: 43 M for 32 blocks of 256 features, 1.5 M for the baseline, 16 of 64; colour images."""
-    assert round(n_parameters(EDSR(scale=4, n_channels=3)) / 1e6) == 43
+    """Lim et al. 2017, Table 1: 43 M for 32 blocks of 256 features, 1.5 M for the baseline, 16 of 64; colour images.
+    The two whole numbers are those that are commonly given of it at 2x and 4x."""
+    assert n_parameters(EDSR(scale=2, n_channels=3)) == 40_729_603
+    assert n_parameters(EDSR(scale=4, n_channels=3)) == 43_089_923
     assert round(n_parameters(EDSR(scale=4, n_blocks=16, n_features=64, n_channels=3)) / 1e6, 1) == 1.5
 
 
