@@ -73,8 +73,8 @@ def test_table_2_shares_its_minet_with_table_1(
 
 
 def test_every_method_lies_on_its_target_in_the_figure(panels: list[Panels]) -> None:
-    """At 4x these images were measured with 16 x 15 samples: by how they are cut, even sinc seems 0.08 pixel off. A sample
-    that is taken for a pixel's corner would be 1.5 pixels off."""
+    """At 4x these images were measured with 16 x 15 samples: by how they are cut, even sinc seems 0.08 pixel off. A
+    sample that is taken for a pixel's corner would be 1.5 pixels off."""
     assert [(one.site, one.scale) for one in panels] == [
         (site, scale) for scale in (2, 4) for site in ("sms", "umr")
     ]

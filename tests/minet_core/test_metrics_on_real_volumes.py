@@ -62,10 +62,8 @@ def test_our_figures_are_those_of_scikit_image(scan: str, name: str, scale: int)
 
 def test_our_figures_are_the_formulas_of_the_fastmri_package(scan: str, name: str, scale: int) -> None:
     truth, image = _restored(scan, name, scale)
-    # The oracle's SSIM visits its windows one by one: the centre of three slices is what it has time for.
-    H, W = truth.shape[1:]
-    centre = np.s_[:3, H // 2 - 20 : H // 2 + 20, W // 2 - 20 : W // 2 + 20]
     assert psnr(truth, image) == pytest.approx(fastmri_metrics.psnr(truth, image), rel=1e-6)
     assert nmse(truth, image) == pytest.approx(fastmri_metrics.nmse(truth, image), rel=1e-6)
-    expected = fastmri_metrics.ssim(truth[centre], image[centre])
-    assert ssim(truth[centre], image[centre]) == pytest.approx(expected, rel=1e-6)
+    some = np.s_[::5]  # whole slices; every window of the oracle takes its time
+    expected = fastmri_metrics.ssim(truth[some], image[some])
+    assert ssim(truth[some], image[some]) == pytest.approx(expected, rel=1e-6)
