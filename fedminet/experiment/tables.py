@@ -247,10 +247,7 @@ def published_table(which: str) -> Table:
         return Table(
             title=f"As published ({published.SOURCE}, Table 2: SMS, 2x)",
             header=("variant", "NMSE", "PSNR [dB]", "SSIM"),
-            rows=tuple(
-                (METHODS[method].label, f"{nmse:.4f}", f"{psnr:.2f}", f"{ssim:.4f}")
-                for method, (nmse, psnr, ssim) in published.TABLE_2.items()
-            ),
+            rows=tuple((METHODS[method].label, *scores) for method, scores in published.TABLE_2.items()),
             note=_PUBLISHED_NOTE,
             is_published=True,
         )
@@ -261,7 +258,7 @@ def published_table(which: str) -> Table:
         rows=tuple(
             (
                 METHODS[method].label,
-                *(f"{by_column[column][0]:.2f} / {by_column[column][1]:.3f}" for column in columns),
+                *(f"{by_column[column][0]:.3f} / {by_column[column][1]:.3f}" for column in columns),
             )
             for method, by_column in published.TABLE_1.items()
         ),

@@ -203,6 +203,7 @@ def test_tables_are_written_in_three_forms() -> None:
     assert as_csv([table]) == "table,method,50%\nA & B,w/o F_Aux,1.0\nA & B,note,Note.\n"
     assert latex_remarks(["Phantoms.", "One seed."]) == "% Phantoms.\n% One seed.\n"
     assert r"w/o F\_Aux & 1.0 \\" in as_latex(table)
+    assert r"0.5 $\pm$ 0.1 \\" in as_latex(Table("A", ("method", "x"), (("a", "0.5 ± 0.1"),)))
     assert r"\caption{A \& B. Note.}" in as_latex(table)
 
 
@@ -211,7 +212,7 @@ def test_the_papers_tables_are_whole() -> None:
     assert all(len(columns) == 6 for columns in TABLE_1.values())
     assert TABLE_1["minet"][("fastmri", 4)] == (30.425, 0.621)
     assert TABLE_1["bicubic"][("umr", 2)] == (21.107, 0.730)
-    assert TABLE_2["minet"] == (0.0018, 40.5491, 0.9830)
+    assert TABLE_2["minet"] == ("0.0018 ± 0.004", "40.5491 ± 0.014", "0.9830 ± 0.009")
 
 
 @pytest.mark.parametrize("scale", [2, 4])
