@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -36,6 +36,15 @@ def as_csv(tables: Iterable[Table]) -> str:
         writer.writerows((table.title, *row) for row in table.rows)
         if table.note:
             writer.writerow((table.title, "note", table.note))
+    return text.getvalue()
+
+
+def rows_as_csv(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Rows alone, for another program to read."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
     return text.getvalue()
 
 

@@ -15,7 +15,7 @@ from fedminet.experiment.catalogue import EXPERIMENTS
 from fedminet.experiment.cells import Cell, cell_folder, read_cell
 from fedminet.experiment.figure3 import draw, panels_of
 from fedminet.experiment.findings import order_found, worse_than_local
-from fedminet.experiment.formats import Table, as_csv, as_latex, as_markdown, latex_remarks
+from fedminet.experiment.formats import Table, as_csv, as_latex, as_markdown, latex_remarks, rows_as_csv
 from fedminet.experiment.methods import METHODS, TIMED_ON
 from fedminet.experiment.reference import (
     Sensitivity,
@@ -23,7 +23,7 @@ from fedminet.experiment.reference import (
     sensitivities,
     sensitivity_tables,
 )
-from fedminet.experiment.results import Results
+from fedminet.experiment.results import SCORE_COLUMNS, Results, score_rows
 from fedminet.experiment.study import CellKey, Study
 from fedminet.experiment.trained import MODEL_FILE
 from minet_core.runtime.durable import sha256_of_file, write_json, write_text
@@ -36,7 +36,7 @@ def results_folder(study: Study, which: str) -> Path:
 
 
 def write_results(study: Study, which: str, *, pictures: bool = True) -> list[Cell]:
-    """OUT/WHICH/WHICH.md, .csv, .tex, report.html and manifest.json from the cells that are done."""
+    """OUT/WHICH/WHICH.md, .csv, .tex, report.html, scores.csv and manifest.json from the cells that are done."""
     folder = results_folder(study, which)
     folder.mkdir(parents=True, exist_ok=True)
     keys = study.cells()
@@ -56,6 +56,7 @@ def write_results(study: Study, which: str, *, pictures: bool = True) -> list[Ce
     text = [f"# {EXPERIMENTS[which].title}", "", *(f"- {line}" for line in sentences), ""]
     write_text(folder / f"{which}.md", "\n".join([*text, *map(as_markdown, shown)]))
     write_text(folder / f"{which}.csv", as_csv(shown))
+    write_text(folder / "scores.csv", rows_as_csv(SCORE_COLUMNS, score_rows(cells)))
     write_text(folder / f"{which}.tex", "\n".join([latex_remarks(sentences), *map(as_latex, shown)]))
     write_text(folder / "report.html", _page(which, sentences, shown, drawn))
     write_json(folder / "manifest.json", _manifest(study, which, keys, cells))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,22 @@ LEVEL = 0.05
 
 def score_named(name: str) -> Score:
     return lambda patient: getattr(patient, name)
+
+
+SCORE_COLUMNS = (
+    *("mode", "method", "scale", "seed", "member", "site", "patient"),
+    *("psnr_db", "ssim", "nmse"),
+)
+
+
+def score_rows(cells: Iterable[Cell]) -> Iterator[tuple[str, ...]]:
+    """One row for each patient of each cell, under `SCORE_COLUMNS`. patient: the number in the order of the cell."""
+    for cell in cells:
+        for site, patients in cell.sites.items():
+            for number, patient in enumerate(patients, start=1):
+                key = (cell.mode, cell.method, cell.scale, cell.seed, cell.member or "", site, number)
+                scores = (patient.psnr_db, patient.ssim, patient.nmse)
+                yield (*map(str, key), *(f"{score:.6g}" for score in scores))
 
 
 class Results:

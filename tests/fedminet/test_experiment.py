@@ -253,6 +253,13 @@ def test_the_pages_have_the_tables_beside_the_papers_numbers(study: Study, cells
         row[:7] for row in rows
     ]
     assert (folder / "table1.tex").read_text().count(r"\begin{tabular}") == text.count("### ")
+    scores = list(csv.DictReader((folder / "scores.csv").read_text().splitlines()))
+    assert len(scores) == sum(len(patients) for cell in cells for patients in cell.sites.values())
+    (row,) = (
+        row for row in scores if (row["method"], row["mode"], row["site"]) == ("minet", "federated", "sms")
+    )
+    assert float(row["psnr_db"]) == pytest.approx(minet.sites["sms"][0].psnr_db, rel=1e-5)
+    assert (row["scale"], row["seed"], row["member"], row["patient"]) == ("2", "1", "", "1")
     page = (folder / "report.html").read_text()
     assert "data:image/png;base64," in page
     assert 'class="published"' in page
@@ -260,7 +267,7 @@ def test_the_pages_have_the_tables_beside_the_papers_numbers(study: Study, cells
     manifest = json.loads((folder / "manifest.json").read_text())
     assert all(cell["done"] for cell in manifest["cells"].values())
     assert "model_sha256" in manifest["cells"]["federated-minet-2x-seed1"]
-    for name in ("table1.md", "table1.csv", "report.html", "manifest.json"):
+    for name in ("table1.md", "table1.csv", "scores.csv", "report.html", "manifest.json"):
         assert str(study.out) not in (folder / name).read_text()
 
 
