@@ -183,8 +183,8 @@ def _modes_table(results: Results, score: str) -> Table:
 def faithfulness_table(results: Results) -> Table:
     """What each method invents: data consistency, energy outside the measured band, the swapped reference."""
     mode = results.main_mode()
-    names = sorted(
-        {name for cell in results.cells for s in cell.sites.values() for p in s for name in p.faithfulness}
+    names = dict.fromkeys(
+        name for cell in results.cells for s in cell.sites.values() for p in s for name in p.faithfulness
     )
     rows = []
     for scale in results.scales():
@@ -212,8 +212,8 @@ def faithfulness_table(results: Results) -> Table:
 def conventions_table(results: Results) -> Table:
     """The same images under the definitions by which published figures differ."""
     mode = results.main_mode()
-    names = sorted(
-        {name for cell in results.cells for s in cell.sites.values() for p in s for name in p.conventions}
+    names = dict.fromkeys(
+        name for cell in results.cells for s in cell.sites.values() for p in s for name in p.conventions
     )
     rows = []
     for scale in results.scales():
