@@ -29,22 +29,19 @@ def as_markdown(table: Table) -> str:
 
 def as_csv(tables: Iterable[Table]) -> str:
     """All tables below each other, the title in the first column of each line; a table's last line is its note."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    rows: list[Sequence[str]] = []
     for table in tables:
-        writer.writerow(("table", *table.header))
-        writer.writerows((table.title, *row) for row in table.rows)
+        rows.append(("table", *table.header))
+        rows += [(table.title, *row) for row in table.rows]
         if table.note:
-            writer.writerow((table.title, "note", table.note))
-    return text.getvalue()
+            rows.append((table.title, "note", table.note))
+    return rows_as_csv(rows)
 
 
-def rows_as_csv(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def rows_as_csv(rows: Iterable[Sequence[str]]) -> str:
     """Rows alone, for another program to read."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 

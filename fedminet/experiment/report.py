@@ -56,7 +56,7 @@ def write_results(study: Study, which: str, *, pictures: bool = True) -> list[Ce
     text = [f"# {EXPERIMENTS[which].title}", "", *(f"- {line}" for line in sentences), ""]
     write_text(folder / f"{which}.md", "\n".join([*text, *map(as_markdown, shown)]))
     write_text(folder / f"{which}.csv", as_csv(shown))
-    write_text(folder / "scores.csv", rows_as_csv(SCORE_COLUMNS, score_rows(cells)))
+    write_text(folder / "scores.csv", rows_as_csv([SCORE_COLUMNS, *score_rows(cells)]))
     write_text(folder / f"{which}.tex", "\n".join([latex_remarks(sentences), *map(as_latex, shown)]))
     write_text(folder / "report.html", _page(which, sentences, shown, drawn))
     write_json(folder / "manifest.json", _manifest(study, which, keys, cells))
