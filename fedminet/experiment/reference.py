@@ -12,24 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from fedminet.experiment.cells import model_of_cell
+from fedminet.experiment.changed_reference import Volume, low_passed, moved, reference_offset_px
 from fedminet.experiment.formats import Table
 from fedminet.experiment.methods import METHODS, is_learned
 from fedminet.experiment.scores import restored
 from fedminet.experiment.study import CellKey, Mode, Study
 from minet_core.evaluation import degraded_volume
-from minet_core.fourier import centre_crop, centre_pad, fft2c, ifft2c
 from minet_core.metrics import psnr
 from minet_core.models.super_resolver import SuperResolver
 from minet_core.runtime.durable import replacing
 from sites.store import Store
-
-Volume = NDArray[np.float32]
 
 FRACTIONS = (1.0, 0.75, 0.5, 0.375, 0.25)
 """Of the reference's k-space in both directions that is kept."""
@@ -42,7 +38,8 @@ SHIFTS_PX = (0.0, 0.5, 1.0, 2.0, 4.0)
 class Sensitivity:
     """Mean PSNR [dB] of one method at one site and scale, by the fraction of k-space and by the shift in pixels.
 
-    A method that looks at no reference has one value for all.
+    A method that looks at no reference has one value for all. offsets_px: of each test patient, (row, column) from
+    where its reference would do best to where it lies; of a method that looks at one.
     """
 
     method: str
@@ -50,24 +47,7 @@ class Sensitivity:
     scale: int
     by_fraction: Mapping[float, float]
     by_shift: Mapping[float, float]
-
-
-def low_passed(reference: Volume, fraction: float) -> Volume:
-    """(S, H, W) magnitude with the central `fraction` of k-space in both directions, on the same grid, not negative."""
-    kspace = fft2c(torch.from_numpy(np.ascontiguousarray(reference)))
-    # An odd number of lines: the band is symmetric, and the image stays real.
-    rows, columns = (n if fraction == 1 else round(fraction * n) // 2 * 2 - 1 for n in reference.shape[-2:])
-    kept = centre_pad(centre_crop(kspace, (rows, columns)), tuple(reference.shape[-2:]))
-    return np.asarray(ifft2c(kept).real.clamp_min(0).numpy(), dtype=np.float32)
-
-
-def moved(reference: Volume, shift_px: float) -> Volume:
-    """(S, H, W) magnitude moved by `shift_px` towards larger rows, by the phase of its k-space; around the frame."""
-    n = reference.shape[-2]
-    frequency = (torch.arange(n, dtype=torch.float32) - n // 2) / n
-    phase = torch.exp(-2j * torch.pi * frequency * shift_px)[:, None]
-    image = ifft2c(fft2c(torch.from_numpy(np.ascontiguousarray(reference))) * phase)
-    return np.asarray(image.real.clamp_min(0).numpy(), dtype=np.float32)
+    offsets_px: tuple[tuple[float, float], ...] = ()
 
 
 def sensitivities(study: Study, *, mode: Mode, seed: int) -> list[Sensitivity]:
@@ -110,6 +90,7 @@ def _sensitivity(
             shift: _mean_psnr(model, [(t, low, moved(r, shift)) for t, low, r in tests], scale=scale)
             for shift in SHIFTS_PX
         },
+        offsets_px=tuple(_offset(model, test, scale=scale) for test in tests),
     )
 
 
@@ -117,8 +98,17 @@ def _mean_psnr(model: SuperResolver, tests: Sequence[Test], *, scale: int) -> fl
     return float(np.mean([psnr(truth, restored(model, low, r, scale=scale)) for truth, low, r in tests]))
 
 
+def _offset(model: SuperResolver, test: Test, *, scale: int) -> tuple[float, float]:
+    truth, low, reference = test
+
+    def psnr_at(rows_px: float, columns_px: float) -> float:
+        return _mean_psnr(model, [(truth, low, moved(reference, rows_px, columns_px))], scale=scale)
+
+    return reference_offset_px(psnr_at)
+
+
 def sensitivity_tables(found: Sequence[Sensitivity]) -> list[Table]:
-    """PSNR by the reference's resolution, and by its shift."""
+    """PSNR by the reference's resolution, and by its shift; and how far the reference lies beside its target."""
 
     def table(title: str, names: Sequence[str], of: Callable[[Sensitivity], Mapping[float, float]]) -> Table:
         return Table(
@@ -146,7 +136,28 @@ def sensitivity_tables(found: Sequence[Sensitivity]) -> list[Table]:
         table(
             "By how far the reference is moved, pixels", [f"{d:g}" for d in SHIFTS_PX], lambda s: s.by_shift
         ),
+        _offsets_table([one for one in found if one.offsets_px]),
     ]
+
+
+def _offsets_table(found: Sequence[Sensitivity]) -> Table:
+    rows = []
+    for one in found:
+        offsets = np.array(one.offsets_px)
+        figures = [*offsets.mean(axis=0), np.hypot(*offsets.T).max()]
+        texts = [
+            format(figure, form) if np.isfinite(figure) else "not found"
+            for figure, form in zip(figures, ("+.2f", "+.2f", ".2f"), strict=True)
+        ]
+        rows.append((METHODS[one.method].label, f"{one.scale}x", one.site, *texts))
+    return Table(
+        title="How far the reference lies beside its target, pixels",
+        header=("method", "scale", "site", "rows", "columns", "patient with most"),
+        rows=tuple(rows),
+        note="From where the method's PSNR is highest to where the reference is: mean over the test patients, and the "
+        "length of the longest. What was aligned in training counts as aligned. A method that lets its image follow "
+        "the reference is off by a part of this.",
+    )
 
 
 def draw_sensitivities(found: Sequence[Sensitivity], path: Path) -> None:

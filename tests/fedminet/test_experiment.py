@@ -8,21 +8,18 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from client.site_home import SiteHome
 from fedminet.experiment.cells import Cell, cell_folder
 from fedminet.experiment.methods import is_learned
-from fedminet.experiment.reference import low_passed, moved
 from fedminet.experiment.run import run_experiment
 from fedminet.experiment.scores import stranger_of
 from fedminet.experiment.study import Study
 from fedminet.faults.tiny_sites import make_volume, write_nifti
 from fedminet.main import app
 from fedminet.sites_here import parse_sites
-from minet_core.grid_shift import shift_px
 from minet_core.runtime.errors import ConfigurationError, FedminetError, FileMissing, OtherSettings
 from minet_core.runtime.yaml_file import write_settings
 from sites.definitions import definition
@@ -287,6 +284,9 @@ def test_what_the_reference_adds_is_shown_against_its_resolution_and_its_place(
     whole = next(cell for cell in cells if (cell.method, cell.mode) == ("minet", "federated"))
     assert float(minet[0]) == pytest.approx(whole.sites["sms"][0].psnr_db, abs=0.02)
     assert (study.out / "reference" / "reference.png").stat().st_size > 10_000
+    beside = text[text.index("How far the reference lies beside its target") :].split("\n### ")[0]
+    assert "| MINet | 2x | sms | " in beside
+    assert "EDSR" not in beside
 
 
 def test_what_the_integration_adds_is_shown_for_each_size_after_as_many_steps(
@@ -308,16 +308,6 @@ def test_what_the_integration_adds_is_shown_for_each_size_after_as_many_steps(
     assert row.split(" | ")[-1].rstrip(" |") == f"{added:+.2f}"
     assert cells["minet-3x24"].n_parameters > 2 * cells["minet"].n_parameters
     assert "not the paper's order" not in text
-
-
-def test_a_reference_is_blurred_and_moved_on_its_grid() -> None:
-    volume = np.abs(np.random.default_rng(1).normal(5, 1, (2, 32, 24))).astype(np.float32)
-    np.testing.assert_allclose(low_passed(volume, 1.0), volume, atol=1e-4)
-    np.testing.assert_allclose(moved(volume, 3.0), np.roll(volume, 3, axis=1), atol=1e-4)
-    smooth = low_passed(volume, 0.5)
-    assert smooth.std() < volume.std()
-    np.testing.assert_allclose(low_passed(smooth, 0.5), smooth, atol=1e-3)
-    assert shift_px(smooth[0], volume[0]) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize(
