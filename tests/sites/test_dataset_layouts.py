@@ -49,7 +49,11 @@ def save_settings(text: str, folder: Path) -> Path:
 
 def run_commands(text: str, folder: Path) -> str:
     """The page's commands, run in `folder` until one fails; gives what they printed."""
-    script = f'set -e\nfedminet() {{ "{sys.executable}" -m fedminet "$@"; }}\n{block(text, "sh")}'
+    return run_script(block(text, "sh"), folder)
+
+
+def run_script(commands: str, folder: Path) -> str:
+    script = f'set -e\nfedminet() {{ "{sys.executable}" -m fedminet "$@"; }}\n{commands}'
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=folder,
@@ -146,6 +150,21 @@ def test_an_ingest_of_lists_that_is_repeated_changes_nothing(knees) -> None:
     again = ingest(folder / "fastmri", home / "store", read_settings(home / "site.yaml", SiteSettings))
     assert all(pair.reused for pair in again.accepted)
     assert again.cohort == before
+
+
+def test_the_papers_training_and_tables_run_as_printed_but_for_their_length(knees) -> None:
+    folder, _ = knees
+    train, tables = re.findall(r"^```text\n(fedminet .*)\n```$", page("fastmri-knee"), flags=re.MULTILINE)
+    assert "--rounds 50" in train
+    assert "--site sms --site umr" in tables
+    one_step = "--rounds 1 --local-steps 1"
+    run_script(train.replace("--rounds 50", one_step), folder)
+    assert (folder / "knee-2x.safetensors").stat().st_size > 20e6  # 6.4 million parameters
+    few = f"--scale 2 --methods bicubic,zeng {one_step}"
+    run_script(f"{tables.replace('--site sms --site umr', few)}", folder)
+    written = (folder / "tables" / "table1" / "table1.md").read_text()
+    assert "2 of 2 cells are done" in written
+    assert "| Zeng et al. |" in written
 
 
 def test_without_a_validation_list_training_patients_give_slices(knees, tmp_path) -> None:
