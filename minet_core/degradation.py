@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from minet_core.fourier import centre_crop, fft2c, ifft2c
+from minet_core.fourier import centre_crop, fft2c, ifft2c, moved_kspace
 from minet_core.runtime.errors import ScanInvalid
 
 
@@ -90,7 +90,7 @@ def apply_degradation(high_res: Tensor, draw: DegradationDraw, scale: int) -> Te
     """
     kspace = _central_kspace(high_res, scale)  # (..., h, w)
     if draw.shift_px != (0.0, 0.0):
-        kspace = kspace * _phase_ramp(kspace, draw.shift_px)
+        kspace = moved_kspace(kspace, draw.shift_px)
     if draw.noise_fraction > 0:
         sigma = draw.noise_fraction * kspace.abs().square().mean().sqrt()
         source = torch.Generator().manual_seed(draw.noise_seed)
@@ -111,12 +111,3 @@ def _central_kspace(high_res: Tensor, scale: int) -> Tensor:
             action="Crop it first with crop_to_multiple",
         )
     return centre_crop(fft2c(high_res), (H // scale, W // scale)) / scale
-
-
-def _phase_ramp(kspace: Tensor, shift_px: tuple[float, float]) -> Tensor:
-    """exp(-2 pi i (u d_row / h + v d_column / w)): the Fourier shift theorem, (h, w) complex."""
-    ramps = []
-    for n_samples, shift in zip(kspace.shape[-2:], shift_px, strict=True):
-        frequency = (torch.arange(n_samples, dtype=torch.float64) - n_samples // 2) / n_samples
-        ramps.append(torch.exp(-2j * math.pi * shift * frequency))
-    return (ramps[0][:, None] * ramps[1][None, :]).to(kspace)

@@ -10,6 +10,8 @@ H row, W column; all other axes lead and are left alone.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -31,6 +33,18 @@ def ifft2c(kspace: Tensor) -> Tensor:
     origin_first = torch.fft.ifftshift(kspace, dim=IN_PLANE)
     image: Tensor = torch.fft.fftshift(torch.fft.ifft2(origin_first, norm="ortho"), dim=IN_PLANE)
     return image
+
+
+def moved_kspace(kspace: Tensor, shift_px: tuple[float, float]) -> Tensor:
+    """k-space of the image moved by (row, column) pixels, around the frame: (..., H, W) complex.
+
+    The Fourier shift theorem: times exp(-2 pi i (u d_row / H + v d_column / W)).
+    """
+    ramps = []
+    for n_samples, shift in zip(kspace.shape[-2:], shift_px, strict=True):
+        frequency = (torch.arange(n_samples, dtype=torch.float64) - n_samples // 2) / n_samples
+        ramps.append(torch.exp(-2j * math.pi * shift * frequency))
+    return kspace * (ramps[0][:, None] * ramps[1][None, :]).to(kspace)
 
 
 def centre_crop(x: Tensor, size: tuple[int, int]) -> Tensor:

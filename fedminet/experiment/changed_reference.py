@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from minet_core.fourier import centre_crop, centre_pad, fft2c, ifft2c
+from minet_core.fourier import centre_crop, centre_pad, fft2c, ifft2c, moved_kspace
 
 Volume = NDArray[np.float32]
 
@@ -31,13 +31,8 @@ def low_passed(reference: Volume, fraction: float) -> Volume:
 def moved(reference: Volume, rows_px: float, columns_px: float = 0.0) -> Volume:
     """(S, H, W) magnitude moved towards larger rows and columns, by the phase of its k-space; around the frame."""
     kspace = fft2c(torch.from_numpy(np.ascontiguousarray(reference)))
-    turns = _turns(reference.shape[-2], rows_px)[:, None] + _turns(reference.shape[-1], columns_px)
-    image = ifft2c(kspace * torch.exp(-2j * torch.pi * turns))
+    image = ifft2c(moved_kspace(kspace, (rows_px, columns_px)))
     return np.asarray(image.real.clamp_min(0).numpy(), dtype=np.float32)
-
-
-def _turns(n: int, shift_px: float) -> torch.Tensor:
-    return (torch.arange(n, dtype=torch.float32) - n // 2) / n * shift_px
 
 
 def reference_offset_px(psnr_at: Callable[[float, float], float]) -> tuple[float, float]:

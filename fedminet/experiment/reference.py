@@ -127,6 +127,7 @@ def sensitivity_tables(found: Sequence[Sensitivity]) -> list[Table]:
             "they are; single-contrast methods have one value.",
         )
 
+    looking = [one for one in found if one.offsets_px]
     return [
         table(
             "By the part of the reference's k-space that is kept",
@@ -136,7 +137,7 @@ def sensitivity_tables(found: Sequence[Sensitivity]) -> list[Table]:
         table(
             "By how far the reference is moved, pixels", [f"{d:g}" for d in SHIFTS_PX], lambda s: s.by_shift
         ),
-        _offsets_table([one for one in found if one.offsets_px]),
+        *([_offsets_table(looking)] if looking else []),
     ]
 
 

@@ -161,7 +161,7 @@ def test_the_papers_training_and_tables_run_as_printed_but_for_their_length(knee
     run_script(train.replace("--rounds 50", one_step), folder)
     assert (folder / "knee-2x.safetensors").stat().st_size > 20e6  # 6.4 million parameters
     few = f"--scale 2 --methods bicubic,zeng {one_step}"
-    run_script(f"{tables.replace('--site sms --site umr', few)}", folder)
+    run_script(tables.replace("--site sms --site umr", few), folder)
     written = (folder / "tables" / "table1" / "table1.md").read_text()
     assert "2 of 2 cells are done" in written
     assert "| Zeng et al. |" in written
