@@ -13,6 +13,9 @@ from minet_core.runtime.errors import InvalidSetting
 
 bench_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
+WHOLE_SLICE_PX = 320
+"""Edge of the paper's slices."""
+
 
 @bench_commands.command()
 def train(
@@ -30,6 +33,46 @@ def train(
     bench_train(
         model=PRESETS[preset][0], patch_px=patch_px, batch_size=batch_size, n_rounds=steps, write=typer.echo
     )
+
+
+@bench_commands.command()
+def steps(
+    preset: Preset = "paper",
+    methods: Annotated[str, typer.Option(help="With commas.")] = "edsr,smore,zeng,lyu,minet",
+    scale: Annotated[int, typer.Option(help="2 or 4.")] = 2,
+    edge_px: Annotated[
+        int | None, typer.Option(help="Edge of the slice or patch. Else the preset's patch, or 320.", min=16)
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Else the preset's.", min=1)] = None,
+    n_steps: Annotated[int, typer.Option("--steps", help="Steps that are timed of each.", min=1)] = 8,
+) -> None:
+    """What a training step of each method takes here, in time and in the GPU's memory: a Markdown table."""
+    from fedminet.bench_steps import bench_steps, steps_table
+    from fedminet.experiment.methods import METHODS, is_learned
+    from minet_core.federation import PRESETS
+    from minet_core.models.super_resolver import check_scale
+
+    if preset not in PRESETS:
+        raise InvalidSetting("no such preset", got=preset, expected=" or ".join(PRESETS))
+    named, known = methods.split(","), list(filter(is_learned, METHODS))
+    if unknown := [name for name in named if name not in known]:
+        raise InvalidSetting("no such method to train", got=unknown[0], expected=" or ".join(known))
+    check_scale(scale)
+    training = PRESETS[preset][1]
+    edge_px = edge_px or training.patch_px or WHOLE_SLICE_PX
+    if edge_px % scale:
+        raise InvalidSetting(
+            "the slice does not fit the scale", got=edge_px, expected=f"a multiple of {scale}"
+        )
+    times = bench_steps(
+        named,
+        preset=preset,
+        scale=scale,
+        edge_px=edge_px,
+        batch_size=batch_size or training.batch_size,
+        n_steps=n_steps,
+    )
+    typer.echo(steps_table(times))
 
 
 @bench_commands.command()

@@ -35,8 +35,10 @@ class Method:
     is_reading: bool = False
 
 
+_DEEPER = {"n_groups": 6}
 _LARGER = {"n_groups": 3, "n_features": 24}
 _LARGEST = {"n_groups": 4, "n_features": 32}
+_AS_PUBLISHED = {"n_groups": 6, "n_blocks": 6, "n_features": 64, "reduction": 16}
 
 METHODS: dict[str, Method] = {
     "bicubic": Method("Bicubic", "interpolation", "Keys 1981"),
@@ -50,6 +52,10 @@ METHODS: dict[str, Method] = {
     "without-reference": Method("w/o F_Aux", "single", MINET, {"use_reference": False}),
     "without-integration": Method("w/o F_Int", "multi", MINET, {"use_integration": False}),
     "without-attention": Method("w/o F_Att", "multi", MINET, {"use_attention": False}),
+    "minet-6x16": Method("MINet, L=6 C=16", "multi", MINET, _DEEPER),
+    "without-integration-6x16": Method(
+        "w/o F_Int, L=6 C=16", "multi", MINET, {**_DEEPER, "use_integration": False}
+    ),
     "minet-3x24": Method("MINet, L=3 C=24", "multi", MINET, _LARGER),
     "without-integration-3x24": Method(
         "w/o F_Int, L=3 C=24", "multi", MINET, {**_LARGER, "use_integration": False}
@@ -57,6 +63,10 @@ METHODS: dict[str, Method] = {
     "minet-4x32": Method("MINet, L=4 C=32", "multi", MINET, _LARGEST),
     "without-integration-4x32": Method(
         "w/o F_Int, L=4 C=32", "multi", MINET, {**_LARGEST, "use_integration": False}
+    ),
+    "minet-6x64": Method("MINet, L=6 C=64", "multi", MINET, _AS_PUBLISHED),
+    "without-integration-6x64": Method(
+        "w/o F_Int, L=6 C=64", "multi", MINET, {**_AS_PUBLISHED, "use_integration": False}
     ),
 }
 

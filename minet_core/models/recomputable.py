@@ -2,7 +2,7 @@
 
 In a training step a network stores what every layer gave, for the backward pass: at the paper's size some 7 GB for each
 320 x 320 slice of a batch in float32. A part that is recomputed stores its input alone, and runs once more when the
-backward pass comes to it: the same numbers, for about a quarter more time.
+backward pass comes to it: the same numbers, for about a quarter more time (MINet on an H200: 215 ms for 169).
 """
 
 from __future__ import annotations

@@ -178,7 +178,7 @@ class WeightsRefused(ModelError):
 
 
 class TrainingDiverged(ModelError):
-    """The loss or a gradient is not finite."""
+    """The loss or a gradient is not finite, or the loss beyond that of any image."""
 
     code = "FM-M303"
 

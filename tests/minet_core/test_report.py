@@ -238,7 +238,9 @@ def test_refused_and_missing_replies_are_listed_with_their_meaning() -> None:
 
 
 def test_a_code_is_explained_in_the_words_of_its_class() -> None:
-    assert code_meaning("FM-M303") == "The loss or a gradient is not finite."
+    assert code_meaning("FM-M303") == (
+        "The loss or a gradient is not finite, or the loss beyond that of any image."
+    )
     assert "no code of its own" in code_meaning("FM-S900")
     assert "does not know" in code_meaning("FM-Z999")
 

@@ -154,6 +154,17 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(field: s
         assert (array == before[name]).all(), name
 
 
+def test_a_model_that_has_lost_the_image_stops_though_every_figure_is_finite() -> None:
+    model = make_model()
+    with torch.no_grad():
+        model.target_reconstruction.weight.mul_(1e9)
+    before = learnable(model)
+    with pytest.raises(TrainingDiverged, match="the loss of step 7 is of no image"):
+        train_steps(model, endless(), first_step=7, n_steps=1, total_steps=10, **PLAN)
+    for name, array in learnable(model).items():
+        assert (array == before[name]).all(), name
+
+
 @pytest.mark.parametrize("clip_norm", [None, 1.0])
 def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(clip_norm: float | None) -> None:
     model = make_model()

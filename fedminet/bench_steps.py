@@ -1,0 +1,129 @@
+"""`fedminet bench steps`: what a training step of each method takes on this machine, in time and in GPU memory.
+
+The batch is noise and is there before the step: what it takes to read and to cut scans is not in the figures.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from fedminet.bench_train import random_batch
+from fedminet.experiment.methods import METHODS, model_of
+from minet_core.federation import PRESETS
+from minet_core.models.architectures import build_model
+from minet_core.models.recomputable import recompute
+from minet_core.training import adam, autocast_dtype_for, preferred_device, train_steps
+
+UNTIMED_STEPS = 3
+"""In them CUDA loads its kernels and Adam makes its moments."""
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """A method's steps in one way. seconds: wall time of each, None where the GPU's memory does not hold one.
+
+    peak_bytes: most of the GPU's memory that torch had given out; None on the CPU.
+    """
+
+    method: str
+    n_parameters: int
+    recomputed: bool
+    seconds: tuple[float, ...] | None
+    peak_bytes: int | None
+
+
+def bench_steps(
+    methods: Sequence[str],
+    *,
+    preset: str,
+    scale: int,
+    edge_px: int,
+    batch_size: int,
+    n_steps: int,
+    recomputed: Sequence[bool] = (False, True),
+) -> list[StepTimes]:
+    """Time `n_steps` steps of each method, in the preset's size and on the preferred device.
+
+    methods: learned ones. edge_px: of the high-resolution patch or slice, a multiple of `scale`.
+    """
+    return [
+        _timed(
+            method,
+            preset=preset,
+            scale=scale,
+            edge_px=edge_px,
+            batch_size=batch_size,
+            n_steps=n_steps,
+            recomputed=one,
+        )
+        for method in methods
+        for one in recomputed
+    ]
+
+
+def _timed(
+    method: str, *, preset: str, scale: int, edge_px: int, batch_size: int, n_steps: int, recomputed: bool
+) -> StepTimes:
+    device, training = preferred_device(), PRESETS[preset][1]
+    model = build_model(model_of(method, preset=preset, scale=scale).model_dump(), scale=scale).to(device)
+    recompute(model, recomputed)
+    optimizer = adam(model)
+    batches = itertools.repeat(random_batch(edge_px, scale=scale, batch_size=batch_size))
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+    def step(number: int) -> float:
+        began = time.perf_counter()
+        train_steps(
+            model,
+            batches,
+            first_step=number,
+            n_steps=1,
+            total_steps=UNTIMED_STEPS + n_steps,
+            learning_rate=training.learning_rate,
+            warmup_steps=training.warmup_steps,
+            decay_fraction=training.decay_fraction,
+            clip_norm=training.clip_norm,
+            alpha=training.alpha,
+            beta=training.beta,
+            optimizer=optimizer,
+            autocast_dtype=autocast_dtype_for(device),
+        )
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - began
+
+    try:
+        seconds = tuple(step(number) for number in range(UNTIMED_STEPS + n_steps))[UNTIMED_STEPS:]
+    except torch.cuda.OutOfMemoryError:
+        seconds = None
+    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else None
+    return StepTimes(method, sum(p.numel() for p in model.parameters()), recomputed, seconds, peak)
+
+
+def steps_table(times: Sequence[StepTimes]) -> str:
+    """The times as Markdown: of each step the median, with the least and the most."""
+    lines = [
+        "| method | parameters | in the backward pass | ms a step | GPU memory at its peak |",
+        "|---|---|---|---|---|",
+    ]
+    for one in times:
+        way = "recomputed" if one.recomputed else "all stored"
+        peak = "-" if one.peak_bytes is None else f"{one.peak_bytes / 1e9:.1f} GB"
+        row = (METHODS[one.method].label, f"{one.n_parameters:,}", way, _milliseconds(one.seconds), peak)
+        lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines)
+
+
+def _milliseconds(seconds: Sequence[float] | None) -> str:
+    if seconds is None:
+        return "does not fit"
+    middle, least, most = (1e3 * of(seconds) for of in (statistics.median, min, max))
+    return f"{middle:,.1f} ({least:,.1f} to {most:,.1f})"
