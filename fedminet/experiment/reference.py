@@ -28,10 +28,10 @@ from minet_core.runtime.durable import replacing
 from sites.store import Store
 
 FRACTIONS = (1.0, 0.75, 0.5, 0.375, 0.25)
-"""Of the reference's k-space in both directions that is kept."""
+"""Of the reference's k-space in both directions that is kept; the first is the reference as it is."""
 
 SHIFTS_PX = (0.0, 0.5, 1.0, 2.0, 4.0)
-"""How far the reference is moved along the rows."""
+"""How far the reference is moved along the rows; the first is the reference as it is."""
 
 
 @dataclass(frozen=True)
@@ -71,25 +71,22 @@ Test = tuple[Volume, Volume, Volume]
 def _sensitivity(
     method: str, model: SuperResolver, site: str, tests: Sequence[Test], *, scale: int
 ) -> Sensitivity:
+    as_it_is = _mean_psnr(model, tests, scale=scale)
+    by_fraction, by_shift = dict.fromkeys(FRACTIONS, as_it_is), dict.fromkeys(SHIFTS_PX, as_it_is)
     if not model.uses_reference:
-        alone = _mean_psnr(model, tests, scale=scale)
-        return Sensitivity(
-            method, site, scale, dict.fromkeys(FRACTIONS, alone), dict.fromkeys(SHIFTS_PX, alone)
-        )
+        return Sensitivity(method, site, scale, by_fraction, by_shift)
+    for fraction in FRACTIONS[1:]:
+        coarser = [(t, low, low_passed(r, fraction)) for t, low, r in tests]
+        by_fraction[fraction] = _mean_psnr(model, coarser, scale=scale)
+    for shift in SHIFTS_PX[1:]:
+        beside = [(t, low, moved(r, shift)) for t, low, r in tests]
+        by_shift[shift] = _mean_psnr(model, beside, scale=scale)
     return Sensitivity(
         method,
         site,
         scale,
-        by_fraction={
-            fraction: _mean_psnr(
-                model, [(t, low, low_passed(r, fraction)) for t, low, r in tests], scale=scale
-            )
-            for fraction in FRACTIONS
-        },
-        by_shift={
-            shift: _mean_psnr(model, [(t, low, moved(r, shift)) for t, low, r in tests], scale=scale)
-            for shift in SHIFTS_PX
-        },
+        by_fraction,
+        by_shift,
         offsets_px=tuple(_offset(model, test, scale=scale) for test in tests),
     )
 
