@@ -11,7 +11,7 @@ import sys
 import typer
 
 from client.commands import site_commands
-from fedminet.bench_commands import bench_commands
+from fedminet.bench.commands import bench_commands
 from fedminet.commands import add_shared_verbs
 from minet_core.runtime.cpu_threading import cpu_threading_environment
 from minet_core.runtime.errors import FedminetError
@@ -30,7 +30,7 @@ app = typer.Typer(
 )
 app.add_typer(server_commands, name="server", help="For the coordinator: admit sites, start the server, run.")
 app.add_typer(site_commands, name="site", help="For a hospital: ingest scans, check them, start the client.")
-app.add_typer(bench_commands, name="bench", help="Measurements, each against a reference in the same run.")
+app.add_typer(bench_commands, name="bench", help="Measurements on this machine.")
 add_shared_verbs(app)
 
 

@@ -10,7 +10,7 @@ from itertools import repeat
 
 import torch
 
-from fedminet.bench_train import random_batch
+from fedminet.bench.noise import random_batch
 from minet_core.federation import FederationSettings
 from minet_core.models.architectures import build_model
 from minet_core.planned_batches import one_thread

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from client.site_home import SiteHome
-from fedminet import bench_algorithms as bench
 from fedminet import simulate
 from fedminet.alone import by_method, scores_on_test_split
-from fedminet.bench_algorithms import ALONE, FEDERATED, METHODS, Cell, cell_path, compare, table_text
+from fedminet.bench import algorithms as bench
+from fedminet.bench.algorithms import ALONE, FEDERATED, METHODS, Cell, cell_path, compare, table_text
 from fedminet.faults.tiny_sites import N_PATIENTS, make_tiny_sites, tiny_federation
 from fedminet.faults.tiny_sites import TINY_SITES as SITES
 from fedminet.main import run

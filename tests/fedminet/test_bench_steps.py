@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from fedminet import bench_steps as bench
+from fedminet.bench import steps as bench
 from fedminet.main import run
 from minet_core.models.minet import MINet
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fedminet import bench_train as bench
+from fedminet.bench import train as bench
 from minet_core.federation import ModelSettings
 from minet_core.runtime.errors import FileMissing
 

@@ -1,4 +1,4 @@
-"""`fedminet bench ...`: measurements, each against a reference in the same run."""
+"""`fedminet bench ...`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def train(
     steps: Annotated[int, typer.Option(help="Steps of each side.", min=1)] = 20,
 ) -> None:
     """The training step's time beside the literal model's, interleaved."""
-    from fedminet.bench_train import bench_train
+    from fedminet.bench.train import bench_train
     from minet_core.federation import PRESETS
 
     if preset not in PRESETS:
@@ -47,7 +47,7 @@ def steps(
     n_steps: Annotated[int, typer.Option("--steps", help="Steps that are timed of each.", min=1)] = 8,
 ) -> None:
     """What a training step of each method takes here, in time and in the GPU's memory: a Markdown table."""
-    from fedminet.bench_steps import bench_steps, steps_table
+    from fedminet.bench.steps import bench_steps, steps_table
     from fedminet.experiment.methods import METHODS, is_learned
     from minet_core.federation import PRESETS
     from minet_core.models.super_resolver import check_scale
@@ -86,7 +86,7 @@ def faults(
     repeats: Annotated[int, typer.Option(help="How often each process is killed in each phase.", min=1)] = 2,
 ) -> None:
     """What becomes of hostile replies, killed processes, a cut link, long runs and many sites: a table of each."""
-    from fedminet.bench_faults import bench_faults
+    from fedminet.bench.faults import bench_faults
     from minet_core.runtime.proxy_variables import stay_on_this_machine
 
     stay_on_this_machine()
@@ -105,7 +105,7 @@ def algorithms(
     json_output: AsJson = False,
 ) -> None:
     """The federated algorithms, each site alone and the pooled data, on phantoms: a Markdown table."""
-    from fedminet.bench_algorithms import USUAL, bench_algorithms
+    from fedminet.bench.algorithms import USUAL, bench_algorithms
 
     cells = bench_algorithms(
         out,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from fedminet.bench_train import random_batch
+from fedminet.bench.noise import random_batch
 from fedminet.experiment.methods import METHODS, model_of
 from minet_core.federation import PRESETS
 from minet_core.models.architectures import build_model

@@ -17,16 +17,16 @@ from types import ModuleType
 
 import torch
 
+from fedminet.bench.noise import random_batch
 from minet_core.federation import ModelSettings
 from minet_core.loss import reconstruction_loss
 from minet_core.models.architectures import build_model
 from minet_core.models.minet import MINet
 from minet_core.runtime.errors import FileMissing
 from minet_core.samples import Batch
-from minet_core.seeds import torch_generator
 from minet_core.training import autocast_dtype_for, train_steps
 
-ORACLE = Path(__file__).resolve().parents[1] / "tests" / "oracles" / "minet_literal.py"
+ORACLE = Path(__file__).resolve().parents[2] / "tests" / "oracles" / "minet_literal.py"
 
 ALPHA, BETA, LEARNING_RATE = 0.9, 0.1, 1e-4
 
@@ -145,14 +145,3 @@ def _model(settings: ModelSettings, scale: int) -> MINet:
         model = build_model(settings.model_dump(), scale=scale)
     assert isinstance(model, MINet)
     return model
-
-
-def random_batch(patch_px: int, *, scale: int, batch_size: int) -> Batch:
-    """A batch of noise: what a step takes does not depend on the values."""
-    generator = torch_generator(0, "bench", "train")
-    edge = patch_px // scale
-    low_res = torch.randn(batch_size, 1, edge, edge, generator=generator)
-    upsampled, reference, target = (
-        torch.randn(batch_size, 1, edge * scale, edge * scale, generator=generator) for _ in range(3)
-    )
-    return Batch(low_res=low_res, upsampled=upsampled, reference=reference, target=target)
