@@ -81,12 +81,7 @@ def train_alone(
         first_step=0,
         n_steps=n_steps,
         total_steps=n_steps,
-        learning_rate=training.learning_rate,
-        warmup_steps=training.warmup_steps,
-        decay_fraction=training.decay_fraction,
-        clip_norm=training.clip_norm,
-        alpha=training.alpha,
-        beta=training.beta,
+        **training.step_recipe,
         autocast_dtype=autocast_dtype_for(device_of(model)),
         progress=progress,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypedDict
 
 from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
 
@@ -72,6 +72,17 @@ class LocalWork(Settings):
         return self
 
 
+class StepRecipe(TypedDict):
+    """What `minet_core.training.train_steps` takes from the federation file."""
+
+    learning_rate: float
+    warmup_steps: int
+    decay_fraction: float
+    clip_norm: float | None
+    alpha: float
+    beta: float
+
+
 class TrainingSettings(LocalWork):
     """How a site trains between two aggregations."""
 
@@ -87,6 +98,18 @@ class TrainingSettings(LocalWork):
     validation_slices: PositiveInt | None = Field(
         3, description="slices of the validation split scored in each round; null: all"
     )
+
+    @property
+    def step_recipe(self) -> StepRecipe:
+        """Of these settings, what a training step is made by."""
+        return {
+            "learning_rate": self.learning_rate,
+            "warmup_steps": self.warmup_steps,
+            "decay_fraction": self.decay_fraction,
+            "clip_norm": self.clip_norm,
+            "alpha": self.alpha,
+            "beta": self.beta,
+        }
 
 
 class ParticipationSettings(Settings):

@@ -87,12 +87,7 @@ def _timed(
             first_step=number,
             n_steps=1,
             total_steps=UNTIMED_STEPS + n_steps,
-            learning_rate=training.learning_rate,
-            warmup_steps=training.warmup_steps,
-            decay_fraction=training.decay_fraction,
-            clip_norm=training.clip_norm,
-            alpha=training.alpha,
-            beta=training.beta,
+            **training.step_recipe,
             optimizer=optimizer,
             autocast_dtype=autocast_dtype_for(device),
         )
