@@ -38,7 +38,7 @@ class Method:
 _DEEPER = {"n_groups": 6}
 _LARGER = {"n_groups": 3, "n_features": 24}
 _LARGEST = {"n_groups": 4, "n_features": 32}
-_AS_PUBLISHED = {"n_groups": 6, "n_blocks": 6, "n_features": 64, "reduction": 16}
+_AS_PUBLISHED = PRESETS["paper"][0].model_dump(include={"n_groups", "n_blocks", "n_features", "reduction"})
 
 METHODS: dict[str, Method] = {
     "bicubic": Method("Bicubic", "interpolation", "Keys 1981"),
