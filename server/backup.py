@@ -92,13 +92,14 @@ class _Archive:
             self.files[str(name)] = StoredFile(sha256=reader.hexdigest(), n_bytes=facts.st_size)
 
     def add_folder(self, path: Path, name: PurePosixPath) -> None:
-        """Add a folder without what is in it."""
+        """Add a folder without what is in it; one that has gone meanwhile is left out."""
         if str(name) in self.folders:
             return
-        member = _member(name, path.stat())
-        member.type, member.size = tarfile.DIRTYPE, 0
-        self.tar.addfile(member)
-        self.folders.add(str(name))
+        with contextlib.suppress(FileNotFoundError):
+            member = _member(name, path.stat())
+            member.type, member.size = tarfile.DIRTYPE, 0
+            self.tar.addfile(member)
+            self.folders.add(str(name))
 
     def add_tree(self, home: ServerHome, top: Path, *, ending: str = "") -> None:
         """Add what is below `top`, beside what is left out; of its files those alone that end with `ending`."""

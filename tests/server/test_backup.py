@@ -13,14 +13,14 @@ import tarfile
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 from minet_core.runtime.durable import write_json
 from minet_core.runtime.errors import BackupDamaged, ConfigurationError, FileMissing
 from server import run_states
-from server.backup import CONTENTS_FILE, back_up
+from server.backup import CONTENTS_FILE, _Archive, back_up
 from server.enrolment import admitted_sites, declared_cohorts, renew, revoke
 from server.pki import open_authority, write_private
 from server.restore import restore
@@ -224,6 +224,43 @@ def test_a_run_in_work_is_copied_as_a_killed_application_would_leave_it(
             assert page.with_suffix(".safetensors").is_file()
         if state.phase == "closed":
             assert (copy.replies(state.round + 1) / "sms.json").is_file()
+
+
+def test_a_round_that_is_forgotten_while_it_is_copied_is_left_out(
+    home: ServerHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether its folder goes before it is looked at or between its pages and its tensors."""
+    run = RunDirectory(home.runs / "first")
+    run.move(run_states.begun)
+    run.move(run_states.asked, "2026-01-01T00:00:00+00:00")
+    run.move(run_states.closed, ("sms",))
+    run.move(run_states.aggregated, shortfall=None)
+    replies = run.replies(1)
+    add_folder, add = _Archive.add_folder, _Archive.add
+
+    def gone(path: Path) -> None:
+        if path == forgotten_at:
+            shutil.rmtree(replies)
+
+    def folder_is_added(archive: _Archive, path: Path, name: PurePosixPath) -> None:
+        gone(path)
+        add_folder(archive, path, name)
+
+    def file_is_added(archive: _Archive, path: Path, name: PurePosixPath, **how: int | None) -> None:
+        gone(path)
+        add(archive, path, name, **how)
+
+    monkeypatch.setattr(_Archive, "add_folder", folder_is_added)
+    monkeypatch.setattr(_Archive, "add", file_is_added)
+    for forgotten_at in (replies, replies / "sms.json", replies / "sms.safetensors"):
+        replies.mkdir(parents=True)
+        (replies / "sms.safetensors").write_bytes(b"reply")
+        write_json(replies / "sms.json", {"site": "sms"})
+        back_up(home, tmp_path / f"{forgotten_at.name}.tar")
+        assert not replies.exists()
+        again, _ = restore(tmp_path / f"{forgotten_at.name}.tar", tmp_path / f"again-{forgotten_at.name}")
+        RunDirectory(again.runs / "first").mend()
+        assert not [name for name in _files(again.path) if "round-0001" in name]
 
 
 def _rewritten(
