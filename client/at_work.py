@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from client.notes_folders import TRAINER_NOTES
-from minet_core.runtime.durable import write_json
+from minet_core.runtime.durable import status_of, write_json
 from minet_core.runtime.errors import DiskFull, code_of
 from minet_core.runtime.file_lock import is_locked, locked_within
 
@@ -116,7 +116,8 @@ def _note_end(home: Path, ended: Answered) -> None:
 
 def _from_kept_rounds(state: Path) -> Answered | None:
     """The latest file of a round (client.kept_rounds); which message it answered is not known."""
-    kept = [(path.stat().st_mtime, path) for path in state.glob("*/round-*.safetensors")]
+    found = ((status_of(path), path) for path in state.glob("*/round-*.safetensors"))
+    kept = [(status.st_mtime, path) for status, path in found if status]
     if not kept:
         return None
     ended, path = max(kept)

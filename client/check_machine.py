@@ -16,6 +16,7 @@ from client.kit import Kit
 from client.site_home import SiteHome
 from minet_core.agreement import agreement_of
 from minet_core.federation import FederationSettings
+from minet_core.runtime.durable import status_of
 from minet_core.runtime.errors import DeviceMissing, DiskFull, FedminetError
 from minet_core.runtime.machine import machine_facts
 from minet_core.runtime.processes import child_environment, require_port_free
@@ -71,7 +72,7 @@ def check_disk(home: SiteHome, federation: FederationSettings) -> Finding:
         )
     a_round = kept_round_bytes(federation)
     by_run = [
-        sum(path.stat().st_size for path in folder.glob("round-*"))
+        sum(status.st_size for status in map(status_of, folder.glob("round-*")) if status)
         for folder in home.state.glob("*/")
         if folder.is_dir()
     ]

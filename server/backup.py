@@ -34,7 +34,7 @@ from pydantic import AwareDatetime, Field, NonNegativeInt
 
 from minet_core.admission.fingerprints import authority_fingerprint
 from minet_core.kit import Digest, read_authority
-from minet_core.runtime.durable import replacing
+from minet_core.runtime.durable import replacing, status_of
 from minet_core.runtime.errors import ConfigurationError, HostError
 from minet_core.runtime.versions import versions
 from minet_core.runtime.yaml_file import Settings
@@ -95,11 +95,13 @@ class _Archive:
         """Add a folder without what is in it; one that has gone meanwhile is left out."""
         if str(name) in self.folders:
             return
-        with contextlib.suppress(FileNotFoundError):
-            member = _member(name, path.stat())
-            member.type, member.size = tarfile.DIRTYPE, 0
-            self.tar.addfile(member)
-            self.folders.add(str(name))
+        facts = status_of(path)
+        if facts is None:
+            return
+        member = _member(name, facts)
+        member.type, member.size = tarfile.DIRTYPE, 0
+        self.tar.addfile(member)
+        self.folders.add(str(name))
 
     def add_tree(self, home: ServerHome, top: Path, *, ending: str = "") -> None:
         """Add what is below `top`, beside what is left out; of its files those alone that end with `ending`."""

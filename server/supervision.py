@@ -12,7 +12,7 @@ import shutil
 import time
 from dataclasses import asdict, dataclass, replace
 
-from minet_core.runtime.durable import write_json
+from minet_core.runtime.durable import status_of, write_json
 from minet_core.runtime.errors import DiskFull, FedminetError, HostError, NoProgress
 from server import run_states
 from server.bundle import read_bundle
@@ -146,8 +146,8 @@ def end_as_failed(run: RunDirectory, *, reason: str) -> None:
 
 def require_room(run: RunDirectory) -> None:
     """Raise DiskFull (FM-S504) where the disk has no room for the next round."""
-    checkpoint = run.checkpoint(run.state.round)
-    model = checkpoint.stat().st_size if checkpoint.exists() else 0
+    checkpoint = status_of(run.checkpoint(run.state.round))
+    model = checkpoint.st_size if checkpoint else 0
     needed = SPARE_MODELS * model + SPARE_BYTES
     free = shutil.disk_usage(run.path).free
     if free < needed:

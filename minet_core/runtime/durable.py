@@ -76,6 +76,17 @@ def mend_lines(path: Path) -> None:
             temporary.write_bytes(content[: content.rfind(b"\n") + 1])
 
 
+def status_of(path: Path) -> os.stat_result | None:
+    """What the file system says of a file or folder; None where it is not there, or no longer.
+
+    For what another process may remove at any time: to ask first whether it exists would be one moment too early.
+    """
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
 def sha256_of_file(path: Path) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with path.open("rb") as stream:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from minet_core.federation import FederationSettings
+from minet_core.runtime.durable import status_of
 from minet_core.runtime.errors import FedminetError, FileMissing, HostError
 from minet_core.wire import RUN_NAME
 from server.dashboard.growing_lines import GrowingLines
@@ -113,11 +114,8 @@ def _entry(path: Path) -> RunEntry:
 
 
 def _mark(path: Path) -> tuple[int, int, int] | None:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
+    status = status_of(path)
+    return None if status is None else (status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def _unreadable(path: Path) -> HostError:

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from minet_core.runtime.durable import append_line, replacing, sha256_of_file, write_json, write_text
+from minet_core.runtime.durable import (
+    append_line,
+    replacing,
+    sha256_of_file,
+    status_of,
+    write_json,
+    write_text,
+)
 from minet_core.runtime.errors import DiskFull
 
 
@@ -59,3 +66,12 @@ def test_the_digest_is_sha256(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")  # FIPS 180-2, appendix B.1
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256_of_file(tmp_path / "abc") == expected
+
+
+def test_what_goes_between_two_looks_has_no_status(tmp_path: Path) -> None:
+    """As a checkpoint that is forgotten while another process lists the folder."""
+    for name in ("round-0001", "round-0002"):
+        (tmp_path / name).write_bytes(b"weights")
+    listed = list(tmp_path.glob("round-*"))
+    listed[0].unlink()
+    assert [status and status.st_size for status in map(status_of, listed)] == [None, len(b"weights")]
