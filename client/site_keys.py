@@ -9,7 +9,6 @@ What the coordinator gets of both is in request.json: see client.request.
 
 from __future__ import annotations
 
-import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from minet_core.admission.fingerprints import key_fingerprint
-from minet_core.runtime.durable import replacing, write_text
+from minet_core.runtime.durable import write_private, write_text
 from minet_core.runtime.errors import AdmissionRefused, ConfigurationError, FileMissing, InvalidSetting
 
 
@@ -57,7 +56,7 @@ def make_site_keys(folder: Path, *, name: str) -> SiteKeys:
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )
     make_tls_key(keys)
-    _write_private(keys.private_key, private)
+    write_private(keys.private_key, private)
     public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     write_text(keys.public_key, f"{public.decode()} {name}\n")
     return keys
@@ -92,7 +91,7 @@ def make_tls_key(keys: SiteKeys) -> None:
     content = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    _write_private(keys.tls_key, content)
+    write_private(keys.tls_key, content)
 
 
 def read_node_private(keys: SiteKeys) -> ec.EllipticCurvePrivateKey:
@@ -125,10 +124,3 @@ def _require_private(path: Path) -> None:
         raise InvalidSetting(
             f"{path} can be read by others", got=f"mode {mode:o}", expected="mode 600", action="chmod 600 it"
         )
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    with replacing(path) as temporary:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)

@@ -27,6 +27,7 @@ from client.site_tls import CERTIFICATE_OPTION, KEY_OPTION, TlsFiles
 from client.status_page import Registration, StatusWriter, kept_page, only_client
 from client.task_host import PRELOADED, write_program
 from minet_core.kit import require_current
+from minet_core.runtime.durable import status_of, write_private
 from minet_core.runtime.errors import FedminetError
 from minet_core.runtime.flower_environment import SITE_VARIABLE, flower_environment
 from minet_core.runtime.processes import Child, ChildProcesses, free_port, require_port_free
@@ -56,6 +57,8 @@ _PROXY_ANSWERS = {
 
 WARN_EVERY_S = 24 * 3600.0
 """How often a client that runs for months says again that its certificate expires."""
+
+SECRET_BYTES = 32
 
 _TEND_INTERVAL_S = 0.5
 
@@ -148,12 +151,10 @@ class SiteProcesses:
     def _write_secret(self) -> None:
         """A new secret at every start of the site: the ends that know it are started here. In two parts it is kept."""
         self._flower_home.mkdir(parents=True, exist_ok=True)
-        if self.link is not None and self._secret.exists():
+        former = status_of(self._secret)
+        if self.link is not None and former is not None and former.st_size == SECRET_BYTES:
             return
-        self._secret.unlink(missing_ok=True)
-        descriptor = os.open(self._secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(secrets.token_bytes(32))
+        write_private(self._secret, secrets.token_bytes(SECRET_BYTES))
 
     @property
     def _node_name(self) -> str:

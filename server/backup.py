@@ -9,7 +9,8 @@ How it is consistent while the server runs:
 - a run's state stands still while its folder is copied (server.run_directory), and what is written beside it
   meanwhile is what a server application that was killed leaves: it is mended when the run goes on. A reply's page is
   copied before its tensors, which are written before it.
-- keys, admissions and revocations are copied while none is made.
+- keys, admissions and revocations are read while none is made, and written afterwards: a revocation never waits for
+  whoever takes the back-up.
 - the SuperLink's database is copied last, by SQLite itself: a copy of its file alone lacks what is in its log. So
   every run that is in the back-up is in the database too.
 """
@@ -86,22 +87,15 @@ class _Archive:
         if str(name) in self.files:
             return
         with contextlib.suppress(FileNotFoundError), path.open("rb") as stream:
-            facts = os.fstat(stream.fileno())
-            reader = _Hashing(stream)
-            self.tar.addfile(_member(name, facts, mode=mode), reader)
-            self.files[str(name)] = StoredFile(sha256=reader.hexdigest(), n_bytes=facts.st_size)
+            self._put(_member(name, os.fstat(stream.fileno()), mode=mode), stream)
 
     def add_folder(self, path: Path, name: PurePosixPath) -> None:
         """Add a folder without what is in it; one that has gone meanwhile is left out."""
         if str(name) in self.folders:
             return
         facts = status_of(path)
-        if facts is None:
-            return
-        member = _member(name, facts)
-        member.type, member.size = tarfile.DIRTYPE, 0
-        self.tar.addfile(member)
-        self.folders.add(str(name))
+        if facts is not None:
+            self._put_folder(_member(name, facts))
 
     def add_tree(self, home: ServerHome, top: Path, *, ending: str = "") -> None:
         """Add what is below `top`, beside what is left out; of its files those alone that end with `ending`."""
@@ -111,6 +105,44 @@ class _Archive:
             for name in names:
                 if name.endswith(ending):
                     self.add(folder / name, _name(home, folder / name))
+
+    def add_held(self, held: _Held) -> None:
+        """Add what was read before."""
+        for member in held.folders:
+            self._put_folder(member)
+        for member, content in held.files:
+            self._put(member, io.BytesIO(content))
+
+    def _put(self, member: tarfile.TarInfo, stream: IO[bytes]) -> None:
+        reader = _Hashing(stream)
+        self.tar.addfile(member, reader)
+        self.files[member.name] = StoredFile(sha256=reader.hexdigest(), n_bytes=member.size)
+
+    def _put_folder(self, member: tarfile.TarInfo) -> None:
+        member.type, member.size = tarfile.DIRTYPE, 0
+        self.tar.addfile(member)
+        self.folders.add(member.name)
+
+
+@dataclass
+class _Held:
+    """Folders with their files' content, as of one moment. For small ones: into a slow pipe a back-up takes hours."""
+
+    folders: list[tarfile.TarInfo] = field(default_factory=list)
+    files: list[tuple[tarfile.TarInfo, bytes]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, home: ServerHome, *tops: Path) -> _Held:
+        held = cls()
+        for top in tops:
+            for folder, names in _walk(home, top):
+                held.folders.append(_member(_name(home, folder), folder.stat()))
+                for name in names:
+                    with (folder / name).open("rb") as stream:
+                        facts = os.fstat(stream.fileno())
+                        content = stream.read(facts.st_size)
+                    held.files.append((_member(_name(home, folder / name), facts), content))
+        return held
 
 
 class _Hashing(io.RawIOBase):
@@ -169,7 +201,9 @@ def _written(home: ServerHome, archive: _Archive, *, beside: Path) -> Contents:
             archive.add_tree(home, run.path, ending=".json")
             archive.add_tree(home, run.path)
     with changing(home.pki):
-        archive.add_tree(home, home.path)
+        held = _Held.of(home, home.pki, home.sites)
+    archive.add_held(held)
+    archive.add_tree(home, home.path)
     _add_database(home, archive, beside=beside)
     contents = Contents(
         federation=home.federation().name,
@@ -222,6 +256,10 @@ def _walk(home: ServerHome, top: Path) -> Iterator[tuple[Path, list[str]]]:
         )
         if folder == home.runs:
             folders[:] = []  # each is copied by itself, under its locks
+        if folder == home.path:
+            folders[:] = [
+                name for name in folders if folder / name not in (home.pki, home.sites)
+            ]  # as of one moment
         yield folder, sorted(name for name in names if _belongs(folder / name, _name(home, folder / name)))
 
 

@@ -11,6 +11,7 @@ fingerprint was compared by telephone.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,8 +187,12 @@ def revoke(home: ServerHome, authority: Authority, name: str, *, reason: str) ->
 def admitted_sites(home: ServerHome) -> dict[str, Path]:
     """The registered key of every admitted site; one that is revoked is none."""
     revoked = {revocation.node_fingerprint for revocation in revocations(home.pki)}
-    found = {path.stem: path for path in sorted(home.sites.glob("*.pub"))}
-    return {name: path for name, path in found.items() if key_fingerprint(path) not in revoked}
+    admitted = {}
+    for path in sorted(home.sites.glob("*.pub")):
+        with contextlib.suppress(FileNotFoundError):  # revoked at this moment
+            if key_fingerprint(path) not in revoked:
+                admitted[path.stem] = path
+    return admitted
 
 
 def admitted_request(home: ServerHome, name: str) -> CheckedRequest:
@@ -197,7 +202,11 @@ def admitted_request(home: ServerHome, name: str) -> CheckedRequest:
 
 def node_keys(home: ServerHome) -> dict[str, str]:
     """By site, the OpenSSH line of its node key."""
-    return {name: path.read_text(encoding="ascii").strip() for name, path in admitted_sites(home).items()}
+    keys = {}
+    for name, path in admitted_sites(home).items():
+        with contextlib.suppress(FileNotFoundError):  # as above
+            keys[name] = path.read_text(encoding="ascii").strip()
+    return keys
 
 
 def declared_cohorts(home: ServerHome) -> dict[str, CohortDeclaration]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from minet_core.admission.fingerprints import authority_fingerprint, tls_key_digest
 from minet_core.kit import read_authority
-from minet_core.runtime.durable import append_line, mend_lines, replacing
+from minet_core.runtime.durable import append_line, mend_lines, replacing, write_private
 from minet_core.runtime.errors import ConfigurationError, FileMissing, InvalidSetting
 from server.sealed_key import seal, unseal
 
@@ -218,14 +217,6 @@ def issue_site_certificate(
 def expires_at(certificate: Path) -> datetime.datetime:
     """When the certificate ends to be valid, UTC."""
     return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file durably that only its owner may read, from its first byte on."""
-    with replacing(path) as temporary:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
 
 
 def _issued(

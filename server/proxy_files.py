@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from server.pki import write_private
+from minet_core.runtime.durable import write_private
 from server.server_home import ServerHome
 
 PROXY_FILES = ("ca.pem", "server.pem", "server.key", "crl.pem", "nodes.map")

@@ -113,11 +113,18 @@ class RunDirectory:
         return state
 
     @contextlib.contextmanager
-    def alone(self, what: str) -> Iterator[None]:
-        """Wait until no other process does `what` with this run, and be the one."""
+    def alone(self, what: str, *, wait: bool = True) -> Iterator[None]:
+        """Wait until no other process does `what` with this run, and be the one.
+
+        wait: False for who has other work meanwhile, as a back-up holds a run for as long as it is copied. Raises
+        RunBusy (FM-S507) then.
+        """
         descriptor = os.open(self.path / f"{what}.lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if wait:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            elif not locked_within(descriptor, 0.0):
+                raise RunBusy("another process works on the run", got=self.path.name)
             yield
         finally:
             os.close(descriptor)

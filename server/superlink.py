@@ -11,10 +11,11 @@ import contextlib
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from minet_core.runtime.durable import write_private
 from minet_core.runtime.errors import FedminetError, HostError, ServerUnreachable
 from minet_core.runtime.flower_environment import RUNS_VARIABLE, flower_environment
 from minet_core.runtime.processes import Child, ChildProcesses, program, require_port_free
@@ -22,9 +23,9 @@ from minet_core.runtime.supervision import Supervisor
 from server.control import SuperLinkControl
 from server.enrolment import admitted_sites, node_keys
 from server.expiry import warnings
-from server.pki import ca_files, server_files, write_private
+from server.pki import ca_files, server_files
 from server.proxy_files import update_proxy_files
-from server.revocation import revocations, write_node_map
+from server.revocation import changing, revocations, write_node_map
 from server.screen_files import ScreenFiles
 from server.server_home import ServerHome
 
@@ -154,28 +155,31 @@ def serve(home: ServerHome, *, tend: Callable[[SuperLinkControl], None] = lambda
     """Keep the server running until a signal ends it; sites admitted meanwhile are registered, revoked ones
     unregistered, a renewed certificate is taken into use, and the proxy's files are kept.
 
-    tend: called about once a second while the SuperLink answers. What it raises of fedminet's own failures is
-    printed once and does not end the server.
+    tend: called about once a second while the SuperLink answers. What it raises of fedminet's own failures, and of the
+    file system's, is printed once and does not end the server: a full disk waits for room, and one run's folder that
+    cannot be read holds up no other.
 
     Raises as `ServerProcesses.start` at the start, and ProcessDied (FM-S503) where a process keeps ending.
     """
     with ChildProcesses() as children:
         processes = ServerProcesses(home, children)
         screen = ScreenFiles(home)
-        update_proxy_files(home)
+        failures = _SaidOnce()
+        with failures.of("proxy"):
+            update_proxy_files(home)
         control = processes.start()
-        said: str | None = None
-        members = _members(home)
+        members: tuple[tuple[str, ...], int] | None = None
         warned_at = -WARN_EVERY_S
         while True:
             if time.monotonic() - warned_at > WARN_EVERY_S:
                 warned_at = time.monotonic()
-                for warning in warnings(home):
-                    print(warning, flush=True)
+                with failures.of("expiry"):
+                    for warning in warnings(home):
+                        print(warning, flush=True)
             time.sleep(_WATCH_INTERVAL_S)
             if processes.renew_server_certificate():
                 print("The server's certificate was renewed; the SuperLink starts again with it.", flush=True)
-            with contextlib.suppress(OSError):  # a full disk: again in a second
+            with failures.of("proxy"):
                 update_proxy_files(home)
             answered = _listens(control.address)
             with contextlib.suppress(
@@ -186,18 +190,39 @@ def serve(home: ServerHome, *, tend: Callable[[SuperLinkControl], None] = lambda
                 print(reason, flush=True)
             if not answered:
                 continue
-            try:
+            with failures.of("sites"):
                 if (present := _members(home)) != members:
                     for name in bring_in_line(home, control):
                         print(f"{name} is revoked: its node is unregistered.", flush=True)
                     members = present
+            with failures.of("runs"):
                 tend(control)
-            except FedminetError as failure:
-                if str(failure) != said:
-                    said = str(failure)
-                    print(said, flush=True)
-            else:
-                said = None
+
+
+@dataclass
+class _SaidOnce:
+    """Failures that do not end the server: each is printed when it begins, and again only after it was over."""
+
+    _said: dict[str, str] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def of(self, what: str) -> Iterator[None]:
+        """Go on after a failure of this part; it is tried again at the next look."""
+        try:
+            yield
+        except (FedminetError, OSError) as failure:
+            named = failure if isinstance(failure, FedminetError) else _of_the_disk(failure)
+            if str(named) not in self._said.values():
+                print(named, flush=True)
+            self._said[what] = str(named)
+        else:
+            self._said.pop(what, None)
+
+
+def _of_the_disk(failure: OSError) -> HostError:
+    return HostError(
+        "a file of the server cannot be read or written", got=failure, action="Look at its owner and the disk"
+    )
 
 
 def bring_in_line(home: ServerHome, control: SuperLinkControl) -> list[str]:
@@ -206,7 +231,8 @@ def bring_in_line(home: ServerHome, control: SuperLinkControl) -> list[str]:
     The proxy's map is written too, without which no site is let through: that needs no key of the authority.
     Raises AdmissionRefused (FM-F404), ServerUnreachable (FM-S502).
     """
-    write_node_map(home.pki, node_keys(home))
+    with changing(home.pki):
+        write_node_map(home.pki, node_keys(home))
     gone = control.unregister({revocation.node_fingerprint for revocation in revocations(home.pki)})
     control.register(admitted_sites(home))
     return gone

@@ -13,7 +13,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 
 from minet_core.runtime.durable import status_of, write_json
-from minet_core.runtime.errors import DiskFull, FedminetError, HostError, NoProgress
+from minet_core.runtime.errors import DiskFull, FedminetError, HostError, NoProgress, RunBusy
 from server import run_states
 from server.bundle import read_bundle
 from server.control import SuperLinkControl
@@ -50,15 +50,21 @@ class Submission:
 
 
 def submit(
-    home: ServerHome, control: SuperLinkControl, run: RunDirectory, *, former: Submission | None
+    home: ServerHome,
+    control: SuperLinkControl,
+    run: RunDirectory,
+    *,
+    former: Submission | None,
+    wait: bool = True,
 ) -> Submission:
     """Give `run` to Flower, for the first time or again.
 
     former: the submission that was found abandoned. Where another process has submitted the run since, that submission
-    stands. Raises NoProgress (FM-F411) and ends the run as failed where that was done too often in vain, DiskFull
-    (FM-S504) where there is no room to go on.
+    stands. wait: for another process that submits it, or for a back-up. Raises NoProgress (FM-F411) and ends the run as
+    failed where that was done too often in vain, DiskFull (FM-S504) where there is no room to go on, RunBusy (FM-S507)
+    where it would have to wait and is not to.
     """
-    with run.alone("submission"):
+    with run.alone("submission", wait=wait):
         present = last_submission(run)
         if present is not None and present != former:
             return present
@@ -109,10 +115,18 @@ def tend_runs(home: ServerHome, control: SuperLinkControl) -> None:
             _tend(home, control, RunDirectory(path.parent))
         except NoProgress:
             continue  # the run says so itself
+        except RunBusy:
+            continue  # a back-up is copying it: at the next look
         except FedminetError as failure:
             failures.append(failure)
-        except (ValueError, KeyError, TypeError) as failure:
-            failures.append(HostError("a run's folder cannot be read", got=path.parent.name))
+        except (OSError, ValueError, KeyError, TypeError) as failure:
+            failures.append(
+                HostError(
+                    f"the folder of the run {path.parent.name} cannot be read",
+                    got=failure,
+                    action="Look at its files' owner and the disk",
+                )
+            )
             failures[-1].__cause__ = failure
     if failures:
         raise failures[0]
@@ -125,7 +139,7 @@ def _tend(home: ServerHome, control: SuperLinkControl, run: RunDirectory) -> Non
         return
     submission = last_submission(run)
     if abandoned(run, submission):
-        submit(home, control, run, former=submission)
+        submit(home, control, run, former=submission, wait=False)
 
 
 def give_up(run: RunDirectory) -> NoProgress:

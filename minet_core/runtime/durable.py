@@ -46,6 +46,14 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file durably that only its owner may read, from its first byte on."""
+    with replacing(path) as temporary:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file durably; NaN and infinity are refused, since they are not JSON."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import shutil
@@ -14,15 +15,16 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 
-from minet_core.runtime.durable import write_json
+from minet_core.runtime.durable import write_json, write_private
 from minet_core.runtime.errors import BackupDamaged, ConfigurationError, FileMissing
 from server import run_states
-from server.backup import CONTENTS_FILE, _Archive, back_up
+from server.backup import CONTENTS_FILE, _Archive, back_up, back_up_to
 from server.enrolment import admitted_sites, declared_cohorts, renew, revoke
-from server.pki import open_authority, write_private
+from server.pki import open_authority
 from server.restore import restore
 from server.revocation import read_crl
 from server.run_directory import RunDirectory
@@ -69,6 +71,22 @@ def test_a_restored_folder_is_the_one_that_was_backed_up(home: ServerHome, tmp_p
     assert declared_cohorts(again) == declared_cohorts(home)
     for name in ("runs", "sites", "logs", "proxy"):
         assert (again.path / name).is_dir()
+
+
+def test_a_revocation_does_not_wait_for_who_takes_the_back_up(home: ServerHome) -> None:
+    """At every moment at which a stalled pipe could stop it, the keys and admissions are free to be changed."""
+    writes = 0
+
+    class Pipe(io.RawIOBase):
+        def write(self, block: Any) -> int:
+            nonlocal writes
+            with (home.pki / ".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            writes += 1
+            return len(block)
+
+    back_up_to(home, Pipe())
+    assert writes > 1
 
 
 def test_links_are_followed_but_for_one_that_leads_back(home: ServerHome, tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from client.site_keys import read_site_keys
 from minet_core.cohort_declaration import DECLARATION_FILE
 from minet_core.runtime.durable import write_json
 from minet_core.runtime.errors import AdmissionRefused, ConfigurationError, FileMissing
+from server import enrolment
 from server.bundle import read_bundle
-from server.enrolment import admitted_sites, declared_cohorts, renew, revoke
+from server.enrolment import admitted_sites, declared_cohorts, node_keys, renew, revoke
 from server.pki import expires_at
 from server.revocation import crl_is_behind, read_crl, record_revocation, revocations
 from tests.admitted import Coordinator, make_coordinator, make_site
@@ -188,6 +189,30 @@ def test_a_line_that_was_cut_off_is_none(coordinator: Coordinator, sms: SiteHome
     with (coordinator.home.pki / "revoked.jsonl").open("a") as stream:
         stream.write('{"site": "um')
     assert [revocation.site for revocation in revocations(coordinator.home.pki)] == ["sms"]
+
+
+def test_a_site_that_is_revoked_while_the_admitted_ones_are_listed_is_none(
+    coordinator: Coordinator, sms: SiteHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server lists them once a second, and a revocation must not end it."""
+    coordinator.admit(sms, tmp_path / "kit")
+    fingerprint_of = enrolment.key_fingerprint
+
+    def revoked_before_it_is_read(path: Path) -> str:
+        path.unlink()
+        return fingerprint_of(path)
+
+    def revoked_once_it_was_read(path: Path) -> str:
+        fingerprint = fingerprint_of(path)
+        path.unlink()
+        return fingerprint
+
+    key = coordinator.home.sites / "sms.pub"
+    content = key.read_bytes()
+    for at_this_moment in (revoked_before_it_is_read, revoked_once_it_was_read):
+        key.write_bytes(content)
+        monkeypatch.setattr(enrolment, "key_fingerprint", at_this_moment)
+        assert not node_keys(coordinator.home)
 
 
 def test_an_unknown_site_is_not_revoked(coordinator: Coordinator) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from minet_core.runtime.errors import PortInUse, ProcessDied, ServerUnreachable
+from minet_core.runtime.errors import DiskFull, PortInUse, ProcessDied, ServerUnreachable
 from minet_core.runtime.processes import ChildProcesses, free_port
 from server.commands import server_commands
 from server.control import SuperLinkControl
 from server.pki import ca_files, server_files
 from server.server_home import ServerHome
-from server.superlink import local_address, start_superlink
+from server.superlink import _SaidOnce, local_address, start_superlink
 from tests.admitted import make_coordinator
 
 
@@ -69,3 +69,23 @@ def test_the_local_address_is_one_that_the_certificate_holds(
     tmp_path: Path, bind: str, hosts: tuple[str, ...], expected: str
 ) -> None:
     assert local_address(_home(tmp_path, bind=bind, hosts=hosts, port=9443)) == f"{expected}:9443"
+
+
+def test_a_failure_that_does_not_end_the_server_is_said_when_it_begins(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    failures = _SaidOnce()
+
+    def look(part: str, failure: Exception | None) -> None:
+        with failures.of(part):
+            if failure is not None:
+                raise failure
+
+    full, denied = DiskFull("no room", got="ENOSPC"), PermissionError(13, "Permission denied", "state.lock")
+    for failure in (full, full, denied, denied, None, full):
+        look("proxy", failure)
+        look("runs", failure)
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in said] == ["FM-S504", "FM-S500", "FM-S504"]
+    with pytest.raises(ValueError, match="a fault"):
+        look("proxy", ValueError("a fault of ours"))

@@ -1,0 +1,89 @@
+"""The supervisor sees to every run, whatever is the matter with one of them."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from minet_core.runtime.durable import write_json
+from minet_core.runtime.errors import HostError, ServerUnreachable
+from minet_core.runtime.processes import free_port
+from server import run_states, supervision
+from server.control import SuperLinkControl
+from server.pki import ca_files
+from server.run_directory import RunDirectory
+from server.server_home import ServerHome
+from server.superlink import local_address
+from server.supervision import Submission, tend_runs
+from tests.admitted import make_coordinator
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> ServerHome:
+    """Two runs: `abandoned`, which is to be submitted again, and `ended`, whose summary is still to be written."""
+    home = make_coordinator(tmp_path / "server", port=free_port()).home
+    abandoned, ended = (
+        RunDirectory.create(home.runs / name, home.federation(), engine="deployment")
+        for name in ("abandoned", "ended")
+    )
+    abandoned.move(run_states.begun)
+    write_json(abandoned.path / "submission.json", asdict(Submission(1, time.time() - 3600.0, "")))
+    ended.move(run_states.ended, "failed", "as a test has it")
+    return home
+
+
+@pytest.fixture
+def control(home: ServerHome) -> SuperLinkControl:
+    """Of a SuperLink that does not answer."""
+    return SuperLinkControl(local_address(home), ca=ca_files(home.pki).certificate)
+
+
+def _other_run_was_seen_to(home: ServerHome) -> bool:
+    return (home.runs / "ended" / "summary.json").is_file()
+
+
+def test_an_abandoned_run_is_given_to_the_superlink(home: ServerHome, control: SuperLinkControl) -> None:
+    with pytest.raises(ServerUnreachable):
+        tend_runs(home, control)
+    assert _other_run_was_seen_to(home)
+
+
+def test_a_run_that_is_being_copied_is_left_for_the_next_look(
+    home: ServerHome, control: SuperLinkControl
+) -> None:
+    """A back-up into a slow pipe holds it for hours; the server has certificates and revocations to see to."""
+    with RunDirectory(home.runs / "abandoned").alone("submission"):
+        tend_runs(home, control)
+    assert _other_run_was_seen_to(home)
+
+
+def test_a_lock_that_cannot_be_opened_holds_up_no_other_run(
+    home: ServerHome, control: SuperLinkControl
+) -> None:
+    (home.runs / "abandoned" / "submission.lock").mkdir()
+    with pytest.raises(HostError, match="folder of the run abandoned cannot be read"):
+        tend_runs(home, control)
+    assert _other_run_was_seen_to(home)
+
+
+def test_a_run_that_is_removed_meanwhile_holds_up_no_other_run(
+    home: ServerHome, control: SuperLinkControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tend = supervision._tend
+
+    def removed_before_it_is_looked_at(
+        home: ServerHome, control: SuperLinkControl, run: RunDirectory
+    ) -> None:
+        if run.path.name == "abandoned":
+            shutil.rmtree(run.path)
+        tend(home, control, run)
+
+    monkeypatch.setattr(supervision, "_tend", removed_before_it_is_looked_at)
+    with pytest.raises(HostError, match="No such file"):
+        tend_runs(home, control)
+    assert _other_run_was_seen_to(home)
+    tend_runs(home, control)
