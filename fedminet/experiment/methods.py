@@ -101,7 +101,7 @@ _QUICK_AT_4X: dict[str, dict[str, object]] = {"lyu": {"n_blocks": 1, "n_features
 _STEPS: dict[int, dict[str, float]] = {
     2: {
         **{"minet": 1.0, "edsr": 4.2, "smore": 0.7, "zeng": 2.4, "lyu": 1.7},
-        **{"without-reference": 1.9, "without-integration": 1.4, "without-attention": 1.2},
+        **{"without-reference": 1.9, "without-integration": 1.4, "without-attention": 1.1},
     },
     4: {
         **{"minet": 1.0, "edsr": 6.2, "smore": 0.7, "zeng": 2.4, "lyu": 2.1},
