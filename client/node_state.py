@@ -84,10 +84,13 @@ class SteadfastNodeState(InMemoryNodeState):
             self.object_store.delete(message_id)
 
     def _give_out_again(self, task: Task) -> None:
-        """Make `task` pending again if its message is not answered; the caller holds the lock of the tasks."""
+        """Make `task` pending again if its message is not answered; the caller holds the lock of the tasks.
+
+        The two locks in the order in which Flower takes them where a task hands over its reply at the same moment.
+        """
         if task.type != TaskType.CLIENT_APP:
             return
-        with self.lock_msg_store:
+        with self._lock_object_push_sessions, self.lock_msg_store:
             left = self._unanswered(task.run_id)
             if not left:
                 return

@@ -19,6 +19,7 @@ SOCKET = "runtime.sock"
 _LOOPBACK = "127.0.0.1"
 _PART_BYTES = 65_536
 _CONNECT_S = 10.0
+_OUT_OF_RESOURCES_S = 0.1
 
 Connect = Callable[[], socket.socket]
 
@@ -69,14 +70,19 @@ def _forwarding(listener: socket.socket, connect: Connect) -> Iterator[None]:
     """Connect whoever comes to `listener` by `connect`, each in threads of its own, until the context is left."""
     open_streams: set[socket.socket] = set()
     guard = threading.Lock()
+    closing = threading.Event()
 
     def accept() -> None:
-        while True:
+        while not closing.is_set():
             try:
                 near, _ = listener.accept()
-            except OSError:
-                return  # it was shut down
-            threading.Thread(target=join, args=(near,), name="runtime-link", daemon=True).start()
+            except OSError:  # it was shut down; or there is no free descriptor for a moment
+                closing.wait(_OUT_OF_RESOURCES_S)
+                continue
+            try:
+                threading.Thread(target=join, args=(near,), name="runtime-link", daemon=True).start()
+            except RuntimeError:  # nor a thread: the caller sees a closed connection, and tries again
+                near.close()
 
     def join(near: socket.socket) -> None:
         with near:
@@ -88,18 +94,22 @@ def _forwarding(listener: socket.socket, connect: Connect) -> Iterator[None]:
                 far.settimeout(None)
                 with guard:
                     open_streams.update((near, far))
-                back = threading.Thread(target=_pump, args=(far, near), name="runtime-link", daemon=True)
-                back.start()
-                _pump(near, far)
-                back.join()
-                with guard:
-                    open_streams.difference_update((near, far))
+                try:
+                    back = threading.Thread(target=_pump, args=(far, near), name="runtime-link", daemon=True)
+                    with contextlib.suppress(RuntimeError):  # no thread for the way back, as below
+                        back.start()
+                        _pump(near, far)
+                        back.join()
+                finally:
+                    with guard:
+                        open_streams.difference_update((near, far))
 
     thread = threading.Thread(target=accept, name="runtime-link", daemon=True)
     thread.start()
     try:
         yield
     finally:
+        closing.set()
         listener.shutdown(socket.SHUT_RDWR)
         thread.join()
         listener.close()

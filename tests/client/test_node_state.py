@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from datetime import timedelta
 
 import numpy as np
@@ -18,7 +20,7 @@ from flwr.supercore.inflatable.inflatable_object import (
     no_object_id_recompute,
 )
 from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
-from flwr.supernode.nodestate.in_memory_nodestate import InMemoryNodeState
+from flwr.supernode.nodestate.in_memory_nodestate import InMemoryNodeState, MessageEntry
 
 from client.node_state import REPEATS, SteadfastNodeState, keep_message
 
@@ -182,3 +184,29 @@ def test_the_handler_in_place_of_flowers_has_its_form() -> None:
 
     assert len(signature(runtime_handlers.confirm_message_received).parameters) == 3
     assert len(signature(keep_message).parameters) == 3
+
+
+def test_a_reply_that_comes_as_its_task_is_taken_for_dead_stops_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads of the node take the same two locks, and both come to their end."""
+    bench.work()
+    answers = threading.Event()
+    unanswered = bench.state._unanswered
+
+    def while_the_reply_comes(run_id: int) -> list[MessageEntry]:
+        answers.set()
+        time.sleep(0.2)  # the other thread comes to its first lock
+        return unanswered(run_id)
+
+    def hand_over() -> None:
+        answers.wait()
+        bench.answer(Message(_content(2.0), reply_to=bench.asked))
+
+    monkeypatch.setattr(bench.state, "_unanswered", while_the_reply_comes)
+    threads = [threading.Thread(target=work, daemon=True) for work in (bench.end, hand_over)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10.0)
+    assert not any(thread.is_alive() for thread in threads)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import socketserver
 import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,3 +91,40 @@ def test_a_file_that_a_killed_node_left_is_replaced(tmp_path: Path, echo_port: i
     left.close()
     with port_as_socket(tmp_path, echo_port), socket_as_port(tmp_path) as port:
         assert sent_through(port, b"there") == b"there"
+
+
+def test_a_moment_without_threads_or_descriptors_costs_a_connection_and_not_the_link(
+    tmp_path: Path, echo_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container has a limit on both. The trainer tries again; nothing would start the link again."""
+    start, accept = threading.Thread.start, socket.socket.accept
+    out_of = {"threads": 1, "descriptors": 1}
+
+    def is_out_of(what: str) -> bool:
+        out_of[what] -= 1
+        return out_of[what] >= 0
+
+    def started(thread: threading.Thread) -> None:
+        if thread.name == "runtime-link" and is_out_of("threads"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    def accepted(listener: socket.socket) -> tuple[socket.socket, Any]:
+        if listener.family == socket.AF_UNIX and is_out_of("descriptors"):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", accepted)
+    with port_as_socket(tmp_path, echo_port) as path:
+        monkeypatch.setattr(threading.Thread, "start", started)
+        with socket.socket(socket.AF_UNIX) as stream:
+            stream.settimeout(10.0)
+            stream.connect(str(path))
+            assert stream.recv(1) == b""
+        assert out_of["threads"] == 0
+        assert out_of["descriptors"] < 0
+        with socket.socket(socket.AF_UNIX) as stream:
+            stream.settimeout(10.0)
+            stream.connect(str(path))
+            stream.sendall(b"again")
+            assert stream.recv(5) == b"again"
