@@ -123,7 +123,11 @@ class ChildProcesses:
             former = self._children.pop(name)
             self._end([former], hurry=lambda: False, grace_s=min(LEFT_BEHIND_GRACE_S, self._grace_s))
         log_path.parent.mkdir(parents=True, exist_ok=True)
-        with log_path.open("ab") as log:
+        signals: list[int] = []
+        with (
+            log_path.open("ab") as log,
+            _signals_into(signals),
+        ):  # nobody would end a child that is not known yet
             process = subprocess.Popen(
                 list(argv),
                 env=None if env is None else dict(env),
@@ -132,9 +136,10 @@ class ChildProcesses:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._tell_guardian("+", process.pid)
-        child = Child(name, process, log_path, needed)
-        self._children[name] = child
+            child = self._children[name] = Child(name, process, log_path, needed)
+            self._tell_guardian("+", process.pid)
+        for number in signals[:1]:
+            signal.raise_signal(number)
         return child
 
     def __iter__(self) -> Iterator[Child]:
@@ -257,13 +262,14 @@ def _exit_on_signal(number: int, _frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def _signals_into(received: list[int]) -> Iterator[None]:
-    """Collect signals instead of acting on them; outside the main thread, do nothing."""
+    """Collect signals instead of acting on them, but for one that is ignored; outside the main thread, do nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGINT, *_ENDING_SIGNALS)
     former = {
-        number: signal.signal(number, lambda number, _frame: received.append(number)) for number in numbers
+        number: signal.signal(number, lambda number, _frame: received.append(number))
+        for number in (signal.SIGINT, *_ENDING_SIGNALS)
+        if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:
         yield

@@ -34,6 +34,23 @@ with ChildProcesses(grace_s=2.0) as children:
     time.sleep(120)
 """
 
+SIGNALLED_WHILE_IT_STARTS = """
+import os, pathlib, signal, subprocess, sys, time
+from minet_core.runtime.processes import ChildProcesses
+fork_exec = subprocess._fork_exec
+def signalled(*arguments):
+    pid = fork_exec(*arguments)
+    pathlib.Path(sys.argv[1]).write_text(str(pid))
+    os.kill(os.getpid(), int(sys.argv[2]))
+    return pid
+with ChildProcesses(grace_s=2.0) as children:
+    subprocess._fork_exec = signalled
+    command = [sys.executable, "-c", "import time; time.sleep(120)"]
+    children.start("child", command, log_path=pathlib.Path(sys.argv[1] + ".log"))
+    time.sleep(120)
+"""
+"""A program whose signal comes when its child is there and it does not know it yet."""
+
 STUBBORN = """
 import pathlib, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -77,6 +94,22 @@ def test_a_signal_to_the_parent_ends_children_and_grandchildren(
         parent.send_signal(number)
         parent.wait(timeout=20)
         assert _wait(lambda: not _runs(grandchild)), f"{number.name} left the grandchild running"
+        if number in (signal.SIGTERM, signal.SIGHUP):
+            assert parent.returncode == 128 + number
+    finally:
+        parent.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_a_child_is_started_leaves_no_orphan(tmp_path: Path, number: signal.Signals) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", SIGNALLED_WHILE_IT_STARTS, str(tmp_path / "child"), str(int(number))],
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        child = _number_in(tmp_path / "child")
+        parent.wait(timeout=20)
+        assert _wait(lambda: not _runs(child)), f"{number.name} left the child running"
         if number in (signal.SIGTERM, signal.SIGHUP):
             assert parent.returncode == 128 + number
     finally:
