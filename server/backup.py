@@ -39,7 +39,7 @@ from minet_core.runtime.durable import replacing, status_of
 from minet_core.runtime.errors import ConfigurationError, HostError
 from minet_core.runtime.versions import versions
 from minet_core.runtime.yaml_file import Settings
-from server.pki import ca_files
+from server.pki import ca_files, settle_server_key
 from server.revocation import changing
 from server.run_directory import RunDirectory
 from server.server_home import ServerHome
@@ -201,6 +201,7 @@ def _written(home: ServerHome, archive: _Archive, *, beside: Path) -> Contents:
             archive.add_tree(home, run.path, ending=".json")
             archive.add_tree(home, run.path)
     with changing(home.pki):
+        settle_server_key(home.pki)
         held = _Held.of(home, home.pki, home.sites)
     archive.add_held(held)
     archive.add_tree(home, home.path)

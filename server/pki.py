@@ -3,7 +3,7 @@
     pki/ca.pem        the authority's certificate; every site gets it in its kit
     pki/ca.key        its private key under a passphrase; needed to admit, renew and revoke, not to run the server
     pki/server.pem    the server's certificate
-    pki/server.key    its private key
+    pki/server.key    its private key; server.key.next before the certificate for it is there
     pki/issued.jsonl  a line for every certificate that a site was issued; see server.revocation for the rest
 
 EC P-384 throughout, as for the sites' keys. Certificates are short-lived.
@@ -11,6 +11,7 @@ EC P-384 throughout, as for the sites' keys. Certificates are short-lived.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import ipaddress
 from collections.abc import Sequence
@@ -169,9 +170,25 @@ def issue_server_certificate(
         usage=ExtendedKeyUsageOID.SERVER_AUTH,
     )
     files = server_files(authority.folder)
-    write_private(files.private_key, _plain(key))
+    write_private(_next_key(files), _plain(key))
     _write_certificate(files.certificate, certificate)
+    settle_server_key(authority.folder)
     return files
+
+
+def settle_server_key(folder: Path) -> None:
+    """Put the server's next key in the place of the former one once its certificate is there.
+
+    The two are two files, and issuing them may be cut off anywhere: until its certificate is there the former pair is
+    kept, and whoever reads a pair finishes first what was cut off. Any process may, at any time.
+    """
+    files = server_files(folder)
+    # There is none, or another process has just done it; a damaged certificate is for others to say.
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        waiting = serialization.load_pem_private_key(_next_key(files).read_bytes(), password=None)
+        certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())
+        if waiting.public_key() == certificate.public_key():
+            _next_key(files).replace(files.private_key)
 
 
 def issue_site_certificate(
@@ -260,6 +277,10 @@ def _certificate(
         .not_valid_before(start - CLOCK_SKEW)
         .not_valid_after(end if ends_by is None else min(end, ends_by))
     )
+
+
+def _next_key(files: KeyPair) -> Path:
+    return files.private_key.with_name(f"{files.private_key.name}.next")
 
 
 def _plain(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from minet_core.runtime.durable import write_private
+from server.pki import settle_server_key
 from server.server_home import ServerHome
 
 PROXY_FILES = ("ca.pem", "server.pem", "server.key", "crl.pem", "nodes.map")
@@ -24,6 +25,7 @@ def update_proxy_files(home: ServerHome) -> tuple[str, ...]:
 
     Each file is replaced as a whole. A certificate and its key are two files: the proxy takes up a pair that fits.
     """
+    settle_server_key(home.pki)
     return update_copies(home.pki, home.proxy, PROXY_FILES)
 
 

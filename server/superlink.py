@@ -23,7 +23,7 @@ from minet_core.runtime.supervision import Supervisor
 from server.control import SuperLinkControl
 from server.enrolment import admitted_sites, node_keys
 from server.expiry import warnings
-from server.pki import ca_files, server_files
+from server.pki import ca_files, server_files, settle_server_key
 from server.proxy_files import update_proxy_files
 from server.revocation import changing, revocations, write_node_map
 from server.screen_files import ScreenFiles
@@ -119,6 +119,7 @@ class ServerProcesses:
         return self.home.superlink / "superexec.secret"
 
     def _start_superlink(self) -> Child:
+        settle_server_key(self.home.pki)
         self._certificate = _content(server_files(self.home.pki).certificate)
         return self.children.start(
             SUPERLINK,

@@ -16,7 +16,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from minet_core.runtime.errors import ConfigurationError, FileMissing, InvalidSetting
+from minet_core.runtime.errors import ConfigurationError, DiskFull, FileMissing, InvalidSetting
+from server import pki as pki_module
 from server.pki import (
     Authority,
     KeyPair,
@@ -27,6 +28,8 @@ from server.pki import (
     issue_site_certificate,
     make_ca,
     open_authority,
+    server_files,
+    settle_server_key,
 )
 
 PASSPHRASE = "four words of a trial"
@@ -124,6 +127,32 @@ def test_private_keys_are_readable_by_their_owner_alone(pki: Path, authority: Au
     files = issue_server_certificate(authority, hosts=HOSTS)
     for path in (files.private_key, ca_files(pki).private_key):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("cut_off", ["before its certificate is written", "before its key is in its place"])
+def test_a_server_s_pair_fits_wherever_its_renewal_is_cut_off(
+    pki: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch, cut_off: str
+) -> None:
+    """What would be found out at the next restart, months later, with every site shut out."""
+    former = issue_server_certificate(authority, hosts=HOSTS).certificate.read_bytes()
+
+    def full(*_: object) -> None:
+        raise DiskFull("a certificate could not be written")
+
+    step = "_write_certificate" if "certificate" in cut_off else "settle_server_key"
+    with monkeypatch.context() as patch:
+        patch.setattr(pki_module, step, full)
+        with pytest.raises(DiskFull):
+            issue_server_certificate(authority, hosts=HOSTS)
+    settle_server_key(pki)
+    files = server_files(pki)
+    assert (files.certificate.read_bytes() == former) == (step == "_write_certificate")
+    with _server(files) as port:
+        _connect(port, ca_files(pki).certificate, name="localhost")
+    issue_server_certificate(authority, hosts=HOSTS)
+    with _server(files) as port:
+        _connect(port, ca_files(pki).certificate, name="localhost")
+    assert {path.name for path in pki.glob("server.*")} == {"server.pem", "server.key"}
 
 
 def test_the_validity_is_ninety_days_and_two_years(pki: Path, authority: Authority) -> None:
