@@ -16,7 +16,7 @@ from sites.store import INGEST_AGAIN, Store
 
 @dataclass(frozen=True)
 class CheckReport:
-    """A store that was found whole. `loose`: files that no cohort speaks of, of an interrupted ingest."""
+    """A store that was found whole. `loose`: files that no cohort names, of an interrupted ingest or replaced since."""
 
     cohort: Cohort
     n_bytes: int
@@ -43,7 +43,10 @@ class CheckReport:
             *cohort_lines(cohort),
         ]
         if self.loose:
-            lines.append(f"{len(self.loose)} files of an interrupted ingest: repeat the ingest.")
+            lines.append(
+                f"{len(self.loose)} files that the cohort does not name: replaced by the last ingest, or of an "
+                "interrupted one, which is to be repeated. The next ingest uses or removes them."
+            )
         return "\n".join(lines)
 
 

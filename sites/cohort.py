@@ -19,7 +19,7 @@ Hexadecimal = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]+$")]
 class PairRecord(Settings):
     """One pair of the store."""
 
-    file: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]+-[0-9a-f]+\.h5$")]
+    file: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]+-[0-9a-f]+(-[0-9a-f]+)?\.h5$")]
     patient: Hexadecimal
     shape: tuple[int, int, int]
     usable_slices: tuple[int, int] = Field(
@@ -33,8 +33,8 @@ class PairRecord(Settings):
 
     @property
     def name(self) -> str:
-        """The pair's name: the patient's pseudonym and the examination."""
-        return self.file.removesuffix(".h5")
+        """The pair's name: the patient's pseudonym and the examination. Made anew of other scans it keeps its name."""
+        return "-".join(self.file.removesuffix(".h5").split("-")[:2])
 
 
 class Count(Settings):

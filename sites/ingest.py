@@ -2,6 +2,10 @@
 
 A scan that is refused stops no other: it is counted and named in the report, which is for the site alone. A pair that
 is already there (same bytes, same settings) is not read again, so an interrupted ingest is completed by repeating it.
+
+No file of the present cohort is written to: a pair that is made anew gets a file of its own, named by what it is made
+from, and a training that began before goes on with the files of its cohort. Files that no cohort names, of an
+interrupted ingest or replaced by the one before, spare this one work where they are of the same scans, and go with it.
 """
 
 from __future__ import annotations
@@ -42,6 +46,7 @@ PROCESSING = 2
 """Raised when reading or registration changes, so that pairs made by the former way are made again."""
 READERS = {"nifti": read_nifti, "fastmri": read_fastmri}
 EXAMINATION_DIGITS = 6
+FINGERPRINT_DIGITS = 8
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,7 @@ def ingest(
             reference=settings.roles.reference,
         )
         opened.write_cohort(cohort)
+        opened.keep_only(pair.file for one in (former, cohort) if one for pair in one.pairs)
     return IngestReport(
         accepted=tuple(accepted),
         refused=tuple(found.refused),
@@ -167,19 +173,20 @@ def _ingest_pairs(
     former: Cohort | None,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[dict[str, PairRecord], list[Accepted]]:
-    """All records of the store by file name, and what of them is of this ingest; refusals go to `found`."""
+    """The new cohort's records by name, and what of them is of this ingest; refusals go to `found`."""
     key = site_key(store.path, may_make=former is None and not any(store.path.glob("*.h5")))
-    records = _present(store, former)
+    records = {record.name: record for record in former.pairs} if former else {}
+    loose = _loose(store, former)
     accepted: list[Accepted] = []
     for done, candidate in enumerate(found.candidates):
         if progress is not None:
             progress(done, len(found.candidates))
         try:
-            record, reused = _ingest_one(store, candidate, settings, key=key, records=records)
+            record, reused = _ingest_one(store, candidate, settings, key=key, records=records, loose=loose)
         except DataError as failure:
             found.refuse(candidate.label, failure)
             continue
-        records[record.file] = record
+        records[record.name] = record
         figures = (record.file, record.residual_mm, record.similarity, record.resampled)
         accepted.append(Accepted(candidate.label, *figures, reused))
     if progress is not None:
@@ -194,16 +201,19 @@ def _ingest_pairs(
     return records, accepted
 
 
-def _present(store: Store, former: Cohort | None) -> dict[str, PairRecord]:
-    """The cohort's records, and those of whole files that an interrupted ingest left."""
-    records = {record.file: record for record in former.pairs} if former else {}
+def _loose(store: Store, former: Cohort | None) -> dict[str, PairRecord]:
+    """By fingerprint, the records of whole files that no cohort names."""
+    named = {record.file for record in former.pairs} if former else set()
+    loose = {}
     for path in sorted(store.path.glob("*.h5")):
-        if path.name not in records:
+        if path.name not in named:
             try:
-                records[path.name] = read_record(path)
+                record = read_record(path)
             except StoreDamaged:
-                path.unlink()  # no cohort speaks of it, and its scans are read again
-    return records
+                path.unlink()  # its scans are read again
+            else:
+                loose[record.fingerprint] = record
+    return loose
 
 
 def _ingest_one(
@@ -213,18 +223,24 @@ def _ingest_one(
     *,
     key: bytes,
     records: Mapping[str, PairRecord],
+    loose: Mapping[str, PairRecord],
 ) -> tuple[PairRecord, bool]:
     """The pair's record, and whether it was there before."""
     patient = pseudonym(key, candidate.patient_id)
     fingerprint = _fingerprint(candidate, settings, key=key)
+    name = f"{patient}-{keyed(key, 'examination', candidate.label)[:EXAMINATION_DIGITS]}"
     for record in records.values():
         if record.fingerprint == fingerprint:
             if record.patient != patient:
                 raise ScanInvalid("the same scans are there under another patient", got=record.file)
-            if (store.path / record.file).is_file():
+            path = store.path / record.file
+            if path.is_file() and sha256_of_file(path) == record.sha256:
                 return record, True
-    examination = keyed(key, "examination", candidate.label)[:EXAMINATION_DIGITS]
-    path = store.path / f"{patient}-{examination}.h5"
+            name = record.name  # its file is lost or damaged, and made again under its name
+    former = loose.get(fingerprint)
+    if former is not None and former.patient == patient:
+        return former, True
+    path = store.path / f"{name}-{fingerprint[:FINGERPRINT_DIGITS]}.h5"
     pair, content = _make_pair(candidate, settings, patient=patient)
     content["fingerprint"] = fingerprint
     return PairRecord(**content, file=path.name, sha256=write_pair(path, pair, content)), False
@@ -283,9 +299,7 @@ def _split(
     new = sorted(
         patients - set(existing),
         # The order is drawn from the hospital's own identifier, which is known only now.
-        key=lambda patient: order_of(
-            known[patient].patient_id if patient in known else patient, seed=settings.split.seed
-        ),
+        key=lambda patient: order_of(known[patient].patient_id, seed=settings.split.seed),
     )
     return assign_splits(
         new, existing=existing, ratio=settings.split.ratio, allow_few=settings.allow_few_patients

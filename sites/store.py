@@ -1,8 +1,9 @@
 """The store: a folder with one HDF5 file per pair, `cohort.json` and the pseudonyms' key.
 
 A file holds `target` and `reference` (slice, row, column), one chunk per slice with a checksum, and attributes with
-the geometry and the pair's record. It is written under a temporary name, fsynced and renamed. `cohort.json` is
-written last: until then an interrupted ingest has changed nothing for those who read.
+the geometry and the pair's record. It is written under a temporary name, fsynced and renamed, and never written to
+again. `cohort.json` is written last: until then an ingest has changed nothing for those who read; and whoever reads on
+by the former cohort finds its files until the next ingest.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,13 @@ class Store:
         """Make `cohort` what readers see."""
         write_json(self.path / COHORT_FILE, cohort.model_dump(mode="json"))
         self.__dict__.pop("cohort", None)
+
+    def keep_only(self, names: Iterable[str]) -> None:
+        """Remove the pair files of other names; the store is held for writing."""
+        kept = set(names)
+        for path in self.path.glob("*.h5"):
+            if path.name not in kept:
+                path.unlink()
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -47,3 +47,14 @@ def test_many_sites_in_one_process_keep_no_more_than_a_few(tmp_path: Path) -> No
         shutil.copytree(store.path, folder)
         prepared_training_slices(Store(folder), scale=2)
     assert prepared._prepared.cache_info().currsize == MOST_STORES
+
+
+def test_an_ingest_in_the_middle_of_a_round_changes_nothing_in_it(tmp_path: Path) -> None:
+    """The reply names the cohort that was read when the round began: that one is trained on."""
+    store = Store(make_tiny_sites(tmp_path, names=("sms",))["sms"].store)
+    declared, n_slices = store.cohort.digest, len(StoreSlices(store, "training"))
+    none = store.cohort.model_copy(update={"pairs": ()})
+    Store(store.path).write_cohort(none.model_copy(update={"digest": none.computed_digest()}))
+    assert len(StoreSlices(Store(store.path), "training")) == 0
+    assert store.cohort.digest == declared
+    assert len(prepared_training_slices(store, scale=2)) == n_slices > 0

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel
@@ -142,6 +143,71 @@ def test_a_damaged_file_is_made_again_from_its_scans(ingested, tmp_path) -> None
     repaired = ingest(scans, tmp_path / "store", SMS)
     assert repaired.cohort == report.cohort
     check(tmp_path / "store")
+
+
+def test_an_altered_file_is_made_again_from_its_scans(ingested, tmp_path) -> None:
+    scans, store, report = ingested
+    shutil.copytree(store, tmp_path / "store")
+    path = tmp_path / "store" / report.accepted[0].file
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    repaired = ingest(scans, tmp_path / "store", SMS)
+    assert [pair.file for pair in repaired.accepted if not pair.reused] == [path.name]
+    assert repaired.cohort == report.cohort
+    check(tmp_path / "store")
+
+
+def test_who_reads_by_the_former_cohort_finds_its_files(ingested, tmp_path, monkeypatch) -> None:
+    """A round takes minutes: what was scanned again or is read in another way meanwhile is none of its."""
+    scans, store, report = ingested
+    shutil.copytree(store, tmp_path / "store")
+    shutil.copytree(scans, tmp_path / "scans")
+    write_nifti_patient(tmp_path / "scans" / "Mueller002", 99)
+    at_work = Store(tmp_path / "store")
+    assert at_work.cohort == report.cohort
+    with monkeypatch.context() as patch:
+        patch.setattr("sites.ingest.make_cohort", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            ingest(tmp_path / "scans", tmp_path / "store", SMS)
+    check(tmp_path / "store")  # the pair is there anew, and nothing has changed for those who read
+
+    taken = ingest(tmp_path / "scans", tmp_path / "store", SMS)
+    assert all(pair.reused for pair in taken.accepted)
+    former = {pair.name: pair for pair in report.cohort.pairs}
+    replaced = [pair for pair in taken.cohort.pairs if pair.file != former[pair.name].file]
+    assert len(taken.cohort.pairs) == len(former)
+    assert len(replaced) == 1
+    assert check(tmp_path / "store").loose == (former[replaced[0].name].file,)
+    before = dict(_first_slices(Store(store)))
+    assert dict(_first_slices(at_work)) == before
+    assert dict(_first_slices(Store(tmp_path / "store"))) != before
+
+    ingest(tmp_path / "scans", tmp_path / "store", SMS)
+    assert not check(tmp_path / "store").loose
+
+
+def _killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _first_slices(store: Store) -> Iterator[tuple[str, bytes]]:
+    for pair in store.cohort.pairs:
+        yield pair.name, store.read_pair(pair).target.array[0].tobytes()
+
+
+def test_an_interrupted_ingest_of_another_folder_joins_no_cohort(tmp_path, monkeypatch) -> None:
+    """Somebody names the wrong study, sees it, and presses Ctrl-C."""
+    scans, store = write_patients(tmp_path / "scans", 4), tmp_path / "store"
+    another_study = write_patients(tmp_path / "another-study", 2, first=51)
+    with monkeypatch.context() as patch:
+        patch.setattr("sites.ingest.make_cohort", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            ingest(another_study, store, FEW)
+    assert len(list(store.glob("*.h5"))) == 2
+    report = ingest(scans, store, SMS)
+    assert len(report.accepted) == len(report.cohort.pairs) == len(report.cohort.patients) == 4
+    assert {path.name for path in store.glob("*.h5")} == {pair.file for pair in report.cohort.pairs}
 
 
 def test_an_empty_folder_is_refused(tmp_path) -> None:
