@@ -48,6 +48,8 @@ def restore(file: Path, path: Path) -> tuple[ServerHome, Contents]:
 
 def restore_from(stream: IO[bytes], path: Path) -> tuple[ServerHome, Contents]:
     """As `restore`, from a stream that is read once."""
+    for half in path.glob(f".{path.name}.*.partial"):  # in a container's volume, of a restore that was killed
+        shutil.rmtree(half)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ConfigurationError(
             "something is already here", got=path, action="Choose a new folder; nothing is overwritten"

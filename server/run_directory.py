@@ -174,7 +174,8 @@ class RunDirectory:
         for name in ("checkpoints", "replies"):
             for half in (self.path / name).rglob(".*.partial"):
                 half.unlink()
-        mend_lines(self.path / "events.jsonl")
+        with self.alone("state"):
+            mend_lines(self.path / "events.jsonl")
         path = self.path / "metrics.jsonl"
         mend_lines(path)
         recorded = self.rounds_recorded()
@@ -187,7 +188,12 @@ class RunDirectory:
 
     def event(self, name: str, **details: Any) -> None:
         """Append to events.jsonl. `details` are agreed values: rounds, site names, codes, counts."""
-        append_line(self.path / "events.jsonl", {"time": _now(), "event": name, **details})
+        path = self.path / "events.jsonl"
+        with self.alone(
+            "state"
+        ):  # the server appends too, which may be before a killed application's line is mended
+            mend_lines(path)
+            append_line(path, {"time": _now(), "event": name, **details})
 
     def metrics(self, record: dict[str, Any]) -> None:
         """Append a round's figures to metrics.jsonl."""

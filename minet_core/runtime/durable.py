@@ -76,12 +76,11 @@ def append_line(path: Path, record: dict[str, Any]) -> None:
 
 def mend_lines(path: Path) -> None:
     """Remove the last line of a file of lines where its writer was ended in the middle of it."""
-    if not path.exists():
+    if _ends_whole(path):
         return
     content = path.read_bytes()
-    if content and not content.endswith(b"\n"):
-        with replacing(path) as temporary:
-            temporary.write_bytes(content[: content.rfind(b"\n") + 1])
+    with replacing(path) as temporary:
+        temporary.write_bytes(content[: content.rfind(b"\n") + 1])
 
 
 def status_of(path: Path) -> os.stat_result | None:
@@ -99,6 +98,17 @@ def sha256_of_file(path: Path) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _ends_whole(path: Path) -> bool:
+    """Whether a file of lines is not there, is empty, or has an end after its last line."""
+    if not path.exists():
+        return True
+    with path.open("rb") as stream:
+        if stream.seek(0, os.SEEK_END) == 0:
+            return True
+        stream.seek(-1, os.SEEK_END)
+        return stream.read() == b"\n"
 
 
 def _fsync(path: Path) -> None:

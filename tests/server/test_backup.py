@@ -173,6 +173,23 @@ def test_a_container_s_volume_is_backed_up_and_restored_by_streams(home: ServerH
     assert not list(volume.glob(".*"))
 
 
+def test_a_restore_into_a_volume_that_was_killed_is_given_again(home: ServerHome, tmp_path: Path) -> None:
+    back_up(home, tmp_path / "backup.tar")
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    killed = (
+        "import os, sys; from pathlib import Path; from server import restore\n"
+        "restore._require_usable = lambda *_: os._exit(9)\n"
+        "restore.restore(Path(sys.argv[1]), Path(sys.argv[2]))"
+    )
+    command = [sys.executable, "-c", killed, str(tmp_path / "backup.tar"), str(volume)]
+    assert subprocess.run(command, cwd=Path(__file__).parents[2]).returncode == 9
+    assert list(volume.glob(".*.partial"))
+    again, _ = restore(tmp_path / "backup.tar", volume)
+    assert admitted_sites(again).keys() == {"sms"}
+    assert not list(volume.glob(".*"))
+
+
 def test_a_database_that_is_written_to_is_copied_as_of_one_moment(home: ServerHome, tmp_path: Path) -> None:
     path = home.superlink / "state.db"
     writer = sqlite3.connect(path)

@@ -69,10 +69,13 @@ def test_mending_removes_a_line_that_was_cut_off_and_figures_of_an_open_round(tm
     run = create(tmp_path)
     run.event("run-started")
     run.metrics({"round": 1})
-    with (run.path / "events.jsonl").open("a") as stream:
-        stream.write('{"event": "round-st')
+    for cut_off in ('{"event": "round-st', "{"):
+        with (run.path / "events.jsonl").open("a") as stream:
+            stream.write(cut_off)
+        if cut_off != "{":
+            run.event("run-submitted")  # by the server, before the next application mends anything
     run.mend()
-    assert [event["event"] for event in run.events_recorded()] == ["run-started"]
+    assert [event["event"] for event in run.events_recorded()] == ["run-started", "run-submitted"]
     assert run.rounds_recorded() == []
 
 
