@@ -8,14 +8,13 @@ OUT/global.safetensors, summary.json, report.html
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from client.round import read_panel
 from client.site_home import SiteHome
-from fedminet.sites_here import DEFAULT_SITES, make_sites, parse_named_sites
+from fedminet.sites_here import DEFAULT_SITES, make_sites, parse_named_sites, say_refused
 from minet_core.federation import FederationSettings
 from minet_core.report.panel import Panel
 from minet_core.report.render import write_report
@@ -99,10 +98,7 @@ class Rehearsal:
 
     def make_sites(self) -> None:
         """Make every site's folder and ingest its scans; what was refused is said on the standard error."""
-        for refused in make_sites(
-            self.out, self.named, n_patients=self.n_patients, seed=self.federation.seed
-        ):
-            sys.stderr.write(f"Refused at {refused}\n")
+        say_refused(make_sites(self.out, self.named, n_patients=self.n_patients, seed=self.federation.seed))
 
     def finish(
         self, run: RunDirectory, *, compared: Mapping[str, Mapping[str, object]] | None = None

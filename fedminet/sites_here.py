@@ -10,6 +10,8 @@ import hashlib
 import json
 import multiprocessing
 import shutil
+import sys
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from sites.site_settings import SiteSettings
 
 DEFAULT_SITES = ("sms", "umr", "fastmri")
 MADE_OF = "made-of.json"
+REFUSED = "refused.json"
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,8 @@ def make_sites_once(
     folder: Path, named: Mapping[str, Path], *, sites: Sequence[str], n_patients: int, seed: int
 ) -> None:
     """The same where `folder` is not there yet: whole or not at all. What the stores hold of phantoms is kept, the
-    scans they were made from are not. Raises ConfigurationError where `folder` was made of something else.
+    scans they were made from are not. What an ingest refused is said on the standard error, and `n_refused` knows it.
+    Raises ConfigurationError where `folder` was made of something else.
     """
     made_of: dict[str, object] = {site: str(named[site].resolve()) for site in sites if site in named}
     if any(site not in named for site in sites):
@@ -119,10 +123,24 @@ def make_sites_once(
         return
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    make_sites(unfinished, named, n_patients=n_patients, seed=seed, sites=sites)
+    refused = make_sites(unfinished, named, n_patients=n_patients, seed=seed, sites=sites)
+    say_refused(refused)
     shutil.rmtree(unfinished / "scans", ignore_errors=True)
+    write_json(unfinished / REFUSED, Counter(text.partition(":")[0] for text in refused))
     write_json(unfinished / MADE_OF, made_of)
     unfinished.rename(folder)
+
+
+def say_refused(refused: Sequence[str]) -> None:
+    """What ingests refused, on the standard error: it holds names of scans."""
+    for text in refused:
+        sys.stderr.write(f"Refused at {text}\n")
+
+
+def n_refused(folder: Path) -> dict[str, int]:
+    """By site, how many scans of those that `make_sites_once` made `folder` of were refused; no site that has none."""
+    path = folder / REFUSED
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
 def _require_made_of(folder: Path, made_of: Mapping[str, object]) -> None:

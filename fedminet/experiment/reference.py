@@ -120,7 +120,7 @@ def sensitivity_tables(found: Sequence[Sensitivity]) -> list[Table]:
                 )
                 for one in found
             ),
-            note="Mean PSNR [dB] over the test patients of the first seed. The models were trained with references as "
+            note="Mean PSNR [dB] over the test volumes of the first seed. The models were trained with references as "
             "they are; single-contrast methods have one value.",
         )
 

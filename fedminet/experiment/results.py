@@ -107,10 +107,13 @@ class Results:
     def label(self, method: str, *, scale: int, mode: Mode) -> str:
         """The method's name; with its seeds where it has not all that the others have."""
         mode = mode if is_learned(method) else "federated"
-        seeds = {
-            cell.seed for cell in self.cells if (cell.method, cell.scale, cell.mode) == (method, scale, mode)
-        }
+        members: dict[int, set[str | None]] = {}
+        for cell in self.cells:
+            if (cell.method, cell.scale, cell.mode) == (method, scale, mode):
+                members.setdefault(cell.seed, set()).add(cell.member)
         label = METHODS[method].label
+        every = set().union(*members.values())
+        seeds = {seed for seed, there in members.items() if there == every}
         if seeds in (set(), self.seeds()):
             return label
         return f"{label} (of seeds {', '.join(map(str, sorted(seeds)))} only)"

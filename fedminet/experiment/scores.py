@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,13 @@ from minet_core.models.super_resolver import SuperResolver
 from minet_core.reference_swap import ReferenceSwap, reference_swap
 from minet_core.runtime.yaml_file import Settings
 from minet_core.training import autocast_dtype_for, device_of
+from minet_core.wire import SCORES
 from sites.store import Store
 
 
 class PatientScores(Settings):
-    """One test volume. psnr_db, ssim, nmse: by the fastMRI definition, over the volume.
+    """One test patient. psnr_db, ssim, nmse: by the fastMRI definition, over the volume; of a patient who was examined
+    more than once, as everything here, the mean over the examinations: they are not independent of one another.
 
     conventions: by the name of a definition, the same three. faithfulness: see `minet_core.faithfulness`; without
     the figures of the swapped reference for a method that looks at none.
@@ -36,19 +38,49 @@ class PatientScores(Settings):
 
 
 def tested_patients(method: SuperResolver | str, home: SiteHome, *, scale: int) -> Iterator[PatientScores]:
-    """Test a model, or a method of interpolation by its name, on each test volume of a site."""
+    """Test a model, or a method of interpolation by its name, on each test patient of a site."""
     store = Store(home.store)
+    patients = {pair.name: pair.patient for pair in store.cohort.pairs}
+    tested: dict[str, list[PatientScores]] = {}
+    for name, scores in _tested_volumes(method, store, scale=scale):
+        tested.setdefault(patients[name], []).append(scores)
+    for examinations in tested.values():
+        yield mean_scores(examinations)
+
+
+def mean_scores(examinations: Sequence[PatientScores]) -> PatientScores:
+    """The mean of each figure; of one that some examinations have not, over the others."""
+    contents = [scores.model_dump() for scores in examinations]
+    conventions = {
+        name: _means([content["conventions"][name] for content in contents])
+        for name in contents[0]["conventions"]
+    }
+    faithfulness = _means([content["faithfulness"] for content in contents])
+    volume = _means([{score: content[score] for score in SCORES} for content in contents])
+    return PatientScores.model_validate({**volume, "conventions": conventions, "faithfulness": faithfulness})
+
+
+def _means(found: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    values = {name: [value for one in found if (value := one.get(name)) is not None] for name in found[0]}
+    return {name: float(np.mean(there)) if there else None for name, there in values.items()}
+
+
+def _tested_volumes(
+    method: SuperResolver | str, store: Store, *, scale: int
+) -> Iterator[tuple[str, PatientScores]]:
+    """By the name of each test pair, what its volume scores."""
     for name, target, reference in store.volumes("test"):
         truth, low_res, guide = degraded_volume(target, reference, scale=scale)
         image = restored(method, low_res, guide, scale=scale)
         images = {"target": truth, "low_res": low_res, "reference": guide, MODEL: image}
         stranger = stranger_of(store, name)
         found = faithfulness_of(images, scale=scale, swap=_swapped(method, images, stranger, scale=scale))
-        yield PatientScores(
+        scores = PatientScores(
             **volume_metrics(truth, image),
             conventions=conventional_metrics(truth, image),
             faithfulness=found.columns(),
         )
+        yield name, scores
 
 
 def restored(

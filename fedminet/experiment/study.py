@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from client.site_home import SiteHome
 from fedminet.experiment.methods import EQUALS, METHODS, Equal, is_learned, model_of, training_of
-from fedminet.sites_here import DEFAULT_SITES, make_sites_once
+from fedminet.sites_here import DEFAULT_SITES, make_sites_once, n_refused
 from minet_core.federation import PRESETS, FederationSettings
 from minet_core.runtime.errors import ConfigurationError
 from minet_core.runtime.yaml_file import parse_settings
@@ -131,7 +131,7 @@ class Study:
 
     def homes(self, seed: int) -> dict[str, SiteHome]:
         """The ingested sites of a seed, made where they are not there yet. Scans are the same for every seed."""
-        folder = self.out / "data" / (f"seed-{seed}" if self.is_phantom else "scans")
+        folder = self._data(seed)
         to_make = [site for site in self.sites if site not in self.ingested]
         if to_make:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -141,6 +141,9 @@ class Study:
         made = {site: SiteHome.at(folder / "sites" / site) for site in to_make}
         return {site: self.ingested.get(site) or made[site] for site in self.sites}
 
+    def _data(self, seed: int) -> Path:
+        return self.out / "data" / (f"seed-{seed}" if self.is_phantom else "scans")
+
     def cohorts(self, seed: int) -> dict[str, str]:
         """By site, the digest of the cohort that a seed's cells are made of."""
         homes = self.homes(seed)
@@ -149,10 +152,15 @@ class Study:
     def remarks(self) -> list[str]:
         """What must be said beside every figure of these sites, by site."""
         homes = self.homes(self.seeds[0])
-        return [
+        said = [
             f"{site}: {remark}"
             for site, home in homes.items()
             for remark in Store(home.store).cohort.remarks()
+        ]
+        refused = n_refused(self._data(self.seeds[0]))
+        return said + [
+            f"{site}: scans or pairs that were refused and are in no figure: {count}."
+            for site, count in refused.items()
         ]
 
 

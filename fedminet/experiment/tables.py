@@ -66,7 +66,9 @@ def costs_table(results: Results) -> Table:
             cells = [c for c in results.cells if (c.method, c.scale, c.mode) == (method, scale, mode)]
             if cells:
                 seconds = statistics.mean(cell.train_seconds for cell in cells)
-                figures = (f"{cells[0].n_parameters:,}", f"{cells[0].n_steps:,}", f"{seconds:.0f}")
+                steps = sorted({cell.n_steps for cell in cells})
+                taken = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
+                figures = (f"{cells[0].n_parameters:,}", taken, f"{seconds:.0f}")
                 rows.append((METHODS[method].label, f"{scale}x", *figures))
     return Table(
         title="What each method takes",

@@ -15,7 +15,7 @@ from client.site_home import SiteHome
 from fedminet.experiment.cells import Cell, cell_folder
 from fedminet.experiment.methods import is_learned
 from fedminet.experiment.run import run_experiment
-from fedminet.experiment.scores import stranger_of
+from fedminet.experiment.scores import _tested_volumes, stranger_of
 from fedminet.experiment.study import Study
 from fedminet.faults.tiny_sites import make_volume, write_nifti
 from fedminet.main import app
@@ -215,6 +215,33 @@ def test_the_swapped_reference_is_of_another_patient_and_whole(tmp_path: Path) -
             if other.patient == pair.patient
         }
         assert stranger.tobytes() not in own
+
+
+def test_a_patient_who_was_examined_twice_counts_once(tmp_path: Path) -> None:
+    """Two examinations of a patient are not independent, and intervals and p are over patients. One scan is refused."""
+    for patient in range(3):
+        for examination in (1, 2):
+            for contrast in ("T1", "T2"):
+                volume = make_volume(10 * patient + examination, contrast, shape=SHAPE, spacing_mm=SPACING_MM)
+                folder = tmp_path / "scans" / f"patient{patient}_study{examination}"
+                write_nifti(folder / f"{contrast}.nii.gz", volume)
+    write_nifti(tmp_path / "scans" / "lonely" / "T2.nii.gz", volume)
+    study = tiny_study(tmp_path / "out", {"sms": tmp_path / "scans"}, methods=["sinc"], modes=["federated"])
+    (cell,) = run_experiment(study, "table1", quiet=True)
+    home = study.homes(1)["sms"]
+    assert Store(home.store).cohort.counts["test"].pairs == 2
+    (patient_scores,) = cell.sites["sms"]
+    first, second = (scores for _, scores in _tested_volumes("sinc", Store(home.store), scale=2))
+    assert first.psnr_db != second.psnr_db
+    assert patient_scores.psnr_db == pytest.approx((first.psnr_db + second.psnr_db) / 2)
+    one, other, both = (scores.conventions["slice"]["ssim"] for scores in (first, second, patient_scores))
+    assert both == pytest.approx((one + other) / 2)
+    key = "data_inconsistency"
+    one_key, other_key = (float(scores.faithfulness[key] or 0) for scores in (first, second))
+    assert patient_scores.faithfulness[key] == pytest.approx((one_key + other_key) / 2)
+    page = (study.out / "table1" / "table1.md").read_text()
+    assert "sms: scans or pairs that were refused and are in no figure: 1." in page
+    assert "lonely" not in page
 
 
 def test_a_result_of_other_scans_is_refused(
