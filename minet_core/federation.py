@@ -229,4 +229,6 @@ PRESETS: dict[str, tuple[ModelSettings, TrainingSettings]] = {
         ),
     ),
 }
-"""`quick`: minutes on a CPU. `paper`: Section 3 of Feng et al. 2021, to be run for 50 rounds of one epoch."""
+"""`quick`: minutes on a CPU. `paper`: what Section 3 of Feng et al. 2021 states (6 stages, Adam at 1e-5, alpha and beta; 50
+rounds of one epoch are for whoever runs it), and of what it does not state 64 features, 6 blocks a group and batches of 4, as
+in the authors' release."""

@@ -15,6 +15,9 @@ In the plane of a slice, where MINet's authors used it, this is what is left of 
 - No aliasing is there to be removed: a k-space that was cut off rings. SAA is the stage that sees the ringing first.
 - The paper learns from the very volume that it restores, since that has one direction of high resolution. A slice that
   is coarse in both has none: the networks learn from the training split, as all methods here.
+- SAA and SSR are one chain under the loss of its result, and not two networks, each trained for its own task.
+- The weights of the burst are those of each frequency by itself, and are not smoothed over neighbouring ones.
+- 32 blocks of 256 features are EDSR's published size, on which the paper builds.
 """
 
 from __future__ import annotations
