@@ -7,8 +7,8 @@ over them, at the low resolution; sub-pixel convolutions; a last convolution. Th
 features, each block's response times 0.1, and 43 million parameters for colour images.
 
 Departures: one grey channel instead of three less the mean colour; `bicubic_skip` as in MINet, off as published. It is
-trained by the federation's recipe, in the presets MINet's, and not by its own paper's (patches of 48 pixels, 1e-4 halved
-in steps, 4x begun from the model for 2x).
+trained by the federation's recipe, in the presets MINet's, and not by its own paper's (patches of 48 pixels, 1e-4
+halved in steps, 4x begun from the model for 2x).
 """
 
 from __future__ import annotations
