@@ -229,6 +229,6 @@ PRESETS: dict[str, tuple[ModelSettings, TrainingSettings]] = {
         ),
     ),
 }
-"""`quick`: minutes on a CPU. `paper`: what Section 3 of Feng et al. 2021 states (6 stages, Adam at 1e-5, alpha, beta; to
-be run for 50 rounds of one epoch), and of what it does not state the 64 features, 6 blocks a group and batches of 4 of
-the authors' release."""
+"""`quick`: minutes on a CPU. `paper`: what Section 3 of Feng et al. 2021 states (6 stages, Adam at 1e-5, alpha, beta;
+to be run for 50 rounds of one epoch), and of what it does not state the 64 features, 6 blocks a group and batches of
+4 of the authors' release."""
