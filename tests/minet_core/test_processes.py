@@ -92,10 +92,7 @@ def test_a_signal_to_the_parent_ends_children_and_grandchildren(
         grandchild = _number_in(pid_file)
         assert _runs(grandchild)
         parent.send_signal(number)
-        parent.wait(timeout=20)
-        assert _wait(lambda: not _runs(grandchild)), f"{number.name} left the grandchild running"
-        if number in (signal.SIGTERM, signal.SIGHUP):
-            assert parent.returncode == 128 + number
+        _require_ended_with(parent, grandchild, number)
     finally:
         parent.kill()
 
@@ -107,13 +104,17 @@ def test_a_signal_while_a_child_is_started_leaves_no_orphan(tmp_path: Path, numb
         stderr=subprocess.DEVNULL,
     )
     try:
-        child = _number_in(tmp_path / "child")
-        parent.wait(timeout=20)
-        assert _wait(lambda: not _runs(child)), f"{number.name} left the child running"
-        if number in (signal.SIGTERM, signal.SIGHUP):
-            assert parent.returncode == 128 + number
+        _require_ended_with(parent, _number_in(tmp_path / "child"), number)
     finally:
         parent.kill()
+
+
+def _require_ended_with(parent: subprocess.Popen[bytes], descendant: int, number: signal.Signals) -> None:
+    """`parent` got the signal: it ends with that status, and leaves nobody behind."""
+    parent.wait(timeout=20)
+    assert _wait(lambda: not _runs(descendant)), f"{number.name} left process {descendant} running"
+    if number in (signal.SIGTERM, signal.SIGHUP):
+        assert parent.returncode == 128 + number
 
 
 def test_leaving_the_context_ends_children_and_grandchildren(tmp_path: Path) -> None:
