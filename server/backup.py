@@ -50,7 +50,7 @@ DATABASE = PurePosixPath("superlink/state.db")
 LEFT_OUT = frozenset({"logs", "proxy", "superlink/flwr"})
 """Written anew by a started server."""
 
-_LOCKS = frozenset({".lock", "state.lock", "submission.lock"})
+_LOCKS = frozenset({".lock", "events.lock", "state.lock", "submission.lock"})
 _DATABASE_FILES = frozenset(f"{DATABASE}{end}" for end in ("", "-wal", "-shm", "-journal"))
 _DATABASE_PATIENCE_S = 60.0
 

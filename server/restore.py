@@ -7,6 +7,7 @@ together, and the SuperLink's database. The digests find damage; they are no sig
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives import serialization
 from minet_core.admission.fingerprints import authority_fingerprint
 from minet_core.kit import read_authority
 from minet_core.runtime.errors import BackupDamaged, ConfigurationError, DiskFull, FileMissing
+from minet_core.runtime.file_lock import is_locked
 from minet_core.runtime.yaml_file import parse_settings
 from server.backup import CONTENTS_FILE, DATABASE, Contents, StoredFile
 from server.bundle import BUNDLE_FILE, read_bundle
@@ -48,16 +50,14 @@ def restore(file: Path, path: Path) -> tuple[ServerHome, Contents]:
 
 def restore_from(stream: IO[bytes], path: Path) -> tuple[ServerHome, Contents]:
     """As `restore`, from a stream that is read once."""
-    for half in path.glob(f".{path.name}.*.partial"):  # in a container's volume, of a restore that was killed
-        shutil.rmtree(half)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ConfigurationError(
-            "something is already here", got=path, action="Choose a new folder; nothing is overwritten"
-        )
+    _require_free(path)
     # An empty folder may be a container's volume, which nothing can take the place of.
     half = (path if path.exists() else path.parent) / f".{path.name}.{os.getpid()}.partial"
+    at_work = None
     try:
         half.mkdir(mode=0o700, parents=True)
+        at_work = os.open(half, os.O_RDONLY)
+        fcntl.flock(at_work, fcntl.LOCK_EX)
         contents = _unpacked(stream, half)
         for name in _MADE_AGAIN:
             (half / name).mkdir(exist_ok=True)
@@ -71,7 +71,22 @@ def restore_from(stream: IO[bytes], path: Path) -> tuple[ServerHome, Contents]:
         ) from failure
     finally:
         shutil.rmtree(half, ignore_errors=True)
+        if at_work is not None:
+            os.close(at_work)
     return ServerHome.at(path), contents
+
+
+def _require_free(path: Path) -> None:
+    """Raise ConfigurationError (FM-C100) where anything is at `path`, but for what a restore that was killed left."""
+    if not path.exists():
+        return
+    halves = [half for half in path.glob(f".{path.name}.*.partial") if half.is_dir()]
+    if not path.is_dir() or set(path.iterdir()) - set(halves) or any(map(is_locked, halves)):
+        raise ConfigurationError(
+            "something is already here", got=path, action="Choose a new folder; nothing is overwritten"
+        )
+    for half in halves:
+        shutil.rmtree(half)
 
 
 def _put_into_place(half: Path, path: Path) -> None:

@@ -146,7 +146,8 @@ def write_node_map(pki: Path, node_keys: Mapping[str, str]) -> bool:
 @contextlib.contextmanager
 def changing(pki: Path) -> Iterator[None]:
     """One change at a time: a list made before a revocation must not be written after it."""
-    descriptor = os.open(pki / ".lock", os.O_WRONLY | os.O_CREAT, 0o600)
+    # For reading: one that another user's command made, as root's back-up, can be locked too. The folder is private.
+    descriptor = os.open(pki / ".lock", os.O_RDONLY | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -9,7 +9,8 @@ events.jsonl         one line for each thing that happened
 metrics.jsonl        one line a completed round
 tests.json           each site's scores of the final model on its test split
 state.json           where the run is; replaced as a whole
-run.lock             held by the server application that works on the run; state.lock, submission.lock for a moment each
+run.lock             held by the server application that works on the run; state.lock, submission.lock, events.lock for
+                     a moment each, but for a back-up: it holds the first two while it copies the run
 global.safetensors   the model of the last round, from the test of the sites on
 summary.json, report.html
 
@@ -119,7 +120,8 @@ class RunDirectory:
         wait: False for who has other work meanwhile, as a back-up holds a run for as long as it is copied. Raises
         RunBusy (FM-S507) then.
         """
-        descriptor = os.open(self.path / f"{what}.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        # For reading: another user's, as of a command that root gave, can be locked as well.
+        descriptor = os.open(self.path / f"{what}.lock", os.O_RDONLY | os.O_CREAT, 0o644)
         try:
             if wait:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -174,7 +176,7 @@ class RunDirectory:
         for name in ("checkpoints", "replies"):
             for half in (self.path / name).rglob(".*.partial"):
                 half.unlink()
-        with self.alone("state"):
+        with self.alone("events"):
             mend_lines(self.path / "events.jsonl")
         path = self.path / "metrics.jsonl"
         mend_lines(path)
@@ -189,9 +191,8 @@ class RunDirectory:
     def event(self, name: str, **details: Any) -> None:
         """Append to events.jsonl. `details` are agreed values: rounds, site names, codes, counts."""
         path = self.path / "events.jsonl"
-        with self.alone(
-            "state"
-        ):  # the server appends too, which may be before a killed application's line is mended
+        # The server appends too, maybe before what a killed application left is mended.
+        with self.alone("events"):
             mend_lines(path)
             append_line(path, {"time": _now(), "event": name, **details})
 

@@ -208,7 +208,7 @@ class _SaidOnce:
 
     @contextlib.contextmanager
     def of(self, what: str) -> Iterator[None]:
-        """Go on after a failure of this part; it is tried again at the next look."""
+        """Go on after a failure of this part, which is tried again in its turn."""
         try:
             yield
         except (FedminetError, OSError) as failure:
@@ -232,10 +232,10 @@ def bring_in_line(home: ServerHome, control: SuperLinkControl) -> list[str]:
     The proxy's map is written too, without which no site is let through: that needs no key of the authority.
     Raises AdmissionRefused (FM-F404), ServerUnreachable (FM-S502).
     """
-    with changing(home.pki):
-        write_node_map(home.pki, node_keys(home))
     gone = control.unregister({revocation.node_fingerprint for revocation in revocations(home.pki)})
     control.register(admitted_sites(home))
+    with changing(home.pki):
+        write_node_map(home.pki, node_keys(home))
     return gone
 
 

@@ -3,9 +3,10 @@
 A scan that is refused stops no other: it is counted and named in the report, which is for the site alone. A pair that
 is already there (same bytes, same settings) is not read again, so an interrupted ingest is completed by repeating it.
 
-No file of the present cohort is written to: a pair that is made anew gets a file of its own, named by what it is made
-from, and a training that began before goes on with the files of its cohort. Files that no cohort names, of an
-interrupted ingest or replaced by the one before, spare this one work where they are of the same scans, and go with it.
+No whole file of the present cohort is written to: a pair of other scans, or made in another way, gets a file of its
+own, named by what it is made from, and a training that began before goes on with the files of its cohort. Files that no
+cohort names, of an interrupted ingest or replaced by the one before, spare this one work where they are of the same
+scans, and go with it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import dataclasses
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,15 +179,19 @@ def _ingest_pairs(
     records = {record.name: record for record in former.pairs} if former else {}
     loose = _loose(store, former)
     accepted: list[Accepted] = []
+    taken: set[str] = set()
     for done, candidate in enumerate(found.candidates):
         if progress is not None:
             progress(done, len(found.candidates))
         try:
-            record, reused = _ingest_one(store, candidate, settings, key=key, records=records, loose=loose)
+            record, reused = _ingest_one(
+                store, candidate, settings, key=key, records=records, loose=loose, taken=taken
+            )
         except DataError as failure:
             found.refuse(candidate.label, failure)
             continue
         records[record.name] = record
+        taken.add(record.name)
         figures = (record.file, record.residual_mm, record.similarity, record.resampled)
         accepted.append(Accepted(candidate.label, *figures, reused))
     if progress is not None:
@@ -224,26 +229,37 @@ def _ingest_one(
     key: bytes,
     records: Mapping[str, PairRecord],
     loose: Mapping[str, PairRecord],
+    taken: Collection[str],
 ) -> tuple[PairRecord, bool]:
-    """The pair's record, and whether it was there before."""
+    """The pair's record, and whether it was there before. taken: names of pairs that this ingest has accepted."""
     patient = pseudonym(key, candidate.patient_id)
     fingerprint = _fingerprint(candidate, settings, key=key)
     name = f"{patient}-{keyed(key, 'examination', candidate.label)[:EXAMINATION_DIGITS]}"
+    if name in taken:  # by an examination that has moved from here to another folder
+        name = f"{patient}-{fingerprint[:EXAMINATION_DIGITS]}"
+    path = store.path / f"{name}-{fingerprint[:FINGERPRINT_DIGITS]}.h5"
     for record in records.values():
         if record.fingerprint == fingerprint:
             if record.patient != patient:
                 raise ScanInvalid("the same scans are there under another patient", got=record.file)
             path = store.path / record.file
-            if path.is_file() and sha256_of_file(path) == record.sha256:
+            if _is_whole(path, record.sha256):
                 return record, True
-            name = record.name  # its file is lost or damaged, and made again under its name
-    former = loose.get(fingerprint)
-    if former is not None and former.patient == patient:
-        return former, True
-    path = store.path / f"{name}-{fingerprint[:FINGERPRINT_DIGITS]}.h5"
+            break  # it is lost or damaged, and made again in its place
+    else:
+        former = loose.get(fingerprint)
+        if former is not None and former.name == name:
+            return former, True
     pair, content = _make_pair(candidate, settings, patient=patient)
     content["fingerprint"] = fingerprint
     return PairRecord(**content, file=path.name, sha256=write_pair(path, pair, content)), False
+
+
+def _is_whole(path: Path, sha256: str) -> bool:
+    try:
+        return sha256_of_file(path) == sha256
+    except OSError:  # it is not there, or the disk cannot read it
+        return False
 
 
 def _fingerprint(candidate: Candidate, settings: SiteSettings, *, key: bytes) -> str:

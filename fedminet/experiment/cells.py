@@ -78,6 +78,12 @@ def read_cell(study: Study, key: CellKey) -> Cell | None:
             got=path,
             action="Name a new folder with --out; a result goes with the scans below `data` that it was made of",
         )
+    if any(len(patients) != study.n_test_patients(key.seed, site) for site, patients in cell.sites.items()):
+        raise ConfigurationError(
+            "a result of an earlier version is here, which counted examinations and not patients",
+            got=path,
+            action="Name a new folder with --out",
+        )
     if is_learned(key.method) and cell.settings != study.federation(key).digest():
         raise ConfigurationError(
             "a result of other settings is here",

@@ -105,17 +105,20 @@ class Results:
         return {cell.seed for cell in self.cells}
 
     def label(self, method: str, *, scale: int, mode: Mode) -> str:
-        """The method's name; with its seeds where it has not all that the others have."""
+        """The method's name; with its seeds where it has not all that the others have, at every site."""
         mode = mode if is_learned(method) else "federated"
+        of_mode = [cell for cell in self.cells if (cell.scale, cell.mode) == (scale, mode)]
         members: dict[int, set[str | None]] = {}
-        for cell in self.cells:
-            if (cell.method, cell.scale, cell.mode) == (method, scale, mode):
+        for cell in of_mode:
+            if cell.method == method:
                 members.setdefault(cell.seed, set()).add(cell.member)
-        label = METHODS[method].label
-        every = set().union(*members.values())
+        every = {cell.member for cell in of_mode if is_learned(cell.method) == is_learned(method)}
         seeds = {seed for seed, there in members.items() if there == every}
-        if seeds in (set(), self.seeds()):
+        label = METHODS[method].label
+        if not members or seeds == self.seeds():
             return label
+        if not seeds:
+            return f"{label} (not at every site)"
         return f"{label} (of seeds {', '.join(map(str, sorted(seeds)))} only)"
 
     def scales(self) -> list[int]:

@@ -149,6 +149,10 @@ class Study:
         homes = self.homes(seed)
         return {site: Store(home.store).cohort.digest for site, home in homes.items()}
 
+    def n_test_patients(self, seed: int, site: str) -> int:
+        """Patients of a site's test split."""
+        return Store(self.homes(seed)[site].store).cohort.counts["test"].patients
+
     def remarks(self) -> list[str]:
         """What must be said beside every figure of these sites, by site."""
         homes = self.homes(self.seeds[0])

@@ -25,6 +25,9 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(
+            missing_ok=True
+        )  # of a killed process of this number, as a container's first has it again
         yield temporary
         _fsync(temporary)
         temporary.replace(path)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from minet_core.runtime.durable import (
     sha256_of_file,
     status_of,
     write_json,
+    write_private,
     write_text,
 )
 from minet_core.runtime.errors import DiskFull
@@ -30,6 +33,15 @@ def test_an_interrupted_write_leaves_the_former_file_and_nothing_else(tmp_path: 
     with pytest.raises(RuntimeError, match="killed"):
         interrupted()
     assert json.loads(path.read_text()) == {"round": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_half_a_file_of_a_killed_process_of_the_same_number_is_in_nobody_s_way(tmp_path: Path) -> None:
+    path = tmp_path / "superexec.secret"
+    path.with_name(f".{path.name}.{os.getpid()}.partial").write_bytes(b"half")
+    write_private(path, b"whole")
+    assert path.read_bytes() == b"whole"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import io
 import json
+import os
 import shutil
 import sqlite3
 import stat
@@ -184,7 +185,13 @@ def test_a_restore_into_a_volume_that_was_killed_is_given_again(home: ServerHome
     )
     command = [sys.executable, "-c", killed, str(tmp_path / "backup.tar"), str(volume)]
     assert subprocess.run(command, cwd=Path(__file__).parents[2]).returncode == 9
-    assert list(volume.glob(".*.partial"))
+    (half,) = volume.glob(".*.partial")
+    descriptor = os.open(half, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)  # as where it is still at work
+    with pytest.raises(ConfigurationError, match="already here"):
+        restore(tmp_path / "backup.tar", volume)
+    assert half.is_dir()
+    os.close(descriptor)
     again, _ = restore(tmp_path / "backup.tar", volume)
     assert admitted_sites(again).keys() == {"sms"}
     assert not list(volume.glob(".*"))

@@ -79,6 +79,14 @@ def test_mending_removes_a_line_that_was_cut_off_and_figures_of_an_open_round(tm
     assert run.rounds_recorded() == []
 
 
+def test_events_are_written_while_the_run_is_copied(tmp_path: Path) -> None:
+    """A reply that came in time is taken in time: a back-up holds the state for as long as its pipe is slow."""
+    run = create(tmp_path)
+    with run.alone("submission"), run.alone("state"):
+        run.event("reply-accepted", round=1, site="sms")
+    assert [event["event"] for event in run.events_recorded()] == ["reply-accepted"]
+
+
 def test_old_checkpoints_leave_and_the_last_ones_stay(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path / "kept", FEDERATION, engine="in-process", keep_checkpoints=2)
     run.move(run_states.begun)

@@ -196,6 +196,45 @@ def _first_slices(store: Store) -> Iterator[tuple[str, bytes]]:
         yield pair.name, store.read_pair(pair).target.array[0].tobytes()
 
 
+def test_an_examination_that_moves_is_in_the_cohort_beside_the_one_in_its_place(tmp_path) -> None:
+    """A patient is scanned again under the former name, and the former scans are put beside it later."""
+    scans, store = write_patients(tmp_path / "scans", 3), tmp_path / "store"
+    first, second, third = (scans / f"Mueller002{end}" for end in ("", "_study2", "_study3"))
+
+    def ingested_whole(n_pairs: int) -> None:
+        report = ingest(scans, store, FEW)
+        files = [pair.file for pair in report.accepted]
+        assert len(files) == len(set(files)) == n_pairs
+        assert sorted(files) == [pair.file for pair in report.cohort.pairs]
+        check(store)
+        assert ingest(scans, store, FEW).cohort == report.cohort
+
+    shutil.copytree(first, tmp_path / "former")
+    ingest(scans, store, FEW)
+    write_nifti_patient(first, 99)
+    ingest(scans, store, FEW)
+    shutil.copytree(tmp_path / "former", third)  # read after what is in its former place
+    ingested_whole(4)
+    third.rename(second)  # read before what is in its former place
+    write_nifti_patient(third, 98)
+    ingested_whole(5)
+
+
+def test_a_damaged_file_of_a_store_of_the_former_naming_keeps_its_cohort(ingested, tmp_path) -> None:
+    scans, store, _ = ingested
+    shutil.copytree(store, tmp_path / "store")
+    cohort = Store(store).cohort
+    pairs = tuple(pair.model_copy(update={"file": f"{pair.name}.h5"}) for pair in cohort.pairs)
+    for former, pair in zip(cohort.pairs, pairs, strict=True):
+        (tmp_path / "store" / former.file).rename(tmp_path / "store" / pair.file)
+    renamed = cohort.model_copy(update={"pairs": pairs})
+    renamed = renamed.model_copy(update={"digest": renamed.computed_digest()})
+    Store(tmp_path / "store").write_cohort(renamed)
+    (tmp_path / "store" / pairs[1].file).write_bytes(b"damaged")
+    assert ingest(scans, tmp_path / "store", SMS).cohort == renamed
+    check(tmp_path / "store")
+
+
 def test_an_interrupted_ingest_of_another_folder_joins_no_cohort(tmp_path, monkeypatch) -> None:
     """Somebody names the wrong study, sees it, and presses Ctrl-C."""
     scans, store = write_patients(tmp_path / "scans", 4), tmp_path / "store"
