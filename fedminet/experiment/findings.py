@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import pairwise
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fedminet.experiment.methods import METHODS, is_learned
 from fedminet.experiment.results import BEST, Results, difference_texts, score_named
 from fedminet.experiment.statistics import mean
+from fedminet.experiment.study import Mode
 
 PSNR = score_named("psnr_db")
 
@@ -62,17 +66,31 @@ def _breaches(means: Mapping[str, float]) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def worse_than_local(results: Results) -> list[str]:
-    """Where the global model is worse than a site's own in PSNR or SSIM, in words; and on how many it is not."""
+def left_out(results: Results) -> list[str]:
+    """What a site does not get from a federation of the others that it gets where it takes part, in words."""
+    compared = _between(results, "without", "federated")
+    texts = difference_texts(compared)
+    return [
+        f"{METHODS[method].label} at {scale}x: on {site} a federation of the others has "
+        f"{texts[method, scale, site]} dB beside the one that it took part in."
+        for method, scale, site in compared
+    ]
+
+
+def _between(results: Results, mine: Mode, other: Mode) -> dict[tuple[str, int, str], NDArray[np.float64]]:
+    """By method, scale and site, the differences in PSNR of one way of training and another, patient by patient."""
     differences = {
-        (method, scale, site): results.between_modes(
-            method, site, "federated", "local", scale=scale, score=PSNR
-        )
+        (method, scale, site): results.between_modes(method, site, mine, other, scale=scale, score=PSNR)
         for scale in results.scales()
         for method in filter(is_learned, results.methods)
         for site in results.sites
     }
-    compared = {key: found for key, found in differences.items() if len(found)}
+    return {key: found for key, found in differences.items() if len(found)}
+
+
+def worse_than_local(results: Results) -> list[str]:
+    """Where the global model is worse than a site's own in PSNR or SSIM, in words; and on how many it is not."""
+    compared = _between(results, "federated", "local")
     if not compared:
         return []
     texts = difference_texts(compared)

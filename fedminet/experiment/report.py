@@ -14,7 +14,7 @@ from fedminet.experiment import tables
 from fedminet.experiment.catalogue import EXPERIMENTS
 from fedminet.experiment.cells import Cell, cell_folder, read_cell
 from fedminet.experiment.figure3 import draw, panels_of
-from fedminet.experiment.findings import order_found, worse_than_local
+from fedminet.experiment.findings import left_out, order_found, worse_than_local
 from fedminet.experiment.formats import Table, as_csv, as_latex, as_markdown, latex_remarks, rows_as_csv
 from fedminet.experiment.methods import METHODS, TIMED_ON
 from fedminet.experiment.reference import (
@@ -52,6 +52,7 @@ def write_results(study: Study, which: str, *, pictures: bool = True) -> list[Ce
         *_header(study, keys, cells),
         *(order_found(results) if which != "integration" else []),  # a larger model is no other method
         *worse_than_local(results),
+        *left_out(results),
     ]
     text = [f"# {EXPERIMENTS[which].title}", "", *(f"- {line}" for line in sentences), ""]
     write_text(folder / f"{which}.md", "\n".join([*text, *map(as_markdown, shown)]))

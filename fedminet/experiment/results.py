@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,11 +115,15 @@ class Results:
         every = {cell.member for cell in of_mode if is_learned(cell.method) == is_learned(method)}
         seeds = {seed for seed, there in members.items() if there == every}
         label = METHODS[method].label
-        if not members or seeds == self.seeds():
-            return label
-        if not seeds:
+        if members and not seeds:
             return f"{label} (not at every site)"
-        return f"{label} (of seeds {', '.join(map(str, sorted(seeds)))} only)"
+        return label + self.of_seeds(seeds)
+
+    def of_seeds(self, seeds: Set[int]) -> str:
+        """Which seeds a figure is of, where these are not all; nothing where there is none."""
+        if not seeds or seeds == self.seeds():
+            return ""
+        return f" (of seeds {', '.join(map(str, sorted(seeds)))} only)"
 
     def scales(self) -> list[int]:
         return sorted({cell.scale for cell in self.cells})

@@ -81,7 +81,7 @@ def costs_table(results: Results) -> Table:
 
 def paired_tables(results: Results, *, scores: Sequence[str]) -> list[Table]:
     """MINet less each other method, patient by patient, one table a score; with the p of a paired test."""
-    if BEST not in results.methods:
+    if BEST not in results.methods or len(results.methods) == 1:
         return []
     return [_paired_table(results, score) for score in scores]
 
@@ -170,7 +170,11 @@ def _modes_table(results: Results, score: str) -> Table:
                     for mode in modes
                 }
                 if len([mode for mode in modes if found[mode]]) > 1:
-                    texts = [results.text(found[mode], decimals=DECIMALS[score]) for mode in modes]
+                    texts = [
+                        results.text(found[mode], decimals=DECIMALS[score])
+                        + results.of_seeds(set(found[mode]))
+                        for mode in modes
+                    ]
                     rows.append((METHODS[method].label, f"{scale}x", site, *texts))
     return Table(
         title=f"By the way of training, {TITLES[score]}",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedminet.experiment.cells import Cell
-from fedminet.experiment.findings import order_found, worse_than_local
+from fedminet.experiment.findings import left_out, order_found, worse_than_local
 from fedminet.experiment.formats import Table, as_csv, as_latex, as_markdown, latex_remarks
 from fedminet.experiment.methods import TABLE_1 as TABLE_1_METHODS
 from fedminet.experiment.methods import is_learned, model_of, training_of
@@ -16,7 +16,7 @@ from fedminet.experiment.run import Clock
 from fedminet.experiment.scores import PatientScores
 from fedminet.experiment.statistics import estimate, holm, mean, paired_differences, paired_p
 from fedminet.experiment.study import CellKey
-from fedminet.experiment.tables import main_tables, paired_tables
+from fedminet.experiment.tables import main_tables, modes_tables, paired_tables
 from minet_core.models.architectures import build_model
 from minet_core.runtime.errors import ConfigurationError
 
@@ -80,6 +80,31 @@ def test_where_the_global_model_is_worse_than_the_sites_own_it_is_said() -> None
     (better,) = worse_than_local(results(cell("minet", "federated", [30.0]), cell("minet", "local", [29.0])))
     assert "in 1 of 1 pairs" in better
     assert not worse_than_local(results(cell("minet", "federated", [30.0])))
+
+
+def test_what_a_site_that_took_no_part_goes_without_is_said_of_the_seeds_that_have_it() -> None:
+    some = results(
+        cell("minet", "federated", [30.0, 31.0]),
+        cell("minet", "federated", [40.0, 41.0], seed=2),
+        cell("minet", "without", [29.0, 30.5]),
+    )
+    assert left_out(some) == [
+        "MINet at 2x: on sms a federation of the others has -0.75 dB beside the one that it took part in."
+    ]
+    (table,) = modes_tables(some, scores=["psnr_db"])
+    assert [row[3:] for row in table.rows] == [("35.50", "29.75 (of seeds 1 only)")]
+
+
+def test_a_method_that_was_not_trained_at_every_site_says_so() -> None:
+    def local(method: str, member: str, seed: int = 1) -> Cell:
+        return cell(method, "local", [30.0], seed=seed).model_copy(update={"member": member})
+
+    both = [local("edsr", "sms"), local("edsr", "umr"), local("edsr", "sms", 2), local("edsr", "umr", 2)]
+    found = results(*both, local("minet", "sms"), local("minet", "umr"), local("minet", "sms", 2))
+    assert found.label("edsr", scale=2, mode="local") == "EDSR"
+    assert found.label("minet", scale=2, mode="local") == "MINet (of seeds 1 only)"
+    half = results(*both, local("minet", "sms"), local("minet", "umr", 2))
+    assert half.label("minet", scale=2, mode="local") == "MINet (not at every site)"
 
 
 def test_methods_are_compared_over_the_seeds_that_all_of_them_have() -> None:
