@@ -11,7 +11,7 @@ import contextlib
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from minet_core.runtime.supervision import Supervisor
 from server.control import SuperLinkControl
 from server.enrolment import admitted_sites, node_keys
 from server.expiry import warnings
+from server.passing_failures import SaidOnce
 from server.pki import ca_files, server_files, settle_server_key
 from server.proxy_files import update_proxy_files
 from server.revocation import changing, revocations, write_node_map
@@ -165,7 +166,7 @@ def serve(home: ServerHome, *, tend: Callable[[SuperLinkControl], None] = lambda
     with ChildProcesses() as children:
         processes = ServerProcesses(home, children)
         screen = ScreenFiles(home)
-        failures = _SaidOnce()
+        failures = SaidOnce()
         with failures.of("proxy"):
             update_proxy_files(home)
         control = processes.start()
@@ -198,32 +199,6 @@ def serve(home: ServerHome, *, tend: Callable[[SuperLinkControl], None] = lambda
                     members = present
             with failures.of("runs"):
                 tend(control)
-
-
-@dataclass
-class _SaidOnce:
-    """Failures that do not end the server: each is printed when it begins, and again only after it was over."""
-
-    _said: dict[str, str] = field(default_factory=dict)
-
-    @contextlib.contextmanager
-    def of(self, what: str) -> Iterator[None]:
-        """Go on after a failure of this part, which is tried again in its turn."""
-        try:
-            yield
-        except (FedminetError, OSError) as failure:
-            named = failure if isinstance(failure, FedminetError) else _of_the_disk(failure)
-            if str(named) not in self._said.values():
-                print(named, flush=True)
-            self._said[what] = str(named)
-        else:
-            self._said.pop(what, None)
-
-
-def _of_the_disk(failure: OSError) -> HostError:
-    return HostError(
-        "a file of the server cannot be read or written", got=failure, action="Look at its owner and the disk"
-    )
 
 
 def bring_in_line(home: ServerHome, control: SuperLinkControl) -> list[str]:

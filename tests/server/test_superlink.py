@@ -12,9 +12,10 @@ from minet_core.runtime.errors import DiskFull, PortInUse, ProcessDied, ServerUn
 from minet_core.runtime.processes import ChildProcesses, free_port
 from server.commands import server_commands
 from server.control import SuperLinkControl
+from server.passing_failures import SaidOnce
 from server.pki import ca_files, server_files
 from server.server_home import ServerHome
-from server.superlink import _SaidOnce, local_address, start_superlink
+from server.superlink import local_address, start_superlink
 from tests.admitted import make_coordinator
 
 
@@ -74,7 +75,7 @@ def test_the_local_address_is_one_that_the_certificate_holds(
 def test_a_failure_that_does_not_end_the_server_is_said_when_it_begins(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    failures = _SaidOnce()
+    failures = SaidOnce()
 
     def look(part: str, failure: Exception | None) -> None:
         with failures.of(part):

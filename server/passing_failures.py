@@ -1,0 +1,35 @@
+"""Failures that pass: what a server that runs for months goes on after, and says once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from minet_core.runtime.errors import FedminetError, HostError
+
+
+@dataclass
+class SaidOnce:
+    """Failures that do not end the server: each is printed when it begins, and again only after it was over."""
+
+    _said: dict[str, str] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def of(self, what: str) -> Iterator[None]:
+        """Go on after a failure of this part, which is tried again in its turn."""
+        try:
+            yield
+        except (FedminetError, OSError) as failure:
+            named = failure if isinstance(failure, FedminetError) else _of_the_disk(failure)
+            if str(named) not in self._said.values():
+                print(named, flush=True)
+            self._said[what] = str(named)
+        else:
+            self._said.pop(what, None)
+
+
+def _of_the_disk(failure: OSError) -> HostError:
+    return HostError(
+        "a file of the server cannot be read or written", got=failure, action="Look at its owner and the disk"
+    )
