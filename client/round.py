@@ -295,6 +295,6 @@ def read_panel(home: SiteHome) -> Panel | None:
     path = home.results / "panel.npz"
     if not path.exists():
         return None
-    with np.load(path, allow_pickle=False) as arrays:
+    with np.load(path, allow_pickle=False) as arrays:  # plain arrays alone: a pickle would be code
         images = {name: arrays[name] for name in arrays.files if name != "slice_number"}
         return Panel(**images, slice_number=int(arrays["slice_number"]))

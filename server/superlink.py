@@ -169,8 +169,8 @@ def serve(home: ServerHome, *, tend: Callable[[SuperLinkControl], None] = lambda
         failures = SaidOnce()
         with failures.of("proxy"):
             update_proxy_files(home)
+        members = _members(home)  # before the start brings them in line: what changes meanwhile is seen
         control = processes.start()
-        members: tuple[tuple[str, ...], int] | None = None
         warned_at = -WARN_EVERY_S
         while True:
             if time.monotonic() - warned_at > WARN_EVERY_S:
