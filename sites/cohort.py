@@ -26,8 +26,12 @@ class PairRecord(Settings):
         description="[first, stop) of the slices with anatomy in both contrasts"
     )
     resampled: bool = Field(description="whether the reference was brought from another grid or position")
-    residual_mm: float
-    similarity: float
+    residual_mm: float = Field(description="estimated error of the registration [mm]")
+    residual_px: float | None = Field(None, description="the same in pixels of the target's plane")
+    moved_mm: float | None = Field(None, description="mean displacement that registration found")
+    stretch: float | None = Field(None, description="largest relative change of length that was corrected")
+    agreement: float | None = Field(None, description="share of blocks found in their place")
+    similarity: float | None = Field(None, description="of pairs made before the agreement was measured")
     fingerprint: Hexadecimal
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 

@@ -43,7 +43,7 @@ from sites.site_settings import SiteSettings
 from sites.split import SPLITS, Split, assign_splits, listed_splits, order_of
 from sites.store import COHORT_FILE, Store, read_record, write_pair
 
-PROCESSING = 2
+PROCESSING = 3
 """Raised when reading or registration changes, so that pairs made by the former way are made again."""
 READERS = {"nifti": read_nifti, "fastmri": read_fastmri}
 EXAMINATION_DIGITS = 6
@@ -57,9 +57,16 @@ class Accepted:
     label: str
     file: str
     residual_mm: float
-    similarity: float
+    residual_px: float | None
+    agreement: float | None
     resampled: bool
     reused: bool
+
+    def fit_as_text(self) -> str:
+        """How well the reference fits: the estimated error, and the share of blocks that are found in their place."""
+        pixels = "" if self.residual_px is None else f" ({self.residual_px:.2f} pixels)"
+        agreement = "" if self.agreement is None else f", {self.agreement:.0%} of the blocks agree"
+        return f"within about {self.residual_mm:.2f} mm{pixels}{agreement}"
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,7 @@ class IngestReport:
         head = f"Accepted {len(self.accepted)} pairs"
         lines = [f"{head} ({reused} already there), refused {len(self.refused)}, in {self.seconds:.0f} s."]
         lines += [
-            f"  {pair.label} -> {pair.file}: residual {pair.residual_mm:.2f} mm, similarity {pair.similarity:.3f}"
+            f"  {pair.label} -> {pair.file}: {pair.fit_as_text()}"
             + (", reference registered" if pair.resampled else "")
             for pair in self.accepted
         ]
@@ -192,7 +199,7 @@ def _ingest_pairs(
             continue
         records[record.name] = record
         taken.add(record.name)
-        figures = (record.file, record.residual_mm, record.similarity, record.resampled)
+        figures = (record.file, record.residual_mm, record.residual_px, record.agreement, record.resampled)
         accepted.append(Accepted(candidate.label, *figures, reused))
     if progress is not None:
         progress(len(found.candidates), len(found.candidates))
@@ -278,20 +285,17 @@ def _make_pair(candidate: Candidate, settings: SiteSettings, *, patient: str) ->
     reference = read(candidate.reference, contrast=settings.roles.reference)
     if settings.reader == "fastmri":
         target, reference = central_slices(target, reference)
-    registered = register(
-        target,
-        reference,
-        max_residual_mm=settings.registration.max_residual_mm,
-        max_disagreement_mm=settings.registration.max_disagreement_mm,
-        min_similarity=settings.registration.min_similarity,
-    )
+    registered = register(target, reference, limits=settings.registration)
     content = {
         "patient": patient,
         "shape": target.array.shape,
         "usable_slices": usable_slices(target.magnitude(), covered=registered.covered),
         "resampled": registered.resampled,
         "residual_mm": round(registered.residual_mm, 4),
-        "similarity": round(registered.similarity, 4),
+        "residual_px": round(registered.residual_px, 4),
+        "moved_mm": round(registered.moved_mm, 4),
+        "stretch": round(registered.stretch, 5),
+        "agreement": round(registered.agreement, 4),
     }
     guide = dataclasses.replace(registered.reference, array=registered.reference.magnitude())
     return Pair(target=target, reference=guide, patient=patient), content

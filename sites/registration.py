@@ -1,33 +1,32 @@
 # mypy: disallow-untyped-calls=False
 """Bringing the reference onto the target's grid, and measuring how well that went.
 
-Rigid, Mattes mutual information, coarse to fine, on one thread with fixed seeds: the same scans give the same bytes.
-Every pair is registered twice, from two starts and with two sets of sample points. Two figures follow.
+1. Where both lie on one grid, blocks of the target are looked for in the reference as it lies. Where they are found
+   within a fraction of a pixel, nothing is moved.
+2. Else the motion is looked for from several starts, until one is good: the scanner's coordinates, the centres of both
+   heads' boxes, their centres of mass. Each start is a rigid search by Mattes mutual information, coarse alone, on the
+   foreground's box (a frame of zeros around a head is cut off first).
+3. The motion is refined by the blocks' displacements, three times: a rigid motion and, up to `max_stretch`, a stretch.
 
-residual_mm: mean distance over the target's foreground, mm. For a reference that was resampled: between the two
-registrations (what registration cannot decide, their disagreement). For a pair taken as it lies on one grid: between
-the images' own position and the registered one (what is left uncorrected).
+Everything runs on one thread with fixed seeds: the same scans give the same bytes.
 
-similarity: Studholme's normalised mutual information (H(a) + H(b)) / H(a, b) over the foreground after registration,
-less what chance gives; 1 for unrelated images.
+agreement: the share of blocks that are found within NEAR_MM of where the motion puts them. Two contrasts of one anatomy
+agree about most blocks with structure; of unrelated images a block is found anywhere, so near by chance alone.
+residual_mm: what is left, root mean square over the foreground (`sites.motion_fit`): an estimate of the true error, and
+not of how well a search repeats itself. For a pair taken as it lies, with the motion that was left.
 
-The similarity and the disagreement together tell a wrong patient's reference, which registers to some local optimum
-all the same. The limits were set on these very pairs, so other scans may be nearer to them:
+How the agreement separates: docs/results/field.md. On the open_ms_data pairs (blocks of five patients):
 
-    pairs                          similarity        disagreement [mm]
-    5 real, one patient            1.041 to 1.124    0.13 to 0.18
-    8 real, two patients           1.009 to 1.024    1.57 to 5.08
-    9 phantom, one patient         1.099 to 1.226    0.05 to 0.10
-    18 phantom, two patients       1.021 to 1.080    0.63 to 6.22
-    defaults                       at least 1.03     at most 0.4
-
-The least similarity of one patient is that of the patient who moved. It is a guard against mistakes, no proof: of
-very small phantoms (40 x 36 x 8 voxels of 3 x 3 x 4 mm) two strangers passed both limits in four of six pairs; from
-56 x 52 x 12 on, in none of 12.
+    pairs                                     agreement
+    5 real, one patient                       0.44 to 0.69
+    8 real, two patients of one kind          0.01 to 0.03
+    5 real, the reference mirrored            0.02 to 0.13
+    default                                   at least 0.2
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,24 +36,44 @@ from scipy import ndimage
 
 from minet_core.runtime.errors import RegistrationRefused
 from minet_core.volume import Volume
+from sites.block_matching import Matches, axes_of, compare_blocks, match_blocks
+from sites.motion_fit import MIN_BLOCKS, error_of, fit_motion
 from sites.quality import foreground
+from sites.site_settings import RegistrationSettings
 
-MAX_DISAGREEMENT_MM = 0.4
+Floats = NDArray[np.float64]
+
 GRID_TOLERANCE_MM = 0.01
 """Two affines within this at every corner are one grid: headers round at the sixth digit."""
-WORKING_SPACING_MM = 2.0
+MATCHING_SPACING_MM = 1.5
+SEARCH_SPACING_MM = 2.0
 SMOOTHING_MM = 3.0
-SAMPLES = (5_000, 20_000)
-"""Sample points of the coarse and of the fine level."""
-SEEDS = (11, 23)
-SECOND_START_MM = (3.0, -3.0, 3.0)
-SECOND_START_RAD = (0.05, -0.05, 0.05)
+SAMPLES = 5_000
+SEED = 11
 HISTOGRAM_BINS = 40
+BOX_MARGIN_MM = 10.0
 N_POINTS = 2000
-MIN_SHARED = 0.5
-"""Registration of unrelated images drifts apart until a few voxels agree by chance."""
-OUTSIDE = -1.0
-"""What no magnitude is."""
+NEAR_MM = 1.5
+NEAR_STEPS = 0.75
+"""A block counts as found within the larger of 1.5 mm and three quarters of a search step."""
+CLEAR = 1.5
+"""A start that agrees by this multiple of the least agreement needs no other beside it."""
+MIN_OVERLAP_MM = 20.0
+"""Of the two heads' boxes along every axis: with less the scanner's coordinates are no start."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """reach_mm: along (slice, row, column). pixel_mm: about a pixel's width. max_blocks: drawn where there are more."""
+
+    reach_mm: tuple[float, float, float]
+    pixel_mm: float
+    max_blocks: int
+
+
+WIDE_LOOK = Look((6.0, 4.5, 4.5), 2.0, 300)
+CLOSE_LOOK = Look((3.0, 2.5, 2.5), MATCHING_SPACING_MM, 400)
+FINAL_LOOK = Look((2.0, 2.0, 2.0), MATCHING_SPACING_MM, 800)
 
 
 @dataclass(frozen=True)
@@ -63,14 +82,42 @@ class Registered:
 
     reference: the volume. covered: (slice, row, column) where it has data; None: everywhere.
     resampled: whether its voxels were interpolated. moved_mm: mean displacement that registration found.
+    residual_mm, residual_px: what is left, in mm and in pixels of the target's plane. agreement: see above.
+    stretch: largest relative change of length that was corrected. transform: from target to reference, world mm.
     """
 
     reference: Volume
     covered: NDArray[np.bool_] | None
     resampled: bool
     residual_mm: float
+    residual_px: float
     moved_mm: float
-    similarity: float
+    agreement: float
+    stretch: float
+    transform: sitk.Transform
+
+
+@dataclass(frozen=True)
+class Motion:
+    """x -> matrix x + shift_mm from points of the target to points of the reference, and how good it is."""
+
+    matrix: Floats
+    shift_mm: Floats
+    agreement: float = 0.0
+    error_mm: float = float("inf")
+
+    def as_sitk(self) -> sitk.AffineTransform:
+        transform = sitk.AffineTransform(3)
+        transform.SetMatrix(self.matrix.ravel().tolist())
+        transform.SetTranslation(self.shift_mm.tolist())
+        return transform
+
+    def stretch(self) -> float:
+        """Largest relative change of a length."""
+        return float(np.abs(np.linalg.svd(self.matrix, compute_uv=False) - 1).max())
+
+
+IDENTITY = Motion(np.eye(3), np.zeros(3))
 
 
 def same_grid(one: Volume, other: Volume) -> bool:
@@ -82,49 +129,117 @@ def same_grid(one: Volume, other: Volume) -> bool:
     return bool(np.abs((one.affine - other.affine) @ corners).max() <= GRID_TOLERANCE_MM)
 
 
-def register(
-    target: Volume,
-    reference: Volume,
-    *,
-    max_residual_mm: float,
-    min_similarity: float,
-    max_disagreement_mm: float = MAX_DISAGREEMENT_MM,
-) -> Registered:
+def register(target: Volume, reference: Volume, *, limits: RegistrationSettings) -> Registered:
     """The reference on the target's grid; resampled only where it is on another grid or has moved.
 
-    max_residual_mm: up to here a pair on one grid is left as it is. Raises RegistrationRefused (FM-D204) with the
-    figure where one of the other two limits is not met.
+    Raises RegistrationRefused (FM-D204) with what was seen: no common anatomy, mirrored, another patient, slices
+    missing or out of order, the target itself, an error above the limit.
     """
-    fixed, moving = _working_image(target), _working_image(reference)
-    points = _foreground_points(fixed)
-    try:
-        motion, disagreement, similarity = _solve(fixed, moving, start=_scanner_start(fixed), points=points)
-        if similarity < min_similarity or disagreement > max_disagreement_mm:
-            # The scanner's coordinates may have been lost.
-            start = _centred_start(fixed, moving)
-            motion, disagreement, similarity = _solve(fixed, moving, start=start, points=points)
-    except RuntimeError as failure:
-        reason = str(failure).strip().splitlines()[-1]
-        raise RegistrationRefused("target and reference do not register", got=reason) from failure
-    if similarity < min_similarity:
-        raise RegistrationRefused(
-            "target and reference do not show the same anatomy",
-            got=f"normalised mutual information {similarity:.3f}",
-            expected=f"at least {min_similarity}",
-            action="See that both scans are of one patient",
+    from sites.registration_checks import (  # it registers mirrored scans, by this module
+        require_registered,
+        require_two_contrasts,
+    )
+
+    fixed, moving = matching_image(target), matching_image(reference)
+    pixel = float(min(target.spacing_mm[1:]))
+    on_one_grid = same_grid(target, reference)
+    motion = None
+    if on_one_grid:
+        motion = refined(fixed, moving, IDENTITY, limits=limits, looks=(WIDE_LOOK,))
+        clear = motion.agreement >= CLEAR * limits.min_agreement
+        motion = (
+            refined(fixed, moving, motion, limits=limits, looks=(CLOSE_LOOK, FINAL_LOOK)) if clear else None
         )
-    if disagreement > max_disagreement_mm:
-        raise RegistrationRefused(
-            "two registrations of one pair disagree",
-            got=f"{disagreement:.2f} mm",
-            expected=f"at most {max_disagreement_mm} mm",
-            action="See that both scans are of one patient, and that neither is disturbed by motion",
+    if motion is None:
+        motion = find_motion(fixed, moving, limits=limits)
+    require_registered(target, reference, fixed=fixed, moving=moving, motion=motion, limits=limits)
+    moved = moved_by(fixed, motion)
+    # Within twice its own error a motion is none: to interpolate for it would blur the reference and gain nothing.
+    if on_one_grid and moved <= max(limits.max_offset_px * pixel, 2 * motion.error_mm):
+        require_two_contrasts(target, reference, covered=None, limits=limits)
+        left = float(np.hypot(moved, motion.error_mm))
+        return Registered(
+            reference, None, False, left, left / pixel, moved, motion.agreement, 0.0, IDENTITY.as_sitk()
         )
-    moved = _mean_distance(points, motion, sitk.Euler3DTransform())
-    if same_grid(target, reference) and moved <= max_residual_mm:
-        return Registered(reference, None, False, moved, moved, similarity)
-    resampled, covered = resample(reference, target=target, transform=motion)
-    return Registered(resampled, covered, True, disagreement, moved, similarity)
+    resampled, covered = resample(reference, target=target, transform=motion.as_sitk())
+    require_two_contrasts(target, resampled, covered=covered, limits=limits)
+    error = motion.error_mm
+    return Registered(
+        reference=resampled,
+        covered=covered,
+        resampled=True,
+        residual_mm=error,
+        residual_px=error / pixel,
+        moved_mm=moved,
+        agreement=motion.agreement,
+        stretch=motion.stretch(),
+        transform=motion.as_sitk(),
+    )
+
+
+def find_motion(
+    fixed: sitk.Image, moving: sitk.Image, *, limits: RegistrationSettings, quickly: bool = False
+) -> Motion:
+    """The best motion of all starts, refined; its agreement says whether it is one. quickly: one start, one look."""
+    best = IDENTITY
+    for start in _starts(fixed, moving):
+        try:
+            searched = _search(fixed, moving, start=start)
+        except RuntimeError:  # the images drifted apart: another start may hold them together
+            continue
+        found = refined(fixed, moving, searched, limits=limits, looks=(WIDE_LOOK,))
+        if found.agreement > best.agreement:
+            best = found
+        if best.agreement >= CLEAR * limits.min_agreement or quickly:
+            break
+    return best if quickly else refined(fixed, moving, best, limits=limits, looks=(CLOSE_LOOK, FINAL_LOOK))
+
+
+def refined(
+    fixed: sitk.Image,
+    moving: sitk.Image,
+    motion: Motion,
+    *,
+    limits: RegistrationSettings,
+    looks: tuple[Look, ...],
+) -> Motion:
+    """The motion corrected by what blocks' displacements have in common, once for each look."""
+    axes = axes_of(fixed)
+    for look in looks:
+        blocks = compare_blocks(
+            _shrunk(fixed, look.pixel_mm),
+            _shrunk(moving, look.pixel_mm),
+            motion.as_sitk(),
+            reach_mm=look.reach_mm,
+            max_blocks=look.max_blocks,
+            step_mm=look.pixel_mm,
+        )
+        motion = _corrected(motion, match_blocks(blocks), axes=axes, step_mm=blocks.step_mm, limits=limits)
+    return motion
+
+
+def _corrected(
+    motion: Motion, matches: Matches, *, axes: Floats, step_mm: Floats, limits: RegistrationSettings
+) -> Motion:
+    found = ~matches.at_limit
+    if found.sum() < MIN_BLOCKS:
+        return Motion(motion.matrix, motion.shift_mm)
+    places, seen = matches.centres_mm @ axes, matches.displacements_mm
+    fit = fit_motion(places[found], seen[found], max_stretch=limits.max_stretch)
+    distance = np.linalg.norm(seen - fit.displacements_at(places), axis=1)
+    near = found & (distance < max(NEAR_MM, NEAR_STEPS * float(step_mm.max())))
+    error = error_of(
+        fit, places[found], seen[found], step_mm=float(step_mm.mean()), max_stretch=limits.max_stretch
+    )
+    turn = axes @ fit.matrix @ axes.T
+    shift, centre = axes @ fit.shift_mm, axes @ fit.centre_mm
+    # The correction comes first: a block at x was found at x + displacement, seen through the former motion.
+    return Motion(
+        matrix=motion.matrix @ (np.eye(3) + turn),
+        shift_mm=motion.matrix @ (shift - turn @ centre) + motion.shift_mm,
+        agreement=float(near.mean()),
+        error_mm=error,
+    )
 
 
 def resample(
@@ -160,66 +275,89 @@ def as_sitk(volume: Volume) -> sitk.Image:
     return image
 
 
-def _working_image(volume: Volume) -> sitk.Image:
+def matching_image(volume: Volume) -> sitk.Image:
+    """The foreground's box of a volume, its pixels averaged to about MATCHING_SPACING_MM.
+
+    Raises RegistrationRefused (FM-D204) where there is no foreground.
+    """
     image = as_sitk(volume)
+    anatomy = foreground(sitk.GetArrayViewFromImage(image))
+    if not anatomy.any():
+        raise RegistrationRefused(
+            "a scan shows no foreground", got="0 voxels", action="See that the scan is no empty one"
+        )
+    index, size = [], []
+    for axis, spacing in zip((2, 1, 0), image.GetSpacing(), strict=True):  # SimpleITK's axes are reversed
+        occupied = np.flatnonzero(anatomy.any(axis=tuple(other for other in range(3) if other != axis)))
+        margin = round(BOX_MARGIN_MM / spacing)
+        first = max(0, int(occupied[0]) - margin)
+        stop = min(anatomy.shape[axis], int(occupied[-1]) + 1 + margin)
+        index.append(first)
+        size.append(stop - first)
+    box = sitk.RegionOfInterest(image, size, index)
+    return _shrunk(box, MATCHING_SPACING_MM)
+
+
+def _shrunk(image: sitk.Image, spacing_mm: float) -> sitk.Image:
     shrunk: sitk.Image = sitk.BinShrink(
-        image, [max(1, round(WORKING_SPACING_MM / step)) for step in image.GetSpacing()]
+        image, [max(1, int(spacing_mm / step + 0.25)) for step in image.GetSpacing()]
     )
     return shrunk
 
 
-def _scanner_start(fixed: sitk.Image) -> sitk.Euler3DTransform:
-    start = sitk.Euler3DTransform()
-    start.SetCenter(fixed.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in fixed.GetSize()]))
-    return start
+def _starts(fixed: sitk.Image, moving: sitk.Image) -> Iterator[sitk.Euler3DTransform]:
+    """Where the search may begin, the likeliest first."""
+    centres = [_box_centre(image) for image in (fixed, moving)]
+    overlap = np.minimum(*(centre + half for centre, half in centres)) - np.maximum(
+        *(centre - half for centre, half in centres)
+    )
+    if overlap.min() >= MIN_OVERLAP_MM:
+        yield _translation(centres[0][0], np.zeros(3))
+    yield _translation(centres[0][0], centres[1][0] - centres[0][0])
+    masses = [foreground_points(image, n=N_POINTS).mean(axis=0) for image in (fixed, moving)]
+    yield _translation(masses[0], masses[1] - masses[0])
 
 
-def _centred_start(fixed: sitk.Image, moving: sitk.Image) -> sitk.Euler3DTransform:
-    moments = sitk.CenteredTransformInitializerFilter.MOMENTS
-    start = sitk.CenteredTransformInitializer(fixed, moving, sitk.Euler3DTransform(), moments)
-    return sitk.Euler3DTransform(start)
+def _translation(centre: Floats, shift: Floats) -> sitk.Euler3DTransform:
+    return sitk.Euler3DTransform(centre.tolist(), 0.0, 0.0, 0.0, shift.tolist())
 
 
-def _solve(
-    fixed: sitk.Image, moving: sitk.Image, *, start: sitk.Euler3DTransform, points: list[tuple[float, ...]]
-) -> tuple[sitk.Euler3DTransform, float, float]:
-    """The motion; how far a second registration that shares nothing but the images is from it [mm]; similarity."""
-    other = sitk.Euler3DTransform(start)
-    other.SetTranslation((np.array(start.GetTranslation()) + SECOND_START_MM).tolist())
-    other.SetRotation(*SECOND_START_RAD)
-    first = _register_once(fixed, moving, start=start, seed=SEEDS[0])
-    second = _register_once(fixed, moving, start=other, seed=SEEDS[1])
-    return first, _mean_distance(points, first, second), _similarity(fixed, moving, first)
+def _box_centre(image: sitk.Image) -> tuple[Floats, Floats]:
+    """Centre of an image's box, and half its extent along the world's axes."""
+    size = np.array(image.GetSize(), dtype=np.float64)
+    centre = np.array(image.TransformContinuousIndexToPhysicalPoint(((size - 1) / 2).tolist()))
+    direction = np.abs(np.array(image.GetDirection()).reshape(3, 3))
+    return centre, direction @ (size * image.GetSpacing()) / 2
 
 
-def _register_once(
-    fixed: sitk.Image, moving: sitk.Image, *, start: sitk.Euler3DTransform, seed: int
-) -> sitk.Euler3DTransform:
+def _search(fixed: sitk.Image, moving: sitk.Image, *, start: sitk.Euler3DTransform) -> Motion:
+    """A rigid motion by Mattes mutual information of the smoothed images, from one start."""
     # The method's own number of threads does not reach its metric; sums in another order are other bytes.
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     transform = sitk.Euler3DTransform(start)
-    levels = [(_smoothed(fixed), _smoothed(moving)), (fixed, moving)]
-    for (still, moved), n_samples in zip(levels, SAMPLES, strict=True):
-        method = sitk.ImageRegistrationMethod()
-        method.SetMetricAsMattesMutualInformation(HISTOGRAM_BINS)
-        method.SetMetricSamplingStrategy(method.RANDOM)
-        method.SetMetricSamplingPercentage(min(1.0, n_samples / still.GetNumberOfPixels()), seed)
-        method.SetInterpolator(sitk.sitkLinear)
-        # The filter would smooth by the largest spacing of any axis: on slices of 5 mm its gradient is so far from the
-        # metric's own that the descent stops half a millimetre beside the optimum.
-        method.SetMetricUseFixedImageGradientFilter(False)
-        method.SetMetricUseMovingImageGradientFilter(False)
-        method.SetOptimizerAsRegularStepGradientDescent(
-            learningRate=1.0,  # mm, by the scales below
-            minStep=1e-3,
-            numberOfIterations=150,
-            relaxationFactor=0.8,
-            gradientMagnitudeTolerance=1e-6,
-        )
-        method.SetOptimizerScalesFromPhysicalShift()
-        method.SetInitialTransform(transform, inPlace=True)
-        method.Execute(still, moved)
-    return transform
+    still, moved = (_smoothed(_shrunk(image, SEARCH_SPACING_MM)) for image in (fixed, moving))
+    method = sitk.ImageRegistrationMethod()
+    method.SetMetricAsMattesMutualInformation(HISTOGRAM_BINS)
+    method.SetMetricSamplingStrategy(method.RANDOM)
+    method.SetMetricSamplingPercentage(min(1.0, SAMPLES / still.GetNumberOfPixels()), SEED)
+    method.SetInterpolator(sitk.sitkLinear)
+    # The filter would smooth by the largest spacing of any axis: on slices of 5 mm its gradient is so far from the
+    # metric's own that the descent stops half a millimetre beside the optimum.
+    method.SetMetricUseFixedImageGradientFilter(False)
+    method.SetMetricUseMovingImageGradientFilter(False)
+    method.SetOptimizerAsRegularStepGradientDescent(
+        learningRate=1.0,  # mm, by the scales below
+        minStep=1e-2,
+        numberOfIterations=150,
+        relaxationFactor=0.8,
+        gradientMagnitudeTolerance=1e-6,
+    )
+    method.SetOptimizerScalesFromPhysicalShift()
+    method.SetInitialTransform(transform, inPlace=True)
+    method.Execute(still, moved)
+    matrix = np.array(transform.GetMatrix()).reshape(3, 3)
+    centre = np.array(transform.GetCenter())
+    return Motion(matrix, np.array(transform.GetTranslation()) + centre - matrix @ centre)
 
 
 def _smoothed(image: sitk.Image) -> sitk.Image:
@@ -229,50 +367,17 @@ def _smoothed(image: sitk.Image) -> sitk.Image:
     return smooth
 
 
-def _foreground_points(image: sitk.Image) -> list[tuple[float, ...]]:
-    """Points of the foreground in mm, drawn with a fixed seed."""
-    indices = np.argwhere(foreground(sitk.GetArrayViewFromImage(image)))  # (n, 3): slice, row, column
-    if len(indices) == 0:
-        raise RegistrationRefused("the target shows no foreground", got="0 voxels")
-    drawn = np.random.default_rng(0).choice(len(indices), N_POINTS)
-    return [image.TransformIndexToPhysicalPoint([int(i) for i in row[::-1]]) for row in indices[drawn]]
+def foreground_points(image: sitk.Image, *, n: int) -> Floats:
+    """(n, 3) points of the foreground in mm, drawn with a fixed seed."""
+    indices = np.argwhere(foreground(sitk.GetArrayViewFromImage(image)))  # (m, 3): slice, row, column
+    drawn = np.random.default_rng(0).choice(len(indices), n)
+    step = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
+    points: Floats = indices[drawn][:, ::-1] @ step.T + np.array(image.GetOrigin())
+    return points
 
 
-def _mean_distance(points: list[tuple[float, ...]], one: sitk.Transform, other: sitk.Transform) -> float:
-    shifts = [np.subtract(one.TransformPoint(point), other.TransformPoint(point)) for point in points]
-    return float(np.linalg.norm(shifts, axis=1).mean())
-
-
-def _similarity(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform) -> float:
-    """Normalised mutual information over the foreground; 1 where less than half of it is shared.
-
-    The outline of the head is left out: any two heads share it. A finite sample of unrelated values has more than 1;
-    that excess, measured on the same values in random order, is taken off.
-    """
-    moved = sitk.Resample(moving, fixed, transform, sitk.sitkLinear, OUTSIDE)
-    a, b = sitk.GetArrayFromImage(fixed), sitk.GetArrayFromImage(moved)
-    anatomy = foreground(a)
-    shared = anatomy & (b != OUTSIDE)
-    if shared.sum() < MIN_SHARED * anatomy.sum():
-        return 1.0
-    still, other = _clipped(a[shared]), _clipped(b[shared])
-    by_chance = _mutual_information(still, np.random.default_rng(0).permutation(other))
-    return 1.0 + _mutual_information(still, other) - by_chance
-
-
-def _clipped(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    low, high = np.percentile(values, [0.5, 99.5])
-    return np.clip(values, low, high)
-
-
-def _mutual_information(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Normalised: (H(one) + H(other)) / H(one, other)."""
-    joint, _, _ = np.histogram2d(one, other, bins=HISTOGRAM_BINS)
-    together = _entropy(joint)
-    return (_entropy(joint.sum(1)) + _entropy(joint.sum(0))) / together if together > 0 else 1.0
-
-
-def _entropy(counts: NDArray[np.float64]) -> float:
-    """Shannon entropy [nat]."""
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log(shares)).sum())
+def moved_by(fixed: sitk.Image, motion: Motion) -> float:
+    """Mean displacement of the target's foreground [mm]."""
+    points = foreground_points(fixed, n=N_POINTS)
+    moved = points @ motion.matrix.T + motion.shift_mm
+    return float(np.linalg.norm(moved - points, axis=1).mean())

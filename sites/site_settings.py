@@ -6,9 +6,10 @@ hospital's own. Nothing that the coordinator sends can change it.
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, field_validator, model_validator
 
@@ -125,18 +126,51 @@ class FastmriFiles(Settings):
         return self
 
 
+_FORMER_REGISTRATION_KEYS = {
+    "max_residual_mm": "max_offset_px",
+    "max_disagreement_mm": "max_error_px",
+    "min_similarity": "min_agreement",
+}
+
+
 class RegistrationSettings(Settings):
     """When target and reference count as one anatomy. The defaults' origin: sites/registration.py."""
 
-    max_residual_mm: PositiveFloat = Field(
-        1.0,
-        description="up to here a pair on one grid is taken as it lies; beyond, the reference is registered [mm]",
+    @model_validator(mode="before")
+    @classmethod
+    def _former_keys_are_named(cls, content: Any) -> Any:
+        """Former keys measured something else: they are taken without effect, and the log names the new ones."""
+        if not isinstance(content, dict):
+            return content
+        for key in _FORMER_REGISTRATION_KEYS.keys() & content.keys():
+            logging.getLogger("fedminet.site").warning(
+                "registration.%s has no effect any more: see registration.%s",
+                key,
+                _FORMER_REGISTRATION_KEYS[key],
+            )
+        return {key: value for key, value in content.items() if key not in _FORMER_REGISTRATION_KEYS}
+
+    min_agreement: float = Field(
+        0.2, ge=0, le=1, description="least share of blocks that are found in their place after registration"
     )
-    max_disagreement_mm: PositiveFloat = Field(
-        0.4, description="largest distance between two independent registrations of a pair [mm]"
+    max_error_px: PositiveFloat = Field(
+        1.0, description="largest estimated error of the registration [pixels of the target's plane]"
     )
-    min_similarity: float = Field(
-        1.03, ge=1, le=2, description="least normalised mutual information after registration (1: unrelated)"
+    max_offset_px: PositiveFloat = Field(
+        0.35,
+        description="up to here a pair on one grid is taken as it lies; beyond, the reference is registered [pixels]",
+    )
+    max_stretch: float = Field(
+        0.03,
+        ge=0,
+        le=0.1,
+        description="largest relative difference of lengths that is corrected; 0: rigid alone",
+    )
+    max_likeness: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="above it the reference is the target itself, copied, scaled or with noise",
     )
 
 

@@ -48,7 +48,7 @@ class SuperResolved:
     """What was written, and how the reference was brought to it.
 
     shape: voxels along the file's axes. spacing_mm: between them. covered: share of the target's foreground in
-    the reference's field of view. moved_mm, residual_mm, similarity: as `sites.registration` defines them; None
+    the reference's field of view. moved_mm, residual_mm, agreement: as `sites.registration` defines them; None
     where the reference was taken at its scanner position.
     """
 
@@ -59,7 +59,7 @@ class SuperResolved:
     covered: float
     moved_mm: float | None
     residual_mm: float | None
-    similarity: float | None
+    agreement: float | None
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def super_resolve_file(
         covered=covered,
         moved_mm=None if found is None else found.moved_mm,
         residual_mm=None if found is None else found.residual_mm,
-        similarity=None if found is None else found.similarity,
+        agreement=None if found is None else found.agreement,
     )
 
 
@@ -203,13 +203,7 @@ def _upsampled(low_res: Volume, grid: Grid, *, scale: int) -> Volume:
 
 
 def _registered(upsampled: Volume, reference: Volume, *, limits: RegistrationSettings) -> Registered:
-    return register_reference(
-        upsampled,
-        reference,
-        max_residual_mm=limits.max_residual_mm,
-        min_similarity=limits.min_similarity,
-        max_disagreement_mm=limits.max_disagreement_mm,
-    )
+    return register_reference(upsampled, reference, limits=limits)
 
 
 def _as_it_lies(upsampled: Volume, reference: Volume) -> tuple[Volume, NDArray[np.bool_] | None]:

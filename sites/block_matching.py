@@ -1,0 +1,264 @@
+# mypy: disallow-untyped-calls=False
+"""Where small blocks of one scan are found in another: the evidence that both show one anatomy, place by place.
+
+A block of the target (about 18 mm in the plane, one slice or 4 mm thick) is compared with the other scan at every
+displacement within reach by the squared correlation of their voxels. Squared, because one tissue may be bright in one
+contrast and dark in the other; local, because within a block two or three tissues have one relation, whatever the
+coils' sensitivities do across the head (Ourselin et al., Image and Vision Computing 19, 2001, match blocks for
+registration in the same way).
+
+Blocks of one patient are found where registration puts them; blocks of two patients are found anywhere within reach.
+
+N block; s r c slice, row, column.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813 (the name its own manual uses)
+from numpy.typing import NDArray
+
+from sites.quality import foreground
+
+Floats = NDArray[np.float64]
+
+BLOCK_MM = 18.0
+SLAB_MM = 4.0
+"""Edge of a block in the plane, and its thickness: large enough that strangers do not fit by chance."""
+MIN_BLOCK_PX = 6
+"""... and 36 pixels at the least."""
+MIN_FOREGROUND = 0.5
+MIN_INSIDE = 0.95
+"""Share of a block that is no air, and that the other scan covers."""
+OUTSIDE = -1.0
+"""What no magnitude is."""
+FLAT = 1e-5
+"""Variance, as a share of the scan's mean square, below which a block shows no structure."""
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Blocks of the target, and how well each fits the other scan at every displacement.
+
+    corners: (N, 3) first voxel (slice, row, column). centres_mm: (N, 3) world position. agreement: (N, places along
+    slice, row, column) squared correlation; the middle place is no displacement. step_mm: (3,) between places.
+    inside_share: share of all foreground blocks that the other scan covers; the others are left out.
+    """
+
+    corners: NDArray[np.int_]
+    centres_mm: Floats
+    agreement: NDArray[np.float32]
+    step_mm: Floats
+    inside_share: float
+
+    @property
+    def reach(self) -> tuple[int, int, int]:
+        """Places on each side of the middle one."""
+        _, s, r, c = self.agreement.shape
+        return s // 2, r // 2, c // 2
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Where blocks were found.
+
+    centres_mm: (N, 3) world position of each block. displacements_mm: (N, 3) along the target's (slice, row, column),
+    from where the transform puts a block to where it is found. in_place: (N,) squared correlation without displacement.
+    at_limit: (N,) whether the best place is at the end of the search, which is to be found nowhere.
+    """
+
+    centres_mm: Floats
+    displacements_mm: Floats
+    in_place: Floats
+    at_limit: NDArray[np.bool_]
+    inside_share: float
+
+    def __len__(self) -> int:
+        return len(self.in_place)
+
+
+def axes_of(image: sitk.Image) -> Floats:
+    """Unit vectors of (slice, row, column) as columns, world: (3, 3)."""
+    return np.array(image.GetDirection()).reshape(3, 3)[:, ::-1]
+
+
+def match_blocks(blocks: Blocks) -> Matches:
+    """The best place of every block."""
+    places, at_limit = _peaks(blocks.agreement)
+    reach = np.array(blocks.reach)
+    middle = blocks.agreement[:, reach[0], reach[1], reach[2]]
+    return Matches(
+        centres_mm=blocks.centres_mm,
+        displacements_mm=(places - reach) * blocks.step_mm,
+        in_place=middle.astype(np.float64),
+        at_limit=at_limit,
+        inside_share=blocks.inside_share,
+    )
+
+
+def compare_blocks(
+    fixed: sitk.Image,
+    moving: sitk.Image,
+    transform: sitk.Transform,
+    *,
+    reach_mm: tuple[float, float, float],
+    max_blocks: int | None = None,
+    step_mm: float = 1.5,
+    slab_mm: float = SLAB_MM,
+) -> Blocks:
+    """Compare blocks of `fixed` with `moving` seen through `transform`.
+
+    transform: from points of `fixed` to points of `moving`. reach_mm: the farthest displacement along (slice, row,
+    column); 0: none along that axis. max_blocks: drawn with a fixed seed where there are more; None: all. step_mm:
+    wanted distance of places between slices; within a slice it is the pixel of `fixed`. slab_mm: a block's thickness.
+    """
+    voxels = _normalised(sitk.GetArrayFromImage(fixed))
+    spacing = np.array(fixed.GetSpacing())[::-1]  # (slice, row, column)
+    finer = max(1, round(spacing[0] / step_mm))  # places between slices
+    step = spacing / [finer, 1, 1]
+    reach = np.ceil(np.array(reach_mm) / step).astype(int)
+    edges = [max(MIN_BLOCK_PX, round(BLOCK_MM / s)) for s in spacing[1:]]
+    size = np.minimum([max(1, round(slab_mm / spacing[0])), *edges], voxels.shape)
+    corners = _foreground_corners(voxels, size)  # (N, 3)
+    if max_blocks is not None and len(corners) > max_blocks:
+        drawn = np.random.default_rng(0).choice(len(corners), max_blocks, replace=False)
+        corners = corners[np.sort(drawn)]
+    seen = _seen_through(moving, fixed, transform, finer=finer, reach=reach)
+    still = _windows(voxels, corners, size)  # (N, s, r, c)
+    window = np.array([(size[0] - 1) * finer + 1, *size[1:]]) + 2 * reach
+    other = _windows(seen, corners * [finer, 1, 1], window)
+    middle = tuple(slice(n, edge - n) for n, edge in zip(reach, window, strict=True))
+    inside = (other[(slice(None), *middle)] != OUTSIDE).mean(axis=(1, 2, 3)) > MIN_INSIDE
+    kept = inside & (still.var(axis=(1, 2, 3)) > FLAT)
+    agreement = _squared_correlations(
+        still[kept],
+        np.where(other[kept] == OUTSIDE, 0, other[kept]),
+        finer=finer,
+        reach=reach,
+        flat=FLAT,
+    )
+    indices = corners[kept] + (size - 1) / 2
+    points = [fixed.TransformContinuousIndexToPhysicalPoint(index[::-1].tolist()) for index in indices]
+    return Blocks(
+        corners=corners[kept],
+        centres_mm=np.array(points).reshape(-1, 3),
+        agreement=agreement,
+        step_mm=step,
+        inside_share=float(inside.mean()) if len(inside) else 0.0,
+    )
+
+
+def _foreground_corners(voxels: NDArray[np.float32], size: NDArray[np.int_]) -> NDArray[np.int_]:
+    """First voxel of every block, without overlap, that is foreground for the most part: (N, 3)."""
+    n_blocks = np.array(voxels.shape) // size
+    if n_blocks.min() < 1:
+        return np.zeros((0, 3), dtype=int)
+    first = (np.array(voxels.shape) - n_blocks * size) // 2
+    anatomy = foreground(voxels)[
+        tuple(slice(f, f + n * s) for f, n, s in zip(first, n_blocks, size, strict=True))
+    ]
+    shape = [edge for n, s in zip(n_blocks, size, strict=True) for edge in (n, s)]
+    share = anatomy.reshape(shape).mean(axis=(1, 3, 5))
+    corners: NDArray[np.int_] = np.argwhere(share >= MIN_FOREGROUND) * size + first
+    return corners
+
+
+def _seen_through(
+    moving: sitk.Image, fixed: sitk.Image, transform: sitk.Transform, *, finer: int, reach: NDArray[np.int_]
+) -> NDArray[np.float32]:
+    """`moving` on the grid of `fixed`, `finer` times as many slices, with a margin of `reach` places on each side."""
+    spacing = np.array(fixed.GetSpacing()) / [1, 1, finer]
+    size = np.array(fixed.GetSize())
+    size[2] = (size[2] - 1) * finer + 1
+    margin = reach[::-1]
+    direction = np.array(fixed.GetDirection()).reshape(3, 3)
+    grid = sitk.ResampleImageFilter()
+    grid.SetSize((size + 2 * margin).tolist())
+    grid.SetOutputSpacing(spacing.tolist())
+    grid.SetOutputDirection(fixed.GetDirection())
+    grid.SetOutputOrigin((np.array(fixed.GetOrigin()) - direction @ (spacing * margin)).tolist())
+    grid.SetTransform(transform)
+    grid.SetInterpolator(sitk.sitkLinear)
+    grid.SetDefaultPixelValue(OUTSIDE)
+    seen: NDArray[np.float32] = sitk.GetArrayFromImage(grid.Execute(moving))
+    covered = seen != OUTSIDE
+    return np.where(covered, _normalised(seen, of=covered), np.float32(OUTSIDE))
+
+
+def _normalised(array: NDArray[np.float32], *, of: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
+    """In units of its own root mean square: k-space of a knee has values of 1e-6, a scanner's image of 1e3."""
+    known = array if of is None else array[of]
+    level = float(np.sqrt(np.mean(np.square(known, dtype=np.float64)))) if known.size else 0.0
+    return (array / level).astype(np.float32) if level > 0 else array
+
+
+def _windows(
+    array: NDArray[np.float32], corners: NDArray[np.int_], size: NDArray[np.int_]
+) -> NDArray[np.float32]:
+    """Blocks of `size` cut at `corners`: (N, s, r, c)."""
+    views = np.lib.stride_tricks.sliding_window_view(array, tuple(int(n) for n in size))
+    cut: NDArray[np.float32] = views[tuple(corners.T)]
+    return cut
+
+
+def _squared_correlations(
+    still: NDArray[np.float32],
+    other: NDArray[np.float32],
+    *,
+    finer: int,
+    reach: NDArray[np.int_],
+    flat: float,
+) -> NDArray[np.float32]:
+    """(N, places along slice, row, column): squared correlation of each block at each displacement."""
+    n_blocks, s, r, c = still.shape
+    n = s * r * c
+    places = 2 * reach + 1
+    result = np.zeros((n_blocks, *places), dtype=np.float32)
+    centred = (still - still.mean(axis=(1, 2, 3), keepdims=True)).reshape(n_blocks, -1)
+    spread = np.einsum("ij,ij->i", centred, centred)
+    for ds, dr, dc in np.ndindex(*places):
+        there = other[:, ds : ds + (s - 1) * finer + 1 : finer, dr : dr + r, dc : dc + c].reshape(
+            n_blocks, -1
+        )
+        total = there.sum(axis=1)
+        spread_there = np.einsum("ij,ij->i", there, there) - total * total / n
+        shared = np.einsum("ij,ij->i", centred, there)
+        structured = spread_there > flat * n
+        result[:, ds, dr, dc] = np.where(structured, shared**2 / np.maximum(spread * spread_there, 1e-20), 0)
+    return result
+
+
+def _peaks(agreement: NDArray[np.float32]) -> tuple[Floats, NDArray[np.bool_]]:
+    """Place of the highest agreement of each block, between places by a parabola along each axis; whether at an end."""
+    n_blocks, *places = agreement.shape
+    if n_blocks == 0:
+        return np.zeros((0, 3)), np.zeros(0, dtype=bool)
+    best = agreement.reshape(n_blocks, -1).argmax(axis=1)
+    indices = np.array(np.unravel_index(best, places)).T  # (N, 3)
+    peaks = indices.astype(np.float64)
+    rows = np.arange(n_blocks)
+    searched = [axis for axis, n_places in enumerate(places) if n_places > 1]
+    for axis in searched:
+        n_places = places[axis]
+        middle = np.clip(indices[:, axis], 1, n_places - 2)
+        at = [indices[:, 0], indices[:, 1], indices[:, 2]]
+        low, mid, high = (_values(agreement, rows, at, axis=axis, places=middle + o) for o in (-1, 0, 1))
+        bend = low - 2 * mid + high
+        offset = np.where(bend < 0, 0.5 * (low - high) / np.where(bend < 0, bend, -1), 0)
+        peaks[:, axis] = middle + np.clip(offset, -1, 1)
+    at_end = (indices == 0) | (indices == np.array(places) - 1)
+    return peaks, at_end[:, searched].any(axis=1)
+
+
+def _values(
+    agreement: NDArray[np.float32],
+    rows: NDArray[np.int_],
+    at: list[NDArray[np.int_]],
+    *,
+    axis: int,
+    places: NDArray[np.int_],
+) -> Floats:
+    moved = [places if index == axis else place for index, place in enumerate(at)]
+    return agreement[rows, moved[0], moved[1], moved[2]].astype(np.float64)

@@ -1,0 +1,146 @@
+"""What a registered pair must show before it is trusted, and what is said where it does not.
+
+The cause is looked for before anything is said: a reference that covers a part only, that is mirrored or turned, that
+is the target itself, or whose slices are packed across a gap is no other patient's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813 (the name its own manual uses)
+from numpy.typing import NDArray
+
+from minet_core.runtime.errors import RegistrationRefused
+from minet_core.volume import Volume
+from sites.block_matching import compare_blocks
+from sites.registration import Motion, find_motion, matching_image
+from sites.same_contrast import measure_likeness
+from sites.site_settings import RegistrationSettings
+from sites.slice_agreement import MAX_OUT_OF_ORDER, MAX_STEP, largest_step, measure_slices, out_of_order_share
+
+MAX_FINE_LIKENESS = 0.93
+"""See sites.same_contrast.py; the limit of the coarse look is `registration.max_likeness` of site.yaml."""
+MIN_SHARED = 0.3
+"""Share of the target's foreground blocks that the reference must cover for the two to be compared."""
+
+
+def require_registered(
+    target: Volume,
+    reference: Volume,
+    *,
+    fixed: sitk.Image,
+    moving: sitk.Image,
+    motion: Motion,
+    limits: RegistrationSettings,
+) -> None:
+    """Raise RegistrationRefused (FM-D204) with the cause where the pair must not be used."""
+    slices = measure_slices(fixed, moving, motion.as_sitk())
+    step = largest_step(slices)
+    if step is not None and abs(step.height) > MAX_STEP and motion.agreement >= limits.min_agreement / 2:
+        raise RegistrationRefused(
+            "slices are missing or doubled in one of the two scans",
+            got=f"from slice {step.slices[0] + 1} to {step.slices[1] + 1} the anatomy jumps by {abs(step.height):.2f} "
+            f"slices ({abs(step.height) * slices.spacing_mm:.1f} mm) against the reference",
+            expected=f"at most {MAX_STEP} slices",
+            action="Look at that place, and export or convert the scan again",
+        )
+    if motion.agreement < limits.min_agreement:
+        raise _unlike(reference, fixed=fixed, moving=moving, motion=motion, limits=limits)
+    disorder = out_of_order_share(slices)
+    if disorder > MAX_OUT_OF_ORDER:
+        raise RegistrationRefused(
+            "slices of one of the two scans are out of order",
+            got=f"{disorder:.0%} of the slices lie beside their place",
+            expected=f"at most {MAX_OUT_OF_ORDER:.0%}",
+            action="Export or convert the scan again",
+        )
+    pixel = min(target.spacing_mm[1:])
+    if motion.error_mm > limits.max_error_px * pixel:
+        raise RegistrationRefused(
+            "the registration is not sure enough",
+            got=f"an error of about {motion.error_mm:.2f} mm ({motion.error_mm / pixel:.2f} pixels)",
+            expected=f"at most {limits.max_error_px * pixel:.2f} mm ({limits.max_error_px:g} pixels)",
+            action="See that neither scan is disturbed by motion, and that both show one region",
+        )
+    if motion.stretch() > max(limits.max_stretch, 1e-6):
+        raise RegistrationRefused(
+            "the two scans differ in size",
+            got=f"{motion.stretch():.2%} of a length",
+            expected=f"at most {limits.max_stretch:.2%}",
+            action="See the slice spacing in both headers",
+        )
+
+
+def require_two_contrasts(
+    target: Volume, guide: Volume, *, covered: NDArray[np.bool_] | None, limits: RegistrationSettings
+) -> None:
+    """Raise RegistrationRefused (FM-D204) where the reference is the target itself. guide: on the target's grid."""
+    if limits.max_likeness == 1:  # the site looks for itself
+        return
+    coarse, fine = measure_likeness(target, guide, covered=covered)
+    for got, limit, how in (
+        (coarse, limits.max_likeness, "over 40 mm"),
+        (fine, MAX_FINE_LIKENESS, "over 18 mm"),
+    ):
+        if got > limit:
+            raise RegistrationRefused(
+                "the reference is the target itself, or made from it",
+                got=f"a squared correlation of {got:.3f} {how}",
+                expected=f"at most {limit:g}",
+                action="Give the other contrast as the reference",
+            )
+
+
+def _unlike(
+    reference: Volume,
+    *,
+    fixed: sitk.Image,
+    moving: sitk.Image,
+    motion: Motion,
+    limits: RegistrationSettings,
+) -> RegistrationRefused:
+    """The refusal of a pair whose blocks are not found: why."""
+    got = f"{motion.agreement:.0%} of the blocks are found in their place"
+    expected = f"at least {limits.min_agreement:.0%}"
+    for name, turned in _turned(reference):
+        other = find_motion(fixed, matching_image(turned), limits=limits, quickly=True)
+        if other.agreement >= max(limits.min_agreement, 2 * motion.agreement):
+            return RegistrationRefused(
+                f"the reference is {name}: its orientation was lost",
+                got=f"{got}, {other.agreement:.0%} once it is turned back",
+                expected=expected,
+                action="Convert the scan again; correct no header by hand",
+            )
+    blocks = compare_blocks(fixed, moving, motion.as_sitk(), reach_mm=(0, 0, 0), max_blocks=300)
+    if blocks.inside_share < MIN_SHARED:
+        return RegistrationRefused(
+            "target and reference hardly overlap",
+            got=f"{blocks.inside_share:.0%} of the target's anatomy is in the reference's field of view",
+            expected=f"at least {MIN_SHARED:.0%}",
+            action="See that both scans show one region, and their positions in the headers",
+        )
+    return RegistrationRefused(
+        "target and reference do not show the same anatomy",
+        got=got,
+        expected=expected,
+        action="See that both scans are of one patient and one region",
+    )
+
+
+def _turned(reference: Volume) -> Iterator[tuple[str, Volume]]:
+    """The reference as a lost orientation would have it: mirrored along each axis, or with two axes exchanged."""
+    array = reference.array
+    for name, axes in (
+        ("mirrored from left to right", (2,)),
+        ("upside down in its rows", (1,)),
+        ("in reversed order of its slices", (0,)),
+        ("turned by half a turn in the plane", (1, 2)),
+    ):
+        yield name, dataclasses.replace(reference, array=_contiguous(np.flip(array, axes)))
+
+
+def _contiguous(array: NDArray[np.generic]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(np.abs(array), dtype=np.float32)

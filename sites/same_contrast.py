@@ -1,0 +1,87 @@
+"""Whether a reference is the target itself: copied, scaled, with another gamma, with noise, or at another resolution.
+
+Of two contrasts each tissue has a relation of its own: over a few centimetres, where several tissues meet, no line maps
+one to the other. An image made from the other keeps one relation everywhere. Two looks, each over the foreground alone:
+
+- blocks of 40 mm, smoothed by 2.5 mm, so that noise and resolution do not count: copies;
+- blocks of 18 mm as they are: an exact image of the target with another curve of grey values, even an inverted one.
+
+    median squared correlation                 40 mm, smoothed    18 mm
+    5 real pairs of open_ms_data                0.23 to 0.42      0.33 to 0.79
+    6 phantoms of three sites                   0.18 to 0.33      0.32 to 0.64
+    target with 5, 10, 20% noise                0.96 to 1.00      0.48 to 0.94
+    target, every second pixel                  0.98              0.66
+    square, square root                         0.83, 0.93        0.96, 0.99
+    inverted in tissue                          0.50              1.00
+    limits                                      0.8               0.93
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from minet_core.volume import Volume
+from sites.quality import foreground
+
+COARSE_BLOCK_MM = (20.0, 40.0, 40.0)
+FINE_BLOCK_MM = (4.0, 18.0, 18.0)
+"""Along (slice, row, column)."""
+SMOOTHING_MM = 2.5
+WORKING_PIXEL_MM = 1.0
+MIN_FOREGROUND = 0.5
+MIN_VOXELS = 30
+MIN_FINE_EDGE_PX = 12
+"""A small block of few pixels holds two tissues, and two tissues always lie on one line: no fine look then."""
+
+
+def measure_likeness(
+    target: Volume, guide: Volume, *, covered: NDArray[np.bool_] | None
+) -> tuple[float, float]:
+    """Median squared correlation of coarse smoothed blocks, and of fine ones: 0 to 1.
+
+    guide: the reference on the target's grid. covered: where it has data; None: everywhere. 0 where nothing is shared.
+    """
+    anatomy = foreground(target.magnitude())
+    if covered is not None:
+        anatomy &= covered
+    bins = [1, *(max(1, int(WORKING_PIXEL_MM / step + 0.25)) for step in target.spacing_mm[1:])]
+    images = [_binned(volume.magnitude(), bins) for volume in (target, guide)]
+    inside = _binned(anatomy.astype(np.float32), bins) > 0.5
+    spacing = np.array(target.spacing_mm) * bins
+    sigma = np.where(spacing < SMOOTHING_MM, SMOOTHING_MM / spacing, 0)
+    smooth = [ndimage.gaussian_filter(image, sigma) for image in images]
+    coarse = _median_correlation(smooth[0], smooth[1], inside, edges=COARSE_BLOCK_MM / spacing)
+    edges = FINE_BLOCK_MM / spacing
+    if edges[1:].min() < MIN_FINE_EDGE_PX:
+        return coarse, 0.0
+    return coarse, _median_correlation(images[0], images[1], inside, edges=edges)
+
+
+def _binned(array: NDArray[np.float32], bins: list[int]) -> NDArray[np.float32]:
+    size = [edge // b * b for edge, b in zip(array.shape, bins, strict=True)]
+    shape = [n for edge, b in zip(size, bins, strict=True) for n in (edge // b, b)]
+    mean: NDArray[np.float32] = array[: size[0], : size[1], : size[2]].reshape(shape).mean(axis=(1, 3, 5))
+    return mean
+
+
+def _median_correlation(
+    one: NDArray[np.float32],
+    other: NDArray[np.float32],
+    inside: NDArray[np.bool_],
+    *,
+    edges: NDArray[np.float64],
+) -> float:
+    size = np.clip(np.round(edges).astype(int), 1, one.shape)
+    found = []
+    for corner in np.ndindex(*(np.array(one.shape) // size)):
+        block = tuple(slice(c * s, (c + 1) * s) for c, s in zip(corner, size, strict=True))
+        shared = inside[block]
+        if shared.mean() < MIN_FOREGROUND or shared.sum() < MIN_VOXELS:
+            continue
+        a, b = (image[block][shared].astype(np.float64) for image in (one, other))
+        a, b = a - a.mean(), b - b.mean()
+        spread = float(a @ a) * float(b @ b)
+        found.append(float(a @ b) ** 2 / spread if spread > 0 else 0.0)
+    return float(np.median(found)) if found else 0.0
