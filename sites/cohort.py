@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from minet_core.runtime.yaml_file import Settings
+from sites.pair_quality import PairQuality, quality_remarks
 from sites.site_settings import DataKind
 from sites.split import FEW_PATIENTS, SPLITS, Split, slices_of
 
@@ -28,6 +29,9 @@ class PairRecord(Settings):
     resampled: bool = Field(description="whether the reference was brought from another grid or position")
     residual_mm: float
     similarity: float
+    quality: PairQuality | None = Field(
+        None, description="what ingest saw of the images; null: an older record"
+    )
     fingerprint: Hexadecimal
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -77,6 +81,9 @@ class Cohort(Settings):
     def computed_digest(self) -> str:
         """SHA-256 over everything else in the page, in a canonical form."""
         content = self.model_dump(mode="json", exclude={"digest"})
+        for pair in content["pairs"]:
+            if pair["quality"] is None:  # the digest of a cohort that was written before there was one
+                del pair["quality"]
         return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def remarks(self) -> list[str]:
@@ -88,7 +95,7 @@ class Cohort(Settings):
             said.append(f"Few patients ({len(self.patients)}): figures say little about patients in general.")
         if self.validation_from_training:
             said.append("Validation is on held-out slices of training patients.")
-        return said
+        return said + quality_remarks([pair.quality for pair in self.pairs if pair.quality is not None])
 
 
 def make_cohort(

@@ -33,9 +33,9 @@ from minet_core.runtime.errors import (
 from minet_core.volume import Pair
 from sites.candidates import Candidate, Found, Refusal
 from sites.cohort import Cohort, PairRecord, make_cohort
+from sites.image_quality import examine
 from sites.pairing import find_pairs
 from sites.pseudonym import keyed, pseudonym, site_key
-from sites.quality import usable_slices
 from sites.read_fastmri import central_slices, read_fastmri
 from sites.read_nifti import read_nifti
 from sites.registration import register
@@ -43,7 +43,7 @@ from sites.site_settings import SiteSettings
 from sites.split import SPLITS, Split, assign_splits, listed_splits, order_of
 from sites.store import COHORT_FILE, Store, read_record, write_pair
 
-PROCESSING = 2
+PROCESSING = 3
 """Raised when reading or registration changes, so that pairs made by the former way are made again."""
 READERS = {"nifti": read_nifti, "fastmri": read_fastmri}
 EXAMINATION_DIGITS = 6
@@ -268,7 +268,9 @@ def _fingerprint(candidate: Candidate, settings: SiteSettings, *, key: bytes) ->
         digests = [sha256_of_file(path) for path in (candidate.target, candidate.reference)]
     except OSError as failure:
         raise ScanUnreadable("a scan cannot be opened", got=failure) from failure
-    shaping = settings.model_dump(mode="json", include={"data_kind", "reader", "roles", "registration"})
+    shaping = settings.model_dump(
+        mode="json", include={"data_kind", "reader", "roles", "registration", "quality"}
+    )
     return keyed(key, "pair", *digests, json.dumps(shaping, sort_keys=True), str(PROCESSING))[:32]
 
 
@@ -278,6 +280,8 @@ def _make_pair(candidate: Candidate, settings: SiteSettings, *, patient: str) ->
     reference = read(candidate.reference, contrast=settings.roles.reference)
     if settings.reader == "fastmri":
         target, reference = central_slices(target, reference)
+    examined = examine(target, reference, limits=settings.quality)
+    target = examined.target
     registered = register(
         target,
         reference,
@@ -285,13 +289,15 @@ def _make_pair(candidate: Candidate, settings: SiteSettings, *, patient: str) ->
         max_disagreement_mm=settings.registration.max_disagreement_mm,
         min_similarity=settings.registration.min_similarity,
     )
+    use, quality = examined.used_with(registered.covered)
     content = {
         "patient": patient,
         "shape": target.array.shape,
-        "usable_slices": usable_slices(target.magnitude(), covered=registered.covered),
+        "usable_slices": (use.first, use.stop),
         "resampled": registered.resampled,
         "residual_mm": round(registered.residual_mm, 4),
         "similarity": round(registered.similarity, 4),
+        "quality": quality.model_dump(mode="json"),
     }
     guide = dataclasses.replace(registered.reference, array=registered.reference.magnitude())
     return Pair(target=target, reference=guide, patient=patient), content
