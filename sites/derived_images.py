@@ -1,11 +1,11 @@
 """Telling a magnitude image of anatomy from what is computed of one: label maps, masks, phase, parameter maps.
 
-A magnitude image has many values, noise on every tissue, no value that a large part of the anatomy shares, and bright
-voxels whose neighbours are bright too. What breaks one of these is refused with its figure.
+A magnitude image has many values, neighbours that differ, no value that a large part of the anatomy shares, an uneven
+distribution, and bright voxels whose neighbours are bright too. What breaks one of these is refused with its figure.
 
 What cannot be told: a smooth map of non-negative values inside a mask (T1, T2, a probability with soft edges, a
-filtered field map with an offset) has all four. Values within 0 and 1 around exact zeros are remarked on, as such a map
-or a scan that was rescaled.
+filtered field map with an offset, a label map smoothed by a pixel or more) has all of these, and the second differences
+of a denoised scan. Values within 0 and 1 around exact zeros are remarked on, as such a map or a scan that was rescaled.
 """
 
 from __future__ import annotations
@@ -35,8 +35,6 @@ MOST_LONELY = 0.4
 0.06, noisy FS-PD phantoms 0.19; phase 0.6 to 0.9, ratios of two scans 0.6 to 0.9."""
 FEWEST_BRIGHT = 30
 """Voxels that a hundredth must have: in fewer chance decides."""
-LEAST_NOISE = 0.001
-"""Median second difference in the foreground over the 99th percentile."""
 SAMPLES = 200_000
 
 
@@ -49,7 +47,6 @@ class ValueFigures:
     at_top: float
     unevenness: float
     lonely: float
-    noise: float
     zeros: float
     maximum: float
 
@@ -64,7 +61,6 @@ def value_figures(magnitude: NDArray[np.float32]) -> ValueFigures:
     inside = foreground(image) if top > 0 else image > 0
     pair = inside[:, :, 1:] & inside[:, :, :-1]
     difference = np.abs(np.diff(image, axis=2))[pair]
-    second = np.abs(np.diff(image, 2, axis=2))[inside[:, :, 1:-1]]
     values = image[image > 0]
     return ValueFigures(
         n_values=len(np.unique(image)),
@@ -72,7 +68,6 @@ def value_figures(magnitude: NDArray[np.float32]) -> ValueFigures:
         at_top=float((image[inside] >= 0.98 * maximum).mean()) if inside.any() else 0.0,
         unevenness=_unevenness(values),
         lonely=_lonely(image, inside),
-        noise=float(np.median(second)) / top if second.size and top > 0 else 1.0,
         zeros=float((image == 0).mean()),
         maximum=maximum,
     )
@@ -94,9 +89,6 @@ def why_derived(figures: ValueFigures) -> tuple[str, str] | None:
     if figures.lonely > MOST_LONELY:
         share = f"{figures.lonely:.0%} of the brightest voxels beside dark ones"
         return f"{share}: phase, or a ratio or parameter map", f"at most {MOST_LONELY:.0%}"
-    if figures.noise < LEAST_NOISE:
-        level = f"a noise of {figures.noise:.2%} of the image"
-        return f"{level}: a smoothed label map or simulated image", f"at least {LEAST_NOISE:.2%}"
     return None
 
 

@@ -82,11 +82,13 @@ class IngestReport:
     def as_text(self) -> str:
         """The report for a person."""
         reused = sum(pair.reused for pair in self.accepted)
+        seen = {pair.file: f"; {pair.quality.as_text()}" for pair in self.cohort.pairs if pair.quality}
         head = f"Accepted {len(self.accepted)} pairs"
         lines = [f"{head} ({reused} already there), refused {len(self.refused)}, in {self.seconds:.0f} s."]
         lines += [
             f"  {pair.label} -> {pair.file}: residual {pair.residual_mm:.2f} mm, similarity {pair.similarity:.3f}"
             + (", reference registered" if pair.resampled else "")
+            + seen.get(pair.file, "")
             for pair in self.accepted
         ]
         lines += [f"  refused {refusal.label}: {refusal.message}" for refusal in self.refused]
