@@ -219,7 +219,7 @@ def test_slices_that_the_reference_does_not_cover_are_counted(pair: tuple[Volume
     assert (use.first, figures.unguided_slices, figures.cut_off_slices) == (3, 3, 0)
 
 
-@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("axis", [0, 2])
 def test_a_reference_that_is_too_coarse_is_refused_and_one_that_is_coarse_is_measured(
     pair: tuple[Volume, Volume], axis: int
 ) -> None:
@@ -280,9 +280,7 @@ def test_a_scan_passes_however_it_was_exported(pair: tuple[Volume, Volume], kind
 
 
 @pytest.mark.surrogate
-@pytest.mark.parametrize(
-    "name", ["clinical/patient04_study1", "clinical/patient12_study1", "brain_1mm/patient07"]
-)
+@pytest.mark.parametrize("name", ["clinical/patient04_study1", "brain_1mm/patient07"])
 def test_real_pairs_pass_and_what_was_interpolated_is_said(name: str) -> None:
     folder, _, patient = name.partition("/")
     suffix = "W" if folder == "clinical" else ""
