@@ -19,8 +19,8 @@ HOT_LEVEL = 2.0
 """Over the foreground's 99.9th percentile. 10 real volumes: targets to 1.5, T1 references of skull-stripped brains to
 3.2 (vessels at the skull base: broad). 24 phantoms: to 1.7."""
 HOT_CONTRAST = 3.0
-"""... and over everything at two voxels' distance in its slice. The same real vessels: at most 2.2; blots of 2 x 2 voxels
-of five times the maximum: 6.7 to 24."""
+"""... and over everything at two voxels' distance in its slice. The same real vessels: at most 2.2; blots of 2 x 2
+voxels of five times the maximum: 6.7 to 24."""
 MARK_VOXELS = 30
 """Fewer voxels of the top are the tail of a distribution: 10 real volumes have 1 to 4, tiny phantoms up to 70."""
 MARK_EDGE = 0.5

@@ -28,8 +28,8 @@ exports cut at their 99th percentile 0.016 to 0.069; probability maps 0.18 to 0.
 SAID_AT_TOP = 0.005
 """From here on a remark: the export was windowed, or the receiver was saturated."""
 LEAST_UNEVEN = 0.08
-"""Largest distance between the distribution of values and an even one. 10 real volumes 0.16 to 0.55, phantoms 0.18 to
-0.61; phase with or without a mask 0.01 to 0.03."""
+"""Largest distance between the distribution of values and an even one. 10 real volumes 0.16 to 0.55, phantoms 0.18
+to 0.61; phase with or without a mask 0.01 to 0.03."""
 MOST_LONELY = 0.4
 """Share of the brightest hundredth whose neighbour (not an exact zero) is below 0.3 of it. 10 real volumes at most
 0.06, noisy FS-PD phantoms 0.19; phase 0.6 to 0.9, ratios of two scans 0.6 to 0.9."""

@@ -17,14 +17,14 @@ from sites.quality import ANATOMY_SHARE, foreground
 NEIGHBOURS = 3
 """Slices to each side that one is compared with."""
 LEVEL_LIMITS = (0.45, 2.2)
-"""Intensity of a slice over the median of its neighbours, on the same voxels, in slices of at least half the largest
-area. 10 real volumes: 0.84 to 1.11; 24 phantom volumes: 0.87 to 1.08; 40 tiny phantoms: 0.66 to 1.22."""
+"""Intensity of a slice over the median of its neighbours, on the same voxels, in slices of at least half the
+largest area. 10 real volumes: 0.84 to 1.11; 24 phantom volumes: 0.87 to 1.08; 40 tiny phantoms: 0.66 to 1.22."""
 REPEATED = 0.12
 """Difference of two neighbouring slices over the upper quartile of such differences. 10 real volumes: at least 0.53;
 24 phantom volumes: 0.40; 40 tiny phantoms: 0.45; a slice stored twice: 0."""
 FOREIGN = 0.5
-"""Correlation of a slice with the liker of its neighbours, over that of these two: 10 real volumes at least 1.01, 24
-phantom volumes 1.01. Two neighbours exchanged are not found."""
+"""Correlation of a slice with the liker of its neighbours, over that of these two: 10 real volumes at least 1.01,
+24 phantom volumes 1.01. Two neighbours exchanged are not found."""
 FULL_AREA = 0.5
 """Of the largest slice's foreground: at the ends of the anatomy neighbours differ for good reasons."""
 
