@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from minet_core.degradation import crop_to_multiple, low_resolution
 from minet_core.inference import Progress, super_resolve
 from minet_core.interpolation import BASELINES, INTERPOLATIONS
-from minet_core.metrics import nmse, psnr, ssim, volume_metrics
+from minet_core.metrics import OUTLYING_PEAK, nmse, peak_ratio, psnr, robust_range, ssim, volume_metrics
 from minet_core.runtime.errors import NothingFound, ScanInvalid
 from minet_core.samples import SliceSource, as_tensor
 
@@ -30,11 +30,15 @@ METHODS = (MODEL, *INTERPOLATIONS)
 class VolumeScores:
     """metrics: by method ("global", "sinc", "bicubic"), then by name (psnr_db, ssim, nmse).
 
+    peak_ratio: of the truth (`minet_core.metrics.peak_ratio`); above OUTLYING_PEAK `robust_psnr_db`, with the truth's
+    99.9th percentile as data range, is given by method beside the fastMRI figure.
     images: on request, float32: "low_res" (S, h, w); "target", "reference" and every method (S, H, W).
     """
 
     metrics: dict[str, dict[str, float]]
     images: dict[str, NDArray[np.float32]] | None = None
+    peak_ratio: float = 1.0
+    robust_psnr_db: dict[str, float] | None = None
 
 
 def evaluate_volume(
@@ -61,7 +65,14 @@ def evaluate_volume(
     }
     metrics = {name: volume_metrics(truth, image) for name, image in images.items()}
     inputs = {"target": truth, "reference": guide, "low_res": low_res}
-    return VolumeScores(metrics, inputs | images if keep_images else None)
+    ratio, level = peak_ratio(truth), robust_range(truth)
+    robust = {name: psnr(truth, image, data_range=level) for name, image in images.items()}
+    return VolumeScores(
+        metrics,
+        inputs | images if keep_images else None,
+        peak_ratio=ratio,
+        robust_psnr_db=robust if ratio > OUTLYING_PEAK else None,
+    )
 
 
 def degraded_volume(

@@ -10,10 +10,15 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from minet_core.runtime.yaml_file import Settings
+from sites.pair_quality import PairQuality, quality_remarks
 from sites.site_settings import DataKind
 from sites.split import FEW_PATIENTS, SPLITS, Split, slices_of
 
 Hexadecimal = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]+$")]
+
+
+LATER_FIELDS = ("residual_px", "moved_mm", "stretch", "agreement", "similarity", "quality")
+"""Fields of a pair that not every version wrote: None where it did not."""
 
 
 class PairRecord(Settings):
@@ -32,6 +37,9 @@ class PairRecord(Settings):
     stretch: float | None = Field(None, description="largest relative change of length that was corrected")
     agreement: float | None = Field(None, description="share of blocks found in their place")
     similarity: float | None = Field(None, description="of pairs made before the agreement was measured")
+    quality: PairQuality | None = Field(
+        None, description="what ingest saw of the images; null: an older record"
+    )
     fingerprint: Hexadecimal
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -81,6 +89,10 @@ class Cohort(Settings):
     def computed_digest(self) -> str:
         """SHA-256 over everything else in the page, in a canonical form."""
         content = self.model_dump(mode="json", exclude={"digest"})
+        for pair in content["pairs"]:
+            for name in LATER_FIELDS:
+                if pair[name] is None:  # the digest of a cohort that was written before there was one
+                    del pair[name]
         return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def remarks(self) -> list[str]:
@@ -92,7 +104,7 @@ class Cohort(Settings):
             said.append(f"Few patients ({len(self.patients)}): figures say little about patients in general.")
         if self.validation_from_training:
             said.append("Validation is on held-out slices of training patients.")
-        return said
+        return said + quality_remarks([pair.quality for pair in self.pairs if pair.quality is not None])
 
 
 def make_cohort(

@@ -33,9 +33,9 @@ from minet_core.runtime.errors import (
 from minet_core.volume import Pair
 from sites.candidates import Candidate, Found, Refusal
 from sites.cohort import Cohort, PairRecord, make_cohort
+from sites.image_quality import examine
 from sites.pairing import find_pairs
 from sites.pseudonym import keyed, pseudonym, site_key
-from sites.quality import usable_slices
 from sites.read_fastmri import central_slices, read_fastmri
 from sites.read_nifti import read_nifti
 from sites.registration import register
@@ -89,11 +89,13 @@ class IngestReport:
     def as_text(self) -> str:
         """The report for a person."""
         reused = sum(pair.reused for pair in self.accepted)
+        seen = {pair.file: f"; {pair.quality.as_text()}" for pair in self.cohort.pairs if pair.quality}
         head = f"Accepted {len(self.accepted)} pairs"
         lines = [f"{head} ({reused} already there), refused {len(self.refused)}, in {self.seconds:.0f} s."]
         lines += [
             f"  {pair.label} -> {pair.file}: {pair.fit_as_text()}"
             + (", reference registered" if pair.resampled else "")
+            + seen.get(pair.file, "")
             for pair in self.accepted
         ]
         lines += [f"  refused {refusal.label}: {refusal.message}" for refusal in self.refused]
@@ -275,7 +277,9 @@ def _fingerprint(candidate: Candidate, settings: SiteSettings, *, key: bytes) ->
         digests = [sha256_of_file(path) for path in (candidate.target, candidate.reference)]
     except OSError as failure:
         raise ScanUnreadable("a scan cannot be opened", got=failure) from failure
-    shaping = settings.model_dump(mode="json", include={"data_kind", "reader", "roles", "registration"})
+    shaping = settings.model_dump(
+        mode="json", include={"data_kind", "reader", "roles", "registration", "quality"}
+    )
     return keyed(key, "pair", *digests, json.dumps(shaping, sort_keys=True), str(PROCESSING))[:32]
 
 
@@ -285,17 +289,21 @@ def _make_pair(candidate: Candidate, settings: SiteSettings, *, patient: str) ->
     reference = read(candidate.reference, contrast=settings.roles.reference)
     if settings.reader == "fastmri":
         target, reference = central_slices(target, reference)
+    examined = examine(target, reference, limits=settings.quality)
+    target = examined.target
     registered = register(target, reference, limits=settings.registration)
+    use, quality = examined.used_with(registered.covered)
     content = {
         "patient": patient,
         "shape": target.array.shape,
-        "usable_slices": usable_slices(target.magnitude(), covered=registered.covered),
+        "usable_slices": (use.first, use.stop),
         "resampled": registered.resampled,
         "residual_mm": round(registered.residual_mm, 4),
         "residual_px": round(registered.residual_px, 4),
         "moved_mm": round(registered.moved_mm, 4),
         "stretch": round(registered.stretch, 5),
         "agreement": round(registered.agreement, 4),
+        "quality": quality.model_dump(mode="json"),
     }
     guide = dataclasses.replace(registered.reference, array=registered.reference.magnitude())
     return Pair(target=target, reference=guide, patient=patient), content

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,21 +81,61 @@ def foreground(magnitude: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.asarray(magnitude > FOREGROUND_LEVEL * float(np.percentile(magnitude, 99)))
 
 
-def usable_slices(target: NDArray[np.float32], *, covered: NDArray[np.bool_] | None) -> tuple[int, int]:
-    """The longest run [first, stop) of slices that show anatomy of the target within the reference's view.
+@dataclass(frozen=True)
+class SliceUse:
+    """Which slices are used: the run [first, stop), and how many of those with anatomy are not, and why.
+
+    faulty: empty, dark or bright between others. unguided: outside the reference's view. cut_off: good, beyond these.
+    """
+
+    first: int
+    stop: int
+    anatomy: int
+    faulty: int
+    unguided: int
+    cut_off: int
+
+
+def use_of_slices(
+    target: NDArray[np.float32], *, covered: NDArray[np.bool_] | None, faulty: Collection[int] = ()
+) -> SliceUse:
+    """The longest run of slices that show anatomy of the target within the reference's view, and what it leaves out.
 
     target: magnitude (slice, row, column). covered: the reference's field of view on the target's grid; None: all.
-    Training, validation and test all use this run, so that slices of air neither teach nor flatter.
-    Raises ScanInvalid (FM-D202) where no slice qualifies.
+    faulty: numbers of slices that are not to be used. Training, validation and test all use this run, so that slices
+    of air neither teach nor flatter. Raises ScanInvalid (FM-D202) where no slice qualifies.
     """
     anatomy = foreground(target)
     area = anatomy.sum(axis=(1, 2))  # (slice,)
-    usable = area >= max(1.0, ANATOMY_SHARE * float(area.max()))
+    shows = area >= max(1.0, ANATOMY_SHARE * float(area.max()))
+    broken = np.isin(np.arange(len(area)), list(faulty))
+    guided = np.ones_like(shows)
     if covered is not None:
-        usable &= (anatomy & covered).sum(axis=(1, 2)) >= COVERED_SHARE * area
+        guided = (anatomy & covered).sum(axis=(1, 2)) >= COVERED_SHARE * area
+    usable = shows & guided & ~broken
     edges = np.flatnonzero(np.diff(np.concatenate([[0], usable.astype(np.int8), [0]])))
     if edges.size == 0:
-        raise ScanInvalid("no slice shows anatomy in both contrasts", got=f"0 of {target.shape[0]} slices")
+        raise ScanInvalid(
+            "no slice shows anatomy in both contrasts",
+            got=f"0 of {target.shape[0]} slices: {int(shows.sum())} show anatomy, {len(faulty)} are faulty, "
+            f"{int((shows & ~guided).sum())} are not in the reference's view",
+            expected="at least one",
+            action="See that both scans are of one region",
+        )
     starts, stops = edges[::2], edges[1::2]
     longest = int(np.argmax(stops - starts))
-    return int(starts[longest]), int(stops[longest])
+    first, stop = int(starts[longest]), int(stops[longest])
+    return SliceUse(
+        first=first,
+        stop=stop,
+        anatomy=int((shows | broken).sum()),
+        faulty=int(broken.sum()),
+        unguided=int((shows & ~guided & ~broken).sum()),
+        cut_off=int(usable.sum()) - (stop - first),
+    )
+
+
+def usable_slices(target: NDArray[np.float32], *, covered: NDArray[np.bool_] | None) -> tuple[int, int]:
+    """The run [first, stop) of `use_of_slices`."""
+    use = use_of_slices(target, covered=covered)
+    return use.first, use.stop

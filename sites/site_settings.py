@@ -174,6 +174,33 @@ class RegistrationSettings(Settings):
     )
 
 
+class QualitySettings(Settings):
+    """What a scan must be. The defaults' origin: sites/image_quality.py and docs/decisions/0015."""
+
+    derived_images: Literal["refuse", "remark"] = Field(
+        "refuse", description="label maps, masks, phase and parameter maps in place of a magnitude image"
+    )
+    bright_artefacts: Literal["refuse", "remark"] = Field(
+        "refuse", description="hot voxels, burned-in marks, bright edge lines, spikes in k-space"
+    )
+    interpolated_target: Literal["crop", "refuse", "remark"] = Field(
+        "crop",
+        description="a target whose grid is much finer than what was measured; crop: bring it to the measured matrix",
+    )
+    least_occupied: float = Field(
+        0.6,
+        gt=0,
+        le=1,
+        description="share of the row and of the column frequencies below which interpolated_target applies; "
+        "from there to 0.95 it is said",
+    )
+    max_reference_step: float = Field(
+        3.0,
+        ge=1,
+        description="a reference whose voxels are longer than the target's by more, along any axis, is refused",
+    )
+
+
 class SplitSettings(Settings):
     """How patients are divided."""
 
@@ -238,6 +265,7 @@ class SiteSettings(Settings):
     nifti: NiftiFiles = Field(default_factory=NiftiFiles)
     fastmri: FastmriFiles = Field(default_factory=FastmriFiles)
     registration: RegistrationSettings = Field(default_factory=RegistrationSettings)
+    quality: QualitySettings = Field(default_factory=QualitySettings)
     split: SplitSettings = Field(default_factory=SplitSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     compute: ComputeSettings = Field(default_factory=ComputeSettings)

@@ -179,3 +179,16 @@ def test_nothing_to_score_is_refused() -> None:
         score_slices(Upsampled(), _slices(target, reference), [], scale=2)
     with pytest.raises(MetricInvalid, match="empty"):
         score_slices(Upsampled(), _slices(np.zeros_like(target), reference), [0, 1], scale=2)
+
+
+def test_a_truth_whose_maximum_is_an_outlier_gets_a_robust_figure_beside_the_definition() -> None:
+    target = np.random.default_rng(0).uniform(200, 1000, (2, 64, 64)).astype(np.float32)
+    assert evaluate_volume(Upsampled(), target, target, scale=2).robust_psnr_db is None
+    target[1, 32, 32] = 32000
+    scores = evaluate_volume(Upsampled(), target, target, scale=2)
+    assert scores.peak_ratio > 30
+    assert scores.robust_psnr_db is not None
+    for name in METHODS:
+        assert scores.metrics[name]["psnr_db"] - scores.robust_psnr_db[name] == pytest.approx(
+            20 * np.log10(scores.peak_ratio), abs=1e-6
+        )

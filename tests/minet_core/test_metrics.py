@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage import metrics as scikit_image
 
-from minet_core.metrics import Tally, bootstrap_interval, nmse, psnr, ssim, volume_metrics
+from minet_core.metrics import (
+    Tally,
+    bootstrap_interval,
+    nmse,
+    peak_ratio,
+    psnr,
+    robust_range,
+    ssim,
+    volume_metrics,
+)
 from minet_core.runtime.errors import MetricInvalid
 from tests.oracles import fastmri_metrics
 
@@ -211,3 +220,20 @@ def test_equal_values_have_an_interval_of_no_width() -> None:
 
 def test_one_volume_has_no_interval() -> None:
     assert bootstrap_interval([31.0], np.random.default_rng(1)) is None
+
+
+@pytest.mark.parametrize("n_hot", [1, 5])
+def test_hot_voxels_lift_psnr_by_the_maximum_and_not_by_the_robust_range(n_hot: int) -> None:
+    generator = np.random.default_rng(3)
+    target = generator.uniform(200, 1000, (4, 96, 96))
+    image = target + generator.normal(0, 50, target.shape)
+    hot = target.copy()
+    hot[2, 10, 10 : 10 + n_hot] = 32000
+    seen = np.where(hot == target, image, hot)  # as good an image, of the hot truth
+    assert peak_ratio(target) < 1.1
+    assert peak_ratio(hot) > 30
+    assert psnr(hot, seen) - psnr(target, image) == pytest.approx(20 * math.log10(32), abs=0.1)
+    by_range = [psnr(one, of, data_range=robust_range(one)) for one, of in ((target, image), (hot, seen))]
+    assert by_range[0] == pytest.approx(by_range[1], abs=0.1)
+    with pytest.raises(MetricInvalid, match="empty"):
+        robust_range(np.zeros((2, 8, 8)))
