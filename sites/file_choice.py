@@ -62,7 +62,9 @@ def choose_file(matching: Sequence[Path], *, role: str, beside: Iterable[Path]) 
     whole = [path for path in images if not CROPPED.search(stem_of(path))]
     left = _last_run(whole or images)
     if len(left) < len(matching):
-        said.append(f"{left[0].name} is the {role}; passed over: {_names(p for p in matching if p not in left)}")
+        said.append(
+            f"{left[0].name} is the {role}; passed over: {_names(p for p in matching if p not in left)}"
+        )
     _require_unaltered(left, role=role, beside=beside)
     if len(left) > 1:
         raise ScanInvalid(
@@ -89,8 +91,9 @@ def _require_unaltered(paths: Sequence[Path], *, role: str, beside: Iterable[Pat
             ]
             if altered:
                 raise ScanInvalid(
-                    f"the {role}'s {what}", got=f"{path.name} beside {_names(altered)}"
-                    if path not in altered else path.name, action=action
+                    f"the {role}'s {what}",
+                    got=f"{path.name} beside {_names(altered)}" if path not in altered else path.name,
+                    action=action,
                 )
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from minet_core.runtime.errors import (
     DataError,
     InvalidSetting,
     NothingAccepted,
-    NothingFound,
     ScanUnreadable,
     StoreDamaged,
     TooFewPatients,
@@ -32,10 +31,11 @@ from minet_core.runtime.errors import (
 from minet_core.volume import Pair
 from sites.candidates import Candidate, Found
 from sites.cohort import Cohort, PairRecord, make_cohort
+from sites.ingest_plan import name_warnings, require_found
 from sites.ingest_report import Accepted, IngestReport, causes_in_short, causes_of
 from sites.likeness import Signatures
 from sites.pairing import find_pairs
-from sites.patient_names import NameWarning, judge_names, require_plain
+from sites.patient_names import require_plain
 from sites.pseudonym import keyed, pseudonym, site_key
 from sites.quality import usable_slices
 from sites.read_fastmri import central_slices, read_fastmri
@@ -74,19 +74,15 @@ def ingest(
     """
     began = time.monotonic()
     found = find_pairs(source, settings, skip=store) if found is None else found
-    if not found.candidates and not found.refused:
-        raise NothingFound(
-            "no scan was found",
-            got=f"{source} with {len(found.ignored)} other scan files",
-            expected=f"files of the site's definition (reader {settings.reader})",
-            action="See the patterns in site.yaml",
-        )
+    require_found(found, source, settings)
     warnings = name_warnings(found, settings)
     require_plain(warnings)
     opened = Store(store)
     with opened.locked():
         former = _former(opened, settings)
-        kept = Signatures(store, patients={record.file: record.patient for record in _all_records(opened, former)})
+        kept = Signatures(
+            store, patients={record.file: record.patient for record in _all_records(opened, former)}
+        )
         records, accepted = _ingest_pairs(
             opened, found, settings, former=former, progress=progress, signatures=kept
         )
@@ -97,7 +93,9 @@ def ingest(
         known = {pseudonym(key, candidate.patient_id): candidate for candidate in found.candidates}
         try:
             splits = _split(
-                records, former={**read_register(store), **(former.patients if former else {})}, known=known,
+                records,
+                former={**read_register(store), **(former.patients if former else {})},
+                known=known,
                 settings=settings,
             )
         except TooFewPatients as failure:
@@ -125,17 +123,6 @@ def ingest(
         missing=dict(Counter(record.patient for record in missing)),
         removed=prune,
     )
-
-
-def name_warnings(found: Found, settings: SiteSettings) -> list[NameWarning]:
-    """What is doubtful about the names of the patients found; none stops where the site has accepted them."""
-    places: dict[str, list[str]] = defaultdict(list)
-    for candidate in found.candidates:
-        places[candidate.patient_id].append(candidate.label)
-    warnings = judge_names(places)
-    if settings.accept_patient_names:
-        return [dataclasses.replace(one, stops=False) for one in warnings]
-    return warnings
 
 
 def _with_causes(failure: TooFewPatients, found: Found) -> TooFewPatients:

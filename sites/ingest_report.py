@@ -8,9 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sites.candidates import Found, Refusal
+from sites.candidates import Refusal
 from sites.cohort import Cohort
-from sites.patient_names import NameWarning
 from sites.split import SPLITS
 
 SHOWN = 3
@@ -71,7 +70,12 @@ class IngestReport:
                 f"  {len(self.ignored)} files are none of the definition's, such as {self.ignored[0]}"
             )
         return "\n".join(
-            [*lines, *(f"  {said}" for said in self.remarks), *self._missing_lines(), *cohort_lines(self.cohort)]
+            [
+                *lines,
+                *(f"  {said}" for said in self.remarks),
+                *self._missing_lines(),
+                *cohort_lines(self.cohort),
+            ]
         )
 
     def _missing_lines(self) -> list[str]:
@@ -104,7 +108,12 @@ def causes_of(refused: Iterable[Refusal]) -> list[Cause]:
         groups[refusal.code, refusal.cause].append(refusal)
     ordered = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
     return [
-        Cause(code, cause, tuple(one.label for one in held), next((one.action for one in held if one.action), ""))
+        Cause(
+            code,
+            cause,
+            tuple(one.label for one in held),
+            next((one.action for one in held if one.action), ""),
+        )
         for (code, cause), held in ordered
     ]
 
@@ -113,7 +122,8 @@ def refusal_lines(refused: Sequence[Refusal]) -> list[str]:
     """Every refusal with its figures, then how many there were of each cause and what to do."""
     lines = [f"  refused {refusal.label}: {refusal.message}" for refusal in refused]
     return lines + [
-        f"  {len(cause.labels)} refused ({cause.code}): {cause.cause}" + (f". {cause.action}" if cause.action else "")
+        f"  {len(cause.labels)} refused ({cause.code}): {cause.cause}"
+        + (f". {cause.action}" if cause.action else "")
         for cause in causes_of(refused)
         if len(cause.labels) > 1
     ]
@@ -125,24 +135,6 @@ def causes_in_short(refused: Iterable[Refusal]) -> str:
     said = [f"{len(cause.labels)} x {cause.code} ({cause.cause})" for cause in causes[:SHOWN]]
     left = sum(len(cause.labels) for cause in causes[SHOWN:])
     return ", ".join([*said, *([f"{left} others"] if left else [])])
-
-
-def mapping_lines(found: Found, warnings: Iterable[NameWarning], *, notes: dict[str, str]) -> list[str]:
-    """Who is taken for which patient, for a look before anything is read. notes: by label, what the headers say."""
-    by_patient = defaultdict(list)
-    for candidate in found.candidates:
-        by_patient[candidate.patient_id].append(candidate)
-    lines = [f"{len(by_patient)} patients, {len(found.candidates)} pairs, {len(found.refused)} refused by their names:"]
-    for patient, candidates in sorted(by_patient.items()):
-        lines.append(f"  patient {patient}: {len(candidates)} examination{'s' * (len(candidates) > 1)}")
-        lines += [
-            f"    {candidate.label}: target {candidate.target.name}, reference {candidate.reference.name}"
-            + notes.get(candidate.label, "")
-            for candidate in candidates
-        ]
-    lines += [f"  {said}" for said in found.remarks]
-    lines += [f"  {'STOP' if one.stops else 'note'}: {one.message}" for one in warnings]
-    return lines
 
 
 def cohort_lines(cohort: Cohort) -> list[str]:

@@ -108,7 +108,9 @@ class Signatures:
         """Keep these files' signatures and no others; nothing is written where nothing has changed."""
         self._entries = {key: entry for key, entry in self._entries.items() if key[0] in files}
         if self._entries.keys() != self._saved:
-            content = {f"{file}/{role}": entry.signature.values for (file, role), entry in self._entries.items()}
+            content = {
+                f"{file}/{role}": entry.signature.values for (file, role), entry in self._entries.items()
+            }
             write_private(self._path, safetensors.numpy.save(dict(sorted(content.items()))))
             self._saved = set(self._entries)
 

@@ -102,7 +102,7 @@ def _find_nifti(files: Iterable[Path], settings: NiftiFiles, *, source: Path) ->
             target = _only(paths, settings.target, role="target", beside=around)
             reference = _only(paths, settings.reference, role="reference", beside=around)
         except DataError as failure:
-            found.refuse(label, _with_hint(failure, paths, settings, source=source))
+            found.refuse(label, _with_hint(failure, paths, settings))
             continue
         found.candidates.append(Candidate(patient_id, target[0], reference[0], label))
         found.remarks += [f"{label}: {said}" for said in (*target[1], *reference[1])]
@@ -158,7 +158,7 @@ def _only(
     )
 
 
-def _with_hint(failure: DataError, paths: list[Path], settings: NiftiFiles, *, source: Path) -> DataError:
+def _with_hint(failure: DataError, paths: list[Path], settings: NiftiFiles) -> DataError:
     """The same refusal, with the expression to set where several patients lie in one folder."""
     pattern = flat_pattern(paths, settings)
     if pattern is None or not isinstance(failure, ScanInvalid):

@@ -17,7 +17,7 @@ from minet_core.runtime.errors import PatientNamesDoubtful
 
 _YEAR, _MONTH, _DAY = r"(?:19|20)\d\d", r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
 _SEPARATOR = r"[-_. ]?"
-_TIME = rf"(?:[-_. Tt]?(?:[01]\d|2[0-3])[-_.:h]?[0-5]\d(?:[-_.:]?[0-5]\d)?(?:\.\d+)?[Zz]?)?"
+_TIME = r"(?:[-_. Tt]?(?:[01]\d|2[0-3])[-_.:h]?[0-5]\d(?:[-_.:]?[0-5]\d)?(?:\.\d+)?[Zz]?)?"
 _MONTH_NAME = r"(?:jan|feb|mar|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez)[a-z]*"
 _LEADING = r"(?:(?:ses|session|visit|study|date|scan|exam|mri?)[-_. ]?)?"
 _DATE = (
@@ -63,7 +63,7 @@ LETTER = re.compile(r"(?P<base>.*\d)(?P<counter>[a-e]|[lr])", re.IGNORECASE)
 """P01a, P01b; file7L."""
 ONLY_SESSION = re.compile(
     rf"(?:ses|sess|session|visit|vis|scan|mri?|exam|examination|timepoint|tp|baseline|bl|fu|follow[-_. ]?up|pre|post|"
-    rf"pre[-_. ]?op|post[-_. ]?op|anat|nii|nifti|dicom|export|images?|[vt](?=\d{1,2}$)|day|month|week|year|left|right)"
+    rf"pre[-_. ]?op|post[-_. ]?op|anat|nii|nifti|dicom|export|images?|[vt](?=\d{1, 2}$)|day|month|week|year|left|right)"
     r"[-_. ]?\d*",
     re.IGNORECASE,
 )
@@ -92,7 +92,9 @@ def judge_names(places: Mapping[str, Iterable[str]]) -> list[NameWarning]:
     n_examinations = sum(len(list(labels)) for labels in places.values())
     if len(names) == 1 and n_examinations > 1:
         said.append(
-            NameWarning(f"all {n_examinations} examinations are of one patient, called {names[0]}", stops=False)
+            NameWarning(
+                f"all {n_examinations} examinations are of one patient, called {names[0]}", stops=False
+            )
         )
     return said
 
@@ -167,7 +169,10 @@ def _session_groups(names: list[str]) -> list[tuple[list[str], bool]]:
     grouped = [
         group
         for base, group in by_word.items()
-        if base and not GENERIC.fullmatch(base) and len(group) > 1 and any(_without_session(n) != n for n in group)
+        if base
+        and not GENERIC.fullmatch(base)
+        and len(group) > 1
+        and any(_without_session(n) != n for n in group)
     ]
     found += [(group, True) for group in grouped]
     taken = {name for group in grouped for name in group}
@@ -204,8 +209,10 @@ def _without_session(name: str) -> str:
     if rest is None or not rest["base"]:
         return name
     attached = not rest["separator"]
-    if attached and (not rest["base"][-1].isdigit() or rest["word"].lower() in _SHORT) and not (
-        rest["counter"] and len(rest["word"]) > 2 and len(rest["base"]) > 2
+    if (
+        attached
+        and (not rest["base"][-1].isdigit() or rest["word"].lower() in _SHORT)
+        and not (rest["counter"] and len(rest["word"]) > 2 and len(rest["base"]) > 2)
     ):
         return name  # Smart, Pavel, T1: a word's end
     if rest["word"].lower() in _SHORT and not rest["counter"]:

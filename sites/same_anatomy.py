@@ -85,7 +85,9 @@ class SameAnatomy:
         limit, found = told_apart(match.likeness, self._settings.max_likeness)
         copied = match.likeness >= COPY
         return ScanInvalid(
-            "the scans are a copy of another patient's" if copied else "the scans show another patient's anatomy",
+            "the scans are a copy of another patient's"
+            if copied
+            else "the scans show another patient's anatomy",
             got=f"the {match.role} is like {self._called(match.file)} to {found}",
             expected=f"less than {limit} (1: the same image)",
             action="Remove the copy, or give both one patient's name (nifti.patient_id)"
@@ -98,12 +100,12 @@ class SameAnatomy:
         return f"{self.labels[file]} ({file})" if file in self.labels else file
 
 
-def told_apart(figure: float, limit: float, *, least_digits: int = 2, most_digits: int = 9) -> tuple[str, str]:
+def told_apart(
+    figure: float, limit: float, *, least_digits: int = 2, most_digits: int = 9
+) -> tuple[str, str]:
     """A limit and a figure beyond it with as many digits as it takes to see that they differ."""
     for digits in range(least_digits, most_digits):
         texts = f"{limit:.{digits}f}", f"{figure:.{digits}f}"
         if texts[0] != texts[1]:
             return texts
     return repr(limit), repr(figure)
-
-

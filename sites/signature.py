@@ -63,7 +63,7 @@ class Signature:
 
     @cached_property
     def fine(self) -> Floats:
-        return np.where(self.mask, self.values, 0).astype(np.float32) / LEVELS
+        return np.asarray(np.where(self.mask, self.values, 0) / LEVELS, np.float32)
 
     @cached_property
     def smooth(self) -> Floats:
@@ -74,7 +74,9 @@ class Signature:
     def coarse(self) -> Floats:
         """(2, voxel): the image at 12 mm, and its foreground there."""
         images = [_blocks(one, (COARSE,) * 3) for one in (self._blurred, self.mask.astype(np.float32))]
-        return np.stack([(images[0] * (images[1] > FOREGROUND_SHARE)).ravel(), (images[1] > FOREGROUND_SHARE).ravel()])
+        return np.stack(
+            [(images[0] * (images[1] > FOREGROUND_SHARE)).ravel(), (images[1] > FOREGROUND_SHARE).ravel()]
+        )
 
     @cached_property
     def variants(self) -> Floats:
@@ -115,11 +117,12 @@ class Signature:
 
 def _slopes(image: Floats, points: Floats) -> tuple[Floats, Floats]:
     """(point,) the image's values, and (point, 6) their derivatives by three turns and three shifts."""
-    slopes = np.stack([_sample(slope, points) for slope in np.gradient(image)], axis=1)  # (point, axis)
+    along = [np.asarray(np.gradient(image, axis=axis), np.float32) for axis in range(3)]
+    slopes = np.stack([_sample(slope, points) for slope in along], axis=1)  # (point, axis)
     return _sample(image, points), np.concatenate([np.cross(points, slopes), slopes], axis=1)
 
 
-_MIDDLE = np.float32((EDGE - 1) / 2)
+_MIDDLE = (EDGE - 1) / 2
 _GRID_1D = (np.arange(EDGE // COARSE, dtype=np.float32) * COARSE + (COARSE - 1) / 2) - _MIDDLE
 _COARSE_GRID = np.stack(np.meshgrid(_GRID_1D, _GRID_1D, _GRID_1D, indexing="ij"), axis=-1).reshape(-1, 3)
 
@@ -161,7 +164,7 @@ def signature_of(volume: Volume) -> Signature:
     centre = affine[:3, :3] @ np.array(ndimage.center_of_mass(mask)) + affine[:3, 3]
     to_image = np.linalg.inv(affine[:3, :3])
     matrix = to_image * STEP_MM
-    offset = to_image @ (centre - affine[:3, 3]) - matrix @ np.full(3, float(_MIDDLE))
+    offset = to_image @ (centre - affine[:3, 3]) - matrix @ np.full(3, _MIDDLE)
     onto = {"offset": offset, "output_shape": (EDGE,) * 3, "order": 1}
     there = ndimage.affine_transform(mask.astype(np.float32), matrix, **onto) > FOREGROUND_SHARE
     return _normalised(ndimage.affine_transform(image, matrix, **onto), there)

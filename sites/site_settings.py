@@ -144,7 +144,10 @@ class DuplicateSettings(Settings):
     """What is done with scans that another patient of the store has. The limit's origin: sites/likeness.py."""
 
     max_likeness: float = Field(
-        0.85, gt=0, le=1, description="from here on, two patients' images show one anatomy (1: the same image)"
+        0.85,
+        gt=0,
+        le=1,
+        description="from here on, two patients' images show one anatomy (1: the same image)",
     )
     same_anatomy: Literal["refuse", "merge"] = Field(
         "refuse",

@@ -13,9 +13,9 @@ By quota, new patients are taken in an order drawn in the same way, and each fil
 
 A site may bring a split that others have drawn (`listed_splits`): then nothing is drawn.
 
-With fewer than ten patients and the site's leave (`allow_few_patients`), those drawn for it (by quota: one) are for the
-test, all others for training, and validation takes a block of slices of the *training* patients, which they then do not train on: a
-test patient is never looked at before the test.
+With fewer than ten patients and the site's leave (`allow_few_patients`), those drawn for it (by quota: one) are for
+the test, all others for training, and validation takes a block of slices of the *training* patients, which they then
+do not train on: a test patient is never looked at before the test.
 """
 
 from __future__ import annotations

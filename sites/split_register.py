@@ -1,6 +1,7 @@
 """Which split every patient of a store was ever given (`splits.json`): kept when a patient is removed.
 
-Who was tested on and comes back must not be trained on. The page holds pseudonyms of the store's key, and no other name.
+Who was tested on and comes back must not be trained on. The page holds the store's pseudonyms and no
+other name.
 """
 
 from __future__ import annotations
