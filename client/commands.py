@@ -46,6 +46,15 @@ def ingest(
     allow_few_patients: Annotated[
         bool, typer.Option(help="Accept fewer patients than a 7:1:2 split needs; the report repeats it.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print who is taken for which patient, and read headers alone.")
+    ] = False,
+    accept_names: Annotated[
+        bool, typer.Option("--accept-names", help="Take patients' names as they are, dates and counters too.")
+    ] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove the store's pairs whose scans are not in the folder.")
+    ] = False,
     json_output: AsJson = False,
 ) -> None:
     """Read the scans, pair and register them, and put what was accepted into the store."""
@@ -53,15 +62,33 @@ def ingest(
     from client.request import make_request
     from client.site_home import SiteHome
     from client.site_keys import SiteKeys
+    from minet_core.runtime.errors import NothingAccepted, TooFewPatients
     from minet_core.runtime.progress import progress
     from sites.ingest import ingest as ingest_scans
+    from sites.ingest_plan import plan_ingest
+    from sites.ingest_report import refusal_lines
 
     site = SiteHome.at(home)
     settings = site.settings()
     if allow_few_patients:
         settings = settings.model_copy(update={"allow_few_patients": True})
-    with progress("Ingesting", quiet=json_output) as advance:
-        report = ingest_scans(source, site.store, settings, progress=advance)
+    if accept_names:
+        settings = settings.model_copy(update={"accept_patient_names": True})
+    plan = plan_ingest(source, settings, skip=site.store, headers=dry_run)
+    if dry_run:
+        typer.echo(json.dumps(plan.as_json()) if json_output else plan.as_text())
+        raise typer.Exit(DataError.exit_status if any(one.stops for one in plan.warnings) else 0)
+    if not json_output:
+        typer.echo(plan.as_text())
+    try:
+        with progress("Ingesting", quiet=json_output) as advance:
+            report = ingest_scans(
+                source, site.store, settings, found=plan.found, prune=prune, progress=advance
+            )
+    except (NothingAccepted, TooFewPatients):
+        for line in refusal_lines(plan.found.refused):
+            typer.echo(line, err=True)
+        raise
     declare(site)
     request = make_request(site).path if SiteKeys.of(site.keys).private_key.is_file() else None
     typer.echo(json.dumps(report.as_json()) if json_output else report.as_text())

@@ -47,7 +47,7 @@ from minet_core.training import (
     train_steps,
 )
 from minet_core.weights import Arrays, check_weights, learnable
-from sites.dataset import StoreSlices
+from sites.dataset import StoreSlices, require_patch
 from sites.store import Store
 
 PANEL_NAMES = {"global": "output"}
@@ -148,6 +148,7 @@ def _trained(incoming: Incoming, former: KeptRound | None) -> KeptRound:
     weigh_global_change(incoming, former, settings.limits)
     model = incoming.model(former)
     validation = validation_scores(model, store, federation)
+    require_patch(store, federation.training.patch_px)
     prepared = prepared_training_slices(store, scale=federation.scale)
     own = {} if former is None else former.site
     rule = None

@@ -27,7 +27,7 @@ from minet_core.samples import DEFAULT_CACHE_BYTES, PreparedSlices, SliceSource,
 from minet_core.seeds import torch_generator
 from minet_core.training import autocast_dtype_for, device_of, preferred_device, train_steps
 from minet_core.weights import load_weights
-from sites.dataset import StoreSlices
+from sites.dataset import StoreSlices, require_patch
 from sites.store import Store
 
 
@@ -66,6 +66,8 @@ def train_alone(
     model, weights = initial_weights(federation)
     load_weights(model, weights)
     model.to(preferred_device())
+    for home in homes:
+        require_patch(Store(home.store), federation.training.patch_px)
     source = PooledSlices([StoreSlices(Store(home.store), "training") for home in homes])
     training = federation.training
     n_steps = federation.rounds * steps_of_one_round(homes, federation)

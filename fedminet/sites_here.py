@@ -172,8 +172,15 @@ def _make_site(out: Path, source: Source) -> list[str]:
 
 
 def _settings(source: Source) -> SiteSettings:
+    """Their splits are drawn by quota: the published results are of these, and nobody is taken from such a site."""
     if source.folder is None:
-        return definition(source.site).model_copy(update={"data_kind": "phantom"})
+        return _drawn_by_quota(definition(source.site)).model_copy(update={"data_kind": "phantom"})
     if (source.folder / "site.yaml").is_file():
         return read_settings(source.folder / "site.yaml", SiteSettings)
-    return definition(source.site).model_copy(update={"data_kind": "surrogate", "allow_few_patients": True})
+    return _drawn_by_quota(definition(source.site)).model_copy(
+        update={"data_kind": "surrogate", "allow_few_patients": True}
+    )
+
+
+def _drawn_by_quota(settings: SiteSettings) -> SiteSettings:
+    return settings.model_copy(update={"split": settings.split.model_copy(update={"draw": "quota"})})

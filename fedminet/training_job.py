@@ -22,7 +22,7 @@ from minet_core.runtime.progress import Advance
 from minet_core.training import autocast_dtype_for, preferred_device
 from minet_core.weights import learnable
 from server.conduct import save_weights
-from sites.dataset import StoreSlices
+from sites.dataset import StoreSlices, require_patch
 from sites.store import Store
 
 WORKERS_ON_CUDA = 4
@@ -73,6 +73,8 @@ def train_job(
     Raises what `train_to_end` raises.
     """
     ranks = ranks or Ranks()
+    for home in job.homes.values():
+        require_patch(Store(home.store), job.run.federation.training.patch_px)
     run, device = job.run, preferred_device()
     model, _ = initial_weights(run.federation)
     model.to(device)

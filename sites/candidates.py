@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,23 +26,34 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A scan or pair that was not taken. For the site's own eyes: `label` and `message` hold paths."""
+    """A scan or pair that was not taken. For the site's own eyes: `label` and `message` hold paths.
+
+    cause: what failed, without the names of files: alike for all that failed alike. action: what to do.
+    """
 
     label: str
     code: str
     message: str
+    cause: str = ""
+    action: str = ""
 
 
 @dataclass
 class Found:
-    """What a folder holds. `ignored`: scan files that the definition does not speak of."""
+    """What a folder holds. `ignored`: scan files that the definition does not speak of. `remarks`: choices made."""
 
     candidates: list[Candidate] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     def refuse(self, label: str, failure: DataError) -> None:
-        self.refused.append(Refusal(label=label, code=failure.code, message=str(failure)))
+        cause = _FILE.sub("a file", failure.what)
+        refusal = Refusal(label, failure.code, str(failure), cause=cause, action=failure.action or "")
+        self.refused.append(refusal)
+
+
+_FILE = re.compile(r"\S+\.(?:nii\.gz|nii|h5)\b")
 
 
 def label_of(path: Path, source: Path) -> str:

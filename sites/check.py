@@ -9,7 +9,7 @@ from typing import Any
 from minet_core.runtime.durable import sha256_of_file
 from minet_core.runtime.errors import StoreDamaged
 from sites.cohort import Cohort
-from sites.ingest import cohort_lines
+from sites.ingest_report import cohort_lines
 from sites.pseudonym import site_key
 from sites.store import INGEST_AGAIN, Store
 

@@ -10,11 +10,26 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from minet_core.runtime.errors import StoreDamaged
+from minet_core.runtime.errors import ScanInvalid, StoreDamaged
 from sites.split import Split
 from sites.store import INGEST_AGAIN, ROLES, Store
 
 OPEN_FILES = 32
+
+
+def require_patch(store: Store, patch_px: int | None) -> None:
+    """Raises ScanInvalid (FM-D202), naming the pair, where a training slice is smaller than a patch. None: no patch."""
+    for pair, _ in store.cohort.pairs_of("training") if patch_px is not None else ():
+        n_slices, *edges = pair.shape
+        if patch_px is not None and min(edges) < patch_px:
+            raise ScanInvalid(
+                "a pair's slices are smaller than the patch",
+                got=f"{pair.file} of {store.path}: {n_slices} slices of {edges[0]} x {edges[1]} px",
+                expected=f"at least {patch_px} px an axis",
+                action="The report of `fedminet site ingest` names the scans that the file is made of, and `--dry-run` "
+                "their grids: where these are not as they were measured, export the scans again; where they are, set "
+                "a smaller patch_px",
+            )
 
 
 class StoreSlices:

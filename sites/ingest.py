@@ -16,7 +16,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +24,27 @@ from minet_core.runtime.errors import (
     DataError,
     InvalidSetting,
     NothingAccepted,
-    NothingFound,
-    ScanInvalid,
     ScanUnreadable,
     StoreDamaged,
+    TooFewPatients,
 )
 from minet_core.volume import Pair
-from sites.candidates import Candidate, Found, Refusal
+from sites.candidates import Candidate, Found
 from sites.cohort import Cohort, PairRecord, make_cohort
 from sites.image_quality import examine
+from sites.ingest_plan import name_warnings, require_found
+from sites.ingest_report import Accepted, IngestReport, causes_in_short, causes_of
+from sites.likeness import Signatures
 from sites.pairing import find_pairs
+from sites.patient_names import require_plain
 from sites.pseudonym import keyed, pseudonym, site_key
 from sites.read_fastmri import central_slices, read_fastmri
 from sites.read_nifti import read_nifti
 from sites.registration import register
+from sites.same_anatomy import SameAnatomy
 from sites.site_settings import SiteSettings
-from sites.split import SPLITS, Split, assign_splits, listed_splits, order_of
+from sites.split import Split, assign_splits, draw_splits, drawn_share, listed_splits, order_of
+from sites.split_register import read_register, write_register
 from sites.store import COHORT_FILE, Store, read_record, write_pair
 
 PROCESSING = 3
@@ -50,95 +54,52 @@ EXAMINATION_DIGITS = 6
 FINGERPRINT_DIGITS = 8
 
 
-@dataclass(frozen=True)
-class Accepted:
-    """A pair that is in the store. `label` is for the site's own eyes."""
-
-    label: str
-    file: str
-    residual_mm: float
-    residual_px: float | None
-    agreement: float | None
-    resampled: bool
-    reused: bool
-
-    def fit_as_text(self) -> str:
-        """How well the reference fits: the estimated error, and the share of blocks that are found in their place."""
-        pixels = "" if self.residual_px is None else f" ({self.residual_px:.2f} pixels)"
-        agreement = "" if self.agreement is None else f", {self.agreement:.0%} of the blocks agree"
-        return f"within about {self.residual_mm:.2f} mm{pixels}{agreement}"
-
-
-@dataclass(frozen=True)
-class IngestReport:
-    """What came of a folder. Stays at the site: labels and messages hold paths."""
-
-    accepted: tuple[Accepted, ...]
-    refused: tuple[Refusal, ...]
-    ignored: tuple[str, ...]
-    cohort: Cohort
-    seconds: float
-
-    def as_json(self) -> dict[str, Any]:
-        """The report as plain values."""
-        content = dataclasses.asdict(dataclasses.replace(self, cohort=None))  # type: ignore[arg-type]
-        counts = {split: count.model_dump() for split, count in self.cohort.counts.items()}
-        content |= {"cohort": self.cohort.digest, "counts": counts, "remarks": self.cohort.remarks()}
-        return content
-
-    def as_text(self) -> str:
-        """The report for a person."""
-        reused = sum(pair.reused for pair in self.accepted)
-        seen = {pair.file: f"; {pair.quality.as_text()}" for pair in self.cohort.pairs if pair.quality}
-        head = f"Accepted {len(self.accepted)} pairs"
-        lines = [f"{head} ({reused} already there), refused {len(self.refused)}, in {self.seconds:.0f} s."]
-        lines += [
-            f"  {pair.label} -> {pair.file}: {pair.fit_as_text()}"
-            + (", reference registered" if pair.resampled else "")
-            + seen.get(pair.file, "")
-            for pair in self.accepted
-        ]
-        lines += [f"  refused {refusal.label}: {refusal.message}" for refusal in self.refused]
-        if self.ignored:
-            lines.append(
-                f"  {len(self.ignored)} files are none of the definition's, such as {self.ignored[0]}"
-            )
-        return "\n".join([*lines, *cohort_lines(self.cohort)])
-
-
-def cohort_lines(cohort: Cohort) -> list[str]:
-    """A cohort's counts and remarks, for a person."""
-    lines = [
-        f"{split}: {count.patients} patients, {count.pairs} pairs, {count.slices} slices"
-        for split, count in ((split, cohort.counts[split]) for split in SPLITS)
-    ]
-    return [*lines, *cohort.remarks()]
-
-
 def ingest(
-    source: Path, store: Path, settings: SiteSettings, *, progress: Callable[[int, int], None] | None = None
+    source: Path,
+    store: Path,
+    settings: SiteSettings,
+    *,
+    found: Found | None = None,
+    prune: bool = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> IngestReport:
     """Put every usable pair below `source` into the store at `store`; patients already there stay.
 
-    Raises FileMissing (FM-C103), NothingFound (FM-D205), NothingAccepted (FM-D209), TooFewPatients (FM-D206),
-    StoreBusy (FM-D208), StoreDamaged (FM-D207), InvalidSetting (FM-C102) where the store is another site's.
+    found: what `find_pairs` gave for `source`; None: it is looked for. prune: remove the pairs whose scans are not
+    there. Refusals are added to `found`.
+
+    Raises FileMissing (FM-C103), NothingFound (FM-D205), PatientNamesDoubtful (FM-D210), NothingAccepted (FM-D209),
+    TooFewPatients (FM-D206), StoreBusy (FM-D208), StoreDamaged (FM-D207), InvalidSetting (FM-C102) where the store is
+    another site's.
     """
     began = time.monotonic()
-    found = find_pairs(source, settings, skip=store)
-    if not found.candidates and not found.refused:
-        raise NothingFound(
-            "no scan was found",
-            got=f"{source} with {len(found.ignored)} other scan files",
-            expected=f"files of the site's definition (reader {settings.reader})",
-            action="See the patterns in site.yaml",
-        )
+    found = find_pairs(source, settings, skip=store) if found is None else found
+    require_found(found, source, settings)
+    warnings = name_warnings(found, settings)
+    require_plain(warnings)
     opened = Store(store)
     with opened.locked():
         former = _former(opened, settings)
-        records, accepted = _ingest_pairs(opened, found, settings, former=former, progress=progress)
+        kept = Signatures(
+            store, patients={record.file: record.patient for record in _all_records(opened, former)}
+        )
+        records, accepted = _ingest_pairs(
+            opened, found, settings, former=former, progress=progress, signatures=kept
+        )
         key = site_key(store, may_make=False)
+        missing = _missing(records, found, taken={pair.file for pair in accepted}, key=key)
+        if prune:
+            records = {name: record for name, record in records.items() if record not in missing}
         known = {pseudonym(key, candidate.patient_id): candidate for candidate in found.candidates}
-        splits = _split(records, former=former, known=known, settings=settings)
+        try:
+            splits = _split(
+                records,
+                former={**read_register(store), **(former.patients if former else {})},
+                known=known,
+                settings=settings,
+            )
+        except TooFewPatients as failure:
+            raise _with_causes(failure, found) from failure
         cohort = make_cohort(
             records.values(),
             splits,
@@ -147,6 +108,8 @@ def ingest(
             target=settings.roles.target,
             reference=settings.roles.reference,
         )
+        write_register(store, splits)
+        kept.save({pair.file for pair in cohort.pairs})
         opened.write_cohort(cohort)
         opened.keep_only(pair.file for one in (former, cohort) if one for pair in one.pairs)
     return IngestReport(
@@ -155,7 +118,37 @@ def ingest(
         ignored=tuple(found.ignored),
         cohort=cohort,
         seconds=time.monotonic() - began,
+        mapping={candidate.label: candidate.patient_id for candidate in found.candidates},
+        remarks=(*found.remarks, *(one.message for one in warnings)),
+        missing=dict(Counter(record.patient for record in missing)),
+        removed=prune,
     )
+
+
+def _with_causes(failure: TooFewPatients, found: Found) -> TooFewPatients:
+    """The same failure, with the refusals that it follows from; the commonest one's message is its last word."""
+    if not found.refused:
+        return failure
+    commonest = causes_of(found.refused)[0]
+    first = next(one for one in found.refused if (one.code, one.cause) == (commonest.code, commonest.cause))
+    return TooFewPatients(
+        failure.what,
+        got=f"{failure.got}, after {len(found.refused)} refusals: {causes_in_short(found.refused)}",
+        expected=failure.expected,
+        action=f"{failure.action + '. ' if failure.action else ''}Refused, such as {first.label}: {first.message}",
+    )
+
+
+def _missing(
+    records: Mapping[str, PairRecord], found: Found, *, taken: Collection[str], key: bytes
+) -> list[PairRecord]:
+    """Pairs of the store whose examination is not in the folder; one that is there and was refused is no such pair."""
+    there = {_name(candidate, key=key) for candidate in found.candidates}
+    return [record for record in records.values() if record.file not in taken and record.name not in there]
+
+
+def _all_records(store: Store, former: Cohort | None) -> list[PairRecord]:
+    return [*(former.pairs if former else ()), *_loose(store, former).values()]
 
 
 def _former(store: Store, settings: SiteSettings) -> Cohort | None:
@@ -182,6 +175,7 @@ def _ingest_pairs(
     *,
     former: Cohort | None,
     progress: Callable[[int, int], None] | None,
+    signatures: Signatures,
 ) -> tuple[dict[str, PairRecord], list[Accepted]]:
     """The new cohort's records by name, and what of them is of this ingest; refusals go to `found`."""
     key = site_key(store.path, may_make=former is None and not any(store.path.glob("*.h5")))
@@ -189,18 +183,20 @@ def _ingest_pairs(
     loose = _loose(store, former)
     accepted: list[Accepted] = []
     taken: set[str] = set()
+    check = SameAnatomy(store, signatures, settings.duplicates, labels={})
     for done, candidate in enumerate(found.candidates):
         if progress is not None:
             progress(done, len(found.candidates))
         try:
             record, reused = _ingest_one(
-                store, candidate, settings, key=key, records=records, loose=loose, taken=taken
+                store, candidate, settings, key=key, records=records, loose=loose, taken=taken, check=check
             )
         except DataError as failure:
             found.refuse(candidate.label, failure)
             continue
         records[record.name] = record
         taken.add(record.name)
+        check.labels[record.file] = candidate.label
         figures = (record.file, record.residual_mm, record.residual_px, record.agreement, record.resampled)
         accepted.append(Accepted(candidate.label, *figures, reused))
     if progress is not None:
@@ -210,7 +206,7 @@ def _ingest_pairs(
         raise NothingAccepted(
             "every scan was refused",
             got=", ".join(f"{count} x {code}" for code, count in sorted(codes.items())),
-            action=found.refused[0].message,
+            action=f"Refused, such as {found.refused[0].label}: {found.refused[0].message}",
         )
     return records, accepted
 
@@ -236,32 +232,46 @@ def _ingest_one(
     settings: SiteSettings,
     *,
     key: bytes,
-    records: Mapping[str, PairRecord],
+    records: dict[str, PairRecord],
     loose: Mapping[str, PairRecord],
     taken: Collection[str],
+    check: SameAnatomy,
 ) -> tuple[PairRecord, bool]:
     """The pair's record, and whether it was there before. taken: names of pairs that this ingest has accepted."""
     patient = pseudonym(key, candidate.patient_id)
     fingerprint = _fingerprint(candidate, settings, key=key)
-    name = f"{patient}-{keyed(key, 'examination', candidate.label)[:EXAMINATION_DIGITS]}"
+    name = _name(candidate, key=key)
     if name in taken:  # by an examination that has moved from here to another folder
         name = f"{patient}-{fingerprint[:EXAMINATION_DIGITS]}"
     path = store.path / f"{name}-{fingerprint[:FINGERPRINT_DIGITS]}.h5"
-    for record in records.values():
+    for record in list(records.values()):
         if record.fingerprint == fingerprint:
-            if record.patient != patient:
-                raise ScanInvalid("the same scans are there under another patient", got=record.file)
+            if record.patient != patient and (record.name in taken or not check.merges):
+                raise check.same_files(record)
             path = store.path / record.file
             if _is_whole(path, record.sha256):
+                check.require_known(record, records)
                 return record, True
             break  # it is lost or damaged, and made again in its place
     else:
         former = loose.get(fingerprint)
         if former is not None and former.name == name:
+            check.require_known(former, records)
             return former, True
     pair, content = _make_pair(candidate, settings, patient=patient)
+    owner = check.owner_of(pair, file=path.name)
+    if owner != patient:  # the same anatomy under another name, and the site joins them
+        path = path.with_name(path.name.replace(patient, owner, 1))
+        pair, content = dataclasses.replace(pair, patient=owner), {**content, "patient": owner}
+    check.keep(pair, file=path.name)
     content["fingerprint"] = fingerprint
     return PairRecord(**content, file=path.name, sha256=write_pair(path, pair, content)), False
+
+
+def _name(candidate: Candidate, *, key: bytes) -> str:
+    """The pair's name: the patient's pseudonym and the examination."""
+    patient = pseudonym(key, candidate.patient_id)
+    return f"{patient}-{keyed(key, 'examination', candidate.label)[:EXAMINATION_DIGITS]}"
 
 
 def _is_whole(path: Path, sha256: str) -> bool:
@@ -312,23 +322,28 @@ def _make_pair(candidate: Candidate, settings: SiteSettings, *, patient: str) ->
 def _split(
     records: Mapping[str, PairRecord],
     *,
-    former: Cohort | None,
+    former: Mapping[str, Split],
     known: Mapping[str, Candidate],
     settings: SiteSettings,
 ) -> dict[str, Split]:
-    """Every patient's split. known: by pseudonym, a candidate of each patient of this ingest."""
-    existing = former.patients if former else {}
+    """Every patient's split. former: of everyone who has or had one; known: by pseudonym, a candidate of each patient
+    of this ingest.
+    """
     patients = {record.patient for record in records.values()}
+    existing = {patient: split for patient, split in former.items() if patient in patients}
     if settings.reader == "fastmri" and settings.fastmri.pairing == "split_lists":
         listed = {patient: one.split for patient, one in known.items() if one.split is not None}
         return listed_splits(
             patients, existing=existing, listed=listed, expected=settings.fastmri.split_lists.given()
         )
-    new = sorted(
-        patients - set(existing),
-        # The order is drawn from the hospital's own identifier, which is known only now.
-        key=lambda patient: order_of(known[patient].patient_id, seed=settings.split.seed),
-    )
+    # The draw is from the hospital's own identifier, which is known only now.
+    seed, new = settings.split.seed, patients - set(existing)
+    if settings.split.draw == "by_patient":
+        shares = {patient: drawn_share(known[patient].patient_id, seed=seed) for patient in sorted(new)}
+        return draw_splits(
+            shares, existing=existing, ratio=settings.split.ratio, allow_few=settings.allow_few_patients
+        )
+    order = sorted(new, key=lambda patient: order_of(known[patient].patient_id, seed=seed))
     return assign_splits(
-        new, existing=existing, ratio=settings.split.ratio, allow_few=settings.allow_few_patients
+        order, existing=existing, ratio=settings.split.ratio, allow_few=settings.allow_few_patients
     )

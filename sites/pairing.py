@@ -5,12 +5,14 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
 from minet_core.runtime.errors import DataError, FileMissing, ReferenceMissing, ScanInvalid
 from sites.candidates import Candidate, Found, label_of
+from sites.file_choice import choose_file
+from sites.flat_folder import flat_pattern, patients_by_file_name
 from sites.pair_lists import find_listed
 from sites.read_fastmri import FastmriHeader, read_header
 from sites.site_settings import FastmriFiles, NiftiFiles, SiteSettings
@@ -60,11 +62,25 @@ def _find_nifti(files: Iterable[Path], settings: NiftiFiles, *, source: Path) ->
     The examination is the expression's group of that name, or the folder where the expression has none.
     """
     found = Found()
+    files = _without_bids_copies(files, found, source=source)
     groups: dict[tuple[str, str], list[Path]] = defaultdict(list)
     expression = re.compile(settings.patient_id)
+    matched = []
     for path in files:
         if not any(_matches(path, pattern) for pattern in (*settings.target, *settings.reference)):
             found.ignored.append(label_of(path, source))
+        else:
+            matched.append(path)
+    named = patients_by_file_name(matched, settings, source=source)
+    if named:
+        found.remarks.append(
+            f"{len({patient for patient, _ in named.values()})} patients lie side by side in a folder and are told "
+            "apart by their files' names"
+        )
+    for path in matched:
+        if path in named:
+            patient_id, examination = named[path]
+            groups[examination, patient_id].append(path)
             continue
         whose = expression.search(f"{source.resolve().name}/{label_of(path, source)}")
         if whose is None or not whose["patient"]:
@@ -73,41 +89,85 @@ def _find_nifti(files: Iterable[Path], settings: NiftiFiles, *, source: Path) ->
             )
             found.refuse(label_of(path, source), failure)
             continue
-        named = whose.groupdict().get("examination")
-        examination = label_of(path.parent, source) if named is None else named
+        given = whose.groupdict().get("examination")
+        examination = label_of(path.parent, source) if given is None else given
         groups[examination, whose["patient"]].append(path)
+    beside: dict[Path, list[Path]] = defaultdict(list)
+    for path in files:
+        beside[path.parent].append(path)
     for (examination, patient_id), paths in groups.items():
         label = f"{examination}: {patient_id}"
+        around = [other for folder in {path.parent for path in paths} for other in beside[folder]]
         try:
-            target = _only(paths, settings.target, role="target")
-            reference = _only(paths, settings.reference, role="reference")
+            target = _only(paths, settings.target, role="target", beside=around)
+            reference = _only(paths, settings.reference, role="reference", beside=around)
         except DataError as failure:
-            found.refuse(label, failure)
+            found.refuse(label, _with_hint(failure, paths, settings))
             continue
-        found.candidates.append(Candidate(patient_id, target, reference, label))
+        found.candidates.append(Candidate(patient_id, target[0], reference[0], label))
+        found.remarks += [f"{label}: {said}" for said in (*target[1], *reference[1])]
     return found
+
+
+BIDS_COPIES = ("derivatives", "sourcedata")
+
+
+def _without_bids_copies(files: Iterable[Path], found: Found, *, source: Path) -> list[Path]:
+    """The files outside the folders where a BIDS data set keeps what was computed from its scans, or copies of them."""
+    kept, left_out = [], Counter[str]()
+    for path in files:
+        folders = path.relative_to(source).parts[:-1]
+        copies = [
+            name
+            for depth, name in enumerate(folders)
+            if name in BIDS_COPIES and _is_bids(source.joinpath(*folders[:depth]))
+        ]
+        if copies:
+            left_out[copies[0]] += 1
+            found.ignored.append(label_of(path, source))
+        else:
+            kept.append(path)
+    found.remarks += [
+        f"{count} files below the BIDS folder {name} were passed over: they are no scans as they were measured"
+        for name, count in sorted(left_out.items())
+    ]
+    return kept
+
+
+def _is_bids(folder: Path) -> bool:
+    return (folder / "dataset_description.json").is_file() or any(folder.glob("sub-*"))
 
 
 def _matches(path: Path, pattern: str) -> bool:
     return fnmatch.fnmatchcase(path.name.lower(), pattern.lower())
 
 
-def _only(paths: list[Path], patterns: Iterable[str], *, role: str) -> Path:
-    """The one file of the first pattern that matches any."""
+def _only(
+    paths: list[Path], patterns: Iterable[str], *, role: str, beside: list[Path]
+) -> tuple[Path, list[str]]:
+    """The one file of the first pattern that matches any, and what is said of the choice."""
     for pattern in patterns:
         matching = [path for path in paths if _matches(path, pattern)]
-        if len(matching) > 1:
-            raise ScanInvalid(
-                f"more than one file could be the {role}",
-                got=", ".join(path.name for path in matching),
-                expected="one",
-            )
         if matching:
-            return matching[0]
+            return choose_file(matching, role=role, beside=beside)
     raise ReferenceMissing(
         f"a patient has no {role}",
         got=", ".join(path.name for path in paths),
         expected=f"a file like {', '.join(patterns)}",
+        action=f"See nifti.{role} in site.yaml, or leave the patient out",
+    )
+
+
+def _with_hint(failure: DataError, paths: list[Path], settings: NiftiFiles) -> DataError:
+    """The same refusal, with the expression to set where several patients lie in one folder."""
+    pattern = flat_pattern(paths, settings)
+    if pattern is None or not isinstance(failure, ScanInvalid):
+        return failure
+    return ScanInvalid(
+        failure.what,
+        got=failure.got,
+        expected=failure.expected,
+        action=f"Where they are of several patients, set nifti.patient_id: '{pattern}'. Otherwise: {failure.action}",
     )
 
 

@@ -201,11 +201,32 @@ class QualitySettings(Settings):
     )
 
 
+class DuplicateSettings(Settings):
+    """What is done with scans that another patient of the store has. The limit's origin: sites/likeness.py."""
+
+    max_likeness: float = Field(
+        0.85,
+        gt=0,
+        le=1,
+        description="from here on, two patients' images show one anatomy (1: the same image)",
+    )
+    same_anatomy: Literal["refuse", "merge"] = Field(
+        "refuse",
+        description="refuse: the later pair is left out; merge: it becomes an examination of the earlier patient; "
+        "a copy of the same scan is refused in any case",
+    )
+
+
 class SplitSettings(Settings):
     """How patients are divided."""
 
     ratio: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
         (7, 1, 2), description="train : validation : test, by patient"
+    )
+    draw: Literal["by_patient", "quota"] = Field(
+        "by_patient",
+        description="by_patient: from a patient's own identifier, whoever else is there, so that a store made anew "
+        "tests nobody it trained on; quota: exact proportions, only for data that never changes",
     )
     seed: int = Field(1, ge=0, description="decides who goes where; a patient never changes split afterwards")
 
@@ -266,6 +287,7 @@ class SiteSettings(Settings):
     fastmri: FastmriFiles = Field(default_factory=FastmriFiles)
     registration: RegistrationSettings = Field(default_factory=RegistrationSettings)
     quality: QualitySettings = Field(default_factory=QualitySettings)
+    duplicates: DuplicateSettings = Field(default_factory=DuplicateSettings)
     split: SplitSettings = Field(default_factory=SplitSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     compute: ComputeSettings = Field(default_factory=ComputeSettings)
@@ -273,4 +295,8 @@ class SiteSettings(Settings):
     allow_few_patients: bool = Field(
         False,
         description="accept 2 to 9 patients with one for the test and validation on slices of training patients",
+    )
+    accept_patient_names: bool = Field(
+        False,
+        description="take patients' names as they are where some are dates, or differ by a session or a counter alone",
     )

@@ -1,18 +1,26 @@
 """Which patients are for training, validation and test: by patient, by a seed, and for good.
 
-A patient who has a split keeps it. New patients are taken in an order drawn from the seed and the hospital's own
-identifier, so the same patients are split alike in every store; each fills the split that is furthest behind
-7:1:2. Every split gets at least one patient.
+A patient who has a split keeps it, also one who was removed and comes back (`splits.json`).
+
+By patient, which is the default, a new patient's split is drawn from the seed and the hospital's own identifier alone:
+whoever else is there, the same patient is drawn alike, in every store. The proportions 7:1:2 are those of the draw,
+not of every hospital's patients. A split that nobody was drawn for gets the patient who was drawn nearest to it.
+So a store made anew after patients were removed trains on nobody whom the former one tested on, as long as one of
+those drawn for training is left. docs/decisions/0014-splits-by-patient.md has what is promised and what is not.
+
+By quota, new patients are taken in an order drawn in the same way, and each fills the split that is furthest behind
+7:1:2: the proportions are exact, and other patients in a store made anew have other splits.
 
 A site may bring a split that others have drawn (`listed_splits`): then nothing is drawn.
 
-With fewer than ten patients and the site's leave (`allow_few_patients`), one patient is for the test, all others
-for training, and validation takes a block of slices of the *training* patients, which they then do not train on: a
-test patient is never looked at before the test.
+With fewer than ten patients and the site's leave (`allow_few_patients`), those drawn for it (by quota: one) are for
+the test, all others for training, and validation takes a block of slices of the *training* patients, which they then
+do not train on: a test patient is never looked at before the test.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, get_args
 
@@ -34,6 +42,80 @@ def order_of(patient_id: str, *, seed: int) -> int:
     return derived_seed(seed, patient_id, "split")
 
 
+def drawn_share(patient_id: str, *, seed: int) -> float:
+    """A patient's draw, uniform in [0, 1)."""
+    return order_of(patient_id, seed=seed) / SEEDS
+
+
+SEEDS = 2**63
+"""How many seeds `derived_seed` gives."""
+
+
+def draw_splits(
+    new_patients: Mapping[str, float],
+    *,
+    existing: Mapping[str, Split],
+    ratio: tuple[int, int, int],
+    allow_few: bool,
+) -> dict[str, Split]:
+    """The split of every patient, existing and new (these by their draw), each by its own draw.
+
+    Raises TooFewPatients (FM-D206) below three patients, with `allow_few` below two.
+    """
+    new = {patient: share for patient, share in new_patients.items() if patient not in existing}
+    total = len(existing) + len(new)
+    _require_enough(total, allow_few=allow_few)
+    few = allow_few and total < FEW_PATIENTS and "validation" not in existing.values()
+    training, validation, _ = (part / sum(ratio) for part in ratio)
+    assigned = dict(existing)
+    for patient, share in new.items():
+        if share >= training + validation:
+            assigned[patient] = "test"
+        else:
+            assigned[patient] = "training" if few or share < training else "validation"
+    _fill_empty(assigned, new, wanted=("test", "training") if few else ("test", "training", "validation"))
+    return assigned
+
+
+def _fill_empty(assigned: dict[str, Split], new: Mapping[str, float], *, wanted: Iterable[Split]) -> None:
+    """Give each split that has nobody the new patient who was drawn nearest to it.
+
+    The test takes the highest draw, so that who is in it stays when others leave. Validation is filled from training
+    where it can be, and is otherwise on slices of training patients.
+    """
+    for split in wanted:
+        held = Counter(assigned.values())
+        if held[split]:
+            continue
+        givers = [patient for patient in new if split == "test" or held[assigned[patient]] > 1]
+        of_training = [patient for patient in givers if assigned[patient] == "training"]
+        if givers:
+            from_below = split == "test" or (split == "validation" and bool(of_training))
+            nearest = max if from_below else min
+            chosen = of_training if split == "validation" and of_training else givers
+            assigned[nearest(chosen, key=lambda patient: new[patient])] = split
+        elif split != "validation":
+            raise TooFewPatients(
+                f"no patient is left for {split}",
+                got=", ".join(f"{count} for {name}" for name, count in sorted(held.items())),
+                expected="one at least",
+                action="Ingest more patients: those who have a split keep it",
+            )
+
+
+def _require_enough(total: int, *, allow_few: bool) -> None:
+    least = 2 if allow_few else len(SPLITS)
+    if total < least:
+        raise TooFewPatients(
+            "too few patients to split",
+            got=total,
+            expected=f"at least {least}",
+            action=None
+            if allow_few or total < 2
+            else "allow_few_patients in site.yaml accepts two, and says so",
+        )
+
+
 def assign_splits(
     new_patients: Sequence[str],
     *,
@@ -47,16 +129,7 @@ def assign_splits(
     """
     new = [patient for patient in dict.fromkeys(new_patients) if patient not in existing]
     total = len(existing) + len(new)
-    least = 2 if allow_few else len(SPLITS)
-    if total < least:
-        raise TooFewPatients(
-            "too few patients to split",
-            got=total,
-            expected=f"at least {least}",
-            action=None
-            if allow_few or total < 2
-            else "allow_few_patients in site.yaml accepts two, and says so",
-        )
+    _require_enough(total, allow_few=allow_few)
     assigned = dict(existing)
     counts = {split: sum(1 for other in existing.values() if other == split) for split in SPLITS}
     few = allow_few and total < FEW_PATIENTS and counts["validation"] == 0

@@ -158,6 +158,12 @@ class NothingAccepted(DataError):
     code = "FM-D209"
 
 
+class PatientNamesDoubtful(DataError):
+    """What is taken for patients are dates or sessions, or one patient has two names."""
+
+    code = "FM-D210"
+
+
 class ModelError(FedminetError):
     """A checkpoint, a set of weights or a number in them cannot be used."""
 

@@ -155,3 +155,111 @@ def test_scans_that_name_no_patient_do_not_pair_by_patient(tmp_path) -> None:
     assert not found.candidates
     assert [refusal.code for refusal in found.refused] == ["FM-D202", "FM-D202"]
     assert "split_lists" in found.refused[0].message
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("P01_T1.nii.gz", "P01_T2.nii.gz", "P02_T1.nii.gz", "P02_T2.nii.gz"),
+        ("P01-T1w.nii", "P01-T2w.nii", "P02-T1w.nii", "P02-T2w.nii"),
+    ],
+)
+def test_patients_side_by_side_in_one_folder_need_no_expression(tmp_path, names) -> None:
+    touch(tmp_path, *names)
+    found = find_pairs(tmp_path, SMS)
+    assert [pair[0] for pair in pairs(found)] == ["P01", "P02"]
+    assert "2 patients lie side by side" in found.remarks[0]
+    assert not found.refused
+
+
+def test_several_names_in_one_folder_that_may_be_one_patient_give_the_expression_to_set(tmp_path) -> None:
+    touch(tmp_path, *(f"{name}_{role}.nii" for name in ("Meier", "Huber") for role in ("T1", "T2")))
+    found = find_pairs(tmp_path, SMS)
+    assert not found.candidates
+    expression = found.refused[0].message.split("nifti.patient_id: '")[1].split("'")[0]
+    again = find_pairs(tmp_path, changed(SMS, nifti={"patient_id": expression}))
+    assert [pair[0] for pair in pairs(again)] == ["Huber", "Meier"]
+    assert not again.refused
+
+
+@pytest.mark.parametrize("ends", [("run1", "run2"), ("1", "2"), ("pre", "post")])
+def test_two_examinations_in_a_patients_folder_are_no_two_patients(tmp_path, ends) -> None:
+    touch(tmp_path, *(f"P07/P07_{end}_{role}.nii" for end in ends for role in ("T1", "T2")))
+    assert {pair[0] for pair in pairs(find_pairs(tmp_path, SMS))} <= {"P07"}
+
+
+def test_a_bids_tree_needs_no_expression(tmp_path) -> None:
+    touch(
+        tmp_path,
+        "dataset_description.json",
+        "sub-01/anat/sub-01_T1w.nii.gz",
+        "sub-01/anat/sub-01_T2w.nii.gz",
+        "sub-02/ses-a/anat/sub-02_ses-a_T1w.nii.gz",
+        "sub-02/ses-a/anat/sub-02_ses-a_run-1_T2w.nii.gz",
+        "sub-02/ses-a/anat/sub-02_ses-a_run-2_T2w.nii.gz",
+        "sub-02/ses-b/anat/sub-02_ses-b_acq-tse_T1w.nii.gz",
+        "sub-02/ses-b/anat/sub-02_ses-b_acq-tse_T2w.nii.gz",
+        "sub-03/anat/sub-03_T1w.nii.gz",
+        "sub-03/anat/sub-03_acq-se_T2w.nii.gz",
+        "sub-03/anat/sub-03_acq-tse_T2w.nii.gz",
+        "derivatives/prep/sub-01/anat/sub-01_desc-preproc_T2w.nii.gz",
+        "sourcedata/sub-01/anat/sub-01_T2w.nii.gz",
+    )
+    found = find_pairs(tmp_path, SMS)
+    assert pairs(found) == [
+        ("sub-01", "sub-01_T2w.nii.gz", "sub-01_T1w.nii.gz"),
+        ("sub-02", "sub-02_ses-a_run-2_T2w.nii.gz", "sub-02_ses-a_T1w.nii.gz"),
+        ("sub-02", "sub-02_ses-b_acq-tse_T2w.nii.gz", "sub-02_ses-b_acq-tse_T1w.nii.gz"),
+    ]
+    assert [(one.label, one.code) for one in found.refused] == [("sub-03/anat: sub-03", "FM-D202")]
+    assert "sub-03_acq-se_T2w.nii.gz" in found.refused[0].message
+    said = " ".join(found.remarks)
+    assert "derivatives" in said
+    assert "sourcedata" in said
+    assert "passed over: sub-02_ses-a_run-1_T2w.nii.gz" in said
+
+
+def test_a_bids_set_in_one_folder_is_told_apart_by_subject(tmp_path) -> None:
+    names = ("sub-01_ses-1", "sub-01_ses-2", "sub-02_ses-1")
+    touch(tmp_path, *(f"{name}_{role}.nii" for name in names for role in ("T1w", "T2w")))
+    assert [pair[0] for pair in pairs(find_pairs(tmp_path, SMS))] == ["sub-01", "sub-01", "sub-02"]
+
+
+DCM2NIIX = changed(SMS, nifti={"target": ["*t2_tse*.nii*"], "reference": ["T1.nii*"]})
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("t2_tse_4.nii", "t2_tse_4_Eq_1.nii"), "unevenly spaced"),
+        (("t2_tse_4_Eq_1.nii",), "unevenly spaced"),
+        (("t2_tse_4.nii", "t2_tse_4_Tilt_1.nii"), "askew"),
+        (("t2_tse_4_e1.nii", "t2_tse_4_e2.nii"), "echoes"),
+        (("t2_tse_4.nii", "t2_tse_4a.nii"), "one name"),
+        (("t2_tse_4_ph.nii",), "no magnitude"),
+        (("t2_tse_4_real.nii", "t2_tse_4_imaginary.nii"), "no magnitude"),
+    ],
+)
+def test_a_file_that_a_converter_altered_or_doubled_is_refused_by_name(tmp_path, names, told) -> None:
+    touch(tmp_path, "P01/T1.nii", *(f"P01/{name}" for name in names))
+    found = find_pairs(tmp_path, DCM2NIIX)
+    assert not found.candidates
+    (refusal,) = found.refused
+    assert told in refusal.message
+    assert names[0] in refusal.message
+    assert refusal.action
+
+
+def test_a_plain_file_beside_an_interpolated_one_is_refused_by_the_pages_patterns_too(tmp_path) -> None:
+    touch(tmp_path, "P01/T1.nii", "P01/T2.nii", "P01/T2_Eq_1.nii")
+    (refusal,) = find_pairs(tmp_path, SMS).refused
+    assert "unevenly spaced" in refusal.message
+    assert "Export the whole series again" in refusal.action
+
+
+@pytest.mark.parametrize("other", ["t2_tse_4_ph.nii", "t2_tse_4_ROI1.nii", "t2_tse_4_Crop_1.nii"])
+def test_what_is_passed_over_is_said(tmp_path, other) -> None:
+    touch(tmp_path, "P01/T1.nii", "P01/t2_tse_4.nii", f"P01/{other}")
+    found = find_pairs(tmp_path, DCM2NIIX)
+    assert pairs(found) == [("P01", "t2_tse_4.nii", "T1.nii")]
+    assert other in found.remarks[0]

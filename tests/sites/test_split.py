@@ -1,11 +1,21 @@
 from __future__ import annotations
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 from hypothesis import given
 
 from minet_core.runtime.errors import InvalidSetting, TooFewPatients
-from sites.split import SPLITS, Split, assign_splits, listed_splits, order_of, slices_of
+from sites.split import (
+    SPLITS,
+    Split,
+    assign_splits,
+    draw_splits,
+    drawn_share,
+    listed_splits,
+    order_of,
+    slices_of,
+)
 
 RATIO = (7, 1, 2)
 
@@ -118,3 +128,46 @@ def test_a_patient_whom_the_lists_put_elsewhere_or_do_not_name_is_refused(existi
 def test_a_list_of_which_nothing_was_accepted_is_refused() -> None:
     with pytest.raises(TooFewPatients, match=r"FM-D206.*validation list"):
         listed_splits("abc", existing={}, listed=LISTED, expected=SPLITS)
+
+
+def drawn(patients: list[str], *, allow_few: bool = False) -> dict[str, Split]:
+    shares = {patient: drawn_share(patient, seed=1) for patient in patients}
+    return draw_splits(shares, existing={}, ratio=RATIO, allow_few=allow_few)
+
+
+def test_a_store_made_anew_of_fewer_patients_tests_nobody_it_trained_on() -> None:
+    """200 random removals; drawn by quota, the same removals move 383 of 4,300 patients from the test to training."""
+    generator = np.random.default_rng(0)
+    for trial in range(200):
+        patients = [f"H{number:06d}" for number in generator.integers(10**6, size=generator.integers(5, 60))]
+        left = [patient for patient in patients if generator.random() < 0.7]
+        few = bool(trial % 2)
+        before = drawn(patients, allow_few=few)
+        if sum(before[patient] == "training" for patient in left) < 2:
+            continue  # nobody is left to train on: docs/decisions/0014-splits-by-patient.md
+        after = drawn(left, allow_few=few)
+        assert not [p for p in left if (before[p], after[p]) == ("test", "training")]
+
+
+def test_drawn_by_patient_a_split_has_its_proportions_over_many_patients_and_nobody_is_left_out() -> None:
+    training, validation, test = counts(drawn(names(2000)))
+    assert training + validation + test == 2000
+    assert (training, validation, test) == pytest.approx(
+        (1400, 200, 400), abs=60
+    )  # three standard deviations
+    for n in range(3, 40):
+        assert min(counts(drawn(names(n)))) >= 1
+        training, validation, test = counts(drawn(names(n), allow_few=True))
+        assert min(training, test) >= 1
+
+
+@given(first=st.integers(3, 30), then=st.integers(1, 30))
+def test_drawn_by_patient_nobody_who_has_a_split_changes_it(first: int, then: int) -> None:
+    before = drawn(names(first))
+    shares = {patient: drawn_share(patient, seed=1) for patient in names(first + then)}
+    assert draw_splits(shares, existing=before, ratio=RATIO, allow_few=False).items() >= before.items()
+
+
+def test_a_store_with_nobody_left_to_train_on_is_refused() -> None:
+    with pytest.raises(TooFewPatients, match=r"FM-D206.*no patient is left for training"):
+        draw_splits({}, existing={"a": "test", "b": "test", "c": "validation"}, ratio=RATIO, allow_few=False)

@@ -1,0 +1,138 @@
+# mypy: disallow-untyped-calls=False
+"""Who is taken for which patient, before a scan is read: for a person to look at. Reads names and headers alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel
+
+from minet_core.runtime.errors import NothingFound
+from sites.candidates import Found
+from sites.ingest_report import refusal_lines
+from sites.pairing import find_pairs
+from sites.patient_names import NameWarning, judge_names
+from sites.read_fastmri import read_header
+from sites.site_settings import SiteSettings
+
+
+@dataclass(frozen=True)
+class IngestPlan:
+    """What an ingest would try. Stays at the site: it holds names of patients and files.
+
+    headers: by file, its shape and spacing, or that its header cannot be read; empty where they were not asked for.
+    """
+
+    found: Found
+    warnings: tuple[NameWarning, ...]
+    headers: dict[Path, str]
+
+    def as_json(self) -> dict[str, Any]:
+        """The plan as plain values."""
+        return {
+            "patients": {
+                patient: [
+                    {
+                        "label": one.label,
+                        "target": str(one.target),
+                        "reference": str(one.reference),
+                        **({"target_header": self.headers[one.target]} if one.target in self.headers else {}),
+                        **(
+                            {"reference_header": self.headers[one.reference]}
+                            if one.target in self.headers
+                            else {}
+                        ),
+                    }
+                    for one in self.found.candidates
+                    if one.patient_id == patient
+                ]
+                for patient in sorted({one.patient_id for one in self.found.candidates})
+            },
+            "refused": [dataclasses.asdict(refusal) for refusal in self.found.refused],
+            "ignored": list(self.found.ignored),
+            "remarks": list(self.found.remarks),
+            "warnings": [dataclasses.asdict(warning) for warning in self.warnings],
+        }
+
+    def as_text(self) -> str:
+        """The plan for a person: every file's patient, then what is doubtful."""
+        by_patient = defaultdict(list)
+        for candidate in self.found.candidates:
+            by_patient[candidate.patient_id].append(candidate)
+        lines = [
+            f"{len(by_patient)} patients with {len(self.found.candidates)} pairs; nothing has been split yet:"
+        ]
+        for patient, candidates in sorted(by_patient.items()):
+            lines.append(f"  patient {patient}")
+            lines += [
+                f"    {one.label}: target {self._file(one.target)}, reference {self._file(one.reference)}"
+                for one in candidates
+            ]
+        lines += refusal_lines(self.found.refused)
+        if self.found.ignored:
+            lines.append(
+                f"  {len(self.found.ignored)} files are none of the definition's, such as {self.found.ignored[0]}"
+            )
+        lines += [f"  {said}" for said in self.found.remarks]
+        lines += [f"  {'STOP' if one.stops else 'See'}: {one.message}" for one in self.warnings]
+        return "\n".join(lines)
+
+    def _file(self, path: Path) -> str:
+        return f"{path.name} ({self.headers[path]})" if path in self.headers else path.name
+
+
+def plan_ingest(
+    source: Path, settings: SiteSettings, *, skip: Path | None = None, headers: bool = False
+) -> IngestPlan:
+    """What an ingest of `source` would try. headers: read the files' headers too.
+
+    Raises FileMissing (FM-C103), NothingFound (FM-D205).
+    """
+    found = find_pairs(source, settings, skip=skip)
+    require_found(found, source, settings)
+    paths = [path for one in found.candidates for path in (one.target, one.reference)] if headers else []
+    said = {path: _header(path, settings.reader) for path in paths}
+    return IngestPlan(found=found, warnings=tuple(name_warnings(found, settings)), headers=said)
+
+
+def require_found(found: Found, source: Path, settings: SiteSettings) -> None:
+    """Raises NothingFound (FM-D205) where a folder holds nothing of the definition's."""
+    if not found.candidates and not found.refused:
+        raise NothingFound(
+            "no scan was found",
+            got=f"{source} with {len(found.ignored)} other scan files",
+            expected=f"files of the site's definition (reader {settings.reader})",
+            action="See the patterns in site.yaml",
+        )
+
+
+def name_warnings(found: Found, settings: SiteSettings) -> list[NameWarning]:
+    """What is doubtful about the names of the patients found; none stops where the site has accepted them."""
+    places: dict[str, list[str]] = defaultdict(list)
+    for candidate in found.candidates:
+        places[candidate.patient_id].append(candidate.label)
+    warnings = judge_names(places)
+    if settings.accept_patient_names:
+        return [dataclasses.replace(one, stops=False) for one in warnings]
+    return warnings
+
+
+def _header(path: Path, reader: str) -> str:
+    """Shape and spacing as the file's header has them."""
+    try:
+        if reader == "fastmri":
+            fastmri = read_header(path)
+            return _grid((fastmri.shape[0], *fastmri.matrix), fastmri.spacing_mm)
+        image = nibabel.load(path)
+        return _grid(image.shape, image.header.get_zooms())  # type: ignore[attr-defined]
+    except Exception as failure:
+        return f"its header cannot be read: {type(failure).__name__}"
+
+
+def _grid(shape: Iterable[int], spacing_mm: Iterable[float]) -> str:
+    return f"{' x '.join(map(str, shape))}, {' x '.join(f'{float(step):.3g}' for step in spacing_mm)} mm"
