@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from minet_core.runtime.errors import DataError
+from minet_core.runtime.errors import FedminetError
 from sites.split import Split
 
 
@@ -40,7 +40,7 @@ class Found:
     refused: list[Refusal] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
 
-    def refuse(self, label: str, failure: DataError) -> None:
+    def refuse(self, label: str, failure: FedminetError) -> None:
         self.refused.append(Refusal(label=label, code=failure.code, message=str(failure)))
 
 

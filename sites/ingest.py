@@ -22,13 +22,11 @@ from typing import Any
 
 from minet_core.runtime.durable import sha256_of_file
 from minet_core.runtime.errors import (
-    DataError,
+    FileNotWritten,
     InvalidSetting,
     NothingAccepted,
     NothingFound,
     ScanInvalid,
-    ScanUnreadable,
-    StoreDamaged,
 )
 from minet_core.volume import Pair
 from sites.candidates import Candidate, Found, Refusal
@@ -42,6 +40,7 @@ from sites.registration import register
 from sites.site_settings import SiteSettings
 from sites.split import SPLITS, Split, assign_splits, listed_splits, order_of
 from sites.store import COHORT_FILE, Store, read_record, write_pair
+from sites.unreadable import refusal_of, unreadable
 
 PROCESSING = 2
 """Raised when reading or registration changes, so that pairs made by the former way are made again."""
@@ -187,8 +186,8 @@ def _ingest_pairs(
             record, reused = _ingest_one(
                 store, candidate, settings, key=key, records=records, loose=loose, taken=taken
             )
-        except DataError as failure:
-            found.refuse(candidate.label, failure)
+        except Exception as failure:  # no pair stops the others, whatever it makes its reader raise
+            found.refuse(candidate.label, refusal_of(failure))
             continue
         records[record.name] = record
         taken.add(record.name)
@@ -214,7 +213,9 @@ def _loose(store: Store, former: Cohort | None) -> dict[str, PairRecord]:
         if path.name not in named:
             try:
                 record = read_record(path)
-            except StoreDamaged:
+            except FileNotWritten:  # such as a permission: it is not ours to remove for that
+                raise
+            except Exception:
                 path.unlink()  # its scans are read again
             else:
                 loose[record.fingerprint] = record
@@ -264,12 +265,16 @@ def _is_whole(path: Path, sha256: str) -> bool:
 
 def _fingerprint(candidate: Candidate, settings: SiteSettings, *, key: bytes) -> str:
     """What a pair is made from: its files' bytes and every setting that shapes the result; keyed."""
-    try:
-        digests = [sha256_of_file(path) for path in (candidate.target, candidate.reference)]
-    except OSError as failure:
-        raise ScanUnreadable("a scan cannot be opened", got=failure) from failure
+    digests = [_scan_digest(path) for path in (candidate.target, candidate.reference)]
     shaping = settings.model_dump(mode="json", include={"data_kind", "reader", "roles", "registration"})
     return keyed(key, "pair", *digests, json.dumps(shaping, sort_keys=True), str(PROCESSING))[:32]
+
+
+def _scan_digest(path: Path) -> str:
+    try:
+        return sha256_of_file(path)
+    except OSError as failure:
+        raise unreadable(failure, path) from failure
 
 
 def _make_pair(candidate: Candidate, settings: SiteSettings, *, patient: str) -> tuple[Pair, dict[str, Any]]:

@@ -18,7 +18,7 @@ from minet_core.runtime.durable import (
     write_private,
     write_text,
 )
-from minet_core.runtime.errors import DiskFull
+from minet_core.runtime.errors import DiskFull, PathUnusable
 
 
 def test_an_interrupted_write_leaves_the_former_file_and_nothing_else(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_full_disk_is_said_so(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DiskFull):
+    with pytest.raises(PathUnusable, match=r"FM-S512.*remove what is in its way"):
         write_text(tmp_path / "file" / "below", "text")
 
 
