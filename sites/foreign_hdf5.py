@@ -7,6 +7,7 @@ Nothing that comes from it is run or unpickled: numbers, text and the bytes of s
 from __future__ import annotations
 
 import atexit
+import itertools
 import json
 import os
 import select
@@ -46,11 +47,15 @@ _ENVIRONMENT = {
 }
 
 
+_numbers = itertools.count()
+
+
 class ForeignFile:
     """One file. Every question raises ScanUnreadable (FM-D201), ScanInvalid (FM-D202), ScanReaderFailed (FM-D210)."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._number = next(_numbers)
         try:
             regular = stat.S_ISREG(path.stat().st_mode)
         except OSError as failure:
@@ -84,7 +89,8 @@ class ForeignFile:
         return value
 
     def _ask(self, ask: str, *about: object) -> Any:
-        return _process.ask(self._path, {"ask": ask, "path": str(self._path.absolute()), "about": about})
+        path = str(self._path.absolute())
+        return _process.ask(self._path, {"ask": ask, "path": path, "number": self._number, "about": about})
 
 
 class _Process:

@@ -187,7 +187,11 @@ def _plain(value: Any, name: str) -> str | float | int | None:
     if isinstance(value, bool | int | float):
         return value if math.isfinite(value) else None
     if isinstance(value, str):
-        text = value.encode("utf-8", "replace").decode("utf-8").strip("\0 \t\r\n")
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:  # how h5py gives bytes that are not UTF-8
+            value = value.encode("utf-8", "surrogateescape").decode("latin-1")
+        text = value.strip("\0 \t\r\n")
         if len(text) > MAX_TEXT_BYTES:
             raise NotTaken(f"its {name} is not one text", f"{len(text)} characters", "under 1 MiB")
         return text or None
@@ -196,7 +200,7 @@ def _plain(value: Any, name: str) -> str | float | int | None:
 
 def serve(questions: BinaryIO, answers: BinaryIO) -> None:
     """Answer until the questions end."""
-    opened: dict[str, OpenedFile] = {}
+    opened: dict[int, OpenedFile] = {}
     for line in questions:
         _allow_time()
         question = json.loads(line)
@@ -220,15 +224,13 @@ def serve(questions: BinaryIO, answers: BinaryIO) -> None:
         answers.flush()
 
 
-def _answer(question: dict[str, Any], opened: dict[str, OpenedFile]) -> Any:
-    if question["ask"] == "close":
-        for name in list(opened):
-            opened.pop(name).close()
-        return None
-    if question["path"] not in opened:
-        _answer({"ask": "close"}, opened)
-        opened[question["path"]] = OpenedFile(question["path"])
-    asked = getattr(opened[question["path"]], question["ask"])
+def _answer(question: dict[str, Any], opened: dict[int, OpenedFile]) -> Any:
+    number = question["number"]
+    if number not in opened:  # one is open at a time, and opened anew for each who asks: it may have changed
+        for other in list(opened):
+            opened.pop(other).close()
+        opened[number] = OpenedFile(question["path"])
+    asked = getattr(opened[number], question["ask"])
     return asked(*question["about"])
 
 

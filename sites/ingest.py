@@ -213,7 +213,7 @@ def _loose(store: Store, former: Cohort | None) -> dict[str, PairRecord]:
         if path.name not in named:
             try:
                 record = read_record(path)
-            except FileNotWritten:  # such as a permission: it is not ours to remove for that
+            except (FileNotWritten, MemoryError):  # such as a permission: no reason to remove it
                 raise
             except Exception:
                 path.unlink()  # its scans are read again

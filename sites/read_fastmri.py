@@ -167,7 +167,8 @@ def _from_kspace(file: ForeignFile, geometry: _Geometry, *, name: str) -> Image:
     taken = np.zeros(geometry.shape[-1], dtype=np.bool_)
     for index in range(shape[0]):
         samples = file.slice("kspace", index)  # ([coil,] row, column)
-        taken |= samples.reshape(-1, samples.shape[-1]).any(axis=0)
+        with np.errstate(invalid="ignore"):  # what is not finite is refused with the image
+            taken |= (samples.reshape(-1, samples.shape[-1]) != 0).any(axis=0)
         cropped = centre_crop(ifft2c(torch.from_numpy(samples)), geometry.matrix)
         if not single_coil:
             cropped = cropped.abs().square().sum(0).sqrt()
@@ -177,7 +178,7 @@ def _from_kspace(file: ForeignFile, geometry: _Geometry, *, name: str) -> Image:
 
 
 def _as_they_are(file: ForeignFile, geometry: _Geometry) -> Image:
-    first = file.slice(geometry.source, 0)
+    first: NDArray[Any] = file.slice(geometry.source, 0)
     image: NDArray[Any] = np.empty(geometry.shape, first.dtype)
     for index in range(geometry.shape[0]):
         image[index] = first if index == 0 else file.slice(geometry.source, index)
