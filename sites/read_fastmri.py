@@ -163,7 +163,7 @@ def _require_sampled(
 def _from_kspace(file: ForeignFile, geometry: _Geometry, *, name: str) -> Image:
     single_coil = len(geometry.shape) == 3
     shape = (geometry.shape[0], *geometry.matrix)
-    image: Image = np.empty(shape, dtype=np.complex64 if single_coil else np.float32)
+    image: NDArray[Any] = np.empty(shape, dtype=np.complex64 if single_coil else np.float32)
     taken = np.zeros(geometry.shape[-1], dtype=np.bool_)
     for index in range(shape[0]):
         samples = file.slice("kspace", index)  # ([coil,] row, column)
