@@ -20,8 +20,8 @@ from typing import Any, Literal
 
 from client.notes_folders import TRAINER_NOTES
 from minet_core.runtime.durable import status_of, write_json
-from minet_core.runtime.errors import DiskFull, code_of
-from minet_core.runtime.file_lock import is_locked, locked_within
+from minet_core.runtime.errors import FileNotWritten, code_of
+from minet_core.runtime.file_lock import is_locked, let_go_at_end, locked_within
 
 AT_WORK_FILE = "at-work.json"
 LAST_ROUND_FILE = "last-round.json"
@@ -65,7 +65,8 @@ def at_work(home: Path, request: Request) -> Iterator[None]:
     """Say that `request` is in work while the context lasts, and how it ended."""
     began = time.time()
     (home / TRAINER_NOTES).mkdir(parents=True, exist_ok=True)
-    with (home / TRAINER_NOTES / AT_WORK_FILE).open("a+b", buffering=0) as stream:
+    path = home / TRAINER_NOTES / AT_WORK_FILE
+    with path.open("a+b", buffering=0) as stream, let_go_at_end(stream.fileno()):
         if locked_within(
             stream.fileno(), LOCK_PATIENCE_S
         ):  # else another task works: what it is at stands there
@@ -110,7 +111,7 @@ def _note_end(home: Path, ended: Answered) -> None:
     elif ended.request.work == "train":
         answered = ended
     page = {"answered": answered and asdict(answered), "failed": failed and asdict(failed)}
-    with contextlib.suppress(DiskFull):  # as above: the round itself is kept, or has failed for it
+    with contextlib.suppress(FileNotWritten):  # as above: the round itself is kept, or has failed for it
         write_json(home / TRAINER_NOTES / LAST_ROUND_FILE, page)
 
 

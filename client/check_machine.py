@@ -18,6 +18,7 @@ from minet_core.agreement import agreement_of
 from minet_core.federation import FederationSettings
 from minet_core.runtime.durable import status_of
 from minet_core.runtime.errors import DeviceMissing, DiskFull, FedminetError
+from minet_core.runtime.file_failures import failure_of
 from minet_core.runtime.machine import machine_facts
 from minet_core.runtime.processes import child_environment, require_port_free
 from minet_core.runtime.proxy_variables import without_proxy
@@ -68,7 +69,7 @@ def check_disk(home: SiteHome, federation: FederationSettings) -> Finding:
     except OSError as failure:
         return Finding.refused(
             "disk",
-            DiskFull(f"{folder} cannot be written to", got=failure.strerror, action="Make room"),
+            failure_of(failure, f"{folder} cannot be written to", path=folder),
         )
     a_round = kept_round_bytes(federation)
     by_run = [

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import functools
 import importlib
 import os
@@ -33,6 +32,7 @@ from client.node_notes import NOTES_VARIABLE, Answers, note_admission
 from client.node_state import SteadfastNodeStateFactory, keep_message
 from client.site_tls import CERTIFICATE_OPTION, KEY_OPTION, RenewedContext, TlsFiles
 from minet_core.runtime.errors import HostError
+from minet_core.runtime.file_lock import locked_within
 
 OFFLINE_S = 2.0
 """How long a node that was signed off stays away. What the former process had been asked is lost with it, and the
@@ -130,12 +130,10 @@ def _taken_tls_files() -> TlsFiles:
 def _claimed(path: Path) -> IO[str] | None:
     """The node's file, locked for the life of this process; None where another living process is the node."""
     stream = path.open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        stream.close()
-        return None
-    return stream
+    if locked_within(stream.fileno(), 0.0):
+        return stream
+    stream.close()
+    return None
 
 
 def _sign_off(node_file: IO[str], fleet: type[FleetHttpClient]) -> None:

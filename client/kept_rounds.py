@@ -12,7 +12,6 @@ trains twice for one answer, and never gives two.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -27,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 
 from minet_core.runtime.durable import replacing
 from minet_core.runtime.errors import StoreDamaged
+from minet_core.runtime.file_lock import let_go, locked_within
 from minet_core.stored_arrays import StoredArrays
 from minet_core.weights import Arrays
 
@@ -114,7 +114,7 @@ def one_at_a_time(state: Path) -> Iterator[None]:
     state.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        locked_within(descriptor, None)
         yield
     finally:
-        os.close(descriptor)
+        let_go(descriptor)

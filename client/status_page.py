@@ -20,8 +20,8 @@ from typing import Any
 
 from client.finding import Finding
 from minet_core.runtime.durable import write_json
-from minet_core.runtime.errors import ClientRuns, DiskFull, FedminetError
-from minet_core.runtime.file_lock import is_locked, locked_within
+from minet_core.runtime.errors import ClientRuns, FedminetError, FileNotWritten
+from minet_core.runtime.file_lock import is_locked, let_go, locked_within
 
 STATUS_FILE = "status.json"
 LOCK_FILE = "client.lock"
@@ -91,7 +91,7 @@ def only_client(folder: Path, *, beside: Sequence[Path] = ()) -> Iterator[None]:
             )
         yield
     finally:
-        os.close(descriptor)
+        let_go(descriptor)
 
 
 def client_runs(folder: Path) -> bool:
@@ -171,7 +171,7 @@ class StatusWriter:
 
     def _write(self) -> None:
         self._looked = time.monotonic()
-        with contextlib.suppress(DiskFull):
+        with contextlib.suppress(FileNotWritten):
             write_json(self._path, asdict(self._page))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import typer
 
@@ -15,6 +16,7 @@ from fedminet.bench.commands import bench_commands
 from fedminet.commands import add_shared_verbs
 from minet_core.runtime.cpu_threading import cpu_threading_environment
 from minet_core.runtime.errors import FedminetError
+from minet_core.runtime.file_failures import failure_of
 from minet_core.runtime.versions import version_line
 from server.commands import server_commands
 
@@ -50,6 +52,12 @@ def run() -> None:
     except FedminetError as failure:
         sys.stderr.write(f"{failure}\n")
         sys.exit(failure.exit_status)
+    except OSError as failure:  # of a file that no command looks after itself
+        if failure.errno is None or failure.filename is None:
+            raise
+        named = failure_of(failure, "a file cannot be read or written", path=Path(failure.filename))
+        sys.stderr.write(f"{named}\n")
+        sys.exit(named.exit_status)
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted; every child process has been ended.\n")
         sys.exit(INTERRUPTED)

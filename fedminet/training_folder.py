@@ -14,7 +14,6 @@ There is no generator's state: every random number of a step is derived from the
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -31,6 +30,7 @@ from minet_core.checkpoint import describe, load_checkpoint, save_checkpoint
 from minet_core.federation import FederationSettings
 from minet_core.runtime.durable import mend_lines, write_json, write_text
 from minet_core.runtime.errors import CheckpointInvalid, OtherSettings, RunBusy
+from minet_core.runtime.file_lock import let_go, locked_within
 from minet_core.runtime.versions import versions
 from minet_core.weights import learnable, load_weights
 
@@ -76,15 +76,13 @@ class TrainingFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            try:
-                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError) as failure:  # EAGAIN or EACCES
+            if not locked_within(descriptor, 0.0, of_posix=True):
                 raise RunBusy(
                     "another process trains in this folder", got=self.path, action="Wait for it, or end it"
-                ) from failure
+                )
             yield
         finally:
-            os.close(descriptor)
+            let_go(descriptor)
 
     def restore(self, model: nn.Module, settings: Page) -> tuple[int, torch.optim.Adam | None]:
         """Put the kept weights into the model; the steps behind them, and Adam with its moments.

@@ -18,8 +18,8 @@ from minet_core.agreement import agreement_of, initial_weights
 from minet_core.parcel import MAX_OVERHEAD_BYTES
 from minet_core.runtime.durable import replacing
 from minet_core.runtime.errors import (
-    DiskFull,
     FedminetError,
+    FileNotWritten,
     HostError,
     QuorumNotMet,
     RunFailed,
@@ -176,7 +176,7 @@ def _interrupt(run: RunDirectory, reason: str) -> None:
     """Say that the run waits to be continued; where not even that can be written, the next one finds out."""
     if run.ended:  # as one that the coordinator stopped meanwhile
         return
-    with contextlib.suppress(DiskFull):
+    with contextlib.suppress(FileNotWritten):
         run.move(run_states.interrupted, reason)
         run.event("run-interrupted", reason=reason)
 

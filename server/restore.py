@@ -7,7 +7,6 @@ together, and the SuperLink's database. The digests find damage; they are no sig
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -22,8 +21,9 @@ from cryptography.hazmat.primitives import serialization
 
 from minet_core.admission.fingerprints import authority_fingerprint
 from minet_core.kit import read_authority
-from minet_core.runtime.errors import BackupDamaged, ConfigurationError, DiskFull, FileMissing
-from minet_core.runtime.file_lock import is_locked
+from minet_core.runtime.errors import BackupDamaged, ConfigurationError, FileMissing
+from minet_core.runtime.file_failures import failure_of
+from minet_core.runtime.file_lock import is_locked, let_go, locked_within
 from minet_core.runtime.yaml_file import parse_settings
 from server.backup import CONTENTS_FILE, DATABASE, Contents, StoredFile
 from server.bundle import BUNDLE_FILE, read_bundle
@@ -57,7 +57,7 @@ def restore_from(stream: IO[bytes], path: Path) -> tuple[ServerHome, Contents]:
     try:
         half.mkdir(mode=0o700, parents=True)
         at_work = os.open(half, os.O_RDONLY)
-        fcntl.flock(at_work, fcntl.LOCK_EX)
+        locked_within(at_work, None)
         contents = _unpacked(stream, half)
         for name in _MADE_AGAIN:
             (half / name).mkdir(exist_ok=True)
@@ -66,13 +66,11 @@ def restore_from(stream: IO[bytes], path: Path) -> tuple[ServerHome, Contents]:
     except tarfile.TarError as failure:
         raise BackupDamaged("the back-up cannot be read", got=failure, action=_ANOTHER) from failure
     except OSError as failure:
-        raise DiskFull(
-            f"the back-up could not be written to {path}", got=failure.strerror or failure
-        ) from failure
+        raise failure_of(failure, f"the back-up could not be written to {path}", path=path) from failure
     finally:
         shutil.rmtree(half, ignore_errors=True)
         if at_work is not None:
-            os.close(at_work)
+            let_go(at_work)
     return ServerHome.at(path), contents
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import datetime
-import fcntl
 import json
 import os
 import re
@@ -27,6 +26,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from minet_core.admission.fingerprints import read_node_key
 from minet_core.runtime.durable import append_line, mend_lines, replacing, write_text
+from minet_core.runtime.file_lock import let_go, locked_within
 from server.pki import CLOCK_SKEW, ISSUED_FILE, Authority
 
 CRL_FILE = "crl.pem"
@@ -149,10 +149,10 @@ def changing(pki: Path) -> Iterator[None]:
     # For reading: one that another user's command made, as root's back-up, can be locked too. The folder is private.
     descriptor = os.open(pki / ".lock", os.O_RDONLY | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        locked_within(descriptor, None)
         yield
     finally:
-        os.close(descriptor)
+        let_go(descriptor)
 
 
 def _next_number(pki: Path) -> int:

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import fcntl
 import json
 import os
 import shutil
@@ -35,7 +34,7 @@ from minet_core.cohort_declaration import CohortDeclaration
 from minet_core.federation import FederationSettings
 from minet_core.runtime.durable import append_line, mend_lines, write_json, write_text
 from minet_core.runtime.errors import ConfigurationError, RunBusy
-from minet_core.runtime.file_lock import locked_within
+from minet_core.runtime.file_lock import is_locked, let_go, locked_within
 from minet_core.runtime.yaml_file import read_settings, settings_text
 from server.run_states import TERMINAL, RunState
 
@@ -124,12 +123,12 @@ class RunDirectory:
         descriptor = os.open(self.path / f"{what}.lock", os.O_RDONLY | os.O_CREAT, 0o644)
         try:
             if wait:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                locked_within(descriptor, None)
             elif not locked_within(descriptor, 0.0):
                 raise RunBusy("another process works on the run", got=self.path.name)
             yield
         finally:
-            os.close(descriptor)
+            let_go(descriptor)
 
     @property
     def ended(self) -> bool:
@@ -150,7 +149,7 @@ class RunDirectory:
             os.pwrite(descriptor, str(holder).encode(), 0)
             yield
         finally:
-            os.close(descriptor)
+            let_go(descriptor)
 
     def holder(self) -> tuple[int | None, bool]:
         """Flower's number of the run whose server application worked here last, and whether it still does."""
@@ -159,13 +158,9 @@ class RunDirectory:
         descriptor = os.open(self._lock, os.O_RDONLY)
         try:
             text = os.pread(descriptor, 32, 0)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return (int(text) if text else None), True
-            return (int(text) if text else None), False
         finally:
             os.close(descriptor)
+        return (int(text) if text else None), is_locked(self._lock)
 
     def mend(self) -> None:
         """Undo what a killed server application left half done.

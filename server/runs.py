@@ -11,8 +11,8 @@ from typing import Any
 from minet_core.report.summary import Summary, read_summary
 from minet_core.runtime.errors import (
     ConfigurationError,
-    DiskFull,
     FileMissing,
+    FileNotWritten,
     HostError,
     NoProgress,
     ServerUnreachable,
@@ -71,7 +71,7 @@ def run_to_end(
             watch.check()
         if time.monotonic() - asked > ASK_FLOWER_INTERVAL_S:
             asked = time.monotonic()
-            with contextlib.suppress(DiskFull):  # the run has said so, and goes on when there is room
+            with contextlib.suppress(FileNotWritten):  # the run has said so, and goes on when there is room
                 _continue_if_abandoned(home, control, run)
         time.sleep(FOLLOW_INTERVAL_S)
     progress(run.state.round, run.state.rounds)

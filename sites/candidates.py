@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from minet_core.runtime.errors import DataError
+from minet_core.runtime.errors import FedminetError
 from sites.split import Split
 
 
@@ -47,7 +47,7 @@ class Found:
     ignored: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
-    def refuse(self, label: str, failure: DataError) -> None:
+    def refuse(self, label: str, failure: FedminetError) -> None:
         cause = _FILE.sub("a file", failure.what)
         refusal = Refusal(label, failure.code, str(failure), cause=cause, action=failure.action or "")
         self.refused.append(refusal)

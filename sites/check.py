@@ -11,7 +11,7 @@ from minet_core.runtime.errors import StoreDamaged
 from sites.cohort import Cohort
 from sites.ingest_report import cohort_lines
 from sites.pseudonym import site_key
-from sites.store import INGEST_AGAIN, Store
+from sites.store import INGEST_AGAIN, Store, read_failure
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,28 @@ class CheckReport:
 
 
 def check(store: Path) -> CheckReport:
-    """Read every byte of the store. Raises StoreDamaged (FM-D207) naming the files, NothingFound (FM-D205)."""
+    """Read every byte of the store. Raises StoreDamaged (FM-D207) naming the files, NothingFound (FM-D205).
+
+    FilePermission (FM-S510) or another kind of FileNotWritten where the file system refuses a file that may be whole.
+    """
     cohort = Store(store).cohort
     site_key(store, may_make=False)
     damaged, n_bytes = [], 0
     for pair in cohort.pairs:
         path = store / pair.file
-        if not path.is_file():
-            damaged.append(f"{pair.file} (missing)")
-        elif sha256_of_file(path) != pair.sha256:
-            damaged.append(pair.file)
-        else:
+        try:
+            if not path.is_file():
+                damaged.append(f"{pair.file} (missing)")
+                continue
+            if sha256_of_file(path) != pair.sha256:
+                damaged.append(pair.file)
+                continue
             n_bytes += path.stat().st_size
+        except OSError as failure:
+            unread = read_failure(failure, path, what=pair.file)
+            if not isinstance(unread, StoreDamaged):
+                raise unread from failure
+            damaged.append(f"{pair.file} ({failure.strerror})")
     if damaged:
         raise StoreDamaged("files do not match their digests", got=", ".join(damaged), action=INGEST_AGAIN)
     known = {pair.file for pair in cohort.pairs}

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minet_core.runtime.errors import ScanInvalid, StoreDamaged
+from sites.hdf5_file import open_to_read
 from sites.split import Split
-from sites.store import INGEST_AGAIN, ROLES, Store
+from sites.store import INGEST_AGAIN, ROLES, Store, read_failure
 
 OPEN_FILES = 32
 
@@ -53,15 +54,20 @@ class StoreSlices:
         return len(self._places)
 
     def __getitem__(self, index: int, /) -> tuple[NDArray[Any], NDArray[np.float32]]:
-        """One pair of slices. Raises IndexError; StoreDamaged (FM-D207) where a checksum fails."""
+        """One pair of slices.
+
+        Raises IndexError; StoreDamaged (FM-D207) where a checksum fails, FileNotWritten (FM-S509).
+        """
         name, number = self._places[index]
         try:
             file = self._file(name)
             target, reference = (file[role][number] for role in ROLES)
-        except (OSError, KeyError) as failure:
+        except KeyError as failure:
             raise StoreDamaged(
                 "a slice cannot be read", got=f"{name}, slice {number}: {failure}", action=INGEST_AGAIN
             ) from failure
+        except OSError as failure:
+            raise read_failure(failure, self._folder / name, what=f"{name}, slice {number}") from failure
         return target, reference
 
     def __getstate__(self) -> dict[str, Any]:
@@ -73,6 +79,6 @@ class StoreSlices:
         if name not in self._open:
             if len(self._open) >= OPEN_FILES:
                 self._open.popitem(last=False)[1].close()
-            self._open[name] = h5py.File(self._folder / name, "r", locking="best-effort")
+            self._open[name] = open_to_read(self._folder / name)
         self._open.move_to_end(name)
         return self._open[name]

@@ -21,11 +21,9 @@ from typing import Any
 
 from minet_core.runtime.durable import sha256_of_file
 from minet_core.runtime.errors import (
-    DataError,
+    FileNotWritten,
     InvalidSetting,
     NothingAccepted,
-    ScanUnreadable,
-    StoreDamaged,
     TooFewPatients,
 )
 from minet_core.volume import Pair
@@ -46,6 +44,7 @@ from sites.site_settings import SiteSettings
 from sites.split import Split, assign_splits, draw_splits, drawn_share, listed_splits, order_of
 from sites.split_register import read_register, write_register
 from sites.store import COHORT_FILE, Store, read_record, write_pair
+from sites.unreadable import refusal_of, unreadable
 
 PROCESSING = 3
 """Raised when reading or registration changes, so that pairs made by the former way are made again."""
@@ -191,8 +190,8 @@ def _ingest_pairs(
             record, reused = _ingest_one(
                 store, candidate, settings, key=key, records=records, loose=loose, taken=taken, check=check
             )
-        except DataError as failure:
-            found.refuse(candidate.label, failure)
+        except Exception as failure:  # no pair stops the others, whatever it makes its reader raise
+            found.refuse(candidate.label, refusal_of(failure))
             continue
         records[record.name] = record
         taken.add(record.name)
@@ -219,7 +218,9 @@ def _loose(store: Store, former: Cohort | None) -> dict[str, PairRecord]:
         if path.name not in named:
             try:
                 record = read_record(path)
-            except StoreDamaged:
+            except (FileNotWritten, MemoryError):  # such as a permission: no reason to remove it
+                raise
+            except Exception:
                 path.unlink()  # its scans are read again
             else:
                 loose[record.fingerprint] = record
@@ -283,14 +284,18 @@ def _is_whole(path: Path, sha256: str) -> bool:
 
 def _fingerprint(candidate: Candidate, settings: SiteSettings, *, key: bytes) -> str:
     """What a pair is made from: its files' bytes and every setting that shapes the result; keyed."""
-    try:
-        digests = [sha256_of_file(path) for path in (candidate.target, candidate.reference)]
-    except OSError as failure:
-        raise ScanUnreadable("a scan cannot be opened", got=failure) from failure
+    digests = [_scan_digest(path) for path in (candidate.target, candidate.reference)]
     shaping = settings.model_dump(
         mode="json", include={"data_kind", "reader", "roles", "registration", "quality"}
     )
     return keyed(key, "pair", *digests, json.dumps(shaping, sort_keys=True), str(PROCESSING))[:32]
+
+
+def _scan_digest(path: Path) -> str:
+    try:
+        return sha256_of_file(path)
+    except OSError as failure:
+        raise unreadable(failure, path) from failure
 
 
 def _make_pair(candidate: Candidate, settings: SiteSettings, *, patient: str) -> tuple[Pair, dict[str, Any]]:

@@ -13,11 +13,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from minet_core.runtime.errors import DataError, FileMissing, InvalidSetting, ReferenceMissing, ScanInvalid
+from minet_core.runtime.errors import FileMissing, InvalidSetting, ReferenceMissing, ScanInvalid
 from sites.candidates import Candidate, Found, label_of
 from sites.read_fastmri import FastmriHeader, read_header
 from sites.site_settings import FastmriFiles
 from sites.split import Split
+from sites.unreadable import refusal_of
 
 
 def find_listed(files: Iterable[Path], settings: FastmriFiles, *, source: Path) -> Found:
@@ -42,8 +43,8 @@ def find_listed(files: Iterable[Path], settings: FastmriFiles, *, source: Path) 
                 raise ScanInvalid(
                     "a patient is listed for two splits", got=f"{split_of[patient]} and {split}"
                 )
-        except DataError as failure:
-            found.refuse(label, failure)
+        except Exception as failure:  # no pair stops the others
+            found.refuse(label, refusal_of(failure))
             continue
         found.candidates.append(Candidate(patient, target, reference, label, split))
     found.ignored += [

@@ -16,6 +16,7 @@ from sites.flat_folder import flat_pattern, patients_by_file_name
 from sites.pair_lists import find_listed
 from sites.read_fastmri import FastmriHeader, read_header
 from sites.site_settings import FastmriFiles, NiftiFiles, SiteSettings
+from sites.unreadable import refusal_of
 
 
 def find_pairs(source: Path, settings: SiteSettings, *, skip: Path | None = None) -> Found:
@@ -176,8 +177,8 @@ def _headers(files: Iterable[Path], found: Found, *, source: Path) -> dict[Path,
     for path in files:
         try:
             headers[path] = read_header(path)
-        except DataError as failure:
-            found.refuse(label_of(path, source), failure)
+        except Exception as failure:  # no file stops the others
+            found.refuse(label_of(path, source), refusal_of(failure))
     return headers
 
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from xml.etree import ElementTree
 
-import h5py
 import nibabel
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,7 @@ from minet_core.runtime.durable import replacing, write_text
 from minet_core.runtime.errors import InvalidSetting
 from minet_core.seeds import derived_seed
 from minet_core.volume import Volume
+from sites.hdf5_file import writing
 
 ComplexArray = NDArray[np.complex64]
 Progress = Callable[[int, int], None]
@@ -108,7 +108,7 @@ def write_fastmri(
     image = _beyond_the_image(volume.array.astype(np.complex64, copy=False), shape=ENCODED_MATRIX)
     magnitude = volume.magnitude()
     coils = coil_sensitivities(ENCODED_MATRIX, n_coils) if n_coils else np.ones((1, 1, 1), np.complex64)
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with replacing(path) as temporary, writing(temporary) as file:
         shape = (len(image), n_coils, *ENCODED_MATRIX) if n_coils else image.shape
         kspace = file.create_dataset("kspace", shape, np.complex64)
         for index, plane in enumerate(image):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from minet_core.runtime.durable import replacing
 from minet_core.runtime.errors import StoreDamaged
+from minet_core.runtime.file_failures import naming_failures
 
 KEY_FILE = "pseudonym.key"
 KEY_BYTES = 32
@@ -32,7 +33,8 @@ def site_key(store: Path, *, may_make: bool) -> bytes:
                 action="Restore it from a backup, or remove the store and ingest everything again",
             )
         keep_key(store, secrets.token_bytes(KEY_BYTES))
-    key = path.read_bytes()
+    with naming_failures("the store's key cannot be read", path=path):
+        key = path.read_bytes()
     if len(key) != KEY_BYTES:
         raise StoreDamaged("the store's key is damaged", got=f"{len(key)} bytes", expected=KEY_BYTES)
     return key

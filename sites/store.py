@@ -9,7 +9,7 @@ by the former cohort finds its files until the next ingest.
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import json
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -21,10 +21,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minet_core.runtime.durable import replacing, sha256_of_file, write_json
-from minet_core.runtime.errors import ConfigurationError, NothingFound, StoreBusy, StoreDamaged
+from minet_core.runtime.errors import (
+    ConfigurationError,
+    FileNotWritten,
+    NothingFound,
+    StoreBusy,
+    StoreDamaged,
+)
+from minet_core.runtime.file_failures import failure_of, naming_failures
+from minet_core.runtime.file_lock import held
+from minet_core.runtime.lock_beside import holder_beside
 from minet_core.runtime.yaml_file import parse_settings
 from minet_core.volume import Pair, Volume
 from sites.cohort import Cohort, PairRecord
+from sites.hdf5_file import open_to_read, writing
 from sites.split import Split
 
 COHORT_FILE = "cohort.json"
@@ -40,14 +50,16 @@ class Store:
 
     @cached_property
     def cohort(self) -> Cohort:
-        """What the store holds. Raises NothingFound (FM-D205), StoreDamaged (FM-D207)."""
+        """What the store holds. Raises NothingFound (FM-D205), StoreDamaged (FM-D207), FileNotWritten (FM-S509)."""
         path = self.path / COHORT_FILE
-        if not path.is_file():
-            raise NothingFound(
-                "the store holds no cohort", got=self.path, action="Run `fedminet site ingest`"
-            )
+        with naming_failures("the store's cohort cannot be read", path=path):
+            if not path.is_file():
+                raise NothingFound(
+                    "the store holds no cohort", got=self.path, action="Run `fedminet site ingest`"
+                )
+            text = path.read_bytes()
         try:
-            cohort = parse_settings(json.loads(path.read_text(encoding="utf-8")), Cohort, source=str(path))
+            cohort = parse_settings(json.loads(text), Cohort, source=str(path))
         except (ValueError, ConfigurationError) as failure:
             raise StoreDamaged(
                 "the store's cohort cannot be read", got=failure, action=INGEST_AGAIN
@@ -78,35 +90,41 @@ class Store:
         self.__dict__.pop("cohort", None)
 
     def keep_only(self, names: Iterable[str]) -> None:
-        """Remove the pair files of other names; the store is held for writing."""
+        """Remove the pair files of other names; the store is held for writing. Raises FileNotWritten (FM-S509)."""
         kept = set(names)
-        for path in self.path.glob("*.h5"):
-            if path.name not in kept:
-                path.unlink()
+        with naming_failures("a file of the store cannot be removed", path=self.path):
+            for path in self.path.glob("*.h5"):
+                if path.name not in kept:
+                    path.unlink()
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the store for writing; half files of a killed ingest are removed. Raises StoreBusy (FM-D208)."""
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (self.path / LOCK_FILE).open("w") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as failure:
-                raise StoreBusy(
-                    "another ingest is writing to the store", got=self.path, action="Wait for it"
-                ) from failure
-            for half in self.path.glob(".*.partial"):
-                half.unlink()
-            yield
+        """Hold the store for writing; half files of a killed ingest are removed.
+
+        Raises StoreBusy (FM-D208); FileNotWritten (FM-S509) or its kind for every OSError, of the block too.
+        """
+        with naming_failures("the store cannot be written to", path=self.path):
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with held(self.path / LOCK_FILE) as taken:
+                if not taken:
+                    raise StoreBusy(
+                        "another ingest is writing to the store",
+                        got=self.path,
+                        action=f"Wait for it{holder_beside(self.path / LOCK_FILE)}",
+                    )
+                for half in self.path.glob(".*.partial"):
+                    half.unlink()
+                yield
 
 
+_OF_THE_FILE = (errno.ENOENT, errno.EIO, errno.EINVAL, errno.EISDIR)
 INGEST_AGAIN = "Remove the file and ingest the scans again"
 
 
 def write_pair(path: Path, pair: Pair, record: dict[str, Any]) -> str:
     """Write a pair durably with its record (all but file and digest); gives the file's SHA-256."""
     with replacing(path) as temporary:
-        with h5py.File(temporary, "w", libver="v110") as file:
+        with writing(temporary, libver="v110") as file:
             for role, volume in zip(ROLES, (pair.target, pair.reference), strict=True):
                 shape = volume.array.shape
                 data = file.create_dataset(role, data=volume.array, chunks=(1, *shape[1:]), fletcher32=True)
@@ -129,14 +147,27 @@ def read_record(path: Path) -> PairRecord:
 
 @contextlib.contextmanager
 def open_pair(path: Path) -> Iterator[h5py.File]:
-    """A pair's file, open for reading. Raises StoreDamaged (FM-D207) where it or a chunk cannot be read."""
+    """A pair's file, open for reading.
+
+    Raises StoreDamaged (FM-D207) where it or a chunk cannot be read, FilePermission (FM-S510) or another kind where
+    the file is not to blame.
+    """
     try:
-        with h5py.File(path, "r", locking="best-effort") as file:
+        with open_to_read(path) as file:
             yield file
     except OSError as failure:
-        raise StoreDamaged(
-            "a store's file cannot be read", got=f"{path.name}: {failure}", action=INGEST_AGAIN
-        ) from failure
+        raise read_failure(failure, path, what=path.name) from failure
+
+
+def read_failure(failure: OSError, path: Path, *, what: str) -> StoreDamaged | FileNotWritten:
+    """What it means that a file of the store cannot be read: damage, unless the system gives another reason.
+
+    what: the file, or its part that was asked for. A file that is gone is damage, as is one that a disk cannot read.
+    """
+    own = failure.errno not in (None, *_OF_THE_FILE)
+    if own:
+        return failure_of(failure, f"a store's file cannot be read: {what}", path=path)
+    return StoreDamaged("a store's file cannot be read", got=f"{what}: {failure}", action=INGEST_AGAIN)
 
 
 def _as_slice(indices: list[int]) -> slice | list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 import time
@@ -22,6 +21,7 @@ from minet_core.federation import FederationSettings
 from minet_core.models.super_resolver import SuperResolver
 from minet_core.runtime.durable import write_json
 from minet_core.runtime.errors import ConfigurationError
+from minet_core.runtime.file_lock import held
 from minet_core.runtime.machine import machine_facts
 from minet_core.runtime.progress import Advance
 from minet_core.runtime.versions import versions
@@ -105,13 +105,8 @@ def model_of_cell(study: Study, key: CellKey) -> SuperResolver | None:
 def claimed(folder: Path) -> Iterator[bool]:
     """Whether this process may work on a cell: another one that is at it holds its lock."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+    with held(folder / "lock") as taken:
+        yield taken
 
 
 def make_cell(study: Study, key: CellKey, *, advance: Advance) -> Cell:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from fedminet.experiment.methods import EQUALS, METHODS, Equal, is_learned, mode
 from fedminet.sites_here import DEFAULT_SITES, make_sites_once, n_refused
 from minet_core.federation import PRESETS, FederationSettings
 from minet_core.runtime.errors import ConfigurationError
+from minet_core.runtime.file_lock import held
 from minet_core.runtime.yaml_file import parse_settings
 from server.server_home import federation_of
 from sites.store import Store
@@ -135,8 +135,8 @@ class Study:
         to_make = [site for site in self.sites if site not in self.ingested]
         if to_make:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            with (folder.parent / f"{folder.name}.lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)  # a second process waits until the first has made them
+            # A second process waits until the first has made them.
+            with held(folder.parent / f"{folder.name}.lock", patience_s=None):
                 make_sites_once(folder, self.named, sites=to_make, n_patients=self.n_patients, seed=seed)
         made = {site: SiteHome.at(folder / "sites" / site) for site in to_make}
         return {site: self.ingested.get(site) or made[site] for site in self.sites}

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
-from minet_core.runtime.errors import DiskFull
+from minet_core.runtime.file_failures import failure_of
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it is fsynced and takes `path`'s place.
 
-    An interrupted write leaves the former file untouched and no half file. Raises DiskFull (FM-S504) where the
-    file system refuses.
+    An interrupted write leaves the former file untouched and no half file. Where the file system refuses: raises
+    DiskFull (FM-S504) for want of room, else another kind of FileNotWritten (FM-S509).
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -31,15 +33,19 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         _fsync(temporary)
         temporary.replace(path)
-        _fsync(path.parent)
+        _fsync_folder(path.parent)
     except OSError as failure:
-        raise DiskFull(f"{path} could not be written", got=failure.strerror or failure) from failure
+        raise failure_of(failure, f"{path} could not be written", path=path) from failure
     except SafetensorError as failure:
-        if "os error" not in str(failure):  # how safetensors says what the file system said
+        told = re.search(
+            r"\(os error (\d+)\)", str(failure)
+        )  # how safetensors says what the file system said
+        if told is None:
             raise
-        raise DiskFull(f"{path} could not be written", got=failure) from failure
+        of_system = OSError(int(told[1]), os.strerror(int(told[1])))
+        raise failure_of(of_system, f"{path} could not be written", path=path) from failure
     finally:
-        with contextlib.suppress(NotADirectoryError):
+        with contextlib.suppress(OSError):  # it may never have been made: the failure above is the one to see
             temporary.unlink(missing_ok=True)
 
 
@@ -63,18 +69,20 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def append_line(path: Path, record: dict[str, Any]) -> None:
-    """Append one JSON line and fsync it."""
+    """Append one JSON line and fsync it. Raises as `replacing` does."""
     line = json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n"
-    before = path.stat().st_size if path.exists() else 0
+    before = None
     try:
+        before = path.stat().st_size if path.exists() else 0
         with path.open("a", encoding="utf-8") as stream:
             stream.write(line)
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as failure:
-        with contextlib.suppress(OSError):
-            os.truncate(path, before)  # a part of a line would spoil the next one
-        raise DiskFull(f"{path} could not be appended to", got=failure.strerror or failure) from failure
+        if before is not None:
+            with contextlib.suppress(OSError):
+                os.truncate(path, before)  # a part of a line would spoil the next one
+        raise failure_of(failure, f"{path} could not be appended to", path=path) from failure
 
 
 def mend_lines(path: Path) -> None:
@@ -112,6 +120,15 @@ def _ends_whole(path: Path) -> bool:
             return True
         stream.seek(-1, os.SEEK_END)
         return stream.read() == b"\n"
+
+
+def _fsync_folder(path: Path) -> None:
+    """Some shares cannot fsync a folder, and keep its names without."""
+    try:
+        _fsync(path)
+    except OSError as failure:
+        if failure.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
 
 
 def _fsync(path: Path) -> None:

@@ -164,6 +164,12 @@ class PatientNamesDoubtful(DataError):
     code = "FM-D210"
 
 
+class ScanReaderFailed(DataError):
+    """A scan made its reader fail in a way that has no name of its own; only that scan's pair is left out."""
+
+    code = "FM-D211"
+
+
 class ModelError(FedminetError):
     """A checkpoint, a set of weights or a number in them cannot be used."""
 
@@ -299,8 +305,14 @@ class ProcessDied(HostError):
     code = "FM-S503"
 
 
-class DiskFull(HostError):
-    """A file could not be written."""
+class FileNotWritten(HostError):
+    """A file could not be written, or not read: the file system refused. The kinds below say why."""
+
+    code = "FM-S509"
+
+
+class DiskFull(FileNotWritten):
+    """There is no room left for a file, on the disk or within a quota."""
 
     code = "FM-S504"
 
@@ -327,6 +339,42 @@ class DeadlinePassed(HostError):
     """What was waited for did not happen in time."""
 
     code = "FM-S505"
+
+
+class FilePermission(FileNotWritten):
+    """This user may not read or write a file or folder."""
+
+    code = "FM-S510"
+
+
+class FileSystemReadOnly(FileNotWritten):
+    """A file system is mounted for reading only."""
+
+    code = "FM-S511"
+
+
+class PathUnusable(FileNotWritten):
+    """A path cannot be a file's: too long, through a file, a folder in its place, links in a circle."""
+
+    code = "FM-S512"
+
+
+class TooManyOpenFiles(FileNotWritten):
+    """The process or the machine has as many files open as it may."""
+
+    code = "FM-S513"
+
+
+class FileSystemFailed(FileNotWritten):
+    """A disk or a share gave an error: a read or write fault, a stale handle, a share that is away."""
+
+    code = "FM-S514"
+
+
+class FileLockFailed(FileNotWritten):
+    """A file system answered a request for a lock with an error."""
+
+    code = "FM-S515"
 
 
 class ClockWrong(HostError):

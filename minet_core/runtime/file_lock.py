@@ -2,30 +2,82 @@
 
 They belong to the file, not to its name, and know nothing of process numbers: two containers on one machine that have
 the same file see each other's locks.
+
+Some shares have no locks (NFS without its lock service, CIFS, several FUSE file systems). There a file beside the
+locked one stands for the lock (`minet_core.runtime.lock_beside`), and a warning says so once.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
+import logging
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+from minet_core.runtime.errors import FileLockFailed
+from minet_core.runtime.file_failures import naming_failures
+from minet_core.runtime.lock_beside import LockBeside
+
 _LOOK_AGAIN_S = 0.02
+_HELD = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES)
+"""That another holds the lock; EACCES is how CIFS and POSIX's own locks may say it (fcntl(2))."""
+_UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
+"""That there are no locks here. EBADF: what NFS says of a file open for reading."""
+
+_beside: dict[int, LockBeside] = {}
+"""By descriptor, what stands for its lock."""
+_said: set[Path] = set()
 
 
-def locked_within(descriptor: int, patience_s: float) -> bool:
-    """Take the lock if it is free within that time: whoever asks whether it is taken holds it for a moment."""
-    ends = time.monotonic() + patience_s
+def locked_within(descriptor: int, patience_s: float | None, *, of_posix: bool = False) -> bool:
+    """Take the lock if it is free within that time: whoever asks whether it is taken holds it for a moment.
+
+    patience_s: None waits for ever. of_posix: a lock of lockf's, the process's alone, which its children do not share.
+    `let_go` ends it. Raises FileLockFailed (FM-S515) where the file system answers with another error than that the
+    lock is held, or that it has none.
+    """
+    ends = None if patience_s is None else time.monotonic() + patience_s
     while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > ends:
-                return False
-            time.sleep(_LOOK_AGAIN_S)
-        else:
+        if _taken(descriptor, wait=patience_s is None, of_posix=of_posix):
             return True
+        if ends is not None and time.monotonic() > ends:
+            return False
+        time.sleep(_LOOK_AGAIN_S)
+
+
+def let_go(descriptor: int) -> None:
+    """Close a file, and so let go of its lock."""
+    with let_go_at_end(descriptor):
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def let_go_at_end(descriptor: int) -> Iterator[None]:
+    """For a file that is closed by others after the block: what stands for its lock goes too."""
+    try:
+        yield
+    finally:
+        beside = _beside.pop(descriptor, None)
+        if beside is not None:
+            beside.remove()
+
+
+@contextlib.contextmanager
+def held(path: Path, *, patience_s: float | None = 0.0) -> Iterator[bool]:
+    """Hold the lock of the file for the block, making the file; False where another process keeps it for longer.
+
+    Raises FileNotWritten (FM-S509) or its kinds, FileLockFailed (FM-S515).
+    """
+    with naming_failures(f"{path} could not be opened", path=path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield locked_within(descriptor, patience_s)
+    finally:
+        let_go(descriptor)
 
 
 def is_locked(path: Path) -> bool:
@@ -36,8 +88,52 @@ def is_locked(path: Path) -> bool:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+    except OSError as failure:
+        if failure.errno in _HELD:
+            return True
+        if failure.errno not in _UNSUPPORTED:
+            raise _failed(failure, path) from failure
     finally:
         os.close(descriptor)
-    return False
+    return LockBeside(path).is_held()
+
+
+def _taken(descriptor: int, *, wait: bool, of_posix: bool) -> bool:
+    lock = fcntl.lockf if of_posix else fcntl.flock
+    try:
+        lock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as failure:
+        if failure.errno in _HELD:
+            return False
+        path = _path_of(descriptor)
+        if failure.errno not in _UNSUPPORTED or path is None:
+            raise _failed(failure, path) from failure
+    else:
+        return True
+    beside = LockBeside(path)
+    with naming_failures(f"{path} could not be locked", path=path):
+        if not beside.take():
+            return False
+    _beside[descriptor] = beside
+    if path.parent not in _said:
+        _said.add(path.parent)
+        logging.getLogger(__name__).warning(
+            "The file system of %s has no file locks: %s stands for one. Use it from one machine at a time.",
+            path.parent,
+            beside.path.name,
+        )
+    return True
+
+
+def _path_of(descriptor: int) -> Path | None:
+    """The file that a descriptor is of; None where it has no name any more."""
+    path = Path(f"/proc/self/fd/{descriptor}").readlink()
+    return path if path.exists() else None
+
+
+def _failed(failure: OSError, path: Path | None) -> FileLockFailed:
+    return FileLockFailed(
+        f"{path} could not be locked",
+        got=failure.strerror or failure,
+        action="Look at the disk or the share; nobody else holds the lock",
+    )

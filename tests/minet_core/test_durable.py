@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -18,7 +19,15 @@ from minet_core.runtime.durable import (
     write_private,
     write_text,
 )
-from minet_core.runtime.errors import DiskFull
+from minet_core.runtime.errors import (
+    DiskFull,
+    FileNotWritten,
+    FilePermission,
+    FileSystemFailed,
+    FileSystemReadOnly,
+    PathUnusable,
+    TooManyOpenFiles,
+)
 
 
 def test_an_interrupted_write_leaves_the_former_file_and_nothing_else(tmp_path: Path) -> None:
@@ -56,9 +65,35 @@ def test_a_full_disk_is_said_so(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOSPC, DiskFull),
+        (errno.EDQUOT, DiskFull),
+        (errno.EACCES, FilePermission),
+        (errno.EPERM, FilePermission),
+        (errno.EROFS, FileSystemReadOnly),
+        (errno.ENAMETOOLONG, PathUnusable),
+        (errno.EISDIR, PathUnusable),
+        (errno.EMFILE, TooManyOpenFiles),
+        (errno.ESTALE, FileSystemFailed),
+        (errno.EIO, FileSystemFailed),
+        (errno.EFBIG, FileNotWritten),
+    ],
+)
+def test_every_refusal_is_said_as_what_it_is(tmp_path: Path, number: int, kind: type[FileNotWritten]) -> None:
+    def refused() -> None:
+        with replacing(tmp_path / "model"):
+            raise OSError(number, os.strerror(number))
+
+    with pytest.raises(FileNotWritten, match=os.strerror(number)) as failure:
+        refused()
+    assert type(failure.value) is kind
+
+
 def test_a_folder_that_cannot_be_made_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DiskFull):
+    with pytest.raises(PathUnusable, match=r"FM-S512.*remove what is in its way"):
         write_text(tmp_path / "file" / "below", "text")
 
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from minet_core.runtime.file_lock import is_locked, locked_within
+import pytest
+
+from minet_core.runtime import lock_beside
+from minet_core.runtime.errors import FileLockFailed
+from minet_core.runtime.file_lock import held, is_locked, let_go, locked_within
+from minet_core.runtime.lock_beside import LockBeside
+from tests.without_file_locks import NO_LOCKS
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,3 +46,77 @@ def test_a_lock_is_free_when_its_process_was_killed(tmp_path: Path) -> None:
     assert not is_locked(path)
     assert locked_within(descriptor, 0.05)
     os.close(descriptor)
+
+
+def without(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+
+
+@pytest.mark.parametrize("number", NO_LOCKS)
+@pytest.mark.parametrize("of_posix", [False, True])
+def test_without_locks_a_file_stands_for_one(
+    tmp_path: Path, monkeypatch, number: int, of_posix: bool
+) -> None:
+    without(number, monkeypatch)
+    path = tmp_path / "lock"
+    one, other = (os.open(path, os.O_RDWR | os.O_CREAT) for _ in range(2))
+    assert not is_locked(path)
+    assert locked_within(one, 0.0, of_posix=of_posix)
+    assert is_locked(path)
+    assert not locked_within(other, 0.05, of_posix=of_posix)
+    let_go(one)
+    assert not is_locked(path)
+    assert locked_within(other, None, of_posix=of_posix)
+    let_go(other)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.EACCES])
+def test_only_what_would_block_is_held(tmp_path: Path, monkeypatch, number: int) -> None:
+    without(number, monkeypatch)
+    with held(tmp_path / "lock") as taken:
+        assert not taken
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_an_error_is_neither_a_lock_nor_none(tmp_path: Path, monkeypatch, number: int) -> None:
+    without(number, monkeypatch)
+    with pytest.raises(FileLockFailed, match=r"FM-S515.*nobody else"), held(tmp_path / "lock"):
+        pass
+
+
+def test_what_an_ended_process_left_is_taken_over(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from minet_core.runtime.lock_beside import LockBeside\n"
+        "print(LockBeside(Path(sys.argv[1])).take(), flush=True); os._exit(0)"
+    )
+    path = tmp_path / "lock"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "True\n"
+    lock = LockBeside(path)
+    assert lock.path.exists()
+    assert not lock.is_held()
+    assert lock.take()
+    assert lock.is_held()
+    lock.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_another_machine_left_is_not(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "lock"
+    assert LockBeside(path).take()
+    (tmp_path / "boot").write_text("another")
+    monkeypatch.setattr(lock_beside, "_BOOT", tmp_path / "boot")
+    monkeypatch.setattr(lock_beside, "_began", lambda process: None)
+    assert not LockBeside(path).take()
+    assert "where it runs no more, remove" in lock_beside.holder_beside(path)

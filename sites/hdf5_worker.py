@@ -1,0 +1,254 @@
+"""The process that opens foreign HDF5 files: HDF5 itself can crash, hang or take all memory on a damaged one.
+
+It answers one question a line on its standard input (JSON) with one line on its standard output, and for a slice with
+that slice's bytes behind the line. It looks at names of the root group only, follows no link, loads no filter plugin,
+and reads a value only once its declared size was found small enough. It knows nothing of scans:
+`sites.read_fastmri` does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+MEMORY_BYTES = 3 << 29
+"""Of address space (1.5 GiB): the libraries take 0.4, a slice with its conversion and its chunk at most 0.7."""
+PROCESSOR_S = 20
+"""For one question, a header or a slice; the largest slice takes 1 s. Time of the processor: a share may be slow."""
+MAX_TEXT_BYTES = 1 << 20
+"""Of one attribute or header: those of the set have 10 to 20 KiB."""
+MAX_SLICE_VALUES = 1 << 24
+"""64 coils of 640 x 400, the largest that receivers have today; the set's largest slices have 7e6."""
+MAX_CHUNK_BYTES = 1 << 27
+"""A whole knee in one chunk has 16 MB, a multi-coil slice 60 MB; a chunk is decoded as a whole."""
+MAX_CHUNKS = 1 << 20
+MAX_INFLATION = 200
+"""Declared bytes over stored ones: k-space does not shrink twofold, images with empty air tenfold."""
+INFLATION_BYTES = 1 << 22
+"""Below this (4 MiB) any inflation is harmless."""
+FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
+"""Those that HDF5 or h5py bring along."""
+_COMPLEX_FIELDS = {("r", "i"), ("re", "im"), ("real", "imag"), ("real", "imaginary")}
+
+
+class NotTaken(Exception):
+    """The file is whole, and holds what is not read: (what, got, expected)."""
+
+
+class OpenedFile:
+    """The file that is asked about."""
+
+    def __init__(self, path: str) -> None:
+        with Path(path).open("rb"):  # its refusal says why; that of HDF5 does not
+            pass
+        # The whole chunk fits the cache: one of many slices is decoded once.
+        self._file = h5py.File(path, "r", locking=False, rdcc_nbytes=MAX_CHUNK_BYTES)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def attribute(self, name: str) -> str | float | int | None:
+        """One value; None where it is not there or empty."""
+        if not h5py.h5a.exists(self._file.id, name.encode()):
+            return None
+        attribute = h5py.h5a.open(self._file.id, name.encode())
+        count = (
+            0
+            if attribute.get_space().get_simple_extent_type() == h5py.h5s.NULL
+            else math.prod(attribute.shape)
+        )
+        if count == 0:
+            return None
+        if count > 1 or attribute.get_storage_size() > MAX_TEXT_BYTES:
+            got = f"{count} values, {attribute.get_storage_size()} bytes"
+            raise NotTaken(f"its attribute {name} is not one value", got, "a text or a number")
+        return _plain(self._file.attrs[name], name)
+
+    def text(self, name: str) -> str | None:
+        """The text in a dataset of one value; None where there is no such dataset."""
+        dataset = self._dataset(name)
+        if dataset is None or dataset.shape is None:
+            return None
+        declared = dataset.size * dataset.dtype.itemsize
+        if dataset.size != 1 or declared > MAX_TEXT_BYTES or dataset.id.get_storage_size() > MAX_TEXT_BYTES:
+            raise NotTaken(f"its {name} is not one text", f"{dataset.dtype} {dataset.shape}", "under 1 MiB")
+        value = _plain(dataset[()], name)
+        return None if value is None else str(value)
+
+    def mask(self, name: str) -> tuple[int, int] | None:
+        """How many values of a small dataset are not zero, and how many there are; None where there is none."""
+        dataset = self._dataset(name)
+        if dataset is None or not dataset.shape:
+            return None
+        if dataset.dtype.kind not in "biuf" or dataset.size > MAX_SLICE_VALUES:
+            raise NotTaken(
+                f"its {name} is no mask", f"{dataset.dtype} {dataset.shape}", "numbers, one a column"
+            )
+        self._require_bounded(dataset, name)
+        return int(np.count_nonzero(dataset[()])), int(dataset.size)
+
+    def array(self, name: str) -> dict[str, Any] | None:
+        """Shape and kind ("complex" or "real") of an array of slices; None where there is no such dataset."""
+        dataset = self._dataset(name)
+        if dataset is None:
+            return None
+        if not dataset.shape or dataset.size == 0:
+            raise NotTaken(f"its {name} is empty", f"{dataset.dtype} {dataset.shape}", "an array of slices")
+        kind = _kind(dataset.dtype)
+        if kind is None:
+            raise NotTaken(f"its {name} holds no numbers", f"{dataset.dtype}", "real or complex numbers")
+        if dataset.size // dataset.shape[0] > MAX_SLICE_VALUES:
+            got = f"shape {dataset.shape}"
+            raise NotTaken(
+                f"its {name} has slices larger than a scanner's", got, f"{MAX_SLICE_VALUES} values"
+            )
+        self._require_bounded(dataset, name)
+        return {"shape": list(dataset.shape), "kind": kind}
+
+    def slice(self, name: str, index: int) -> NDArray[Any]:
+        """One slice as complex64 or float32."""
+        dataset = self._dataset(name)
+        assert dataset is not None
+        kind = _kind(dataset.dtype)
+        values = dataset[index]
+        if values.dtype.fields is not None:
+            real, imaginary = (values[field] for field in values.dtype.names)
+            values = real.astype(np.float32) + 1j * imaginary.astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused later, by name
+            return np.ascontiguousarray(values, dtype=np.complex64 if kind == "complex" else np.float32)
+
+    def _dataset(self, name: str) -> h5py.Dataset | None:
+        """A dataset whose bytes are in this very file: HDF5 can point to any other file of the machine."""
+        link = self._file.get(name, getlink=True)
+        if link is None:
+            return None
+        if not isinstance(link, h5py.HardLink):
+            raise NotTaken(f"its {name} is a link to elsewhere", type(link).__name__, "a dataset of the file")
+        dataset = self._file[name]
+        if not isinstance(dataset, h5py.Dataset):
+            raise NotTaken(f"its {name} is no dataset", type(dataset).__name__, "a dataset of the file")
+        if dataset.external or dataset.is_virtual:
+            raise NotTaken(f"its {name} is no dataset of the file itself", "values of other files", "its own")
+        return dataset
+
+    def _require_bounded(self, dataset: h5py.Dataset, name: str) -> None:
+        """Before anything is decoded: filters, chunks, and stored bytes that stand to the declared ones."""
+        creation = dataset.id.get_create_plist()
+        filters = [creation.get_filter(index)[0] for index in range(creation.get_nfilters())]
+        unknown = [number for number in filters if number not in FILTERS]
+        if unknown:
+            raise NotTaken(
+                f"its {name} needs a filter that is not here",
+                f"filter {unknown[0]}",
+                ", ".join(FILTERS.values()),
+            )
+        declared = dataset.size * dataset.dtype.itemsize
+        if dataset.chunks is not None:
+            chunk = math.prod(dataset.chunks) * dataset.dtype.itemsize
+            n_chunks = math.prod(-(-n // m) for n, m in zip(dataset.shape, dataset.chunks, strict=True))
+            if chunk > MAX_CHUNK_BYTES or n_chunks > MAX_CHUNKS:
+                got = f"{n_chunks} chunks of {chunk} bytes"
+                raise NotTaken(f"its {name} is cut into chunks as no scan is", got, "up to 128 MiB each")
+        stored = dataset.id.get_storage_size()
+        if declared > INFLATION_BYTES and declared > MAX_INFLATION * stored:
+            got = f"{stored} bytes for {declared}"
+            raise NotTaken(f"its {name} says that it holds more than it does", got, "a whole scan")
+
+
+def _kind(dtype: np.dtype[Any]) -> str | None:
+    if dtype.names is not None:
+        fields = [dtype[name] for name in dtype.names]
+        names = tuple(name.lower() for name in dtype.names)
+        plain = all(field.kind in "fiu" and field.shape == () for field in fields)
+        return "complex" if names in _COMPLEX_FIELDS and plain else None
+    return {"c": "complex", "f": "real", "i": "real", "u": "real"}.get(dtype.kind)
+
+
+def _plain(value: Any, name: str) -> str | float | int | None:
+    """One value as text or number; None for an empty one."""
+    if isinstance(value, np.ndarray | np.generic) and value.size == 1:
+        value = value.reshape(-1)[0] if isinstance(value, np.ndarray) else value
+        value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, bytes):
+        try:
+            value = value.decode("utf-8")
+        except UnicodeDecodeError:
+            value = value.decode("latin-1")
+    if isinstance(value, bool | int | float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:  # how h5py gives bytes that are not UTF-8
+            value = value.encode("utf-8", "surrogateescape").decode("latin-1")
+        text = value.strip("\0 \t\r\n")
+        if len(text) > MAX_TEXT_BYTES:
+            raise NotTaken(f"its {name} is not one text", f"{len(text)} characters", "under 1 MiB")
+        return text or None
+    raise NotTaken(f"its {name} is neither text nor number", type(value).__name__, "a text or a number")
+
+
+def serve(questions: BinaryIO, answers: BinaryIO) -> None:
+    """Answer until the questions end."""
+    opened: dict[int, OpenedFile] = {}
+    for line in questions:
+        _allow_time()
+        question = json.loads(line)
+        head: dict[str, Any]
+        payload: NDArray[Any] | None = None
+        try:
+            reply = _answer(question, opened)
+            if isinstance(reply, np.ndarray):
+                payload = reply
+                reply = {"shape": list(reply.shape), "dtype": str(reply.dtype)}
+            head = {"answer": reply}
+        except NotTaken as refusal:
+            head = {"not_taken": refusal.args}
+        except Exception as failure:  # whatever a damaged file makes of h5py costs this file alone
+            text = str(failure).encode("utf-8", "replace").decode()[:500]
+            number = failure.errno if isinstance(failure, OSError) else None
+            head = {"failed": [type(failure).__name__, text, number]}
+        answers.write(json.dumps(head).encode() + b"\n")
+        if payload is not None:
+            answers.write(payload.data)
+        answers.flush()
+
+
+def _answer(question: dict[str, Any], opened: dict[int, OpenedFile]) -> Any:
+    number = question["number"]
+    if number not in opened:  # one is open at a time, and opened anew for each who asks: it may have changed
+        for other in list(opened):
+            opened.pop(other).close()
+        opened[number] = OpenedFile(question["path"])
+    asked = getattr(opened[number], question["ask"])
+    return asked(*question["about"])
+
+
+def _allow_time() -> None:
+    """PROCESSOR_S more from here on; past them the kernel ends this process."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    limit = math.ceil(used.ru_utime + used.ru_stime) + PROCESSOR_S
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+
+
+def main() -> None:
+    """The process. What HDF5 prints of a file stays in it."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # no scan in a core file
+    with contextlib.suppress(BrokenPipeError):
+        serve(sys.stdin.buffer, os.fdopen(os.dup(1), "wb"))
+    os._exit(0)  # without HDF5's own clearing up, which can fail on what a damaged file left
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""What a scan's failure becomes: a refusal of that scan, whatever was raised."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from pathlib import Path
+
+from minet_core.runtime.errors import FedminetError, FileNotWritten, ScanReaderFailed, ScanUnreadable
+from minet_core.runtime.file_failures import action_for, cause_of
+
+
+def unreadable(failure: OSError, path: Path) -> ScanUnreadable:
+    """The refusal of a scan that the file system does not give."""
+    gone = failure.errno == errno.ENOENT
+    return ScanUnreadable(
+        "a scan cannot be read",
+        got=f"{path.name}: {cause_of(failure, path=path)}",
+        expected="a file that this user may read",
+        action="It was removed meanwhile: repeat the command"
+        if gone
+        else action_for(failure) or "Export it again",
+    )
+
+
+def refusal_of(failure: Exception) -> FedminetError:
+    """What an exception of one pair is told as; it is raised again where it is of the store, for no pair is to blame.
+
+    An exception without a code is named by its class; its text, which may hold anything, goes to the site's own log.
+    """
+    if isinstance(failure, FileNotWritten):
+        raise failure
+    if isinstance(failure, FedminetError):
+        return failure
+    logging.getLogger(__name__).info("a pair made its reader fail", exc_info=failure)
+    return ScanReaderFailed(
+        "a pair made its reader fail",
+        got=type(failure).__name__,
+        action="Export its scans again; the other pairs are not concerned",
+    )
