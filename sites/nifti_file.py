@@ -37,7 +37,16 @@ SINGLE_FILE = (b"n+1", b"n+2")
 QUATERNION_LIMIT = 1.01
 """b2 + c2 + d2 up to here is one by rounding, as the format's own C library reads it; beyond it is no rotation."""
 
-_BROKEN = (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, ValueError, KeyError, OverflowError)
+_BROKEN = (
+    OSError,
+    EOFError,
+    zlib.error,
+    ImageFileError,
+    HeaderDataError,
+    ValueError,
+    KeyError,
+    OverflowError,
+)
 
 Affine = NDArray[np.float64]
 

@@ -39,12 +39,13 @@ def read_nifti(path: Path, *, contrast: str, slice_axis: int | None = None) -> V
 
 
 def read_nifti_with_remarks(
-    path: Path, *, contrast: str, slice_axis: int | None = None
+    path: Path, *, contrast: str, slice_axis: int | None = None, trust_geometry: bool = False
 ) -> tuple[Volume, tuple[str, ...]]:
     """The scan in `path` (.nii or .nii.gz), float32, spacing in mm, affine to RAS+ mm; and what was noticed.
 
-    slice_axis: the file's axis (0, 1, 2) that runs through the slices; None: found from the spacing. A remark says, for
-    a person, what was repaired or taken on trust; it holds no path.
+    slice_axis: the file's axis (0, 1, 2) that runs through the slices; None: found from the spacing.
+    trust_geometry: a person has said which axis that is, so a header that says nothing is no reason to refuse. A remark
+    says, for a person, what was repaired or taken on trust; it holds no path.
     Raises ScanUnreadable (FM-D201): truncated, failed checksum, not NIfTI.
     Raises ScanInvalid (FM-D202): not three axes, too few slices, too large, NaN, infinite, constant, negative, no
     geometry.
@@ -53,7 +54,7 @@ def read_nifti_with_remarks(
     if header.unit not in ("mm", "unknown"):
         raise ScanInvalid(f"{path.name} is not in millimetres", got=header.unit, expected="mm")
     order, flips = _orientation(header.affine, slice_axis=slice_axis, name=path.name)
-    remarks = _remarks_on_geometry(header, slice_axis=slice_axis, name=path.name)
+    remarks = _remarks_on_geometry(header, trusted=trust_geometry, name=path.name)
     if header.inter == 0:  # with an offset zero is stored as any number, and negative ones mean nothing
         stored, remark = unwrapped(stored, what=path.name)
         remarks += [] if remark is None else [remark]
@@ -70,6 +71,12 @@ def read_nifti_with_remarks(
     return volume, tuple(remarks)
 
 
+def require_geometry(header: NiftiHeader, *, name: str, trusted: bool) -> None:
+    """Refuse a header whose geometry `read_nifti` would refuse, before its voxels are read (FM-D202)."""
+    _orientation(header.affine, slice_axis=None, name=name)
+    _remarks_on_geometry(header, trusted=trusted, name=name)
+
+
 def _scaled(stored: NDArray[Any], header: NiftiHeader) -> NDArray[np.float32]:
     """slope * stored + inter as contiguous float32, computed slice by slice in float64: no whole copy in between."""
     values = np.empty(stored.shape, dtype=np.float32)
@@ -80,7 +87,7 @@ def _scaled(stored: NDArray[Any], header: NiftiHeader) -> NDArray[np.float32]:
     return values
 
 
-def _remarks_on_geometry(header: NiftiHeader, *, slice_axis: int | None, name: str) -> list[str]:
+def _remarks_on_geometry(header: NiftiHeader, *, trusted: bool, name: str) -> list[str]:
     """What of the geometry was taken on trust. Raises ScanInvalid where the header says none and the shape another."""
     nowhere = _is_at_no_place(header)
     if nowhere and _is_unit(header.affine):
@@ -92,23 +99,29 @@ def _remarks_on_geometry(header: NiftiHeader, *, slice_axis: int | None, name: s
                 action="Export it again with its geometry (sform or qform)",
             )
         few, middle = sorted(header.shape)[:2]
-        if few < FEW_SLICES * middle and slice_axis is None:
+        if few < FEW_SLICES * middle and not trusted:
             raise ScanInvalid(
                 f"{name} says nothing of its geometry",
                 got=f"voxels of 1 x 1 x 1 mm at no place, on a grid of {tuple(header.shape)}",
                 expected="an affine, or voxel sizes",
                 action="Export it again from the DICOM files, or write the voxel sizes into its header",
             )
-        return ["the header says nothing of the geometry: voxels of 1 mm, first axis to the right, are taken on trust"]
+        return [
+            "the header says nothing of the geometry: voxels of 1 mm, first axis to the right, are taken on trust"
+        ]
     if header.codes == (0, 0):
-        return ["the header says how large the voxels are and not how they lie: left and right are taken on trust"]
+        return [
+            "the header says how large the voxels are and not how they lie: left and right are taken on trust"
+        ]
     return []
 
 
 def _is_unit(affine: NDArray[np.float64]) -> bool:
     """Whether the axes are the world's, in some order and direction, with steps of 1 mm."""
     steps = np.abs(affine[:3, :3])
-    return bool((np.abs(steps - np.rint(steps)) < UNIT_TOLERANCE).all() and (np.rint(steps).sum(axis=0) == 1).all())
+    return bool(
+        (np.abs(steps - np.rint(steps)) < UNIT_TOLERANCE).all() and (np.rint(steps).sum(axis=0) == 1).all()
+    )
 
 
 def _is_at_no_place(header: NiftiHeader) -> bool:

@@ -85,7 +85,10 @@ def _below_zero(stored: NDArray[Any], half: int) -> tuple[NDArray[Any], str | No
         return stored, None
     meant = stored.astype(np.int32)
     meant[beyond] -= 2 * half
-    return meant, f"{n_beyond} voxels slightly below zero were stored as the brightest ones and are read as zero"
+    return (
+        meant,
+        f"{n_beyond} voxels slightly below zero were stored as the brightest ones and are read as zero",
+    )
 
 
 def _is_fill(values: NDArray[Any]) -> bool:
