@@ -104,7 +104,7 @@ def _on_frame(
     *,
     scale: int,
 ) -> NDArray[np.float32]:
-    """One slice of `super_resolve_frame`. Every low-resolution frame of training had even sides, and so has this one."""
+    """One slice of `super_resolve_frame`. What the model sees has even sides, as every frame of training had."""
     spare = scale - 1
     if not covered.all():
         nearest = ndimage.distance_transform_edt(~covered, return_distances=False, return_indices=True)

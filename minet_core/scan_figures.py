@@ -32,8 +32,8 @@ INNERMOST = 0.2
 class ScanFigures:
     """Of one volume. level: its 99th percentile.
 
-    middle: median of the foreground over the level. rim: median within `RIM_MM` of the outline over that further inside.
-    noise: standard deviation of the noise over the level. band: part of k-space that holds signal, along the axis where
+    middle: median of the foreground over the level. rim: median within `RIM_MM` of the outline over that inside.
+    noise: standard deviation of the noise over the level. band: part of k-space that was measured, along the axis where
     it is less.
     """
 

@@ -48,7 +48,7 @@ def contour_agreement(
     factor = max(1, round(WORKING_MM / pixel_mm))
     still, guide = _shrunk(target, factor), _shrunk(reference, factor)
     step_mm = factor * pixel_mm
-    anatomy = foreground(still)
+    anatomy = foreground(still.astype(np.float32))
     inside = np.stack([ndimage.binary_fill_holes(of_slice) for of_slice in anatomy])
     depth = max(1, round(OUTLINE_MM / step_mm))
     inside = ndimage.binary_erosion(inside, np.ones((1, 3, 3)), iterations=depth)

@@ -72,9 +72,9 @@ def bring_guide(
 def _beyond_the_samples(
     array: NDArray[np.float32], covered: NDArray[np.bool_], grid: RefinedGrid
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Rows and columns beyond the outermost low-resolution samples, where a reference may end: as those next to them.
+    """Rows and columns beyond the outermost low-resolution samples, where a reference may end, as those next to them.
 
-    A reference that covers just the target's samples is whole, and the hand-over to another method does not begin there.
+    A reference that covers just the target's samples is whole, and no hand-over to another method begins there.
     """
     n_rows, n_columns = grid.shape[1:]
     spare = grid.scale - 1

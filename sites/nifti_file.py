@@ -102,7 +102,7 @@ def read_stored(path: Path) -> tuple[NiftiHeader, NDArray[Any]]:
             raise EOFError("the file ends before its last voxel")
         _pass_over(stream, header.offset - stream.tell())
         stored = np.empty(math.prod(header.shape), dtype=header.dtype)
-        _fill(stream, memoryview(stored.view(np.uint8)))
+        _fill(stream, stored.view(np.uint8))
         if _pass_over(stream, HEADER_BYTES + 1) > HEADER_BYTES:
             raise ScanInvalid(
                 f"{path.name} is longer than its header says", got=f"over {HEADER_BYTES} bytes more"
@@ -169,19 +169,13 @@ def _header(stream: IO[bytes] | gzip.GzipFile, *, name: str) -> NiftiHeader:
 
 
 def _geometry(header: Any) -> dict[str, Any]:
-    """affine, sform, qform and codes of a header whose quaternion is brought back to one where rounding left it over."""
-    parts = [float(header[f"quatern_{part}"]) for part in "bcd"]
-    square = sum(part * part for part in parts)
-    if 1.0 < square <= QUATERNION_LIMIT:
-        for part, value in zip("bcd", parts, strict=True):
-            # A hair below one: the header keeps float32, whose rounding would lead over it again.
-            header[f"quatern_{part}"] = value / math.sqrt(square) * (1 - 2e-7)
+    """affine, sform, qform and codes."""
     codes = (int(header["sform_code"]), int(header["qform_code"]))
     sform = np.asarray(header.get_sform(), dtype=np.float64) if codes[0] > 0 else None
     qform = None
     if codes[1] > 0:
         try:
-            qform = np.asarray(header.get_qform(), dtype=np.float64)
+            qform = _qform(header)
         except (HeaderDataError, ValueError):
             if sform is None:
                 raise
@@ -191,10 +185,23 @@ def _geometry(header: Any) -> dict[str, Any]:
     return {"affine": affine, "sform": sform, "qform": qform, "codes": codes}
 
 
-def _fill(stream: IO[bytes] | gzip.GzipFile, place: memoryview) -> None:
+def _qform(header: Any) -> Affine:
+    quaternion = np.array([0.0, *(float(header[f"quatern_{part}"]) for part in "bcd")])
+    square = float(quaternion @ quaternion)
+    if not 1.0 < square <= QUATERNION_LIMIT:
+        return np.asarray(header.get_qform(), dtype=np.float64)
+    steps = np.array(header["pixdim"][1:4], dtype=np.float64)
+    steps[2] *= -1.0 if header["pixdim"][0] < 0 else 1.0
+    qform = np.eye(4)
+    qform[:3, :3] = nibabel.quaternions.quat2mat(quaternion / math.sqrt(square)) * steps  # a half turn
+    qform[:3, 3] = [float(header[f"qoffset_{axis}"]) for axis in "xyz"]
+    return qform
+
+
+def _fill(stream: IO[bytes] | gzip.GzipFile, place: NDArray[np.uint8]) -> None:
     filled = 0
     while filled < len(place):
-        got = stream.readinto(place[filled : filled + (1 << 20)])  # type: ignore[union-attr]
+        got = stream.readinto(place[filled : filled + (1 << 20)].data)  # type: ignore[union-attr]
         if not got:
             raise EOFError(f"{filled} of {len(place)} bytes of voxels")
         filled += got

@@ -20,7 +20,7 @@ from sites.read_nifti import ISOTROPIC
 PLANES = ("sagittal", "coronal", "axial")
 """By the world axis that runs through the slices: left-right, posterior-anterior, inferior-superior."""
 ABOUT = 1.25
-"""Up to this factor a ratio of spacings is about the scale: headers round, and a T1 seldom has the very pixels of a T2."""
+"""Up to this factor a ratio of spacings is about the scale: headers round, and a T1 seldom has a T2's pixels."""
 APART = 1.5
 """From this factor on a ratio is another than the scale."""
 FAR_COARSER = 2.0

@@ -278,7 +278,11 @@ def _picture(
     )
     if guide.covered.all():
         return high_res
-    depth_mm = ndimage.distance_transform_edt(guide.covered, sampling=scans.grid.spacing_mm)
+    through, down, across = scans.grid.spacing_mm
+    through = max(
+        through, HAND_OVER_MM / 2
+    )  # a slice owes nothing to its neighbours: two are enough for no seam
+    depth_mm = ndimage.distance_transform_edt(guide.covered, sampling=(through, down, across))
     part = np.clip(depth_mm / HAND_OVER_MM, 0, 1)
     part = (part * part * (3 - 2 * part)).astype(np.float32)  # without a bend at either end
     blended = part * np.nan_to_num(high_res) + (1 - part) * upsampled.magnitude()

@@ -1,9 +1,9 @@
 """Whole numbers that were stored in a type too small for them, so that they count on from its other end.
 
-An unsigned 16-bit image in a signed type: its brightest voxels become large and negative (34000 is -31536) in the midst
-of bright ones. A signed image in an unsigned type: its slight ringing below zero becomes brightest in the midst of dark.
-In both, the step from such a voxel to its neighbour is more than half the range as stored, and less than half of it as
-meant. Rounding, ringing and the fill value outside a field of view make no such steps.
+An unsigned 16-bit image in a signed type: its brightest voxels become large and negative (34000 is -31536) in the
+midst of bright ones. A signed image in an unsigned type: its slight ringing below zero becomes brightest in the midst
+of dark. In both, the step from such a voxel to its neighbour is more than half the range as stored, and less than half
+of it as meant. Rounding, ringing and the fill value outside a field of view make no such steps.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from minet_core.runtime.errors import ScanInvalid
 BEYOND_HALF = 1.25
 """A step counts from this multiple of half the range. A fill value of -32768 beside air makes 1.00 to 1.01."""
 SHARE_WRAPPED = 0.3
-"""Of the steps. Set on T1 and T2 of one clinical and one brain-extracted training patient, stretched to 34000, 40000 and
-65535 and stored as int16: 0.50 (a single voxel) to 1.00. Fill values: 0.00 to 0.05 beside tissue of usual brightness."""
+"""Of the steps. Set on T1 and T2 of one clinical and one brain-extracted training patient, stretched to 34000, 40000
+and 65535 and stored as int16: 0.50 (a single voxel) to 1.00. Fill values beside tissue of usual brightness: to 0.05."""
 SHARE_DOUBTFUL = 0.1
 FILL_SHARE = 0.9
 """Of the voxels below zero; where so many, and `LEAST_FILL` at least, hold one value, it is a fill value."""
