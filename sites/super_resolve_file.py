@@ -278,11 +278,9 @@ def _picture(
     )
     if guide.covered.all():
         return high_res
-    through, down, across = scans.grid.spacing_mm
-    through = max(
-        through, HAND_OVER_MM / 2
-    )  # a slice owes nothing to its neighbours: two are enough for no seam
-    depth_mm = ndimage.distance_transform_edt(guide.covered, sampling=(through, down, across))
+    _, down, across = scans.grid.spacing_mm
+    # A slice's picture owes nothing to its neighbours: across the slices one that is half of each makes no seam.
+    depth_mm = ndimage.distance_transform_edt(guide.covered, sampling=(HAND_OVER_MM / 2, down, across))
     part = np.clip(depth_mm / HAND_OVER_MM, 0, 1)
     part = (part * part * (3 - 2 * part)).astype(np.float32)  # without a bend at either end
     blended = part * np.nan_to_num(high_res) + (1 - part) * upsampled.magnitude()

@@ -73,34 +73,30 @@ def tissue(shape: tuple[int, int, int], seed: int = 0) -> Array:
     return np.asarray((ramp[..., None] * (0.7 + 0.3 * noise)) * 200 + 5, dtype=np.float32)
 
 
-def by_place(path: Path) -> dict[tuple[float, ...], float]:
-    """Value of every voxel by its place in mm."""
-    image = nibabel.load(path)
-    values = np.asarray(image.dataobj)
-    indices = np.indices(values.shape).reshape(3, -1)
-    places = np.round((image.affine[:3, :3] @ indices).T + image.affine[:3, 3], 2) + 0.0
-    return dict(zip(map(tuple, places.tolist()), values.ravel().tolist(), strict=True))
+def between_the_samples(path: Path, order: tuple[int, ...], flips: tuple[bool, ...], scale: int) -> Array:
+    """The voxels from the first low-resolution sample to the last, along the axes before they were laid out anew."""
+    array = np.asarray(nibabel.load(path).dataobj)
+    spare = [0 if axis == 2 else scale - 1 for axis in order]
+    array = array[tuple(slice(0, n - more) for n, more in zip(array.shape, spare, strict=True))]
+    array = np.flip(array, [axis for axis, flip in enumerate(flips) if flip])
+    return array.transpose(np.argsort(order))
 
 
 @pytest.mark.parametrize("scale", [2, 4])
-def test_all_48_layouts_give_one_picture(tmp_path: Path, models: dict[int, Path], scale: int) -> None:
+def test_every_layout_gives_one_picture(tmp_path: Path, models: dict[int, Path], scale: int) -> None:
     low, high = tissue((17, 18, 4)), tissue((17 * scale, 18 * scale, 4), seed=1)
     low_form, high_form = affine(2.0, 2.0, 5.0), affine(2.0 / scale, 2.0 / scale, 5.0)
-    expected: dict[tuple[float, ...], float] = {}
-    for order in itertools.permutations(range(3)):
+    expected: Array | None = None
+    # Every order of the axes at one of the scales, every direction at both.
+    for order in list(itertools.permutations(range(3)))[scale // 4 :: 2]:
         for flips in itertools.product([False, True], repeat=3):
             target = save(tmp_path / "low.nii", *relaid(low, low_form, order, flips))
             reference = save(tmp_path / "t1.nii", *relaid(high, high_form, order, flips))
             super_resolve_file(models[scale], target, reference, tmp_path / "out.nii", register=False)
-            found = by_place(tmp_path / "out.nii")
-            expected = expected or found
-            shared = found.keys() & expected.keys()
-            # All but the rows and columns beyond the outermost samples, which lie on one side or on the other.
-            assert len(shared) >= (scale * 16 + 1) * (scale * 17 + 1) * 4
-            worst = max(abs(found[place] - expected[place]) for place in shared)
-            assert worst < 1e-3  # float32 of values up to 200
-            step = np.eye(4)
-            step[[axis for axis in range(3) if order[axis] != 2]] *= 1
+            found = between_the_samples(tmp_path / "out.nii", order, flips, scale)
+            expected = found if expected is None else expected
+            assert found.shape == (16 * scale + 1, 17 * scale + 1, 4)
+            np.testing.assert_allclose(found, expected, atol=1e-3)  # float32 of values up to 200
             coarse = np.diag([1 if axis == 2 else scale for axis in order] + [1])
             np.testing.assert_allclose(
                 nibabel.load(tmp_path / "out.nii").affine @ coarse, nibabel.load(target).affine, atol=1e-4
@@ -131,8 +127,8 @@ def test_the_last_rows_hold_nothing_of_the_opposite_edge(
     out = np.asarray(nibabel.load(tmp_path / "out.nii").dataobj)
     for axis in (0, 1):
         last = np.take(out, range(1 - scale, 0), axis)
-        # The low resolution itself rings by the step between the edges; the opposite edge has some 200.
-        assert last.mean() < 60
+        # The low resolution itself rings by the step between the edges; the opposite edge has some 60 in the mean.
+        assert last.mean() < 25
         assert np.take(out, 0, axis).mean() > np.take(out, -1, axis).mean()
 
 
