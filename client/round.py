@@ -49,6 +49,7 @@ from minet_core.training import (
 from minet_core.weights import Arrays, check_weights, learnable
 from sites.dataset import StoreSlices, require_patch
 from sites.store import Store
+from sites.training_domain import measured_domain
 
 PANEL_NAMES = {"global": "output"}
 """Where a method's name in the scores differs from its field in a `Panel`."""
@@ -187,6 +188,7 @@ def _trained(incoming: Incoming, former: KeptRound | None) -> KeptRound:
             "train_loss": report.loss_mean,
             "seconds": time.monotonic() - began,
             **{f"validation_{score}": validation[score] for score in wire.SCORES},
+            **domain_figures(store, scale=federation.scale),
         },
         norms=(*norms, update_norm(shared, incoming.shared))[-HISTORY_ROUNDS:],
         answer={**sent, **({} if rule is None else rule.sent())},
@@ -254,6 +256,12 @@ def validation_scores(model: nn.Module, store: Store, federation: FederationSett
     )
 
 
+def domain_figures(store: Store, *, scale: int) -> dict[str, int | float]:
+    """What this site trains on, as it travels: coarse ranges over its training patients."""
+    domain = measured_domain(store, scale=scale)
+    return {} if domain is None else domain.figures()
+
+
 def _reply(
     figures: Mapping[str, int | float], agreed: Mapping[str, wire.Figure], *, answer: Arrays | None
 ) -> RecordDict:
@@ -274,6 +282,7 @@ def _keep_whole_model(incoming: Incoming, model: SuperResolver) -> None:
         scale=federation.scale,
         round_number=incoming.round_number,
         provenance={"federation": federation.name, "federation_digest": federation.digest()},
+        domain=measured_domain(Store(incoming.home.store), scale=federation.scale),
     )
     save_checkpoint(incoming.home.results / "model.safetensors", weights, manifest)
 

@@ -181,20 +181,24 @@ def infer(
     register: Annotated[bool, typer.Option(help="Register the reference to the target first.")] = True,
     slice_axis: Annotated[
         int | None,
-        typer.Option(help="The file's slice axis, 0 to 2, where its spacing does not tell.", min=0, max=2),
+        typer.Option(
+            help="The target file's axis through its slices, 0 to 2, where its header, the reference and the spacing "
+            "do not tell.",
+            min=0,
+            max=2,
+        ),
     ] = None,
+    json_output: AsJson = False,
 ) -> None:
-    """Super-resolve a scan. A research output, not for diagnosis."""
+    """Super-resolve a scan. A research output, not for diagnosis. What gives reason for doubt is said."""
     from minet_core.runtime.progress import progress
     from sites.super_resolve_file import super_resolve_file
 
-    with progress("Super-resolving") as advance:
+    with progress("Super-resolving", quiet=json_output) as advance:
         made = super_resolve_file(
             model, target, reference, out, register=register, slice_axis=slice_axis, progress=advance
         )
-    if made.moved_mm is not None:
-        typer.echo(f"Reference moved by {made.moved_mm:.2f} mm, residual {made.residual_mm:.2f} mm")
-    typer.echo(f"Written: {out}, {made.shape} voxels of {tuple(round(mm, 4) for mm in made.spacing_mm)} mm")
+    typer.echo(json.dumps(made.as_json()) if json_output else made.as_text())
 
 
 def report(

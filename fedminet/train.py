@@ -15,7 +15,7 @@ from client.site_home import SiteHome
 from fedminet.alone import by_method, scores_on_test_split
 from fedminet.ranks import Ranks, ranks_of_launcher
 from fedminet.training_folder import TrainingFolder
-from fedminet.training_job import SAVE_EVERY, TrainingJob, train_job, training_job
+from fedminet.training_job import SAVE_EVERY, TrainingJob, domain_of, train_job, training_job
 from fedminet.training_log import require_tensorboard
 from minet_core.models.super_resolver import SuperResolver
 from minet_core.runtime.durable import sha256_of_file, write_json
@@ -141,7 +141,13 @@ def _train(asked: _Asked, ranks: Ranks, options: TrainOptions, *, quiet: bool) -
         )
     if ranks.leads and asked.file != job.folder.model:
         federation = job.run.federation
-        save_weights(asked.file, federation, learnable(model), round_number=federation.rounds)
+        save_weights(
+            asked.file,
+            federation,
+            learnable(model),
+            round_number=federation.rounds,
+            domain=domain_of(job),
+        )
     return model
 
 

@@ -20,10 +20,12 @@ from minet_core.models.recomputable import recompute
 from minet_core.models.super_resolver import SuperResolver
 from minet_core.runtime.progress import Advance
 from minet_core.training import autocast_dtype_for, preferred_device
+from minet_core.training_domain import TrainingDomain, merged
 from minet_core.weights import learnable
 from server.conduct import save_weights
 from sites.dataset import StoreSlices, require_patch
 from sites.store import Store
+from sites.training_domain import measured_domain
 
 WORKERS_ON_CUDA = 4
 """Processes that draw batches while the GPU computes; on the CPU they would take the cores that compute."""
@@ -100,5 +102,17 @@ def train_job(
         progress=progress,
     )
     if ranks.leads:
-        save_weights(job.folder.model, run.federation, learnable(model), round_number=run.federation.rounds)
+        save_weights(
+            job.folder.model,
+            run.federation,
+            learnable(model),
+            round_number=run.federation.rounds,
+            domain=domain_of(job),
+        )
     return model
+
+
+def domain_of(job: TrainingJob) -> TrainingDomain | None:
+    """What the job's model is trained on: all its sites' training splits."""
+    scale = job.run.federation.scale
+    return merged(measured_domain(Store(home.store), scale=scale) for home in job.homes.values())

@@ -27,6 +27,7 @@ from minet_core.models.super_resolver import SuperResolver
 from minet_core.runtime.durable import replacing
 from minet_core.runtime.errors import CheckpointInvalid, FileMissing, WeightsRefused
 from minet_core.runtime.yaml_file import Settings
+from minet_core.training_domain import TrainingDomain
 from minet_core.weights import load_weights
 
 METADATA_KEY = "fedminet"
@@ -48,6 +49,7 @@ class CheckpointManifest(Settings):
 
     round_number: aggregations behind it, 0 for the weights a run starts from. provenance: where it comes from,
         such as the federation's digest and the versions it was made with; never a path and never a patient.
+    domain: what it was trained on; None where that was not measured, and then no part of the file.
     """
 
     format_version: Literal[1] = 1
@@ -56,6 +58,11 @@ class CheckpointManifest(Settings):
     round_number: NonNegativeInt
     provenance: dict[str, str]
     tensors: tuple[TensorEntry, ...]
+    domain: TrainingDomain | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """As the file has it. A file from before there was a domain keeps its digest."""
+        return self.model_dump(mode="json", exclude={"domain"} if self.domain is None else None)
 
 
 def describe(
@@ -65,6 +72,7 @@ def describe(
     scale: Literal[2, 4],
     round_number: int,
     provenance: Mapping[str, str],
+    domain: TrainingDomain | None = None,
 ) -> CheckpointManifest:
     """The manifest of `tensors`."""
     entries = tuple(_entry(name, _as_array(tensors[name])) for name in sorted(tensors))
@@ -74,6 +82,7 @@ def describe(
         round_number=round_number,
         provenance=dict(sorted(provenance.items())),
         tensors=entries,
+        domain=domain,
     )
 
 
@@ -84,7 +93,7 @@ def save_checkpoint(path: Path, tensors: Tensors, manifest: CheckpointManifest) 
     """
     arrays = {name: _as_array(tensors[name]) for name in sorted(tensors)}
     _check_entries(arrays, manifest, source=str(path))
-    text = json.dumps({"manifest": manifest.model_dump(mode="json"), "sha256": _digest(manifest)})
+    text = json.dumps({"manifest": manifest.as_json(), "sha256": _digest(manifest)})
     contents = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
     with replacing(path) as temporary:
         save_file(contents, temporary, metadata={METADATA_KEY: text})
@@ -109,6 +118,20 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], CheckpointManifest]:
     manifest = _parse(metadata.get(METADATA_KEY), source=str(path))
     _check_entries({n: _as_array(t) for n, t in tensors.items()}, manifest, source=str(path))
     return tensors, manifest
+
+
+def read_manifest(path: Path) -> CheckpointManifest:
+    """The manifest alone; no tensor is read. Raises FileMissing (FM-C103), CheckpointInvalid (FM-M301)."""
+    if not path.is_file():
+        raise FileMissing("a checkpoint is missing", got=path, action="Give the path of an existing file")
+    try:
+        with safe_open(path, framework="pt") as stored:
+            metadata = stored.metadata() or {}
+    except SafetensorError as failure:
+        raise CheckpointInvalid(
+            f"{path} is not a whole safetensors file", got=failure, action=FETCH_AGAIN
+        ) from failure
+    return _parse(metadata.get(METADATA_KEY), source=str(path))
 
 
 def load_model(path: Path) -> tuple[SuperResolver, CheckpointManifest]:
@@ -186,7 +209,7 @@ def _as_array(tensor: Tensor | NDArray[Any]) -> NDArray[Any]:
 
 
 def _digest(manifest: CheckpointManifest) -> str:
-    canonical = json.dumps(manifest.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps(manifest.as_json(), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 

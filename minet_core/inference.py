@@ -5,17 +5,20 @@ S slice, h, w low-resolution row and column, H = scale * h, W = scale * w.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional
 
+from minet_core.interpolation import bicubic
 from minet_core.runtime.errors import ModelError, ScanInvalid
-from minet_core.samples import Inputs, as_tensor, make_inputs
+from minet_core.samples import CLAMP, Inputs, as_tensor, make_inputs, mean_and_std
 
 Progress = Callable[[int, int], None]
 """Called after each slice with (slices done, slices in all)."""
@@ -54,6 +57,77 @@ def super_resolve(
     finally:
         model.train(was_training)
     return high_res
+
+
+def super_resolve_frame(
+    model: nn.Module,
+    low_res: NDArray[Any],
+    reference: NDArray[Any],
+    *,
+    covered: NDArray[np.bool_],
+    scale: int,
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """As `super_resolve`, on a frame that begins (scale - 1) samples before the first low-resolution sample.
+
+    A grid that counts an axis the other way has its spare samples there. The slice is continued by its edge samples
+    before the first one, and the normalisation is that of training: of the slice itself, and of the reference over the
+    samples that training would have seen.
+    low_res: (S, h, w) magnitude. reference, covered: (S, scale * h + scale - 1, scale * w + scale - 1); covered: where
+    the reference shows something. Elsewhere the model is shown the nearest value that there is, which neither counts
+    for the normalisation nor makes an edge. A slice without any reference comes back as NaN.
+    """
+    spare = scale - 1
+    _check_shapes(low_res, reference[:, spare:, spare:], scale)
+    high_res = np.full(reference.shape, np.nan, dtype=np.float32)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for index in range(len(low_res)):
+                if covered[index].any():
+                    high_res[index] = _on_frame(
+                        model, low_res[index], reference[index], covered[index], scale=scale
+                    )
+                if progress is not None:
+                    progress(index + 1, len(low_res))
+    finally:
+        model.train(was_training)
+    return high_res
+
+
+def _on_frame(
+    model: nn.Module,
+    low_res: NDArray[Any],
+    reference: NDArray[Any],
+    covered: NDArray[np.bool_],
+    *,
+    scale: int,
+) -> NDArray[np.float32]:
+    """One slice of `super_resolve_frame`. What the model sees has even sides, as every frame of training had."""
+    spare = scale - 1
+    if not covered.all():
+        nearest = ndimage.distance_transform_edt(~covered, return_distances=False, return_indices=True)
+        reference = reference[tuple(nearest)]
+    guide = as_tensor(reference)
+    inputs = make_inputs(as_tensor(low_res), guide[spare:, spare:], scale)
+    shown = guide[spare:, spare:][torch.from_numpy(covered[spare:, spare:])]
+    mean, std = mean_and_std(shown if len(shown) else guide)
+    normalised = ((guide - mean) / std).clamp(-CLAMP, CLAMP)
+    before = tuple(
+        2 - n % 2 for n in low_res.shape
+    )  # low-resolution samples: enough for the spare ones, and even
+    lead = (before[0] * scale - spare, before[1] * scale - spare)
+    padded = _repeat_first((as_tensor(low_res) - inputs.mean) / inputs.std, before)
+    extended = dataclasses.replace(
+        inputs,
+        low_res=padded.clamp(-CLAMP, CLAMP),
+        reference=_repeat_first(normalised, lead),
+        upsampled=bicubic(padded, scale),
+    )
+    image = _run(model, extended, scale=scale, autocast_dtype=None)[lead[0] :, lead[1] :]
+    restored: NDArray[np.float32] = inputs.restore(image).clamp_min(0).numpy()
+    return restored
 
 
 def _check_shapes(low_res: NDArray[Any], reference: NDArray[Any], scale: int) -> None:
@@ -103,3 +177,8 @@ def _run(model: nn.Module, inputs: Inputs, *, scale: int, autocast_dtype: torch.
 def _repeat_edge(image: Tensor, n_more: tuple[int, int]) -> Tensor:
     """(H, W) -> (1, 1, H + n_more[0], W + n_more[1]), the last row and column repeated."""
     return functional.pad(image[None, None], (0, n_more[1], 0, n_more[0]), mode="replicate")
+
+
+def _repeat_first(image: Tensor, n_more: tuple[int, int]) -> Tensor:
+    """(H, W) -> (n_more[0] + H, n_more[1] + W), the first row and column repeated."""
+    return functional.pad(image[None, None], (n_more[1], 0, n_more[0], 0), mode="replicate")[0, 0]

@@ -106,8 +106,8 @@ def make_inputs(low_res: Tensor, reference: Tensor, scale: int) -> Inputs:
     low_res = low_res.float()
     if not (torch.isfinite(low_res).all() and torch.isfinite(guide).all()):
         raise ScanInvalid("a slice cannot be normalised", got="a value that is not finite")
-    mean, std = _mean_and_std(low_res)
-    guide_mean, guide_std = _mean_and_std(guide)
+    mean, std = mean_and_std(low_res)
+    guide_mean, guide_std = mean_and_std(guide)
     normalised = (low_res - mean) / std
     return Inputs(
         low_res=normalised.clamp(-CLAMP, CLAMP),
@@ -285,7 +285,7 @@ def _random_order(n_slices: int, generator: torch.Generator) -> Iterator[int]:
         yield from torch.randperm(n_slices, generator=generator).tolist()
 
 
-def _mean_and_std(image: Tensor) -> tuple[float, float]:
+def mean_and_std(image: Tensor) -> tuple[float, float]:
     """Mean and standard deviation of a slice, the latter never zero; 1 for an image of zeros."""
     mean, std = float(image.mean()), float(image.std(correction=0))
     return mean, max(std, MIN_STD_TO_MEAN * abs(mean)) or 1.0

@@ -60,8 +60,36 @@ _BINDING = {
 
 _SCORE_RANGES = {"psnr_db": (-100.0, 200.0), "ssim": (-1.0, 1.0), "nmse": (0.0, 1e6)}
 
+CONTRASTS = ("other", "T1", "T2", "PD", "FS-PD", "FLAIR")
+"""What a scan's contrast is, sent as the index into this tuple."""
+
+DOMAIN_SPANS = {
+    "pixel_mm": (0.0, 50.0),
+    "slice_mm": (0.0, 50.0),
+    "band": (0.0, 1.0),
+    **{
+        f"{role}_{figure}": (0.0, high)
+        for role in ("target", "reference")
+        for figure, high in (("middle", 1.0), ("rim", 100.0), ("noise", 1.0))
+    },
+}
+"""By name, the range of each coarse figure of what a site trains on: see `minet_core.training_domain`."""
+
+DOMAIN_FIGURES: dict[str, Figure] = {
+    "domain_target": Figure(0, len(CONTRASTS) - 1, whole=True, required=False),
+    "domain_reference": Figure(0, len(CONTRASTS) - 1, whole=True, required=False),
+    "domain_kind": Figure(0, len(KINDS) - 1, whole=True, required=False),
+    **{
+        f"domain_{name}_{end}": Figure(*span, required=False)
+        for name, span in DOMAIN_SPANS.items()
+        for end in ("low", "high")
+    },
+}
+"""What a site trains on, for the model's manifest: the ends of ranges over its training patients, rounded."""
+
 TRAIN_FIGURES: dict[str, Figure] = {
     **_BINDING,
+    **DOMAIN_FIGURES,
     "n_training_slices": Figure(1, 1_000_000, whole=True),
     "train_loss": Figure(0.0, 1e6),
     "seconds": Figure(0.0, 1e7),

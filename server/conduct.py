@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,16 +11,17 @@ from flwr.app import RecordDict
 from minet_core import wire
 from minet_core.aggregation.values import ServerState
 from minet_core.agreement import Agreement
-from minet_core.checkpoint import describe, save_checkpoint
+from minet_core.checkpoint import describe, read_manifest, save_checkpoint
 from minet_core.federation import FederationSettings
 from minet_core.parcel import save_parcel
 from minet_core.runtime.memory import give_back_memory
 from minet_core.runtime.versions import versions
 from minet_core.stored_arrays import StoredArrays
+from minet_core.training_domain import TrainingDomain, domain_of_figures, merged
 from minet_core.weights import Arrays
 from server.exchange import Moment, request
 from server.prompt_grid import MessageGrid
-from server.replies import Expected
+from server.replies import Expected, KeptReply
 from server.run_directory import RunDirectory
 
 
@@ -65,8 +67,15 @@ class Conduct:
         )
 
 
-def save_weights(path: Path, federation: FederationSettings, weights: Arrays, *, round_number: int) -> None:
-    """Write the global weights as a checkpoint of this federation."""
+def save_weights(
+    path: Path,
+    federation: FederationSettings,
+    weights: Arrays,
+    *,
+    round_number: int,
+    domain: TrainingDomain | None = None,
+) -> None:
+    """Write the global weights as a checkpoint of this federation. domain: what they were trained on."""
     manifest = describe(
         weights,
         model=federation.model,
@@ -78,16 +87,29 @@ def save_weights(path: Path, federation: FederationSettings, weights: Arrays, *,
             "federation_digest": federation.digest(),
             **versions(),
         },
+        domain=domain,
     )
     save_checkpoint(path, weights, manifest)
 
 
-def save_state(conduct: Conduct, state: ServerState, *, round_number: int) -> None:
+def domain_after_round(conduct: Conduct, kept: Mapping[str, KeptReply]) -> TrainingDomain | None:
+    """What the global model was trained on, the round in work included, by the sites' own figures."""
+    former = read_manifest(conduct.run.checkpoint(conduct.run.state.round)).domain
+    return merged([former, *(domain_of_figures(kept[site].figures) for site in conduct.run.state.accepted)])
+
+
+def save_state(
+    conduct: Conduct, state: ServerState, *, round_number: int, domain: TrainingDomain | None = None
+) -> None:
     """The algorithm's memory first: a round with a checkpoint has all that the next one needs."""
     if state.memory:
         save_parcel(conduct.run.memory(round_number), state.memory)
     save_weights(
-        conduct.run.checkpoint(round_number), conduct.federation, state.weights, round_number=round_number
+        conduct.run.checkpoint(round_number),
+        conduct.federation,
+        state.weights,
+        round_number=round_number,
+        domain=domain,
     )
 
 

@@ -23,7 +23,7 @@ from minet_core.runtime.errors import (
     UpdateSuspect,
 )
 from server import run_states
-from server.conduct import Conduct, request_of, save_state
+from server.conduct import Conduct, domain_after_round, request_of, save_state
 from server.exchange import exchange
 from server.participation import breach
 from server.replies import (
@@ -165,7 +165,7 @@ def _aggregate(conduct: Conduct) -> None:
     state, diagnostics = conduct.agreement.algorithm.apply(conduct.global_state(), replies)
     del replies
     conduct.at("aggregated")
-    save_state(conduct, state, round_number=number)
+    save_state(conduct, state, round_number=number, domain=domain_after_round(conduct, kept))
     del state
     conduct.at("saved")
     _record(conduct, kept, diagnostics)

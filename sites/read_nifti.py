@@ -5,84 +5,131 @@ The slice axis is the one of the largest spacing; for isotropic data the superio
 turned, never resampled, so that an axial slice has its first row anterior and its first column at the patient's
 right (the radiologist's view); sagittal and coronal slices have their first row superior. The affine follows.
 
-A gzip file is read to its end so that its checksum is verified, and never past what its header announces.
+A header that says nothing of the geometry is not believed: voxels of 1 x 1 x 1 mm at no place, on a grid that is a
+stack of few slices.
 """
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from minet_core.runtime.errors import ScanInvalid, ScanUnreadable
+from minet_core.runtime.errors import ScanInvalid
 from minet_core.volume import Volume
-from sites.quality import check_image, check_shape
+from sites.nifti_file import NiftiHeader, read_stored
+from sites.quality import check_image
+from sites.wrapped_integers import unwrapped
 
 ISOTROPIC = 0.05
 """Largest relative difference of spacings that still counts as isotropic."""
 SPACING_LIMITS_MM = (0.01, 50.0)
-HEADER_BYTES = 16 << 20
-"""Room for a NIfTI header with its extensions, beyond the voxels."""
-
-_BROKEN = (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, ValueError, KeyError)
+UNIT_TOLERANCE = 1e-3
+FEW_SLICES = 0.5
+"""Of the second smallest number of voxels: a head in voxels of 1 mm has more along every axis (0.59 in the smallest
+field of view that is usual, 256 x 256 x 150); a stack of thick slices has less."""
 
 
 def read_nifti(path: Path, *, contrast: str, slice_axis: int | None = None) -> Volume:
-    """The scan in `path` (.nii or .nii.gz), float32, spacing in mm, affine to RAS+ mm.
+    """The volume of `read_nifti_with_remarks`."""
+    return read_nifti_with_remarks(path, contrast=contrast, slice_axis=slice_axis)[0]
+
+
+def read_nifti_with_remarks(
+    path: Path, *, contrast: str, slice_axis: int | None = None, trust_geometry: bool = False
+) -> tuple[Volume, tuple[str, ...]]:
+    """The scan in `path` (.nii or .nii.gz), float32, spacing in mm, affine to RAS+ mm; and what was noticed.
 
     slice_axis: the file's axis (0, 1, 2) that runs through the slices; None: found from the spacing.
+    trust_geometry: a person has said which axis that is, so a header that says nothing is no reason to refuse. A remark
+    says, for a person, what was repaired or taken on trust; it holds no path.
     Raises ScanUnreadable (FM-D201): truncated, failed checksum, not NIfTI.
-    Raises ScanInvalid (FM-D202): not three axes, too few slices, too large, NaN, infinite, constant, negative.
+    Raises ScanInvalid (FM-D202): not three axes, too few slices, too large, NaN, infinite, constant, negative, no
+    geometry.
     """
-    try:
-        image = nibabel.load(path)
-        if not isinstance(image, nibabel.Nifti1Pair):
-            raise ImageFileError(f"{type(image).__name__}")
-        shape = image.shape
-        while len(shape) > 3 and shape[-1] == 1:
-            shape = shape[:-1]
-        check_shape(shape, what=path.name)
-        image = _decoded(path, image)
-        affine = np.asarray(image.affine, dtype=np.float64)
-        voxels = np.asanyarray(image.dataobj).reshape(shape)
-        unit = image.header.get_xyzt_units()[0]
-    except _BROKEN as failure:
-        raise ScanUnreadable(
-            "a NIfTI file cannot be read",
-            got=f"{path.name}: {failure}",
-            expected="a whole .nii or .nii.gz",
-            action="Export it again",
-        ) from failure
-    if voxels.dtype.kind not in "iuf":
-        raise ScanInvalid(f"{path.name} holds no magnitude image", got=voxels.dtype, expected="real numbers")
-    if unit not in ("mm", "unknown"):
-        raise ScanInvalid(f"{path.name} is not in millimetres", got=unit, expected="mm")
-    order, flips = _orientation(affine, slice_axis=slice_axis, name=path.name)
-    array, affine = _turned(voxels, affine, order=order, flips=flips)
+    header, stored = read_stored(path)
+    if header.unit not in ("mm", "unknown"):
+        raise ScanInvalid(f"{path.name} is not in millimetres", got=header.unit, expected="mm")
+    order, flips = _orientation(header.affine, slice_axis=slice_axis, name=path.name)
+    remarks = _remarks_on_geometry(header, trusted=trust_geometry, name=path.name)
+    if header.inter == 0:  # with an offset zero is stored as any number, and negative ones mean nothing
+        stored, remark = unwrapped(stored, what=path.name)
+        remarks += [] if remark is None else [remark]
+    turned, affine = _turned(stored, header.affine, order=order, flips=flips)
+    array = _scaled(turned, header)
+    del stored, turned
     spacing = tuple(float(step) for step in np.linalg.norm(affine[:3, :3], axis=0))
-    return Volume(
+    volume = Volume(
         array=check_image(array, what=path.name),
         spacing_mm=(spacing[0], spacing[1], spacing[2]),
         affine=affine,
         contrast=contrast,
     )
+    return volume, tuple(remarks)
 
 
-def _decoded(path: Path, header_only: nibabel.Nifti1Pair) -> nibabel.Nifti1Pair:
-    """The image decoded from bytes whose number the header bounds; for gzip the checksum is verified."""
-    bound = int(np.prod(header_only.shape)) * header_only.get_data_dtype().itemsize + HEADER_BYTES
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-        content = stream.read(bound + 1)
-    if len(content) > bound:
-        raise ScanInvalid(f"{path.name} is longer than its header says", got=f"over {bound} bytes")
-    decoded: nibabel.Nifti1Pair = type(header_only).from_bytes(content)  # type: ignore[attr-defined]
-    return decoded
+def require_geometry(header: NiftiHeader, *, name: str, trusted: bool) -> None:
+    """Refuse a header whose geometry `read_nifti` would refuse, before its voxels are read (FM-D202)."""
+    _orientation(header.affine, slice_axis=None, name=name)
+    _remarks_on_geometry(header, trusted=trusted, name=name)
+
+
+def _scaled(stored: NDArray[Any], header: NiftiHeader) -> NDArray[np.float32]:
+    """slope * stored + inter as contiguous float32, computed slice by slice in float64: no whole copy in between."""
+    values = np.empty(stored.shape, dtype=np.float32)
+    plain = (header.slope, header.inter) == (1.0, 0.0)
+    with np.errstate(over="ignore"):  # what is no float32 becomes infinite, and is refused as such
+        for index, of_slice in enumerate(stored):
+            values[index] = of_slice if plain else of_slice * np.float64(header.slope) + header.inter
+    return values
+
+
+def _remarks_on_geometry(header: NiftiHeader, *, trusted: bool, name: str) -> list[str]:
+    """What of the geometry was taken on trust. Raises ScanInvalid where the header says none and the shape another."""
+    nowhere = _is_at_no_place(header)
+    if nowhere and _is_unit(header.affine):
+        pixel_mm = np.abs(header.pixel_mm)
+        if (np.abs(pixel_mm - 1) > ISOTROPIC).any() and (pixel_mm > 0).all():
+            raise ScanInvalid(
+                f"{name} has an affine that says nothing, beside other voxel sizes",
+                got=f"an identity affine, voxel sizes {[round(float(mm), 4) for mm in pixel_mm]} mm",
+                action="Export it again with its geometry (sform or qform)",
+            )
+        few, middle = sorted(header.shape)[:2]
+        if few < FEW_SLICES * middle and not trusted:
+            raise ScanInvalid(
+                f"{name} says nothing of its geometry",
+                got=f"voxels of 1 x 1 x 1 mm at no place, on a grid of {tuple(header.shape)}",
+                expected="an affine, or voxel sizes",
+                action="Export it again from the DICOM files, or write the voxel sizes into its header",
+            )
+        return [
+            "the header says nothing of the geometry: voxels of 1 mm, first axis to the right, are taken on trust"
+        ]
+    if header.codes == (0, 0):
+        return [
+            "the header says how large the voxels are and not how they lie: left and right are taken on trust"
+        ]
+    return []
+
+
+def _is_unit(affine: NDArray[np.float64]) -> bool:
+    """Whether the axes are the world's, in some order and direction, with steps of 1 mm."""
+    steps = np.abs(affine[:3, :3])
+    return bool(
+        (np.abs(steps - np.rint(steps)) < UNIT_TOLERANCE).all() and (np.rint(steps).sum(axis=0) == 1).all()
+    )
+
+
+def _is_at_no_place(header: NiftiHeader) -> bool:
+    """Whether the first voxel, or the middle of the grid, is simply the world's origin."""
+    if header.codes == (0, 0):
+        return True
+    middle = header.affine @ [*((n - 1) / 2 for n in header.shape), 1]
+    return any(bool((np.abs(point[:3]) < UNIT_TOLERANCE).all()) for point in (header.affine[:, 3], middle))
 
 
 def _orientation(

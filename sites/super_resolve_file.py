@@ -2,81 +2,131 @@
 
 The new file has the axes, their order and directions of the low-resolution one, and its first voxel at the same
 place: voxel (scale * i, scale * j, k) is where (i, j, k) was. So the affine's two in-plane columns are divided by
-the scale and nothing else changes. Nothing but this geometry is taken over from the input's header.
+the scale and nothing else changes. Nothing but this geometry is taken over from the input's header. The last
+scale - 1 rows and columns lie behind the outermost samples of the input: they are extrapolated.
 
-Inside, slices are turned to the view the model was trained on. Where that reverses an axis, the grid's spare
-samples lie before the first low-resolution sample and not behind the last; zero-filled interpolation is periodic,
-so the arrays are rolled by that many samples on the way in and back on the way out.
+The picture does not depend on how the files are laid out: `sites.refined_grid`. Where the reference shows nothing,
+the picture is zero-filled sinc, into which the model's goes over smoothly. What gives reason for doubt is said in
+cautions, here and in a JSON file beside the image.
 """
 
-# S slice, h w low-resolution row and column, H = scale * h, W = scale * w
+# S slice, h w low-resolution row and column; the frame of sites.refined_grid has scale * h + scale - 1 rows
 
 from __future__ import annotations
 
 import gzip
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
-import SimpleITK as sitk  # noqa: N813 (the name its own manual uses)
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from minet_core.checkpoint import load_model
-from minet_core.inference import super_resolve
-from minet_core.interpolation import sinc
+from minet_core.checkpoint import CheckpointManifest, load_model
+from minet_core.inference import super_resolve_frame
+from minet_core.measured_band import data_inconsistency
+from minet_core.mirrored_sinc import mirrored_sinc
+from minet_core.models.super_resolver import SuperResolver
 from minet_core.runtime import durable
-from minet_core.runtime.errors import FileMissing, InvalidSetting, RegistrationRefused
+from minet_core.runtime.errors import FileMissing, InvalidSetting
+from minet_core.scan_figures import scan_figures
 from minet_core.volume import Volume
-from sites.quality import foreground
-from sites.read_nifti import ISOTROPIC, read_nifti
-from sites.registration import Registered, resample, same_grid
-from sites.registration import register as register_reference
+from sites.cautions import (
+    Caution,
+    caution_on_data,
+    cautions_of_reading,
+    cautions_on_guide,
+    cautions_on_kind,
+)
+from sites.contour_agreement import contour_agreement
+from sites.guide import Guide, bring_guide
+from sites.nifti_file import NiftiHeader, read_header
+from sites.read_nifti import read_nifti_with_remarks, require_geometry
+from sites.refined_grid import RefinedGrid, refined_grid
+from sites.refinement_plane import Plane, find_plane, parallel_axis
 from sites.site_settings import RegistrationSettings
 
-LEAST_COVERED = 0.5
-"""Share of the target's foreground that the reference must show; outside it the model is guided by nothing."""
+HAND_OVER_MM = 6.0
+"""Depth within the reference's cover over which sinc goes over into the model's picture: more than its convolutions
+reach at usual pixels, less than a structure of the brain."""
+MADE_BY = "fedminet infer"
+PLANE_SOURCES = {
+    "given": "as given",
+    "dim_info": "the header says so",
+    "reference": "where the reference is finer",
+    "spacing": "the coarser or finer spacing of the slices",
+}
+FORM_TOLERANCE_MM = 0.01
+"""Two forms of one header within this at every corner say the same."""
 
 Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class SuperResolved:
-    """What was written, and how the reference was brought to it.
+    """What was written, how the reference was brought to it, and what must be said beside it.
 
-    shape: voxels along the file's axes. spacing_mm: between them. covered: share of the target's foreground in
-    the reference's field of view. moved_mm, residual_mm, agreement: as `sites.registration` defines them; None
-    where the reference was taken at its scanner position.
+    shape: voxels along the file's axes. spacing_mm: between them. plane: which one was refined, and who says so.
+    extrapolated: rows and columns at the far edges that lie behind the input's outermost samples. covered: share of
+    the target's foreground in the reference's field of view. agreement: of the contours of both scans
+    (`sites.contour_agreement`); None where too little is shared. data_inconsistency: `minet_core.measured_band`.
+    moved_mm, residual_mm, block_agreement: as `sites.registration` defines them; None where the reference was taken at its
+    scanner position. sidecar: the JSON file that says the same.
     """
 
     path: Path
+    sidecar: Path
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
+    plane: Plane
+    extrapolated: int
     model_sha256: str
     covered: float
+    agreement: float | None
+    data_inconsistency: float
     moved_mm: float | None
     residual_mm: float | None
-    agreement: float | None
+    block_agreement: float | None
+    cautions: tuple[Caution, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain values: no path, and nothing of the patient."""
+        content = asdict(self)
+        del content["path"], content["sidecar"]
+        return {"made_by": MADE_BY, "use": "research output, not for diagnosis", **content}
+
+    def as_text(self) -> str:
+        """For a person."""
+        lines = [f"Refined: the {self.plane.name} plane ({PLANE_SOURCES[self.plane.source]})"]
+        if self.moved_mm is not None:
+            lines.append(f"Reference moved by {self.moved_mm:.2f} mm, residual {self.residual_mm:.2f} mm")
+        lines.append(
+            f"Reference covers {self.covered:.0%} of the anatomy"
+            + ("" if self.agreement is None else f"; its contours agree by {self.agreement:.2f}")
+        )
+        lines.append(
+            f"Extrapolated: the last {self.extrapolated} rows and columns, behind the outermost samples"
+        )
+        lines += [f"CAUTION {caution.code}: {caution.sentence}" for caution in self.cautions]
+        voxels = f"{self.shape} voxels of {tuple(round(mm, 4) for mm in self.spacing_mm)} mm"
+        return "\n".join([*lines, f"Written: {self.path}, {voxels}, and {self.sidecar.name}"])
 
 
 @dataclass(frozen=True)
-class Grid:
-    """The high-resolution grid in the turned axes (slice, row, column), and how it lies to the file's.
+class _Scans:
+    """The two scans as they were read, and the grid. low_res: its slices first."""
 
-    roll: samples by which (row, column) arrays are rolled between the model's order and the grid's.
-    order: file axis of each turned axis. flips: turned axes that the file counts the other way.
-    file_affine: of the new file, to RAS+ mm.
-    """
-
-    affine: NDArray[np.float64]
-    spacing_mm: tuple[float, float, float]
-    roll: tuple[int, int]
-    order: tuple[int, int, int]
-    flips: tuple[int, ...]
-    file_affine: NDArray[np.float64]
+    low_res: Volume
+    reference: Volume
+    file: NiftiHeader
+    plane: Plane
+    grid: RefinedGrid
+    remarks: list[Caution]
 
 
 def super_resolve_file(
@@ -90,50 +140,60 @@ def super_resolve_file(
     slice_axis: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SuperResolved:
-    """Super-resolve the scan in `target_path`, guided by the one in `reference_path`, and write `out_path`.
+    """Super-resolve the scan in `target_path`, guided by the one in `reference_path`; write `out_path` and its sidecar.
 
     register: find the rigid motion between the scans; False trusts the scanner's coordinates. registration: the
-    limits at which a pair is refused. slice_axis: the target file's axis (0, 1, 2) through the slices; None: the
-    one whose spacing differs from the two others, or the largest, or superior-inferior for isotropic voxels.
+    limits at which a pair is refused. slice_axis: the target file's axis (0, 1, 2) through the slices; None: as
+    `sites.refinement_plane` finds it.
 
-    Raises FileMissing (FM-C103), InvalidSetting (FM-C102), ScanUnreadable (FM-D201), ScanInvalid (FM-D202) for one
-    slice or NaN, RegistrationRefused (FM-D204), CheckpointInvalid (FM-M301), DiskFull (FM-S504).
+    Raises FileMissing (FM-C103), InvalidSetting (FM-C102) where the plane cannot be told too, ScanUnreadable
+    (FM-D201), ScanInvalid (FM-D202) for one slice or NaN, RegistrationRefused (FM-D204), CheckpointInvalid (FM-M301),
+    DiskFull (FM-S504).
     """
     _check_paths(target_path, reference_path, out_path, slice_axis=slice_axis)
     model, manifest = load_model(model_path)
-    low_res, file_affine = _read_target(target_path, slice_axis=slice_axis)
-    reference = read_nifti(reference_path, contrast="reference")
-    grid = _high_res_grid(low_res, file_affine, scale=manifest.scale)
-    upsampled = _upsampled(low_res, grid, scale=manifest.scale)
-    if register:
-        found = _registered(upsampled, reference, limits=registration or RegistrationSettings())
-        guide, in_view = found.reference, found.covered
-    else:
-        found = None
-        guide, in_view = _as_it_lies(upsampled, reference)
-    covered = _covered_share(upsampled, in_view)
+    scans = _read(target_path, reference_path, scale=manifest.scale, slice_axis=slice_axis)
+    upsampled = _upsampled(scans.low_res, scans.grid)
+    limits = (registration or RegistrationSettings()) if register else None
+    guide = bring_guide(upsampled, scans.reference, scans.grid, limits=limits)
+    frame = _picture(model, scans, upsampled, guide, progress=progress)
 
-    high_res = super_resolve(
-        model,
-        low_res.magnitude(),
-        _rolled(guide.magnitude(), grid, sign=-1),
-        scale=manifest.scale,
-        progress=progress,
-    )
-    in_file = _in_file_axes(_rolled(high_res, grid, sign=+1), grid)
+    in_file = scans.grid.in_file_axes(frame)
     digest = durable.sha256_of_file(model_path)
-    _write(out_path, in_file, grid, model_sha256=digest)
-    spacing = np.linalg.norm(grid.file_affine[:3, :3], axis=0)
-    return SuperResolved(
+    spacing = [float(step) for step in np.linalg.norm(scans.grid.file_affine[:3, :3], axis=0)]
+    agreement = contour_agreement(
+        upsampled.magnitude(),
+        guide.array,
+        covered=guide.covered,
+        pixel_mm=(scans.grid.spacing_mm[1] * scans.grid.spacing_mm[2]) ** 0.5,
+        low_res_mm=max(scans.low_res.spacing_mm[1:]),
+    )
+    inconsistency = _inconsistency(frame, scans)
+    found = guide.registered
+    made = SuperResolved(
         path=out_path,
+        sidecar=_sidecar(out_path),
         shape=(in_file.shape[0], in_file.shape[1], in_file.shape[2]),
-        spacing_mm=(float(spacing[0]), float(spacing[1]), float(spacing[2])),
+        spacing_mm=(spacing[0], spacing[1], spacing[2]),
+        plane=scans.plane,
+        extrapolated=manifest.scale - 1,
         model_sha256=digest,
-        covered=covered,
+        covered=guide.covered_share,
+        agreement=agreement,
+        data_inconsistency=inconsistency,
         moved_mm=None if found is None else found.moved_mm,
         residual_mm=None if found is None else found.residual_mm,
-        agreement=None if found is None else found.agreement,
+        block_agreement=None if found is None else found.agreement,
+        cautions=(
+            *scans.remarks,
+            *cautions_on_guide(covered_share=guide.covered_share, agreement=agreement),
+            *_cautions_on_kind(scans, guide, manifest),
+            *caution_on_data(inconsistency),
+        ),
     )
+    _write(out_path, in_file, scans, model_sha256=digest)
+    durable.write_json(made.sidecar, made.as_json())
+    return made
 
 
 def _check_paths(target: Path, reference: Path, out: Path, *, slice_axis: int | None) -> None:
@@ -150,103 +210,138 @@ def _check_paths(target: Path, reference: Path, out: Path, *, slice_axis: int | 
         raise InvalidSetting(
             "the output would replace a scan it is made from", got=out, action="Give another output path"
         )
+    sidecar = _sidecar(out)
+    if sidecar.exists() and not _is_ours(sidecar):
+        raise InvalidSetting(
+            "the output's JSON file would replace another one", got=sidecar, action="Give another output path"
+        )
     if slice_axis not in (None, 0, 1, 2):
         raise InvalidSetting("there is no such slice axis", got=slice_axis, expected="0, 1 or 2")
 
 
-def _read_target(path: Path, *, slice_axis: int | None) -> tuple[Volume, NDArray[np.float64]]:
-    """The low-resolution volume, its slices first, and the affine in the file's own axes."""
-    volume = read_nifti(path, contrast="target", slice_axis=slice_axis)
-    image: Any = nibabel.load(path)
-    file_affine = np.asarray(image.affine, dtype=np.float64)
-    thin_axis = _thin_axis(np.linalg.norm(file_affine[:3, :3], axis=0))
-    if slice_axis is None and thin_axis is not None:
-        volume = read_nifti(path, contrast="target", slice_axis=thin_axis)
-    return volume, file_affine
+def _sidecar(out: Path) -> Path:
+    return out.with_name(out.name.removesuffix(".gz").removesuffix(".nii") + ".json")
 
 
-def _thin_axis(spacing: NDArray[np.float64]) -> int | None:
-    """The axis of the smallest spacing where the two others are alike: slices thinner than their coarse pixels."""
-    axis = int(np.argmin(spacing))
-    others = np.delete(spacing, axis)
-    alike = others.max() <= others.min() * (1 + ISOTROPIC)
-    return axis if alike and others.min() > spacing[axis] * (1 + ISOTROPIC) else None
+def _is_ours(sidecar: Path) -> bool:
+    try:
+        content = json.loads(sidecar.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("made_by") == MADE_BY
 
 
-def _high_res_grid(low_res: Volume, file_affine: NDArray[np.float64], *, scale: int) -> Grid:
-    turned = np.linalg.solve(file_affine[:3, :3], low_res.affine[:3, :3])  # a signed permutation
-    order = tuple(int(axis) for axis in np.abs(turned).argmax(axis=0))
-    flips = tuple(axis for axis in range(3) if turned[order[axis], axis] < 0)
-    affine, new_file_affine = low_res.affine.copy(), file_affine.copy()
-    for axis in (1, 2):
-        if axis in flips:
-            affine[:, 3] -= low_res.affine[:, axis] * (scale - 1) / scale
-        affine[:, axis] /= scale
-        new_file_affine[:, order[axis]] /= scale
-    through, down, across = low_res.spacing_mm
-    return Grid(
-        affine=affine,
-        spacing_mm=(through, down / scale, across / scale),
-        roll=((scale - 1) * (1 in flips), (scale - 1) * (2 in flips)),
-        order=(order[0], order[1], order[2]),
-        flips=flips,
-        file_affine=new_file_affine,
+def _read(target_path: Path, reference_path: Path, *, scale: int, slice_axis: int | None) -> _Scans:
+    """Both scans with their slices in one plane. What the user says of the plane is said of the geometry too."""
+    file, other = read_header(target_path), read_header(reference_path)
+    trusted = slice_axis is not None
+    require_geometry(file, name=target_path.name, trusted=trusted)
+    require_geometry(other, name=reference_path.name, trusted=trusted)
+    plane = find_plane(file, other, scale=scale, given=slice_axis)
+    low_res, on_target = read_nifti_with_remarks(
+        target_path, contrast="target", slice_axis=plane.slice_axis, trust_geometry=trusted
+    )
+    reference, on_reference = read_nifti_with_remarks(
+        reference_path,
+        contrast="reference",
+        slice_axis=parallel_axis(file, other, plane.slice_axis),
+        trust_geometry=trusted,
+    )
+    remarks = [*cautions_of_reading("target", on_target), *cautions_of_reading("reference", on_reference)]
+    return _Scans(low_res, reference, file, plane, refined_grid(low_res, file, scale=scale), remarks)
+
+
+def _upsampled(low_res: Volume, grid: RefinedGrid) -> Volume:
+    """The zero-filled interpolation on the frame: what the reference is registered to."""
+    image = np.stack(
+        [mirrored_sinc(torch.from_numpy(one), grid.scale).numpy() for one in low_res.magnitude()]
+    )
+    return Volume(array=image, spacing_mm=grid.spacing_mm, affine=grid.affine, contrast="target")
+
+
+def _picture(
+    model: SuperResolver,
+    scans: _Scans,
+    upsampled: Volume,
+    guide: Guide,
+    *,
+    progress: Callable[[int, int], None] | None,
+) -> Array:
+    """The model's picture on the frame, and zero-filled sinc where the reference shows nothing."""
+    high_res = super_resolve_frame(
+        model,
+        scans.low_res.magnitude(),
+        guide.array,
+        covered=guide.covered,
+        scale=scans.grid.scale,
+        progress=progress,
+    )
+    if guide.covered.all():
+        return high_res
+    _, down, across = scans.grid.spacing_mm
+    # A slice's picture owes nothing to its neighbours: across the slices one that is half of each makes no seam.
+    depth_mm = ndimage.distance_transform_edt(guide.covered, sampling=(HAND_OVER_MM / 2, down, across))
+    part = np.clip(depth_mm / HAND_OVER_MM, 0, 1)
+    part = (part * part * (3 - 2 * part)).astype(np.float32)  # without a bend at either end
+    blended = part * np.nan_to_num(high_res) + (1 - part) * upsampled.magnitude()
+    return np.asarray(blended, dtype=np.float32)
+
+
+def _inconsistency(frame: Array, scans: _Scans) -> float:
+    """Of the frame's part that begins with the first sample; an odd last row or column is left out."""
+    scale, spare = scans.grid.scale, scans.grid.scale - 1
+    h, w = (n - n % 2 for n in scans.low_res.array.shape[1:])
+    image = frame[:, spare : spare + scale * h, spare : spare + scale * w]
+    return data_inconsistency(image, scans.low_res.magnitude()[:, :h, :w], scale)
+
+
+def _cautions_on_kind(scans: _Scans, guide: Guide, manifest: CheckpointManifest) -> list[Caution]:
+    through, down, across = scans.grid.spacing_mm
+    pixel_mm = (down * across) ** 0.5
+    shown = guide.array[guide.covered.any(axis=(1, 2))]
+    return cautions_on_kind(
+        manifest.domain,
+        spacing_mm=(through, down, across),
+        target=scan_figures(scans.low_res.magnitude(), pixel_mm=pixel_mm * manifest.scale),
+        reference=scan_figures(shown, pixel_mm=pixel_mm),
     )
 
 
-def _upsampled(low_res: Volume, grid: Grid, *, scale: int) -> Volume:
-    """The zero-filled interpolation: what the reference is registered to."""
-    image = sinc(torch.from_numpy(low_res.magnitude()), scale, non_negative=True).numpy()  # (S, H, W)
-    return Volume(
-        array=_rolled(image, grid, sign=+1), spacing_mm=grid.spacing_mm, affine=grid.affine, contrast="target"
-    )
-
-
-def _registered(upsampled: Volume, reference: Volume, *, limits: RegistrationSettings) -> Registered:
-    return register_reference(upsampled, reference, limits=limits)
-
-
-def _as_it_lies(upsampled: Volume, reference: Volume) -> tuple[Volume, NDArray[np.bool_] | None]:
-    """The reference on the target's grid by the scanner's coordinates alone, and where it has data."""
-    if same_grid(upsampled, reference):
-        return reference, None
-    identity = sitk.Transform()  # type: ignore[no-untyped-call]
-    return resample(reference, target=upsampled, transform=identity)
-
-
-def _covered_share(upsampled: Volume, in_view: NDArray[np.bool_] | None) -> float:
-    if in_view is None:
-        return 1.0
-    covered = float(in_view[foreground(upsampled.magnitude())].mean())
-    if covered < LEAST_COVERED:
-        raise RegistrationRefused(
-            "the reference does not show the target's field of view",
-            got=f"{covered:.0%} of the target's foreground",
-            expected=f"at least {LEAST_COVERED:.0%}",
-            action="See that both scans are of one patient and one region",
-        )
-    return covered
-
-
-def _rolled(array: Array, grid: Grid, *, sign: int) -> Array:
-    """(S, H, W) from the model's order to the grid's (+1), or back (-1)."""
-    return np.roll(array, (sign * grid.roll[0], sign * grid.roll[1]), axis=(1, 2))
-
-
-def _in_file_axes(array: Array, grid: Grid) -> Array:
-    return np.transpose(np.flip(array, grid.flips), np.argsort(grid.order))
-
-
-def _write(path: Path, array: Array, grid: Grid, *, model_sha256: str) -> None:
+def _write(path: Path, array: Array, scans: _Scans, *, model_sha256: str) -> None:
     nifti_image: Any = nibabel.Nifti1Image  # nibabel's own methods carry no types
-    image = nifti_image(array, grid.file_affine)
-    image.set_sform(grid.file_affine, code="scanner")
-    image.set_qform(grid.file_affine, code="scanner")
+    image = nifti_image(array, None)
+    _set_forms(image.header, scans)
     image.header.set_xyzt_units("mm")
-    image.header.set_dim_info(slice=grid.order[0])
-    image.header["descrip"] = f"fedminet, model {model_sha256[:16]}: research output, not for diagnosis"
+    image.header.set_dim_info(slice=scans.grid.order[0])
+    said = f"fedminet, model {model_sha256[:16]}: research output, not for diagnosis; {scans.plane.name}"
+    image.header["descrip"] = said
     content = image.to_bytes()
     if path.name.endswith(".gz"):
         content = gzip.compress(content, compresslevel=6, mtime=0)
     with durable.replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def _set_forms(header: Any, scans: _Scans) -> None:
+    """The forms that the input has, with its codes, on the finer grid.
+
+    A quaternion holds no shear. Where the input has both forms under one code and they are not the same place, what
+    the reading went by stays, sform, and qform is marked as unknown. Forms of two codes are of two spaces, and stay.
+    """
+    file, grid = scans.file, scans.grid
+    header.set_qform(grid.file_affine, code=0)  # the voxel sizes
+    if file.qform is not None:
+        header.set_qform(grid.refined(file.qform), code=file.codes[1])
+    if file.sform is None:
+        header.set_sform(None, code=0)
+        return
+    header.set_sform(grid.refined(file.sform), code=file.codes[0])
+    if file.qform is not None and file.codes[0] == file.codes[1] and not _say_the_same(header):
+        header.set_qform(grid.file_affine, code=0)
+
+
+def _say_the_same(header: Any) -> bool:
+    shape = header.get_data_shape()
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1)
+    corners = np.vstack([corners, np.ones(corners.shape[1])])  # (4, 8)
+    return bool(np.abs((header.get_sform() - header.get_qform()) @ corners).max() <= FORM_TOLERANCE_MM)

@@ -1,0 +1,36 @@
+"""Zero-filled sinc for a picture that ends: mirrored about its outermost samples instead of taken for periodic.
+
+`minet_core.interpolation.sinc` takes a slice for one period, as k-space does: behind the last sample it interpolates to
+the first one, the tissue of the opposite edge. Here the slice is continued by its mirror image, so that it goes on
+smoothly on both sides; between the samples both agree up to the ringing of a step at the edge.
+
+h, w low-resolution row and column.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from minet_core.interpolation import sinc
+
+
+def mirrored_sinc(low_res: Tensor, scale: int) -> Tensor:
+    """(h, w) real -> (scale * h + scale - 1, scale * w + scale - 1): from scale - 1 samples before the first sample.
+
+    Sample scale * n + scale - 1 is low-resolution sample n. Never negative, as a magnitude.
+    """
+    h, w = low_res.shape
+    mirrored = low_res[_there_and_back(h)][:, _there_and_back(w)]
+    high_res = sinc(mirrored, scale, non_negative=True)
+    rows, columns = ((torch.arange(1 - scale, scale * n) % (scale * period)) for n, period in _periods(h, w))
+    return high_res[rows][:, columns]
+
+
+def _periods(h: int, w: int) -> list[tuple[int, int]]:
+    return [(n, max(2 * (n - 1), 1)) for n in (h, w)]
+
+
+def _there_and_back(n: int) -> Tensor:
+    """0, 1, ..., n - 1, n - 2, ..., 1: one period of the line mirrored about its ends."""
+    return torch.cat([torch.arange(n), torch.arange(n - 2, 0, -1)])

@@ -1,0 +1,103 @@
+"""What a model was trained on, as its file carries it: so that a scan of another kind is told before it is believed.
+
+Ranges over the training patients of all sites, coarsely rounded: voxel sizes to 0.1 mm, ratios to 0.05, noise to 0.01.
+No figure is of one patient where a site has more than one, and none tells more than which kind of scan it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+
+from pydantic import Field
+
+from minet_core import wire
+from minet_core.runtime.yaml_file import Settings
+
+RATIO_STEP = 0.05
+NOISE_STEP = 0.01
+MM_STEP = 0.1
+
+
+class Span(Settings):
+    """The least and the most of a figure."""
+
+    low: float
+    high: float
+
+
+class TrainingDomain(Settings):
+    """Of the training split of every site that a model was trained on."""
+
+    target: tuple[str, ...] = Field(description="contrasts that were super-resolved")
+    reference: tuple[str, ...] = Field(description="contrasts that guided")
+    data_kind: tuple[str, ...] = Field(description="real, surrogate or phantom")
+    pixel_mm: Span = Field(description="of the high resolution, in the plane")
+    slice_mm: Span = Field(description="between slices")
+    band: Span = Field(description="part of k-space that the low resolution fills")
+    target_middle: Span = Field(description="median of the foreground over the 99th percentile")
+    target_rim: Span = Field(
+        description="median near the outline over that inside: a head has skin, a brain has not"
+    )
+    target_noise: Span = Field(description="standard deviation of the noise over the 99th percentile")
+    reference_middle: Span
+    reference_rim: Span
+    reference_noise: Span
+
+    def figures(self) -> dict[str, int | float]:
+        """As they travel: see `wire.DOMAIN_FIGURES`. A site's domain has one contrast for each role and one kind."""
+        content: dict[str, int | float] = {
+            "domain_target": _index(self.target, wire.CONTRASTS),
+            "domain_reference": _index(self.reference, wire.CONTRASTS),
+            "domain_kind": wire.KINDS.index(self.data_kind[0]),
+        }
+        for name in wire.DOMAIN_SPANS:
+            span: Span = getattr(self, name)
+            content |= {f"domain_{name}_low": span.low, f"domain_{name}_high": span.high}
+        return content
+
+
+def domain_of_figures(figures: Mapping[str, float] | None) -> TrainingDomain | None:
+    """The domain that a reply's checked figures tell of; None where one of them is missing."""
+    if figures is None or any(name not in figures for name in wire.DOMAIN_FIGURES):
+        return None
+    spans = {
+        name: sorted((figures[f"domain_{name}_low"], figures[f"domain_{name}_high"]))
+        for name in wire.DOMAIN_SPANS
+    }
+    return TrainingDomain(
+        target=(wire.CONTRASTS[int(figures["domain_target"])],),
+        reference=(wire.CONTRASTS[int(figures["domain_reference"])],),
+        data_kind=(wire.KINDS[int(figures["domain_kind"])],),
+        **{name: Span(low=low, high=high) for name, (low, high) in spans.items()},
+    )
+
+
+def merged(domains: Iterable[TrainingDomain | None]) -> TrainingDomain | None:
+    """The domain that holds all of these; None where there is none. In whatever order, and twice, the same."""
+    known = [domain for domain in domains if domain is not None]
+    return reduce(_united, known) if known else None
+
+
+def rounded_span(values: Sequence[float], step: float) -> Span:
+    """The range of `values`, its ends rounded to multiples of `step`."""
+    digits = len(f"{step:.10f}".rstrip("0").split(".")[1])
+    low, high = (round(round(value / step) * step, digits) for value in (min(values), max(values)))
+    return Span(low=low, high=high)
+
+
+def _united(one: TrainingDomain, other: TrainingDomain) -> TrainingDomain:
+    spans = {
+        name: Span(low=min(a.low, b.low), high=max(a.high, b.high))
+        for name in wire.DOMAIN_SPANS
+        for a, b in [(getattr(one, name), getattr(other, name))]
+    }
+    names = {
+        name: tuple(sorted({*getattr(one, name), *getattr(other, name)}))
+        for name in ("target", "reference", "data_kind")
+    }
+    return TrainingDomain(**names, **spans)
+
+
+def _index(names: Sequence[str], known: Sequence[str]) -> int:
+    return known.index(names[0]) if names[0] in known else 0

@@ -1,0 +1,167 @@
+"""What must be said beside a super-resolved scan: where its guide, its data or its kind give reason for doubt.
+
+A caution stops nothing. It has a name for programs, the figure and the limit that it passed, and a sentence for
+people; no path and nothing of a patient. The limits were set on the training patients of the project's real scans, one
+clinical and one brain-extracted; the figures stand beside the constants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from minet_core.scan_figures import ScanFigures
+from minet_core.training_domain import Span, TrainingDomain
+from sites.contour_agreement import LEAST_AGREEMENT
+
+WHOLE_COVER = 0.99
+NOISY = 0.04
+"""Noise of a reference, over its 99th percentile. T1 of the training patients: 0.01 to 0.02; with noise of 5% of that
+percentile added 0.05 to 0.06, with 10% 0.08 to 0.09."""
+NOISIER = 2.0
+"""... and by this factor beyond the noisiest that the model was trained with."""
+MIDDLE_SLACK = 0.15
+"""T1 of a brain 0.79 to 0.81, of a whole head 0.32; T2 0.41 to 0.49."""
+RIM_FACTOR = {"target": 1.6, "reference": 1.3}
+"""T1 of a brain 0.64 to 0.67, of a whole head 1.04. T2 of the same brain 0.71 to 1.15, by scale, plane and part."""
+SPACING_FACTOR = 1.3
+SPACING_SLACK_MM = 0.05
+"""Half of what the trained spacings are rounded to."""
+BAND_SLACK = 0.1
+DATA_LIMIT = 0.08
+"""Norm of what an image says otherwise than the measured data, over theirs. Small models of the training patients on
+these: 0.02 to 0.06; with their reference mirrored 0.07 (2x) and 0.13 (4x)."""
+
+
+@dataclass(frozen=True)
+class Caution:
+    """code: its name. figure, limit: None where it is no matter of a figure. sentence: for a person."""
+
+    code: str
+    figure: float | None
+    limit: float | None
+    sentence: str
+
+
+def cautions_on_guide(*, covered_share: float, agreement: float | None) -> list[Caution]:
+    """On the reference as it lies on the scan."""
+    said = []
+    if covered_share < WHOLE_COVER:
+        said.append(
+            Caution(
+                "reference-partial",
+                round(covered_share, 4),
+                WHOLE_COVER,
+                f"The reference shows {covered_share:.0%} of the scan's anatomy; the rest is zero-filled sinc, "
+                "without a model.",
+            )
+        )
+    if agreement is None:
+        sentence = "Too little is shared to tell whether the reference shows the anatomy of the scan."
+        said.append(Caution("reference-unproven", None, None, sentence))
+    elif agreement < LEAST_AGREEMENT:
+        said.append(
+            Caution(
+                "reference-disagrees",
+                round(agreement, 3),
+                LEAST_AGREEMENT,
+                "The contours of the reference do not run as those of the scan: another patient's, moved, or mirrored. "
+                "Detail may be another's.",
+            )
+        )
+    return said
+
+
+def cautions_on_kind(
+    domain: TrainingDomain | None,
+    *,
+    spacing_mm: tuple[float, float, float],
+    target: ScanFigures | None,
+    reference: ScanFigures | None,
+) -> list[Caution]:
+    """On the kind of scan, against what the model was trained on. spacing_mm: of the high resolution."""
+    noisy = NOISY if domain is None else max(NOISY, NOISIER * domain.reference_noise.high)
+    said = []
+    if reference is not None and reference.noise > noisy:
+        sentence = f"The reference is noisy: {reference.noise:.1%} of its bright tissue."
+        said.append(Caution("reference-noisy", round(reference.noise, 4), round(noisy, 4), sentence))
+    whole = 1.0 if domain is None else domain.band.low
+    if target is not None and target.band < whole - BAND_SLACK:
+        said.append(
+            Caution(
+                "target-interpolated",
+                round(target.band, 3),
+                round(whole - BAND_SLACK, 3),
+                f"The scan fills {target.band:.0%} of its k-space: it was interpolated before, and is finer than "
+                "what was measured.",
+            )
+        )
+    if domain is None:
+        sentence = "The model's file does not say what it was trained on: whether it has seen such scans is not known."
+        return [*said, Caution("training-unknown", None, None, sentence)]
+    return [*said, *_outside(domain, spacing_mm=spacing_mm, target=target, reference=reference)]
+
+
+def caution_on_data(inconsistency: float) -> list[Caution]:
+    """On the image against the measured data."""
+    if inconsistency <= DATA_LIMIT:
+        return []
+    sentence = f"The image says otherwise than the measured data by {inconsistency:.0%} of their norm."
+    return [Caution("data-inconsistent", round(inconsistency, 4), DATA_LIMIT, sentence)]
+
+
+def cautions_of_reading(role: str, remarks: Iterable[str]) -> list[Caution]:
+    """What the reader of a file noticed."""
+    return [Caution(f"{role}-read", None, None, f"The {role}: {remark}.") for remark in remarks]
+
+
+def _outside(
+    domain: TrainingDomain,
+    *,
+    spacing_mm: tuple[float, float, float],
+    target: ScanFigures | None,
+    reference: ScanFigures | None,
+) -> list[Caution]:
+    said = [
+        *_beyond(
+            "training-pixel",
+            "pixels [mm]",
+            (spacing_mm[1] * spacing_mm[2]) ** 0.5,
+            _wider(domain.pixel_mm, factor=SPACING_FACTOR, slack=SPACING_SLACK_MM),
+        ),
+        *_beyond(
+            "training-slices",
+            "slices [mm]",
+            spacing_mm[0],
+            _wider(domain.slice_mm, factor=SPACING_FACTOR, slack=SPACING_SLACK_MM),
+        ),
+    ]
+    for role, found in (("target", target), ("reference", reference)):
+        if found is None:
+            continue
+        middle, rim = getattr(domain, f"{role}_middle"), getattr(domain, f"{role}_rim")
+        said += _beyond(
+            f"training-{role}-contrast",
+            f"middle of the {role}'s tissue",
+            found.middle,
+            _wider(middle, slack=MIDDLE_SLACK),
+        )
+        said += _beyond(
+            f"training-{role}-outline",
+            f"rim of the {role}'s anatomy (a head has skin, a brain has not)",
+            found.rim,
+            _wider(rim, factor=RIM_FACTOR[role]),
+        )
+    return said
+
+
+def _wider(span: Span, *, factor: float = 1.0, slack: float = 0.0) -> Span:
+    return Span(low=(span.low - slack) / factor, high=(span.high + slack) * factor)
+
+
+def _beyond(code: str, what: str, figure: float, span: Span) -> list[Caution]:
+    if span.low <= figure <= span.high:
+        return []
+    limit = span.low if figure < span.low else span.high
+    sentence = f"Another kind of scan than the model was trained on: {what} {figure:.2f}, limit {limit:.2f}."
+    return [Caution(code, round(figure, 4), round(limit, 4), sentence)]

@@ -1,0 +1,214 @@
+"""What is said beside a super-resolved scan, and what it is where its reference shows nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from typer.testing import CliRunner
+
+from fedminet.main import app
+from minet_core.checkpoint import describe, save_checkpoint
+from minet_core.degradation import low_resolution
+from minet_core.federation import ModelSettings
+from minet_core.mirrored_sinc import mirrored_sinc
+from minet_core.models.architectures import build_model
+from minet_core.runtime.errors import InvalidSetting
+from minet_core.training_domain import Span, TrainingDomain
+from minet_core.weights import learnable
+from sites.super_resolve_file import SuperResolved, super_resolve_file
+from tests.small_scans import affine_of, make_volume
+
+SMALL = ModelSettings(n_groups=1, n_blocks=1, n_features=4, reduction=2)
+SHAPE, SPACING = (8, 96, 88), (5.0, 1.5, 1.5)
+Array = NDArray[np.float32]
+DOMAIN = TrainingDomain(
+    target=("T2",),
+    reference=("T1",),
+    data_kind=("phantom",),
+    pixel_mm=Span(low=1.4, high=1.6),
+    slice_mm=Span(low=5.0, high=5.0),
+    band=Span(low=1.0, high=1.0),
+    target_middle=Span(low=0.0, high=1.0),
+    target_rim=Span(low=0.5, high=2.0),
+    target_noise=Span(low=0.0, high=0.1),
+    reference_middle=Span(low=0.3, high=0.8),
+    reference_rim=Span(low=0.5, high=2.0),
+    reference_noise=Span(low=0.0, high=0.02),
+)
+
+
+def checkpoint(path: Path, domain: TrainingDomain | None) -> Path:
+    """Random weights, so that the picture is none of an interpolation's."""
+    torch.manual_seed(0)
+    weights = learnable(build_model(SMALL.model_dump(), scale=2))
+    save_checkpoint(
+        path, weights, describe(weights, model=SMALL, scale=2, round_number=1, provenance={}, domain=domain)
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A patient's low resolution, and models that know, or do not, what they were trained on."""
+    folder = tmp_path_factory.mktemp("cautions")
+    checkpoint(folder / "model.safetensors", DOMAIN)
+    checkpoint(folder / "old.safetensors", None)
+    high = scan(1, "T2")
+    low = low_resolution(torch.from_numpy(high), 2).numpy()
+    save(folder / "low.nii", low, (5.0, 3.0, 3.0))
+    return folder
+
+
+def scan(seed: int, contrast: str) -> Array:
+    return np.asarray(make_volume(seed, contrast, shape=SHAPE, spacing_mm=SPACING).array)
+
+
+def save(path: Path, array: Array, spacing: tuple[float, float, float] = SPACING) -> Path:
+    affine = affine_of(spacing)[:, [2, 1, 0, 3]]
+    nibabel.save(nibabel.Nifti1Image(array.transpose(2, 1, 0), affine), path)
+    return path
+
+
+def made(folder: Path, reference: Array, *, model: str = "model", low: str = "low") -> SuperResolved:
+    save(folder / "t1.nii", reference)
+    return super_resolve_file(
+        folder / f"{model}.safetensors",
+        folder / f"{low}.nii",
+        folder / "t1.nii",
+        folder / "out.nii.gz",
+        register=False,
+    )
+
+
+def codes(found: SuperResolved) -> set[str]:
+    return {caution.code for caution in found.cautions}
+
+
+def picture(found: SuperResolved) -> Array:
+    return np.asarray(nibabel.load(found.path).dataobj).transpose(2, 1, 0)
+
+
+def test_of_the_patients_own_clean_reference_nothing_is_said(folder: Path) -> None:
+    found = made(folder, scan(1, "T1"))
+    # The weights are random, so what the image says of the data is not looked at here.
+    assert codes(found) <= {"data-inconsistent"}
+    assert (found.covered, found.extrapolated) == (1.0, 1)
+
+
+def test_another_patients_reference_is_told_without_registration(folder: Path) -> None:
+    found = made(folder, scan(2, "T1"))
+    assert "reference-disagrees" in codes(found)
+    mirrored = made(folder, scan(1, "T1")[:, :, ::-1])
+    assert "reference-disagrees" in codes(mirrored)
+
+
+def test_a_noisy_reference_is_told(folder: Path) -> None:
+    clean = scan(1, "T1")
+    noise = np.random.default_rng(0).normal(0, 0.1 * clean.max(), clean.shape)
+    found = made(folder, np.abs(clean + noise).astype(np.float32))
+    caution = next(one for one in found.cautions if one.code == "reference-noisy")
+    assert caution.figure is not None
+    assert caution.figure > 0.05
+
+
+def test_a_model_of_another_kind_of_scan_is_told(folder: Path) -> None:
+    other = DOMAIN.model_copy(
+        update={
+            "pixel_mm": Span(low=0.5, high=0.6),
+            "slice_mm": Span(low=1.0, high=1.0),
+            "reference_middle": Span(low=0.9, high=0.95),
+            "reference_rim": Span(low=3.0, high=4.0),
+        }
+    )
+    checkpoint(folder / "other.safetensors", other)
+    found = made(folder, scan(1, "T1"), model="other")
+    assert codes(found) >= {
+        "training-pixel",
+        "training-slices",
+        "training-reference-contrast",
+        "training-reference-outline",
+    }
+
+
+def test_a_model_that_does_not_say_what_it_was_trained_on_is_told(folder: Path) -> None:
+    assert "training-unknown" in codes(made(folder, scan(1, "T1"), model="old"))
+
+
+def test_a_target_that_was_interpolated_before_is_told(folder: Path) -> None:
+    truth = scan(1, "T2")
+    lower = low_resolution(torch.from_numpy(truth), 4)
+    zero_filled = np.stack([mirrored_sinc(one, 2).numpy()[1:, 1:] for one in lower])
+    save(folder / "zero-filled.nii", zero_filled, (5.0, 3.0, 3.0))
+    found = made(folder, scan(1, "T1"), low="zero-filled")
+    caution = next(one for one in found.cautions if one.code == "target-interpolated")
+    assert caution.figure == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_where_the_reference_shows_nothing_the_picture_is_sinc_without_a_seam(
+    folder: Path, axis: int
+) -> None:
+    """The far half of the reference is cut off along one axis."""
+    whole = made(folder, scan(1, "T1"))
+    with_all = picture(whole)
+    half = SHAPE[axis] // 2
+    kept = tuple(slice(0, half) if one == axis else slice(None) for one in range(3))
+    found = made(folder, scan(1, "T1")[kept])
+    drawn = picture(found)
+    low = np.asarray(nibabel.load(folder / "low.nii").dataobj).transpose(2, 1, 0)
+    sinc = np.stack([mirrored_sinc(torch.from_numpy(one.copy()), 2).numpy()[1:, 1:] for one in low])
+    far = tuple(slice(half, None) if one == axis else slice(None) for one in range(3))
+    np.testing.assert_allclose(drawn[far], sinc[far], atol=0.05)
+    # Beside the border it is nearly sinc, and deep within the cover the model's.
+    border = np.take(np.abs(drawn - sinc), half - 1, axis).mean()
+    between = np.abs(with_all - sinc)[kept].mean()
+    assert border < (0.6 if axis == 0 else 0.4) * between
+    deep = np.take(np.abs(drawn - sinc), 0, axis).mean()
+    assert deep > 0.5 * np.take(np.abs(with_all - sinc), 0, axis).mean()
+    caution = next(one for one in found.cautions if one.code == "reference-partial")
+    assert caution.figure == pytest.approx(found.covered, abs=1e-3)
+    assert 0.3 < found.covered < 0.7
+    assert f"{found.covered:.0%}" in found.as_text()
+
+
+def test_the_sidecar_says_the_same_and_names_nobody(folder: Path) -> None:
+    found = made(folder, scan(2, "T1"))
+    assert found.sidecar == folder / "out.json"
+    text = found.sidecar.read_text(encoding="utf-8")
+    assert json.loads(text) == json.loads(json.dumps(found.as_json()))
+    assert "reference-disagrees" in text
+    for name in (str(folder), "low.nii", "t1.nii", "out.nii"):
+        assert name not in text
+
+
+def test_another_programs_json_file_is_not_replaced(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.json").write_text('{"EchoTime": 0.09}')
+    save(folder / "t1.nii", scan(1, "T1"))
+    with pytest.raises(InvalidSetting, match="JSON file"):
+        super_resolve_file(
+            folder / "model.safetensors", folder / "low.nii", folder / "t1.nii", tmp_path / "out.nii.gz"
+        )
+    assert not (tmp_path / "out.nii.gz").exists()
+
+
+def test_the_command_says_the_plane_the_cover_and_every_caution(folder: Path) -> None:
+    save(folder / "t1.nii", scan(2, "T1")[:, :60])
+    names = {"model": "model.safetensors", "target": "low.nii", "reference": "t1.nii", "out": "out.nii"}
+    arguments = [part for option, name in names.items() for part in (f"--{option}", str(folder / name))]
+    spoken = CliRunner().invoke(app, ["infer", *arguments, "--no-register"])
+    assert spoken.exit_code == 0, spoken.output
+    assert "Refined: the axial plane" in spoken.stdout
+    assert "Reference covers" in spoken.stdout
+    assert "CAUTION reference-partial" in spoken.stdout
+    assert "CAUTION reference-disagrees" in spoken.stdout
+    assert "Extrapolated" in spoken.stdout
+    content = json.loads(CliRunner().invoke(app, ["infer", *arguments, "--no-register", "--json"]).stdout)
+    assert content["plane"] == {"slice_axis": 2, "name": "axial", "source": "reference"}
+    assert {one["code"] for one in content["cautions"]} >= {"reference-partial", "reference-disagrees"}
+    assert set(content["cautions"][0]) == {"code", "figure", "limit", "sentence"}
