@@ -24,6 +24,7 @@ from minet_core.runtime.errors import (
 )
 from server import run_states
 from server.conduct import Conduct, request_of, save_state
+from server.coordinator_ledger import note_reply
 from server.exchange import exchange
 from server.participation import breach
 from server.replies import (
@@ -93,6 +94,7 @@ def _collect(conduct: Conduct) -> None:
     ):
         kept = take_reply(folder, received, conduct.expected(round_number=number))
         heard[kept.site] = read_reply(folder, kept.site)
+        note_reply(run, kept, round_number=number)
         if kept.refused is not None:
             run.event("reply-refused", round=number, site=kept.site, code=kept.refused, reason=kept.why)
         else:
@@ -101,7 +103,8 @@ def _collect(conduct: Conduct) -> None:
         del received  # before the next one comes in
         conduct.at("received")
     for site in (site for site in unheard if site not in heard):
-        note_missing(folder, site, seconds=time.monotonic() - began, bytes_down=sent[site])
+        missing = note_missing(folder, site, seconds=time.monotonic() - began, bytes_down=sent[site])
+        note_reply(run, missing, round_number=number)
         run.event("reply-missing", round=number, site=site)
 
 
