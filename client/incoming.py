@@ -65,6 +65,12 @@ class Incoming:
             "run": wire.run_number(self.run, federation=self.federation.digest()),
         }
 
+    def is_answered_by(self, done: KeptRound) -> bool:
+        """Whether a kept round is the answer to this very request: of its weights, under its federation file."""
+        return done.request == self.digest and all(
+            done.figures.get(name) == value for name, value in self.binding.items()
+        )
+
     def model(self, former: KeptRound | None) -> SuperResolver:
         """The global model, with this site's own head where the federation leaves it one."""
         model, first = initial_weights(self.federation)

@@ -27,13 +27,12 @@ _LOCK_PATIENCE_S = 30.0
 _DIGITS = 32
 
 
-def count_request(
-    state: Path, policy: PolicySettings, *, study: str, task: str, run: str, round_number: int, request: str
-) -> int:
+def count_request(state: Path, policy: PolicySettings, *, study: str, request: tuple[str | int, ...]) -> int:
     """Count a request of `study`, durably, unless it counted before; how many have by now.
 
-    request: SHA-256 of the parcel. Raises PolicyRefused (FM-F420) where the budget is used up, ConfigurationError
-    (FM-C100) where the page is damaged: then nobody knows what was answered, and nothing is.
+    request: what makes it this one: task, digest of the federation file, run, round, SHA-256 of the parcel. Raises
+    PolicyRefused (FM-F420) where the budget is used up, ConfigurationError (FM-C100) where the page is damaged: then
+    nobody knows what was answered, and nothing is.
     """
     state.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(state / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -42,7 +41,7 @@ def count_request(
             raise RunBusy("another process counts requests", got=state)
         counted = _counted(state / BUDGET_FILE)
         answered = counted.setdefault(study, [])
-        key = hashlib.sha256(f"{task}/{run}/{round_number}/{request}".encode()).hexdigest()[:_DIGITS]
+        key = hashlib.sha256("/".join(map(str, request)).encode()).hexdigest()[:_DIGITS]
         if key not in answered:
             require_budget_left(policy, n_answered=len(answered))
             answered.append(key)

@@ -75,7 +75,7 @@ def train(message: Message, site_folder: Path) -> RecordDict:
     with one_at_a_time(incoming.home.state), at_work(incoming.home.path, asked):
         kept = KeptRounds(incoming.home.state, incoming.run)
         done = kept.at(incoming.round_number)
-        repeated = done is not None and done.request == incoming.digest
+        repeated = done is not None and incoming.is_answered_by(done)
         n_counted: int | None = None
         if done is None or not repeated:
             require_not_stale(incoming, kept)
@@ -113,15 +113,9 @@ HANDLERS = {"train": train, "evaluate": evaluate}
 
 def _counted(incoming: Incoming, task: str) -> int:
     """Count the request in the study's budget. Raises PolicyRefused (FM-F420) where that is used up."""
-    return count_request(
-        incoming.home.state,
-        incoming.home.settings().policy,
-        study=incoming.federation.name,
-        task=task,
-        run=incoming.run,
-        round_number=incoming.round_number,
-        request=incoming.digest,
-    )
+    asked = (task, incoming.federation.digest(), incoming.run, incoming.round_number, incoming.digest)
+    policy = incoming.home.settings().policy
+    return count_request(incoming.home.state, policy, study=incoming.federation.name, request=asked)
 
 
 def _tested(incoming: Incoming) -> dict[str, int | float]:

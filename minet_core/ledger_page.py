@@ -11,6 +11,7 @@ from minet_core.ledger import HEAD, NO_HEAD, Ledger, Verified
 from minet_core.runtime.errors import FileMissing, LedgerDamaged
 
 _SHOWN_DIGITS = 12
+_FIRST = ("site", "task", "study", "run", "round", "code")
 _OWN = ("n", "time", "event", "prev", "sha256")
 
 
@@ -21,9 +22,11 @@ def last_records(records: Iterable[dict[str, Any]], *, last: int) -> list[dict[s
 
 def record_as_text(record: Mapping[str, Any]) -> str:
     """One line: number, time, event, and what it says; digests by their first digits."""
-    said = " ".join(
-        f"{key}={_word(value)}" for key, value in record.items() if key not in _OWN and value is not None
-    )
+    keys = [
+        *(key for key in _FIRST if key in record),
+        *(key for key in record if key not in (*_FIRST, *_OWN)),
+    ]
+    said = " ".join(f"{key}={_word(record[key])}" for key in keys if record[key] is not None)
     return f"{record['n']:6d}  {str(record['time'])[:19]}  {record['event']:14s}  {said}".rstrip()
 
 

@@ -17,7 +17,7 @@ for the forward pass: MINet 7.6 to 7.9, EDSR 2.0, Zeng et al. 3.6, Lyu et al. 5.
 
 FLOATS_OF_A_CHANNEL = 32
 """Floats kept for the backward pass, for each feature channel, block and low-resolution pixel. Counted by torch's
-hooks: 30 for MINet at the paper's size (docs/results/gpu.md has its bytes), 46 for the small one, 35 to 52 for the others."""
+hooks: 30 for MINet at the paper's size (bytes: docs/results/gpu.md), 46 for the small one, 35 to 52 for the others."""
 
 BYTES_OF_A_WEIGHT = 16
 """A weight, its gradient and Adam's two moments, float32."""
