@@ -21,7 +21,7 @@ def federation_changes(former: FederationSettings, present: FederationSettings) 
     return tuple(
         f"{key}: {_word(before.get(key))} -> {_word(after.get(key))}"
         for key in keys
-        if before.get(key) != after.get(key) or (key in before) != (key in after)
+        if before.get(key) != after.get(key)
     )
 
 

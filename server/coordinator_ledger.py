@@ -49,8 +49,11 @@ def with_our_head(content: RecordDict, run: RunDirectory, *, task: str) -> Recor
     return content
 
 
-def note_reply(run: RunDirectory, kept: KeptReply, *, round_number: int) -> Head:
-    """Write down a training reply, whether it counts or was refused, or that none came."""
+def note_reply(run: RunDirectory, kept: KeptReply, *, round_number: int, found: bool = False) -> Head:
+    """Write down a training reply, whether it counts or was refused, or that none came.
+
+    found: on the disk, where a former application may have been killed before it wrote the reply down.
+    """
     return _note(
         run,
         kept.site,
@@ -59,6 +62,7 @@ def note_reply(run: RunDirectory, kept: KeptReply, *, round_number: int) -> Head
         figures=dict(kept.figures or {}),
         code=kept.refused,
         answer=kept.sha256,
+        found=found,
     )
 
 
@@ -78,6 +82,7 @@ def _note(
     figures: dict[str, float],
     code: str | None,
     answer: str | None,
+    found: bool = False,
 ) -> Head:
     return Ledger(run.path.parent).append(
         "reply" if code is None else "reply-refused",
@@ -89,4 +94,5 @@ def _note(
         answer=answer,
         figures=wire.without_head(figures),
         site_head=wire.head_in(figures),
+        found=found,
     )

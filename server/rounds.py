@@ -77,6 +77,7 @@ def _collect(conduct: Conduct) -> None:
     began, sent = time.monotonic(), Counter[str]()
     heard = read_replies(folder)
     for kept in heard.values():  # a kill may have come between a reply and what it declares
+        note_reply(run, kept, round_number=number, found=True)
         if kept.refused is None:
             _declare_if_first(run, kept)
     unheard = [site for site in conduct.federation.sites if site not in heard]

@@ -130,7 +130,7 @@ def _control(home: ServerHome) -> SuperLinkControl:
 def _existing(home: ServerHome, name: str) -> RunDirectory:
     run = RunDirectory(home.runs / name)
     if not (run.path / "state.json").exists():
-        known = ", ".join(sorted(path.name for path in home.runs.iterdir())) or "none"
+        known = ", ".join(sorted(path.parent.name for path in home.runs.glob("*/state.json"))) or "none"
         raise FileMissing("no such run", got=name, expected=f"one of: {known}")
     return run
 
