@@ -13,7 +13,7 @@ from client.app import build_client_app
 from client.policy import require_policy
 from client.request_budget import requests_answered
 from client.site_home import SiteHome
-from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
+from fedminet.faults.tiny_sites import tiny_federation
 from fedminet.in_process_grid import InProcessGrid, node_id_of, server_identity
 from fedminet.rehearsal import SCHEDULES
 from minet_core import wire
@@ -26,7 +26,7 @@ from minet_core.runtime.errors import InvalidSetting, PolicyRefused
 from minet_core.runtime.yaml_file import settings_text
 from server.exchange import request
 from server.server_home import federation_of
-from sites.definitions import definition, definition_names
+from sites.definitions import definition
 from sites.site_policy import open_policy, require_cohort_allowed, require_steps_allowed
 from sites.site_settings import PolicySettings
 from sites.store import Store
@@ -49,14 +49,9 @@ FEW_HERE = dict.fromkeys(
 """The made-up site has three patients: what it has is let through, so that what is asked for is what is refused."""
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> SiteHome:
-    return make_tiny_sites(tmp_path_factory.mktemp("crafted"), names=(SITE,))[SITE]
-
-
 @pytest.fixture
-def home(made: SiteHome, tmp_path: Path) -> SiteHome:
-    shutil.copytree(made.path, tmp_path / SITE)
+def home(ingested: SiteHome, tmp_path: Path) -> SiteHome:
+    shutil.copytree(ingested.path, tmp_path / SITE)
     return SiteHome(tmp_path / SITE)
 
 
@@ -92,13 +87,12 @@ def test_there_are_twelve_and_more() -> None:
     assert len(CRAFTED) >= 12
 
 
-@pytest.mark.parametrize("site", definition_names())
 @pytest.mark.parametrize("name", sorted(CRAFTED))
-def test_a_crafted_federation_is_refused_by_name_by_every_shipped_policy(name: str, site: str) -> None:
+def test_a_crafted_federation_is_refused_by_name_by_the_shipped_policy(name: str) -> None:
+    """That of every definition: they ship the same (tests/sites/test_definitions.py)."""
     changes, key = CRAFTED[name]
-    settings = definition(site).model_copy(update={"name": SITE})
     with pytest.raises(PolicyRefused, match="FM-F420") as refused:
-        require_policy(settings, quick(**changes))
+        require_policy(definition(SITE), quick(**changes))
     assert key in str(refused.value)
 
 
@@ -135,10 +129,9 @@ HONEST: dict[str, dict[str, object]] = {
 }
 
 
-@pytest.mark.parametrize("site", definition_names())
 @pytest.mark.parametrize("name", sorted(HONEST))
-def test_an_honest_federation_is_let_through_by_every_shipped_policy(name: str, site: str) -> None:
-    require_policy(definition(site).model_copy(update={"name": SITE}), quick(**HONEST[name]))
+def test_an_honest_federation_is_let_through_by_the_shipped_policy(name: str) -> None:
+    require_policy(definition(SITE), quick(**HONEST[name]))
 
 
 def test_the_papers_preset_is_let_through_with_every_architecture() -> None:
