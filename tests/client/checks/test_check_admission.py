@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from client.check_admission import check_admission
-from client.finding import is_configured
+from client.finding import Finding, is_configured
 from client.kit import PIN_FILE, accept_kit, kit_in_use
+from client.preflight import checked_again
 from client.site_home import SiteHome
 from client.site_keys import SiteKeys, make_site_keys, make_tls_key
 from fedminet.admission_here import make_coordinator_here
@@ -118,6 +119,21 @@ def test_what_the_coordinator_asks_for_lies_inside_the_sites_policy(
     finding = found(check_admission(home).findings, "policy")
     assert finding.level == ("ok" if passes else "refusal")
     assert finding.code == (None if passes else "FM-F420")
+
+
+def test_of_a_federation_outside_the_policy_no_model_is_built_for_the_other_checks(
+    home: SiteHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of a million blocks: to count the bytes of its rounds would take the client's start."""
+    checked: list[object] = []
+    disk = Finding("disk", "ok", "room")
+    monkeypatch.setattr("client.preflight.check_disk", lambda *given: checked.append(given) or disk)
+    _edit(home, policy={**OPEN, "most_rounds": 2})
+    checked_again(home, [])
+    assert checked == []
+    _edit(home, policy=OPEN)
+    checked_again(home, [])
+    assert len(checked) == 1
 
 
 def test_a_listed_bundle_passes(home: SiteHome) -> None:
