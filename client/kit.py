@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import os
-import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import AwareDatetime, Field
 
 from client.agreed_federation import Agree, changes_of, require_agreed
+from client.kit_folder import copied_kit, put_into_place
 from client.policy import require_policy
 from client.site_home import SiteHome
 from client.site_keys import SiteKeys, read_site_keys, read_tls_private
@@ -29,12 +28,9 @@ from minet_core.admission.expiry import Expiry
 from minet_core.admission.fingerprints import authority_fingerprint, same_fingerprint, tls_key_digest
 from minet_core.federation import FederationSettings
 from minet_core.kit import (
-    ALL_FILES,
     CA_FILE,
     CERTIFICATE_FILE,
     FEDERATION_FILE,
-    KIT_FILE,
-    LARGEST_FILE_BYTES,
     Digest,
     KitSettings,
     read_authority,
@@ -42,7 +38,7 @@ from minet_core.kit import (
     verified_settings,
 )
 from minet_core.ledger import Ledger
-from minet_core.runtime.durable import sha256_of_file, write_json
+from minet_core.runtime.durable import write_json
 from minet_core.runtime.errors import AdmissionRefused, ConfigurationError, FedminetError, FileMissing
 from minet_core.runtime.yaml_file import Settings, parse_settings, read_settings
 
@@ -180,7 +176,7 @@ def _accept(
     now: datetime.datetime | None,
 ) -> Accepted:
     pin = read_pin(home)
-    copy = _copied(home, folder)
+    copy = copied_kit(home, folder)
     try:
         authority = read_authority(copy / CA_FILE)
         _require_trusted(authority, pin, fingerprint=fingerprint, new_authority=new_authority)
@@ -211,7 +207,11 @@ def _accept(
             changes=list(changes),
         )
         _write_pin(home, authority, kit.settings)
-        return Accepted(_put_into_place(home, kit), _why_restart(former, kit), changes)
+        return Accepted(
+            Kit(put_into_place(home, kit.folder), kit.settings, kit.federation),
+            _why_restart(former, kit),
+            changes,
+        )
     finally:
         shutil.rmtree(copy, ignore_errors=True)
 
@@ -287,59 +287,6 @@ def _require_ours(home: SiteHome, kit: Kit) -> None:
 
 def _public_of(keys: SiteKeys) -> ec.EllipticCurvePublicKey:
     return read_tls_private(keys).public_key()
-
-
-def _copied(home: SiteHome, folder: Path) -> Path:
-    """The kit's files in the site's own folder: what is verified there is what is used afterwards."""
-    copy = home.kits / f".{os.getpid()}.partial"
-    shutil.rmtree(copy, ignore_errors=True)
-    copy.mkdir(parents=True)
-    for name in ALL_FILES:
-        source = folder / name
-        if not source.is_file():
-            shutil.rmtree(copy)
-            raise FileMissing(
-                "the site's kit is incomplete",
-                got=f"no {source}",
-                action="Ask the coordinator for the kit of `fedminet server admit`",
-            )
-        with source.open("rb") as stream:
-            content = stream.read(LARGEST_FILE_BYTES + 1)
-        with (copy / name).open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-    return copy
-
-
-def _put_into_place(home: SiteHome, kit: Kit) -> Kit:
-    """Give the kit a folder of its own and let `kit` lead to it: whoever reads sees the one kit or the other.
-
-    The former one stays for whoever is reading it just now.
-    """
-    target = home.kits / f"{sha256_of_file(kit.folder / KIT_FILE)[:16]}-{secrets.token_hex(4)}"
-    kit.folder.rename(target)
-    _fsync(home.kits)
-    if home.kit.exists() and not home.kit.is_symlink():
-        home.kit.rename(home.kits / "of-an-earlier-version")
-    kept = {target.name, home.kit.readlink().name if home.kit.is_symlink() else ""}
-    link = home.path / f".kit.{os.getpid()}.partial"
-    link.unlink(missing_ok=True)
-    link.symlink_to(Path(home.kits.name) / target.name)
-    link.replace(home.kit)
-    _fsync(home.path)
-    for other in home.kits.iterdir():
-        if other.name not in kept:
-            shutil.rmtree(other, ignore_errors=True)
-    return Kit(home.kit, kit.settings, kit.federation)
-
-
-def _fsync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _former(home: SiteHome, pin: Pin | None) -> Kit | None:
