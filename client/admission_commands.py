@@ -61,11 +61,18 @@ def accept(
     new_authority: Annotated[
         bool, typer.Option("--new-authority", help="Trust another authority from now on.")
     ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Agree to what the kit changes of the federation file.")
+    ] = False,
     json_output: AsJson = False,
 ) -> None:
-    """Take a kit into use: the first one after a comparison by telephone, later ones also while the client runs."""
+    """Take a kit into use: the first one after a comparison by telephone, later ones also while the client runs.
+
+    Where its federation file is another than that of the kit in use, what it changes is shown, and you are asked.
+    """
     from client.kit import accept_kit, authority_of, read_pin
     from client.site_home import SiteHome
+    from minet_core.federation_changes import federation_in_words
     from minet_core.runtime.errors import AdmissionRefused
 
     site = SiteHome.at(home)
@@ -76,7 +83,16 @@ def accept(
         if not typer.confirm("Does the coordinator read out the same digits by telephone?"):
             raise AdmissionRefused("the fingerprints were not the same", got=shown)
         fingerprint = shown
-    accepted = accept_kit(site, kit, fingerprint=fingerprint, new_authority=new_authority)
+
+    def agree(changes: tuple[str, ...]) -> bool:
+        typer.echo("The coordinator has changed what the site agreed to:", err=True)
+        for change in changes:
+            typer.echo(f"  {change}", err=True)
+        return yes or (
+            sys.stdin.isatty() and typer.confirm("Does the hospital agree?", default=False, err=True)
+        )
+
+    accepted = accept_kit(site, kit, fingerprint=fingerprint, new_authority=new_authority, agree=agree)
     settings = accepted.kit.settings
     if json_output:
         facts = {
@@ -85,6 +101,7 @@ def accept(
             "address": settings.address,
             "expires_at": settings.expires_at.isoformat(),
             "restart": accepted.restart,
+            "changes": list(accepted.changes),
         }
         typer.echo(json.dumps(facts))
         return
@@ -92,5 +109,7 @@ def accept(
         f"The kit of {settings.site} in {settings.federation} is in use; "
         f"its certificate is valid until {settings.expires_at:%Y-%m-%d}."
     )
+    for line in federation_in_words(accepted.kit.federation):
+        typer.echo(f"  {line}")
     if accepted.restart is not None:
         typer.echo(f"Start the site's client again: {accepted.restart}.")

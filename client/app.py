@@ -39,6 +39,7 @@ def build_client_app(locate: Callable[[Context], Path]) -> ClientApp:
             content = HANDLERS[task](message, locate(context))
         except Exception as failure:  # every failure becomes a code; see the head of this file
             _record_on_site(failure, task)
+            _note_in_ledger(failure, message, task, lambda: locate(context))
             content = RecordDict({wire.FAILURE: ConfigRecord({"code": code_of(failure)})})
         return Message(content, reply_to=message)
 
@@ -50,6 +51,18 @@ def _record_on_site(failure: Exception, task: str) -> None:
     import logging
 
     logging.getLogger("fedminet.site").error("%s failed", task, exc_info=failure)
+
+
+def _note_in_ledger(failure: Exception, message: Message, task: str, locate: Callable[[], Path]) -> None:
+    """The refusal in the site's ledger. A code leaves even where that cannot be written, and nothing else does."""
+    try:
+        from client.site_home import SiteHome
+        from client.site_ledger import note_refusal
+
+        words = {"train": "train", "evaluate": "test"}
+        note_refusal(SiteHome.at(locate()), message, task=words[task], code=code_of(failure))
+    except Exception as broken:  # a full disk, a damaged ledger, a folder that is not there: the code leaves
+        _record_on_site(broken, "the ledger")
 
 
 def _from_environment(_context: Context) -> Path:

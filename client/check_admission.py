@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from client.finding import CHECKS_OF_PART, Finding, Part
 from client.kit import Kit, kit_in_use, pinned_kit
+from client.policy import require_policy
 from client.site_home import SiteHome
 from client.site_keys import read_site_keys
-from minet_core.agreement import agreement_of
 from minet_core.cohort_declaration import DECLARATION_FILE, read_declaration
 from minet_core.federation import FederationSettings
 from minet_core.kit import require_current
@@ -24,7 +26,7 @@ from minet_core.samples import require_drawable
 from sites.check import check as check_every_byte
 from sites.cohort import Cohort, PairRecord
 from sites.pseudonym import site_key
-from sites.site_policy import require_bundle_allowed, require_federation_allowed
+from sites.site_policy import require_bundle_allowed
 from sites.store import INGEST_AGAIN, ROLES, Store, open_pair
 
 
@@ -59,7 +61,7 @@ def check_admission(home: SiteHome, *, thorough: bool = False, part: Part = "all
         except FedminetError as failure:
             found.append(Finding.refused("keys", failure))
     try:
-        found.append(_policy(home, admitted.kit))
+        found.append(_policy(home, admitted.kit, seen))
     except FedminetError as failure:
         found.append(Finding.refused("policy", failure))
     if "store" in seen:
@@ -85,13 +87,17 @@ def _keys(home: SiteHome) -> Finding:
     return Finding("keys", "ok", keys.fingerprint)
 
 
-def _policy(home: SiteHome, kit: Kit | None) -> Finding:
-    policy = home.settings().policy
+def _policy(home: SiteHome, kit: Kit | None, seen: Collection[str]) -> Finding:
+    settings = home.settings()
+    policy = settings.policy
     if kit is None:
         return Finding("policy", "unknown", "it is held against the kit, and there is none to use")
     require_bundle_allowed(policy, digest=kit.settings.bundle_digest)
-    n_parameters = agreement_of(kit.federation).n_parameters
-    require_federation_allowed(policy, kit.federation, n_parameters=n_parameters)
+    cohort = None
+    if "store" in seen:
+        with contextlib.suppress(FedminetError):  # the check of the store says what is wrong with it
+            cohort = Store(home.store).cohort
+    n_parameters = require_policy(settings, kit.federation, cohort=cohort).n_parameters
     listed = "on the site's list" if policy.bundles else "the kit's"
     return Finding(
         "policy",

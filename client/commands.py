@@ -10,11 +10,13 @@ from typing import Annotated
 import typer
 
 from client.admission_commands import add_admission_commands
+from client.audit_commands import audit_commands
 from client.finding import Finding
 from minet_core.runtime.errors import DataError
 
 site_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 add_admission_commands(site_commands)
+site_commands.add_typer(audit_commands, name="audit")
 
 Home = Annotated[Path, typer.Argument(help="The site's folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
@@ -59,6 +61,7 @@ def ingest(
 ) -> None:
     """Read the scans, pair and register them, and put what was accepted into the store."""
     from client.declaration import declare
+    from client.operator_acts import note_ingest
     from client.request import make_request
     from client.site_home import SiteHome
     from client.site_keys import SiteKeys
@@ -90,6 +93,7 @@ def ingest(
             typer.echo(line, err=True)
         raise
     declare(site)
+    note_ingest(site)
     request = make_request(site).path if SiteKeys.of(site.keys).private_key.is_file() else None
     typer.echo(json.dumps(report.as_json()) if json_output else report.as_text())
     if not json_output and request is not None:
@@ -149,6 +153,7 @@ def start(
 ) -> None:
     """Check the site, then start its client and keep it running until Ctrl-C."""
     from client.kit import accept_kit
+    from client.operator_acts import noted_start
     from client.site_home import SiteHome
     from client.site_parts import require_part, run_node, run_trainer
     from client.supernode import run_site
@@ -163,13 +168,15 @@ def start(
     def say(text: str) -> None:
         print(json.dumps({"said": text}) if json_output else text, flush=True)
 
-    match require_part(part):
-        case "node":
-            run_node(site, port=port, reach_deadline_s=wait, show=show, say=say)
-        case "trainer":
-            run_trainer(site, thorough=thorough, show=show, say=say)
-        case "all":
-            run_site(site, port=port, thorough=thorough, reach_deadline_s=wait, show=show, say=say)
+    chosen = require_part(part)
+    with noted_start(site, part=chosen):
+        match chosen:
+            case "node":
+                run_node(site, port=port, reach_deadline_s=wait, show=show, say=say)
+            case "trainer":
+                run_trainer(site, thorough=thorough, show=show, say=say)
+            case "all":
+                run_site(site, port=port, thorough=thorough, reach_deadline_s=wait, show=show, say=say)
 
 
 @site_commands.command()

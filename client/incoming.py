@@ -14,10 +14,12 @@ from flwr.app import ArrayRecord, ConfigRecord, Message
 from numpy.typing import NDArray
 
 from client.kept_rounds import KeptRound, KeptRounds
+from client.policy import require_policy
 from client.site_home import SiteHome
 from minet_core import wire
-from minet_core.agreement import Agreement, agreement_of, initial_weights
+from minet_core.agreement import Agreement, initial_weights
 from minet_core.federation import FederationSettings
+from minet_core.ledger import HEAD as LEDGER_HEAD
 from minet_core.models.super_resolver import SuperResolver
 from minet_core.parcel import unpacked
 from minet_core.quarantine import update_norm
@@ -30,8 +32,8 @@ from minet_core.runtime.errors import (
 )
 from minet_core.training import preferred_device
 from minet_core.weights import load_weights
-from sites.site_policy import require_federation_allowed
 from sites.site_settings import LimitSettings
+from sites.store import Store
 
 HEAD = "head/"
 INCOMING = "incoming/"
@@ -40,7 +42,10 @@ INCOMING = "incoming/"
 
 @dataclass(frozen=True)
 class Incoming:
-    """A checked request. shared: the global weights. memory: what of the algorithm's memory came with them."""
+    """A checked request. shared: the global weights. memory: what of the algorithm's memory came with them.
+
+    digest: SHA-256 of its parcel. coordinator_head: of the coordinator's ledger when it asked.
+    """
 
     home: SiteHome
     federation: FederationSettings
@@ -50,6 +55,7 @@ class Incoming:
     digest: str
     shared: Mapping[str, NDArray[Any]]
     memory: Mapping[str, NDArray[Any]]
+    coordinator_head: str
 
     @property
     def binding(self) -> dict[str, int]:
@@ -58,6 +64,12 @@ class Incoming:
             "round": self.round_number,
             "run": wire.run_number(self.run, federation=self.federation.digest()),
         }
+
+    def is_answered_by(self, done: KeptRound) -> bool:
+        """Whether a kept round is the answer to this very request: of its weights, under its federation file."""
+        return done.request == self.digest and all(
+            done.figures.get(name) == value for name, value in self.binding.items()
+        )
 
     def model(self, former: KeptRound | None) -> SuperResolver:
         """The global model, with this site's own head where the federation leaves it one."""
@@ -93,10 +105,12 @@ def opened(message: Message, site_folder: Path) -> Incoming:
         raise FederationMismatch("the request's round is out of range", got=round_number)
     if not isinstance(run, str) or not wire.RUN_NAME.fullmatch(run):
         raise FederationMismatch("the request's run has no plain name")
+    head = request.get("ledger")
+    if set(request) != wire.REQUEST_KEYS or not isinstance(head, str) or not LEDGER_HEAD.fullmatch(head):
+        raise ReplyRefused("the request has other values than agreed", got=f"{len(request)} values")
     if not isinstance(weights, ArrayRecord) or set(weights) != {wire.PARCEL}:
         raise WeightsRefused("the request's weights are not one parcel")
-    agreement = agreement_of(federation)
-    require_federation_allowed(home.settings().policy, federation, n_parameters=agreement.n_parameters)
+    agreement = require_policy(home.settings(), federation, cohort=Store(home.store).cohort)
     parcel = weights[wire.PARCEL].numpy()
     arrays = unpacked(parcel, manifest=agreement.request_manifest)
     names = {name for name, _, _ in agreement.shared.entries}
@@ -109,6 +123,7 @@ def opened(message: Message, site_folder: Path) -> Incoming:
         digest=hashlib.sha256(parcel.tobytes()).hexdigest(),
         shared={name: array for name, array in arrays.items() if name in names},
         memory={name: array for name, array in arrays.items() if name not in names},
+        coordinator_head=head,
     )
 
 

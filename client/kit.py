@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import os
-import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,25 +19,27 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import AwareDatetime, Field
 
+from client.agreed_federation import Agree, changes_of, require_agreed
+from client.kit_folder import copied_kit, put_into_place
+from client.policy import require_policy
 from client.site_home import SiteHome
 from client.site_keys import SiteKeys, read_site_keys, read_tls_private
 from minet_core.admission.expiry import Expiry
 from minet_core.admission.fingerprints import authority_fingerprint, same_fingerprint, tls_key_digest
 from minet_core.federation import FederationSettings
 from minet_core.kit import (
-    ALL_FILES,
     CA_FILE,
     CERTIFICATE_FILE,
     FEDERATION_FILE,
-    KIT_FILE,
-    LARGEST_FILE_BYTES,
+    Digest,
     KitSettings,
     read_authority,
     require_current,
     verified_settings,
 )
-from minet_core.runtime.durable import sha256_of_file, write_json
-from minet_core.runtime.errors import AdmissionRefused, ConfigurationError, FileMissing
+from minet_core.ledger import Ledger
+from minet_core.runtime.durable import write_json
+from minet_core.runtime.errors import AdmissionRefused, ConfigurationError, FedminetError, FileMissing
 from minet_core.runtime.yaml_file import Settings, parse_settings, read_settings
 
 PIN_FILE = "authority.json"
@@ -76,15 +76,22 @@ class Pin(Settings):
 
     authority: str = Field(description="certificate of the federation's authority, PEM")
     newest_kit: AwareDatetime = Field(description="issue time of the newest kit that was taken")
+    federation_digest: Digest | None = Field(
+        None, description="the federation file that the hospital agreed to last; null: of an earlier version"
+    )
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """A kit that is in use from now on."""
+    """A kit that is in use from now on.
+
+    restart: why the running client has to be started again for it; None where it goes on as it is. changes: of the
+    federation file, that were agreed to.
+    """
 
     kit: Kit
     restart: str | None
-    """Why the running client has to be started again for it; None where it goes on as it is."""
+    changes: tuple[str, ...] = ()
 
 
 def read_kit(folder: Path, *, authority: x509.Certificate) -> Kit:
@@ -140,15 +147,36 @@ def accept_kit(
     *,
     fingerprint: str | None = None,
     new_authority: bool = False,
+    agree: Agree | None = None,
     now: datetime.datetime | None = None,
 ) -> Accepted:
-    """Take the kit in `folder` into use, in one step, also while the client runs.
+    """Take the kit in `folder` into use, in one step, also while the client runs; the site's ledger has it.
 
     fingerprint: the authority's, as the coordinator reads it out; needed for the first kit, and with `new_authority`,
-    which replaces the pinned one. Raises AdmissionRefused (FM-F404) with the reason, FileMissing (FM-C103).
+    which replaces the pinned one. agree: asked where the federation file is another than that of the kit in use; None
+    refuses it. Raises AdmissionRefused (FM-F404) with the reason, FileMissing (FM-C103), PolicyRefused (FM-F420) where
+    the policy does not allow what the file asks for, or nobody agreed to what it changes.
     """
+    try:
+        return _accept(
+            home, folder, fingerprint=fingerprint, new_authority=new_authority, agree=agree, now=now
+        )
+    except FedminetError as failure:
+        Ledger(home.state).append("kit-refused", code=failure.code)
+        raise
+
+
+def _accept(
+    home: SiteHome,
+    folder: Path,
+    *,
+    fingerprint: str | None,
+    new_authority: bool,
+    agree: Agree | None,
+    now: datetime.datetime | None,
+) -> Accepted:
     pin = read_pin(home)
-    copy = _copied(home, folder)
+    copy = copied_kit(home, folder)
     try:
         authority = read_authority(copy / CA_FILE)
         _require_trusted(authority, pin, fingerprint=fingerprint, new_authority=new_authority)
@@ -162,9 +190,28 @@ def accept_kit(
                 expected=f"none before {pin.newest_kit:%Y-%m-%d %H:%M:%S} UTC",
                 action="Use the coordinator's last kit",
             )
+        require_policy(home.settings(), kit.federation)
         former = _former(home, pin)
-        _write_pin(home, authority, kit.settings.issued_at)
-        return Accepted(_put_into_place(home, kit), _why_restart(former, kit))
+        changes = changes_of(
+            None if former is None else former.federation,
+            None if pin is None else pin.federation_digest,
+            kit.federation,
+        )
+        require_agreed(changes, agree)
+        Ledger(home.state).append(
+            "kit-accepted",
+            study=kit.federation.name,
+            federation=kit.settings.federation_digest,
+            bundle=kit.settings.bundle_digest,
+            issued=kit.settings.issued_at.isoformat(),
+            changes=list(changes),
+        )
+        _write_pin(home, authority, kit.settings)
+        return Accepted(
+            Kit(put_into_place(home, kit.folder), kit.settings, kit.federation),
+            _why_restart(former, kit),
+            changes,
+        )
     finally:
         shutil.rmtree(copy, ignore_errors=True)
 
@@ -185,9 +232,10 @@ def _pinned(pin: Pin) -> x509.Certificate:
     return x509.load_pem_x509_certificate(pin.authority.encode("ascii"))
 
 
-def _write_pin(home: SiteHome, authority: x509.Certificate, newest: datetime.datetime) -> None:
+def _write_pin(home: SiteHome, authority: x509.Certificate, taken: KitSettings) -> None:
     pem = authority.public_bytes(serialization.Encoding.PEM).decode("ascii")
-    write_json(home.keys / PIN_FILE, Pin(authority=pem, newest_kit=newest).model_dump(mode="json"))
+    pin = Pin(authority=pem, newest_kit=taken.issued_at, federation_digest=taken.federation_digest)
+    write_json(home.keys / PIN_FILE, pin.model_dump(mode="json"))
 
 
 def _require_trusted(
@@ -239,59 +287,6 @@ def _require_ours(home: SiteHome, kit: Kit) -> None:
 
 def _public_of(keys: SiteKeys) -> ec.EllipticCurvePublicKey:
     return read_tls_private(keys).public_key()
-
-
-def _copied(home: SiteHome, folder: Path) -> Path:
-    """The kit's files in the site's own folder: what is verified there is what is used afterwards."""
-    copy = home.kits / f".{os.getpid()}.partial"
-    shutil.rmtree(copy, ignore_errors=True)
-    copy.mkdir(parents=True)
-    for name in ALL_FILES:
-        source = folder / name
-        if not source.is_file():
-            shutil.rmtree(copy)
-            raise FileMissing(
-                "the site's kit is incomplete",
-                got=f"no {source}",
-                action="Ask the coordinator for the kit of `fedminet server admit`",
-            )
-        with source.open("rb") as stream:
-            content = stream.read(LARGEST_FILE_BYTES + 1)
-        with (copy / name).open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-    return copy
-
-
-def _put_into_place(home: SiteHome, kit: Kit) -> Kit:
-    """Give the kit a folder of its own and let `kit` lead to it: whoever reads sees the one kit or the other.
-
-    The former one stays for whoever is reading it just now.
-    """
-    target = home.kits / f"{sha256_of_file(kit.folder / KIT_FILE)[:16]}-{secrets.token_hex(4)}"
-    kit.folder.rename(target)
-    _fsync(home.kits)
-    if home.kit.exists() and not home.kit.is_symlink():
-        home.kit.rename(home.kits / "of-an-earlier-version")
-    kept = {target.name, home.kit.readlink().name if home.kit.is_symlink() else ""}
-    link = home.path / f".kit.{os.getpid()}.partial"
-    link.unlink(missing_ok=True)
-    link.symlink_to(Path(home.kits.name) / target.name)
-    link.replace(home.kit)
-    _fsync(home.path)
-    for other in home.kits.iterdir():
-        if other.name not in kept:
-            shutil.rmtree(other, ignore_errors=True)
-    return Kit(home.kit, kit.settings, kit.federation)
-
-
-def _fsync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _former(home: SiteHome, pin: Pin | None) -> Kit | None:

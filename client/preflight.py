@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from client.check_admission import check_admission
+from client.check_admission import Admitted, check_admission
 from client.check_machine import check_disk, check_disk_and_device, check_port
 from client.check_server import certificate_findings, check_server
 from client.finding import Finding, Part, refusals
+from client.kit import Kit
 from client.reach import REACH_DEADLINE_S
 from client.site_home import SiteHome
 from minet_core.runtime import errors
@@ -35,7 +36,7 @@ def preflight(
     admitted = check_admission(home, thorough=thorough, part=part)
     found = list(admitted.findings)
     if part != "node":
-        found += check_disk_and_device(home, admitted.kit)
+        found += check_disk_and_device(home, _kit_within_policy(admitted))
     if part != "trainer":
         found += [
             check_port(LOOPBACK, port),
@@ -48,12 +49,18 @@ def checked_again(home: SiteHome, former: Sequence[Finding], *, part: Part = "al
     """`former` with those anew that can change under a running client: all but device, port, server and clock."""
     admitted = check_admission(home, part=part)
     anew = list(admitted.findings)
-    if admitted.kit is not None and part != "node":
-        anew.append(check_disk(home, admitted.kit.federation))
+    if (allowed := _kit_within_policy(admitted)) is not None and part != "node":
+        anew.append(check_disk(home, allowed.federation))
     if admitted.kit is not None and part != "trainer":
         anew.extend(certificate_findings(admitted.kit))  # another kit may have been taken
     named = {finding.check for finding in anew}
     return [*anew, *(finding for finding in former if finding.check not in named)]
+
+
+def _kit_within_policy(admitted: Admitted) -> Kit | None:
+    """The kit, if its federation file lies inside the policy: else its model is not built to see how large it is."""
+    refused = any(found.check == "policy" and found.level == "refusal" for found in admitted.findings)
+    return None if refused else admitted.kit
 
 
 def require_ready(findings: Sequence[Finding]) -> None:

@@ -7,6 +7,7 @@ was admitted with; a message that names another federation is refused.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +22,9 @@ from client.incoming import HEAD, INCOMING, Incoming, opened, require_not_stale,
 from client.kept_rounds import KeptRound, KeptRounds, one_at_a_time
 from client.optimizer_state import continued_adam, moments_of
 from client.prepared import prepared_training_slices
+from client.request_budget import count_request
 from client.site_home import SiteHome
+from client.site_ledger import note_answer
 from minet_core import wire
 from minet_core.aggregation.gradient_rules import CONTROL, GradientRule
 from minet_core.checkpoint import describe, save_checkpoint
@@ -46,8 +49,10 @@ from minet_core.training import (
     device_of,
     train_steps,
 )
-from minet_core.weights import Arrays, check_weights, learnable
+from minet_core.weights import check_weights, learnable
 from sites.dataset import StoreSlices, require_patch
+from sites.site_policy import require_steps_allowed
+from sites.site_secret import patch_seed
 from sites.store import Store
 from sites.training_domain import measured_domain
 
@@ -64,19 +69,33 @@ RESIDUAL = "residual/"
 def train(message: Message, site_folder: Path) -> RecordDict:
     """Score the incoming weights on the validation split, train them, return them with the agreed figures.
 
-    A request that was answered before gets the same answer, from the disk.
+    A request that was answered before gets the same answer, from the disk; any other counts in the study's budget.
     """
     incoming = opened(message, site_folder)
     asked = Request("train", incoming.run, incoming.round_number, message.metadata.message_id)
     with one_at_a_time(incoming.home.state), at_work(incoming.home.path, asked):
         kept = KeptRounds(incoming.home.state, incoming.run)
         done = kept.at(incoming.round_number)
-        if done is None or done.request != incoming.digest:
+        repeated = done is not None and incoming.is_answered_by(done)
+        n_counted: int | None = None
+        if done is None or not repeated:
             require_not_stale(incoming, kept)
+            n_counted = _counted(incoming, "train")
             done = _trained(incoming, kept.last(before=incoming.round_number))
             kept.keep(done)
         check_weights(done.answer, incoming.agreement.reply_manifest)
-        return _reply(done.figures, wire.TRAIN_FIGURES, answer=done.answer)
+        parcel = packed(done.answer)
+        head = note_answer(
+            incoming,
+            task="train",
+            figures=done.figures,
+            answer=hashlib.sha256(parcel.data).hexdigest(),
+            repeated=repeated,
+            n_counted=n_counted,
+        )
+        content = _reply({**done.figures, **wire.head_figures(head.sha256)}, wire.TRAIN_FIGURES)
+        content[wire.MODEL] = ArrayRecord({wire.PARCEL: Array(parcel)})
+        return content
 
 
 def evaluate(message: Message, site_folder: Path) -> RecordDict:
@@ -84,14 +103,24 @@ def evaluate(message: Message, site_folder: Path) -> RecordDict:
     incoming = opened(message, site_folder)
     asked = Request("test", incoming.run, incoming.round_number, message.metadata.message_id)
     with at_work(incoming.home.path, asked):
-        return _tested(incoming)
+        n_counted = _counted(incoming, "test")
+        figures = _tested(incoming)
+        head = note_answer(incoming, task="test", figures=figures, answer=None, n_counted=n_counted)
+        return _reply({**figures, **wire.head_figures(head.sha256)}, wire.TEST_FIGURES)
 
 
 HANDLERS = {"train": train, "evaluate": evaluate}
 
 
-def _tested(incoming: Incoming) -> RecordDict:
-    """The scores of the weights that came in, and the reply with their agreed figures."""
+def _counted(incoming: Incoming, task: str) -> int:
+    """Count the request in the study's budget. Raises PolicyRefused (FM-F420) where that is used up."""
+    asked = (task, incoming.federation.digest(), incoming.run, incoming.round_number, incoming.digest)
+    policy = incoming.home.settings().policy
+    return count_request(incoming.home.state, policy, study=incoming.federation.name, request=asked)
+
+
+def _tested(incoming: Incoming) -> dict[str, int | float]:
+    """The agreed figures of the weights that came in, as they leave."""
     began = time.monotonic()
     home, federation = incoming.home, incoming.federation
     model = incoming.model(KeptRounds(home.state, incoming.run).last())
@@ -105,17 +134,20 @@ def _tested(incoming: Incoming) -> RecordDict:
     _keep_on_site(home, scores)
     if len(incoming.shared) < len(learnable(model)):
         _keep_whole_model(incoming, model)
+    few = store.cohort.counts["test"].patients < home.settings().policy.least_patients
     figures: dict[str, int | float] = {
         **incoming.binding,
         "cohort": cohort_number(store.cohort.digest),
         "n_training_slices": len(StoreSlices(store, "training")),
-        "n_test_volumes": len(scores),
+        "n_test_volumes": 1 if few else len(scores),
         "few_patients": int(store.cohort.few_patients),
         "kind": wire.KINDS.index(store.cohort.data_kind),
         "seconds": time.monotonic() - began,
-        **summary_figures([volume.metrics for volume in scores.values()], seed=federation.seed),
+        **summary_figures(
+            [volume.metrics for volume in scores.values()], seed=federation.seed, intervals=not few
+        ),
     }
-    return _reply(figures, wire.TEST_FIGURES, answer=None)
+    return wire.rounded_figures(figures, agreed=wire.TEST_FIGURES)
 
 
 def steps_per_round(work: LocalWork, *, n_slices: int, batch_size: int) -> int:
@@ -128,13 +160,17 @@ def steps_per_round(work: LocalWork, *, n_slices: int, batch_size: int) -> int:
     return work.local_steps
 
 
-def summary_figures(metrics: list[dict[str, dict[str, float]]], *, seed: int) -> dict[str, float]:
+def summary_figures(
+    metrics: list[dict[str, dict[str, float]]], *, seed: int, intervals: bool = True
+) -> dict[str, float]:
     """Mean and 95% bootstrap interval over volumes, for every method and score, under their agreed names."""
     figures: dict[str, float] = {}
     for method in wire.METHODS:
         for score in wire.SCORES:
             values = [volume[method][score] for volume in metrics]
             figures[f"{method}_{score}"] = float(np.mean(values))
+            if not intervals:
+                continue
             interval = bootstrap_interval(values, generator=numpy_generator(seed, method, score, "bootstrap"))
             if interval is not None:
                 figures[f"{method}_{score}_low"], figures[f"{method}_{score}_high"] = interval
@@ -173,6 +209,8 @@ def _trained(incoming: Incoming, former: KeptRound | None) -> KeptRound:
         settled=moments is not None,
         rule=rule,
     )
+    # A round of declared time may have had fewer than any file could ask for.
+    require_steps_allowed(settings.policy, n_steps=report.n_steps, n_samples=report.n_samples)
     trained = learnable(model)
     shared = {name: trained[name] for name in incoming.shared}
     residual = {name.removeprefix(RESIDUAL): own[name] for name in own if name.startswith(RESIDUAL)}
@@ -181,15 +219,18 @@ def _trained(incoming: Incoming, former: KeptRound | None) -> KeptRound:
     return KeptRound(
         round_number=incoming.round_number,
         request=incoming.digest,
-        figures={
-            **incoming.binding,
-            "cohort": cohort_number(store.cohort.digest),
-            "n_training_slices": len(prepared),
-            "train_loss": report.loss_mean,
-            "seconds": time.monotonic() - began,
-            **{f"validation_{score}": validation[score] for score in wire.SCORES},
-            **domain_figures(store, scale=federation.scale),
-        },
+        figures=wire.rounded_figures(
+            {
+                **incoming.binding,
+                "cohort": cohort_number(store.cohort.digest),
+                "n_training_slices": len(prepared),
+                "train_loss": report.loss_mean,
+                "seconds": time.monotonic() - began,
+                **{f"validation_{score}": validation[score] for score in wire.SCORES},
+                **domain_figures(store, scale=federation.scale),
+            },
+            agreed=wire.TRAIN_FIGURES,
+        ),
         norms=(*norms, update_norm(shared, incoming.shared))[-HISTORY_ROUNDS:],
         answer={**sent, **({} if rule is None else rule.sent())},
         site={
@@ -216,11 +257,12 @@ def _train(
     federation = incoming.federation
     training, work = federation.training, federation.work_of(site)
     n_steps = steps_per_round(work, n_slices=len(prepared), batch_size=training.batch_size)
+    seed = patch_seed(incoming.home.store, federation_seed=federation.seed)
     batches = draw_batches(
         prepared,
         batch_size=training.batch_size,
         patch_px=training.patch_px,
-        generator=torch_generator(federation.seed, incoming.round_number, site, "batches"),
+        generator=torch_generator(seed, incoming.round_number, site, "batches"),
     )
     return train_steps(
         model,
@@ -262,15 +304,10 @@ def domain_figures(store: Store, *, scale: int) -> dict[str, int | float]:
     return {} if domain is None else domain.figures()
 
 
-def _reply(
-    figures: Mapping[str, int | float], agreed: Mapping[str, wire.Figure], *, answer: Arrays | None
-) -> RecordDict:
-    """A reply that holds what was agreed; checked here, before anything leaves."""
+def _reply(figures: Mapping[str, int | float], agreed: Mapping[str, wire.Figure]) -> RecordDict:
+    """A reply's figures as they were agreed; checked here, before anything leaves."""
     wire.checked_figures(figures, agreed=agreed)
-    content = RecordDict({wire.METRICS: MetricRecord(dict(figures))})
-    if answer is not None:
-        content[wire.MODEL] = ArrayRecord({wire.PARCEL: Array(packed(answer))})
-    return content
+    return RecordDict({wire.METRICS: MetricRecord(dict(figures))})
 
 
 def _keep_whole_model(incoming: Incoming, model: SuperResolver) -> None:

@@ -19,6 +19,7 @@ from typing import NoReturn
 from client.finding import Finding, Part
 from client.kit import Kit, kit_in_use
 from client.node_notes import ADMISSION_FILE, NOTES_VARIABLE, read_admission
+from client.policy import require_policy
 from client.preflight import LOOPBACK, checked_again, preflight, print_findings, require_ready
 from client.reach import REACH_DEADLINE_S
 from client.site_home import SiteHome
@@ -115,8 +116,10 @@ class SiteProcesses:
         self._supervisor.keep(self._start_superexec)
 
     def _require_bundle_allowed(self) -> None:
-        """Whatever was checked before: no part starts for a bundle that the hospital has not listed."""
-        require_bundle_allowed(self.home.settings().policy, digest=self.kit.settings.bundle_digest)
+        """Whatever was checked before: no part starts for a bundle or a federation that the policy does not allow."""
+        settings = self.home.settings()
+        require_bundle_allowed(settings.policy, digest=self.kit.settings.bundle_digest)
+        require_policy(settings, self.kit.federation)
 
     def tend(self) -> list[str]:
         """Start again what has ended and whose pause is over; say why it had ended, each reason once.

@@ -21,7 +21,7 @@ from minet_core.runtime.progress import Advance, progress
 from minet_core.runtime.yaml_file import settings_text
 from server.app import build_server_app
 from server.run_directory import Engine, RunDirectory
-from sites.site_settings import PolicySettings
+from sites.site_policy import open_policy
 
 COMPARISONS = ("pooled", "local")
 
@@ -93,7 +93,7 @@ def _lend(made: SiteHome, home: SiteHome, federation: FederationSettings) -> Non
     """Give `home`, a folder of this run alone, the settings of the site `made` and a link to its store; again where the
     run goes on, since either may have been moved."""
     # A site's policy is held against what a coordinator asks for: here nobody else asks.
-    settings = made.settings().model_copy(update={"policy": PolicySettings()})
+    settings = made.settings().model_copy(update={"policy": open_policy()})
     write_text(home.path / "site.yaml", settings_text(settings))
     write_text(home.kit / "federation.yaml", settings_text(federation))
     if (

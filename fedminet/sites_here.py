@@ -1,7 +1,8 @@
 """Making the sites of a rehearsal on this machine: a folder each, scans from a named folder or phantoms, ingested.
 
 A site whose folder was named is `surrogate` unless its own site.yaml in that folder says what it is: only the
-hospital can call its scans real.
+hospital can call its scans real. Such a site, and one of phantoms, has an open policy: the coordinator is at hand. A
+site.yaml of the folder keeps its own.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from sites.definitions import definition
 from sites.ingest import ingest
 from sites.phantom_files import write_phantom_site
 from sites.pseudonym import keep_key
+from sites.site_policy import open_policy
 from sites.site_settings import SiteSettings
 
 DEFAULT_SITES = ("sms", "umr", "fastmri")
@@ -172,15 +174,16 @@ def _make_site(out: Path, source: Source) -> list[str]:
 
 
 def _settings(source: Source) -> SiteSettings:
-    """Their splits are drawn by quota: the published results are of these, and nobody is taken from such a site."""
     if source.folder is None:
-        return _drawn_by_quota(definition(source.site)).model_copy(update={"data_kind": "phantom"})
+        return _as_published(definition(source.site)).model_copy(update={"data_kind": "phantom"})
     if (source.folder / "site.yaml").is_file():
         return read_settings(source.folder / "site.yaml", SiteSettings)
-    return _drawn_by_quota(definition(source.site)).model_copy(
+    return _as_published(definition(source.site)).model_copy(
         update={"data_kind": "surrogate", "allow_few_patients": True}
     )
 
 
-def _drawn_by_quota(settings: SiteSettings) -> SiteSettings:
-    return settings.model_copy(update={"split": settings.split.model_copy(update={"draw": "quota"})})
+def _as_published(settings: SiteSettings) -> SiteSettings:
+    """The published results are of a split by quota, and nobody is taken from such a site; it has no policy to keep."""
+    split = settings.split.model_copy(update={"draw": "quota"})
+    return settings.model_copy(update={"split": split, "policy": open_policy()})

@@ -1,7 +1,8 @@
 """What crosses between a site and the server, and nothing else.
 
-A request is the global weights and three agreed values. A reply is weights and agreed figures, or one failure
-code. Both ends check against this page: the client before it sends, the server before it uses.
+A request is the global weights and four agreed values. A reply is weights and agreed figures, or one failure
+code. Both ends check against this page: the client before it sends, the server before it uses. Every figure leaves
+rounded to what its use needs.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from minet_core.runtime.errors import INTERNAL_CODE, ReplyRefused
 
@@ -21,7 +22,10 @@ PARCEL = "parcel"
 """Its only array: see `minet_core.parcel`."""
 
 REQUEST = "request"
-"""Record of a request's agreed values: `round`, `federation` (the digest of the federation file), `run`."""
+"""Record of a request's agreed values: `round`, `federation` (the digest of the federation file), `run`, `ledger`."""
+
+REQUEST_KEYS = frozenset({"round", "run", "federation", "ledger"})
+"""`ledger`: the head of the coordinator's ledger, 64 hexadecimal digits (minet_core.ledger)."""
 
 METRICS = "metrics"
 """Record of a reply's agreed figures."""
@@ -43,12 +47,26 @@ KINDS = ("phantom", "surrogate", "real")
 
 @dataclass(frozen=True)
 class Figure:
-    """One agreed figure: a whole number or a finite float in a closed range."""
+    """One agreed figure: a whole number, or a finite float in a closed range that leaves rounded.
+
+    digits: significant ones. decimals: after the point, None for any number.
+    """
 
     low: float
     high: float
     whole: bool = False
     required: bool = True
+    digits: int = 4
+    decimals: int | None = None
+
+    def rounded(self, value: float) -> int | float:
+        """The value as it leaves, inside the range where it was inside."""
+        if self.whole:
+            return int(value)
+        coarse = float(f"{value:.{self.digits - 1}e}")
+        if self.decimals is not None:
+            coarse = round(coarse, self.decimals)
+        return min(max(coarse, self.low), self.high) if self.low <= value <= self.high else coarse
 
 
 _BINDING = {
@@ -58,7 +76,26 @@ _BINDING = {
 }
 """`cohort`: the number of the cohort's digest, see `minet_core.cohort_declaration`."""
 
-_SCORE_RANGES = {"psnr_db": (-100.0, 200.0), "ssim": (-1.0, 1.0), "nmse": (0.0, 1e6)}
+_PSNR_DB = Figure(-100.0, 200.0, digits=6, decimals=3)
+_SSIM = Figure(-1.0, 1.0, digits=6, decimals=4)
+_NMSE = Figure(0.0, 1e6, decimals=5)
+
+_SCORE_FIGURES = {"psnr_db": _PSNR_DB, "ssim": _SSIM, "nmse": _NMSE}
+"""As finely as the reports print them; of the PSNR one decimal more, for differences of two."""
+
+_LOSS = Figure(0.0, 1e6, digits=3)
+"""A curve is drawn of it."""
+
+_SECONDS = Figure(0.0, 1e7, digits=2, decimals=1)
+"""The server sees by its own clock when a reply comes."""
+
+_HEAD_WORDS = 8
+
+LEDGER_FIGURES = {
+    f"ledger_{number}": Figure(0, 2**32 - 1, whole=True, required=False) for number in range(_HEAD_WORDS)
+}
+"""The head of the site's ledger, a SHA-256 of what the site wrote down, as eight whole numbers of 32 bits: a reply
+holds numbers only, and this is no longer than a digest."""
 
 CONTRASTS = ("other", "T1", "T2", "PD", "FS-PD", "FLAIR")
 """What a scan's contrast is, sent as the index into this tuple."""
@@ -91,9 +128,10 @@ TRAIN_FIGURES: dict[str, Figure] = {
     **_BINDING,
     **DOMAIN_FIGURES,
     "n_training_slices": Figure(1, 1_000_000, whole=True),
-    "train_loss": Figure(0.0, 1e6),
-    "seconds": Figure(0.0, 1e7),
-    **{f"validation_{score}": Figure(*_SCORE_RANGES[score]) for score in SCORES},
+    "train_loss": _LOSS,
+    "seconds": _SECONDS,
+    **{f"validation_{score}": _SCORE_FIGURES[score] for score in SCORES},
+    **LEDGER_FIGURES,
 }
 """The figures of a training reply; the validation scores are those of the weights that came in."""
 
@@ -103,17 +141,18 @@ TEST_FIGURES: dict[str, Figure] = {
     "n_test_volumes": Figure(1, 100_000, whole=True),
     "few_patients": Figure(0, 1, whole=True),
     "kind": Figure(0, len(KINDS) - 1, whole=True),
-    "seconds": Figure(0.0, 1e7),
-    **{f"{method}_{score}": Figure(*_SCORE_RANGES[score]) for method in METHODS for score in SCORES},
+    "seconds": _SECONDS,
+    **{f"{method}_{score}": _SCORE_FIGURES[score] for method in METHODS for score in SCORES},
     **{
-        f"{method}_{score}_{end}": Figure(*_SCORE_RANGES[score], required=False)
+        f"{method}_{score}_{end}": replace(_SCORE_FIGURES[score], required=False)
         for method in METHODS
         for score in SCORES
         for end in ("low", "high")
     },
+    **LEDGER_FIGURES,
 }
 """The figures of a test reply: the mean over the test volumes, and the ends of its 95% interval where the site
-has more than one."""
+has enough patients: of two, its ends would be their own scores."""
 
 
 def run_number(run: str, *, federation: str) -> int:
@@ -146,6 +185,30 @@ def checked_figures(received: Mapping[str, object], *, agreed: Mapping[str, Figu
             )
         figures[name] = float(value)
     return figures
+
+
+def rounded_figures(
+    figures: Mapping[str, int | float], *, agreed: Mapping[str, Figure]
+) -> dict[str, int | float]:
+    """`figures` as they leave: each rounded as agreed; one that was not agreed stays, to be refused."""
+    return {name: agreed[name].rounded(value) if name in agreed else value for name, value in figures.items()}
+
+
+def head_figures(head: str) -> dict[str, int]:
+    """The head of a ledger as the numbers that travel in a reply."""
+    return {name: int(head[8 * n : 8 * n + 8], 16) for n, name in enumerate(LEDGER_FIGURES)}
+
+
+def head_in(figures: Mapping[str, float]) -> str | None:
+    """The head of the site's ledger in a reply's figures; None where it sent none."""
+    if not LEDGER_FIGURES.keys() <= figures.keys():
+        return None
+    return "".join(f"{int(figures[name]):08x}" for name in LEDGER_FIGURES)
+
+
+def without_head(figures: Mapping[str, float]) -> dict[str, float]:
+    """A reply's figures but those of the site's ledger."""
+    return {name: value for name, value in figures.items() if name not in LEDGER_FIGURES}
 
 
 _CODE = re.compile(r"FM-[CDMFS][0-9]{3}")

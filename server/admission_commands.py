@@ -59,6 +59,7 @@ def admit(
     """Admit a site: compare its fingerprint by telephone, sign, register, and write its signed kit."""
     from minet_core.admission.request import read_request
     from minet_core.runtime.errors import AdmissionRefused
+    from server.coordinator_ledger import note_act
     from server.enrolment import admit as admit_site
     from server.enrolment import admitted_sites, require_admissible
     from server.server_home import ServerHome
@@ -84,6 +85,7 @@ def admit(
         fingerprint=checked.fingerprint,
         days=days,
     )
+    note_act(coordinator, "admitted", site=name, fingerprint=admitted.fingerprint)
     _say_admitted(coordinator, admitted, verb="admitted", json_output=json_output)
 
 
@@ -97,12 +99,14 @@ def renew(
     json_output: AsJson = False,
 ) -> None:
     """Issue a site's next certificate, for the keys it was admitted with, and write its next kit."""
+    from server.coordinator_ledger import note_act
     from server.enrolment import renew as renew_site
     from server.server_home import ServerHome
 
     coordinator = ServerHome.at(home)
     authority = _opened(coordinator, passphrase_file, ca_key)
     renewed = renew_site(coordinator, authority, name, kit=kit, days=days)
+    note_act(coordinator, "renewed", site=name, fingerprint=renewed.fingerprint)
     _say_admitted(coordinator, renewed, verb="renewed", json_output=json_output)
 
 
@@ -128,6 +132,7 @@ def revoke(
     ca_key: CaKey = None,
 ) -> None:
     """Revoke a site: its keys are refused from now on, and are never admitted again."""
+    from server.coordinator_ledger import note_act
     from server.enrolment import revoke as revoke_site
     from server.server_home import ServerHome
     from server.superlink import tell_superlink
@@ -135,6 +140,7 @@ def revoke(
     coordinator = ServerHome.at(home)
     authority = _opened(coordinator, passphrase_file, ca_key)
     revoked = revoke_site(coordinator, authority, name, reason=reason)
+    note_act(coordinator, "revoked", site=name)
     typer.echo(f"{name} is revoked since {revoked.revoked_at}: {revoked.reason}.")
     if tell_superlink(coordinator):
         typer.echo("Its node is unregistered; the proxy refuses it when it has read its list again.")

@@ -9,11 +9,13 @@ from typing import Annotated
 import typer
 
 from server.admission_commands import PassphraseFile, add_admission_commands
+from server.audit_commands import audit_commands
 from server.backup_commands import add_backup_commands
 
 server_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 add_admission_commands(server_commands)
 add_backup_commands(server_commands)
+server_commands.add_typer(audit_commands, name="audit")
 
 
 @server_commands.callback()
@@ -86,12 +88,17 @@ def init(
 @server_commands.command()
 def start(home: Home) -> None:
     """Start the server and keep it running until Ctrl-C."""
+    from server.coordinator_ledger import note_act
     from server.server_home import ServerHome
     from server.superlink import serve
     from server.supervision import tend_runs
 
     coordinator = ServerHome.at(home)
-    serve(coordinator, tend=lambda control: tend_runs(coordinator, control))
+    note_act(coordinator, "started", federation=coordinator.federation().digest())
+    try:
+        serve(coordinator, tend=lambda control: tend_runs(coordinator, control))
+    finally:
+        note_act(coordinator, "stopped")
 
 
 @server_commands.command()

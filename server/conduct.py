@@ -19,6 +19,7 @@ from minet_core.runtime.versions import versions
 from minet_core.stored_arrays import StoredArrays
 from minet_core.training_domain import TrainingDomain, domain_of_figures, merged
 from minet_core.weights import Arrays
+from server.coordinator_ledger import with_our_head
 from server.exchange import Moment, request
 from server.prompt_grid import MessageGrid
 from server.replies import Expected, KeptReply
@@ -120,4 +121,6 @@ def request_of(conduct: Conduct) -> RecordDict:
     )  # what the step before left: a request is the most that a round holds
     arrays = agreement.request_arrays(conduct.global_state())
     number = min(conduct.number, conduct.federation.rounds)
-    return request(arrays, round_number=number, run=run.path.name, digest=conduct.digest)
+    content = request(arrays, round_number=number, run=run.path.name, digest=conduct.digest)
+    task = "train" if conduct.number <= conduct.federation.rounds else "test"
+    return with_our_head(content, run, task=task)

@@ -25,6 +25,7 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from minet_core import wire
+from minet_core.ledger import NO_HEAD
 from minet_core.parcel import MAX_OVERHEAD_BYTES, packed
 from minet_core.runtime.errors import INTERNAL_CODE, ReplyRefused, ServerLost, WeightsRefused
 from minet_core.runtime.memory import give_back_memory
@@ -95,12 +96,14 @@ def wait_for_members(
         time.sleep(POLL_INTERVAL_S)
 
 
-def request(arrays: Arrays, *, round_number: int, run: str, digest: str) -> RecordDict:
-    """The content of a request: the global weights and the three agreed values."""
+def request(arrays: Arrays, *, round_number: int, run: str, digest: str, ledger: str = NO_HEAD) -> RecordDict:
+    """The content of a request: the global weights and the four agreed values; ledger: the head of ours."""
     return RecordDict(
         {
             wire.MODEL: ArrayRecord({wire.PARCEL: _array_of(packed(arrays))}),
-            wire.REQUEST: ConfigRecord({"round": round_number, "run": run, "federation": digest}),
+            wire.REQUEST: ConfigRecord(
+                {"round": round_number, "run": run, "federation": digest, "ledger": ledger}
+            ),
         }
     )
 

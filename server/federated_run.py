@@ -26,6 +26,7 @@ from minet_core.runtime.errors import (
 )
 from server import run_states
 from server.conduct import Conduct, request_of, save_state
+from server.coordinator_ledger import note_test
 from server.exchange import Moment, exchange, opened_figures, wait_for_members
 from server.participation import require_declarations
 from server.prompt_grid import MessageGrid, without_waits
@@ -162,9 +163,12 @@ def _test(conduct: Conduct) -> list[str]:
             figures = opened_figures(received.message, agreed=wire.TEST_FIGURES, records={wire.METRICS})
             check_binding(figures, received.site, conduct.expected(round_number=federation.rounds))
         except FedminetError as failure:
-            run.event("test-refused", site=received.site, code=refusal_code(failure), reason=failure.what)
+            code = refusal_code(failure)
+            run.event("test-refused", site=received.site, code=code, reason=failure.what)
+            note_test(run, received.site, round_number=federation.rounds, figures={}, code=code)
             continue
-        tested[received.site] = figures
+        tested[received.site] = wire.without_head(figures)
+        note_test(run, received.site, round_number=federation.rounds, figures=figures)
         run.record_tests(tested)
         run.event("test-received", site=received.site)
     if not tested:

@@ -24,6 +24,7 @@ from minet_core.runtime.errors import (
 )
 from server import run_states
 from server.conduct import Conduct, domain_after_round, request_of, save_state
+from server.coordinator_ledger import note_reply
 from server.exchange import exchange
 from server.participation import breach
 from server.replies import (
@@ -76,6 +77,7 @@ def _collect(conduct: Conduct) -> None:
     began, sent = time.monotonic(), Counter[str]()
     heard = read_replies(folder)
     for kept in heard.values():  # a kill may have come between a reply and what it declares
+        note_reply(run, kept, round_number=number, found=True)
         if kept.refused is None:
             _declare_if_first(run, kept)
     unheard = [site for site in conduct.federation.sites if site not in heard]
@@ -93,6 +95,7 @@ def _collect(conduct: Conduct) -> None:
     ):
         kept = take_reply(folder, received, conduct.expected(round_number=number))
         heard[kept.site] = read_reply(folder, kept.site)
+        note_reply(run, kept, round_number=number)
         if kept.refused is not None:
             run.event("reply-refused", round=number, site=kept.site, code=kept.refused, reason=kept.why)
         else:
@@ -101,7 +104,8 @@ def _collect(conduct: Conduct) -> None:
         del received  # before the next one comes in
         conduct.at("received")
     for site in (site for site in unheard if site not in heard):
-        note_missing(folder, site, seconds=time.monotonic() - began, bytes_down=sent[site])
+        missing = note_missing(folder, site, seconds=time.monotonic() - began, bytes_down=sent[site])
+        note_reply(run, missing, round_number=number)
         run.event("reply-missing", round=number, site=site)
 
 

@@ -21,6 +21,7 @@ from minet_core.runtime.processes import ChildProcesses
 from minet_core.runtime.progress import Advance
 from minet_core.wire import RUN_NAME
 from server.control import SuperLinkControl
+from server.coordinator_ledger import note_act
 from server.enrolment import admitted_sites, declared_cohorts
 from server.participation import require_declarations
 from server.pki import ca_files
@@ -59,6 +60,9 @@ def run_to_end(
     control = _control(home)
     control.nodes()  # an unreachable server is said so before a run directory is made
     run = _taken_up(home, control, name) if resume else _created(home, control, name)
+    note_act(
+        home, "run-continued" if resume else "run-started", run=name, federation=run.federation().digest()
+    )
     said: str | None = None
     asked = time.monotonic()
     while not run.ended:
@@ -88,12 +92,14 @@ def resume_run(home: ServerHome, name: str) -> None:
         raise ConfigurationError("a run that has ended is not taken up again", got=run.state.status)
     control = _control(home)
     control.nodes()
+    note_act(home, "run-continued", run=name, federation=run.federation().digest())
     _taken_up(home, control, name)
 
 
 def stop_run(home: ServerHome, name: str) -> None:
     """Stop a run; its state becomes `failed` with the reason, and what it has completed is kept."""
     run = _existing(home, name)
+    note_act(home, "run-stopped", run=name)
     end_as_failed(run, reason="stopped by the coordinator")
     submission = last_submission(run)
     if submission is not None:
@@ -124,7 +130,7 @@ def _control(home: ServerHome) -> SuperLinkControl:
 def _existing(home: ServerHome, name: str) -> RunDirectory:
     run = RunDirectory(home.runs / name)
     if not (run.path / "state.json").exists():
-        known = ", ".join(sorted(path.name for path in home.runs.iterdir())) or "none"
+        known = ", ".join(sorted(path.parent.name for path in home.runs.glob("*/state.json"))) or "none"
         raise FileMissing("no such run", got=name, expected=f"one of: {known}")
     return run
 

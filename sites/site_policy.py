@@ -1,14 +1,57 @@
 """The site's own policy held against what the coordinator asks for.
 
 The policy is in site.yaml, which nobody but the hospital writes. A kit or a request may ask for less than it allows;
-where it asks for more it is refused, and nothing in either can change the policy.
+where it asks for more it is refused, and nothing in either can change the policy. Three checks, each before anything
+that it bounds is made: the file before its model is built, the model before a scan is read, the cohort by its page.
 """
 
 from __future__ import annotations
 
-from minet_core.federation import FederationSettings
+import math
+from collections.abc import Iterable
+
+from minet_core.federation import FederationSettings, LocalWork
 from minet_core.runtime.errors import PolicyRefused
-from sites.site_settings import PolicySettings
+from sites.cohort import Cohort
+from sites.round_cost import CostOfRound, cost_of_round
+from sites.site_settings import Device, PolicySettings
+
+MOST_BLOCKS = 1024
+"""Blocks of a model that is built at all, to count its weights: building one of a million takes minutes. The published
+models have at most 36 (MINet, 6 x 6)."""
+
+MOST_FEATURES = 4096
+"""Feature channels likewise: the published models have 64 to 256."""
+
+OTHER_BOUNDS: dict[str, tuple[float, float]] = {
+    "training.warmup_steps": (0, 1000),
+    "training.clip_norm": (1e-2, math.inf),
+    "training.alpha + training.beta": (0.1, 10.0),
+    "algorithm.proximal_mu": (0.0, 1.0),
+    "model.residual_scale": (1e-3, 10.0),
+}
+"""Settings with which a step becomes a measurement: Adam divides a gradient by its own size plus 1e-8, so a loss or a
+clip bound near that makes the change of the weights the gradient itself; a long warm-up is a learning rate near zero;
+a strong proximal term holds the weights where they came from. The presets have 20 and 0, 1 and none, 1, 0.001, 1."""
+
+
+def open_policy() -> PolicySettings:
+    """The policy of a site whose scans are nobody's, or whose owner is the coordinator: floors of one, no limit."""
+    ones = (
+        *("least_patients", "least_slices", "least_validation_slices", "least_test_patients"),
+        *("least_batch", "least_patch_px", "least_steps", "least_samples"),
+    )
+    most = [name for name in PolicySettings.model_fields if name.startswith("most_")]
+    return PolicySettings.model_validate(
+        {
+            "algorithms": ("fedavg", "fedprox", "scaffold", "fedadam", "personal-head"),
+            "personal": None,
+            "least_seconds": 1e-3,
+            "least_learning_rate": 1e-12,
+            **dict.fromkeys(ones, 1),
+            **dict.fromkeys(most),
+        }
+    )
 
 
 def require_bundle_allowed(policy: PolicySettings, *, digest: str) -> None:
@@ -22,28 +65,156 @@ def require_bundle_allowed(policy: PolicySettings, *, digest: str) -> None:
         )
 
 
-def require_federation_allowed(
-    policy: PolicySettings, federation: FederationSettings, *, n_parameters: int
-) -> None:
-    """Raise PolicyRefused (FM-F420) for a federation file that lies outside the policy.
+def require_federation_allowed(policy: PolicySettings, federation: FederationSettings, *, site: str) -> None:
+    """Raise PolicyRefused (FM-F420) for a federation file that lies outside the policy; no model is built for it.
 
-    n_parameters: the learnable weights of its model.
+    site: whose local work counts.
     """
-    if policy.federations and federation.name not in policy.federations:
-        raise PolicyRefused(
-            "this site does not train for the kit's federation",
-            got=federation.name,
-            expected=", ".join(policy.federations),
-            action="Add it to policy.federations in site.yaml if the hospital agrees",
+    _require_listed("federations", [federation.name], policy.federations or None)
+    pinned = policy.federation_digest
+    _require_listed("federation_digest", [federation.digest()], None if pinned is None else (pinned,))
+    _require_listed("algorithms", [federation.algorithm.name], policy.algorithms)
+    if federation.algorithm.name == "personal-head" and policy.personal is not None:
+        inside = tuple(policy.personal)
+        strange = [part for part in federation.algorithm.personal if not part.startswith(inside)]
+        _require_listed("personal", strange, policy.personal)
+    model, training = federation.model, federation.training
+    _require("model.n_groups x model.n_blocks", model.n_groups * model.n_blocks, most=MOST_BLOCKS)
+    _require("model.n_features", model.n_features, most=MOST_FEATURES)
+    _require("policy.most_rounds", federation.rounds, most=policy.most_rounds)
+    _require("policy.least_batch", training.batch_size, least=policy.least_batch)
+    _require("policy.most_batch", training.batch_size, most=policy.most_batch)
+    if training.patch_px is not None:
+        _require("policy.least_patch_px", training.patch_px, least=policy.least_patch_px)
+    if training.validation_slices is not None:
+        _require(
+            "policy.least_validation_slices", training.validation_slices, least=policy.least_validation_slices
         )
-    for key, got, most in (
-        ("most_rounds", federation.rounds, policy.most_rounds),
-        ("most_parameters", n_parameters, policy.most_parameters),
-    ):
-        if most is not None and got > most:
+    _require("policy.least_learning_rate", training.learning_rate, least=policy.least_learning_rate)
+    _require("policy.most_learning_rate", training.learning_rate, most=policy.most_learning_rate)
+    _require_other_bounds(federation)
+    _require_work(policy, federation.work_of(site), batch_size=training.batch_size)
+
+
+def require_model_allowed(
+    policy: PolicySettings,
+    federation: FederationSettings,
+    *,
+    site: str,
+    n_parameters: int,
+    device: Device = "auto",
+    cohort: Cohort | None = None,
+) -> CostOfRound:
+    """Raise PolicyRefused (FM-F420) where the model, or a round's estimated memory or time, is beyond the policy.
+
+    n_parameters: the learnable weights of its model. cohort: None where the store is not seen: then the least that a
+    round can cost is held to the policy. Returns the estimate.
+    """
+    _require("policy.most_parameters", n_parameters, most=policy.most_parameters)
+    cost = cost_of_round(federation, site=site, n_parameters=n_parameters, device=device, cohort=cohort)
+    _require("policy.most_memory_gb", cost.memory_gb, most=policy.most_memory_gb)
+    _require("policy.most_seconds", cost.seconds, most=policy.most_seconds)
+    return cost
+
+
+def require_cohort_allowed(
+    policy: PolicySettings, federation: FederationSettings, cohort: Cohort, *, site: str
+) -> None:
+    """Raise PolicyRefused (FM-F420) where figures of this cohort would be of too few; no scan is read for it."""
+    training, validation, test = (cohort.counts[split] for split in ("training", "validation", "test"))
+    _require("policy.least_patients", training.patients, least=policy.least_patients, of="training patients")
+    _require("policy.least_slices", training.slices, least=policy.least_slices, of="training slices")
+    _require(
+        "policy.least_validation_slices",
+        validation.slices,
+        least=policy.least_validation_slices,
+        of="validation slices",
+    )
+    _require(
+        "policy.least_test_patients", test.patients, least=policy.least_test_patients, of="test patients"
+    )
+    if federation.training.patch_px is None:
+        edge = min((min(pair.shape[1:]) for pair, _ in cohort.pairs_of("training")), default=0)
+        _require("policy.least_patch_px", edge, least=policy.least_patch_px)
+    work, batch_size = federation.work_of(site), federation.training.batch_size
+    if work.local_epochs is not None:
+        n_steps = work.local_epochs * -(-training.slices // batch_size)
+        require_steps_allowed(policy, n_steps=n_steps, n_samples=n_steps * batch_size)
+
+
+def require_steps_allowed(policy: PolicySettings, *, n_steps: int, n_samples: int) -> None:
+    """Raise PolicyRefused (FM-F420) where a round has, or had, too few or too many steps for its figures to leave."""
+    _require("policy.least_steps", n_steps, least=policy.least_steps)
+    _require("policy.most_steps", n_steps, most=policy.most_steps)
+    _require("policy.least_samples", n_samples, least=policy.least_samples)
+
+
+def require_budget_left(policy: PolicySettings, *, n_answered: int) -> None:
+    """Raise PolicyRefused (FM-F420) where one request more is over the study's budget."""
+    _require("policy.most_requests", n_answered + 1, most=policy.most_requests)
+
+
+def _require_work(policy: PolicySettings, work: LocalWork, *, batch_size: int) -> None:
+    if work.local_steps is not None:
+        require_steps_allowed(policy, n_steps=work.local_steps, n_samples=work.local_steps * batch_size)
+    if work.local_epochs is not None:  # each has a step at the least; how many, the cohort says
+        _require("policy.most_steps", work.local_epochs, most=policy.most_steps)
+    if work.local_seconds is not None:
+        _require("policy.least_seconds", work.local_seconds, least=policy.least_seconds)
+        _require("policy.most_seconds", work.local_seconds, most=policy.most_seconds)
+
+
+def _require_other_bounds(federation: FederationSettings) -> None:
+    training, algorithm = federation.training, federation.algorithm
+    clip = training.clip_norm
+    found: dict[str, float] = {
+        "training.warmup_steps": training.warmup_steps,
+        "training.clip_norm": OTHER_BOUNDS["training.clip_norm"][0] if clip is None else clip,
+        "training.alpha + training.beta": training.alpha + training.beta,
+        "algorithm.proximal_mu": algorithm.proximal_mu if algorithm.name == "fedprox" else 0.0,
+        "model.residual_scale": federation.model.residual_scale,
+    }
+    for key, value in found.items():
+        low, high = OTHER_BOUNDS[key]
+        if not low <= value <= high:  # so that NaN is refused too
             raise PolicyRefused(
-                f"the federation file asks for more than policy.{key} of site.yaml allows",
-                got=got,
-                expected=f"at most {most}",
-                action="Raise the limit if the hospital agrees",
+                f"{key} of the federation file would make a training step a measurement",
+                got=value,
+                expected=f"{low:g} to {high:g}",
+                action="Ask the coordinator what it is for",
             )
+
+
+def _require_listed(key: str, asked: Iterable[str], allowed: tuple[str, ...] | None) -> None:
+    if allowed is None:
+        return
+    strange = [name for name in asked if name not in allowed]
+    if strange:
+        raise PolicyRefused(
+            f"the federation file asks for what policy.{key} of site.yaml does not list",
+            got=", ".join(strange),
+            expected=", ".join(allowed),
+            action="Ask the coordinator why, and add it if the hospital agrees",
+        )
+
+
+def _require(
+    key: str, got: float, *, least: float | None = None, most: float | None = None, of: str | None = None
+) -> None:
+    where = (
+        f"{key} of site.yaml" if key.startswith("policy.") else f"{key}, of which a model is built at all,"
+    )
+    if least is not None and not got >= least:
+        raise PolicyRefused(
+            f"{'this site has' if of else 'what is asked for has'} less than {where} asks for",
+            got=f"{got:.12g}{f' {of}' if of else ''}",
+            expected=f"at least {least:.12g}",
+            action="Lower the floor only if the hospital agrees: what leaves is then of less",
+        )
+    if most is not None and not got <= most:
+        raise PolicyRefused(
+            f"what is asked for is more than {where} allows",
+            got=f"{got:.12g}",
+            expected=f"at most {most:.12g}",
+            action="Raise the limit only if the hospital agrees",
+        )

@@ -258,7 +258,11 @@ class ComputeSettings(Settings):
 
 
 class PolicySettings(Settings):
-    """What this site takes part in. The coordinator's kit has to lie inside it, and cannot change it."""
+    """What this site takes part in: floors and limits that hold whatever a federation file says.
+
+    The defaults are tight and hold for real patients; each is argued in docs/decisions/0016. A least is never below
+    one; a most may be null, which is none.
+    """
 
     bundles: tuple[Digest, ...] = Field(
         (), description="SHA-256 of the app bundles that this site runs; empty: the one in its kit"
@@ -266,11 +270,52 @@ class PolicySettings(Settings):
     federations: tuple[Text, ...] = Field(
         (), description="names of the federations that this site trains for; empty: the one in its kit"
     )
-    most_rounds: PositiveInt | None = Field(
-        None, description="a federation file with more rounds is refused; null: any number"
+    federation_digest: Digest | None = Field(
+        None, description="the only federation file that this site trains by; null: the accepted kit's"
+    )
+    algorithms: tuple[Text, ...] = Field(
+        ("fedavg", "fedprox", "fedadam", "personal-head"),
+        description="algorithms that this site takes part in; scaffold sends the site's mean gradient",
+    )
+    personal: tuple[Text, ...] | None = Field(
+        ("target_reconstruction.", "reference_reconstruction."),
+        description="personal-head: parts of the model that may stay at the site; null: any",
+    )
+    least_patients: PositiveInt = Field(
+        5,
+        description="training patients; with fewer test patients no interval leaves, and their number only as 1",
+    )
+    least_slices: PositiveInt = Field(20, description="training slices, whose number is the site's weight")
+    least_validation_slices: PositiveInt = Field(
+        3, description="slices that a validation score is the mean of"
+    )
+    least_test_patients: PositiveInt = Field(2, description="patients that a test score is the mean of")
+    least_batch: PositiveInt = Field(4, description="patches or slices in a training step")
+    least_patch_px: PositiveInt = Field(
+        48, description="edge of a training patch, px; of whole slices the shorter"
+    )
+    least_steps: PositiveInt = Field(5, description="optimizer steps in a round")
+    least_samples: PositiveInt = Field(20, description="patches or slices in all the steps of a round")
+    least_seconds: PositiveFloat = Field(5.0, description="a round of declared time, s")
+    least_learning_rate: PositiveFloat = Field(
+        1e-6,
+        description="below it the weights stay where the coordinator put them, and a round is a measurement",
+    )
+    most_learning_rate: PositiveFloat | None = Field(0.1, description="Adam's learning rate at its plateau")
+    most_rounds: PositiveInt | None = Field(200, description="rounds of a federation file; null: any number")
+    most_requests: PositiveInt | None = Field(
+        500, description="requests answered for one study, under all run names together; null: any number"
+    )
+    most_batch: PositiveInt | None = Field(64, description="patches or slices in a training step; null: any")
+    most_steps: PositiveInt | None = Field(10_000, description="optimizer steps in a round; null: any number")
+    most_seconds: PositiveFloat | None = Field(
+        14_400.0, description="a round, declared or estimated, s; null: any time"
+    )
+    most_memory_gb: PositiveFloat | None = Field(
+        64.0, description="a training step, estimated in float32 without recomputing, GB; null: any"
     )
     most_parameters: PositiveInt | None = Field(
-        None, description="a model with more learnable weights is refused; null: any size"
+        100_000_000, description="learnable weights of the model; null: any number"
     )
 
 

@@ -75,8 +75,8 @@ class SuperResolved:
     extrapolated: rows and columns at the far edges that lie behind the input's outermost samples. covered: share of
     the target's foreground in the reference's field of view. agreement: of the contours of both scans
     (`sites.contour_agreement`); None where too little is shared. data_inconsistency: `minet_core.measured_band`.
-    moved_mm, residual_mm, block_agreement: as `sites.registration` defines them; None where the reference was taken at its
-    scanner position. sidecar: the JSON file that says the same.
+    moved_mm, residual_mm, block_agreement: as `sites.registration` defines them; None where the reference was taken
+    at its scanner position. sidecar: the JSON file that says the same.
     """
 
     path: Path

@@ -395,6 +395,12 @@ class ClientRuns(HostError):
     code = "FM-S522"
 
 
+class LedgerDamaged(HostError):
+    """A ledger does not hold together: a record was changed, removed or moved, or its end is missing."""
+
+    code = "FM-S523"
+
+
 INTERNAL_CODE = "FM-S900"
 """The code sent for a failure that has no class above: a defect of fedminet."""
 

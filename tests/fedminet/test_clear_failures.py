@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
+from fedminet.faults.tiny_sites import open_the_policy
 from fedminet.main import run
 from sites.store import Store
 from tests.small_scans import make_volume, write_fastmri, write_nifti, write_nifti_patient
@@ -168,6 +169,7 @@ def test_an_unreachable_server(tmp_path: Path, three_patients: Path, fedminet) -
     federation["training"]["patch_px"] = 16  # the scans are small
     (home / "federation.yaml").write_text(yaml.safe_dump(federation))
     fedminet("site", "init", site, "--definition", "sms")
+    open_the_policy(site / "site.yaml")
     made = json.loads(fedminet("site", "request", site, "--json").out)
     asked = ("--request", made["request"], "--fingerprint", made["fingerprint"])
     admitted = fedminet("server", "admit", home, "--name", "sms", *asked, "--kit", kit, "--json")

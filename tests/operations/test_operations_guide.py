@@ -25,7 +25,7 @@ import yaml
 
 from client.node_notes import ADMISSION_FILE
 from client.notes_folders import NODE_NOTES
-from fedminet.faults.tiny_sites import tiny_federation, write_nifti_patient
+from fedminet.faults.tiny_sites import open_the_policy, tiny_federation, write_nifti_patient
 from minet_core.runtime.cpu_threading import cpu_threading_environment
 from minet_core.runtime.processes import free_port
 from minet_core.runtime.yaml_file import settings_text
@@ -190,6 +190,7 @@ class Reader:
             (self.coordinator / "coordinator" / "federation.yaml").write_text(settings_text(federation))
         if script.startswith("fedminet site init sms "):
             self.edit_site(allow_few_patients=True)
+            open_the_policy(self.hospital / "sms" / "site.yaml")
 
     def edit_site(self, **changes: object) -> None:
         path = self.hospital / "sms" / "site.yaml"
@@ -303,7 +304,7 @@ def _a_further_hospital_joins(reader: Reader) -> None:
     federation.write_text(yaml.safe_dump({**content, "sites": ["sms", "umr"]}))
     reader.follow(FURTHER)
     reader.post()
-    done = reader.machines.give("hospital", "fedminet site accept sms kit-sms-3")
+    done = reader.machines.give("hospital", "fedminet site accept sms kit-sms-3 --yes")
     assert done.status == 0, done.printed
     assert "Start the site's client again" not in done.printed
 

@@ -5,9 +5,9 @@ import re
 import pytest
 
 from minet_core.runtime.errors import InvalidSetting, UnknownKey
-from minet_core.runtime.yaml_file import parse_settings, read_settings, settings_text
+from minet_core.runtime.yaml_file import parse_settings, parse_yaml, read_settings, settings_text
 from sites.definitions import definition, definition_names, definition_text
-from sites.site_settings import PATIENT_FOLDER, SiteSettings
+from sites.site_settings import PATIENT_FOLDER, PolicySettings, SiteSettings
 
 
 def test_the_papers_three_sites_are_defined() -> None:
@@ -69,3 +69,10 @@ def test_examinations_of_one_patient_are_one_patient(path: str, patient: str) ->
     found = re.search(PATIENT_FOLDER, path)
     assert found is not None
     assert found["patient"] == patient
+
+
+def test_the_shipped_definitions_have_the_tight_policy_and_name_every_key_of_it() -> None:
+    for name in definition_names():
+        assert definition(name).policy == PolicySettings()
+        written = parse_yaml(definition_text(name))["policy"]
+        assert list(written) == list(PolicySettings.model_fields)

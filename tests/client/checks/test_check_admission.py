@@ -10,16 +10,20 @@ import pytest
 import yaml
 
 from client.check_admission import check_admission
-from client.finding import is_configured
+from client.finding import Finding, is_configured
 from client.kit import PIN_FILE, accept_kit, kit_in_use
+from client.preflight import checked_again
 from client.site_home import SiteHome
 from client.site_keys import SiteKeys, make_site_keys, make_tls_key
 from fedminet.admission_here import make_coordinator_here
 from fedminet.faults.tiny_sites import SHAPE, tiny_federation
 from minet_core.federation import FederationSettings
 from server.server_home import ServerSettings
+from sites.site_policy import open_policy
 from tests.admitted import Coordinator, make_coordinator
 from tests.client.checks.findings import found
+
+OPEN = open_policy().model_dump(mode="json")
 
 
 def _edit(home: SiteHome, **sections: object) -> None:
@@ -32,7 +36,13 @@ def _with_federation(home: SiteHome, coordinator: Coordinator, federation: Feder
     settings = ServerSettings(port=coordinator.home.settings().port)
     other = Coordinator(*make_coordinator_here(home.path / "other", federation, settings))
     kit = other.admit(home, home.path / "other-kit").kit
-    accept_kit(home, kit, fingerprint=other.authority.fingerprint, new_authority=True)
+    accept_kit(
+        home,
+        kit,
+        fingerprint=other.authority.fingerprint,
+        new_authority=True,
+        agree=lambda _changes: True,
+    )
 
 
 def test_the_kit_of_another_site_is_refused(home: SiteHome) -> None:
@@ -105,21 +115,36 @@ def test_a_folder_of_keys_that_others_write_to_is_told(home: SiteHome) -> None:
 def test_what_the_coordinator_asks_for_lies_inside_the_sites_policy(
     home: SiteHome, policy: dict[str, object], passes: bool
 ) -> None:
-    _edit(home, policy=policy)
+    _edit(home, policy={**OPEN, **policy})
     finding = found(check_admission(home).findings, "policy")
     assert finding.level == ("ok" if passes else "refusal")
     assert finding.code == (None if passes else "FM-F420")
 
 
+def test_of_a_federation_outside_the_policy_no_model_is_built_for_the_other_checks(
+    home: SiteHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of a million blocks: to count the bytes of its rounds would take the client's start."""
+    checked: list[object] = []
+    disk = Finding("disk", "ok", "room")
+    monkeypatch.setattr("client.preflight.check_disk", lambda *given: checked.append(given) or disk)
+    _edit(home, policy={**OPEN, "most_rounds": 2})
+    checked_again(home, [])
+    assert checked == []
+    _edit(home, policy=OPEN)
+    checked_again(home, [])
+    assert len(checked) == 1
+
+
 def test_a_listed_bundle_passes(home: SiteHome) -> None:
-    _edit(home, policy={"bundles": ["0" * 64, kit_in_use(home).settings.bundle_digest]})
+    _edit(home, policy={**OPEN, "bundles": ["0" * 64, kit_in_use(home).settings.bundle_digest]})
     assert found(check_admission(home).findings, "policy").level == "ok"
 
 
 def test_a_kit_cannot_widen_the_policy(home: SiteHome, coordinator: Coordinator) -> None:
     """The kit is whole and rightly made, and the policy that came with it counts for nothing."""
-    _edit(home, policy={"most_rounds": 3})
     _with_federation(home, coordinator, tiny_federation(rounds=4))
+    _edit(home, policy={**OPEN, "most_rounds": 3})
     (home.kit / "site.yaml").write_text("policy: {most_rounds: 1000}\n")
     assert found(check_admission(home).findings, "policy").code == "FM-F420"
 

@@ -1,0 +1,32 @@
+"""The site's policy held to a federation file: at accept, at each start, at each request."""
+
+from __future__ import annotations
+
+from minet_core.agreement import Agreement, agreement_of
+from minet_core.federation import FederationSettings
+from sites.cohort import Cohort
+from sites.site_policy import require_cohort_allowed, require_federation_allowed, require_model_allowed
+from sites.site_settings import SiteSettings
+
+
+def require_policy(
+    settings: SiteSettings, federation: FederationSettings, *, cohort: Cohort | None = None
+) -> Agreement:
+    """The agreement of a federation file that lies inside the policy; the file first, before its model is counted.
+
+    cohort: None where the store is not seen. Raises PolicyRefused (FM-F420).
+    """
+    policy, site = settings.policy, settings.name
+    require_federation_allowed(policy, federation, site=site)
+    agreement = agreement_of(federation)
+    require_model_allowed(
+        policy,
+        federation,
+        site=site,
+        n_parameters=agreement.n_parameters,
+        device=settings.compute.device,
+        cohort=cohort,
+    )
+    if cohort is not None:
+        require_cohort_allowed(policy, federation, cohort, site=site)
+    return agreement

@@ -1,0 +1,58 @@
+"""What is different between two federation files, in words, for the person who has to agree to the second."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from minet_core.federation import FederationSettings
+
+FIRST = (
+    *("name", "rounds", "algorithm", "training", "local_work", "model", "sites", "scale", "seed"),
+    *("traffic", "participation", "quarantine"),
+)
+"""Sections in the order in which they matter to a hospital; any other follows."""
+
+
+def federation_changes(former: FederationSettings, present: FederationSettings) -> tuple[str, ...]:
+    """One line for each setting that differs: `rounds: 6 -> 1000000`; empty where the files say the same."""
+    before, after = _leaves(former.model_dump(mode="json")), _leaves(present.model_dump(mode="json"))
+    keys = sorted(before.keys() | after.keys(), key=_place)
+    return tuple(
+        f"{key}: {_word(before.get(key))} -> {_word(after.get(key))}"
+        for key in keys
+        if before.get(key) != after.get(key)
+    )
+
+
+def federation_in_words(federation: FederationSettings) -> tuple[str, ...]:
+    """What a first federation file asks for, in the lines that a hospital looks at first."""
+    leaves = _leaves(federation.model_dump(mode="json"))
+    shown = (
+        *("name", "rounds", "algorithm.name", "training.local_steps", "training.local_epochs"),
+        *("training.local_seconds", "training.batch_size", "training.patch_px", "model.architecture"),
+    )
+    return tuple(f"{key}: {_word(leaves[key])}" for key in shown if leaves[key] is not None)
+
+
+def _leaves(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, dict):
+            found |= _leaves(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def _place(key: str) -> tuple[int, str]:
+    section = key.partition(".")[0]
+    return (FIRST.index(section) if section in FIRST else len(FIRST), key)
+
+
+def _word(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return str(value)

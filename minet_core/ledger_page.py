@@ -1,0 +1,79 @@
+"""A ledger for people: its last records in lines, and what a verification found."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from minet_core.ledger import HEAD, NO_HEAD, Ledger, Verified
+from minet_core.runtime.errors import FileMissing, LedgerDamaged
+
+_SHOWN_DIGITS = 12
+_FIRST = ("site", "task", "study", "run", "round", "code")
+_OWN = ("n", "time", "event", "prev", "sha256")
+
+
+def last_records(records: Iterable[dict[str, Any]], *, last: int) -> list[dict[str, Any]]:
+    """The last `last` records, or all for 0."""
+    return list(deque(records, maxlen=last or None))
+
+
+def record_as_text(record: Mapping[str, Any]) -> str:
+    """One line: number, time, event, and what it says; digests by their first digits."""
+    keys = [
+        *(key for key in _FIRST if key in record),
+        *(key for key in record if key not in (*_FIRST, *_OWN)),
+    ]
+    said = " ".join(f"{key}={_word(record[key])}" for key in keys if record[key] is not None)
+    return f"{record['n']:6d}  {str(record['time'])[:19]}  {record['event']:14s}  {said}".rstrip()
+
+
+def heads_held(path: Path, *, key: str, where: Mapping[str, str] | None = None) -> set[str]:
+    """The heads of this end that the other end's ledger holds under `key`, in records that say `where`.
+
+    Raises FileMissing (FM-C103), LedgerDamaged (FM-S523).
+    """
+    if not path.is_file():
+        raise FileMissing("the other end's ledger is missing", got=path)
+    other = Ledger.at_file(path)
+    held = {
+        record[key]
+        for record in other.records()
+        if all(record.get(name) == value for name, value in (where or {}).items())
+        and isinstance(record.get(key), str)
+        and HEAD.fullmatch(record[key])
+    }
+    return held - {NO_HEAD}
+
+
+def require_whole(found: Verified, *, path: Path) -> None:
+    """Raise LedgerDamaged (FM-S523) with the first problem that was found."""
+    if found.problems:
+        raise LedgerDamaged(
+            "the ledger does not hold together",
+            got=f"{path}: {'; '.join(found.problems)}",
+            action="Keep its files as they are, and compare with the ledger of the other end",
+        )
+
+
+def verified_as_text(found: Verified, *, n_held: int) -> str:
+    """What a whole ledger is told of: how far it reaches, what was mended, and its head to give to the other end."""
+    lines = [
+        f"{found.head.n} records hold together"
+        + (f", and {n_held} heads of the other end's" if n_held else "")
+    ]
+    lines += found.notes
+    lines.append(f"head {found.head.sha256}")
+    return "\n".join(lines)
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, str) and HEAD.fullmatch(value):
+        return value[:_SHOWN_DIGITS]
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} {_word(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + "; ".join(map(_word, value)) + "]"
+    return str(value)
