@@ -26,9 +26,9 @@ from minet_core.runtime.errors import BackupDamaged, ConfigurationError, DiskFul
 from minet_core.runtime.file_lock import is_locked
 from minet_core.runtime.yaml_file import parse_settings
 from server.backup import CONTENTS_FILE, DATABASE, Contents, StoredFile
-from server.bundle import BUNDLE_FILE, read_bundle
+from server.bundle import read_bundle
 from server.pki import ca_files, server_files
-from server.server_home import ServerHome
+from server.server_home import BUNDLE_FILE, ServerHome
 
 _BLOCK_BYTES = 1 << 20
 _LARGEST_CONTENTS_BYTES = 1 << 28

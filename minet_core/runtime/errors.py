@@ -323,6 +323,12 @@ class DeadlinePassed(HostError):
     code = "FM-S505"
 
 
+class MachineShared(HostError):
+    """What keeps a machine's other users from the coordinator's secrets or interfaces is not there."""
+
+    code = "FM-S509"
+
+
 class ClockWrong(HostError):
     """The machine's clock is too far from the server's for the server to accept what it signs."""
 
