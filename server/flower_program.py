@@ -33,7 +33,7 @@ from server.server_home import ServerHome
 SUPERLINK, SUPEREXEC, SERVERAPP = "flower-superlink", "flower-superexec", "flwr-serverapp"
 
 _SECURE_PRAGMAS = (("secure_delete", "ON"), ("journal_size_limit", "0"))
-"""SQLite: deleted content is overwritten with zeros; the log is cut off when it begins anew (sqlite.org/pragma.html)."""
+"""SQLite's: what is deleted is overwritten with zeros, and the log is cut off when it begins anew."""
 
 
 def program_arguments(name: str) -> list[str]:

@@ -111,9 +111,9 @@ class ChildProcesses:
         log_path: Path,
         needed: bool = True,
     ) -> Child:
-        """Start `argv`; its output is appended to `log_path`.
+        """Start `argv`; its output is appended to `log_path`. What it writes, its log included, is for this user alone.
 
-        What it writes, its log included, is for this user alone. A child of the same name must have ended before; what it had started and left running is ended first, so
+        A child of the same name must have ended before; what it had started and left running is ended first, so
         that its successor finds no ports, files or tasks in the hands of an orphan.
         """
         if self._guardian is None:
