@@ -7,6 +7,7 @@ not named here is refused: what a later Flower adds is closed until somebody has
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import re
 from dataclasses import dataclass
@@ -56,26 +57,29 @@ class InterfaceGuard:
 
     async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
         declared = Headers(scope=scope).get("content-length", "0")
-        n_bytes, answered = 0, False
+        n_bytes, answered, too_large = 0, False, False
 
         async def counted() -> Message:
-            nonlocal n_bytes
+            nonlocal n_bytes, too_large
             message = await receive()
             n_bytes += len(message.get("body", b""))
             if n_bytes > MOST_FLEET_BYTES:
+                too_large = True
                 raise _TooLarge
             return message
 
         async def noted(message: Message) -> None:
             nonlocal answered
-            answered = True
-            await send(message)
+            if (
+                answered or not too_large
+            ):  # else it is the application's word for an exception that it does not know
+                answered = True
+                await send(message)
 
         if not declared.isdecimal() or int(declared) > MOST_FLEET_BYTES:
             await PlainTextResponse("Too large.\n", 413)(scope, receive, send)
             return
-        try:
+        with contextlib.suppress(_TooLarge):
             await self.app(scope, counted, noted)
-        except _TooLarge:
-            if not answered:
-                await PlainTextResponse("Too large.\n", 413)(scope, receive, send)
+        if too_large and not answered:
+            await PlainTextResponse("Too large.\n", 413)(scope, receive, send)

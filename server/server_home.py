@@ -22,7 +22,7 @@ from minet_core.federation import PRESETS, FederationSettings
 from minet_core.runtime.errors import ConfigurationError, FileMissing
 from minet_core.runtime.private_files import private_files, tighten
 from minet_core.runtime.yaml_file import Settings, parse_settings, read_settings, write_settings
-from server.pki import issue_server_certificate, make_ca
+from server.pki import issue_backup_key, issue_server_certificate, make_ca
 from server.revocation import write_crl, write_node_map
 from server.sealed_key import require_long_enough
 
@@ -195,6 +195,7 @@ def init_server(
             folder.mkdir(exist_ok=True)
         authority = make_ca(home.pki, name=federation.name, passphrase=passphrase)
         issue_server_certificate(authority, hosts=settings.hosts)
+        issue_backup_key(authority)
         write_crl(authority)
         write_node_map(home.pki, {})
         write_settings(path / "federation.yaml", federation)

@@ -2,8 +2,8 @@
 
 uvicorn waits for ever for the end of a request, counts such a connection as one in use, and refuses everybody beyond
 its bound. So here a request has to be there as a whole within a time. Where many connections wait for theirs, the one
-that has waited longest is closed; where all are many, the oldest answer still under way is: a stream, which a browser opens
-anew, or one that nobody reads. Whoever comes next finds room.
+that has waited longest is closed; where all are many, the oldest answer still under way is: a stream, which a browser
+opens anew, or one that nobody reads. Whoever comes next finds room.
 """
 
 from __future__ import annotations
