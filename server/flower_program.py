@@ -99,6 +99,14 @@ def run_serverapp(home: ServerHome) -> None:
     _module("flwr.superlink.cli.flwr_serverapp", "flwr_serverapp").flwr_serverapp()
 
 
+def home_from_environment() -> ServerHome:
+    """The coordinator's folder, which the started server names. Raises HostError (FM-S500) where it does not."""
+    named = os.environ.get(SERVER_VARIABLE)
+    if not named:
+        raise HostError(f"{SERVER_VARIABLE} names no folder", action="Start it with `fedminet server start`")
+    return ServerHome(Path(named))
+
+
 PROGRAMS: dict[str, Callable[[ServerHome], None]] = {
     SUPERLINK: run_superlink,
     SUPEREXEC: run_superexec,
@@ -144,4 +152,4 @@ def _require(owner: Any, name: str) -> None:
 if __name__ == "__main__":
     chosen = sys.argv.pop(1)
     sys.argv[0] = chosen
-    PROGRAMS[chosen](ServerHome(Path(os.environ[SERVER_VARIABLE])))
+    PROGRAMS[chosen](home_from_environment())

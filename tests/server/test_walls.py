@@ -8,7 +8,6 @@ import json
 import os
 import sqlite3
 import stat
-import subprocess
 import sys
 from pathlib import Path
 
@@ -20,12 +19,13 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from typer.testing import CliRunner
 
-from minet_core.runtime.errors import InvalidSetting, MachineShared, PortInUse
+from minet_core.runtime.errors import HostError, InvalidSetting, MachineShared, PortInUse
 from minet_core.runtime.private_files import require_secret_file, tighten
 from minet_core.runtime.processes import ChildProcesses, free_port
 from minet_core.runtime.task_token import start_with_token, with_token_from
 from server.commands import server_commands
 from server.control_credential import HEADER, make_credential
+from server.flower_program import home_from_environment
 from server.interface_guard import MOST_FLEET_BYTES, InterfaceGuard
 from server.server_home import ServerHome
 from server.superlink import start_superlink
@@ -263,15 +263,10 @@ def _found(database: Path, pieces: list[bytes]) -> int:
     return sum(piece in kept for piece in pieces)
 
 
-def test_a_program_of_flowers_does_not_start_without_the_folder() -> None:
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "server.flower_program", "flwr-serverapp", "--token", "t"],
-        env={name: value for name, value in os.environ.items() if name != "FEDMINET_SERVER"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode != 0
-    assert "FEDMINET_SERVER" in done.stderr
+def test_a_program_of_flowers_does_not_start_without_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FEDMINET_SERVER", raising=False)
+    with pytest.raises(HostError, match="FEDMINET_SERVER"):
+        home_from_environment()
 
 
 def test_the_port_is_looked_at_before_anything_is_changed(home: ServerHome) -> None:
