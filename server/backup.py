@@ -41,10 +41,11 @@ from minet_core.runtime.errors import ConfigurationError, HostError
 from minet_core.runtime.versions import versions
 from minet_core.runtime.yaml_file import Settings
 from server.backup_signature import SIGNATURE_FILE, require_backup_key, signed
+from server.file_names import CREDENTIAL_FILE
 from server.pki import BACKUP_KEY_FILE, ca_files, settle_server_key
 from server.revocation import changing
 from server.run_directory import RunDirectory
-from server.server_home import CREDENTIAL_FILE, ServerHome
+from server.server_home import ServerHome
 
 CONTENTS_FILE = "back-up.json"
 DATABASE = PurePosixPath("superlink/state.db")

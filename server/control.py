@@ -33,7 +33,7 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from minet_core.runtime.errors import AdmissionRefused, HostError, ServerUnreachable
 from server.bundle import Bundle
 from server.control_credential import CredentialInterceptor
-from server.server_home import CREDENTIAL_FILE
+from server.file_names import CREDENTIAL_FILE
 
 Answer = TypeVar("Answer")
 

@@ -27,8 +27,8 @@ from minet_core.runtime.errors import HostError
 from minet_core.runtime.flower_environment import SERVER_VARIABLE
 from minet_core.runtime.task_token import start_with_token, with_token_from
 from server.control_credential import CredentialInterceptor, read_credential
+from server.file_names import ProgramFiles
 from server.interface_guard import InterfaceGuard
-from server.server_home import ServerHome
 
 SUPERLINK, SUPEREXEC, SERVERAPP = "flower-superlink", "flower-superexec", "flwr-serverapp"
 
@@ -41,7 +41,7 @@ def program_arguments(name: str) -> list[str]:
     return [sys.executable, "-P", "-m", "server.flower_program", name]
 
 
-def run_superlink(home: ServerHome) -> None:
+def run_superlink(home: ProgramFiles) -> None:
     """Run Flower's SuperLink, its control and runtime interface behind the credential."""
     database, main = (
         _module("flwr.supercore.sql_mixin", "SQLITE_PRAGMAS"),
@@ -57,7 +57,7 @@ def run_superlink(home: ServerHome) -> None:
     _module("flwr.superlink.cli.flower_superlink", "flower_superlink").flower_superlink()
 
 
-def run_superexec(home: ServerHome) -> None:
+def run_superexec(home: ProgramFiles) -> None:
     """Run Flower's SuperExec, for server applications alone."""
     from flwr.supercore.constant import TaskType
     from flwr.supercore.superexec.executor.types import ExecutionSpec, LaunchResult
@@ -82,7 +82,7 @@ def run_superexec(home: ServerHome) -> None:
     _module("flwr.supercore.cli", "flower_superexec").flower_superexec()
 
 
-def run_serverapp(home: ServerHome) -> None:
+def run_serverapp(home: ProgramFiles) -> None:
     """Run one server application, if its bundle is the federation's own."""
     sys.argv[1:] = with_token_from(sys.argv[1:], sys.stdin)
     runner = _module("flwr.superlink.runtime.run_serverapp", "install_from_fab")
@@ -99,15 +99,15 @@ def run_serverapp(home: ServerHome) -> None:
     _module("flwr.superlink.cli.flwr_serverapp", "flwr_serverapp").flwr_serverapp()
 
 
-def home_from_environment() -> ServerHome:
+def home_from_environment() -> ProgramFiles:
     """The coordinator's folder, which the started server names. Raises HostError (FM-S500) where it does not."""
     named = os.environ.get(SERVER_VARIABLE)
     if not named:
         raise HostError(f"{SERVER_VARIABLE} names no folder", action="Start it with `fedminet server start`")
-    return ServerHome(Path(named))
+    return ProgramFiles(Path(named))
 
 
-PROGRAMS: dict[str, Callable[[ServerHome], None]] = {
+PROGRAMS: dict[str, Callable[[ProgramFiles], None]] = {
     SUPERLINK: run_superlink,
     SUPEREXEC: run_superexec,
     SERVERAPP: run_serverapp,

@@ -31,8 +31,9 @@ from minet_core.runtime.yaml_file import parse_settings
 from server.backup import CONTENTS_FILE, DATABASE, Contents, StoredFile
 from server.backup_signature import LARGEST_SIGNATURE_BYTES, SIGNATURE_FILE, require_signature
 from server.bundle import read_bundle
+from server.file_names import BUNDLE_FILE
 from server.pki import ca_files, server_files
-from server.server_home import BUNDLE_FILE, ServerHome
+from server.server_home import ServerHome
 
 _BLOCK_BYTES = 1 << 20
 _LARGEST_CONTENTS_BYTES = 1 << 28

@@ -22,6 +22,7 @@ from minet_core.federation import PRESETS, FederationSettings
 from minet_core.runtime.errors import ConfigurationError, FileMissing
 from minet_core.runtime.private_files import private_files, tighten
 from minet_core.runtime.yaml_file import Settings, parse_settings, read_settings, write_settings
+from server.file_names import ProgramFiles
 from server.pki import issue_backup_key, issue_server_certificate, make_ca
 from server.revocation import write_crl, write_node_map
 from server.sealed_key import require_long_enough
@@ -33,9 +34,6 @@ QUICK_ROUNDS = 24
 """Short rounds drift apart less; docs/results/main-job.md has the figures."""
 
 LOCAL_NAMES = ("127.0.0.1", "localhost")
-
-BUNDLE_FILE = "fedminet.fab"
-CREDENTIAL_FILE = "control.secret"
 
 OWN_FOLDERS = ("pki", "proxy", "screen", "sites", "superlink", "runs", "logs", "dashboard")
 """What may lie on another disk, with a link in its place."""
@@ -109,12 +107,12 @@ class ServerHome:
     @property
     def bundle(self) -> Path:
         """The only app bundle that the server runs."""
-        return self.superlink / BUNDLE_FILE
+        return ProgramFiles(self.path).bundle
 
     @property
     def control_credential(self) -> Path:
         """See server.control_credential."""
-        return self.pki / CREDENTIAL_FILE
+        return ProgramFiles(self.path).control_credential
 
     @property
     def runs(self) -> Path:
