@@ -10,7 +10,8 @@ Three things make the wall, and none needs root:
 
 A machine is shared, in the sense of `accept_shared_machine`, where the first cannot be had, as on a file system without
 owners: whoever logs in there can then do what the coordinator can. The port itself stays open to every local user, who
-can keep it busy. A network namespace of its own (docs/operations/coordinator.md) takes that away too.
+can keep it busy. A rule of the packet filter takes that away too
+(docs/shared-machine.md).
 """
 
 from __future__ import annotations
