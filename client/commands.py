@@ -22,6 +22,14 @@ Home = Annotated[Path, typer.Argument(help="The site's folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
 
+@site_commands.callback()
+def _for_the_hospital() -> None:
+    """Before each of its commands: what it writes is its own user's alone."""
+    from minet_core.runtime.private_files import stay_private
+
+    stay_private()
+
+
 @site_commands.command()
 def init(
     home: Home,

@@ -10,6 +10,7 @@ from client.site_home import SiteHome
 from client.site_keys import make_site_keys
 from minet_core.runtime.durable import write_text
 from minet_core.runtime.errors import ConfigurationError
+from minet_core.runtime.private_files import private_files, tighten
 from minet_core.runtime.yaml_file import parse_settings, parse_yaml, read_settings
 from sites.definitions import definition_names, definition_text
 from sites.site_settings import SiteSettings
@@ -30,10 +31,12 @@ def init_site(path: Path, *, chosen: str, name: str | None = None) -> dict[str, 
         text = re.sub(r"^name:.*$", f"name: {name}", text, count=1, flags=re.MULTILINE)
     content = parse_yaml(text)
     settings = parse_settings(content, SiteSettings, source=chosen)
-    write_text(path / "site.yaml", text)
-    SiteHome(path).make_folders()
-    make_site_keys(SiteHome(path).keys, name=settings.name)
-    made = make_request(SiteHome(path))
+    with private_files():
+        write_text(path / "site.yaml", text)
+        SiteHome(path).make_folders()
+        make_site_keys(SiteHome(path).keys, name=settings.name)
+        made = make_request(SiteHome(path))
+    tighten(path)
     return {"name": settings.name, "request": str(made.path), "fingerprint": made.fingerprint}
 
 

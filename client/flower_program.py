@@ -31,8 +31,10 @@ from client.flower_patience import give_half_sent_requests_up, shorten_idle_paus
 from client.node_notes import NOTES_VARIABLE, Answers, note_admission
 from client.node_state import SteadfastNodeStateFactory, keep_message
 from client.site_tls import CERTIFICATE_OPTION, KEY_OPTION, RenewedContext, TlsFiles
+from client.task_host import PROGRAM
 from minet_core.runtime.errors import HostError
 from minet_core.runtime.file_lock import locked_within
+from minet_core.runtime.task_token import start_with_token
 
 OFFLINE_S = 2.0
 """How long a node that was signed off stays away. What the former process had been asked is lost with it, and the
@@ -75,9 +77,29 @@ def run_supernode() -> None:
 
 
 def run_superexec() -> None:
-    """Run Flower's SuperExec."""
+    """Run Flower's SuperExec, for client applications alone; the token of a task stands in no arguments."""
     from flwr.supercore.cli import flower_superexec
+    from flwr.supercore.constant import TaskType
+    from flwr.supercore.superexec.executor.types import ExecutionSpec, LaunchResult
 
+    executor: Any = importlib.import_module("flwr.supercore.superexec.executor.subprocess_executor")
+    plugin: Any = importlib.import_module("flwr.supercore.superexec.run_superexec")
+    for owner, name in (
+        (getattr(executor, "SubprocessExecutor", executor), "launch"),
+        (getattr(plugin, "AutoExecPlugin", plugin), "supported_task_types"),
+    ):
+        if not hasattr(owner, name):
+            raise HostError(f"{owner.__name__} of the installed Flower has no {name}", expected="flwr 1.41")
+
+    def launch(_self: object, spec: ExecutionSpec) -> LaunchResult:
+        if spec.task_type != TaskType.CLIENT_APP:
+            return LaunchResult.failed(f"a site runs no {spec.task_type}")
+        argv = [PROGRAM, "--runtime-api-address", spec.runtime_api_address, "--insecure"]
+        start_with_token(argv, spec.token)
+        return LaunchResult.accepted()
+
+    executor.SubprocessExecutor.launch = launch
+    plugin.AutoExecPlugin.supported_task_types = frozenset({TaskType.CLIENT_APP})
     flower_superexec()
 
 

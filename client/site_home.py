@@ -23,10 +23,13 @@ from client.notes_folders import NODE_NOTES, TRAINER_NOTES
 from minet_core.admission.request import REQUEST_FILE
 from minet_core.federation import FederationSettings
 from minet_core.runtime.errors import FileMissing
+from minet_core.runtime.private_files import open_to_others, stay_private, tighten
 from minet_core.runtime.yaml_file import read_settings
 from sites.site_settings import SiteSettings
 
 FOLDERS = ("keys", "store", "state", "results", "flower", "link", str(NODE_NOTES), str(TRAINER_NOTES), "logs")
+OWN_FOLDERS = (*FOLDERS, "kit", "kits", "status")
+"""What may lie on another disk, with a link in its place."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,17 @@ class SiteHome:
         """Make the folders that are not there yet: a container that is given one must find it its own."""
         for name in FOLDERS:
             (self.path / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def hold_files(self) -> list[str]:
+        """Make the folder its owner's alone, and let this process write nothing else; what there is to say of it."""
+        stay_private()
+        changed = tighten(self.path, linked=OWN_FOLDERS)
+        said = [
+            f"{changed} files and folders of {self.path} were open to others; now they are its owner's alone."
+        ]
+        found = open_to_others(self.path, *(self.path / name for name in OWN_FOLDERS))
+        warning = f"Warning: other users of this machine can open {', '.join(map(str, found[:3]))}."
+        return (said if changed else []) + ([warning] if found else [])
 
     @property
     def keys(self) -> Path:

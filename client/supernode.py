@@ -103,6 +103,7 @@ class SiteProcesses:
 
     def start_node(self) -> None:
         """Start what speaks with the server. Raises PortInUse (FM-S501), PolicyRefused (FM-F420)."""
+        self._say_all(self.home.hold_files())
         self._require_bundle_allowed()
         require_port_free(LOOPBACK, self.port)
         self._write_secret()
@@ -110,10 +111,15 @@ class SiteProcesses:
 
     def start_trainer(self) -> None:
         """Start what runs the tasks. Raises PolicyRefused (FM-F420)."""
+        self._say_all(self.home.hold_files())
         self._require_bundle_allowed()
         self._flower_home.mkdir(parents=True, exist_ok=True)
         self._supervisor.keep(self._start_task_host)
         self._supervisor.keep(self._start_superexec)
+
+    def _say_all(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            print(line, flush=True)
 
     def _require_bundle_allowed(self) -> None:
         """Whatever was checked before: no part starts for a bundle or a federation that the policy does not allow."""

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import importlib
 import json
 import os
@@ -36,8 +35,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from client.flower_patience import HEARTBEAT_S, shorten_waits
+from minet_core.admission.bundle_guard import guard_bundle
 from minet_core.runtime.durable import replacing
-from minet_core.runtime.errors import AdmissionRefused
+from minet_core.runtime.task_token import STDIN_OPTION
 from minet_core.wire import code_within
 
 SOCKET = "task-host.sock"
@@ -58,7 +58,11 @@ for left in reversed(range({tries})):
         if not left:
             raise
         time.sleep(0.2)
-host.sendall(json.dumps(sys.argv[1:]).encode() + b"\\n")
+arguments = sys.argv[1:]
+if {by_input!r} in arguments:  # the token, which nobody may read in the arguments of a process
+    arguments.remove({by_input!r})
+    arguments += ["--token", sys.stdin.readline().strip()]
+host.sendall(json.dumps(arguments).encode() + b"\\n")
 host.recv(1)  # until the task's process has ended
 """
 
@@ -72,7 +76,13 @@ def write_program(folder: Path) -> Path:
     """Write the program that SuperExec is to find first; returns the folder for its PATH."""
     programs = folder.resolve() / "bin"
     programs.mkdir(parents=True, exist_ok=True)
-    text = _HAND_OVER.format(python=sys.executable, folder=str(folder.resolve()), socket=SOCKET, tries=_TRIES)
+    text = _HAND_OVER.format(
+        python=sys.executable,
+        folder=str(folder.resolve()),
+        socket=SOCKET,
+        tries=_TRIES,
+        by_input=STDIN_OPTION,
+    )
     with replacing(programs / PROGRAM) as temporary:
         temporary.write_text(text, encoding="utf-8")
         temporary.chmod(stat.S_IRWXU)
@@ -95,15 +105,6 @@ def serve(folder: Path, *, bundle_digest: str, preloaded: Sequence[str]) -> NoRe
             listener.close()
             _watch_task(argv, bundle_digest=bundle_digest)
         connection.close()
-
-
-def guard_bundle(content: bytes, *, digest: str) -> None:
-    """Raise AdmissionRefused (FM-F404) unless `content` is the bundle of the kit."""
-    found = hashlib.sha256(content).hexdigest()
-    if found != digest:
-        raise AdmissionRefused(
-            "the app bundle is not the one this site was admitted with", got=found, expected=digest
-        )
 
 
 def _listen(folder: Path) -> socket.socket:

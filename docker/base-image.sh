@@ -17,6 +17,6 @@ image() {  # image TAG PACKAGES
 }
 
 image "fedminet-base/python:$suite" python3,python3-venv,python3-pip,ca-certificates
-image "fedminet-base/nginx:$suite" nginx-light,ca-certificates
+image "fedminet-base/nginx:$suite" nginx-light,libnginx-mod-stream,ca-certificates
 echo "BASE_IMAGE=fedminet-base/python:$suite"
 echo "NGINX_IMAGE=fedminet-base/nginx:$suite"

@@ -47,6 +47,15 @@ if [[ $accelerator == cpu ]] && compgen -G "$wheels/nvidia_*" > /dev/null; then
   exit 1
 fi
 
+# Each of them the very file that the list beside the source names: a version alone can be given again to another file.
+if [[ $accelerator == cpu ]]; then
+  "$python" docker/wheel_hashes.py check "$wheels" docker/wheels-cpu.txt || {
+    rm -f "$stamp"
+    echo "build.sh: a wheel is not the one of docker/wheels-cpu.txt; after a change of constraints.txt, write that list anew" >&2
+    exit 1
+  }
+fi
+
 # 3. The images.
 rm -rf "$context/docker" && cp -r docker "$context/docker"
 printf '%s\n' source > "$context/.dockerignore"

@@ -4,7 +4,7 @@
 set -euo pipefail
 
 apt-get update -qq
-apt-get install -qq --yes --no-install-recommends docker.io tini runc nftables iptables mmdebstrap nginx-light util-linux
+apt-get install -qq --yes --no-install-recommends docker.io tini runc nftables iptables mmdebstrap nginx-light libnginx-mod-stream util-linux
 
 # Compose of Debian 12 is too old: the package of Debian 13 is one program, which is put beside the engine as a plug-in.
 plugins=/usr/local/lib/docker/cli-plugins

@@ -1,5 +1,5 @@
 # The only thing that faces the network: nginx, which asks for a site's certificate and forwards /v1/fleet/ alone.
-# NGINX_IMAGE is any image with nginx 1.18 or later and bash; it is stripped as the others are.
+# NGINX_IMAGE is any image with bash and nginx 1.18 or later with its stream module (Debian: libnginx-mod-stream); it is stripped as the others are.
 
 ARG NGINX_IMAGE=nginx:1.28.0-bookworm
 

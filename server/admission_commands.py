@@ -74,7 +74,7 @@ def admit(
         _require_terminal("--fingerprint with the digits that the site reads out")
         if not typer.confirm("Does the site read out the same digits by telephone?"):
             raise AdmissionRefused("the fingerprints were not the same", got=checked.fingerprint)
-    authority = _opened(coordinator, passphrase_file, ca_key)
+    authority = opened_authority(coordinator, passphrase_file, ca_key)
     admitted = admit_site(
         coordinator,
         authority,
@@ -104,7 +104,7 @@ def renew(
     from server.server_home import ServerHome
 
     coordinator = ServerHome.at(home)
-    authority = _opened(coordinator, passphrase_file, ca_key)
+    authority = opened_authority(coordinator, passphrase_file, ca_key)
     renewed = renew_site(coordinator, authority, name, kit=kit, days=days)
     note_act(coordinator, "renewed", site=name, fingerprint=renewed.fingerprint)
     _say_admitted(coordinator, renewed, verb="renewed", json_output=json_output)
@@ -117,7 +117,7 @@ def renew_server(home: Home, passphrase_file: PassphraseFile = None, ca_key: CaK
     from server.server_home import ServerHome
 
     coordinator = ServerHome.at(home)
-    authority = _opened(coordinator, passphrase_file, ca_key)
+    authority = opened_authority(coordinator, passphrase_file, ca_key)
     with changing(coordinator.pki):
         files = issue_server_certificate(authority, hosts=coordinator.settings().hosts)
         write_crl(authority)
@@ -138,7 +138,7 @@ def revoke(
     from server.superlink import tell_superlink
 
     coordinator = ServerHome.at(home)
-    authority = _opened(coordinator, passphrase_file, ca_key)
+    authority = opened_authority(coordinator, passphrase_file, ca_key)
     revoked = revoke_site(coordinator, authority, name, reason=reason)
     note_act(coordinator, "revoked", site=name)
     typer.echo(f"{name} is revoked since {revoked.revoked_at}: {revoked.reason}.")
@@ -191,11 +191,15 @@ def passphrase(
     typer.echo("The authority's key is under the new passphrase. Make a back-up of it.")
 
 
-def _opened(home: ServerHome, passphrase_file: Path | None, ca_key: Path | None) -> Authority:
+def opened_authority(home: ServerHome, passphrase_file: Path | None, ca_key: Path | None) -> Authority:
+    """The authority, opened; the moment at which a folder without a key for back-ups gets one."""
+    from server.backup_signature import ensure_backup_key
     from server.passphrase import read_passphrase
     from server.pki import open_authority
 
-    return open_authority(home.pki, read_passphrase(passphrase_file), key=ca_key)
+    authority = open_authority(home.pki, read_passphrase(passphrase_file), key=ca_key)
+    ensure_backup_key(authority)
+    return authority
 
 
 def _say_admitted(home: ServerHome, admitted: Admission, *, verb: str, json_output: bool) -> None:

@@ -1,8 +1,9 @@
 """A back-up of the coordinator's folder in one file, also while the server runs.
 
 The file is a plain tar archive, readable by its owner alone. Its last member, back-up.json, names the SHA-256 of every
-other one: a file without it was cut off. Not in it: the logs, Flower's own folder, the proxy's copies, locks, halves
-of files.
+other one: a file without it was cut off. The member before, back-up.sig, is a signature over it
+(server.backup_signature). Not in it: the logs, Flower's own folder, the proxy's copies, locks, halves of files, the key
+that signs it.
 
 How it is consistent while the server runs:
 
@@ -39,7 +40,9 @@ from minet_core.runtime.durable import replacing, status_of
 from minet_core.runtime.errors import ConfigurationError, HostError
 from minet_core.runtime.versions import versions
 from minet_core.runtime.yaml_file import Settings
-from server.pki import ca_files, settle_server_key
+from server.backup_signature import SIGNATURE_FILE, require_backup_key, signed
+from server.file_names import CREDENTIAL_FILE
+from server.pki import BACKUP_KEY_FILE, ca_files, settle_server_key
 from server.revocation import changing
 from server.run_directory import RunDirectory
 from server.server_home import ServerHome
@@ -49,6 +52,9 @@ DATABASE = PurePosixPath("superlink/state.db")
 
 LEFT_OUT = frozenset({"logs", "proxy", "superlink/flwr"})
 """Written anew by a started server."""
+
+_NEVER_LEAVE = frozenset({f"pki/{BACKUP_KEY_FILE}", f"pki/{CREDENTIAL_FILE}"})
+"""What signs back-ups, and what opens the SuperLink that runs now: each is made anew."""
 
 _LOCKS = frozenset({".lock", "events.lock", "state.lock", "submission.lock"})
 _DATABASE_FILES = frozenset(f"{DATABASE}{end}" for end in ("", "-wal", "-shm", "-journal"))
@@ -194,6 +200,7 @@ def back_up_to(home: ServerHome, stream: IO[bytes], *, beside: Path | None = Non
 
 
 def _written(home: ServerHome, archive: _Archive, *, beside: Path) -> Contents:
+    require_backup_key(home.pki)
     runs = tuple(path.parent.name for path in sorted(home.runs.glob("*/state.json")))
     for name in runs:
         run = RunDirectory(home.runs / name)
@@ -215,9 +222,10 @@ def _written(home: ServerHome, archive: _Archive, *, beside: Path) -> Contents:
         files=archive.files,
     )
     page = (json.dumps(contents.model_dump(mode="json"), indent=2) + "\n").encode()
-    member = tarfile.TarInfo(CONTENTS_FILE)
-    member.size, member.mode, member.mtime = len(page), 0o600, int(contents.made_at.timestamp())
-    archive.tar.addfile(member, io.BytesIO(page))
+    for name, content in ((SIGNATURE_FILE, signed(home.pki, page)), (CONTENTS_FILE, page)):
+        member = tarfile.TarInfo(name)
+        member.size, member.mode, member.mtime = len(content), 0o600, int(contents.made_at.timestamp())
+        archive.tar.addfile(member, io.BytesIO(content))
     return contents
 
 
@@ -265,7 +273,7 @@ def _walk(home: ServerHome, top: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def _belongs(path: Path, name: PurePosixPath) -> bool:
-    if str(name) in _DATABASE_FILES or path.name in _LOCKS:
+    if str(name) in _DATABASE_FILES | _NEVER_LEAVE or path.name in _LOCKS:
         return False
     return path.is_file() and not (path.name.startswith(".") and path.name.endswith(".partial"))
 

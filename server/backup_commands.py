@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from server.admission_commands import CaKey, PassphraseFile, opened_authority
+
 if TYPE_CHECKING:
     from server.backup import Contents
+    from server.server_home import ServerHome
 
 STREAM = "-"
 """In the place of a file: the standard output or input, as where a container sees no other disk."""
@@ -30,12 +33,18 @@ def backup(
         Path,
         typer.Argument(help="The file to write: a new one, best on another disk. -: the standard output."),
     ],
+    passphrase_file: PassphraseFile = None,
+    ca_key: CaKey = None,
     json_output: AsJson = False,
 ) -> None:
-    """Write a back-up of the coordinator's folder to one file, also while the server runs."""
+    """Write a signed back-up of the coordinator's folder to one file, also while the server runs."""
     from server.backup import back_up, back_up_to
+    from server.backup_signature import ensure_backup_key, has_backup_key
     from server.server_home import ServerHome
 
+    if not has_backup_key(ServerHome.at(home).pki):
+        typer.echo("The authority certifies a new key for back-ups, this once.", err=True)
+        ensure_backup_key(opened_authority(ServerHome.at(home), passphrase_file, ca_key))
     if str(file) == STREAM:
         contents = back_up_to(ServerHome.at(home), sys.stdout.buffer)
         sys.stdout.flush()
@@ -54,14 +63,42 @@ def restore(
     home: Annotated[
         Path, typer.Argument(help="The coordinator's folder to make: a new one, or an empty one.")
     ],
+    authority: Annotated[
+        str | None, typer.Option(help="The fingerprint of the authority that it must be of: forty digits.")
+    ] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="The present folder: what the back-up changes of it is shown.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Restore what is shown without being asked.")] = False,
+    accept_unsigned: Annotated[
+        bool,
+        typer.Option("--accept-unsigned", help="Take a back-up of an earlier version, which nobody signed."),
+    ] = False,
     json_output: AsJson = False,
 ) -> None:
-    """Make the coordinator's folder from a back-up, after all of it was verified."""
+    """Make the coordinator's folder from a back-up, after all of it was verified and what it brings was shown."""
     from server.restore import restore as restore_file
     from server.restore import restore_from
+    from server.restore_preview import preview_of
+    from server.server_home import ServerHome
+
+    former = ServerHome.at(compare) if compare else None
+
+    def agree(half: ServerHome, contents: Contents, is_signed: bool) -> None:
+        _require_authority(contents, authority)
+        preview = preview_of(half, contents, is_signed=is_signed, former=former)
+        for line in preview.lines:
+            typer.echo(line, err=True)
+        if preview.notable and not yes:
+            _ask("Restore it all the same?")
 
     streamed = str(file) == STREAM
-    made, contents = restore_from(sys.stdin.buffer, home) if streamed else restore_file(file, home)
+    source = sys.stdin.buffer
+    made, contents = (
+        restore_from(source, home, agree=agree, accept_unsigned=accept_unsigned)
+        if streamed
+        else restore_file(file, home, agree=agree, accept_unsigned=accept_unsigned)
+    )
     if json_output:
         typer.echo(json.dumps(_facts(contents) | {"home": str(made.path)}))
         return
@@ -72,6 +109,28 @@ def restore(
         "Not in it: what was admitted, renewed or revoked since. Give every revocation since then again, before"
     )
     typer.echo("you start the server.")
+
+
+def _require_authority(contents: Contents, expected: str | None) -> None:
+    from minet_core.runtime.errors import AdmissionRefused
+
+    if expected is not None and "".join(expected.split()) != "".join(contents.authority.split()):
+        raise AdmissionRefused(
+            "the back-up is of another authority", got=contents.authority, expected=expected
+        )
+
+
+def _ask(question: str) -> None:
+    from minet_core.runtime.errors import InvalidSetting
+
+    if not sys.stdin.isatty():
+        raise InvalidSetting(
+            "somebody has to read what the back-up changes",
+            got="no terminal",
+            action="Read the lines above, and give --yes",
+        )
+    if not typer.confirm(question):
+        raise InvalidSetting("the back-up was not restored", got="no")
 
 
 def _said(contents: Contents) -> str:

@@ -20,10 +20,14 @@ server_commands.add_typer(audit_commands, name="audit")
 
 @server_commands.callback()
 def _for_the_coordinator() -> None:
-    """Before each of its commands: the coordinator is asked and asks nobody, so no web proxy is looked at."""
+    """Before each of its commands: the coordinator is asked and asks nobody, so no web proxy is looked at; and what it
+    writes is its own user's alone.
+    """
+    from minet_core.runtime.private_files import stay_private
     from minet_core.runtime.proxy_variables import stay_on_this_machine
 
     stay_on_this_machine()
+    stay_private()
 
 
 Home = Annotated[Path, typer.Argument(help="The coordinator's folder.")]
@@ -99,6 +103,27 @@ def start(home: Home) -> None:
         serve(coordinator, tend=lambda control: tend_runs(coordinator, control))
     finally:
         note_act(coordinator, "stopped")
+
+
+@server_commands.command()
+def check(home: Home) -> None:
+    """Check what keeps this machine's other users out: files, and the SuperLink's interfaces where it runs."""
+    from minet_core.runtime.errors import ServerUnreachable
+    from server.runs import control_of
+    from server.server_home import ServerHome
+    from server.walls import hold_files, require_closed
+
+    coordinator = ServerHome.at(home)
+    for line in hold_files(coordinator):
+        typer.echo(line)
+    if not coordinator.settings().accept_shared_machine:
+        typer.echo(f"files: {coordinator.path} is its owner's alone.")
+    try:
+        require_closed(coordinator, control_of(coordinator))
+    except ServerUnreachable:
+        typer.echo("interfaces: not tried, since the server does not run; its start tries them.")
+    else:
+        typer.echo("interfaces: nobody without the credential is answered, but for the sites' calls.")
 
 
 @server_commands.command()

@@ -32,6 +32,8 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
 from minet_core.runtime.errors import AdmissionRefused, HostError, ServerUnreachable
 from server.bundle import Bundle
+from server.control_credential import CredentialInterceptor
+from server.file_names import CREDENTIAL_FILE
 
 Answer = TypeVar("Answer")
 
@@ -72,6 +74,8 @@ class RunStatus:
 @dataclass(frozen=True)
 class SuperLinkControl:
     """The control interface of the SuperLink at `address`, whose certificate `ca` must have issued.
+
+    The SuperLink's credential is looked for beside that certificate (server.control_credential).
 
     Each request has a connection of its own: a SuperLink that is to end waits for the open ones.
 
@@ -180,7 +184,10 @@ class SuperLinkControl:
             server_address=self.address,
             insecure=False,
             root_certificates=self.ca.read_bytes(),
-            interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr CLI")],
+            interceptors=[
+                RuntimeVersionHttpInterceptor(component_name="flwr CLI"),
+                CredentialInterceptor(self.ca.with_name(CREDENTIAL_FILE)),
+            ],
         )
         try:
             yield client
@@ -191,6 +198,11 @@ class SuperLinkControl:
                 action="Start it with `fedminet server start`",
             ) from failure
         except httpx.HTTPStatusError as failure:
+            if failure.response.status_code == httpx.codes.FORBIDDEN:
+                raise HostError(
+                    f"the SuperLink refused to {task}: it was not shown its credential",
+                    action="Give the command as the user who started the server, on its machine and in its folder",
+                ) from failure
             error = FlowerError.from_json(failure.response.text)
             reason = f"{error.message} {error.public_details or ''}".strip() if error else str(failure)
             if error is not None and error.code == ApiErrorCode.PUBLIC_KEY_ALREADY_IN_USE:

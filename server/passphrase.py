@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from minet_core.runtime.errors import FileMissing, InvalidSetting
+from minet_core.runtime.private_files import require_secret_file
 from server.sealed_key import require_long_enough
 
 PASSPHRASE_VARIABLE = "FEDMINET_CA_PASSPHRASE_FILE"  # noqa: S105 - a name, no secret
@@ -18,7 +19,8 @@ def read_passphrase(file: Path | None, *, new: bool = False) -> str:
     """The passphrase from `file`, from the file that the environment names, or from the terminal.
 
     new: it is to be chosen, so it is asked for twice. Raises FileMissing (FM-C103), InvalidSetting (FM-C102) for one
-    that is empty or, where it is new, too short, and where there is neither a file nor a terminal.
+    that is empty or, where it is new, too short, in a file that others can read, and where there is neither a file nor
+    a terminal.
     """
     named = os.environ.get(PASSPHRASE_VARIABLE)
     if file is None and named:
@@ -32,6 +34,7 @@ def read_passphrase(file: Path | None, *, new: bool = False) -> str:
 def _from_file(path: Path) -> str:
     if not path.is_file():
         raise FileMissing("the file with the authority's passphrase is missing", got=path)
+    require_secret_file(path, what="the passphrase of the authority's key")
     lines = path.read_text(encoding="utf-8").splitlines()
     if not lines or not lines[0]:
         raise InvalidSetting(f"{path} holds no passphrase", expected="it on the first line")

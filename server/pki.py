@@ -37,6 +37,10 @@ CLOCK_SKEW = datetime.timedelta(minutes=10)
 
 ISSUED_FILE = "issued.jsonl"
 
+BACKUP_KEY_FILE, BACKUP_NAME = "back-up.key", "back-up"
+BACKUP_USAGE = ExtendedKeyUsageOID.CODE_SIGNING
+"""Of no site's certificate, nor the server's: none of their keys signs a back-up, and this one opens no connection."""
+
 _CURVE = ec.SECP384R1()
 
 
@@ -173,6 +177,34 @@ def issue_server_certificate(
     write_private(_next_key(files), _plain(key))
     _write_certificate(files.certificate, certificate)
     settle_server_key(authority.folder)
+    return files
+
+
+def backup_files(folder: Path) -> KeyPair:
+    """Where the key that signs back-ups of `folder` is kept; it is in none of them."""
+    return KeyPair(folder / "back-up.pem", folder / BACKUP_KEY_FILE)
+
+
+def issue_backup_key(authority: Authority) -> KeyPair:
+    """Make the key that signs back-ups, certified by the authority for that alone; replaces an earlier one."""
+    files, key = backup_files(authority.folder), ec.generate_private_key(_CURVE)
+    end = authority.certificate.not_valid_after_utc
+    certificate = _issued(
+        authority,
+        _certificate(
+            _name(BACKUP_NAME),
+            authority.certificate.subject,
+            key.public_key(),
+            days=CA_DAYS,
+            now=None,
+            ends_by=end,
+        ),
+        key.public_key(),
+        names=[x509.UniformResourceIdentifier(f"urn:fedminet:{BACKUP_NAME}")],
+        usage=BACKUP_USAGE,
+    )
+    write_private(files.private_key, _plain(key))
+    _write_certificate(files.certificate, certificate)
     return files
 
 

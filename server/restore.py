@@ -1,7 +1,8 @@
 """Making a coordinator's folder from its back-up: see server.backup.
 
-Nothing is put into place before all of it was verified: every file by its digest, the settings, the keys that belong
-together, and the SuperLink's database. The digests find damage; they are no signature.
+Nothing is put into place before all of it was verified: every file by its digest, the list of the digests by its
+signature (server.backup_signature), the settings, the keys that belong together, and the SuperLink's database. The
+signature says that this authority's coordinator made it; whether it is the right authority says its fingerprint alone.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import os
 import shutil
 import sqlite3
 import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -26,7 +29,9 @@ from minet_core.runtime.file_failures import failure_of
 from minet_core.runtime.file_lock import is_locked, let_go, locked_within
 from minet_core.runtime.yaml_file import parse_settings
 from server.backup import CONTENTS_FILE, DATABASE, Contents, StoredFile
-from server.bundle import BUNDLE_FILE, read_bundle
+from server.backup_signature import LARGEST_SIGNATURE_BYTES, SIGNATURE_FILE, require_signature
+from server.bundle import read_bundle
+from server.file_names import BUNDLE_FILE
 from server.pki import ca_files, server_files
 from server.server_home import ServerHome
 
@@ -35,20 +40,30 @@ _LARGEST_CONTENTS_BYTES = 1 << 28
 _MADE_AGAIN = ("logs", "proxy")
 _ANOTHER = "Use another back-up"
 
+Agree = Callable[[ServerHome, Contents, bool], None]
+"""Given the folder as it would be, what the back-up says of itself, and whether it is signed."""
 
-def restore(file: Path, path: Path) -> tuple[ServerHome, Contents]:
+
+def restore(
+    file: Path, path: Path, *, agree: Agree | None = None, accept_unsigned: bool = False
+) -> tuple[ServerHome, Contents]:
     """Make the coordinator's folder `path` from the back-up `file`; what is in it, and the folder.
 
-    The folder can be read by its owner alone; a file gets the mode that it had. Raises FileMissing (FM-C103),
+    agree: is given the verified folder before it is put into place, and raises where it is not to be.
+    accept_unsigned: for a back-up of an earlier version; one that is signed is held to it all the same.
+
+    The folder can be read by its owner alone; a file gets the mode that it had for him. Raises FileMissing (FM-C103),
     ConfigurationError (FM-C100) where `path` holds anything, BackupDamaged (FM-S508), DiskFull (FM-S504).
     """
     if not file.is_file():
         raise FileMissing("the back-up is missing", got=file)
     with file.open("rb") as stream:
-        return restore_from(stream, path)
+        return restore_from(stream, path, agree=agree, accept_unsigned=accept_unsigned)
 
 
-def restore_from(stream: IO[bytes], path: Path) -> tuple[ServerHome, Contents]:
+def restore_from(
+    stream: IO[bytes], path: Path, *, agree: Agree | None = None, accept_unsigned: bool = False
+) -> tuple[ServerHome, Contents]:
     """As `restore`, from a stream that is read once."""
     _require_free(path)
     # An empty folder may be a container's volume, which nothing can take the place of.
@@ -58,10 +73,14 @@ def restore_from(stream: IO[bytes], path: Path) -> tuple[ServerHome, Contents]:
         half.mkdir(mode=0o700, parents=True)
         at_work = os.open(half, os.O_RDONLY)
         locked_within(at_work, None)
-        contents = _unpacked(stream, half)
+        unpacked = _unpacked(stream, half)
+        contents = unpacked.contents
         for name in _MADE_AGAIN:
             (half / name).mkdir(exist_ok=True)
         _require_usable(ServerHome.at(half), contents)
+        _require_signed(half / "pki", unpacked, accept_unsigned=accept_unsigned)
+        if agree is not None:
+            agree(ServerHome.at(half), contents, unpacked.signature is not None)
         _put_into_place(half, path)
     except tarfile.TarError as failure:
         raise BackupDamaged("the back-up cannot be read", got=failure, action=_ANOTHER) from failure
@@ -98,23 +117,48 @@ def _put_into_place(half: Path, path: Path) -> None:
         child.rename(path / child.name)
 
 
-def _unpacked(stream: IO[bytes], folder: Path) -> Contents:
+@dataclass(frozen=True)
+class _Unpacked:
+    """The back-up's list, its bytes, and the signature over them; None where there is none."""
+
+    contents: Contents
+    page: bytes
+    signature: bytes | None
+
+
+def _require_signed(pki: Path, unpacked: _Unpacked, *, accept_unsigned: bool) -> None:
+    if unpacked.signature is not None:
+        require_signature(pki, unpacked.page, unpacked.signature)
+    elif not accept_unsigned:
+        raise BackupDamaged(
+            "the back-up is not signed",
+            expected=SIGNATURE_FILE,
+            action="Use another one; --accept-unsigned is for a back-up of an earlier version whose way you know",
+        )
+
+
+def _unpacked(stream: IO[bytes], folder: Path) -> _Unpacked:
     """Write every member below `folder`, durably, and hold it to the back-up's own list."""
     found: dict[str, StoredFile] = {}
     contents: Contents | None = None
+    page, signature = b"", None
     with tarfile.open(fileobj=stream, mode="r|") as tar:
         for member in tar:
             if contents is not None:
                 raise BackupDamaged("the back-up goes on after its end", got=member.name, action=_ANOTHER)
             if member.name == CONTENTS_FILE and member.isreg():
-                contents = _contents_of(tar, member)
+                page = _read(tar, member, most_bytes=_LARGEST_CONTENTS_BYTES)
+                contents = _contents_of(page)
+                continue
+            if member.name == SIGNATURE_FILE and member.isreg() and signature is None:
+                signature = _read(tar, member, most_bytes=LARGEST_SIGNATURE_BYTES)
                 continue
             target = folder / _safe(member)
             if target.exists() and not (member.isdir() and target.is_dir()):
                 raise BackupDamaged("a name is in the back-up twice", got=member.name, action=_ANOTHER)
             if member.isdir():
                 target.mkdir(parents=True, exist_ok=True)
-                target.chmod(member.mode & 0o777 | 0o700)
+                target.chmod(0o700)
             else:
                 found[member.name] = _write(tar, member, target)
     if contents is None:
@@ -125,7 +169,7 @@ def _unpacked(stream: IO[bytes], folder: Path) -> Contents:
         raise BackupDamaged(
             "a file of the back-up is not as it was", got=", ".join(sorted(wrong)[:3]), action=_ANOTHER
         )
-    return contents
+    return _Unpacked(contents, page, signature)
 
 
 def _safe(member: tarfile.TarInfo) -> PurePosixPath:
@@ -140,13 +184,17 @@ def _safe(member: tarfile.TarInfo) -> PurePosixPath:
     return name
 
 
-def _contents_of(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Contents:
+def _read(tar: tarfile.TarFile, member: tarfile.TarInfo, *, most_bytes: int) -> bytes:
     stream = tar.extractfile(member)
     assert stream is not None  # it is a file
-    if member.size > _LARGEST_CONTENTS_BYTES:
-        raise BackupDamaged("the back-up's list is too large", got=f"{member.size} bytes")
+    if member.size > most_bytes:
+        raise BackupDamaged(f"{member.name} of the back-up is too large", got=f"{member.size} bytes")
+    return stream.read()
+
+
+def _contents_of(page: bytes) -> Contents:
     try:
-        content = json.loads(stream.read())
+        content = json.loads(page)
     except ValueError as failure:
         raise BackupDamaged("the back-up's list cannot be read", got=failure, action=_ANOTHER) from failure
     return parse_settings(content, Contents, source=CONTENTS_FILE)
@@ -165,7 +213,7 @@ def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> Store
             n_bytes += len(block)
             copy.write(block)
         copy.flush()
-        os.fchmod(copy.fileno(), member.mode & 0o777)
+        os.fchmod(copy.fileno(), member.mode & 0o700)
         os.utime(copy.fileno(), (member.mtime, member.mtime))
         os.fsync(copy.fileno())
     return StoredFile(sha256=digest.hexdigest(), n_bytes=n_bytes)

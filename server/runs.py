@@ -57,7 +57,7 @@ def run_to_end(
     if not RUN_NAME.fullmatch(name):
         raise ConfigurationError("a run has no plain name", got=name, expected="letters, digits, - and _")
     home.federation()  # a wrong file is said before anybody is asked
-    control = _control(home)
+    control = control_of(home)
     control.nodes()  # an unreachable server is said so before a run directory is made
     run = _taken_up(home, control, name) if resume else _created(home, control, name)
     note_act(
@@ -90,7 +90,7 @@ def resume_run(home: ServerHome, name: str) -> None:
     run = _existing(home, name)
     if run.ended:
         raise ConfigurationError("a run that has ended is not taken up again", got=run.state.status)
-    control = _control(home)
+    control = control_of(home)
     control.nodes()
     note_act(home, "run-continued", run=name, federation=run.federation().digest())
     _taken_up(home, control, name)
@@ -103,12 +103,12 @@ def stop_run(home: ServerHome, name: str) -> None:
     end_as_failed(run, reason="stopped by the coordinator")
     submission = last_submission(run)
     if submission is not None:
-        _control(home).stop_run(submission.flower_run)
+        control_of(home).stop_run(submission.flower_run)
 
 
 def server_status(home: ServerHome) -> dict[str, Any]:
     """Whether the server answers, each member's state, and the state of every run."""
-    control = _control(home)
+    control = control_of(home)
     healthy = control.answers()
     online = {node.name: node.status for node in control.nodes()} if healthy else {}
     admitted = admitted_sites(home)
@@ -123,7 +123,8 @@ def server_status(home: ServerHome) -> dict[str, Any]:
     return {"healthy": healthy, "address": local_address(home), "sites": sites, "runs": runs}
 
 
-def _control(home: ServerHome) -> SuperLinkControl:
+def control_of(home: ServerHome) -> SuperLinkControl:
+    """The started server's SuperLink."""
     return SuperLinkControl(local_address(home), ca=ca_files(home.pki).certificate)
 
 

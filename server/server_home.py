@@ -20,8 +20,10 @@ from pydantic import Field, PositiveInt
 
 from minet_core.federation import PRESETS, FederationSettings
 from minet_core.runtime.errors import ConfigurationError, FileMissing
+from minet_core.runtime.private_files import private_files, tighten
 from minet_core.runtime.yaml_file import Settings, parse_settings, read_settings, write_settings
-from server.pki import issue_server_certificate, make_ca
+from server.file_names import ProgramFiles
+from server.pki import issue_backup_key, issue_server_certificate, make_ca
 from server.revocation import write_crl, write_node_map
 from server.sealed_key import require_long_enough
 
@@ -32,6 +34,9 @@ QUICK_ROUNDS = 24
 """Short rounds drift apart less; docs/results/main-job.md has the figures."""
 
 LOCAL_NAMES = ("127.0.0.1", "localhost")
+
+OWN_FOLDERS = ("pki", "proxy", "screen", "sites", "superlink", "runs", "logs", "dashboard")
+"""What may lie on another disk, with a link in its place."""
 
 
 class ServerSettings(Settings):
@@ -47,6 +52,12 @@ class ServerSettings(Settings):
     )
     keep_checkpoints: PositiveInt | None = Field(
         None, description="how many of a run's last checkpoints stay on the disk; null: all"
+    )
+
+    accept_shared_machine: bool = Field(
+        False,
+        description="start although other users of the machine can read the coordinator's secrets, as on a file system "
+        "without owners; who logs in there is then as the coordinator",
     )
 
     @property
@@ -92,6 +103,16 @@ class ServerHome:
     @property
     def superlink(self) -> Path:
         return self.path / "superlink"
+
+    @property
+    def bundle(self) -> Path:
+        """The only app bundle that the server runs."""
+        return ProgramFiles(self.path).bundle
+
+    @property
+    def control_credential(self) -> Path:
+        """See server.control_credential."""
+        return ProgramFiles(self.path).control_credential
 
     @property
     def runs(self) -> Path:
@@ -159,22 +180,25 @@ def with_local_name(hosts: tuple[str, ...], *, bind: str) -> tuple[str, ...]:
 def init_server(
     path: Path, federation: FederationSettings, settings: ServerSettings, *, passphrase: str
 ) -> ServerHome:
-    """Make the coordinator's folder, the key of its authority under `passphrase`.
+    """Make the coordinator's folder, its owner's alone, the key of its authority under `passphrase`.
 
     Raises ConfigurationError (FM-C100) where one is already there, InvalidSetting (FM-C102) for a short passphrase.
     """
     require_new(path)
     require_long_enough(passphrase)
-    path.mkdir(parents=True, exist_ok=True)
-    home = ServerHome(path.resolve())
-    for folder in (home.sites, home.superlink, home.runs, home.logs, home.proxy, home.screen):
-        folder.mkdir(exist_ok=True)
-    authority = make_ca(home.pki, name=federation.name, passphrase=passphrase)
-    issue_server_certificate(authority, hosts=settings.hosts)
-    write_crl(authority)
-    write_node_map(home.pki, {})
-    write_settings(path / "federation.yaml", federation)
-    write_settings(path / "server.yaml", settings)
+    with private_files():
+        path.mkdir(parents=True, exist_ok=True)
+        home = ServerHome(path.resolve())
+        for folder in (home.sites, home.superlink, home.runs, home.logs, home.proxy, home.screen):
+            folder.mkdir(exist_ok=True)
+        authority = make_ca(home.pki, name=federation.name, passphrase=passphrase)
+        issue_server_certificate(authority, hosts=settings.hosts)
+        issue_backup_key(authority)
+        write_crl(authority)
+        write_node_map(home.pki, {})
+        write_settings(path / "federation.yaml", federation)
+        write_settings(path / "server.yaml", settings)
+    tighten(home.path, linked=OWN_FOLDERS)
     return home
 
 

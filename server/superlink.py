@@ -17,18 +17,23 @@ from pathlib import Path
 
 from minet_core.runtime.durable import write_private
 from minet_core.runtime.errors import FedminetError, HostError, ServerUnreachable
-from minet_core.runtime.flower_environment import RUNS_VARIABLE, flower_environment
-from minet_core.runtime.processes import Child, ChildProcesses, program, require_port_free
+from minet_core.runtime.flower_environment import RUNS_VARIABLE, SERVER_VARIABLE, flower_environment
+from minet_core.runtime.private_files import stay_private
+from minet_core.runtime.processes import Child, ChildProcesses, require_port_free
 from minet_core.runtime.supervision import Supervisor
+from server import flower_program
 from server.control import SuperLinkControl
+from server.control_credential import make_credential
 from server.enrolment import admitted_sites, node_keys
 from server.expiry import warnings
+from server.flower_program import program_arguments
 from server.passing_failures import SaidOnce
 from server.pki import ca_files, server_files, settle_server_key
 from server.proxy_files import update_proxy_files
 from server.revocation import changing, revocations, write_node_map
 from server.screen_files import ScreenFiles
 from server.server_home import ServerHome
+from server.walls import forget_deleted, hold_files, require_closed
 
 START_DEADLINE_S = 180.0
 """A SuperLink that cannot start ends, which is seen at once; this is for a machine that has much else to do."""
@@ -45,6 +50,9 @@ and the server application keeps the tensors that it has let go of: two or three
 
 WARN_EVERY_S = 24 * 3600.0
 """How often a server that runs for months says again what expires."""
+
+FORGET_EVERY_S = 10.0
+"""How soon a site's update that was aggregated is gone from the database's log too."""
 
 _WATCH_INTERVAL_S = 1.0
 
@@ -64,17 +72,24 @@ class ServerProcesses:
     environment: dict[str, str] = field(default_factory=dict)
     _supervisor: Supervisor = field(default_factory=Supervisor)
     _certificate: bytes | None = None
+    _forgot_at: float = 0.0
 
     def start(self, *, deadline_s: float = START_DEADLINE_S) -> SuperLinkControl:
         """Start them, wait until the SuperLink answers, and register the admitted sites.
 
-        Raises PortInUse (FM-S501), ProcessDied (FM-S503) with the end of the log, DeadlinePassed (FM-S505).
+        Raises PortInUse (FM-S501), ProcessDied (FM-S503) with the end of the log, DeadlinePassed (FM-S505),
+        MachineShared (FM-S516) where the machine's other users are not kept out (server.walls).
         """
         settings = self.home.settings()
+        stay_private()
         require_port_free(settings.bind, settings.port)
+        for line in hold_files(self.home):
+            print(line, flush=True)
         self._flower_home.mkdir(parents=True, exist_ok=True)
         if not self._secret.exists():
             write_private(self._secret, secrets.token_bytes(32))
+        make_credential(self.home.control_credential)
+        forget_deleted(self._database, at_rest=True)
         address = local_address(self.home)
         control = SuperLinkControl(address, ca=ca_files(self.home.pki).certificate)
         superlink = self._supervisor.keep(self._start_superlink)
@@ -83,6 +98,7 @@ class ServerProcesses:
             control.answers, deadline_s=deadline_s, what=f"the SuperLink answers at {address}"
         )
         superlink.needed = False
+        require_closed(self.home, control)
         self._supervisor.keep(self._start_superexec, orphans_end_in_s=APPLICATION_ENDS_IN_S)
         bring_in_line(self.home, control)
         return control
@@ -109,11 +125,22 @@ class ServerProcesses:
         """
         if answered:
             self._supervisor.works(SUPERLINK)
+        if time.monotonic() - self._forgot_at > FORGET_EVERY_S:
+            self._forgot_at = time.monotonic()
+            forget_deleted(self._database)
         return self._supervisor.tend()
 
     @property
     def _flower_home(self) -> Path:
         return self.home.superlink / "flwr"
+
+    @property
+    def _database(self) -> Path:
+        return self.home.superlink / "state.db"
+
+    @property
+    def _server(self) -> dict[str, str]:
+        return {SERVER_VARIABLE: str(self.home.path)}
 
     @property
     def _secret(self) -> Path:
@@ -125,16 +152,17 @@ class ServerProcesses:
         return self.children.start(
             SUPERLINK,
             _superlink_command(self.home, secret=self._secret),
-            env=flower_environment(self._flower_home),
+            env=flower_environment(self._flower_home, **self._server),
             log_path=self.home.logs / "superlink.log",
         )
 
     def _start_superexec(self) -> Child:
-        runs = {RUNS_VARIABLE: str(self.home.runs), **ALLOCATOR}
+        runs = {RUNS_VARIABLE: str(self.home.runs), **self._server, **ALLOCATOR}
         return self.children.start(
             SUPEREXEC,
             [
-                *(program("flower-superexec"), "--runtime-api-address", local_address(self.home)),
+                *program_arguments(flower_program.SUPEREXEC),
+                *("--runtime-api-address", local_address(self.home)),
                 *("--root-certificates", str(ca_files(self.home.pki).certificate)),
                 *("--superexec-auth-secret-file", str(self._secret)),
             ],
@@ -259,7 +287,7 @@ def _superlink_command(home: ServerHome, *, secret: Path) -> list[str]:
     settings = home.settings()
     server = server_files(home.pki)
     return [
-        program("flower-superlink"),
+        *program_arguments(flower_program.SUPERLINK),
         *("--host", settings.bind, "--port", str(settings.port)),
         *("--ssl-ca-certfile", str(ca_files(home.pki).certificate)),
         *("--ssl-certfile", str(server.certificate), "--ssl-keyfile", str(server.private_key)),

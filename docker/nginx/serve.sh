@@ -41,6 +41,7 @@ serve() {
     say "waiting for the coordinator's certificates in $PKI"
     sleep "$LOOK_EVERY_S" & wait $!
   done
+  rm -f /tmp/tls.sock  # of an nginx that was killed, which could not remove it
   nginx -e stderr -c "$CONFIGURATION" -g 'daemon off;' &
   nginx=$!
   taken=$found

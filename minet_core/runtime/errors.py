@@ -377,6 +377,12 @@ class FileLockFailed(FileNotWritten):
     code = "FM-S515"
 
 
+class MachineShared(HostError):
+    """What keeps a machine's other users from the coordinator's secrets or interfaces is not there."""
+
+    code = "FM-S516"
+
+
 class ClockWrong(HostError):
     """The machine's clock is too far from the server's for the server to accept what it signs."""
 

@@ -9,6 +9,9 @@ from minet_core.runtime.processes import child_environment
 RUNS_VARIABLE = "FEDMINET_RUNS"
 """Environment variable with the folder of the coordinator's runs; set by `fedminet server start`."""
 
+SERVER_VARIABLE = "FEDMINET_SERVER"
+"""Environment variable with the coordinator's folder; set by `fedminet server start` for Flower's programs."""
+
 SITE_VARIABLE = "FEDMINET_SITE"
 """Environment variable with the site's folder; set by `fedminet site start`, read on the site alone."""
 

@@ -24,6 +24,7 @@ from typing import IO
 
 from minet_core.runtime import process_guardian
 from minet_core.runtime.errors import DeadlinePassed, HostError, PortInUse, ProcessDied
+from minet_core.runtime.private_files import PRIVATE_UMASK
 
 GRACE_S = 8.0
 """Between SIGTERM and SIGKILL; Flower's processes give themselves 5 s to end."""
@@ -110,7 +111,7 @@ class ChildProcesses:
         log_path: Path,
         needed: bool = True,
     ) -> Child:
-        """Start `argv`; its output is appended to `log_path`.
+        """Start `argv`; its output is appended to `log_path`. What it writes, its log included, is for this user alone.
 
         A child of the same name must have ended before; what it had started and left running is ended first, so
         that its successor finds no ports, files or tasks in the hands of an orphan.
@@ -122,10 +123,10 @@ class ChildProcesses:
                 raise HostError(f"a child process {name} runs already")
             former = self._children.pop(name)
             self._end([former], hurry=lambda: False, grace_s=min(LEFT_BEHIND_GRACE_S, self._grace_s))
-        log_path.parent.mkdir(parents=True, exist_ok=True)
+        log_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         signals: list[int] = []
         with (
-            log_path.open("ab") as log,
+            open(log_path, "ab", opener=_private) as log,
             _signals_into(signals),
         ):  # nobody would end a child that is not known yet
             process = subprocess.Popen(
@@ -135,6 +136,7 @@ class ChildProcesses:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                umask=PRIVATE_UMASK,
             )
             child = self._children[name] = Child(name, process, log_path, needed)
             self._tell_guardian("+", process.pid)
@@ -254,6 +256,10 @@ def require_port_free(host: str, port: int) -> None:
                     action="End that process or choose another port",
                 ) from failure
             raise HostError(f"cannot listen on {host}:{port}", got=failure.strerror) from failure
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _exit_on_signal(number: int, _frame: FrameType | None) -> None:

@@ -15,6 +15,7 @@ from server.dashboard.app import build_app
 from server.dashboard.control_routes import Access
 from server.dashboard.guard import is_loopback
 from server.dashboard.password import Password
+from server.dashboard.patience import LARGEST_HEAD_BYTES, LIMIT, REQUEST_S, patient_protocol
 from server.server_home import ServerHome
 
 PORT = 9480
@@ -75,8 +76,10 @@ def serve_dashboard(home: ServerHome, binding: Binding, *, allow_control: bool) 
     server_of(home, binding, access=access).run()
 
 
-def server_of(home: ServerHome, binding: Binding, *, access: Access | None) -> uvicorn.Server:
-    """The server, not yet started."""
+def server_of(
+    home: ServerHome, binding: Binding, *, access: Access | None, request_s: float = REQUEST_S
+) -> uvicorn.Server:
+    """The server, not yet started. request_s: how long a whole request is waited for."""
     own = () if binding.address in EVERY_ADDRESS else (binding.address,)
     server: _Server
     app = build_app(
@@ -98,7 +101,9 @@ def server_of(home: ServerHome, binding: Binding, *, access: Access | None) -> u
             ws="none",
             lifespan="off",
             timeout_graceful_shutdown=CLOSING_S,
-            limit_concurrency=256,
+            http=patient_protocol(request_s=request_s),
+            h11_max_incomplete_event_size=LARGEST_HEAD_BYTES,
+            limit_concurrency=LIMIT,
         )
     )
     return server

@@ -72,7 +72,9 @@ def test_a_back_up_by_stream_comes_back_in_an_empty_volume_and_serves(
             back_up, env=environment, stdout=stream, stderr=subprocess.PIPE, timeout=120, check=False
         )
     assert done.returncode == 0, done.stderr
-    command = restored.command("run", "--rm", "-T", "coordinator", "server", "restore", "-", "/coordinator")
+    command = restored.command(
+        "run", "--rm", "-T", "coordinator", "server", "restore", "-", "/coordinator", "--yes"
+    )
     with saved.open("rb") as stream:
         done = subprocess.run(
             command, env=environment, stdin=stream, capture_output=True, timeout=300, check=False

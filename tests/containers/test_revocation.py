@@ -39,6 +39,7 @@ def test_a_revoked_site_is_refused_within_a_minute_and_after_restarts(
     assert status(REVOKED) in (401, 422)  # forwarded, as that of the other
     passphrase = Path(federation.made) / "coordinator" / "passphrase"
     passphrase.write_text(PASSPHRASE + "\n")
+    passphrase.chmod(0o600)
     federation.exec(
         *("coordinator", "fedminet", "server", "revoke", "/coordinator", "--name", REVOKED),
         *("--reason", "a test", "--passphrase-file", "/coordinator/passphrase"),

@@ -5,13 +5,18 @@ One server and three sites are started once, with two small apps in place of our
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import re
 import shutil
 import signal
+import ssl
+import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +33,15 @@ from client.site_keys import SiteKeys, make_site_keys
 from client.supernode import SiteProcesses, site_processes
 from fedminet.admission_here import admit_here, make_coordinator_here
 from minet_core.federation import FederationSettings
-from minet_core.runtime.errors import AdmissionRefused, HostError
+from minet_core.runtime.errors import AdmissionRefused, HostError, MachineShared
 from minet_core.runtime.processes import ChildProcesses, free_port
 from server.bundle import Bundle, build_bundle, read_bundle, write_bundle
-from server.control import Node, SuperLinkControl, wait_for_nodes
+from server.control import Node, RunStatus, SuperLinkControl, wait_for_nodes
 from server.enrolment import admitted_sites
-from server.pki import ca_files
+from server.pki import ca_files, server_files
 from server.server_home import ServerHome, ServerSettings
 from server.superlink import start_superlink
+from server.walls import forget_deleted, require_closed
 from tests.admitted import make_site
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
@@ -70,6 +76,7 @@ def main(grid, context):
                     found["errors"][name] = reply.error.reason
                 else:
                     found["answers"][name] = dict(reply.content["answer"])
+                    found["answers"][name]["n_pieces"] = len(reply.content["update"]["pieces"]) // 32
             time.sleep(0.2)
         found["rounds_s"].append(time.monotonic() - started)
     path = Path(os.environ["FEDMINET_RUNS"]) / f"{run}.json"
@@ -78,7 +85,7 @@ def main(grid, context):
 """
 
 CLIENT_APP = """
-import os
+import hashlib, os
 import torch
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -94,7 +101,9 @@ def train(message, context):
     answer = {"site": os.path.basename(os.environ["FEDMINET_SITE"]), "number": message.content["ask"]["number"],
               "node_config": str(dict(context.node_config)), "has_runs": "FEDMINET_RUNS" in os.environ,
               "gradient": float(layer.bias.grad[0])}
-    return Message(RecordDict({"answer": ConfigRecord(answer)}), reply_to=message)
+    pieces = [hashlib.sha256(f"{answer['site']} {number}".encode()).digest() for number in range(4096)]
+    update = ConfigRecord({"pieces": b"".join(pieces)})
+    return Message(RecordDict({"answer": ConfigRecord(answer), "update": update}), reply_to=message)
 """
 
 
@@ -107,21 +116,30 @@ class Deployment:
     control: SuperLinkControl
     sites: dict[str, SiteProcesses]
     seconds: dict[str, float]
+    commands: set[str] = field(default_factory=set)
+    """The arguments of every process that was seen on the machine while a run was in work."""
 
     def run(self, name: str, *, bundle: Bundle | None = None) -> dict[str, Any]:
         """Run the trial apps to their end; what the ServerApp found."""
-        chosen = bundle or read_bundle(self.server.superlink)
-        run_id = self.control.submit_run(chosen, run_config={"run": name})
-        self.children.wait_until(
-            lambda: self.control.run_status(run_id).finished,
-            deadline_s=90,
-            what="the run ends",
-            interval_s=0.3,
-        )
+        ended = self.ended(name, bundle=bundle)
         log = (self.server.logs / "server-app.log").read_text()
-        assert self.control.run_status(run_id).completed, log[-3000:]
+        assert ended.completed, ended.details + log[-3000:]
         found: dict[str, Any] = json.loads((self.server.runs / f"{name}.json").read_text())
         return found
+
+    def ended(self, name: str, *, bundle: Bundle | None = None) -> RunStatus:
+        """Run them; how the run ended."""
+        chosen = bundle or read_bundle(self.server.superlink)
+        run_id = self.control.submit_run(chosen, run_config={"run": name})
+
+        def finished() -> bool:
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                with contextlib.suppress(OSError):
+                    self.commands.add(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+            return self.control.run_status(run_id).finished
+
+        self.children.wait_until(finished, deadline_s=90, what="the run ends", interval_s=0.1)
+        return self.control.run_status(run_id)
 
 
 @pytest.fixture(scope="module")
@@ -199,22 +217,116 @@ def test_no_text_of_a_sites_exception_reaches_the_server(deployment: Deployment)
             assert str(deployment.sites["sms"].home.path / "store").encode() not in content, path
 
 
-def test_a_bundle_with_code_is_not_run_by_any_site(deployment: Deployment, tmp_path: Path) -> None:
-    proof = tmp_path / "the-bundle-was-run"
+def _bundle_with_code(proof: Path) -> Bundle:
+    """One whose two apps would leave a file, and do nothing else."""
     description = (
         '[project]\nname = "fedminet-bundle"\nversion = "1.0.0"\nlicense = "Apache-2.0"\ndependencies = []\n'
         '[tool.flwr.app]\npublisher = "fedminet"\n'
         '[tool.flwr.app.components]\nserverapp = "trial_server:app"\nclientapp = "trial_client:app"\n'
         '[tool.flwr.app.config]\nrun = ""\n'
     )
-    shadow = f"open({str(proof)!r}, 'w').close()\n" + CLIENT_APP
-    content, _ = build_fab_from_files(
-        {"pyproject.toml": description.encode(), "trial_client.py": shadow.encode()}
-    )
-    answer = deployment.run("shadowing", bundle=Bundle(content, hashlib.sha256(content).hexdigest()))
+    mark = f"open({str(proof)!r} + '-' + __name__, 'w').close()\n"
+    files = {
+        "pyproject.toml": description,
+        "trial_server.py": mark + SERVER_APP,
+        "trial_client.py": mark + CLIENT_APP,
+    }
+    content, _ = build_fab_from_files({name: text.encode() for name, text in files.items()})
+    return Bundle(content, hashlib.sha256(content).hexdigest())
+
+
+def test_a_bundle_with_code_is_not_run_by_the_server(deployment: Deployment, tmp_path: Path) -> None:
+    ended = deployment.ended("shadowing-server", bundle=_bundle_with_code(tmp_path / "was-run"))
+    assert (ended.sub_status, "FM-F404" in ended.details) == ("failed", True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bundle_with_code_is_not_run_by_any_site(deployment: Deployment, tmp_path: Path) -> None:
+    """Of a coordinator that wants it run: it has put another one in the place of the federation's own."""
+    own, foreign = read_bundle(deployment.server.superlink), _bundle_with_code(tmp_path / "was-run")
+    deployment.server.bundle.write_bytes(foreign.content)
+    try:
+        answer = deployment.run("shadowing", bundle=foreign)
+    finally:
+        deployment.server.bundle.write_bytes(own.content)
     assert answer["errors"] == dict.fromkeys(SITES, "FM-F404")
     assert answer["answers"] == {}
-    assert not proof.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["was-run-trial_server"]  # where it was accepted
+
+
+def test_a_user_without_the_credential_is_answered_nothing(deployment: Deployment, tmp_path: Path) -> None:
+    """What any user of the coordinator's machine has: the port, and the authority's certificate, which is public."""
+    stranger = SuperLinkControl(deployment.control.address, ca=tmp_path / "ca.pem")
+    shutil.copyfile(deployment.control.ca, stranger.ca)
+    bundle = read_bundle(deployment.server.superlink)
+    for wrong in (None, "", "0" * 64):
+        if wrong is not None:
+            (tmp_path / "control.secret").write_text(wrong)
+        for ask in (
+            stranger.nodes,
+            lambda: stranger.submit_run(bundle, run_config={"run": "theirs"}),
+            lambda: stranger.stop_run(1),
+            lambda: stranger.register({"theirs": deployment.sites["sms"].keys.public_key}),
+        ):
+            with pytest.raises(HostError, match="credential"):
+                ask()
+    require_closed(deployment.server, deployment.control)
+
+
+def test_the_wall_is_tried_and_not_believed(deployment: Deployment, tmp_path: Path) -> None:
+    """Against a SuperLink that answers everybody, as Flower's own does."""
+
+    class Everybody(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    files = server_files(deployment.server.pki)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.certificate, files.private_key)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Everybody) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}).start()
+        try:
+            with pytest.raises(MachineShared, match="FM-S516"):
+                require_closed(
+                    deployment.server,
+                    SuperLinkControl(f"127.0.0.1:{server.server_address[1]}", deployment.control.ca),
+                )
+        finally:
+            server.shutdown()
+
+
+def test_no_token_of_a_task_stands_in_the_arguments_of_a_process(
+    deployment: Deployment, found: dict[str, Any]
+) -> None:
+    shown = " ".join(deployment.commands)
+    assert "flwr-serverapp" in shown
+    assert "--token-stdin" in shown
+    assert not re.search(r"--token[ =][^ ]|[0-9a-f]{64} --token-stdin", shown)
+
+
+def test_nothing_is_open_to_other_users(deployment: Deployment, found: dict[str, Any]) -> None:
+    for home in (deployment.server.path, *(site.home.path for site in deployment.sites.values())):
+        paths = [home, *(path for path in home.rglob("*") if not path.is_symlink())]
+        assert len(paths) > 20
+        assert [path for path in paths if path.stat().st_mode & 0o077] == []
+
+
+def test_no_update_of_a_site_is_left_in_the_superlinks_database(
+    deployment: Deployment, found: dict[str, Any]
+) -> None:
+    """The pieces of an answer are looked for as a thief of the disk would."""
+    forget_deleted(deployment.server.superlink / "state.db")  # as a server does every ten seconds
+    kept = b"".join(path.read_bytes() for path in deployment.server.superlink.rglob("*") if path.is_file())
+    assert len(kept) > 10_000
+    for name in SITES:
+        pieces = [hashlib.sha256(f"{name} {number}".encode()).digest() for number in range(4096)]
+        assert found["answers"][name]["n_pieces"] == len(pieces)
+        assert sum(piece in kept for piece in pieces[::16]) == 0
 
 
 def test_registering_again_changes_nothing(deployment: Deployment) -> None:

@@ -35,6 +35,7 @@ def fedminet(
     """Call the command line as the console script does."""
     passphrase = tmp_path_factory.mktemp("secret") / "passphrase"
     passphrase.write_text("four words of a trial\n")
+    passphrase.chmod(0o600)
     monkeypatch.setenv("FEDMINET_CA_PASSPHRASE_FILE", str(passphrase))
 
     def call(*arguments: object) -> Outcome:

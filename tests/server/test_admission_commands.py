@@ -21,6 +21,7 @@ Call = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def fedminet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
     (tmp_path / "passphrase").write_text(PASSPHRASE + "\n")
+    (tmp_path / "passphrase").chmod(0o600)
     monkeypatch.setenv("FEDMINET_CA_PASSPHRASE_FILE", str(tmp_path / "passphrase"))
 
     def call(*arguments: object) -> tuple[int, str, str]:
@@ -123,6 +124,7 @@ def test_without_a_terminal_no_first_kit_is_taken_without_a_fingerprint(
 def test_a_wrong_passphrase_admits_nobody(fedminet: Call, home: Path, site: Path, tmp_path: Path) -> None:
     (fingerprint,) = _spoken(fedminet("site", "request", site)[1])
     (tmp_path / "wrong").write_text("another passphrase")
+    (tmp_path / "wrong").chmod(0o600)
     asked = ("--name", "sms", "--request", site / "request.json", "--fingerprint", fingerprint)
     status, _, said = fedminet(
         *("server", "admit", home, *asked, "--kit", tmp_path / "kit"),

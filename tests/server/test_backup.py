@@ -62,7 +62,7 @@ def test_a_restored_folder_is_the_one_that_was_backed_up(home: ServerHome, tmp_p
     again, contents = restore(tmp_path / "backup.tar", tmp_path / "again")
     assert contents == made
     assert contents.runs == ("first",)
-    left_out = {"logs/superlink.log", "pki/.ca.key.77.partial", "pki/.lock"}
+    left_out = {"logs/superlink.log", "pki/.ca.key.77.partial", "pki/.lock", "pki/back-up.key"}
     former, now = _files(home.path), _files(again.path)
     locks = {f"runs/first/{what}.lock" for what in ("state", "submission")}
     assert former.keys() - now.keys() == left_out | locks

@@ -1,0 +1,19 @@
+"""The one check of an app bundle, at both ends: only the federation's own is run, byte for byte.
+
+Whoever may start a run at Flower's SuperLink chooses the bundle, and a bundle may hold code. The site holds every task
+to the digest in its kit (client.task_host); the server holds every run to the bundle in its own folder
+(server.flower_program), before anything of it is unpacked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from minet_core.runtime.errors import AdmissionRefused
+
+
+def guard_bundle(content: bytes, *, digest: str) -> None:
+    """Raise AdmissionRefused (FM-F404) unless the SHA-256 of `content` is `digest`."""
+    found = hashlib.sha256(content).hexdigest()
+    if found != digest:
+        raise AdmissionRefused("the app bundle is not the federation's own", got=found, expected=digest)
