@@ -1,4 +1,4 @@
-"""When an update is too large to be believed: its norm against the median of the round and of the run.
+"""When an update is not believed: its norm and its direction against the others', and the fall of a validation score.
 
 The median, since one site's number must not move the bound that it is held to. In a round of two sites the median of
 the round is the smaller norm: a bound that is too low is raised again by the run's own history, one that a hostile
@@ -9,11 +9,18 @@ an update against, and no bound.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+SUSPECT_FACTOR = 1.7
+NORM_FACTOR = 4.0
+SUSPECT_AGREEMENT = 0.0
+OPPOSED_AGREEMENT = -0.2
+FALL_DB = 1.0
 
 LEAST_REPLIES = 3
 """Replies from which a median of the round alone means something: of two, either may be the odd one."""
@@ -21,6 +28,9 @@ LEAST_REPLIES = 3
 HISTORY_ROUNDS = 50
 """How far back the run's median looks: norms fall as a run converges."""
 
+
+AGREEMENT_ROUNDS = 9
+"""Rounds whose median direction decides: one round's noise does not."""
 
 MOST_NORM = 1e18
 """An update of a larger norm is refused whatever the settings say: squares of its values leave the range of float32,
@@ -40,6 +50,33 @@ def norm(arrays: Mapping[str, NDArray[Any]]) -> float:
     """L2 norm of all the arrays together, summed in float64 and tensor by tensor."""
     squares = (arrays[name].astype(np.float64) for name in sorted(arrays))
     return math.sqrt(math.fsum(float(np.vdot(values, values)) for values in squares))
+
+
+def work_ratio(steps: float, others: Sequence[float]) -> float:
+    """How much more a site may move the weights than the others for the steps it makes: never less than 1.
+
+    others: the steps of every site. An update is a sum of steps of about one length, so its norm grows with their
+    number at most in proportion.
+    """
+    return max(1.0, steps / _low_median(others))
+
+
+def opposed(history: Sequence[float], *, below: float) -> bool:
+    """Whether the median of a site's agreements, of this round and the last ones, is below a bound."""
+    return bool(history) and statistics.median(history[-AGREEMENT_ROUNDS:]) < below
+
+
+def fallen_sites(
+    before: Mapping[str, float], now: Mapping[str, float], *, fall_db: float
+) -> tuple[list[str], bool]:
+    """The sites whose score fell by more than `fall_db`, and whether they are most of those that gave both scores.
+
+    before, now: by site the validation PSNR of two global models, dB. One site alone is never most: its word is not
+    enough to take a round back.
+    """
+    both = sorted(set(before) & set(now))
+    fell = [site for site in both if before[site] - now[site] > fall_db]
+    return fell, len(fell) > max(len(both) / 2, 1)
 
 
 def norm_bound(of_round: Sequence[float], of_run: Sequence[float], *, factor: float) -> float | None:

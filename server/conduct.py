@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +20,8 @@ from minet_core.stored_arrays import StoredArrays
 from minet_core.weights import Arrays
 from server.exchange import Moment, request
 from server.prompt_grid import MessageGrid
-from server.replies import Expected
-from server.run_directory import RunDirectory
+from server.replies import Expected, check_parcels, page_of, read_replies
+from server.run_directory import RunDirectory, file_digest
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,20 @@ def save_weights(path: Path, federation: FederationSettings, weights: Arrays, *,
     save_checkpoint(path, weights, manifest)
 
 
+def digests_of_round(run: RunDirectory, round_number: int) -> dict[str, str]:
+    """By path in the run's folder, the digests of what was saved of the state after a round."""
+    paths = (run.checkpoint(round_number), run.memory(round_number))
+    found = {path: file_digest(path) for path in paths}
+    return {str(path.relative_to(run.path)): digest for path, digest in found.items() if digest is not None}
+
+
+def digests_of_pages(run: RunDirectory, round_number: int, sites: Iterable[str]) -> dict[str, str]:
+    """By path in the run's folder, the digests of the pages of these sites' replies."""
+    paths = (page_of(run.replies(round_number), site) for site in sites)
+    found = {path: file_digest(path) for path in paths}
+    return {str(path.relative_to(run.path)): digest for path, digest in found.items() if digest is not None}
+
+
 def save_state(conduct: Conduct, state: ServerState, *, round_number: int) -> None:
     """The algorithm's memory first: a round with a checkpoint has all that the next one needs."""
     if state.memory:
@@ -99,3 +114,20 @@ def request_of(conduct: Conduct) -> RecordDict:
     arrays = agreement.request_arrays(conduct.global_state())
     number = min(conduct.number, conduct.federation.rounds)
     return request(arrays, round_number=number, run=run.path.name, digest=conduct.digest)
+
+
+def verify_run(run: RunDirectory) -> None:
+    """Hold a run's folder against the digests in its state before anything of it is used.
+
+    Replies of the round in work that are damaged count as damage too: their sites would answer the same again, and
+    nobody would learn of the disk. Raises RunDamaged (FM-S509).
+    """
+    run.verify()
+    state = run.state
+    pages = [Path(name) for name in state.digests if name.endswith(".json")]
+    for number in (state.round, state.round + 1):
+        folder = run.replies(number)
+        sites = {path.stem for path in pages if path.parent.name == folder.name}
+        kept = read_replies(folder)
+        sites |= {site for site, reply in kept.items() if reply.figures is not None and reply.refused is None}
+        check_parcels(folder, sorted(sites), round_number=number)

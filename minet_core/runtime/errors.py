@@ -262,6 +262,12 @@ class NoProgress(FederationError):
     code = "FM-F411"
 
 
+class UpdateOpposed(FederationError):
+    """An update points away from those of the other sites, which agree, or made the global model worse."""
+
+    code = "FM-F412"
+
+
 class PolicyRefused(FederationError):
     """What the coordinator asks for lies outside what the site's own site.yaml allows."""
 
@@ -315,6 +321,12 @@ class BackupDamaged(HostError):
     """A back-up was cut off or altered, or its parts do not belong together."""
 
     code = "FM-S508"
+
+
+class RunDamaged(HostError):
+    """A file of a run's folder is missing or is not what was written; the run is not gone on with."""
+
+    code = "FM-S509"
 
 
 class DeadlinePassed(HostError):
