@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 SUSPECT_FACTOR = 1.7
 NORM_FACTOR = 4.0
 SUSPECT_AGREEMENT = 0.0
-OPPOSED_AGREEMENT = -0.2
+OPPOSED_AGREEMENT = -0.25
 FALL_DB = 1.0
 
 LEAST_REPLIES = 3
@@ -29,8 +29,8 @@ HISTORY_ROUNDS = 50
 """How far back the run's median looks: norms fall as a run converges."""
 
 
-AGREEMENT_ROUNDS = 9
-"""Rounds whose median direction decides: one round's noise does not."""
+AGREEMENT_ROUNDS, LEAST_AGREEMENTS = 9, 3
+"""Rounds whose median direction decides, at most and at least: one round's noise does not."""
 
 MOST_NORM = 1e18
 """An update of a larger norm is refused whatever the settings say: squares of its values leave the range of float32,
@@ -52,18 +52,10 @@ def norm(arrays: Mapping[str, NDArray[Any]]) -> float:
     return math.sqrt(math.fsum(float(np.vdot(values, values)) for values in squares))
 
 
-def work_ratio(steps: float, others: Sequence[float]) -> float:
-    """How much more a site may move the weights than the others for the steps it makes: never less than 1.
-
-    others: the steps of every site. An update is a sum of steps of about one length, so its norm grows with their
-    number at most in proportion.
-    """
-    return max(1.0, steps / _low_median(others))
-
-
 def opposed(history: Sequence[float], *, below: float) -> bool:
     """Whether the median of a site's agreements, of this round and the last ones, is below a bound."""
-    return bool(history) and statistics.median(history[-AGREEMENT_ROUNDS:]) < below
+    recent = history[-AGREEMENT_ROUNDS:]
+    return len(recent) >= LEAST_AGREEMENTS and statistics.median(recent) < below
 
 
 def fallen_sites(
@@ -86,10 +78,11 @@ def norm_bound(of_round: Sequence[float], of_run: Sequence[float], *, factor: fl
     """
     if len(of_round) < LEAST_REPLIES and not of_run:
         return None
-    others = [_low_median(of_round)] if len(of_round) > 1 else []  # a lone reply must not set its own bound
-    past = [_low_median(of_run)] if of_run else []
+    others = [low_median(of_round)] if len(of_round) > 1 else []  # a lone reply must not set its own bound
+    past = [low_median(of_run)] if of_run else []
     return factor * max([*others, *past])
 
 
-def _low_median(norms: Sequence[float]) -> float:
+def low_median(norms: Sequence[float]) -> float:
+    """The middle value, of an even number the smaller of the two in the middle."""
     return sorted(norms)[(len(norms) - 1) // 2]

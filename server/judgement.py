@@ -5,12 +5,14 @@ A judgement is made from the replies alone and can be made twice: what was found
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import replace
 
 from minet_core.aggregation.influence import agreements, update_products
-from minet_core.quarantine import HISTORY_ROUNDS, LEAST_REPLIES, norm_bound, opposed, work_ratio
+from minet_core.quarantine import HISTORY_ROUNDS, LEAST_REPLIES, low_median, norm_bound, opposed
 from minet_core.runtime.errors import FedminetError, UpdateOpposed, UpdateSuspect
+from minet_core.training import learning_rate_at
 from server.conduct import Conduct
 from server.participation import breach
 from server.replies import KeptReply, as_reply, keep, read_replies
@@ -18,6 +20,10 @@ from server.roll_back import left_out_for_good
 
 NORMS = ("update_norm", "memory_norm")
 """What of a reply is held against the round and the run: see `server.replies.KeptReply`."""
+
+MEMORY_FACTOR = 10.0
+"""Least multiple of the median for an algorithm's own tensors: a site that takes part for the first time sends a whole
+control, and the others the change of theirs."""
 
 JUDGED = (None, UpdateSuspect.code, UpdateOpposed.code)
 """Codes of replies that a judgement is made of: accepted, or refused by an earlier one."""
@@ -55,15 +61,15 @@ def _by_norm(
 ) -> dict[str, KeptReply]:
     settings, found = conduct.federation.quarantine, dict(held)
     failure = UpdateSuspect("an update is far larger than those of the round and of the run")
-    ratio = _work_ratios(conduct)
     for kind in NORMS:
         norms = {site: value for site, kept in held.items() if (value := getattr(kept, kind)) is not None}
-        usual = norm_bound(list(norms.values()), _norms_of_run(conduct, kind), factor=1.0)
-        if usual is None:
-            continue
-        for site, length in norms.items():
-            bound = settings.norm_factor * usual * ratio[site]
-            suspect_from = min(settings.suspect_factor * usual * ratio[site], bound)
+        usual = _usual(conduct, kind, norms)
+        factor = settings.norm_factor if kind == "update_norm" else max(settings.norm_factor, MEMORY_FACTOR)
+        for site, length in norms.items() if usual else ():
+            bound = factor * usual[site]
+            suspect_from = (
+                min(settings.suspect_factor * usual[site], bound) if kind == "update_norm" else bound
+            )
             if length <= suspect_from or found[site].refused is not None:
                 continue
             passed = bound if length > bound else suspect_from
@@ -144,29 +150,73 @@ def _noted(kept: KeptReply, failure: FedminetError) -> KeptReply:
     return replace(kept, noted=tuple(sorted({*kept.noted, failure.code})))
 
 
-def _work_ratios(conduct: Conduct) -> dict[str, float]:
-    federation, declared = conduct.federation, conduct.run.declared()
-    steps = {
-        site: float(
-            federation.work_of(site).most_steps(
-                n_slices=declared[site].n_training_slices, batch_size=federation.training.batch_size
-            )
+def _usual(conduct: Conduct, kind: str, norms: Mapping[str, float]) -> dict[str, float]:
+    """By site, the norm that its update is held against; empty where nothing can be said.
+
+    The larger of the medians of the round and of the run; for a site that trains more than the median site, as much
+    larger as the sum of its steps' learning rates is.
+    """
+    past = _norms_of_run(conduct, kind)
+    if not norms or (len(norms) < LEAST_REPLIES and not past):
+        return {}
+    of_round = [(norms[site], _work(conduct, site, conduct.number)) for site in norms]
+    lengths = [entries for entries in (of_round if len(norms) > 1 else [], past) if entries]
+    medians = [
+        (
+            norm_bound([], [length for length, _ in entries], factor=1.0),
+            low_median([work for _, work in entries]),
         )
-        for site in federation.sites
-        if site in declared
-    }
-    return {site: work_ratio(of_site, list(steps.values())) for site, of_site in steps.items()}
-
-
-def _norms_of_run(conduct: Conduct, kind: str) -> list[float]:
-    entries = [
-        entry
-        for record in conduct.run.rounds_recorded(last=HISTORY_ROUNDS)
-        for entry in record["sites"].values()
+        for entries in lengths
     ]
+    return {
+        site: max(
+            (length or 0.0)
+            * (max(1.0, _work(conduct, site, conduct.number) / work) if kind == "update_norm" else 1.0)
+            for length, work in medians
+        )
+        for site in norms
+    }
+
+
+def _work(conduct: Conduct, site: str, round_number: int) -> float:
+    """The sum of the learning rates of a site's steps in a round, which bounds how far Adam moves a weight in it."""
+    federation = conduct.federation
+    declared = conduct.run.declared().get(site)
+    training = federation.training
+    n_steps = federation.work_of(site).most_steps(
+        n_slices=1 if declared is None else declared.n_training_slices, batch_size=training.batch_size
+    )
+    return _summed_rates(
+        round_number, federation.rounds, n_steps, training.warmup_steps, training.decay_fraction
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def _summed_rates(
+    round_number: int, n_rounds: int, n_steps: int, warmup_steps: int, decay_fraction: float
+) -> float:
+    first = (round_number - 1) * n_steps
+    return sum(
+        learning_rate_at(
+            step,
+            total_steps=n_rounds * n_steps,
+            learning_rate=1.0,
+            warmup_steps=warmup_steps,
+            decay_fraction=decay_fraction,
+        )
+        for step in range(first, first + n_steps)
+    )
+
+
+def _norms_of_run(conduct: Conduct, kind: str) -> list[tuple[float, float]]:
+    """The norms of the replies that counted in the last rounds, each with the work behind it."""
     return [
-        entry[kind] * entry.get("shortened", {}).get(kind, 1.0)
-        for entry in entries
+        (
+            entry[kind] * entry.get("shortened", {}).get(kind, 1.0),
+            _work(conduct, site, record["round"]),
+        )
+        for record in conduct.run.rounds_recorded(last=HISTORY_ROUNDS)
+        for site, entry in record["sites"].items()
         if entry["refused"] is None and kind in entry
     ]
 

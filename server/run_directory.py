@@ -220,7 +220,7 @@ class RunDirectory:
         state = self.state
         try:
             federation = self.federation().digest()
-        except FedminetError as failure:
+        except (FedminetError, ValueError, RecursionError) as failure:
             raise damaged(self.path / "federation.yaml", "cannot be read") from failure
         if federation != state.federation:
             raise damaged(self.path / "federation.yaml", "holds other settings than the run began with")
