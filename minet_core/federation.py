@@ -192,7 +192,7 @@ class QuarantineSettings(Settings):
         SUSPECT_AGREEMENT,
         ge=-1,
         le=1,
-        description="an update is reported whose cosine to the others' mean direction is below this",
+        description="a site is reported whose median cosine to the others' mean direction is below this",
     )
     opposed_agreement: float = Field(
         OPPOSED_AGREEMENT,

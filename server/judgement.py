@@ -10,7 +10,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from minet_core.aggregation.influence import agreements, update_products
-from minet_core.quarantine import HISTORY_ROUNDS, LEAST_REPLIES, low_median, norm_bound, opposed
+from minet_core.quarantine import (
+    HISTORY_ROUNDS,
+    LEAST_REPLIES,
+    OPPOSED_AT_ONCE,
+    low_median,
+    norm_bound,
+    opposed,
+)
 from minet_core.runtime.errors import FedminetError, UpdateOpposed, UpdateSuspect
 from minet_core.training import learning_rate_at
 from server.conduct import Conduct
@@ -105,7 +112,8 @@ def _by_direction(
         site, agreement = sites[lowest], float(min(of))
         past = _agreements_of_run(conduct, site)
         against = opposed([*past, agreement], below=settings.opposed_agreement)
-        if agreement >= settings.suspect_agreement and not against:
+        unlike = opposed([*past, agreement], below=settings.suspect_agreement)
+        if not (against or unlike or agreement < OPPOSED_AT_ONCE):
             break
         _tell(
             conduct, before[site], failure, kind="direction", norm=agreement, bound=settings.suspect_agreement
