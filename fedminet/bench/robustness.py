@@ -12,10 +12,12 @@ import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
+from numpy.typing import NDArray
 
 from client.app import build_client_app
 from client.site_home import SiteHome
@@ -71,11 +73,11 @@ def _length(before: Weights, after: Weights) -> float:
     return float(np.sqrt(sum(np.sum(np.square(_moved(before, after, name))) for name in before)))
 
 
-def _moved(before: Weights, after: Weights, name: str) -> np.ndarray:  # type: ignore[type-arg]
+def _moved(before: Weights, after: Weights, name: str) -> NDArray[np.float64]:
     return np.asarray(after[name], np.float64) - np.asarray(before[name], np.float64)
 
 
-def _directed(make: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]) -> Reshape:  # type: ignore[type-arg]
+def _directed(make: Callable[[np.random.Generator, tuple[int, ...]], NDArray[Any]]) -> Reshape:
     """An update of the honest length in a direction of the attacker's."""
 
     def change(number: str, before: Weights, after: Weights) -> Weights:

@@ -65,7 +65,7 @@ def half_way(folder: Path, moment: str) -> RunDirectory:
         record(self, tested)  # type: ignore[arg-type]
         at("tested")
 
-    RunDirectory.record_tests = recorded  # type: ignore[method-assign, assignment]
+    RunDirectory.record_tests = recorded  # type: ignore[method-assign]
     try:
         _conduct(run, at)
     except Ended:
