@@ -136,6 +136,7 @@ def _aggregate(conduct: Conduct) -> None:
     save_state(conduct, state, round_number=number)
     del state
     conduct.at("saved")
+    _tell_bounded(conduct, kept, diagnostics)
     figures = _record(conduct, kept, diagnostics)
     missing = _missing(kept)
     run.event("round-completed", round=number, sites=list(run.state.accepted))
@@ -149,6 +150,16 @@ def _aggregate(conduct: Conduct) -> None:
         figures=figures,
     )
     run.forget_old()
+
+
+def _tell_bounded(conduct: Conduct, kept: Mapping[str, KeptReply], diagnostics: Diagnostics) -> None:
+    """Say of which site the share in the mean was bounded (`algorithm.most_share`)."""
+    settings, slices = conduct.federation.algorithm, accepted(kept)
+    total = sum(slices.values())
+    for site, share in diagnostics.weights_of.items():
+        claimed = slices[site] / total
+        if settings.rule == "mean" and claimed > settings.most_share and share < claimed:
+            conduct.run.event("share-bounded", round=conduct.number, site=site, claimed=claimed, share=share)
 
 
 def _without_those_left_out(conduct: Conduct, kept: Mapping[str, KeptReply]) -> dict[str, KeptReply]:

@@ -41,7 +41,7 @@ OPEN = {
 }
 """Quarantine as it was: what is suspect is told and used."""
 
-NAMING = ("update-suspect", "reply-refused", "round-rolled-back", "validation-fell")
+NAMING = ("update-suspect", "reply-refused", "round-rolled-back", "validation-fell", "share-bounded")
 
 
 @dataclass(frozen=True)

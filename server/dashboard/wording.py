@@ -125,6 +125,8 @@ def event_words(event: Mapping[str, Any]) -> str:
             return (
                 f"Round {get('round')} was taken back: it is made again without the update of {get('site')}."
             )
+        case "share-bounded":
+            return f"Round {get('round')}: {get('site')} counted for {get('share'):.0%}, not {get('claimed'):.0%}."
         case "validation-fell":
             return f"Round {get('round')} made the global model worse at {_names(get('fell'))}; it stands."
         case "update-suspect" if get("kind") == "direction":

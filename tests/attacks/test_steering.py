@@ -138,6 +138,7 @@ def test_a_large_update_is_shortened_where_the_federation_says_so(tmp_path: Path
 def test_a_million_slices_are_half_of_the_mean(tmp_path: Path) -> None:
     run = conduct(tmp_path, federation(rounds=1), update_times(2.0), umr=1_000_000)
     assert run.rounds_recorded()[0]["sites"][ODD]["share"] == 0.5
+    assert events(run, "share-bounded") == [(1, ODD)]
     assert moved(run, federation()) == pytest.approx((0.5 * 2 + 0.5) * STEP, rel=1e-3)
 
 
