@@ -20,11 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from minet_core.runtime.durable import replacing
+from minet_core.parcel import save_parcel
 from minet_core.runtime.errors import StoreDamaged
 from minet_core.runtime.file_lock import let_go, locked_within
 from minet_core.stored_arrays import StoredArrays
@@ -89,8 +88,7 @@ class KeptRounds:
         arrays: dict[str, NDArray[Any]] = {f"{_ANSWER}{name}": kept.answer[name] for name in kept.answer}
         arrays |= {f"{_SITE}{name}": kept.site[name] for name in kept.site}
         page = {"request": kept.request, "figures": dict(kept.figures), "norms": list(kept.norms)}
-        with replacing(self._path(kept.round_number)) as temporary:
-            safetensors.numpy.save_file(arrays, temporary, metadata={_METADATA: json.dumps(page)})
+        save_parcel(self._path(kept.round_number), arrays, metadata={_METADATA: json.dumps(page)})
         for half in self._folder.glob(".*.partial"):  # of a task that was killed
             half.unlink()
         for number in self._numbers()[:-KEPT_ROUNDS]:

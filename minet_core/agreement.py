@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from minet_core.aggregation.algorithm import Algorithm, make_algorithm
+from minet_core.aggregation.influence import Combination
 from minet_core.aggregation.personal_head import check_personal
 from minet_core.aggregation.values import ServerState
 from minet_core.compression import CODECS, Codec
@@ -120,6 +121,7 @@ def agreement_of(federation: FederationSettings) -> Agreement:
         beta2=settings.beta2,
         tau=settings.tau,
         personal=settings.personal if settings.name == "personal-head" else (),
+        combination=Combination(settings.rule, settings.most_share, settings.trim),
     )
     with torch.device("meta"):
         model = build_model(federation.model.model_dump(), scale=federation.scale)

@@ -18,13 +18,12 @@ import torch
 from numpy.typing import NDArray
 from pydantic import NonNegativeInt, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from minet_core.federation import ModelSettings
 from minet_core.models.architectures import build_model
 from minet_core.models.super_resolver import SuperResolver
-from minet_core.runtime.durable import replacing
+from minet_core.parcel import save_parcel
 from minet_core.runtime.errors import CheckpointInvalid, FileMissing, WeightsRefused
 from minet_core.runtime.yaml_file import Settings
 from minet_core.training_domain import TrainingDomain
@@ -94,9 +93,7 @@ def save_checkpoint(path: Path, tensors: Tensors, manifest: CheckpointManifest) 
     arrays = {name: _as_array(tensors[name]) for name in sorted(tensors)}
     _check_entries(arrays, manifest, source=str(path))
     text = json.dumps({"manifest": manifest.as_json(), "sha256": _digest(manifest)})
-    contents = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-    with replacing(path) as temporary:
-        save_file(contents, temporary, metadata={METADATA_KEY: text})
+    save_parcel(path, arrays, metadata={METADATA_KEY: text})
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], CheckpointManifest]:
@@ -205,7 +202,7 @@ def _entry(name: str, array: NDArray[Any]) -> TensorEntry:
 def _as_array(tensor: Tensor | NDArray[Any]) -> NDArray[Any]:
     plain = tensor.detach().cpu().numpy() if isinstance(tensor, Tensor) else tensor
     # np.array, for np.ascontiguousarray would make a vector of a scalar.
-    return np.array(plain, order="C", copy=None)
+    return np.array(plain, dtype=plain.dtype.newbyteorder("="), order="C", copy=None)
 
 
 def _digest(manifest: CheckpointManifest) -> str:

@@ -14,13 +14,18 @@ from typing import Annotated
 from pydantic import Field, PositiveInt, StringConstraints
 
 from minet_core.federation import SiteName
-from minet_core.runtime.errors import ConfigurationError, FileMissing
+from minet_core.runtime.errors import AdmissionRefused, ConfigurationError, FileMissing
 from minet_core.runtime.yaml_file import Settings, parse_settings
 
 DECLARATION_FILE = "declaration.json"
 
 _DIGITS = 12
 """Hexadecimal digits of a digest that travel in a reply: 48 bits, which a float64 holds exactly."""
+
+
+MOST_SLICES = 100_000
+"""Training slices that a site is believed without a word of the coordinator: the whole fastMRI knee set, the largest
+public one, has about 60,000 slices."""
 
 
 class CohortDeclaration(Settings):
@@ -36,6 +41,17 @@ class CohortDeclaration(Settings):
     def cohort_number(self) -> int:
         """The digest as it travels in a reply."""
         return cohort_number(self.cohort_digest)
+
+
+def require_believable(declared: CohortDeclaration, *, most_slices: int) -> None:
+    """Raise AdmissionRefused (FM-F404) for a declaration of more training slices than the coordinator believes."""
+    if declared.n_training_slices > most_slices:
+        raise AdmissionRefused(
+            f"{declared.site} declares more training slices than are believed",
+            got=declared.n_training_slices,
+            expected=f"at most {most_slices}",
+            action="Ask the site for its number of patients; where it is right, give --max-slices",
+        )
 
 
 def cohort_number(digest: str) -> int:

@@ -14,7 +14,11 @@ from typing import Annotated, Literal, Self, TypedDict
 from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
 
 from minet_core.models.architectures import SETTINGS_OF, Architecture
+from minet_core.quarantine import FALL_DB, NORM_FACTOR, OPPOSED_AGREEMENT, SUSPECT_AGREEMENT, SUSPECT_FACTOR
 from minet_core.runtime.yaml_file import Settings
+
+MOST_TIMED_STEPS = 1000
+"""Most steps of a round whose local work is declared in seconds; `client.round.TIMED_STEPS` holds the site to it."""
 
 SiteName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 
@@ -70,6 +74,15 @@ class LocalWork(Settings):
                 "give one of local_steps, local_epochs and local_seconds, and null for the others"
             )
         return self
+
+    def most_steps(self, *, n_slices: int, batch_size: int) -> int:
+        """Optimizer steps that a site of so many training slices makes in a round at most."""
+        if self.local_seconds is not None:
+            return MOST_TIMED_STEPS
+        if self.local_epochs is not None:
+            return self.local_epochs * -(-n_slices // batch_size)
+        assert self.local_steps is not None  # one of the three is declared
+        return self.local_steps
 
 
 class StepRecipe(TypedDict):
@@ -146,15 +159,55 @@ class AlgorithmSettings(Settings):
         ("target_reconstruction.", "reference_reconstruction."),
         description="personal-head: beginnings of the names of the tensors that stay at each site",
     )
+    rule: Literal["mean", "trimmed-mean", "median", "geometric-median"] = Field(
+        "mean",
+        description="how the sites' weights become one: their mean by slices, or a rule that one site cannot steer",
+    )
+    most_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="most that one site counts for in a mean of three replies or more; the others share the rest",
+    )
+    trim: float = Field(
+        0.2, ge=0, lt=0.5, description="trimmed-mean: part of the sites left out at either end, at least one"
+    )
 
 
 class QuarantineSettings(Settings):
-    """When an update is too large to be believed."""
+    """When an update is not believed, and when a round is taken back."""
 
-    norm_factor: PositiveFloat = Field(
-        10.0, description="an update is suspect beyond this multiple of the median norm of round and run"
+    suspect_factor: PositiveFloat = Field(
+        SUSPECT_FACTOR,
+        description="an update is reported beyond this multiple of the median norm of round and run",
     )
-    refuse_norm: bool = Field(False, description="refuse a suspect update; false: report it and use it")
+    norm_factor: PositiveFloat = Field(
+        NORM_FACTOR, description="an update is refused beyond this multiple of that median"
+    )
+    refuse_norm: bool = Field(True, description="refuse such an update; false: report it and use it")
+    shorten: bool = Field(
+        False, description="in place of refusing such an update, shorten it to the bound and use it"
+    )
+    suspect_agreement: float = Field(
+        SUSPECT_AGREEMENT,
+        ge=-1,
+        le=1,
+        description="a site is reported whose median cosine to the others' mean direction is below this",
+    )
+    opposed_agreement: float = Field(
+        OPPOSED_AGREEMENT,
+        ge=-1,
+        le=1,
+        description="a site's update is refused where the median of its cosines in the last rounds is below this",
+    )
+    refuse_opposed: bool = Field(True, description="refuse such an update; false: report it and use it")
+    roll_back: bool = Field(
+        True, description="take a round back after which the global model is worse at most sites"
+    )
+    fall_db: PositiveFloat = Field(
+        FALL_DB, description="fall of a site's validation PSNR in one round that counts for that, dB"
+    )
+    most_roll_backs: int = Field(4, ge=0, description="rounds of a run that are taken back at most")
 
 
 class TrafficSettings(Settings):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +68,21 @@ def packed(arrays: Arrays, *, manifest: WeightManifest | None = None) -> NDArray
     return parcel
 
 
-def save_parcel(path: Path, arrays: Arrays, *, manifest: WeightManifest | None = None) -> None:
+def save_parcel(
+    path: Path,
+    arrays: Arrays,
+    *,
+    manifest: WeightManifest | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
     """Write the bytes of `packed` to a file durably: whole or not there. Memory holds one tensor at a time.
 
-    Raises what `packed` raises, and DiskFull (FM-S504).
+    metadata: texts that go into the header. Every file of tensors is written here, whatever the order of its arrays
+    in memory. Raises what `packed` raises, and DiskFull (FM-S504).
     """
     known = _known_manifest(arrays, manifest)
     described = {name: (shape, dtype) for name, shape, dtype in known.entries}
-    header, places = _layout(known)
+    header, places = _layout(known, metadata)
     with replacing(path) as temporary, temporary.open("wb") as stream:
         stream.write(header)
         for name in places:
@@ -115,7 +123,9 @@ def _known_manifest(arrays: Arrays, manifest: WeightManifest | None) -> WeightMa
     return known
 
 
-def _layout(manifest: WeightManifest) -> tuple[bytes, dict[str, tuple[int, int]]]:
+def _layout(
+    manifest: WeightManifest, metadata: Mapping[str, str] | None = None
+) -> tuple[bytes, dict[str, tuple[int, int]]]:
     """The header, and of every tensor, in the order of the file, its first byte behind the header and its end."""
     entries: dict[str, dict[str, Any]] = {}
     end = 0
@@ -128,7 +138,8 @@ def _layout(manifest: WeightManifest) -> tuple[bytes, dict[str, tuple[int, int]]
             "shape": list(shape),
             "data_offsets": [start, end],
         }
-    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    head = {} if metadata is None else {"__metadata__": dict(metadata)}
+    text = json.dumps({**head, **entries}, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
     places = {name: (entry["data_offsets"][0], entry["data_offsets"][1]) for name, entry in entries.items()}
     return struct.pack("<Q", len(text)) + text, places

@@ -1,4 +1,4 @@
-"""When an update is too large to be believed: its norm against the median of the round and of the run.
+"""When an update is not believed: its norm and its direction against the others', and the fall of a validation score.
 
 The median, since one site's number must not move the bound that it is held to. In a round of two sites the median of
 the round is the smaller norm: a bound that is too low is raised again by the run's own history, one that a hostile
@@ -9,11 +9,25 @@ an update against, and no bound.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+SUSPECT_FACTOR, NORM_FACTOR = 1.7, 4.0
+"""Multiples of the usual norm from which an update is reported and refused. Honest ones reach 1.23 with equal work and
+1.4 with unequal (docs/results/robustness.md, as for the bounds below)."""
+
+OPPOSED_AT_ONCE, SUSPECT_AGREEMENT, OPPOSED_AGREEMENT = -0.4, 0.05, -0.25
+"""Cosines of an update to the others' mean direction. Below the first a single update is reported (least of an honest
+site: -0.36); a site whose median is below the second is reported, and below the third refused (least honest median over
+nine rounds: 0.02 with equal work, -0.19 for one of 2, 5 and 20 steps). Noise has 0, a reversed update the opposite of
+the honest median, which is 0.12 to 0.75."""
+
+FALL_DB = 1.0
+"""Fall of the validation PSNR in a round that counts, dB. Of honest federations the second largest fall is 0.05."""
 
 LEAST_REPLIES = 3
 """Replies from which a median of the round alone means something: of two, either may be the odd one."""
@@ -21,6 +35,9 @@ LEAST_REPLIES = 3
 HISTORY_ROUNDS = 50
 """How far back the run's median looks: norms fall as a run converges."""
 
+
+AGREEMENT_ROUNDS, LEAST_AGREEMENTS = 9, 3
+"""Rounds whose median direction decides, at most and at least: one round's noise does not."""
 
 MOST_NORM = 1e18
 """An update of a larger norm is refused whatever the settings say: squares of its values leave the range of float32,
@@ -42,6 +59,25 @@ def norm(arrays: Mapping[str, NDArray[Any]]) -> float:
     return math.sqrt(math.fsum(float(np.vdot(values, values)) for values in squares))
 
 
+def opposed(history: Sequence[float], *, below: float) -> bool:
+    """Whether the median of a site's agreements, of this round and the last ones, is below a bound."""
+    recent = history[-AGREEMENT_ROUNDS:]
+    return len(recent) >= LEAST_AGREEMENTS and statistics.median(recent) < below
+
+
+def fallen_sites(
+    before: Mapping[str, float], now: Mapping[str, float], *, fall_db: float
+) -> tuple[list[str], bool]:
+    """The sites whose score fell by more than `fall_db`, and whether they are most of those that gave both scores.
+
+    before, now: by site the validation PSNR of two global models, dB. One site alone is never most: its word is not
+    enough to take a round back.
+    """
+    both = sorted(set(before) & set(now))
+    fell = [site for site in both if before[site] - now[site] > fall_db]
+    return fell, len(fell) > max(len(both) / 2, 1)
+
+
 def norm_bound(of_round: Sequence[float], of_run: Sequence[float], *, factor: float) -> float | None:
     """The norm beyond which an update of this round is suspect; None where nothing can be said.
 
@@ -49,10 +85,11 @@ def norm_bound(of_round: Sequence[float], of_run: Sequence[float], *, factor: fl
     """
     if len(of_round) < LEAST_REPLIES and not of_run:
         return None
-    others = [_low_median(of_round)] if len(of_round) > 1 else []  # a lone reply must not set its own bound
-    past = [_low_median(of_run)] if of_run else []
+    others = [low_median(of_round)] if len(of_round) > 1 else []  # a lone reply must not set its own bound
+    past = [low_median(of_run)] if of_run else []
     return factor * max([*others, *past])
 
 
-def _low_median(norms: Sequence[float]) -> float:
+def low_median(norms: Sequence[float]) -> float:
+    """The middle value, of an even number the smaller of the two in the middle."""
     return sorted(norms)[(len(norms) - 1) // 2]

@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from minet_core.cohort_declaration import CohortDeclaration
     from server.enrolment import Admission
     from server.pki import Authority
     from server.server_home import ServerHome
+
+MOST_SLICES = 100_000
+"""`minet_core.cohort_declaration.MOST_SLICES`, which would take a second to import."""
 
 Home = Annotated[Path, typer.Argument(help="The coordinator's folder.")]
 SiteName = Annotated[str, typer.Option("--name", help="The site's name, as federation.yaml has it.")]
@@ -51,6 +55,9 @@ def admit(
     declaration: Annotated[
         Path | None, typer.Option(help="The site's declaration, if its request does not hold it.")
     ] = None,
+    max_slices: Annotated[
+        int, typer.Option(min=1, help="Refuse a site that declares more training slices.")
+    ] = MOST_SLICES,
     days: Annotated[int, typer.Option(min=1, max=366, help="How long the certificate is valid.")] = 90,
     passphrase_file: PassphraseFile = None,
     ca_key: CaKey = None,
@@ -58,6 +65,7 @@ def admit(
 ) -> None:
     """Admit a site: compare its fingerprint by telephone, sign, register, and write its signed kit."""
     from minet_core.admission.request import read_request
+    from minet_core.cohort_declaration import read_declaration
     from minet_core.runtime.errors import AdmissionRefused
     from server.coordinator_ledger import note_act
     from server.enrolment import admit as admit_site
@@ -67,6 +75,8 @@ def admit(
     coordinator = ServerHome.at(home)
     _, checked = read_request(request)
     require_admissible(coordinator, name, checked, fingerprint=fingerprint)
+    cohort = checked.declaration if declaration is None else read_declaration(declaration)
+    _say_declared(coordinator, name, cohort, max_slices=max_slices)
     known = name in admitted_sites(coordinator)  # by these very keys: they were compared once
     if fingerprint is None and not known:
         typer.echo(f"The fingerprint of {name}, of its name and both its keys:", err=True)
@@ -200,6 +210,22 @@ def opened_authority(home: ServerHome, passphrase_file: Path | None, ca_key: Pat
     authority = open_authority(home.pki, read_passphrase(passphrase_file), key=ca_key)
     ensure_backup_key(authority)
     return authority
+
+
+def _say_declared(home: ServerHome, name: str, cohort: CohortDeclaration | None, *, max_slices: int) -> None:
+    """What the site declares of its cohort, which is its weight in the mean, beside what the others declared."""
+    from minet_core.cohort_declaration import require_believable
+    from server.enrolment import declared_cohorts
+
+    if cohort is None:
+        typer.echo(f"{name} declares no cohort: its first reply of a run is what it is held to.", err=True)
+        return
+    require_believable(cohort, most_slices=max_slices)
+    typer.echo(f"{name} declares {cohort.n_training_slices} training slices, and is held to them.", err=True)
+    others = {site: of.n_training_slices for site, of in declared_cohorts(home).items() if site != name}
+    if others:
+        text = ", ".join(f"{site} {n_slices}" for site, n_slices in sorted(others.items()))
+        typer.echo(f"  The others: {text}.", err=True)
 
 
 def _say_admitted(home: ServerHome, admitted: Admission, *, verb: str, json_output: bool) -> None:

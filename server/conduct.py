@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +22,8 @@ from minet_core.weights import Arrays
 from server.coordinator_ledger import with_our_head
 from server.exchange import Moment, request
 from server.prompt_grid import MessageGrid
-from server.replies import Expected, KeptReply
-from server.run_directory import RunDirectory
+from server.replies import Expected, KeptReply, check_parcels, page_of, read_replies
+from server.run_directory import RunDirectory, file_digest
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,20 @@ def domain_after_round(conduct: Conduct, kept: Mapping[str, KeptReply]) -> Train
     return merged([former, *(domain_of_figures(kept[site].figures) for site in conduct.run.state.accepted)])
 
 
+def digests_of_round(run: RunDirectory, round_number: int) -> dict[str, str]:
+    """By path in the run's folder, the digests of what was saved of the state after a round."""
+    paths = (run.checkpoint(round_number), run.memory(round_number))
+    found = {path: file_digest(path) for path in paths}
+    return {str(path.relative_to(run.path)): digest for path, digest in found.items() if digest is not None}
+
+
+def digests_of_pages(run: RunDirectory, round_number: int, sites: Iterable[str]) -> dict[str, str]:
+    """By path in the run's folder, the digests of the pages of these sites' replies."""
+    paths = (page_of(run.replies(round_number), site) for site in sites)
+    found = {path: file_digest(path) for path in paths}
+    return {str(path.relative_to(run.path)): digest for path, digest in found.items() if digest is not None}
+
+
 def save_state(
     conduct: Conduct, state: ServerState, *, round_number: int, domain: TrainingDomain | None = None
 ) -> None:
@@ -124,3 +138,20 @@ def request_of(conduct: Conduct) -> RecordDict:
     content = request(arrays, round_number=number, run=run.path.name, digest=conduct.digest)
     task = "train" if conduct.number <= conduct.federation.rounds else "test"
     return with_our_head(content, run, task=task)
+
+
+def verify_run(run: RunDirectory) -> None:
+    """Hold a run's folder against the digests in its state before anything of it is used.
+
+    Replies of the round in work that are damaged count as damage too: their sites would answer the same again, and
+    nobody would learn of the disk. Raises RunDamaged (FM-S517).
+    """
+    run.verify()
+    state = run.state
+    pages = [Path(name) for name in state.digests if name.endswith(".json")]
+    for number in (state.round, state.round + 1):
+        folder = run.replies(number)
+        sites = {path.stem for path in pages if path.parent.name == folder.name}
+        kept = read_replies(folder)
+        sites |= {site for site, reply in kept.items() if reply.figures is not None and reply.refused is None}
+        check_parcels(folder, sorted(sites), round_number=number)

@@ -22,10 +22,11 @@ from minet_core.runtime.errors import (
     FileNotWritten,
     HostError,
     QuorumNotMet,
+    RunDamaged,
     RunFailed,
 )
 from server import run_states
-from server.conduct import Conduct, request_of, save_state
+from server.conduct import Conduct, digests_of_round, request_of, save_state, verify_run
 from server.coordinator_ledger import note_test
 from server.exchange import Moment, exchange, opened_figures, wait_for_members
 from server.participation import require_declarations
@@ -65,6 +66,7 @@ def run_federation(
             return run.state.status
         try:
             run.mend()
+            verify_run(run)
             federation = run.federation()
             agreement = agreement_of(federation)
             prompt = without_waits(grid, most_bytes=agreement.reply_manifest.n_bytes + MAX_OVERHEAD_BYTES)
@@ -106,10 +108,11 @@ def _begin(conduct: Conduct) -> None:
     require_declarations(federation, run.declared())
     first = run.state.status == "created"
     run.move(run_states.begun)
-    if not run.checkpoint(run.state.round).exists():
+    if not run.state.digests:  # else they are there, and were verified
         weights = initial_weights(federation)[1]
         save_state(conduct, conduct.agreement.algorithm.init(weights), round_number=0)
         del weights
+        run.move(run_states.saved, digests_of_round(run, 0))
     if first:
         run.event(
             "run-started", sites=list(federation.sites), rounds=federation.rounds, federation=conduct.digest
@@ -178,9 +181,10 @@ def _test(conduct: Conduct) -> list[str]:
 
 def _interrupt(run: RunDirectory, reason: str) -> None:
     """Say that the run waits to be continued; where not even that can be written, the next one finds out."""
-    if run.ended:  # as one that the coordinator stopped meanwhile
-        return
-    with contextlib.suppress(FileNotWritten):
+    with contextlib.suppress(RunDamaged):
+        if run.ended:  # as one that the coordinator stopped meanwhile
+            return
+    with contextlib.suppress(FileNotWritten, RunDamaged):
         run.move(run_states.interrupted, reason)
         run.event("run-interrupted", reason=reason)
 

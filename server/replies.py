@@ -11,17 +11,17 @@ need not ask again for what it has.
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from minet_core import wire
+from minet_core.aggregation.influence import Shortened
 from minet_core.aggregation.values import Reply
 from minet_core.agreement import Agreement
 from minet_core.cohort_declaration import CohortDeclaration
 from minet_core.quarantine import MOST_NORM, norm, update_norm
-from minet_core.runtime.durable import replacing, write_json
+from minet_core.runtime.durable import replacing, sha256_of_file
 from minet_core.runtime.errors import (
     CohortChanged,
     DuplicateReply,
@@ -34,6 +34,7 @@ from minet_core.runtime.errors import (
 from minet_core.stored_arrays import StoredArrays
 from minet_core.weights import Arrays
 from server.exchange import Received, opened_figures, opened_parcel
+from server.sealed_page import damaged, read_page, write_page
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class KeptReply:
     seconds: from the request to the reply. refused: the code it was refused with, FM-F405 where none came. why: for
     the events, in our words. noted: codes of what was seen and does not exclude it. bytes_down, bytes_up: of the
     weights, to the site and from it. update_norm: of the change of the weights; memory_norm: of the algorithm's own
-    tensors, where it sends any.
+    tensors, where it sends any. shortened: what the update and the algorithm's own tensors are multiplied by
+    before they count. agreement: cosine of the update to the mean of the others' directions.
     """
 
     site: str
@@ -55,6 +57,8 @@ class KeptReply:
     bytes_up: int = 0
     update_norm: float | None = None
     memory_norm: float | None = None
+    shortened: Mapping[str, float] = field(default_factory=dict)
+    agreement: float | None = None
     sha256: str | None = None
     figures: Mapping[str, float] | None = None
 
@@ -92,7 +96,7 @@ def take_reply(folder: Path, received: Received, expected: Expected) -> KeptRepl
             bytes_down=received.bytes_down,
         )
         _parcel(folder, received.site).unlink(missing_ok=True)
-    _write(folder, kept)
+    keep(folder, kept)
     return kept
 
 
@@ -100,7 +104,7 @@ def note_missing(folder: Path, site: str, *, seconds: float, bytes_down: int) ->
     """Keep that a site gave no reply before the deadline."""
     missing = ReplyMissing("no reply came before the deadline")
     kept = KeptReply(site, seconds, missing.code, missing.what, bytes_down=bytes_down)
-    _write(folder, kept)
+    keep(folder, kept)
     return kept
 
 
@@ -110,22 +114,50 @@ def read_replies(folder: Path) -> dict[str, KeptReply]:
 
 
 def read_reply(folder: Path, site: str) -> KeptReply:
-    """The reply of one site that was kept whole."""
-    content = json.loads((folder / f"{site}.json").read_text(encoding="utf-8"))
-    return KeptReply(**{**content, "noted": tuple(content["noted"])})
+    """The reply of one site that was kept whole. Raises RunDamaged (FM-S517)."""
+    path = page_of(folder, site)
+    content = read_page(path)
+    try:
+        kept = KeptReply(**{**content, "noted": tuple(content["noted"])})
+    except (KeyError, TypeError) as failure:
+        raise damaged(path, "is no reply's page") from failure
+    if kept.site != site:
+        raise damaged(path, "is another site's")
+    return kept
+
+
+def check_parcels(folder: Path, sites: Iterable[str], *, round_number: int) -> None:
+    """Hold the files of replies that were accepted against their pages. Raises RunDamaged (FM-S517)."""
+    for site in sites:
+        kept = read_reply(folder, site)
+        path = _parcel(folder, site)
+        if int((kept.figures or {}).get("round", 0)) != round_number:
+            raise damaged(page_of(folder, site), "is of another round")
+        if not path.is_file() or sha256_of_file(path) != kept.sha256:
+            raise damaged(path, "is not what the site sent")
+
+
+def page_of(folder: Path, site: str) -> Path:
+    """Where what was found about a site's reply is kept."""
+    return folder / f"{site}.json"
+
+
+def keep(folder: Path, kept: KeptReply) -> None:
+    """Keep what was found about a reply, in place of what was known before."""
+    write_page(page_of(folder, kept.site), asdict(kept))
 
 
 def refuse(folder: Path, kept: KeptReply, failure: FedminetError) -> KeptReply:
     """Refuse a reply that was accepted before."""
     refused = replace(kept, refused=failure.code, why=failure.what)
-    _write(folder, refused)
+    keep(folder, refused)
     return refused
 
 
 def note(folder: Path, kept: KeptReply, failure: FedminetError) -> KeptReply:
     """Keep beside a reply what was seen of it, without excluding it."""
     noted = replace(kept, noted=tuple(sorted({*kept.noted, failure.code})))
-    _write(folder, noted)
+    keep(folder, noted)
     return noted
 
 
@@ -133,19 +165,20 @@ def forget_refused(folder: Path) -> None:
     """Forget what was refused and what was missing, so that these sites are asked again."""
     for kept in read_replies(folder).values():
         if kept.refused is not None:
-            (folder / f"{kept.site}.json").unlink()
+            page_of(folder, kept.site).unlink()
             _parcel(folder, kept.site).unlink(missing_ok=True)
 
 
 def as_reply(folder: Path, kept: KeptReply, expected: Expected) -> Reply:
     """The reply as the algorithm takes it, its tensors read from the disk one by one as they are asked for."""
     stored = StoredArrays(_parcel(folder, kept.site))
-    return Reply(
-        site=kept.site,
-        n_training_slices=kept.n_training_slices,
-        weights=expected.agreement.decoded(stored, reference=expected.global_weights),
-        memory=expected.agreement.memory_in(stored),
-    )
+    weights = expected.agreement.decoded(stored, reference=expected.global_weights)
+    memory = expected.agreement.memory_in(stored)
+    if (factor := kept.shortened.get("update_norm")) is not None:
+        weights = Shortened(weights, expected.global_weights, factor)
+    if (factor := kept.shortened.get("memory_norm")) is not None:
+        memory = Shortened(memory, None, factor)
+    return Reply(site=kept.site, n_training_slices=kept.n_training_slices, weights=weights, memory=memory)
 
 
 def check_binding(figures: Mapping[str, float], site: str, expected: Expected) -> None:
@@ -214,10 +247,6 @@ def _second(folder: Path, received: Received, expected: Expected) -> KeptReply:
     if first.refused is None:
         (note if same else refuse)(folder, first, refused)
     return KeptReply(received.site, received.seconds, refused.code, refused.what)
-
-
-def _write(folder: Path, kept: KeptReply) -> None:
-    write_json(folder / f"{kept.site}.json", asdict(kept))
 
 
 def _parcel(folder: Path, site: str) -> Path:

@@ -17,34 +17,35 @@ from flwr.app import MessageType
 from minet_core import wire
 from minet_core.aggregation.values import Diagnostics
 from minet_core.cohort_declaration import declared_by_reply
-from minet_core.quarantine import HISTORY_ROUNDS, norm_bound
-from minet_core.runtime.errors import (
-    QuorumNotMet,
-    UpdateSuspect,
-)
+from minet_core.runtime.errors import QuorumNotMet, UpdateOpposed
 from server import run_states
-from server.conduct import Conduct, domain_after_round, request_of, save_state
+from server.conduct import (
+    Conduct,
+    digests_of_pages,
+    digests_of_round,
+    domain_after_round,
+    request_of,
+    save_state,
+)
 from server.coordinator_ledger import note_reply
 from server.exchange import exchange
+from server.judgement import NORMS, accepted, judged
 from server.participation import breach
 from server.replies import (
     KeptReply,
     as_reply,
     forget_refused,
-    note,
     note_missing,
     read_replies,
     read_reply,
     refuse,
     take_reply,
 )
+from server.roll_back import roll_back
 from server.run_directory import RunDirectory
 
 ABSENCE_S = 10.0
 """How long a site that is offline is waited for where the round can do without it: a killed node is back in 5 s."""
-
-NORMS = ("update_norm", "memory_norm")
-"""What of a reply is held against the round and the run: see `server.replies.KeptReply`."""
 
 
 def conduct_round(conduct: Conduct) -> None:
@@ -56,13 +57,14 @@ def conduct_round(conduct: Conduct) -> None:
         conduct.at("asked")
     if run.state.phase == "asked":
         _collect(conduct)
-        kept = _judged(conduct)
-        accepted = _accepted(kept)
-        breached = breach(conduct.federation.participation, accepted, declared=run.declared())
-        if breached is not None:
-            _repeat(conduct, kept, breached=breached)
-            return
-        run.move(run_states.closed, tuple(accepted))
+        kept = judged(conduct)
+        if not roll_back(conduct, kept):
+            counted = accepted(kept)
+            breached = breach(conduct.federation.participation, counted, declared=run.declared())
+            if breached is not None:
+                _repeat(conduct, kept, breached=breached)
+                return
+            run.move(run_states.closed, tuple(counted), digests=digests_of_pages(run, number, counted))
     _aggregate(conduct)
 
 
@@ -72,7 +74,7 @@ def _collect(conduct: Conduct) -> None:
     contract = conduct.federation.participation
 
     def enough() -> bool:
-        return breach(contract, _accepted(heard), declared=run.declared()) is None
+        return breach(contract, accepted(heard), declared=run.declared()) is None
 
     began, sent = time.monotonic(), Counter[str]()
     heard = read_replies(folder)
@@ -120,33 +122,6 @@ def _declare_if_first(run: RunDirectory, kept: KeptReply) -> None:
         run.event("cohort-declared", site=kept.site, n_training_slices=cohort.n_training_slices)
 
 
-def _judged(conduct: Conduct) -> dict[str, KeptReply]:
-    """The round's replies, after their norms were held against the round's and the run's."""
-    run, number, settings = conduct.run, conduct.number, conduct.federation.quarantine
-    kept = read_replies(conduct.folder)
-    failure = UpdateSuspect("an update is far larger than those of the round and of the run")
-    for kind in NORMS:
-        norms = {site: value for site, reply in kept.items() if (value := getattr(reply, kind)) is not None}
-        bound = norm_bound(list(norms.values()), _norms_of_run(run, kind), factor=settings.norm_factor)
-        for site, found in norms.items():
-            if bound is None or found <= bound or kept[site].refused is not None:
-                continue
-            run.event("update-suspect", round=number, site=site, kind=kind, norm=found, bound=bound)
-            if not settings.refuse_norm:
-                kept[site] = note(conduct.folder, kept[site], failure)
-            else:
-                kept[site] = refuse(conduct.folder, kept[site], failure)
-                run.event("reply-refused", round=number, site=site, code=failure.code, reason=failure.what)
-    return kept
-
-
-def _norms_of_run(run: RunDirectory, kind: str) -> list[float]:
-    entries = [
-        entry for record in run.rounds_recorded(last=HISTORY_ROUNDS) for entry in record["sites"].values()
-    ]
-    return [entry[kind] for entry in entries if entry["refused"] is None and kind in entry]
-
-
 def _repeat(conduct: Conduct, kept: Mapping[str, KeptReply], *, breached: str) -> None:
     """Ask again the sites whose reply is wanting; raise QuorumNotMet (FM-F402) where that was done often enough."""
     run, number, attempt = conduct.run, conduct.number, conduct.run.state.attempt
@@ -163,7 +138,7 @@ def _repeat(conduct: Conduct, kept: Mapping[str, KeptReply], *, breached: str) -
 def _aggregate(conduct: Conduct) -> None:
     """The mean over the replies that count, its checkpoint, and the round's figures; all of it can be done twice."""
     run, number, folder = conduct.run, conduct.number, conduct.folder
-    kept = read_replies(folder)
+    kept = _without_those_left_out(conduct, read_replies(folder))
     expected = conduct.expected(round_number=number)
     replies = [as_reply(folder, kept[site], expected) for site in run.state.accepted]
     state, diagnostics = conduct.agreement.algorithm.apply(conduct.global_state(), replies)
@@ -172,24 +147,48 @@ def _aggregate(conduct: Conduct) -> None:
     save_state(conduct, state, round_number=number, domain=domain_after_round(conduct, kept))
     del state
     conduct.at("saved")
-    _record(conduct, kept, diagnostics)
+    _tell_bounded(conduct, kept, diagnostics)
+    figures = _record(conduct, kept, diagnostics)
     missing = _missing(kept)
     run.event("round-completed", round=number, sites=list(run.state.accepted))
     shortfall = f"round {number} without {', '.join(missing)}" if missing else None
-    run.move(run_states.aggregated, shortfall=shortfall)
+    former = {} if number == run.state.rounds else digests_of_round(run, number - 1)
+    pages = {} if number == run.state.rounds else digests_of_pages(run, number, run.state.accepted)
+    run.move(
+        run_states.aggregated,
+        shortfall=shortfall,
+        digests={**former, **pages, **digests_of_round(run, number)},
+        figures=figures,
+    )
     run.forget_old()
 
 
-def _accepted(kept: Mapping[str, KeptReply]) -> dict[str, int]:
-    """By site, the training slices of the replies that were not refused."""
-    return {site: reply.n_training_slices for site, reply in kept.items() if reply.refused is None}
+def _tell_bounded(conduct: Conduct, kept: Mapping[str, KeptReply], diagnostics: Diagnostics) -> None:
+    """Say of which site the share in the mean was bounded (`algorithm.most_share`)."""
+    settings, slices = conduct.federation.algorithm, accepted(kept)
+    total = sum(slices.values())
+    for site, share in diagnostics.weights_of.items():
+        claimed = slices[site] / total
+        if settings.rule == "mean" and claimed > settings.most_share and share < claimed:
+            conduct.run.event("share-bounded", round=conduct.number, site=site, claimed=claimed, share=share)
+
+
+def _without_those_left_out(conduct: Conduct, kept: Mapping[str, KeptReply]) -> dict[str, KeptReply]:
+    """The replies, those refused whose sites the round was taken back for."""
+    failure = UpdateOpposed("the round was taken back for the update of this site")
+    left_out = {site for number, site in conduct.run.state.rolled_back if number == conduct.number}
+    return {
+        site: refuse(conduct.folder, reply, failure) if site in left_out and reply.refused is None else reply
+        for site, reply in kept.items()
+    }
 
 
 def _missing(kept: Mapping[str, KeptReply]) -> list[str]:
     return [site for site, reply in sorted(kept.items()) if reply.refused is not None]
 
 
-def _record(conduct: Conduct, kept: Mapping[str, KeptReply], diagnostics: Diagnostics) -> None:
+def _record(conduct: Conduct, kept: Mapping[str, KeptReply], diagnostics: Diagnostics) -> str:
+    """Append the round's figures; the chained digest with them."""
     run, number = conduct.run, conduct.number
     sites: dict[str, dict[str, object]] = {}
     for site, reply in sorted(kept.items()):
@@ -200,7 +199,10 @@ def _record(conduct: Conduct, kept: Mapping[str, KeptReply], diagnostics: Diagno
             "refused": reply.refused,
             "noted": list(reply.noted),
         }
-        sites[site] |= {kind: value for kind in NORMS if (value := getattr(reply, kind)) is not None}
+        known = (*NORMS, "agreement")
+        sites[site] |= {kind: value for kind in known if (value := getattr(reply, kind)) is not None}
+        if reply.shortened:
+            sites[site]["shortened"] = dict(reply.shortened)
         if reply.figures is not None and reply.refused is None:
             sites[site] |= {
                 "train_loss": reply.figures["train_loss"],
@@ -209,7 +211,7 @@ def _record(conduct: Conduct, kept: Mapping[str, KeptReply], diagnostics: Diagno
                 "share": diagnostics.weights_of[site],
                 "validation": {score: reply.figures[f"validation_{score}"] for score in wire.SCORES},
             }
-    run.metrics(
+    return run.metrics(
         {
             "round": number,
             "seconds": _seconds_since(run.state.asked_at),

@@ -32,11 +32,12 @@ from typing import Any, Literal
 
 from minet_core.cohort_declaration import CohortDeclaration
 from minet_core.federation import FederationSettings
-from minet_core.runtime.durable import append_line, mend_lines, write_json, write_text
-from minet_core.runtime.errors import ConfigurationError, RunBusy
+from minet_core.runtime.durable import append_line, mend_lines, sha256_of_file, write_text
+from minet_core.runtime.errors import ConfigurationError, FedminetError, RunBusy
 from minet_core.runtime.file_lock import is_locked, let_go, locked_within
 from minet_core.runtime.yaml_file import read_settings, settings_text
 from server.run_states import TERMINAL, RunState
+from server.sealed_page import damaged, page_digest, read_page, write_page
 
 Engine = Literal["deployment", "in-process", "ray"]
 
@@ -77,8 +78,9 @@ class RunDirectory:
             engine=engine,
             started=_now(),
             keep_checkpoints=keep_checkpoints,
+            federation=federation.digest(),
         )
-        write_json(path / "state.json", asdict(replace(state, updated=_now())))
+        run._write_state(state)
         return run
 
     def federation(self) -> FederationSettings:
@@ -87,19 +89,32 @@ class RunDirectory:
 
     def declared(self) -> dict[str, CohortDeclaration]:
         """By site, the cohort that its replies are held to."""
-        content = json.loads((self.path / "declared.json").read_text(encoding="utf-8"))
-        return {site: CohortDeclaration.model_validate(values) for site, values in content.items()}
+        path = self.path / "declared.json"
+        content = read_page(path, may_be_old=self.ended)
+        try:
+            return {site: CohortDeclaration.model_validate(values) for site, values in content.items()}
+        except ValueError as failure:
+            raise damaged(path, "holds no declarations") from failure
 
     def declare(self, declared: Mapping[str, CohortDeclaration]) -> None:
         """Keep what every site declared."""
         content = {site: declared[site].model_dump(mode="json") for site in sorted(declared)}
-        write_json(self.path / "declared.json", content)
+        write_page(self.path / "declared.json", content)
 
     @property
     def state(self) -> RunState:
-        content = json.loads((self.path / "state.json").read_text(encoding="utf-8"))
-        lists = {key: tuple(content.get(key, ())) for key in ("accepted", "shortfalls")}
-        return RunState(**{**content, **lists})
+        """Where the run is. Raises RunDamaged (FM-S517)."""
+        path = self.path / "state.json"
+        content = read_page(path, may_be_old=True)
+        try:
+            lists = {key: tuple(content.get(key, ())) for key in ("accepted", "shortfalls", "figures")}
+            out = tuple((int(number), str(site)) for number, site in content.get("rolled_back", ()))
+            state = RunState(**{**content, **lists, "rolled_back": out})
+        except (TypeError, ValueError) as failure:
+            raise damaged(path, "is no run's state") from failure
+        if not state.federation and state.status not in TERMINAL:
+            raise damaged(path, "is of an earlier version, or not what was written")
+        return state
 
     def move(self, transition: Callable[..., RunState], *arguments: Any, **options: Any) -> RunState:
         """Replace the state by what a transition of `server.run_states` makes of it; durable when this returns.
@@ -108,9 +123,13 @@ class RunDirectory:
         IllegalTransition (FM-F406).
         """
         with self.alone("state"):
-            state = replace(transition(self.state, *arguments, **options), updated=_now())
-            write_json(self.path / "state.json", asdict(state))
-        return state
+            state = transition(self.state, *arguments, **options)
+            return self._write_state(state)
+
+    def _write_state(self, state: RunState) -> RunState:
+        written = replace(state, updated=_now())
+        write_page(self.path / "state.json", asdict(written))
+        return written
 
     @contextlib.contextmanager
     def alone(self, what: str, *, wait: bool = True) -> Iterator[None]:
@@ -160,7 +179,7 @@ class RunDirectory:
             text = os.pread(descriptor, 32, 0)
         finally:
             os.close(descriptor)
-        return (int(text) if text else None), is_locked(self._lock)
+        return (int(text) if text.isdigit() else None), is_locked(self._lock)
 
     def mend(self) -> None:
         """Undo what a killed server application left half done.
@@ -173,15 +192,42 @@ class RunDirectory:
                 half.unlink()
         with self.alone("events"):
             mend_lines(self.path / "events.jsonl")
-        path = self.path / "metrics.jsonl"
-        mend_lines(path)
+        mend_lines(self.path / "metrics.jsonl")
+        self.forget_beyond()
+
+    def forget_beyond(self) -> None:
+        """Remove the figures and the replies of rounds that the state does not have, or has no use for."""
+        path, state = self.path / "metrics.jsonl", self.state
         recorded = self.rounds_recorded()
-        kept = [record for record in recorded if record["round"] <= self.state.round]
+        kept = [record for record in recorded if _round_of(record, path) <= state.round]
         if len(kept) < len(recorded):
             write_text(path, "".join(json.dumps(record, separators=(",", ":")) + "\n" for record in kept))
         for folder in (self.path / "replies").glob("round-*"):
-            if folder.name != self.replies(self.state.round + 1).name:
+            if folder.name not in (self.replies(state.round).name, self.replies(state.round + 1).name):
                 shutil.rmtree(folder)
+
+    def verify(self) -> None:
+        """Hold everything that the run goes on from against the digests in its state, and the file of the federation.
+
+        After `mend`. Raises RunDamaged (FM-S517).
+        """
+        state = self.state
+        try:
+            federation = self.federation().digest()
+        except (FedminetError, ValueError, RecursionError) as failure:
+            raise damaged(self.path / "federation.yaml", "cannot be read") from failure
+        if federation != state.federation:
+            raise damaged(self.path / "federation.yaml", "holds other settings than the run began with")
+        for name, digest in sorted(state.digests.items()):
+            if file_digest(self.path / name) != digest:
+                raise damaged(self.path / name, "is not what was written")
+        figures = ""
+        for record in self.rounds_recorded():
+            figures = chained(figures, record)
+        if figures != (state.figures[0] if state.figures else ""):
+            raise damaged(self.path / "metrics.jsonl", "is not what was written")
+        self.declared()
+        self.tests_recorded()
 
     def event(self, name: str, **details: Any) -> None:
         """Append to events.jsonl. `details` are agreed values: rounds, site names, codes, counts."""
@@ -191,9 +237,11 @@ class RunDirectory:
             mend_lines(path)
             append_line(path, {"time": _now(), "event": name, **details})
 
-    def metrics(self, record: dict[str, Any]) -> None:
-        """Append a round's figures to metrics.jsonl."""
+    def metrics(self, record: dict[str, Any]) -> str:
+        """Append a round's figures to metrics.jsonl; the chained digest with them."""
         append_line(self.path / "metrics.jsonl", record)
+        figures = self.state.figures
+        return chained(figures[0] if figures else "", record)
 
     def rounds_recorded(self, *, last: int | None = None) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl, oldest first; the last ones alone where that is asked for."""
@@ -205,12 +253,12 @@ class RunDirectory:
 
     def record_tests(self, tested: Mapping[str, Mapping[str, float]]) -> None:
         """Keep the agreed figures of every site's test reply, by site."""
-        write_json(self.path / "tests.json", tested)
+        write_page(self.path / "tests.json", tested)
 
     def tests_recorded(self) -> dict[str, dict[str, float]]:
         """The figures of tests.json; empty where no test was made."""
         path = self.path / "tests.json"
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+        return read_page(path, may_be_old=self.ended) if path.exists() else {}
 
     def checkpoint(self, round_number: int) -> Path:
         """Where the global model after `round_number` rounds is kept."""
@@ -225,14 +273,18 @@ class RunDirectory:
         return self.path / "replies" / f"round-{round_number:04d}"
 
     def forget_old(self) -> None:
-        """Remove checkpoints beyond the retention that was asked for, and the replies of completed rounds."""
+        """Remove checkpoints beyond the retention that was asked for, and the replies of completed rounds.
+
+        While rounds follow, what the last one was made of stays: it may be rolled back.
+        """
         state = self.state
+        n_spare = 1 if state.round < state.rounds else 0
         for folder in (self.path / "replies").glob("round-*"):
-            if folder.name <= self.replies(state.round).name:
+            if folder.name <= self.replies(state.round - n_spare).name:
                 shutil.rmtree(folder)
         if state.keep_checkpoints is None:
             return
-        for number in range(state.round - max(state.keep_checkpoints, 1), -1, -1):
+        for number in range(state.round - max(state.keep_checkpoints, 1 + n_spare), -1, -1):
             if not self.checkpoint(number).exists():
                 break
             self.checkpoint(number).unlink()
@@ -247,11 +299,34 @@ class RunDirectory:
         return self.path / "run.lock"
 
 
+def file_digest(path: Path) -> str | None:
+    """SHA-256 of a file of a run; None where it is not there."""
+    return sha256_of_file(path) if path.is_file() else None
+
+
+def chained(former: str, record: Mapping[str, Any]) -> str:
+    """The digest of a list of figures that `record` is put behind; `former`: the digest without it."""
+    return page_digest({"former": former, "record": record})
+
+
+def _round_of(record: Mapping[str, Any], path: Path) -> int:
+    number = record.get("round")
+    if not isinstance(number, int):
+        raise damaged(path, "has a line without a round")
+    return number
+
+
 def _json_lines(path: Path, *, last: int | None = None) -> list[dict[str, Any]]:
     if not path.exists():
         return []
-    with path.open(encoding="utf-8") as stream:
-        return [json.loads(line) for line in deque(stream, maxlen=last)]
+    try:
+        with path.open(encoding="utf-8") as stream:
+            records = [json.loads(line) for line in deque(stream, maxlen=last)]
+    except (ValueError, RecursionError) as failure:
+        raise damaged(path, "has a line that is no JSON") from failure
+    if not all(isinstance(record, dict) for record in records):
+        raise damaged(path, "has a line that is no record")
+    return records
 
 
 def _now() -> str:

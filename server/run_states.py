@@ -15,7 +15,8 @@ whatever is killed, and whenever, a continued run takes the same replies into th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from minet_core.runtime.errors import IllegalTransition
@@ -39,6 +40,7 @@ ROUND_TRANSITIONS: dict[Phase, frozenset[Phase]] = {
     "idle": frozenset({"asked", "testing"}),
     "asked": frozenset({"idle", "closed"}),
     "closed": frozenset({"idle"}),
+    # A round that is rolled back is `closed` again with fewer replies: see `rolled_back`.
     "testing": frozenset(),
 }
 
@@ -50,7 +52,10 @@ class RunState:
     round: completed rounds; the one in work is `round + 1`. attempt: how often that one was repeated. asked_at: when it
     was first asked for. accepted: the sites whose replies count, from `closed` on. shortfalls: rounds that were
     completed without a member, and which. reason: codes, rounds and site names only, never a site's text.
-    keep_checkpoints: how many of the last rounds' checkpoints stay on the disk; None for all.
+    keep_checkpoints: how many of the last rounds' checkpoints stay on the disk; None for all. federation: the digest
+    of the federation file. digests: SHA-256 of every file that the run goes on from, by its path in the run's folder.
+    figures: the chained digest of metrics.jsonl after the last completed round, and after the one before it.
+    rolled_back: round and site of each update that was left out of a round that had been completed with it.
     """
 
     status: Status
@@ -66,6 +71,10 @@ class RunState:
     reason: str | None = None
     keep_checkpoints: int | None = None
     updated: str = ""
+    federation: str = ""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    figures: tuple[str, ...] = ()
+    rolled_back: tuple[tuple[int, str], ...] = ()
 
 
 def begun(state: RunState) -> RunState:
@@ -88,20 +97,69 @@ def repeated(state: RunState) -> RunState:
     return replace(_in_phase(state, "idle", only_from="asked"), attempt=state.attempt + 1)
 
 
-def closed(state: RunState, accepted: tuple[str, ...]) -> RunState:
-    """It is settled whose replies count."""
+def saved(state: RunState, digests: Mapping[str, str]) -> RunState:
+    """What round 1 begins with is on the disk."""
+    _require_running(state)
+    if state.round != 0 or state.phase != "idle":
+        raise _illegal(state, "the beginning")
+    return replace(state, digests=dict(digests))
+
+
+def closed(
+    state: RunState, accepted: tuple[str, ...], *, digests: Mapping[str, str] | None = None
+) -> RunState:
+    """It is settled whose replies count. digests: of the pages of these replies."""
     _require_running(state)
     if not accepted:
         raise _illegal(state, "closed without a reply")
-    return replace(_in_phase(state, "closed"), accepted=tuple(sorted(accepted)))
+    settled = _in_phase(state, "closed")
+    return replace(settled, accepted=tuple(sorted(accepted)), digests={**state.digests, **(digests or {})})
 
 
-def aggregated(state: RunState, *, shortfall: str | None = None) -> RunState:
-    """The round's checkpoint is on the disk. shortfall: which members the round was completed without."""
+def aggregated(
+    state: RunState,
+    *,
+    shortfall: str | None = None,
+    digests: Mapping[str, str] | None = None,
+    figures: str | None = None,
+) -> RunState:
+    """The round's checkpoint is on the disk. shortfall: which members the round was completed without.
+
+    digests: of all that the run goes on from now. figures: the chained digest of metrics.jsonl.
+    """
     _require_running(state)
     shortfalls = state.shortfalls if shortfall is None else (*state.shortfalls, shortfall)
     settled = _in_phase(state, "idle", only_from="closed")
-    return replace(settled, round=state.round + 1, attempt=0, accepted=(), shortfalls=shortfalls)
+    return replace(
+        settled,
+        round=state.round + 1,
+        attempt=0,
+        accepted=(),
+        shortfalls=shortfalls,
+        digests=dict(digests or {}),
+        figures=state.figures if figures is None else (figures, *state.figures[:1]),
+    )
+
+
+def rolled_back(state: RunState, site: str, *, left: tuple[str, ...], digests: Mapping[str, str]) -> RunState:
+    """The last completed round is taken again without the update of `site`, from the replies of the others.
+
+    left: whose replies count now. digests: of the state before that round, and of these replies' pages.
+    """
+    _require_running(state)
+    if state.phase != "asked" or state.round < 1 or not left or site in left:
+        raise _illegal(state, f"a roll back without {site}")
+    return replace(
+        state,
+        round=state.round - 1,
+        phase="closed",
+        attempt=0,
+        accepted=tuple(sorted(left)),
+        shortfalls=tuple(text for text in state.shortfalls if not text.startswith(f"round {state.round} ")),
+        digests=dict(digests),
+        figures=state.figures[1:],
+        rolled_back=(*state.rolled_back, (state.round, site)),
+    )
 
 
 def testing(state: RunState) -> RunState:

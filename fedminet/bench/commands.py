@@ -119,3 +119,29 @@ def algorithms(
         typer.echo(json.dumps([cell.model_dump(mode="json") for cell in cells]))
     else:
         typer.echo((out / "table.md").read_text(encoding="utf-8"), nl=False)
+
+
+@bench_commands.command()
+def robustness(
+    seed: Annotated[int, typer.Option(help="Of the federations.", min=0)] = 1,
+    rounds: Annotated[int, typer.Option(help="Rounds of each.", min=2)] = 8,
+) -> None:
+    """What one hostile site of three costs, by strategy, and each robust rule among honest sites: a Markdown table."""
+    from fedminet.bench.robustness import HEADER
+    from fedminet.bench.robustness import robustness as bench_robustness
+
+    typer.echo(HEADER)
+    bench_robustness(seed, rounds=rounds, write=typer.echo)
+
+
+@bench_commands.command()
+def damage(
+    repeats: Annotated[int, typer.Option(help="Damages.", min=1)] = 240,
+) -> None:
+    """What becomes of damaged run folders that are continued: how many are found, and how many change nothing."""
+    import tempfile
+
+    from fedminet.faults.damaged_runs import damage_all
+
+    with tempfile.TemporaryDirectory(prefix="damaged-") as folder:
+        damage_all(Path(folder), seeds=range(repeats), say=typer.echo)

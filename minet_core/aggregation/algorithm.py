@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from minet_core.aggregation.fedadam import fedadam
-from minet_core.aggregation.fedavg import FEDAVG
+from minet_core.aggregation.fedavg import fedavg
 from minet_core.aggregation.fedprox import fedprox
+from minet_core.aggregation.influence import PLAIN, Combination
 from minet_core.aggregation.personal_head import personal_head
 from minet_core.aggregation.scaffold import scaffold
 from minet_core.aggregation.values import Algorithm
@@ -27,21 +28,25 @@ class Parameters:
     beta2: float
     tau: float
     personal: tuple[str, ...]
+    combination: Combination
 
 
 ALGORITHMS: dict[str, Callable[[Parameters], Algorithm]] = {
-    "fedavg": lambda _: FEDAVG,
-    "fedprox": lambda given: fedprox(proximal_mu=given.proximal_mu),
+    "fedavg": lambda given: fedavg(combination=given.combination),
+    "fedprox": lambda given: fedprox(proximal_mu=given.proximal_mu, combination=given.combination),
     "scaffold": lambda given: scaffold(
-        server_learning_rate=given.server_learning_rate, n_sites=given.n_sites
+        server_learning_rate=given.server_learning_rate,
+        n_sites=given.n_sites,
+        combination=given.combination,
     ),
     "fedadam": lambda given: fedadam(
         server_learning_rate=given.server_learning_rate,
         beta1=given.beta1,
         beta2=given.beta2,
         tau=given.tau,
+        combination=given.combination,
     ),
-    "personal-head": lambda given: personal_head(personal=given.personal),
+    "personal-head": lambda given: personal_head(personal=given.personal, combination=given.combination),
 }
 
 
@@ -55,13 +60,15 @@ def make_algorithm(
     beta2: float,
     tau: float,
     personal: tuple[str, ...],
+    combination: Combination = PLAIN,
 ) -> Algorithm:
     """The algorithm of this name.
 
     n_sites: member sites of the federation, at least 1 (SCAFFOLD's N). proximal_mu: FedProx's mu, 0 or more.
     server_learning_rate: above 0 (SCAFFOLD's eta_g, FedAdam's eta). beta1, beta2: FedAdam's, from 0 to below 1.
     tau: FedAdam's, above 0. personal: prefixes of the personal head's names; `personal-head` alone takes them,
-    and any other algorithm shares every tensor. What an algorithm does not take is checked and not used.
+    and any other algorithm shares every tensor. combination: how
+    the sites' tensors become one. What an algorithm does not take is checked and not used.
 
     Raises InvalidSetting (FM-C102) for an unknown name or a number out of its range.
     """
@@ -91,5 +98,6 @@ def make_algorithm(
             beta2=beta2,
             tau=tau,
             personal=personal,
+            combination=combination,
         )
     )

@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minet_core.aggregation.mean import float64_mean, mean_over_sites, shares, weight_by_site
+from minet_core.aggregation.influence import (
+    PLAIN,
+    Combination,
+    capped_weights,
+    geometric_median_weights,
+    trimmed_mean,
+    update_products,
+)
+from minet_core.aggregation.mean import cast_back, float64_mean, mean_over_sites, shares, weight_by_site
 from minet_core.aggregation.values import Diagnostics, Reply, ServerState, memory_names
 from minet_core.runtime.errors import WeightsRefused
 from minet_core.weights import Arrays
@@ -20,11 +28,15 @@ MAX_SLICES = 2**53
 
 @dataclass(frozen=True, eq=False)
 class Cohort:
-    """A round's replies: numbers of training slices, weights and memory, each by site."""
+    """A round's replies by site: what each counts for in the mean, its weights and its memory.
+
+    n_trimmed: values that a coordinate-wise rule leaves out at either end; None for a mean.
+    """
 
     n_slices_of: Mapping[str, float]
     weights_of: Mapping[str, Arrays]
     memory_of: Mapping[str, Arrays]
+    n_trimmed: int | None = None
 
     @property
     def n_sites(self) -> int:
@@ -32,12 +44,16 @@ class Cohort:
 
     def mean(self, name: str, *, like: NDArray[Any]) -> NDArray[Any]:
         """The mean of the sites' weights; of the shape and dtype of `like`, which each must have."""
+        if self.n_trimmed is not None:
+            return cast_back(name, self._trimmed(name, self.weights_of, like=like), like.dtype)
         return mean_over_sites(
             name, self.weights_of, weight_of=self.n_slices_of, shape=like.shape, dtype=str(like.dtype)
         )
 
     def mean_update(self, name: str, *, start: NDArray[Any]) -> NDArray[np.float64]:
         """sum_s p_s (w_s - start): the mean change of the weights over the round."""
+        if self.n_trimmed is not None:
+            return self._trimmed(name, self.weights_of, like=start) - start.astype(np.float64)
         return float64_mean(
             name,
             self.weights_of,
@@ -49,13 +65,31 @@ class Cohort:
 
     def mean_memory(self, name: str, *, like: NDArray[Any]) -> NDArray[np.float64]:
         """The mean of what the sites sent under "PREFIX/NAME"."""
+        if self.n_trimmed is not None:
+            return self._trimmed(name, self.memory_of, like=like)
         return float64_mean(
             name, self.memory_of, weight_of=self.n_slices_of, shape=like.shape, dtype=str(like.dtype)
         )
 
+    def _trimmed(
+        self, name: str, arrays_of: Mapping[str, Arrays], *, like: NDArray[Any]
+    ) -> NDArray[np.float64]:
+        assert self.n_trimmed is not None
+        return trimmed_mean(
+            name, arrays_of, n_trimmed=self.n_trimmed, shape=like.shape, dtype=str(like.dtype)
+        )
 
-def checked_cohort(state: ServerState, replies: Sequence[Reply], *, memory_up: Sequence[str] = ()) -> Cohort:
-    """The replies as a cohort, if their names and numbers agree with the state; no tensor is read.
+
+def checked_cohort(
+    state: ServerState,
+    replies: Sequence[Reply],
+    *,
+    combination: Combination = PLAIN,
+    memory_up: Sequence[str] = (),
+) -> Cohort:
+    """The replies as a cohort, if their names and numbers agree with the state.
+
+    No tensor is read, but for the geometric median: its shares follow from the updates.
 
     Raises WeightsRefused (FM-M302) where there is no reply, a site twice, a number of slices that is no whole
     number above 0, or other tensors than those of the state and of `memory_up`.
@@ -75,11 +109,29 @@ def checked_cohort(state: ServerState, replies: Sequence[Reply], *, memory_up: S
         check_names(reply.weights, names, what=f"the weights of {reply.site}")
         expected = [memory for prefix in memory_up for memory in memory_names(prefix, names)]
         check_names(reply.memory, expected, what=f"the memory of {reply.site}")
+    weights_of = {reply.site: reply.weights for reply in replies}
     return Cohort(
-        n_slices_of=n_slices_of,
-        weights_of={reply.site: reply.weights for reply in replies},
+        n_slices_of=_weights(combination, n_slices_of, weights_of, state.weights),
+        weights_of=weights_of,
         memory_of={reply.site: reply.memory for reply in replies},
+        n_trimmed=combination.n_trimmed(len(replies)),
     )
+
+
+def _weights(
+    combination: Combination,
+    n_slices_of: Mapping[str, float],
+    weights_of: Mapping[str, Arrays],
+    reference: Arrays,
+) -> Mapping[str, float]:
+    """What each site counts for; see `minet_core.aggregation.influence`."""
+    if combination.rule == "mean":
+        whole = {site: int(n_slices) for site, n_slices in n_slices_of.items()}
+        return capped_weights(whole, most_share=combination.most_share)
+    if combination.rule == "geometric-median":
+        found = geometric_median_weights(update_products(weights_of, reference))
+        return {site: float(share) for site, share in zip(sorted(weights_of), found, strict=True)}
+    return dict.fromkeys(n_slices_of, 1.0)
 
 
 def check_names(arrays: Arrays, expected: Sequence[str], *, what: str) -> None:

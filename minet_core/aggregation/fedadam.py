@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minet_core.aggregation.cohort import check_names, checked_cohort, stepped
+from minet_core.aggregation.influence import PLAIN, Combination
 from minet_core.aggregation.mean import cast_back
 from minet_core.aggregation.server_memory import filled_memory
 from minet_core.aggregation.values import (
@@ -36,14 +37,21 @@ SOURCE = "Reddi et al. 2021, Algorithm 2 (FedAdam)"
 FIRST, SECOND = "first_moment", "second_moment"
 
 
-def fedadam(*, server_learning_rate: float, beta1: float, beta2: float, tau: float) -> Algorithm:
+def fedadam(
+    *,
+    server_learning_rate: float,
+    beta1: float,
+    beta2: float,
+    tau: float,
+    combination: Combination = PLAIN,
+) -> Algorithm:
     """FedAdam. server_learning_rate: eta, in units of weight; tau: in units of the sites' mean update."""
 
     def init(weights: Arrays) -> ServerState:
         return ServerState(weights, filled_memory(weights, {FIRST: 0.0, SECOND: tau**2}))
 
     def apply(state: ServerState, replies: Sequence[Reply]) -> tuple[ServerState, Diagnostics]:
-        cohort = checked_cohort(state, replies)
+        cohort = checked_cohort(state, replies, combination=combination)
         names = sorted(state.weights)
         expected = memory_names(FIRST, names) + memory_names(SECOND, names)
         check_names(state.memory, expected, what="the server's memory")

@@ -12,11 +12,13 @@ training slices; a site may train with Adam, where the paper has SGD.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
 
 from minet_core.aggregation.cohort import checked_cohort, stepped
+from minet_core.aggregation.influence import PLAIN, Combination
 from minet_core.aggregation.values import Algorithm, Diagnostics, Reply, ServerState, everything_is_shared
 from minet_core.weights import Arrays
 
@@ -28,9 +30,11 @@ def no_memory(weights: Arrays) -> ServerState:
     return ServerState(weights=weights, memory={})
 
 
-def average(state: ServerState, replies: Sequence[Reply]) -> tuple[ServerState, Diagnostics]:
+def average(
+    state: ServerState, replies: Sequence[Reply], *, combination: Combination = PLAIN
+) -> tuple[ServerState, Diagnostics]:
     """The mean of the sites' weights. Raises WeightsRefused (FM-M302)."""
-    cohort = checked_cohort(state, replies)
+    cohort = checked_cohort(state, replies, combination=combination)
 
     def averaged(name: str, before: NDArray[Any]) -> tuple[NDArray[Any], Arrays]:
         return cohort.mean(name, like=before), {}
@@ -38,4 +42,15 @@ def average(state: ServerState, replies: Sequence[Reply]) -> tuple[ServerState, 
     return stepped(state, cohort, averaged)
 
 
-FEDAVG = Algorithm(name="fedavg", source=SOURCE, init=no_memory, apply=average, shared=everything_is_shared)
+def fedavg(*, combination: Combination = PLAIN) -> Algorithm:
+    """FedAvg; combination: how the sites' weights become one."""
+    return Algorithm(
+        name="fedavg",
+        source=SOURCE,
+        init=no_memory,
+        apply=partial(average, combination=combination),
+        shared=everything_is_shared,
+    )
+
+
+FEDAVG = fedavg()

@@ -13,15 +13,18 @@ mean.
 
 from __future__ import annotations
 
+from functools import partial
+
 from minet_core.aggregation.fedavg import average, no_memory
 from minet_core.aggregation.gradient_rules import Proximal
+from minet_core.aggregation.influence import PLAIN, Combination
 from minet_core.aggregation.values import Algorithm, everything_is_shared
 from minet_core.weights import Arrays
 
 SOURCE = "Li et al. 2020, Algorithm 2"
 
 
-def fedprox(*, proximal_mu: float) -> Algorithm:
+def fedprox(*, proximal_mu: float, combination: Combination = PLAIN) -> Algorithm:
     """FedProx with the proximal weight mu; mu = 0 is FedAvg."""
 
     def proximal(*, weights: Arrays, memory: Arrays, site_memory: Arrays) -> Proximal:  # noqa: ARG001
@@ -31,7 +34,7 @@ def fedprox(*, proximal_mu: float) -> Algorithm:
         name="fedprox",
         source=SOURCE,
         init=no_memory,
-        apply=average,
+        apply=partial(average, combination=combination),
         shared=everything_is_shared,
         gradient_rule=proximal,
     )

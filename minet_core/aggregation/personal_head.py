@@ -11,8 +11,10 @@ a U-Net; a site is weighted by its slices.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from minet_core.aggregation.fedavg import average
+from minet_core.aggregation.influence import PLAIN, Combination
 from minet_core.aggregation.values import Algorithm, ServerState
 from minet_core.runtime.errors import InvalidSetting
 from minet_core.weights import Arrays
@@ -20,7 +22,7 @@ from minet_core.weights import Arrays
 SOURCE = "Feng et al. 2022 (FedMRI), without its contrastive term"
 
 
-def personal_head(*, personal: tuple[str, ...]) -> Algorithm:
+def personal_head(*, personal: tuple[str, ...], combination: Combination = PLAIN) -> Algorithm:
     """FedAvg over the body. personal: prefixes of the names that belong to the head, "target_reconstruction.".
 
     `init` takes the whole model or the body alone, and keeps the body. Raises InvalidSetting (FM-C102) without a
@@ -41,7 +43,8 @@ def personal_head(*, personal: tuple[str, ...]) -> Algorithm:
             )
         return ServerState(weights=body, memory={})
 
-    return Algorithm(name="personal-head", source=SOURCE, init=init, apply=average, shared=is_shared)
+    apply = partial(average, combination=combination)
+    return Algorithm(name="personal-head", source=SOURCE, init=init, apply=apply, shared=is_shared)
 
 
 def check_personal(names: Iterable[str], *, personal: tuple[str, ...]) -> None:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from minet_core.aggregation.cohort import check_names, checked_cohort, stepped
 from minet_core.aggregation.gradient_rules import CONTROL, ControlVariates
+from minet_core.aggregation.influence import PLAIN, Combination
 from minet_core.aggregation.mean import cast_back
 from minet_core.aggregation.server_memory import filled_memory
 from minet_core.aggregation.values import (
@@ -39,14 +40,14 @@ from minet_core.weights import Arrays
 SOURCE = "Karimireddy et al. 2020, Algorithm 1"
 
 
-def scaffold(*, server_learning_rate: float, n_sites: int) -> Algorithm:
+def scaffold(*, server_learning_rate: float, n_sites: int, combination: Combination = PLAIN) -> Algorithm:
     """SCAFFOLD among `n_sites` member sites (N); server_learning_rate: eta_g, 1 for the plain mean."""
 
     def init(weights: Arrays) -> ServerState:
         return ServerState(weights, filled_memory(weights, {CONTROL: 0.0}))
 
     def apply(state: ServerState, replies: Sequence[Reply]) -> tuple[ServerState, Diagnostics]:
-        cohort = checked_cohort(state, replies, memory_up=(CONTROL,))
+        cohort = checked_cohort(state, replies, combination=combination, memory_up=(CONTROL,))
         check_names(state.memory, memory_names(CONTROL, sorted(state.weights)), what="the server's memory")
         if cohort.n_sites > n_sites:
             raise WeightsRefused("more sites replied than are members", got=cohort.n_sites, expected=n_sites)

@@ -274,6 +274,12 @@ class NoProgress(FederationError):
     code = "FM-F411"
 
 
+class UpdateOpposed(FederationError):
+    """An update points away from those of the other sites, which agree, or made the global model worse."""
+
+    code = "FM-F412"
+
+
 class PolicyRefused(FederationError):
     """What the coordinator asks for lies outside what the site's own site.yaml allows."""
 
@@ -381,6 +387,12 @@ class MachineShared(HostError):
     """What keeps a machine's other users from the coordinator's secrets or interfaces is not there."""
 
     code = "FM-S516"
+
+
+class RunDamaged(HostError):
+    """A file of a run's folder is missing or is not what was written; the run is not gone on with."""
+
+    code = "FM-S517"
 
 
 class ClockWrong(HostError):

@@ -25,7 +25,14 @@ Now = Literal["waiting", "accepted", "refused", "missing", "idle"]
 
 REFUSED_EVENTS = ("reply-refused", "test-refused")
 CAME_EVENTS = ("reply-accepted", "reply-refused", "test-received", "test-refused")
-QUARANTINE_EVENTS = ("reply-refused", "reply-missing", "update-suspect", "test-refused")
+QUARANTINE_EVENTS = (
+    "reply-refused",
+    "reply-missing",
+    "update-suspect",
+    "test-refused",
+    "round-rolled-back",
+    "validation-fell",
+)
 
 
 @dataclass(frozen=True)
@@ -270,8 +277,10 @@ def _quarantine(event: Mapping[str, Any]) -> Quarantine:
     if event["event"] == "reply-missing":
         code = ReplyMissing.code
     if event["event"] == "update-suspect":
-        code = "FM-F410"
+        code = event.get("code", "FM-F410")
         reason = f"{event['kind'].replace('_', ' ')} {event['norm']:.3g}, bound {event['bound']:.3g}"
+    if event["event"] in ("round-rolled-back", "validation-fell"):
+        reason = f"the validation fell by more than {event['fall_db']:g} dB at {', '.join(event['fell'])}"
     return Quarantine(
         time=instant(event["time"]),
         event=event["event"],

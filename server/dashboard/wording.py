@@ -94,6 +94,8 @@ def quarantine_words(entry: Quarantine) -> str:
         "reply-missing": "No reply",
         "update-suspect": "Reply suspect",
         "test-refused": "Test reply refused",
+        "round-rolled-back": "Round taken back without this update",
+        "validation-fell": "The global model became worse, and the round stands",
     }[entry.event]
     return f"{what}. {code_meaning(entry.code)}"
 
@@ -119,6 +121,16 @@ def event_words(event: Mapping[str, Any]) -> str:
             return f"Round {get('round')}: the reply of {get('site')} was refused ({get('code')})."
         case "reply-missing":
             return f"Round {get('round')}: no reply of {get('site')} came."
+        case "round-rolled-back":
+            return (
+                f"Round {get('round')} was taken back: it is made again without the update of {get('site')}."
+            )
+        case "share-bounded":
+            return f"Round {get('round')}: {get('site')} counted for {get('share'):.0%}, not {get('claimed'):.0%}."
+        case "validation-fell":
+            return f"Round {get('round')} made the global model worse at {_names(get('fell'))}; it stands."
+        case "update-suspect" if get("kind") == "direction":
+            return f"Round {get('round')}: the update of {get('site')} points away from the others."
         case "update-suspect":
             return f"Round {get('round')}: the update of {get('site')} is far larger than the others."
         case "cohort-declared":

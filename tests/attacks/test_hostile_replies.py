@@ -192,14 +192,19 @@ def test_two_different_answers_to_one_request_are_both_refused(tmp_path: Path) -
     assert run.state.reason == f"round 1 without {ODD}"
 
 
-def test_a_suspect_update_is_reported_and_used_where_nobody_said_to_refuse_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("refuse", [True, False])
+def test_a_suspect_update_is_refused_unless_the_federation_says_to_use_it(
+    tmp_path: Path, refuse: bool
+) -> None:
     def huge(content: RecordDict, request: Message) -> RecordDict:
         return honest_reply(request, shift=50.0, n_training_slices=10)
 
-    run = conduct_trial(tmp_path, three_sites(huge), trial_federation(rounds=1))
+    changes = {} if refuse else {"quarantine": {"refuse_norm": False}}
+    run = conduct_trial(tmp_path, three_sites(huge), trial_federation(rounds=1, **changes))
     suspect = [event["site"] for event in run.events_recorded() if event["event"] == "update-suspect"]
     assert suspect == [ODD]
-    assert run.state.status == "completed"
+    assert run.state.status == ("partial" if refuse else "completed")
+    assert ("FM-F410" in str(run.state.reason)) is False  # the reason names rounds and sites
 
 
 class Undecodable(InProcessGrid):

@@ -274,9 +274,10 @@ def test_a_round_that_is_forgotten_while_it_is_copied_is_left_out(
     """Whether its folder goes before it is looked at or between its pages and its tensors."""
     run = RunDirectory(home.runs / "first")
     run.move(run_states.begun)
-    run.move(run_states.asked, "2026-01-01T00:00:00+00:00")
-    run.move(run_states.closed, ("sms",))
-    run.move(run_states.aggregated, shortfall=None)
+    for _ in range(2):  # the replies of the last round stay: it may be rolled back
+        run.move(run_states.asked, "2026-01-01T00:00:00+00:00")
+        run.move(run_states.closed, ("sms",))
+        run.move(run_states.aggregated, shortfall=None)
     replies = run.replies(1)
     add_folder, add = _Archive.add_folder, _Archive.add
 

@@ -28,7 +28,7 @@ from server.federated_run import run_federation
 from server.run_directory import RunDirectory
 from tests.killed import Killed
 
-SITES = {"sms": (0.25, 100), "umr": (0.5, 50), "fastmri": (-0.125, 70)}
+SITES = {"sms": (0.25, 100), "umr": (0.5, 50), "fastmri": (0.125, 70)}
 ROUNDS = 3
 CONTRACT = {"quorum": 3, "deadline_s": 30.0, "retries": 2}
 FEDERATIONS = {

@@ -99,7 +99,8 @@ def test_old_checkpoints_leave_and_the_last_ones_stay(tmp_path: Path) -> None:
         run.forget_old()
     kept = sorted(path.name for path in (run.path / "checkpoints").iterdir())
     assert kept == ["round-0004.safetensors", "round-0005.safetensors"]
-    assert list((run.path / "replies").iterdir()) == []
+    # The last round may be rolled back.
+    assert [path.name for path in (run.path / "replies").iterdir()] == ["round-0005"]
 
 
 def test_events_and_metrics_are_read_back_in_order(tmp_path: Path) -> None:

@@ -1,0 +1,213 @@
+"""How much one site may move the global model: a bound on its share, and rules that one site does not steer.
+
+    mean               sum_s p_s w_s, no p_s above `most_share`
+    trimmed-mean       by coordinate, the mean without the k largest and the k smallest values
+    median             by coordinate, the middle value
+    geometric-median   the point with the least sum of distances to the sites' whole updates
+
+Yin, Chen, Ramchandran, Bartlett: "Byzantine-Robust Distributed Learning", ICML 2018 (median, trimmed mean);
+Pillutla, Kakade, Harchaoui: "Robust Aggregation for Federated Learning", IEEE TSP 2022 (geometric median).
+
+Departures: the last three give each site one vote, whatever its slices: a weight is what a hostile site would claim.
+Every value is computed in the order of the sites' names, so its bytes do not depend on the order of arrival.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minet_core.array_check import check_array
+from minet_core.runtime.errors import InvalidSetting, WeightsRefused
+from minet_core.weights import Arrays
+
+Rule = Literal["mean", "trimmed-mean", "median", "geometric-median"]
+RULES: tuple[Rule, ...] = ("mean", "trimmed-mean", "median", "geometric-median")
+
+LEAST_CAPPED = 3
+"""Replies from which a share is bounded: of two, one has half or more whatever is done."""
+
+_BLOCK_VALUES = 2**20
+"""Values of all sites together that a rule holds at a time: 8 MB, beside one tensor of one site."""
+
+_WEISZFELD_STEPS = 200
+_SMOOTHING = 1e-6
+"""Of the geometric median: steps (a fixed number gives fixed bytes), and the least distance, in median norms."""
+
+
+@dataclass(frozen=True)
+class Combination:
+    """How the sites' tensors become one. most_share: above 0 to 1. trim: part cut off at either end, below 0.5."""
+
+    rule: Rule = "mean"
+    most_share: float = 1.0
+    trim: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise InvalidSetting("there is no such rule of aggregation", got=self.rule, expected=RULES)
+        if not 0 < self.most_share <= 1:
+            raise InvalidSetting(
+                "most_share is out of its range", got=self.most_share, expected="above 0 to 1"
+            )
+        if not 0 <= self.trim < 0.5:
+            raise InvalidSetting("trim is out of its range", got=self.trim, expected="0 to below 0.5")
+
+    def n_trimmed(self, n_sites: int) -> int | None:
+        """Values left out at either end of a coordinate; None where the rule is no coordinate-wise one."""
+        if self.rule == "median":
+            return (n_sites - 1) // 2
+        if self.rule == "trimmed-mean":
+            return min(max(math.floor(self.trim * n_sites), 1), (n_sites - 1) // 2)
+        return None
+
+
+PLAIN = Combination()
+"""The mean by slices, without a bound."""
+
+
+def capped_weights(slices_of: Mapping[str, int], *, most_share: float) -> Mapping[str, float]:
+    """By site, the weights of the mean: no share is above `most_share`.
+
+    What a site has above it goes to the others, in proportion to their slices; where that lifts another one above it,
+    that one is bounded too. Where `most_share` is below 1/N, every site has 1/N. `slices_of` itself where nobody is
+    above it, and with fewer than `LEAST_CAPPED` sites.
+    """
+    if len(slices_of) < LEAST_CAPPED:
+        return slices_of
+    cap = max(Fraction(most_share), Fraction(1, len(slices_of)))
+    capped: set[str] = set()
+    while True:
+        rest = {site: n for site, n in slices_of.items() if site not in capped}
+        left = 1 - cap * len(capped)
+        above = {site for site, n in rest.items() if n * left > cap * sum(rest.values())}
+        if not above:
+            break
+        capped |= above
+    if not capped:
+        return slices_of
+    of_capped = cap * sum(rest.values()) / left if rest else Fraction(1)
+    return {site: float(of_capped if site in capped else n) for site, n in slices_of.items()}
+
+
+def trimmed_mean(
+    name: str,
+    arrays_of: Mapping[str, Arrays],
+    *,
+    n_trimmed: int,
+    shape: tuple[int, ...],
+    dtype: str,
+) -> NDArray[np.float64]:
+    """Of the tensor `name`, by coordinate the mean without the `n_trimmed` largest and smallest, float64.
+
+    Raises WeightsRefused (FM-M302) for a tensor of another shape or dtype, that is not finite or not of floats.
+    """
+    if np.dtype(dtype).kind != "f":
+        raise WeightsRefused(f"{name} has no order to trim", got=dtype, expected="floating numbers")
+    result = np.empty(math.prod(shape), dtype=np.float64)
+    for start, block in _blocks(name, arrays_of, shape=shape, dtype=dtype):
+        block.sort(axis=0)
+        kept = block[n_trimmed : len(block) - n_trimmed]
+        result[start : start + block.shape[1]] = kept.sum(axis=0) / len(kept)
+    return result.reshape(shape)
+
+
+def update_products(arrays_of: Mapping[str, Arrays], reference: Arrays) -> NDArray[np.float64]:
+    """<u_s, u_t> of the sites' updates u_s = w_s - reference, (site, site) float64 in the order of the sites' names.
+
+    Holds one tensor of one site and a block of all. Raises WeightsRefused (FM-M302).
+    """
+    products = np.zeros((len(arrays_of), len(arrays_of)))
+    for name in sorted(reference):
+        before = reference[name]
+        flat = before.reshape(-1).astype(np.float64)
+        for start, block in _blocks(name, arrays_of, shape=before.shape, dtype=str(before.dtype)):
+            block -= flat[start : start + block.shape[1]]
+            # einsum and not BLAS, whose sums depend on the number of its threads.
+            products += np.einsum("ik,jk->ij", block, block)
+    return products
+
+
+def geometric_median_weights(products: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The shares whose mean is the geometric median of the updates, from `update_products`; smoothed Weiszfeld."""
+    n_sites = len(products)
+    squares = np.diag(products)
+    least = _SMOOTHING * float(np.sqrt(np.median(squares))) + np.finfo(np.float64).tiny
+    shares = np.full(n_sites, 1 / n_sites)
+    for _ in range(_WEISZFELD_STEPS):
+        towards = np.einsum("ij,j->i", products, shares)
+        distances = np.sqrt(np.maximum(squares - 2 * towards + float(np.sum(shares * towards)), 0.0))
+        weights = 1 / np.maximum(distances, least)
+        shares = weights / weights.sum()
+    return shares
+
+
+def agreements(products: NDArray[np.float64]) -> NDArray[np.float64]:
+    """By site, the cosine of its update to the mean of the others' directions, (site,); 0 for an update of nothing.
+
+    Directions and not updates: the largest of the others must not speak for all of them.
+    """
+    lengths = np.sqrt(np.diag(products))
+    safe = np.where(lengths > 0, lengths, 1.0)
+    cosines = products / np.outer(safe, safe)
+    found = np.zeros(len(products))
+    for site in range(len(products)):
+        others = [other for other in range(len(products)) if other != site]
+        length = math.sqrt(max(float(cosines[np.ix_(others, others)].sum()), 0.0))
+        found[site] = float(cosines[site, others].sum()) / length if length > 0 else 0.0
+    return np.clip(found, -1.0, 1.0)
+
+
+class Shortened(Mapping[str, NDArray[Any]]):
+    """Arrays whose distance from a reference is made `factor` times as long; read as they are asked for."""
+
+    def __init__(self, arrays: Arrays, reference: Arrays | None, factor: float) -> None:
+        self._arrays, self._reference, self._factor = arrays, reference, factor
+
+    def __getitem__(self, name: str, /) -> NDArray[Any]:
+        array = self._arrays[name]
+        start = np.float64(0) if self._reference is None else self._reference[name].astype(np.float64)
+        return np.asarray(start + self._factor * (array.astype(np.float64) - start), dtype=array.dtype)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._arrays
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+
+def _blocks(
+    name: str, arrays_of: Mapping[str, Arrays], *, shape: tuple[int, ...], dtype: str
+) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """The first coordinate of each block of a tensor and its values, (site, coordinate), float64."""
+    sites: Sequence[str] = sorted(arrays_of)
+    size = math.prod(shape)
+    length = max(_BLOCK_VALUES // len(sites), 1)
+    for start in range(0, size, length):
+        block = np.empty((len(sites), min(length, size - start)))
+        for row, site in enumerate(sites):
+            _read_into(block[row], name, arrays_of[site][name], start=start, shape=shape, dtype=dtype)
+        yield start, block
+
+
+def _read_into(
+    row: NDArray[np.float64],
+    name: str,
+    array: NDArray[Any],
+    *,
+    start: int,
+    shape: tuple[int, ...],
+    dtype: str,
+) -> None:
+    # A function of its own, so that a site's tensor is given back before the next one is read.
+    check_array(name, array, shape=shape, dtype=dtype)
+    row[:] = array.reshape(-1)[start : start + len(row)]

@@ -1,0 +1,238 @@
+"""Which replies of a round count: their norms and directions held against the round's and the run's.
+
+A judgement is made from the replies alone and can be made twice: what was found before is found again.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import replace
+
+from minet_core.aggregation.influence import agreements, update_products
+from minet_core.quarantine import (
+    HISTORY_ROUNDS,
+    LEAST_REPLIES,
+    OPPOSED_AT_ONCE,
+    low_median,
+    norm_bound,
+    opposed,
+)
+from minet_core.runtime.errors import FedminetError, UpdateOpposed, UpdateSuspect
+from minet_core.training import learning_rate_at
+from server.conduct import Conduct
+from server.participation import breach
+from server.replies import KeptReply, as_reply, keep, read_replies
+from server.roll_back import left_out_for_good
+
+NORMS = ("update_norm", "memory_norm")
+"""What of a reply is held against the round and the run: see `server.replies.KeptReply`."""
+
+MEMORY_FACTOR = 10.0
+"""Least multiple of the median for an algorithm's own tensors: a site that takes part for the first time sends a whole
+control, and the others the change of theirs."""
+
+JUDGED = (None, UpdateSuspect.code, UpdateOpposed.code)
+"""Codes of replies that a judgement is made of: accepted, or refused by an earlier one."""
+
+
+def judged(conduct: Conduct) -> dict[str, KeptReply]:
+    """The round's replies with the verdict on each; what is new of it is kept, and told in the events."""
+    before = read_replies(conduct.folder)
+    held = {
+        site: replace(kept, refused=None, why=None, shortened={}, agreement=None, noted=())
+        for site, kept in before.items()
+        if kept.update_norm is not None and kept.refused in JUDGED
+    }
+    found = _by_record(conduct, _by_direction(conduct, _by_norm(conduct, held, before), before))
+    for site, kept in found.items():
+        others = tuple(code for code in before[site].noted if code not in JUDGED)
+        verdict = replace(kept, noted=tuple(sorted({*kept.noted, *others})))
+        if verdict == before[site]:
+            continue
+        keep(conduct.folder, verdict)
+        if verdict.refused is not None and verdict.refused != before[site].refused:
+            conduct.run.event(
+                "reply-refused", round=conduct.number, site=site, code=verdict.refused, reason=verdict.why
+            )
+    return {**before, **read_replies(conduct.folder)}
+
+
+def accepted(kept: Mapping[str, KeptReply]) -> dict[str, int]:
+    """By site, the training slices of the replies that were not refused."""
+    return {site: reply.n_training_slices for site, reply in kept.items() if reply.refused is None}
+
+
+def _by_norm(
+    conduct: Conduct, held: Mapping[str, KeptReply], before: Mapping[str, KeptReply]
+) -> dict[str, KeptReply]:
+    settings, found = conduct.federation.quarantine, dict(held)
+    failure = UpdateSuspect("an update is far larger than those of the round and of the run")
+    for kind in NORMS:
+        norms = {site: value for site, kept in held.items() if (value := getattr(kept, kind)) is not None}
+        usual = _usual(conduct, kind, norms)
+        factor = settings.norm_factor if kind == "update_norm" else max(settings.norm_factor, MEMORY_FACTOR)
+        for site, length in norms.items() if usual else ():
+            bound = factor * usual[site]
+            suspect_from = (
+                min(settings.suspect_factor * usual[site], bound) if kind == "update_norm" else bound
+            )
+            if length <= suspect_from or found[site].refused is not None:
+                continue
+            passed = bound if length > bound else suspect_from
+            _tell(conduct, before[site], failure, kind=kind, norm=length, bound=passed)
+            if length > bound and settings.shorten:
+                shortened = {**found[site].shortened, kind: bound / length}
+                found[site] = replace(found[site], shortened=shortened)
+            if length > bound and settings.refuse_norm and not settings.shorten:
+                found[site] = _refused(found[site], failure)
+            else:
+                found[site] = _noted(found[site], failure)
+    return found
+
+
+def _by_direction(
+    conduct: Conduct, held: Mapping[str, KeptReply], before: Mapping[str, KeptReply]
+) -> dict[str, KeptReply]:
+    """One site after the other, the one that agrees least first: fewer than half of the sites are ever refused."""
+    settings, found = conduct.federation.quarantine, dict(held)
+    sites = sorted(site for site, kept in held.items() if kept.refused is None)
+    if len(sites) < LEAST_REPLIES:
+        return found
+    expected = conduct.expected(round_number=conduct.number)
+    weights = {site: as_reply(conduct.folder, held[site], expected).weights for site in sites}
+    products = update_products(weights, expected.global_weights)
+    failure = UpdateOpposed("an update points away from those of the other sites")
+    left = list(range(len(sites)))
+    while len(left) >= LEAST_REPLIES and len(sites) - len(left) <= (len(sites) - 1) // 2:
+        of = agreements(products[left][:, left])
+        for row, agreement in zip(left, of, strict=True):
+            found[sites[row]] = replace(found[sites[row]], agreement=float(agreement))
+        lowest = min(zip(of, left, strict=True))[1]
+        site, agreement = sites[lowest], float(min(of))
+        past = _agreements_of_run(conduct, site)
+        against = opposed([*past, agreement], below=settings.opposed_agreement)
+        unlike = opposed([*past, agreement], below=settings.suspect_agreement)
+        if not (against or unlike or agreement < OPPOSED_AT_ONCE):
+            break
+        _tell(
+            conduct, before[site], failure, kind="direction", norm=agreement, bound=settings.suspect_agreement
+        )
+        found[site] = _noted(found[site], failure)
+        if not (against and settings.refuse_opposed) or len(sites) - len(left) >= (len(sites) - 1) // 2:
+            break
+        found[site] = _refused(found[site], failure)
+        left.remove(lowest)
+    return found
+
+
+def _by_record(conduct: Conduct, held: Mapping[str, KeptReply]) -> dict[str, KeptReply]:
+    """Without the sites that had a round taken back twice, where the contract can be met without them."""
+    found = dict(held)
+    failure = UpdateOpposed("two rounds were taken back for the updates of this site")
+    for site in left_out_for_good(conduct.run.state):
+        if site not in found or found[site].refused is not None:
+            continue
+        without = {**found, site: _refused(found[site], failure)}
+        if (
+            breach(conduct.federation.participation, accepted(without), declared=conduct.run.declared())
+            is None
+        ):
+            found = without
+    return found
+
+
+def _tell(conduct: Conduct, before: KeptReply, failure: FedminetError, **figures: object) -> None:
+    """Say once that an update is suspect."""
+    if failure.code not in (*before.noted, before.refused):
+        conduct.run.event(
+            "update-suspect", round=conduct.number, site=before.site, code=failure.code, **figures
+        )
+
+
+def _refused(kept: KeptReply, failure: FedminetError) -> KeptReply:
+    return replace(kept, refused=failure.code, why=failure.what)
+
+
+def _noted(kept: KeptReply, failure: FedminetError) -> KeptReply:
+    return replace(kept, noted=tuple(sorted({*kept.noted, failure.code})))
+
+
+def _usual(conduct: Conduct, kind: str, norms: Mapping[str, float]) -> dict[str, float]:
+    """By site, the norm that its update is held against; empty where nothing can be said.
+
+    The larger of the medians of the round and of the run; for a site that trains more than the median site, as much
+    larger as the sum of its steps' learning rates is.
+    """
+    past = _norms_of_run(conduct, kind)
+    if not norms or (len(norms) < LEAST_REPLIES and not past):
+        return {}
+    of_round = [(norms[site], _work(conduct, site, conduct.number)) for site in norms]
+    lengths = [entries for entries in (of_round if len(norms) > 1 else [], past) if entries]
+    medians = [
+        (
+            norm_bound([], [length for length, _ in entries], factor=1.0),
+            low_median([work for _, work in entries]),
+        )
+        for entries in lengths
+    ]
+    return {
+        site: max(
+            (length or 0.0)
+            * (max(1.0, _work(conduct, site, conduct.number) / work) if kind == "update_norm" else 1.0)
+            for length, work in medians
+        )
+        for site in norms
+    }
+
+
+def _work(conduct: Conduct, site: str, round_number: int) -> float:
+    """The sum of the learning rates of a site's steps in a round, which bounds how far Adam moves a weight in it."""
+    federation = conduct.federation
+    declared = conduct.run.declared().get(site)
+    training = federation.training
+    n_steps = federation.work_of(site).most_steps(
+        n_slices=1 if declared is None else declared.n_training_slices, batch_size=training.batch_size
+    )
+    return _summed_rates(
+        round_number, federation.rounds, n_steps, training.warmup_steps, training.decay_fraction
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def _summed_rates(
+    round_number: int, n_rounds: int, n_steps: int, warmup_steps: int, decay_fraction: float
+) -> float:
+    first = (round_number - 1) * n_steps
+    return sum(
+        learning_rate_at(
+            step,
+            total_steps=n_rounds * n_steps,
+            learning_rate=1.0,
+            warmup_steps=warmup_steps,
+            decay_fraction=decay_fraction,
+        )
+        for step in range(first, first + n_steps)
+    )
+
+
+def _norms_of_run(conduct: Conduct, kind: str) -> list[tuple[float, float]]:
+    """The norms of the replies that counted in the last rounds, each with the work behind it."""
+    return [
+        (
+            entry[kind] * entry.get("shortened", {}).get(kind, 1.0),
+            _work(conduct, site, record["round"]),
+        )
+        for record in conduct.run.rounds_recorded(last=HISTORY_ROUNDS)
+        for site, entry in record["sites"].items()
+        if entry["refused"] is None and kind in entry
+    ]
+
+
+def _agreements_of_run(conduct: Conduct, site: str) -> list[float]:
+    records = conduct.run.rounds_recorded(last=HISTORY_ROUNDS)
+    return [
+        record["sites"][site]["agreement"]
+        for record in records
+        if "agreement" in record["sites"].get(site, {})
+    ]
