@@ -83,7 +83,7 @@ def test_a_run_that_is_removed_meanwhile_holds_up_no_other_run(
         tend(home, control, run)
 
     monkeypatch.setattr(supervision, "_tend", removed_before_it_is_looked_at)
-    with pytest.raises(HostError, match="No such file"):
+    with pytest.raises(HostError, match="is missing"):
         tend_runs(home, control)
     assert _other_run_was_seen_to(home)
     tend_runs(home, control)
