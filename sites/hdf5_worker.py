@@ -22,18 +22,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 MEMORY_BYTES = 3 << 29
-"""Of address space (1.5 GiB): the libraries take 0.4, a slice with its conversion and its chunk at most 0.7."""
+"""Of address space (1.5 GiB): room for the libraries, the largest slice, its conversion and its chunk. An estimate."""
 PROCESSOR_S = 20
-"""For one question, a header or a slice; the largest slice takes 1 s. Time of the processor: a share may be slow."""
+"""For one question, a header or a slice: far more than any needs. Time of the processor: a share may be slow."""
 MAX_TEXT_BYTES = 1 << 20
-"""Of one attribute or header: those of the set have 10 to 20 KiB."""
+"""Of one attribute or header: an ISMRMRD header is some pages of text."""
 MAX_SLICE_VALUES = 1 << 24
-"""64 coils of 640 x 400, the largest that receivers have today; the set's largest slices have 7e6."""
+"""64 coils of 640 x 400: more than a receiver has today."""
 MAX_CHUNK_BYTES = 1 << 27
-"""A whole knee in one chunk has 16 MB, a multi-coil slice 60 MB; a chunk is decoded as a whole."""
+"""A chunk is decoded as a whole; a multi-coil slice of 15 coils of 640 x 400 in one chunk has 31 MB."""
 MAX_CHUNKS = 1 << 20
 MAX_INFLATION = 200
-"""Declared bytes over stored ones: k-space does not shrink twofold, images with empty air tenfold."""
+"""Declared bytes over stored ones. k-space is noise and hardly shrinks; an image with empty air may shrink much. A bound
+of caution, not of a measurement."""
 INFLATION_BYTES = 1 << 22
 """Below this (4 MiB) any inflation is harmless."""
 FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}

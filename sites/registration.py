@@ -69,11 +69,12 @@ class Look:
     reach_mm: tuple[float, float, float]
     pixel_mm: float
     max_blocks: int
+    measures_error: bool = False
 
 
 WIDE_LOOK = Look((6.0, 4.5, 4.5), 2.0, 300)
 CLOSE_LOOK = Look((3.0, 2.5, 2.5), MATCHING_SPACING_MM, 400)
-FINAL_LOOK = Look((2.0, 2.0, 2.0), MATCHING_SPACING_MM, 800)
+FINAL_LOOK = Look((2.0, 2.0, 2.0), MATCHING_SPACING_MM, 800, measures_error=True)
 
 
 @dataclass(frozen=True)
@@ -214,23 +215,28 @@ def refined(
             max_blocks=look.max_blocks,
             step_mm=look.pixel_mm,
         )
-        motion = _corrected(motion, match_blocks(blocks), axes=axes, step_mm=blocks.step_mm, limits=limits)
+        matches = match_blocks(blocks)
+        motion = _corrected(
+            motion, matches, look=look, axes=axes, step_mm=blocks.step_mm, max_stretch=limits.max_stretch
+        )
     return motion
 
 
 def _corrected(
-    motion: Motion, matches: Matches, *, axes: Floats, step_mm: Floats, limits: RegistrationSettings
+    motion: Motion, matches: Matches, *, look: Look, axes: Floats, step_mm: Floats, max_stretch: float
 ) -> Motion:
     found = ~matches.at_limit
     if found.sum() < MIN_BLOCKS:
         return Motion(motion.matrix, motion.shift_mm)
     places, seen = matches.centres_mm @ axes, matches.displacements_mm
-    fit = fit_motion(places[found], seen[found], max_stretch=limits.max_stretch)
+    fit = fit_motion(places[found], seen[found], max_stretch=max_stretch)
     distance = np.linalg.norm(seen - fit.displacements_at(places), axis=1)
     near = found & (distance < max(NEAR_MM, NEAR_STEPS * float(step_mm.max())))
-    error = error_of(
-        fit, places[found], seen[found], step_mm=float(step_mm.mean()), max_stretch=limits.max_stretch
-    )
+    error = float("inf")
+    if look.measures_error:
+        error = error_of(
+            fit, places[found], seen[found], step_mm=float(step_mm.mean()), max_stretch=max_stretch
+        )
     turn = axes @ fit.matrix @ axes.T
     shift, centre = axes @ fit.shift_mm, axes @ fit.centre_mm
     # The correction comes first: a block at x was found at x + displacement, seen through the former motion.
@@ -252,16 +258,29 @@ def resample(
     resampler.SetTransform(transform)
     resampler.SetInterpolator(sitk.sitkBSpline)
     values = sitk.GetArrayFromImage(resampler.Execute(moving))
-    resampler.SetInterpolator(sitk.sitkNearestNeighbor)
-    view = sitk.Image(moving.GetSize(), sitk.sitkUInt8) + 1
-    view.CopyInformation(moving)
-    covered = sitk.GetArrayFromImage(resampler.Execute(view)).astype(bool)
+    covered = _in_view(reference, target=target, transform=transform)
     magnitude = reference.magnitude()
     array = np.where(covered, np.clip(values, magnitude.min(), magnitude.max()), 0).astype(np.float32)
     volume = Volume(
         array=array, spacing_mm=target.spacing_mm, affine=target.affine, contrast=reference.contrast
     )
     return volume, covered
+
+
+def _in_view(reference: Volume, *, target: Volume, transform: sitk.Transform) -> NDArray[np.bool_]:
+    """Where the target's voxels lie within the reference's outermost voxels: (slice, row, column)."""
+    origin = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
+    columns = [np.array(transform.TransformPoint(point)) - origin for point in np.eye(3).tolist()]
+    motion = np.eye(4)
+    motion[:3, :3], motion[:3, 3] = np.array(columns).T, origin  # every transform here is affine
+    place = np.linalg.solve(reference.affine, motion @ target.affine)  # target index -> reference index
+    steps = [np.arange(n, dtype=np.float32) for n in target.array.shape]
+    inside = np.ones(target.array.shape, dtype=bool)
+    for axis, n_voxels in enumerate(reference.array.shape):
+        s, r, c = (place[axis, k].astype(np.float32) * step for k, step in enumerate(steps))
+        index = s[:, None, None] + (r[:, None] + c[None, :] + np.float32(place[axis, 3]))
+        inside &= (index >= -0.5) & (index <= n_voxels - 0.5)
+    return inside
 
 
 def as_sitk(volume: Volume) -> sitk.Image:

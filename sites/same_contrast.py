@@ -29,7 +29,8 @@ COARSE_BLOCK_MM = (20.0, 40.0, 40.0)
 FINE_BLOCK_MM = (4.0, 18.0, 18.0)
 """Along (slice, row, column)."""
 SMOOTHING_MM = 2.5
-WORKING_PIXEL_MM = 1.0
+COARSE_STEP_MM, FINE_STEP_MM = 2.0, 1.0
+MAX_BLOCKS = 400
 MIN_FOREGROUND = 0.5
 MIN_VOXELS = 30
 MIN_FINE_EDGE_PX = 12
@@ -46,17 +47,25 @@ def measure_likeness(
     anatomy = foreground(target.magnitude())
     if covered is not None:
         anatomy &= covered
-    bins = [1, *(max(1, int(WORKING_PIXEL_MM / step + 0.25)) for step in target.spacing_mm[1:])]
-    images = [_binned(volume.magnitude(), bins) for volume in (target, guide)]
-    inside = _binned(anatomy.astype(np.float32), bins) > 0.5
-    spacing = np.array(target.spacing_mm) * bins
+    shown = anatomy.astype(np.float32)
+    coarse, inside, spacing = _working_images(target, guide, shown, step_mm=COARSE_STEP_MM)
     sigma = np.where(spacing < SMOOTHING_MM, SMOOTHING_MM / spacing, 0)
-    smooth = [ndimage.gaussian_filter(image, sigma) for image in images]
-    coarse = _median_correlation(smooth[0], smooth[1], inside, edges=COARSE_BLOCK_MM / spacing)
+    smooth = [ndimage.gaussian_filter(image, sigma) for image in coarse]
+    over_40_mm = _median_correlation(smooth[0], smooth[1], inside, edges=COARSE_BLOCK_MM / spacing)
+    fine, inside, spacing = _working_images(target, guide, shown, step_mm=FINE_STEP_MM)
     edges = FINE_BLOCK_MM / spacing
     if edges[1:].min() < MIN_FINE_EDGE_PX:
-        return coarse, 0.0
-    return coarse, _median_correlation(images[0], images[1], inside, edges=edges)
+        return over_40_mm, 0.0
+    return over_40_mm, _median_correlation(fine[0], fine[1], inside, edges=edges)
+
+
+def _working_images(
+    target: Volume, guide: Volume, anatomy: NDArray[np.float32], *, step_mm: float
+) -> tuple[list[NDArray[np.float32]], NDArray[np.bool_], NDArray[np.float64]]:
+    """Both images averaged to voxels of about `step_mm`, where most of a voxel is anatomy, and the spacing."""
+    bins = [max(1, int(step_mm / step + 0.25)) for step in target.spacing_mm]
+    images = [_binned(volume.magnitude(), bins) for volume in (target, guide)]
+    return images, _binned(anatomy, bins) > 0.5, np.array(target.spacing_mm) * bins
 
 
 def _binned(array: NDArray[np.float32], bins: list[int]) -> NDArray[np.float32]:
@@ -74,8 +83,11 @@ def _median_correlation(
     edges: NDArray[np.float64],
 ) -> float:
     size = np.clip(np.round(edges).astype(int), 1, one.shape)
-    found = []
-    for corner in np.ndindex(*(np.array(one.shape) // size)):
+    found: list[float] = []
+    corners = np.array(list(np.ndindex(*(np.array(one.shape) // size))))
+    for corner in np.random.default_rng(0).permutation(corners):
+        if len(found) == MAX_BLOCKS:
+            break
         block = tuple(slice(c * s, (c + 1) * s) for c, s in zip(corner, size, strict=True))
         shared = inside[block]
         if shared.mean() < MIN_FOREGROUND or shared.sum() < MIN_VOXELS:
