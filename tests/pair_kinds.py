@@ -9,9 +9,12 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
+import SimpleITK as sitk  # noqa: N813 (the name its own manual uses)
 from numpy.typing import NDArray
 
 from minet_core.volume import Volume
+from sites.registration import Motion, as_sitk, find_motion, foreground_points, matching_image
+from sites.site_settings import RegistrationSettings
 
 Pair = tuple[Volume, Volume]
 
@@ -149,3 +152,49 @@ def made_pairs(patients: Mapping[str, Pair]) -> Iterator[MadePair]:
         for other, (_, theirs) in patients.items():
             if other != name and other[0] == name[0]:
                 yield MadePair("stranger", f"{name}, {other}", (target, theirs), right=False)
+
+
+def second_contrast(target: Volume) -> Volume:
+    """A made-up T1 on the very voxels of a T2: dark where it is bright, with noise and a slope over the plane."""
+    image = target.magnitude()
+    level = image / np.percentile(image[image > 0.1 * image.max()], 95)
+    tissue = np.clip((level - 0.03) / 0.15, 0, 1)
+    inverted = np.where(level < 0.08, level, 0.08 + np.clip(1.25 - level, 0, None) * 0.75 * tissue)
+    slope = 1 + 0.25 * np.linspace(-1, 1, image.shape[1])[:, None]
+    noise = 0.03 * np.random.default_rng(0).standard_normal((2, *image.shape))
+    return with_array(target, 900 * np.hypot(inverted * slope + noise[0], noise[1]))
+
+
+def moved(
+    volume: Volume, *, rotation: tuple[float, ...], shift_mm: tuple[float, ...], stretch: float
+) -> Volume:
+    """Elsewhere by its header, and stretched along the slices."""
+    image = as_sitk(volume)
+    centre = np.array(image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()]))
+    normal = volume.affine[:3, 0] / np.linalg.norm(volume.affine[:3, 0])
+    turn = np.array(sitk.Euler3DTransform(centre.tolist(), *rotation, shift_mm).GetMatrix()).reshape(3, 3)
+    matrix = np.eye(4)
+    matrix[:3, :3] = turn @ (np.eye(3) + stretch * np.outer(normal, normal))
+    matrix[:3, 3] = centre + shift_mm - matrix[:3, :3] @ centre
+    affine = matrix @ volume.affine
+    spacing = tuple(float(step) for step in np.linalg.norm(affine[:3, :3], axis=0))
+    return dataclasses.replace(volume, affine=affine, spacing_mm=spacing)  # type: ignore[arg-type]
+
+
+def true_error(
+    target: Volume, reference: Volume, true: NDArray[np.float64], limits: RegistrationSettings
+) -> tuple[float, float]:
+    """How far the motion that is found is from the true one, root mean square [mm], and its estimate.
+
+    true: (4, 4) from points of the target to points of the reference.
+    """
+    fixed = matching_image(target)
+    found = find_motion(fixed, matching_image(reference), limits=limits)
+    points = foreground_points(fixed, n=500)
+    off = points @ found.matrix.T + found.shift_mm - points @ true[:3, :3].T - true[:3, 3]
+    return float(np.sqrt((off**2).sum(axis=1).mean())), found.error_mm
+
+
+def found_motion(target: Volume, reference: Volume, limits: RegistrationSettings) -> Motion:
+    """What registration finds, whether or not the pair would be taken."""
+    return find_motion(matching_image(target), matching_image(reference), limits=limits)

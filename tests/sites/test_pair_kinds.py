@@ -6,17 +6,13 @@ twice.
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813 (the name its own manual uses)
 
 from minet_core.runtime.errors import RegistrationRefused
-from minet_core.volume import Volume
 from sites.definitions import definition
 from sites.read_nifti import read_nifti
-from sites.registration import Registered, as_sitk, find_motion, foreground_points, matching_image, register
+from sites.registration import Registered, register
 from tests.pair_kinds import (
     COPIES,
     RIGHT,
@@ -24,6 +20,9 @@ from tests.pair_kinds import (
     exchanged,
     halved,
     mirrored,
+    moved,
+    second_contrast,
+    true_error,
     with_array,
     with_slice_twice,
     without_slice,
@@ -60,16 +59,17 @@ def refused(pair: Pair) -> str:
     return str(caught.value)
 
 
-LASTING = [pytest.param(patient, marks=pytest.mark.long) for patient in PATIENTS[::2]]
+@pytest.fixture(scope="module")
+def plain(clinical) -> Registered:
+    """A pair where the scanner's header puts it."""
+    return taken(clinical[PATIENTS[1]])
 
 
 @pytest.mark.parametrize("name", RIGHT)
-@pytest.mark.parametrize("patient", [PATIENTS[1], *LASTING])
-def test_a_right_pair_is_taken_wherever_its_header_puts_it(clinical, patient, name) -> None:
-    target, reference = clinical[patient]
+def test_a_right_pair_is_taken_wherever_its_header_puts_it(clinical, plain, name) -> None:
+    target, reference = clinical[PATIENTS[1]]
     found = taken((target, RIGHT[name](reference)))
     assert found.residual_px < 0.7
-    plain = taken((target, reference))
     if name not in ("half the slices", "1.2% longer"):
         shared = found.covered & plain.covered & (target.magnitude() > 100)
         image, same = found.reference.magnitude(), plain.reference.magnitude()
@@ -87,7 +87,7 @@ def test_right_pairs_agree_far_better_than_the_limit(clinical) -> None:
 STRANGERS = [(a, b) for a in PATIENTS for b in PATIENTS if a != b]
 
 
-@pytest.mark.parametrize("pair", [STRANGERS[0], pytest.param(STRANGERS[4], marks=pytest.mark.long)])
+@pytest.mark.parametrize("pair", [STRANGERS[0], STRANGERS[4]])
 def test_a_strangers_reference_is_refused(clinical, pair) -> None:
     said = refused((clinical[pair[0]][0], clinical[pair[1]][1]))
     assert "do not show the same anatomy" in said
@@ -126,46 +126,14 @@ def test_exchanged_slices_are_refused(clinical) -> None:
     refused((exchanged(target), reference))
 
 
-def second_contrast(target: Volume) -> Volume:
-    """A made-up T1 on the very voxels of a T2: dark where it is bright, with noise and a slope over the plane."""
-    image = target.magnitude()
-    level = image / np.percentile(image[image > 0.1 * image.max()], 95)
-    tissue = np.clip((level - 0.03) / 0.15, 0, 1)
-    inverted = np.where(level < 0.08, level, 0.08 + np.clip(1.25 - level, 0, None) * 0.75 * tissue)
-    slope = 1 + 0.25 * np.linspace(-1, 1, image.shape[1])[:, None]
-    noise = 0.03 * np.random.default_rng(0).standard_normal((2, *image.shape))
-    return with_array(target, 900 * np.hypot(inverted * slope + noise[0], noise[1]))
-
-
-def moved(
-    volume: Volume, *, rotation: tuple[float, ...], shift_mm: tuple[float, ...], stretch: float
-) -> Volume:
-    """Elsewhere by its header, and stretched along the slices; with the true motion of its centre."""
-    image = as_sitk(volume)
-    centre = np.array(image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()]))
-    normal = volume.affine[:3, 0] / np.linalg.norm(volume.affine[:3, 0])
-    turn = np.array(sitk.Euler3DTransform(centre.tolist(), *rotation, shift_mm).GetMatrix()).reshape(3, 3)
-    matrix = np.eye(4)
-    matrix[:3, :3] = turn @ (np.eye(3) + stretch * np.outer(normal, normal))
-    matrix[:3, 3] = centre + shift_mm - matrix[:3, :3] @ centre
-    affine = matrix @ volume.affine
-    spacing = tuple(float(step) for step in np.linalg.norm(affine[:3, :3], axis=0))
-    return dataclasses.replace(volume, affine=affine, spacing_mm=spacing)  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize("stretch", [0.0, 0.013])
 def test_the_error_is_small_and_the_estimate_names_it(whole, stretch) -> None:
     """Against the truth: both contrasts are made from one scan, and the motion between them is known."""
     target = whole[PATIENTS[1]][0]
     contrast = second_contrast(target)
     reference = moved(contrast, rotation=(0.05, -0.03, 0.06), shift_mm=(4.0, -6.0, 3.0), stretch=stretch)
-    fixed = matching_image(target)
-    found = find_motion(fixed, matching_image(reference), limits=LIMITS)
-    points = foreground_points(fixed, n=500)
-    true = (reference.affine @ np.linalg.inv(contrast.affine))[:3]
-    error_mm = np.linalg.norm(
-        points @ found.matrix.T + found.shift_mm - points @ true[:, :3].T - true[:, 3], axis=1
+    error_mm, estimate_mm = true_error(
+        target, reference, reference.affine @ np.linalg.inv(contrast.affine), LIMITS
     )
-    rms = float(np.sqrt((error_mm**2).mean()))
-    assert rms < 0.35 * target.spacing_mm[1]
-    assert 0.5 < found.error_mm / rms < 2.5
+    assert error_mm < 0.35 * target.spacing_mm[1]
+    assert 0.5 < estimate_mm / error_mm < 2.5
