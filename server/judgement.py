@@ -32,6 +32,9 @@ MEMORY_FACTOR = 10.0
 """Least multiple of the median for an algorithm's own tensors: a site that takes part for the first time sends a whole
 control, and the others the change of theirs."""
 
+LEAST_NORMS = 9
+"""Norms of former rounds from which the run's median alone may refuse: as many rounds as judge a direction."""
+
 JUDGED = (None, UpdateSuspect.code, UpdateOpposed.code)
 """Codes of replies that a judgement is made of: accepted, or refused by an earlier one."""
 
@@ -71,6 +74,8 @@ def _by_norm(
     for kind in NORMS:
         norms = {site: value for site, kept in held.items() if (value := getattr(kept, kind)) is not None}
         usual = _usual(conduct, kind, norms)
+        # One or two replies and a few rounds are no measure to refuse a site by: it is told of, and counts.
+        sure = len(norms) >= LEAST_REPLIES or len(_norms_of_run(conduct, kind)) >= LEAST_NORMS
         factor = settings.norm_factor if kind == "update_norm" else max(settings.norm_factor, MEMORY_FACTOR)
         for site, length in norms.items() if usual else ():
             bound = factor * usual[site]
@@ -84,7 +89,7 @@ def _by_norm(
             if length > bound and settings.shorten:
                 shortened = {**found[site].shortened, kind: bound / length}
                 found[site] = replace(found[site], shortened=shortened)
-            if length > bound and settings.refuse_norm and not settings.shorten:
+            if length > bound and settings.refuse_norm and sure and not settings.shorten:
                 found[site] = _refused(found[site], failure)
             else:
                 found[site] = _noted(found[site], failure)

@@ -33,8 +33,8 @@ MAX_CHUNK_BYTES = 1 << 27
 """A chunk is decoded as a whole; a multi-coil slice of 15 coils of 640 x 400 in one chunk has 31 MB."""
 MAX_CHUNKS = 1 << 20
 MAX_INFLATION = 200
-"""Declared bytes over stored ones. k-space is noise and hardly shrinks; an image with empty air may shrink much. A bound
-of caution, not of a measurement."""
+"""Declared bytes over stored ones. k-space is noise and hardly shrinks; an image with empty air may shrink much.
+A bound of caution, not of a measurement."""
 INFLATION_BYTES = 1 << 22
 """Below this (4 MiB) any inflation is harmless."""
 FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}

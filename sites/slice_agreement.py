@@ -32,7 +32,8 @@ MIN_CONTRAST = 0.05
 WINDOW_MM = 12.0
 MIN_WINDOW_MM = 5.0
 """What is taken together on each side of a step; nearer to an end of the stack no step is looked for."""
-MIN_WINDOW, MAX_WINDOW = 2, 8
+MIN_WINDOW, MAX_WINDOW = 3, 8
+"""Of three slices one may lie: the outermost have little anatomy."""
 MAX_STEP = 0.45
 """In spacings. The five real pairs of open_ms_data step by 0.08 to 0.21; with one slice of the target left out or
 doubled, at three places of each, by 0.64 to 1.27."""

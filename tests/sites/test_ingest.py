@@ -369,8 +369,9 @@ def ingest_surrogate(name: str, tmp_path: Path, site: str) -> tuple[SiteSettings
     assert not report.refused
     assert "surrogate" in report.as_text()
     for pair in report.accepted:
-        assert pair.residual_mm < settings.registration.max_residual_mm
-    assert all(pair.resampled == (name == "clinical") for pair in report.accepted)
+        assert pair.residual_px < 0.7
+        assert pair.agreement > 2 * settings.registration.min_agreement
+    assert sum(pair.resampled for pair in report.accepted) == {"clinical": 3, "brain_1mm": 1}[name]
     return settings, Store(tmp_path / "store")
 
 

@@ -22,11 +22,14 @@ from sites.definitions import definition
 from sites.ingest import ingest
 from sites.likeness import FILE
 from sites.same_anatomy import told_apart
-from sites.site_settings import DuplicateSettings
+from sites.site_settings import DuplicateSettings, RegistrationSettings
 from sites.store import Store
 from tests.small_scans import make_volume, write_nifti, write_nifti_patient
 
-SMS = definition("sms").model_copy(update={"data_kind": "phantom"})
+SMS = definition("sms").model_copy(
+    # The made-up second examination has much noise in few pixels.
+    update={"data_kind": "phantom", "registration": RegistrationSettings(min_agreement=0.1)}
+)
 MERGING = SMS.model_copy(update={"duplicates": DuplicateSettings(same_anatomy="merge")})
 
 
