@@ -23,6 +23,7 @@ from sites.slice_agreement import MAX_OUT_OF_ORDER, MAX_STEP, largest_step, meas
 
 MAX_FINE_LIKENESS = 0.93
 """See sites.same_contrast.py; the limit of the coarse look is `registration.max_likeness` of site.yaml."""
+SEEN_BLOCKS = 300
 MIN_SHARED = 0.3
 """Share of the target's foreground blocks that the reference must cover for the two to be compared."""
 
@@ -37,9 +38,14 @@ def require_registered(
     limits: RegistrationSettings,
 ) -> None:
     """Raise RegistrationRefused (FM-D204) with the cause where the pair must not be used."""
+    blocks = compare_blocks(fixed, moving, motion.as_sitk(), reach_mm=(0, 0, 0), max_blocks=SEEN_BLOCKS)
+    overlaps = blocks.inside_share >= MIN_SHARED
+    if not overlaps and motion.agreement >= limits.min_agreement:
+        raise _apart(blocks.inside_share)
     slices = measure_slices(fixed, moving, motion.as_sitk())
     step = largest_step(slices)
-    if step is not None and abs(step.height) > MAX_STEP and motion.agreement >= limits.min_agreement / 2:
+    packed = step is not None and abs(step.height) > MAX_STEP
+    if step is not None and packed and overlaps and motion.agreement >= limits.min_agreement / 2:
         raise RegistrationRefused(
             "slices are missing or doubled in one of the two scans",
             got=f"from slice {step.slices[0] + 1} to {step.slices[1] + 1} the anatomy jumps by {abs(step.height):.2f} "
@@ -48,7 +54,7 @@ def require_registered(
             action="Look at that place, and export or convert the scan again",
         )
     if motion.agreement < limits.min_agreement:
-        raise _unlike(reference, fixed=fixed, moving=moving, motion=motion, limits=limits)
+        raise _unlike(reference, fixed=fixed, motion=motion, inside_share=blocks.inside_share, limits=limits)
     disorder = out_of_order_share(slices)
     if disorder > MAX_OUT_OF_ORDER:
         raise RegistrationRefused(
@@ -98,8 +104,8 @@ def _unlike(
     reference: Volume,
     *,
     fixed: sitk.Image,
-    moving: sitk.Image,
     motion: Motion,
+    inside_share: float,
     limits: RegistrationSettings,
 ) -> RegistrationRefused:
     """The refusal of a pair whose blocks are not found: why."""
@@ -114,19 +120,22 @@ def _unlike(
                 expected=expected,
                 action="Convert the scan again; correct no header by hand",
             )
-    blocks = compare_blocks(fixed, moving, motion.as_sitk(), reach_mm=(0, 0, 0), max_blocks=300)
-    if blocks.inside_share < MIN_SHARED:
-        return RegistrationRefused(
-            "target and reference hardly overlap",
-            got=f"{blocks.inside_share:.0%} of the target's anatomy is in the reference's field of view",
-            expected=f"at least {MIN_SHARED:.0%}",
-            action="See that both scans show one region, and their positions in the headers",
-        )
+    if inside_share < MIN_SHARED:
+        return _apart(inside_share)
     return RegistrationRefused(
         "target and reference do not show the same anatomy",
         got=got,
         expected=expected,
         action="See that both scans are of one patient and one region",
+    )
+
+
+def _apart(inside_share: float) -> RegistrationRefused:
+    return RegistrationRefused(
+        "target and reference hardly overlap",
+        got=f"{inside_share:.0%} of the target's anatomy is in the reference's field of view",
+        expected=f"at least {MIN_SHARED:.0%}",
+        action="See that both scans show one region, and their positions in the headers",
     )
 
 

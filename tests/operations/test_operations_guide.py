@@ -196,6 +196,10 @@ class Reader:
         path = self.hospital / "sms" / "site.yaml"
         path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **changes}))
 
+    def edit_policy(self, **changes: object) -> None:
+        policy = yaml.safe_load((self.hospital / "sms" / "site.yaml").read_text())["policy"]
+        self.edit_site(policy={**policy, **changes})
+
     def run_state(self, run: str) -> dict[str, object]:
         path = self.coordinator / "coordinator" / "runs" / run / "state.json"
         return dict(json.loads(path.read_text())) if path.is_file() else {"round": -1, "status": "none"}
@@ -312,7 +316,7 @@ def _a_further_hospital_joins(reader: Reader) -> None:
 def _a_bundle_that_is_not_listed(reader: Reader) -> None:
     bundle = reader.coordinator / "coordinator" / "superlink" / "fedminet.fab"
     digest = hashlib.sha256(bundle.read_bytes()).hexdigest()
-    reader.edit_site(policy={"bundles": ["0" * 64]})
+    reader.edit_policy(bundles=["0" * 64])
     refused = reader.machines.give("hospital", "fedminet site check sms --before-start")
     assert refused.status == 5
     assert "FM-F420: the client is not started: policy" in _on_one_line(refused.printed)
@@ -324,7 +328,7 @@ def _a_bundle_that_is_not_listed(reader: Reader) -> None:
     assert digest in said
     assert "server.app:app" in said
     assert "client.app:app" in said
-    reader.edit_site(policy={"bundles": [digest]})
+    reader.edit_policy(bundles=[digest])
     assert "on the site's list" in _on_one_line(reader._give(checked, {}))
 
 
