@@ -10,7 +10,7 @@ ARGS   ?=
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-long containers container-demo check environment constraints docs clean
+.PHONY: demo test test-long attacks containers container-demo check environment constraints docs clean
 
 # A new environment holds no bytecode: what the demonstration imports is compiled by it and kept, the rest is not, which
 # saves a minute.
@@ -25,6 +25,12 @@ test: $(VENV)/.installed-dev check
 # Deployments whose processes are killed, cut off and restarted; trainings and commands that take minutes.
 test-long: $(VENV)/.installed-dev
 	$(PYTEST) -m 'long and not containers' $(ARGS)
+
+# What docs/security.md says that an attacker cannot do, tried; a part of the two suites above.
+attacks: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -v tests/attacks tests/server/test_walls.py tests/server/test_backup_signature.py \
+	  tests/server/test_damaged_runs.py tests/minet_core/test_ledger.py tests/client/test_changed_federation.py \
+	  tests/e2e/test_deployment.py $(ARGS)
 
 # Builds the images and runs the federation in containers. Needs a container engine, or root to start one; without,
 # the tests say so and are skipped, and fail where REQUIRE_CONTAINERS=1. docker/install-engine.sh installs one on Debian.
