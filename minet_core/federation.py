@@ -184,7 +184,11 @@ class QuarantineSettings(Settings):
     norm_factor: PositiveFloat = Field(
         NORM_FACTOR, description="an update is refused beyond this multiple of that median"
     )
-    refuse_norm: bool = Field(True, description="refuse such an update; false: report it and use it")
+    refuse_norm: bool = Field(
+        True,
+        description="refuse such an update where a round has three replies or the run nine before it; false: report it "
+        "and use it",
+    )
     shorten: bool = Field(
         False, description="in place of refusing such an update, shorten it to the bound and use it"
     )
