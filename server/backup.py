@@ -53,7 +53,7 @@ DATABASE = PurePosixPath("superlink/state.db")
 LEFT_OUT = frozenset({"logs", "proxy", "superlink/flwr"})
 """Written anew by a started server."""
 
-_NEVER_LEAVE = frozenset({f"pki/{BACKUP_KEY_FILE}", f"pki/{CREDENTIAL_FILE}"})
+NEVER_LEAVE = frozenset({f"pki/{BACKUP_KEY_FILE}", f"pki/{CREDENTIAL_FILE}"})
 """What signs back-ups, and what opens the SuperLink that runs now: each is made anew."""
 
 _LOCKS = frozenset({".lock", "events.lock", "state.lock", "submission.lock"})
@@ -273,7 +273,7 @@ def _walk(home: ServerHome, top: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def _belongs(path: Path, name: PurePosixPath) -> bool:
-    if str(name) in _DATABASE_FILES | _NEVER_LEAVE or path.name in _LOCKS:
+    if str(name) in _DATABASE_FILES | NEVER_LEAVE or path.name in _LOCKS:
         return False
     return path.is_file() and not (path.name.startswith(".") and path.name.endswith(".partial"))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from server.backup import LEFT_OUT
+from server.backup import LEFT_OUT, NEVER_LEAVE
 from tests.containers.engine import Engine
 from tests.containers.federation import REPOSITORY, USER, Federation
 from tests.containers.reference_run import SITES
@@ -83,7 +83,7 @@ def test_a_back_up_by_stream_comes_back_in_an_empty_volume_and_serves(
     live, again = contents(federation.made / "coordinator"), contents(restored.folder)
     assert {"server.yaml", "federation.yaml", "pki/ca.key"} <= again.keys()
     assert again == {name: live[name] for name in again}
-    assert {name for name in live.keys() - again.keys() if not name.endswith("lock")} == set()
+    assert {name for name in live.keys() - again.keys() if not name.endswith("lock")} == NEVER_LEAVE
 
     restored.compose(
         "up", "--detach", "--no-deps", "--wait", "--wait-timeout", f"{HEALTHY_WITHIN_S:g}", "coordinator"
