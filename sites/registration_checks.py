@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from minet_core.runtime.errors import RegistrationRefused
 from minet_core.volume import Volume
 from sites.block_matching import compare_blocks
+from sites.figure_text import shares_told_apart, told_apart
 from sites.registration import Motion, find_motion, matching_image
 from sites.same_contrast import measure_likeness
 from sites.site_settings import RegistrationSettings
@@ -46,36 +47,40 @@ def require_registered(
     step = largest_step(slices)
     packed = step is not None and abs(step.height) > MAX_STEP
     if step is not None and packed and overlaps and motion.agreement >= limits.min_agreement / 2:
+        limit, height = told_apart(abs(step.height), MAX_STEP)
         raise RegistrationRefused(
             "slices are missing or doubled in one of the two scans",
-            got=f"from slice {step.slices[0] + 1} to {step.slices[1] + 1} the anatomy jumps by {abs(step.height):.2f} "
+            got=f"from slice {step.slices[0] + 1} to {step.slices[1] + 1} the anatomy jumps by {height} "
             f"slices ({abs(step.height) * slices.spacing_mm:.1f} mm) against the reference",
-            expected=f"at most {MAX_STEP} slices",
+            expected=f"at most {limit} slices",
             action="Look at that place, and export or convert the scan again",
         )
     if motion.agreement < limits.min_agreement:
         raise _unlike(reference, fixed=fixed, motion=motion, inside_share=blocks.inside_share, limits=limits)
     disorder = out_of_order_share(slices)
     if disorder > MAX_OUT_OF_ORDER:
+        limit, got = shares_told_apart(disorder, MAX_OUT_OF_ORDER)
         raise RegistrationRefused(
             "slices of one of the two scans are out of order",
-            got=f"{disorder:.0%} of the slices lie beside their place",
-            expected=f"at most {MAX_OUT_OF_ORDER:.0%}",
+            got=f"{got} of the slices lie beside their place",
+            expected=f"at most {limit}",
             action="Export or convert the scan again",
         )
     pixel = min(target.spacing_mm[1:])
     if motion.error_mm > limits.max_error_px * pixel:
+        limit, got = told_apart(motion.error_mm, limits.max_error_px * pixel)
         raise RegistrationRefused(
             "the registration is not sure enough",
-            got=f"an error of about {motion.error_mm:.2f} mm ({motion.error_mm / pixel:.2f} pixels)",
-            expected=f"at most {limits.max_error_px * pixel:.2f} mm ({limits.max_error_px:g} pixels)",
+            got=f"an error of about {got} mm ({motion.error_mm / pixel:.3g} pixels)",
+            expected=f"at most {limit} mm ({limits.max_error_px:g} pixels)",
             action="See that neither scan is disturbed by motion, and that both show one region",
         )
     if motion.stretch() > max(limits.max_stretch, 1e-6):
+        limit, got = shares_told_apart(motion.stretch(), limits.max_stretch)
         raise RegistrationRefused(
             "the two scans differ in size",
-            got=f"{motion.stretch():.2%} of a length",
-            expected=f"at most {limits.max_stretch:.2%}",
+            got=f"{got} of a length",
+            expected=f"at most {limit}",
             action="See the slice spacing in both headers",
         )
 
@@ -87,15 +92,16 @@ def require_two_contrasts(
     if limits.max_likeness == 1:  # the site looks for itself
         return
     coarse, fine = measure_likeness(target, guide, covered=covered)
-    for got, limit, how in (
+    for figure, most, how in (
         (coarse, limits.max_likeness, "over 40 mm"),
         (fine, MAX_FINE_LIKENESS, "over 18 mm"),
     ):
-        if got > limit:
+        if figure > most:
+            limit, got = told_apart(figure, most)
             raise RegistrationRefused(
                 "the reference is the target itself, or made from it",
-                got=f"a squared correlation of {got:.3f} {how}",
-                expected=f"at most {limit:g}",
+                got=f"a squared correlation of {got} {how}",
+                expected=f"at most {limit}",
                 action="Give the other contrast as the reference",
             )
 
@@ -109,8 +115,8 @@ def _unlike(
     limits: RegistrationSettings,
 ) -> RegistrationRefused:
     """The refusal of a pair whose blocks are not found: why."""
-    got = f"{motion.agreement:.0%} of the blocks are found in their place"
-    expected = f"at least {limits.min_agreement:.0%}"
+    least, share = shares_told_apart(motion.agreement, limits.min_agreement)
+    got, expected = f"{share} of the blocks are found in their place", f"at least {least}"
     for name, turned in _turned(reference):
         other = find_motion(fixed, matching_image(turned), limits=limits, quickly=True)
         if other.agreement >= max(limits.min_agreement, 2 * motion.agreement):
@@ -131,10 +137,11 @@ def _unlike(
 
 
 def _apart(inside_share: float) -> RegistrationRefused:
+    least, share = shares_told_apart(inside_share, MIN_SHARED)
     return RegistrationRefused(
         "target and reference hardly overlap",
-        got=f"{inside_share:.0%} of the target's anatomy is in the reference's field of view",
-        expected=f"at least {MIN_SHARED:.0%}",
+        got=f"{share} of the target's anatomy is in the reference's field of view",
+        expected=f"at least {least}",
         action="See that both scans show one region, and their positions in the headers",
     )
 

@@ -7,6 +7,7 @@ from collections.abc import MutableMapping
 from minet_core.runtime.errors import ScanInvalid
 from minet_core.volume import Pair
 from sites.cohort import PairRecord
+from sites.figure_text import told_apart
 from sites.likeness import COPY, Images, Match, Signatures, images_of
 from sites.site_settings import DuplicateSettings
 from sites.store import Store
@@ -98,14 +99,3 @@ class SameAnatomy:
 
     def _called(self, file: str) -> str:
         return f"{self.labels[file]} ({file})" if file in self.labels else file
-
-
-def told_apart(
-    figure: float, limit: float, *, least_digits: int = 2, most_digits: int = 9
-) -> tuple[str, str]:
-    """A limit and a figure beyond it with as many digits as it takes to see that they differ."""
-    for digits in range(least_digits, most_digits):
-        texts = f"{limit:.{digits}f}", f"{figure:.{digits}f}"
-        if texts[0] != texts[1]:
-            return texts
-    return repr(limit), repr(figure)

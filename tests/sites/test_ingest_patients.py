@@ -19,9 +19,9 @@ from minet_core.runtime.errors import PatientNamesDoubtful, ScanInvalid, TooFewP
 from minet_core.runtime.yaml_file import settings_text
 from sites.dataset import require_patch
 from sites.definitions import definition
+from sites.figure_text import shares_told_apart, told_apart
 from sites.ingest import ingest
 from sites.likeness import FILE
-from sites.same_anatomy import told_apart
 from sites.site_settings import DuplicateSettings, RegistrationSettings
 from sites.store import Store
 from tests.small_scans import make_volume, write_nifti, write_nifti_patient
@@ -187,3 +187,4 @@ def test_a_grid_smaller_than_the_patch_is_named_with_its_pair(hospital) -> None:
 def test_a_figure_and_its_limit_are_told_with_as_many_digits_as_they_differ_in() -> None:
     assert told_apart(0.93, 0.85) == ("0.85", "0.93")
     assert told_apart(0.400031, 0.4) == ("0.40000", "0.40003")
+    assert shares_told_apart(0.198, 0.2) == ("20.0%", "19.8%")

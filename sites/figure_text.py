@@ -1,0 +1,20 @@
+"""A figure beside the limit that it passed, with as many digits as it takes to see that they differ."""
+
+from __future__ import annotations
+
+
+def told_apart(
+    figure: float, limit: float, *, least_digits: int = 2, most_digits: int = 9
+) -> tuple[str, str]:
+    """A limit and a figure beyond it with as many digits as it takes to see that they differ."""
+    for digits in range(least_digits, most_digits):
+        texts = f"{limit:.{digits}f}", f"{figure:.{digits}f}"
+        if texts[0] != texts[1]:
+            return texts
+    return repr(limit), repr(figure)
+
+
+def shares_told_apart(figure: float, limit: float) -> tuple[str, str]:
+    """The limit and the figure in percent."""
+    texts = told_apart(100 * figure, 100 * limit, least_digits=0)
+    return f"{texts[0]}%", f"{texts[1]}%"
