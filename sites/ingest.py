@@ -220,8 +220,8 @@ def _loose(store: Store, former: Cohort | None) -> dict[str, PairRecord]:
                 record = read_record(path)
             except (FileNotWritten, MemoryError):  # such as a permission: no reason to remove it
                 raise
-            except Exception:
-                path.unlink()  # its scans are read again
+            except Exception:  # no cohort names the file: whatever is wrong with it, its scans are read again
+                path.unlink()
             else:
                 loose[record.fingerprint] = record
     return loose
