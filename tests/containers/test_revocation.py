@@ -5,13 +5,14 @@ The last of the tests on containers: the site is not admitted again.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.containers.federation import PASSPHRASE, Federation
+from tests.containers.federation import PASSPHRASE, USER, Federation
 from tests.containers.stranger import Stranger, identity_of, node_header, outside_network
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(2400)]
@@ -40,6 +41,7 @@ def test_a_revoked_site_is_refused_within_a_minute_and_after_restarts(
     passphrase = Path(federation.made) / "coordinator" / "passphrase"
     passphrase.write_text(PASSPHRASE + "\n")
     passphrase.chmod(0o600)
+    os.chown(passphrase, USER, USER)
     federation.exec(
         *("coordinator", "fedminet", "server", "revoke", "/coordinator", "--name", REVOKED),
         *("--reason", "a test", "--passphrase-file", "/coordinator/passphrase"),
