@@ -34,7 +34,7 @@ def build_client_app(locate: Callable[[Context], Path]) -> ClientApp:
 
     def _guarded(message: Message, context: Context, task: str) -> Message:
         try:
-            from client.round import HANDLERS  # here, so that a failing import is answered with a code too
+            from client.rounds.round import HANDLERS
 
             content = HANDLERS[task](message, locate(context))
         except Exception as failure:  # every failure becomes a code; see the head of this file
@@ -56,8 +56,8 @@ def _record_on_site(failure: Exception, task: str) -> None:
 def _note_in_ledger(failure: Exception, message: Message, task: str, locate: Callable[[], Path]) -> None:
     """The refusal in the site's ledger. A code leaves even where that cannot be written, and nothing else does."""
     try:
+        from client.ledger import note_refusal
         from client.site_home import SiteHome
-        from client.site_ledger import note_refusal
 
         words = {"train": "train", "evaluate": "test"}
         note_refusal(SiteHome.at(locate()), message, task=words[task], code=code_of(failure))

@@ -21,7 +21,7 @@ def show(
     json_output: AsJson = False,
 ) -> None:
     """Print the last records: what was asked and answered, what was refused, and what operators did."""
-    from client.request_budget import requests_answered
+    from client.rounds.request_budget import requests_answered
     from client.site_home import SiteHome
     from minet_core.ledger import Ledger
     from minet_core.ledger_page import last_records, record_as_text

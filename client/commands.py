@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from client.admission_commands import add_admission_commands
+from client.admission.commands import add_admission_commands
 from client.audit_commands import audit_commands
-from client.finding import Finding
+from client.status.finding import Finding
 from minet_core.runtime.errors import DataError
 
 site_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -38,7 +38,7 @@ def init(
     json_output: AsJson = False,
 ) -> None:
     """Make the site's folder: its site.yaml to edit, its keys, and its request for admission."""
-    from client.enrol import init_site
+    from client.admission.init_site import init_site
 
     made = init_site(home, chosen=definition, name=name)
     if json_output:
@@ -68,11 +68,11 @@ def ingest(
     json_output: AsJson = False,
 ) -> None:
     """Read the scans, pair and register them, and put what was accepted into the store."""
-    from client.declaration import declare
+    from client.admission.declaration import declare
+    from client.admission.keys import SiteKeys
+    from client.admission.request import make_request
     from client.operator_acts import note_ingest
-    from client.request import make_request
     from client.site_home import SiteHome
-    from client.site_keys import SiteKeys
     from minet_core.runtime.errors import NothingAccepted, TooFewPatients
     from minet_core.runtime.progress import progress
     from sites.ingest import ingest as ingest_scans
@@ -128,7 +128,7 @@ def check(
     from sites.check import check as check_store
 
     if before_start:
-        from client.preflight import preflight, require_ready
+        from client.preflight.preflight import preflight, require_ready
 
         findings = preflight(SiteHome.at(home), thorough=True, reach_deadline_s=wait)
         _show_findings(findings, json_output=json_output)
@@ -160,11 +160,11 @@ def start(
     json_output: AsJson = False,
 ) -> None:
     """Check the site, then start its client and keep it running until Ctrl-C."""
-    from client.kit import accept_kit
+    from client.admission.kit import accept_kit
     from client.operator_acts import noted_start
+    from client.processes.node_and_trainer import require_part, run_node, run_trainer
+    from client.processes.site_processes import run_site
     from client.site_home import SiteHome
-    from client.site_parts import require_part, run_node, run_trainer
-    from client.supernode import run_site
 
     site = SiteHome.at(home)
     if kit is not None and kit.resolve() != site.kit.resolve():
@@ -193,10 +193,10 @@ def status(home: Home, json_output: AsJson = False) -> None:
 
     Exit status 0: the client runs, and is registered or waits to be let in; 1: it does not run, or hangs.
     """
-    from client.site_status import as_json, as_text, read_status
+    from client.status.site_status import as_json, as_text, read_status
 
     def checked_now() -> Sequence[Finding]:
-        from client.check_admission import check_admission
+        from client.preflight.check_admission import check_admission
         from client.site_home import SiteHome
 
         return check_admission(SiteHome(home)).findings
@@ -212,7 +212,7 @@ def status(home: Home, json_output: AsJson = False) -> None:
 
 def _show_findings(findings: Sequence[Finding], *, json_output: bool) -> None:
     """The table on standard error, or one JSON line on standard output."""
-    from client.finding import refusals
+    from client.status.finding import refusals
 
     if json_output:
         page = {
@@ -221,6 +221,6 @@ def _show_findings(findings: Sequence[Finding], *, json_output: bool) -> None:
         }
         print(json.dumps(page), flush=True)
         return
-    from client.preflight import print_findings
+    from client.preflight.preflight import print_findings
 
     print_findings(findings)

@@ -13,7 +13,7 @@ from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message
 
-from client.incoming import Incoming
+from client.rounds.round_request import Incoming
 from client.site_home import SiteHome
 from minet_core import wire
 from minet_core.ledger import HEAD, Head, Ledger

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from client.finding import Part
 from client.site_home import SiteHome
+from client.status.finding import Part
 from minet_core.kit import FEDERATION_FILE
 from minet_core.ledger import Ledger
 from minet_core.runtime.errors import FedminetError, HostError, code_of

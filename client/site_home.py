@@ -9,7 +9,7 @@ store/       the ingested pairs and cohort.json
 state/       what the site keeps of the rounds it took part in
 results/     what the site found about the global model on its own patients; stays here
 flower/      Flower's own
-link/        the way from the trainer to its node where they are two containers (client.site_parts)
+link/        the way from the trainer to its node where they are two containers (client.processes.node_and_trainer)
 status/      what `fedminet site status` reads: of the node in node/, of the trainer and its tasks in trainer/
 logs/
 """
@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.notes_folders import NODE_NOTES, TRAINER_NOTES
+from client.status_folders import NODE_NOTES, TRAINER_NOTES
 from minet_core.admission.request import REQUEST_FILE
 from minet_core.federation import FederationSettings
 from minet_core.runtime.errors import FileMissing

@@ -11,10 +11,10 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from client.kit import Kit, accept_kit
-from client.request import make_request
+from client.admission.keys import SiteKeys, make_site_keys
+from client.admission.kit import Kit, accept_kit
+from client.admission.request import make_request
 from client.site_home import SiteHome
-from client.site_keys import SiteKeys, make_site_keys
 from minet_core.federation import FederationSettings
 from server.enrolment import admit
 from server.pki import Authority, open_authority

@@ -14,7 +14,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from client.round import steps_per_round, summary_figures
+from client.rounds.round import steps_per_round, summary_figures
 from client.site_home import SiteHome
 from minet_core import wire
 from minet_core.agreement import initial_weights

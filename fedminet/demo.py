@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from client.declaration import declare
+from client.admission.declaration import declare
 from fedminet.admission_here import admit_here, make_coordinator_here
 from fedminet.pace import rounds_here
 from fedminet.rehearsal import Rehearsal

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.round import read_panel
+from client.rounds.round import read_panel
 from client.site_home import SiteHome
 from fedminet.sites_here import DEFAULT_SITES, make_sites, parse_named_sites, say_refused
 from minet_core.federation import FederationSettings

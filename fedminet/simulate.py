@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from client.admission.declaration import declaration_of
 from client.app import build_client_app
-from client.declaration import declaration_of
 from client.site_home import SiteHome
 from fedminet.alone import by_method, scores_on_test_split, train_alone
 from fedminet.in_process_grid import run_in_process

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from client.round import validation_scores
+from client.rounds.round import validation_scores
 from client.site_home import SiteHome
 from fedminet.alone import PooledSlices, steps_of_one_round
 from fedminet.long_training import LongRun, Means, train_to_end

@@ -18,7 +18,7 @@ from minet_core.quarantine import FALL_DB, NORM_FACTOR, OPPOSED_AGREEMENT, SUSPE
 from minet_core.runtime.yaml_file import Settings
 
 MOST_TIMED_STEPS = 1000
-"""Most steps of a round whose local work is declared in seconds; `client.round.TIMED_STEPS` holds the site to it."""
+"""Most steps of a round whose local work is declared in seconds; `client.rounds.round.TIMED_STEPS` holds the site to it."""
 
 SiteName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 

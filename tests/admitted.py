@@ -9,8 +9,8 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from client.enrol import init_site
-from client.kit import Kit
+from client.admission.init_site import init_site
+from client.admission.kit import Kit
 from client.site_home import SiteHome
 from fedminet.admission_here import admit_one_here
 from minet_core.federation import FederationSettings

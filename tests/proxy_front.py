@@ -17,8 +17,8 @@ import httpx
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
+from client.admission.keys import SiteKeys, read_node_private
 from client.site_home import SiteHome
-from client.site_keys import SiteKeys, read_node_private
 
 CONFIGURATION = """
 daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log; worker_processes 1;

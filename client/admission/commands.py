@@ -22,7 +22,7 @@ def add_admission_commands(commands: typer.Typer) -> None:
 
 def request(home: Home, json_output: AsJson = False) -> None:
     """Write the site's request for admission, with its declaration if scans were ingested."""
-    from client.request import make_request
+    from client.admission.request import make_request
     from client.site_home import SiteHome
 
     made = make_request(SiteHome.at(home))
@@ -36,8 +36,8 @@ def request(home: Home, json_output: AsJson = False) -> None:
 
 def renew(home: Home, json_output: AsJson = False) -> None:
     """Write the request anew, with the same keys, and say until when the present certificate is valid."""
-    from client.kit import kit_in_use
-    from client.request import make_request
+    from client.admission.kit import kit_in_use
+    from client.admission.request import make_request
     from client.site_home import SiteHome
 
     site = SiteHome.at(home)
@@ -70,7 +70,7 @@ def accept(
 
     Where its federation file is another than that of the kit in use, what it changes is shown, and you are asked.
     """
-    from client.kit import accept_kit, authority_of, read_pin
+    from client.admission.kit import accept_kit, authority_of, read_pin
     from client.site_home import SiteHome
     from minet_core.federation_changes import federation_in_words
     from minet_core.runtime.errors import AdmissionRefused

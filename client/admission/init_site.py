@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from client.request import make_request
+from client.admission.keys import make_site_keys
+from client.admission.request import make_request
 from client.site_home import SiteHome
-from client.site_keys import make_site_keys
 from minet_core.runtime.durable import write_text
 from minet_core.runtime.errors import ConfigurationError
 from minet_core.runtime.private_files import private_files, tighten

@@ -4,7 +4,7 @@ keys/node      the Flower node key, private, OpenSSH form, readable by its owner
 keys/node.pub  its public half
 keys/tls.key   the key of its TLS certificate, private, PKCS#8, readable by its owner alone; never leaves the folder
 
-What the coordinator gets of both is in request.json: see client.request.
+What the coordinator gets of both is in request.json: see client.admission.request.
 """
 
 from __future__ import annotations

@@ -19,11 +19,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import AwareDatetime, Field
 
-from client.agreed_federation import Agree, changes_of, require_agreed
-from client.kit_folder import copied_kit, put_into_place
-from client.policy import require_policy
+from client.admission.agreed_federation import Agree, changes_of, require_agreed
+from client.admission.keys import SiteKeys, read_site_keys, read_tls_private
+from client.admission.kit_folder import copied_kit, put_into_place
+from client.admission.policy import require_policy
 from client.site_home import SiteHome
-from client.site_keys import SiteKeys, read_site_keys, read_tls_private
 from minet_core.admission.expiry import Expiry
 from minet_core.admission.fingerprints import authority_fingerprint, same_fingerprint, tls_key_digest
 from minet_core.federation import FederationSettings

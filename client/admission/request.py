@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.admission.keys import SiteKeys, make_tls_key, read_node_private, read_tls_private
 from client.site_home import SiteHome
-from client.site_keys import SiteKeys, make_tls_key, read_node_private, read_tls_private
 from minet_core.admission.request import build_request, check_request
 from minet_core.cohort_declaration import DECLARATION_FILE, read_declaration
 from minet_core.runtime.durable import write_json

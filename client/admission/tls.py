@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 CERTIFICATE_OPTION, KEY_OPTION = "--client-certificate", "--client-key"
-"""Options of `client.flower_program supernode`, beside Flower's own."""
+"""Options of `client.flower.programs supernode`, beside Flower's own."""
 
 
 @dataclass(frozen=True)

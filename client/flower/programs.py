@@ -1,8 +1,8 @@
-"""Flower's own programs as a site runs them: `python -m client.flower_program supernode|superexec ARGUMENTS`.
+"""Flower's own programs as a site runs them: `python -m client.flower.programs supernode|superexec ARGUMENTS`.
 
-Both with the site's shorter times (client.flower_patience), the node with the site's TLS certificate (client.site_tls),
-with a state that loses no task (client.node_state), and after it has signed off the node that was killed before it: a
-server refuses a key whose node it still has online.
+Both with the site's shorter times (client.flower.timeouts), the node with the site's TLS certificate
+(client.admission.tls), with a state that loses no task (client.flower.node_state), and after it has signed off the
+node that was killed before it: a server refuses a key whose node it still has online.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
-from client.flower_patience import give_half_sent_requests_up, shorten_idle_pause, shorten_waits
-from client.node_notes import NOTES_VARIABLE, Answers, note_admission
-from client.node_state import SteadfastNodeStateFactory, keep_message
-from client.site_tls import CERTIFICATE_OPTION, KEY_OPTION, RenewedContext, TlsFiles
-from client.task_host import PROGRAM
+from client.admission.tls import CERTIFICATE_OPTION, KEY_OPTION, RenewedContext, TlsFiles
+from client.flower.node_state import SteadfastNodeStateFactory, keep_message
+from client.flower.task_host import PROGRAM
+from client.flower.timeouts import give_half_sent_requests_up, shorten_idle_pause, shorten_waits
+from client.status.node_activity import NOTES_VARIABLE, Answers, note_admission
 from minet_core.runtime.errors import HostError
 from minet_core.runtime.file_lock import locked_within
 from minet_core.runtime.task_token import start_with_token

@@ -6,8 +6,8 @@ same libraries. This host imports them once and forks a process for each task. W
 
 A task is the host's, not SuperExec's: it goes on where SuperExec ends. It is forked by a watcher, which tells the
 node at once where the task's process ended without having said so itself; the node then gives the task out again
-(see client.node_state). Where the watcher is killed too, the node misses the task's signs of life. The tasks of a
-host that was killed are ended before the next one is started (see ChildProcesses.start).
+(see client.flower.node_state). Where the watcher is killed too, the node misses the task's signs of life. The tasks
+of a host that was killed are ended before the next one is started (see ChildProcesses.start).
 
 Two guards of the site stand here, in what the site installed, around whatever the server sends:
 
@@ -34,7 +34,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from client.flower_patience import HEARTBEAT_S, shorten_waits
+from client.flower.timeouts import HEARTBEAT_S, shorten_waits
 from minet_core.admission.bundle_guard import guard_bundle
 from minet_core.runtime.durable import replacing
 from minet_core.runtime.task_token import STDIN_OPTION
@@ -42,7 +42,7 @@ from minet_core.wire import code_within
 
 SOCKET = "task-host.sock"
 PROGRAM = "flwr-clientapp"
-PRELOADED = ("client.round",)
+PRELOADED = ("client.rounds.round",)
 """What a task of ours needs: torch and the site's own rooms with it."""
 
 _HAND_OVER = """\

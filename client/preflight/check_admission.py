@@ -8,11 +8,11 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from client.finding import CHECKS_OF_PART, Finding, Part
-from client.kit import Kit, kit_in_use, pinned_kit
-from client.policy import require_policy
+from client.admission.keys import read_site_keys
+from client.admission.kit import Kit, kit_in_use, pinned_kit
+from client.admission.policy import require_policy
 from client.site_home import SiteHome
-from client.site_keys import read_site_keys
+from client.status.finding import CHECKS_OF_PART, Finding, Part
 from minet_core.cohort_declaration import DECLARATION_FILE, read_declaration
 from minet_core.federation import FederationSettings
 from minet_core.kit import require_current

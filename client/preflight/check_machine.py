@@ -10,10 +10,10 @@ import tempfile
 
 import torch
 
-from client.finding import Finding
-from client.kept_rounds import KEPT_ROUNDS, KEPT_RUNS
-from client.kit import Kit
+from client.admission.kit import Kit
+from client.rounds.round_cache import KEPT_ROUNDS, KEPT_RUNS
 from client.site_home import SiteHome
+from client.status.finding import Finding
 from minet_core.agreement import agreement_of
 from minet_core.federation import FederationSettings
 from minet_core.runtime.durable import status_of
@@ -48,7 +48,7 @@ device shows that it works for this torch, not only that it is listed."""
 
 
 def kept_round_bytes(federation: FederationSettings) -> int:
-    """What the site keeps of one round (client.round): answer, Adam's moments, the weights that came in, controls."""
+    """What the site keeps of one round (client.rounds.round): answer, Adam's moments, the weights that came in, controls."""
     agreement = agreement_of(federation)
     shared, whole = agreement.shared.n_bytes, agreement.n_parameters * FLOAT32_BYTES
     residual = 0 if federation.traffic.uplink == "full" else shared

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from client.finding import Finding
-from client.kit import Kit
-from client.reach import ServerAnswer, require_server
+from client.admission.keys import SiteKeys
+from client.admission.kit import Kit
+from client.admission.tls import TlsFiles
+from client.preflight.server_reachability import ServerAnswer, require_server
 from client.site_home import SiteHome
-from client.site_keys import SiteKeys
-from client.site_tls import TlsFiles
+from client.status.finding import Finding
 from minet_core.admission.expiry import WARNING_DAYS, Expiry
 from minet_core.kit import read_authority
 from minet_core.runtime.errors import AdmissionRefused, ClockWrong, FedminetError

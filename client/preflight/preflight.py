@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from client.check_admission import Admitted, check_admission
-from client.check_machine import check_disk, check_disk_and_device, check_port
-from client.check_server import certificate_findings, check_server
-from client.finding import Finding, Part, refusals
-from client.kit import Kit
-from client.reach import REACH_DEADLINE_S
+from client.admission.kit import Kit
+from client.preflight.check_admission import Admitted, check_admission
+from client.preflight.check_machine import check_disk, check_disk_and_device, check_port
+from client.preflight.check_server import certificate_findings, check_server
+from client.preflight.server_reachability import REACH_DEADLINE_S
 from client.site_home import SiteHome
+from client.status.finding import Finding, Part, refusals
 from minet_core.runtime import errors
 from minet_core.runtime.errors import FedminetError
 

@@ -16,8 +16,8 @@ from email.utils import parsedate_to_datetime
 import httpx
 from cryptography import x509
 
-from client.proxy import proxy_for, without_credentials
-from client.site_tls import TlsFiles, tls_context
+from client.admission.tls import TlsFiles, tls_context
+from client.preflight.web_proxy import proxy_for, without_credentials
 from minet_core.runtime.errors import AdmissionRefused, InvalidSetting, ServerUnreachable
 
 REACH_DEADLINE_S = 30.0
@@ -74,7 +74,7 @@ def require_server(address: str, *, tls: TlsFiles, deadline_s: float = REACH_DEA
 
 
 def _context(tls: TlsFiles) -> ssl.SSLContext:
-    """The node's own context (client.site_tls), so that what is tried here is what the node will do."""
+    """The node's own context (client.admission.tls), so that what is tried here is what the node will do."""
     try:
         return tls_context(tls)
     except OSError as failure:  # ssl.SSLError is one

@@ -7,7 +7,8 @@
 
 Both have the folder `link`: the socket file through which the trainer takes tasks and gives answers, and the secret
 with which it proves to be the site's trainer. The node makes the secret at its first start and keeps it, so that either
-part can be started again without the other. Each keeps a page of its own (client.status_page), which the other reads.
+part can be started again without the other. Each keeps a page of its own (client.status.status_file), which the other
+reads.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from client.finding import CHECKS_OF_PART, Finding, Part
-from client.kit import pinned_kit
-from client.preflight import preflight, print_findings, require_ready
-from client.reach import REACH_DEADLINE_S
-from client.runtime_link import SOCKET, port_as_socket, socket_as_port
+from client.admission.keys import SiteKeys
+from client.admission.kit import pinned_kit
+from client.preflight.preflight import preflight, print_findings, require_ready
+from client.preflight.server_reachability import REACH_DEADLINE_S
+from client.processes.site_processes import SiteProcesses, site_processes, watch
+from client.processes.socket_bridge import SOCKET, port_as_socket, socket_as_port
 from client.site_home import SiteHome
-from client.site_keys import SiteKeys
-from client.status_page import StatusWriter, kept_page, only_client
-from client.supernode import SiteProcesses, site_processes, watch
+from client.status.finding import CHECKS_OF_PART, Finding, Part
+from client.status.status_file import StatusWriter, kept_page, only_client
 from minet_core.runtime.errors import InvalidSetting
 from minet_core.runtime.processes import ChildProcesses
 

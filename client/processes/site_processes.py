@@ -16,17 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from client.finding import Finding, Part
-from client.kit import Kit, kit_in_use
-from client.node_notes import ADMISSION_FILE, NOTES_VARIABLE, read_admission
-from client.policy import require_policy
-from client.preflight import LOOPBACK, checked_again, preflight, print_findings, require_ready
-from client.reach import REACH_DEADLINE_S
+from client.admission.keys import SiteKeys, read_site_keys
+from client.admission.kit import Kit, kit_in_use
+from client.admission.policy import require_policy
+from client.admission.tls import CERTIFICATE_OPTION, KEY_OPTION, TlsFiles
+from client.flower.task_host import PRELOADED, write_program
+from client.preflight.preflight import LOOPBACK, checked_again, preflight, print_findings, require_ready
+from client.preflight.server_reachability import REACH_DEADLINE_S
 from client.site_home import SiteHome
-from client.site_keys import SiteKeys, read_site_keys
-from client.site_tls import CERTIFICATE_OPTION, KEY_OPTION, TlsFiles
-from client.status_page import Registration, StatusWriter, kept_page, only_client
-from client.task_host import PRELOADED, write_program
+from client.status.finding import Finding, Part
+from client.status.node_activity import ADMISSION_FILE, NOTES_VARIABLE, read_admission
+from client.status.status_file import Registration, StatusWriter, kept_page, only_client
 from minet_core.kit import require_current
 from minet_core.runtime.durable import status_of, write_private
 from minet_core.runtime.errors import FedminetError
@@ -70,7 +70,8 @@ class SiteProcesses:
 
     The node has to be let in by the server, however long that takes. SuperExec and the host of the tasks depend on
     this machine alone: if they cannot stay up, that is a failure to be seen. argv_prefix: see `site_processes`.
-    link: the folder that node and trainer share where they are two parts (client.site_parts); None in one.
+    link: the folder that node and trainer share where they are two parts (client.processes.node_and_trainer); None in
+    one.
     """
 
     home: SiteHome
@@ -179,7 +180,7 @@ class SiteProcesses:
             self._node_name,
             [
                 *self.argv_prefix,
-                *(sys.executable, "-m", "client.flower_program", "supernode"),
+                *(sys.executable, "-m", "client.flower.programs", "supernode"),
                 *("--superlink", self.kit.settings.address),
                 *("--root-certificates", str(self.tls.authority)),
                 *(CERTIFICATE_OPTION, str(self.tls.certificate)),
@@ -199,7 +200,14 @@ class SiteProcesses:
             f"task-host-{self.kit.settings.site}",
             [
                 *self.argv_prefix,
-                *(sys.executable, "-m", "client.task_host", str(self._flower_home), bundle, *self.preloaded),
+                *(
+                    sys.executable,
+                    "-m",
+                    "client.flower.task_host",
+                    str(self._flower_home),
+                    bundle,
+                    *self.preloaded,
+                ),
             ],
             env=self._task_environment(),
             log_path=self.home.logs / "client-app.log",
@@ -212,7 +220,7 @@ class SiteProcesses:
             f"superexec-{self.kit.settings.site}",
             [
                 *self.argv_prefix,
-                *(sys.executable, "-m", "client.flower_program", "superexec"),
+                *(sys.executable, "-m", "client.flower.programs", "superexec"),
                 *("--runtime-api-address", f"{LOOPBACK}:{self.port}", "--insecure"),
                 *("--superexec-auth-secret-file", str(self._secret)),
             ],
@@ -287,7 +295,7 @@ def run_site(
 
     show: is given what the checks found. say: is given what happens later.
 
-    Raises the first refusal of the checks with its own code (see client.preflight); ClientRuns (FM-S522);
+    Raises the first refusal of the checks with its own code (see client.preflight.preflight); ClientRuns (FM-S522);
     ProcessDied (FM-S503) where a process of the site keeps ending. Later the node waits for a server that is away.
     """
     with (

@@ -17,14 +17,21 @@ import torch
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from torch import nn
 
-from client.at_work import Request, at_work
-from client.incoming import HEAD, INCOMING, Incoming, opened, require_not_stale, weigh_global_change
-from client.kept_rounds import KeptRound, KeptRounds, one_at_a_time
+from client.ledger import note_answer
 from client.optimizer_state import continued_adam, moments_of
-from client.prepared import prepared_training_slices
-from client.request_budget import count_request
+from client.rounds.request_budget import count_request
+from client.rounds.round_cache import KeptRound, KeptRounds, one_at_a_time
+from client.rounds.round_request import (
+    HEAD,
+    INCOMING,
+    Incoming,
+    opened,
+    require_not_stale,
+    weigh_global_change,
+)
+from client.rounds.slice_cache import prepared_training_slices
 from client.site_home import SiteHome
-from client.site_ledger import note_answer
+from client.status.current_task import Request, at_work
 from minet_core import wire
 from minet_core.aggregation.gradient_rules import CONTROL, GradientRule
 from minet_core.checkpoint import describe, save_checkpoint

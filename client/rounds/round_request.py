@@ -13,8 +13,8 @@ from typing import Any
 from flwr.app import ArrayRecord, ConfigRecord, Message
 from numpy.typing import NDArray
 
-from client.kept_rounds import KeptRound, KeptRounds
-from client.policy import require_policy
+from client.admission.policy import require_policy
+from client.rounds.round_cache import KeptRound, KeptRounds
 from client.site_home import SiteHome
 from minet_core import wire
 from minet_core.agreement import Agreement, initial_weights

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from client.notes_folders import TRAINER_NOTES
+from client.status_folders import TRAINER_NOTES
 from minet_core.runtime.durable import status_of, write_json
 from minet_core.runtime.errors import FileNotWritten, code_of
 from minet_core.runtime.file_lock import is_locked, let_go_at_end, locked_within
@@ -116,7 +116,7 @@ def _note_end(home: Path, ended: Answered) -> None:
 
 
 def _from_kept_rounds(state: Path) -> Answered | None:
-    """The latest file of a round (client.kept_rounds); which message it answered is not known."""
+    """The latest file of a round (client.rounds.round_cache); which message it answered is not known."""
     found = ((status_of(path), path) for path in state.glob("*/round-*.safetensors"))
     kept = [(status.st_mtime, path) for status, path in found if status]
     if not kept:

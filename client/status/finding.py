@@ -9,7 +9,7 @@ from typing import Any, Literal
 from minet_core.runtime.errors import FedminetError, code_of
 
 Part = Literal["all", "node", "trainer"]
-"""Of a site that is two containers (client.site_parts); all: one process that keeps both."""
+"""Of a site that is two containers (client.processes.node_and_trainer); all: one process that keeps both."""
 
 Level = Literal["ok", "note", "warning", "unknown", "refusal"]
 """note: in order, and worth knowing. unknown: nothing was told, which is not the same as in order.

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.finding import CHECKS_OF_PART, Finding, Part
-from client.notes_folders import NODE_NOTES, TRAINER_NOTES
-from client.status_page import StatusPage, client_runs, read_page
+from client.status.finding import CHECKS_OF_PART, Finding, Part
+from client.status.status_file import StatusPage, client_runs, read_page
+from client.status_folders import NODE_NOTES, TRAINER_NOTES
 
 LOOKS_AFTER_ITSELF_S = 60.0
 """A client that has not looked after its processes for so long hangs."""

@@ -18,12 +18,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from client.at_work import Answered, LastRound, Request, in_work, last_round
-from client.finding import Finding, configuration, is_configured
-from client.node_notes import last_answer, read_replies
-from client.notes_folders import NODE_NOTES
-from client.part_status import PartStatus, parts_of
-from client.status_page import FormerRegistration, Registration, last_registration
+from client.status.current_task import Answered, LastRound, Request, in_work, last_round
+from client.status.finding import Finding, configuration, is_configured
+from client.status.node_activity import last_answer, read_replies
+from client.status.part_status import PartStatus, parts_of
+from client.status.status_file import FormerRegistration, Registration, last_registration
+from client.status_folders import NODE_NOTES
 
 HEALTHY, UNHEALTHY = 0, 1
 """Exit statuses, as a container's health check wants them."""

@@ -1,9 +1,9 @@
 """`status.json`: what the site's client knows of itself, written by its supervisor.
 
 In the site's folder where one process keeps the whole client; in `status/node` and `status/trainer` where these are two
-(client.site_parts), each with a page of its own. The page outlives its client; whether there is one is told by the lock
-on `client.lock` beside it, which the kernel lets go of when the process ends, however that was, and which another
-container sees as well. The page's time of change says when the client last looked after itself.
+(client.processes.node_and_trainer), each with a page of its own. The page outlives its client; whether there is one
+is told by the lock on `client.lock` beside it, which the kernel lets go of when the process ends, however that was,
+and which another container sees as well. The page's time of change says when the client last looked after itself.
 Imports neither torch nor Flower.
 """
 
@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from client.finding import Finding
+from client.status.finding import Finding
 from minet_core.runtime.durable import write_json
 from minet_core.runtime.errors import ClientRuns, FedminetError, FileNotWritten
 from minet_core.runtime.file_lock import is_locked, let_go, locked_within

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.declaration import declare
+from client.admission.declaration import declare
 from client.site_home import SiteHome
 from fedminet.admission_here import admit_here, make_coordinator_here
 from fedminet.faults import process_table

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from client.declaration import declare
+from client.admission.declaration import declare
+from client.processes.site_processes import SiteProcesses, site_processes
 from client.site_home import SiteHome
-from client.supernode import SiteProcesses, site_processes
 from fedminet.admission_here import admit_one_here, make_coordinator_here
 from fedminet.faults.links import Link, LinkKind, opened_link
 from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation

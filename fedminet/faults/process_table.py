@@ -85,7 +85,7 @@ def task_of(home: SiteHome) -> int | None:
 
 def _tasks_and_host(home: SiteHome) -> list[Process]:
     folder = str(home.path / "flower")
-    return [p for p in processes() if "client.task_host" in p.command and folder in p.command]
+    return [p for p in processes() if "client.flower.task_host" in p.command and folder in p.command]
 
 
 def _only(matches: Callable[[Process], bool]) -> int | None:

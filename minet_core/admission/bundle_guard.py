@@ -1,7 +1,7 @@
 """The one check of an app bundle, at both ends: only the federation's own is run, byte for byte.
 
 Whoever may start a run at Flower's SuperLink chooses the bundle, and a bundle may hold code. The site holds every task
-to the digest in its kit (client.task_host); the server holds every run to the bundle in its own folder
+to the digest in its kit (client.flower.task_host); the server holds every run to the bundle in its own folder
 (server.flower_program), before anything of it is unpacked.
 """
 

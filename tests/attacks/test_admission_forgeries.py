@@ -13,10 +13,10 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from client.kit import accept_kit, kit_in_use
-from client.request import make_request
+from client.admission.keys import SiteKeys, read_node_private
+from client.admission.kit import accept_kit, kit_in_use
+from client.admission.request import make_request
 from client.site_home import SiteHome
-from client.site_keys import SiteKeys, read_node_private
 from minet_core.admission.request import RequestFile, read_request
 from minet_core.kit import KitSettings
 from minet_core.runtime.errors import AdmissionRefused

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from flwr.app import Message, RecordDict
 
+from client.admission.policy import require_policy
 from client.app import build_client_app
-from client.policy import require_policy
-from client.request_budget import requests_answered
+from client.rounds.request_budget import requests_answered
 from client.site_home import SiteHome
 from fedminet.faults.tiny_sites import tiny_federation
 from fedminet.in_process_grid import InProcessGrid, node_id_of, server_identity

@@ -11,9 +11,9 @@ import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from typer.testing import CliRunner
 
+from client.admission.declaration import declaration_of
 from client.app import build_client_app
 from client.commands import site_commands
-from client.declaration import declaration_of
 from client.site_home import SiteHome
 from fedminet.faults.tiny_sites import tiny_federation
 from fedminet.in_process_grid import InProcessGrid, node_id_of, run_in_process, server_identity

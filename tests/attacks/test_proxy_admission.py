@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
 
-from client.check_server import CERTIFICATE_REFUSED
-from client.reach import require_server
+from client.admission.tls import TlsFiles
+from client.preflight.check_server import CERTIFICATE_REFUSED
+from client.preflight.server_reachability import require_server
 from client.site_home import SiteHome
-from client.site_tls import TlsFiles
 from minet_core.runtime.processes import free_port
 from server.enrolment import revoke
 from server.pki import server_files

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from client.declaration import declare
+from client.admission.declaration import declare
 from client.site_home import SiteHome
 from fedminet.admission_here import admit_here
 from fedminet.demo import container_settings

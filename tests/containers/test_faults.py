@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from client.at_work import in_work
+from client.status.current_task import in_work
 from tests.containers.federation import CUT, OUTBOUND_ONLY, SERVICES, Federation
 from tests.containers.reference_run import DEADLINE_S, SCHEDULE, SITES, ReferenceRun
 from tests.containers.test_federation import RUN_DEADLINE_S, sha256

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from client.kit import accept_kit
+from client.admission.kit import accept_kit
+from client.processes.site_processes import SiteProcesses, site_processes
 from client.site_home import SiteHome
-from client.supernode import SiteProcesses, site_processes
 from fedminet.admission_here import admit_here
 from minet_core.runtime.processes import ChildProcesses, child_environment, free_port
 from server.control import SuperLinkControl

@@ -27,10 +27,10 @@ from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from flwr.supercore.runtime import RuntimeHttpClient
 
-from client.reach import require_server
+from client.admission.keys import SiteKeys, make_site_keys
+from client.preflight.server_reachability import require_server
+from client.processes.site_processes import SiteProcesses, site_processes
 from client.site_home import SiteHome
-from client.site_keys import SiteKeys, make_site_keys
-from client.supernode import SiteProcesses, site_processes
 from fedminet.admission_here import admit_here, make_coordinator_here
 from minet_core.federation import FederationSettings
 from minet_core.runtime.errors import AdmissionRefused, HostError, MachineShared

@@ -15,9 +15,9 @@ from flwr.app import Array, ArrayRecord, Message, RecordDict
 from flwr.supercore.inflatable.inflatable_object import get_object_tree
 from flwr.supernode.fleet_http_connection import http_request_response
 
-from client.declaration import declare
-from client.site_keys import SiteKeys
-from client.supernode import site_processes
+from client.admission.declaration import declare
+from client.admission.keys import SiteKeys
+from client.processes.site_processes import site_processes
 from fedminet.admission_here import admit_here, make_coordinator_here
 from fedminet.faults.tiny_sites import TINY_SITES, make_tiny_sites, tiny_federation
 from fedminet.in_process_grid import server_identity

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from flwr.common.constant import ErrorCode
 
-from client.reach import require_server
-from client.supernode import SiteProcesses, site_processes
+from client.preflight.server_reachability import require_server
+from client.processes.site_processes import SiteProcesses, site_processes
 from fedminet.admission_here import admit_here, make_coordinator_here
 from minet_core.federation import FederationSettings
 from minet_core.runtime.errors import DeadlinePassed, HostError

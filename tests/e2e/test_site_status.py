@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from client.check_admission import check_admission
-from client.check_machine import kept_round_bytes
-from client.declaration import declare
+from client.admission.declaration import declare
+from client.admission.keys import SiteKeys
+from client.preflight.check_admission import check_admission
+from client.preflight.check_machine import kept_round_bytes
 from client.site_home import SiteHome
-from client.site_keys import SiteKeys
-from client.site_status import as_json, read_status
+from client.status.site_status import as_json, read_status
 from fedminet.admission_here import admit_one_here, make_coordinator_here
 from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
 from minet_core.runtime.cpu_threading import cpu_threading_environment

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from client.app import build_client_app
-from client.kept_rounds import KeptRounds
+from client.rounds.round_cache import KeptRounds
 from client.site_home import SiteHome
 from fedminet.faults.tiny_sites import TINY_SITES as SITES
 from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation

@@ -141,13 +141,13 @@ def test_a_cell_of_other_settings_is_refused_before_anything_is_trained(
     [
         (
             "federated",
-            "client.round.train_steps",
-            "client.round.train_steps",
+            "client.rounds.round.train_steps",
+            "client.rounds.round.train_steps",
             4,
             3,
         ),  # of two sites in three rounds
         ("pooled", "fedminet.long_training.train_steps", "fedminet.long_training.train_steps", 3, 1),
-        ("federated", "client.round.train_steps", "fedminet.experiment.cells.tested_patients", 1, 0),
+        ("federated", "client.rounds.round.train_steps", "fedminet.experiment.cells.tested_patients", 1, 0),
         ("pooled", "fedminet.long_training.train_steps", "fedminet.experiment.cells.tested_patients", 1, 0),
     ],
 )

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from client.kept_rounds import KeptRound, KeptRounds
+from client.rounds.round_cache import KeptRound, KeptRounds
 from minet_core.checkpoint import describe, load_checkpoint, save_checkpoint
 from minet_core.federation import ModelSettings
 from minet_core.parcel import packed, save_parcel, unpacked

@@ -23,8 +23,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from client.node_notes import ADMISSION_FILE
-from client.notes_folders import NODE_NOTES
+from client.status.node_activity import ADMISSION_FILE
+from client.status_folders import NODE_NOTES
 from fedminet.faults.tiny_sites import open_the_policy, tiny_federation, write_nifti_patient
 from minet_core.runtime.cpu_threading import cpu_threading_environment
 from minet_core.runtime.processes import free_port

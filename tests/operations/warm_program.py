@@ -25,10 +25,10 @@ PRELOADED = (
     "server.restore",
     "server.enrolment",
     "server.dashboard.app",
-    "client.preflight",
-    "client.supernode",
-    "client.site_status",
-    "client.request",
+    "client.preflight.preflight",
+    "client.processes.site_processes",
+    "client.status.site_status",
+    "client.admission.request",
     "sites.ingest",
 )
 

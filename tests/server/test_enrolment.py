@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from client.kit import read_kit
-from client.request import make_request
+from client.admission.keys import read_site_keys
+from client.admission.kit import read_kit
+from client.admission.request import make_request
 from client.site_home import SiteHome
-from client.site_keys import read_site_keys
 from minet_core.cohort_declaration import DECLARATION_FILE
 from minet_core.runtime.durable import write_json
 from minet_core.runtime.errors import AdmissionRefused, ConfigurationError, FileMissing

@@ -8,10 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from client.at_work import Request
-from client.finding import CONFIGURATION, Finding
-from client.site_status import read_status
-from client.status_page import Registration
+from client.status.current_task import Request
+from client.status.finding import CONFIGURATION, Finding
+from client.status.site_status import read_status
+from client.status.status_file import Registration
 
 ASKED = Request("train", "study", 7, "message-1")
 ROOT = Path(__file__).parents[2]

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 
-from client.site_keys import SiteKeys, make_tls_key, read_tls_private
-from client.site_tls import TlsFiles
+from client.admission.keys import SiteKeys, make_tls_key, read_tls_private
+from client.admission.tls import TlsFiles
 from server.pki import Authority, ca_files, issue_site_certificate, server_files
 
 PASSWORD = "correct-horse"

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from client.admission.kit import accept_kit, kit_in_use, read_pin
 from client.commands import site_commands
-from client.kit import accept_kit, kit_in_use, read_pin
 from client.site_home import SiteHome
 from minet_core.federation import FederationSettings
 from minet_core.federation_changes import federation_changes
@@ -119,7 +119,7 @@ def test_a_pinned_digest_holds_at_accept_and_at_the_start(
     set_policy(sms)
     accept_kit(sms, kit, agree=lambda _changes: True)
     set_policy(sms, federation_digest="0" * 64)
-    from client.check_admission import check_admission
+    from client.preflight.check_admission import check_admission
 
     (finding,) = [found for found in check_admission(sms).findings if found.check == "policy"]
     assert (finding.level, finding.code) == ("refusal", "FM-F420")

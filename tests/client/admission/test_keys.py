@@ -11,8 +11,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from client.request import make_request
-from client.site_keys import make_site_keys, read_site_keys
+from client.admission.keys import make_site_keys, read_site_keys
+from client.admission.request import make_request
 from minet_core.admission.fingerprints import key_fingerprint
 from minet_core.runtime.errors import AdmissionRefused, ConfigurationError, FileMissing, InvalidSetting
 from tests.admitted import make_site

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from client.kit import accept_kit, kit_in_use, read_pin
+from client.admission.kit import accept_kit, kit_in_use, read_pin
 from client.site_home import SiteHome
 from minet_core.runtime.errors import AdmissionRefused, ConfigurationError, FileMissing
 from server.enrolment import renew

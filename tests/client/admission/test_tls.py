@@ -12,10 +12,10 @@ import pytest
 from flwr.proto.fleet_pb2 import ActivateNodeRequest
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
-from client.flower_program import fleet_client
-from client.kit import accept_kit
+from client.admission.kit import accept_kit
+from client.admission.tls import TlsFiles, tls_context
+from client.flower.programs import fleet_client
 from client.site_home import SiteHome
-from client.site_tls import TlsFiles, tls_context
 from server.enrolment import renew
 from server.pki import issue_server_certificate
 from tests.admitted import Coordinator, make_coordinator, make_site

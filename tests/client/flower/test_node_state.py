@@ -22,7 +22,7 @@ from flwr.supercore.inflatable.inflatable_object import (
 from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
 from flwr.supernode.nodestate.in_memory_nodestate import InMemoryNodeState, MessageEntry
 
-from client.node_state import REPEATS, SteadfastNodeState, keep_message
+from client.flower.node_state import REPEATS, SteadfastNodeState, keep_message
 
 RUN = 7
 NODE = 11

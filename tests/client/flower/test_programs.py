@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from client import flower_program
-from client.flower_program import _claimed, _note, _sign_off, fleet_client
-from client.site_keys import make_site_keys
-from client.site_tls import TlsFiles
+from client.admission.keys import make_site_keys
+from client.admission.tls import TlsFiles
+from client.flower import programs
+from client.flower.programs import _claimed, _note, _sign_off, fleet_client
 from minet_core.runtime.errors import HostError
 
 
@@ -46,7 +46,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     }
     argv = [word for option in options.items() for word in option]
     monkeypatch.setattr(sys, "argv", ["flower-supernode", *argv, "--isolation", "process"])
-    monkeypatch.setattr(flower_program, "OFFLINE_S", 0.0)
+    monkeypatch.setattr(programs, "OFFLINE_S", 0.0)
     return server
 
 
@@ -82,7 +82,7 @@ def test_our_own_options_are_taken_out_before_flower_reads_the_rest(monkeypatch:
     flowers = ["--superlink", "coordinator:443", "--root-certificates", "kit/ca.pem", "--host", "127.0.0.1"]
     ours = ["--client-certificate", "kit/site.pem", "--client-key", "keys/tls.key"]
     monkeypatch.setattr(sys, "argv", ["flower-supernode", *flowers[:2], *ours, *flowers[2:]])
-    files = flower_program._taken_tls_files()
+    files = programs._taken_tls_files()
     assert files == TlsFiles(Path("kit/ca.pem"), Path("kit/site.pem"), Path("keys/tls.key"))
     assert sys.argv == ["flower-supernode", *flowers]
 

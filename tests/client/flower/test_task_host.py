@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from client.task_host import SOCKET, _without_parent, guard_bundle, write_program
+from client.flower.task_host import SOCKET, _without_parent, guard_bundle, write_program
 from minet_core.runtime.errors import AdmissionRefused, ScanUnreadable
 from minet_core.runtime.processes import ChildProcesses, child_environment
 from minet_core.wire import code_within
@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with ChildProcesses() as children:
         children.start(
             "host",
-            [sys.executable, "-m", "client.task_host", str(folder), DIGEST],
+            [sys.executable, "-m", "client.flower.task_host", str(folder), DIGEST],
             env=child_environment(FLWR_HOME=str(folder), FLWR_TELEMETRY_ENABLED="0"),
             log_path=tmp_path / "host.log",
         )
@@ -86,7 +86,7 @@ def test_a_task_that_comes_while_the_host_is_away_waits_for_it(tmp_path: Path) -
     with subprocess.Popen([str(program), "--no-such-option"]) as waiting, ChildProcesses() as children:
         children.start(
             "host",
-            [sys.executable, "-m", "client.task_host", str(tmp_path), DIGEST],
+            [sys.executable, "-m", "client.flower.task_host", str(tmp_path), DIGEST],
             env=child_environment(FLWR_HOME=str(tmp_path), FLWR_TELEMETRY_ENABLED="0"),
             log_path=tmp_path / "host.log",
         )

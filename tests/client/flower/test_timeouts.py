@@ -8,12 +8,12 @@ import sys
 import pytest
 from flwr.common import constant
 
-from client import flower_patience
-from client.flower_patience import HEARTBEAT_S, shorten_waits
+from client.flower import timeouts
+from client.flower.timeouts import HEARTBEAT_S, shorten_waits
 from minet_core.runtime.errors import HostError
 
 TIMES = """
-from client.flower_patience import shorten_waits
+from client.flower.timeouts import shorten_waits
 shorten_waits()
 from flwr.supercore import heartbeat
 from flwr.supercore.corestate import in_memory_corestate
@@ -33,7 +33,7 @@ def test_the_times_are_set_where_flower_reads_them() -> None:
 
 def test_an_idle_node_looks_for_messages_more_often() -> None:
     code = (
-        "from client.flower_patience import shorten_idle_pause; shorten_idle_pause()\n"
+        "from client.flower.timeouts import shorten_idle_pause; shorten_idle_pause()\n"
         "import time; from flwr.supernode import start_client_internal as loop\n"
         "began = time.monotonic(); loop.time.sleep(3); print(time.monotonic() - began < 1.5)\n"
         "print(time.sleep is not loop.time.sleep)"
@@ -64,6 +64,6 @@ def test_the_server_accepts_the_interval_and_the_sender_keeps_it() -> None:
 
 
 def test_a_flower_without_such_a_time_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flower_patience, "_SETTINGS", (("flwr.supercore.heartbeat", "NO_SUCH_TIME", 1),))
+    monkeypatch.setattr(timeouts, "_SETTINGS", (("flwr.supercore.heartbeat", "NO_SUCH_TIME", 1),))
     with pytest.raises(HostError, match="NO_SUCH_TIME"):
         shorten_waits()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from client.finding import Finding
+from client.status.finding import Finding
 
 
 def found(findings: list[Finding], check: str) -> Finding:

@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from client.check_admission import check_admission
-from client.finding import Finding, is_configured
-from client.kit import PIN_FILE, accept_kit, kit_in_use
-from client.preflight import checked_again
+from client.admission.keys import SiteKeys, make_site_keys, make_tls_key
+from client.admission.kit import PIN_FILE, accept_kit, kit_in_use
+from client.preflight.check_admission import check_admission
+from client.preflight.preflight import checked_again
 from client.site_home import SiteHome
-from client.site_keys import SiteKeys, make_site_keys, make_tls_key
+from client.status.finding import Finding, is_configured
 from fedminet.admission_here import make_coordinator_here
 from fedminet.faults.tiny_sites import SHAPE, tiny_federation
 from minet_core.federation import FederationSettings
 from server.server_home import ServerSettings
 from sites.site_policy import open_policy
 from tests.admitted import Coordinator, make_coordinator
-from tests.client.checks.findings import found
+from tests.client.preflight.findings import found
 
 OPEN = open_policy().model_dump(mode="json")
 
@@ -127,7 +127,7 @@ def test_of_a_federation_outside_the_policy_no_model_is_built_for_the_other_chec
     """As one of a million blocks: to count the bytes of its rounds would take the client's start."""
     checked: list[object] = []
     disk = Finding("disk", "ok", "room")
-    monkeypatch.setattr("client.preflight.check_disk", lambda *given: checked.append(given) or disk)
+    monkeypatch.setattr("client.preflight.preflight.check_disk", lambda *given: checked.append(given) or disk)
     _edit(home, policy={**OPEN, "most_rounds": 2})
     checked_again(home, [])
     assert checked == []

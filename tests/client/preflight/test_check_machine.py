@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from client.check_machine import LOG_BYTES, check_device, check_disk, check_port, kept_round_bytes
-from client.preflight import require_ready
+from client.preflight.check_machine import LOG_BYTES, check_device, check_disk, check_port, kept_round_bytes
+from client.preflight.preflight import require_ready
 from client.site_home import SiteHome
 from fedminet.faults.tiny_sites import tiny_federation
 from minet_core.runtime.errors import DiskFull, PortInUse

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from client.check_admission import check_admission
-from client.check_server import certificate_findings, check_server, validity_finding
-from client.finding import refusals
-from client.kit import PIN_FILE, accept_kit, kit_in_use
-from client.preflight import checked_again, preflight
+from client.admission.kit import PIN_FILE, accept_kit, kit_in_use
+from client.preflight.check_admission import check_admission
+from client.preflight.check_server import certificate_findings, check_server, validity_finding
+from client.preflight.preflight import checked_again, preflight
 from client.site_home import SiteHome
+from client.status.finding import refusals
 from minet_core.admission.expiry import Expiry
 from minet_core.runtime.errors import AdmissionRefused, ClockWrong
 from server.enrolment import renew
 from server.pki import expires_at, issue_server_certificate, make_ca
 from tests.admitted import PASSPHRASE, Coordinator
-from tests.client.checks.findings import found
-from tests.client.trial_network import Server
+from tests.client.preflight.findings import found
+from tests.support.trial_network import Server
 
 
 def _with_days(home: SiteHome, coordinator: Coordinator, days: float) -> None:

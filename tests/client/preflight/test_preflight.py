@@ -9,12 +9,12 @@ import shutil
 import pytest
 from rich.console import Console
 
-from client.finding import Finding, is_configured, refusals
-from client.preflight import checked_again, preflight, print_findings, require_ready
+from client.preflight.preflight import checked_again, preflight, print_findings, require_ready
 from client.site_home import SiteHome
+from client.status.finding import Finding, is_configured, refusals
 from minet_core.runtime.errors import AdmissionRefused, FileMissing
-from tests.client.checks.findings import found
-from tests.client.trial_network import Server
+from tests.client.preflight.findings import found
+from tests.support.trial_network import Server
 
 
 def test_a_site_in_order_passes_every_check(home: SiteHome, server: Server) -> None:

@@ -18,15 +18,15 @@ import httpx
 import pytest
 from flwr.proto.fleet_pb2 import ActivateNodeRequest
 
-from client.flower_program import fleet_client
-from client.proxy import proxy_for, without_credentials
-from client.reach import require_server
-from client.supernode import site_processes
+from client.flower.programs import fleet_client
+from client.preflight.server_reachability import require_server
+from client.preflight.web_proxy import proxy_for, without_credentials
+from client.processes.site_processes import site_processes
 from minet_core.runtime.errors import AdmissionRefused, InvalidSetting, ServerUnreachable
 from minet_core.runtime.processes import ChildProcesses, free_port
 from server.pki import Authority, issue_server_certificate, make_ca
 from tests.admitted import PASSPHRASE, make_coordinator, make_site
-from tests.client.trial_network import PASSWORD, Proxy, Server, serving, site_tls, tunnelling
+from tests.support.trial_network import PASSWORD, Proxy, Server, serving, site_tls, tunnelling
 
 
 def _authority(folder: Path) -> Authority:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from client.kit import accept_kit
-from client.reach import require_server
+from client.admission.kit import accept_kit
+from client.preflight.server_reachability import require_server
+from client.processes.site_processes import expiry_warning, site_processes
 from client.site_home import SiteHome
-from client.supernode import expiry_warning, site_processes
 from minet_core.runtime.errors import (
     AdmissionRefused,
     FileMissing,
@@ -23,7 +23,7 @@ from minet_core.runtime.errors import (
 )
 from minet_core.runtime.processes import ChildProcesses, free_port
 from tests.admitted import Coordinator, make_coordinator, make_site
-from tests.client.trial_network import site_tls
+from tests.support.trial_network import site_tls
 
 
 @pytest.fixture

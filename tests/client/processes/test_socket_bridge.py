@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from client.runtime_link import SOCKET, port_as_socket, socket_as_port
+from client.processes.socket_bridge import SOCKET, port_as_socket, socket_as_port
 
 
 class Echo(socketserver.BaseRequestHandler):

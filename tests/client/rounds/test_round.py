@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from client.at_work import at_work, in_work, last_round
-from client.kept_rounds import KeptRound, KeptRounds
-from client.node_notes import KEPT_REPLIES, Answers, note_admission, read_admission, read_replies
-from client.notes_folders import NODE_NOTES, TRAINER_NOTES
-from client.site_status import as_json, as_text
-from client.status_page import StatusWriter, only_client
+from client.rounds.round_cache import KeptRound, KeptRounds
+from client.status.current_task import at_work, in_work, last_round
+from client.status.node_activity import KEPT_REPLIES, Answers, note_admission, read_admission, read_replies
+from client.status.site_status import as_json, as_text
+from client.status.status_file import StatusWriter, only_client
+from client.status_folders import NODE_NOTES, TRAINER_NOTES
 from minet_core.runtime.errors import StoreDamaged
-from tests.client.site_at_work import ASKED, LET_IN, held, kill, status_of
+from tests.support.site_at_work import ASKED, LET_IN, held, kill, status_of
 
 
 def test_training_is_true_while_a_task_works_and_not_after_it_was_killed(tmp_path: Path) -> None:
     assert not status_of(tmp_path).training
     task = held(
-        "import time; from pathlib import Path; from client.at_work import Request, at_work\n"
+        "import time; from pathlib import Path; from client.status.current_task import Request, at_work\n"
         f"with at_work(Path({str(tmp_path)!r}), Request('train', 'study', 7, 'm')):\n"
         "    print('holds', flush=True); time.sleep(600)"
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.kept_rounds import KEPT_ROUNDS, KEPT_RUNS, KeptRound, KeptRounds, one_at_a_time
+from client.rounds.round_cache import KEPT_ROUNDS, KEPT_RUNS, KeptRound, KeptRounds, one_at_a_time
 from minet_core.runtime.errors import StoreDamaged
 
 ROOT = Path(__file__).parents[2]
@@ -78,7 +78,7 @@ def test_a_damaged_round_is_said_and_not_replaced_by_a_fresh_start(tmp_path: Pat
 
 def test_a_second_task_waits_for_the_first_and_a_killed_one_lets_go(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from client.kept_rounds import one_at_a_time\n"
+        "import sys, time; from pathlib import Path; from client.rounds.round_cache import one_at_a_time\n"
         f"with one_at_a_time(Path({str(tmp_path)!r})): print('holds', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)

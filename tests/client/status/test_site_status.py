@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from client.at_work import at_work
-from client.finding import CONFIGURATION, Finding
-from client.notes_folders import NODE_NOTES, TRAINER_NOTES
-from client.part_status import LOOKS_AFTER_ITSELF_S
-from client.site_status import HEALTHY, UNHEALTHY, as_json, as_text, read_status
-from client.status_page import (
+from client.status.current_task import at_work
+from client.status.finding import CONFIGURATION, Finding
+from client.status.part_status import LOOKS_AFTER_ITSELF_S
+from client.status.site_status import HEALTHY, UNHEALTHY, as_json, as_text, read_status
+from client.status.status_file import (
     STATUS_FILE,
     Registration,
     StatusWriter,
@@ -24,17 +23,18 @@ from client.status_page import (
     only_client,
     read_page,
 )
+from client.status_folders import NODE_NOTES, TRAINER_NOTES
 from minet_core.runtime.errors import ClientRuns, StoreDamaged
 from sites.definitions import definition_text
-from tests.client.site_at_work import ASKED, IN_ORDER, LET_IN, ROOT, held, kill, status_of
+from tests.support.site_at_work import ASKED, IN_ORDER, LET_IN, ROOT, held, kill, status_of
 
 
 def _client(home: Path) -> subprocess.Popen[str]:
     """A client that was let in, and lives."""
     return held(
         "import time; from pathlib import Path\n"
-        "from client.finding import CONFIGURATION, Finding\n"
-        "from client.status_page import Registration, StatusWriter, only_client\n"
+        "from client.status.finding import CONFIGURATION, Finding\n"
+        "from client.status.status_file import Registration, StatusWriter, only_client\n"
         f"home = Path({str(home)!r})\n"
         "with only_client(home):\n"
         "    page = StatusWriter(home, site='sms')\n"
@@ -124,9 +124,9 @@ def _part(home: Path, part: str) -> subprocess.Popen[str]:
     """One of two parts, which has made its checks; the node was let in."""
     return held(
         "import time; from pathlib import Path\n"
-        "from client.finding import CHECKS_OF_PART, Finding\n"
-        "from client.notes_folders import NODE_NOTES, TRAINER_NOTES\n"
-        "from client.status_page import Registration, kept_page, only_client\n"
+        "from client.status.finding import CHECKS_OF_PART, Finding\n"
+        "from client.status_folders import NODE_NOTES, TRAINER_NOTES\n"
+        "from client.status.status_file import Registration, kept_page, only_client\n"
         f"home, part = Path({str(home)!r}), {part!r}\n"
         "folder = home / {'node': NODE_NOTES, 'trainer': TRAINER_NOTES}[part]\n"
         "with only_client(folder, beside=(home,)), kept_page(folder, site='sms') as page:\n"

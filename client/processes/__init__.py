@@ -1,0 +1,1 @@
+"""The site's processes, and what they speak through."""

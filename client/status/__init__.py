@@ -1,0 +1,1 @@
+"""What a site says of itself to those who look after it."""
