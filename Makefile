@@ -28,8 +28,8 @@ test-long: $(VENV)/.installed-dev
 
 # What docs/security.md says that an attacker cannot do, tried; a part of the two suites above.
 attacks: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -v tests/attacks tests/server/test_walls.py tests/server/test_backup_signature.py \
-	  tests/server/test_damaged_runs.py tests/minet_core/test_ledger.py tests/client/admission/test_changed_federation.py \
+	$(BIN)/python -m pytest -v tests/attacks tests/server/processes/test_walls.py tests/server/backup/test_signature.py \
+	  tests/server/runs/test_damaged_runs.py tests/minet_core/test_ledger.py tests/client/admission/test_changed_federation.py \
 	  tests/e2e/test_deployment.py $(ARGS)
 
 # Builds the images and runs the federation in containers. Needs a container engine, or root to start one; without,

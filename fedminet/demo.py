@@ -18,8 +18,8 @@ from minet_core.runtime.cpu_threading import cpu_threading_environment
 from minet_core.runtime.errors import RunFailed
 from minet_core.runtime.processes import ChildProcesses, child_environment, free_port
 from minet_core.runtime.progress import progress
-from server.run_directory import RunDirectory
-from server.runs import run_to_end, server_status
+from server.runs.follow import run_to_end, server_status
+from server.runs.run_directory import RunDirectory
 from server.server_home import ServerHome, ServerSettings
 
 START_DEADLINE_S = 120.0

@@ -18,8 +18,8 @@ from flwr.simulation import run_simulation
 
 from client.app import build_client_app
 from minet_core.runtime.errors import ConfigurationError, DeadlinePassed
-from server.federated_run import run_federation
-from server.run_directory import RunDirectory
+from server.rounds.run import run_federation
+from server.runs.run_directory import RunDirectory
 
 PARTITION = "partition-id"
 """The key under which Flower's simulation engine tells a node its number."""

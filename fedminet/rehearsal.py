@@ -21,9 +21,9 @@ from minet_core.report.render import write_report
 from minet_core.report.summary import Summary, read_summary, write_summary
 from minet_core.runtime.durable import replacing
 from minet_core.runtime.errors import ConfigurationError
-from server.run_directory import RunDirectory
+from server.runs.run_directory import RunDirectory
+from server.runs.summary import summary_of
 from server.server_home import federation_of
-from server.summarise import summary_of
 
 
 @dataclass(frozen=True)

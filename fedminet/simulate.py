@@ -20,7 +20,7 @@ from minet_core.runtime.errors import ConfigurationError, OtherSettings, RunFail
 from minet_core.runtime.progress import Advance, progress
 from minet_core.runtime.yaml_file import settings_text
 from server.app import build_server_app
-from server.run_directory import Engine, RunDirectory
+from server.runs.run_directory import Engine, RunDirectory
 from sites.site_policy import open_policy
 
 COMPARISONS = ("pooled", "local")

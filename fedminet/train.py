@@ -22,7 +22,7 @@ from minet_core.runtime.durable import sha256_of_file, write_json
 from minet_core.runtime.errors import InvalidSetting
 from minet_core.runtime.progress import progress
 from minet_core.weights import learnable
-from server.conduct import save_weights
+from server.rounds.context import save_weights
 from server.server_home import federation_of
 
 MODES = ("pooled", "local")

@@ -22,7 +22,7 @@ from minet_core.runtime.progress import Advance
 from minet_core.training import autocast_dtype_for, preferred_device
 from minet_core.training_domain import TrainingDomain, merged
 from minet_core.weights import learnable
-from server.conduct import save_weights
+from server.rounds.context import save_weights
 from sites.dataset import StoreSlices, require_patch
 from sites.store import Store
 from sites.training_domain import measured_domain

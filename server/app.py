@@ -15,8 +15,8 @@ from flwr.serverapp import Grid, ServerApp
 from minet_core.runtime.errors import ConfigurationError
 from minet_core.runtime.flower_environment import RUNS_VARIABLE
 from minet_core.wire import RUN_NAME
-from server.federated_run import run_federation
-from server.run_directory import RunDirectory
+from server.rounds.run import run_federation
+from server.runs.run_directory import RunDirectory
 
 
 def build_server_app(runs: Path | None = None) -> ServerApp:

@@ -25,7 +25,7 @@ def show(
 ) -> None:
     """Print the last records: what was asked, which replies came, what was refused, and what operators did."""
     from minet_core.ledger_page import last_records, record_as_text
-    from server.coordinator_ledger import ledger_of
+    from server.ledger import ledger_of
     from server.server_home import ServerHome
 
     records = ledger_of(ServerHome.at(home)).records()
@@ -47,7 +47,7 @@ def verify(
 ) -> None:
     """Verify that no record was changed, removed or moved; with --head or --against, that none is missing."""
     from minet_core.ledger_page import heads_held, require_whole, verified_as_text
-    from server.coordinator_ledger import ledger_of
+    from server.ledger import ledger_of
     from server.server_home import ServerHome
 
     ledger = ledger_of(ServerHome.at(home))

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from server.admission_commands import PassphraseFile, add_admission_commands
+from server.admission.commands import PassphraseFile, add_admission_commands
 from server.audit_commands import audit_commands
-from server.backup_commands import add_backup_commands
+from server.backup.commands import add_backup_commands
 
 server_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 add_admission_commands(server_commands)
@@ -62,8 +62,8 @@ def init(
     from minet_core.admission.fingerprints import authority_fingerprint
     from minet_core.kit import read_authority
     from minet_core.runtime.yaml_file import parse_settings
-    from server.passphrase import read_passphrase
-    from server.pki import ca_files
+    from server.admission.passphrase import read_passphrase
+    from server.admission.pki import ca_files
     from server.server_home import (
         LOCAL_NAMES,
         ServerSettings,
@@ -92,10 +92,10 @@ def init(
 @server_commands.command()
 def start(home: Home) -> None:
     """Start the server and keep it running until Ctrl-C."""
-    from server.coordinator_ledger import note_act
+    from server.ledger import note_act
+    from server.processes.server_processes import serve
+    from server.runs.resubmit import tend_runs
     from server.server_home import ServerHome
-    from server.superlink import serve
-    from server.supervision import tend_runs
 
     coordinator = ServerHome.at(home)
     note_act(coordinator, "started", federation=coordinator.federation().digest())
@@ -109,9 +109,9 @@ def start(home: Home) -> None:
 def check(home: Home) -> None:
     """Check what keeps this machine's other users out: files, and the SuperLink's interfaces where it runs."""
     from minet_core.runtime.errors import ServerUnreachable
-    from server.runs import control_of
+    from server.processes.walls import hold_files, require_closed
+    from server.runs.follow import control_of
     from server.server_home import ServerHome
-    from server.walls import hold_files, require_closed
 
     coordinator = ServerHome.at(home)
     for line in hold_files(coordinator):
@@ -138,7 +138,7 @@ def run(
 
     from minet_core.report.table import print_table
     from minet_core.runtime.progress import progress
-    from server.runs import run_to_end
+    from server.runs.follow import run_to_end
     from server.server_home import ServerHome
 
     with progress("Rounds", quiet=json_output) as advance:
@@ -160,7 +160,7 @@ def run(
 @server_commands.command()
 def status(home: Home, json_output: AsJson = False) -> None:
     """Say whether the server answers, which sites are online, and where the runs are."""
-    from server.runs import server_status
+    from server.runs.follow import server_status
     from server.server_home import ServerHome
 
     facts = server_status(ServerHome.at(home))
@@ -177,7 +177,7 @@ def status(home: Home, json_output: AsJson = False) -> None:
 @server_commands.command()
 def stop(home: Home, name: RunName) -> None:
     """Stop a run; what it has completed is kept."""
-    from server.runs import stop_run
+    from server.runs.follow import stop_run
     from server.server_home import ServerHome
 
     stop_run(ServerHome.at(home), name)

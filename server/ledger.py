@@ -13,8 +13,8 @@ from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
 from minet_core import wire
 from minet_core.ledger import Head, Ledger
-from server.replies import KeptReply
-from server.run_directory import RunDirectory
+from server.rounds.replies import KeptReply
+from server.runs.run_directory import RunDirectory
 from server.server_home import ServerHome
 
 _NPY_HEAD_BYTES = 128

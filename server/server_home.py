@@ -2,10 +2,10 @@
 
 federation.yaml   what all members agree on
 server.yaml       addresses and storage
-pki/              CA, server certificate, revocations: see server.revocation
-proxy/            copies of what the proxy in front needs (server.proxy_files)
-screen/           what the screen needs that is a container of its own (server.screen_files)
-sites/            keys, request and certificate of every admitted site: see server.enrolment
+pki/              CA, server certificate, revocations: see server.admission.revocation
+proxy/            copies of what the proxy in front needs (server.processes.proxy_files)
+screen/           what the screen needs that is a container of its own (server.processes.node_snapshot)
+sites/            keys, request and certificate of every admitted site: see server.admission.enrolment
 superlink/        the SuperLink's database, Flower's home, the executor's secret
 runs/             one run directory a run
 logs/
@@ -22,10 +22,10 @@ from minet_core.federation import PRESETS, FederationSettings
 from minet_core.runtime.errors import ConfigurationError, FileMissing
 from minet_core.runtime.private_files import private_files, tighten
 from minet_core.runtime.yaml_file import Settings, parse_settings, read_settings, write_settings
-from server.file_names import ProgramFiles
-from server.pki import issue_backup_key, issue_server_certificate, make_ca
-from server.revocation import write_crl, write_node_map
-from server.sealed_key import require_long_enough
+from server.admission.encrypted_key import require_long_enough
+from server.admission.pki import issue_backup_key, issue_server_certificate, make_ca
+from server.admission.revocation import write_crl, write_node_map
+from server.flower.file_names import ProgramFiles
 
 PAPER_ROUNDS = 50
 """Epochs of the paper, Section 3: one epoch a round."""
@@ -111,7 +111,7 @@ class ServerHome:
 
     @property
     def control_credential(self) -> Path:
-        """See server.control_credential."""
+        """See server.flower.control_credential."""
         return ProgramFiles(self.path).control_credential
 
     @property

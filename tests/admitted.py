@@ -15,8 +15,8 @@ from client.site_home import SiteHome
 from fedminet.admission_here import admit_one_here
 from minet_core.federation import FederationSettings
 from minet_core.runtime.yaml_file import write_settings
-from server.enrolment import Admission, admit
-from server.pki import Authority, open_authority
+from server.admission.enrolment import Admission, admit
+from server.admission.pki import Authority, open_authority
 from server.server_home import ServerHome, ServerSettings, init_server
 
 PASSPHRASE = "four words of a trial"

@@ -13,7 +13,7 @@ from typing import Any
 
 from flwr.proto.fleet_pb2 import ActivateNodeResponse
 
-from server.pki import Authority, ca_files, server_files
+from server.admission.pki import Authority, ca_files, server_files
 
 
 @dataclass

@@ -30,7 +30,7 @@ from minet_core.federation import FederationSettings
 from minet_core.runtime.durable import write_text
 from minet_core.runtime.errors import FedminetError
 from minet_core.runtime.yaml_file import settings_text
-from server.run_directory import RunDirectory
+from server.runs.run_directory import RunDirectory
 
 ODD = "umr"
 
@@ -146,7 +146,7 @@ def conducted(
     apps = {site: _app(SiteHome(folder / "sites" / site).path) for site in TINY_SITES}
     if reshape is not None:
         apps[ODD] = _hostile(apps[ODD], reshape)
-    from server.federated_run import run_federation
+    from server.rounds.run import run_federation
 
     with server_identity():
         run_federation(InProcessGrid(apps), run)

@@ -33,9 +33,9 @@ from minet_core.federation import FederationSettings, ModelSettings
 from minet_core.parcel import save_parcel
 from minet_core.stored_arrays import StoredArrays
 from minet_core.weights import Arrays
-from server.federated_run import run_federation
-from server.run_directory import RunDirectory
-from server.superlink import ALLOCATOR
+from server.processes.server_processes import ALLOCATOR
+from server.rounds.run import run_federation
+from server.runs.run_directory import RunDirectory
 
 TEN_MILLION = ModelSettings(n_groups=6, n_blocks=10, n_features=64)
 """10,203,387 parameters, 40.8 MB."""

@@ -18,8 +18,8 @@ from fedminet.faults.trial_sites import trial_federation, trial_site
 from fedminet.in_process_grid import InProcessGrid, server_identity
 from minet_core.runtime.durable import sha256_of_file
 from minet_core.runtime.errors import FedminetError
-from server.federated_run import run_federation
-from server.run_directory import RunDirectory
+from server.rounds.run import run_federation
+from server.runs.run_directory import RunDirectory
 
 SITES = {"sms": (0.25, 100), "umr": (0.5, 50), "fastmri": (0.375, 70)}
 FEDERATION = trial_federation(

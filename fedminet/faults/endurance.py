@@ -24,8 +24,8 @@ from fedminet.in_process_grid import InProcessGrid, server_identity
 from minet_core.agreement import agreement_of
 from minet_core.federation import ModelSettings
 from minet_core.runtime.errors import HostError
-from server.federated_run import run_federation
-from server.run_directory import RunDirectory
+from server.rounds.run import run_federation
+from server.runs.run_directory import RunDirectory
 
 EARLY_ROUND = 20
 """By then everything is imported, and every cache of the allocator has its size."""

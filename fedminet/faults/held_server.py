@@ -14,8 +14,8 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from minet_core.runtime.flower_environment import RUNS_VARIABLE
-from server.federated_run import run_federation
-from server.run_directory import RunDirectory
+from server.rounds.run import run_federation
+from server.runs.run_directory import RunDirectory
 
 HOLD_VARIABLE = "FEDMINET_HOLD"
 SERVER_APP = "fedminet.faults.held_server:app"

@@ -28,7 +28,7 @@ from minet_core.checkpoint import load_checkpoint
 from minet_core.federation import FederationSettings
 from minet_core.parcel import packed
 from minet_core.weights import weighted_mean
-from server.run_directory import RunDirectory
+from server.runs.run_directory import RunDirectory
 
 SITES = {"sms": (0.25, 100), "umr": (0.5, 50), "fastmri": (0.375, 70)}
 """By site: how far its honest training moves every weight, and its training slices."""

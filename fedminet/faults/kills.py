@@ -29,9 +29,9 @@ from minet_core.runtime.cpu_threading import cpu_threading_environment
 from minet_core.runtime.durable import sha256_of_file
 from minet_core.runtime.errors import DeadlinePassed, HostError, ServerUnreachable
 from minet_core.runtime.processes import ChildProcesses, child_environment, free_port
-from server.bundle import build_bundle, write_bundle
-from server.run_directory import RunDirectory
-from server.runs import run_to_end, server_status
+from server.flower.bundle import build_bundle, write_bundle
+from server.runs.follow import run_to_end, server_status
+from server.runs.run_directory import RunDirectory
 from server.server_home import ServerHome, ServerSettings
 
 PHASES = {

@@ -21,12 +21,12 @@ from fedminet.faults.links import Link, LinkKind, opened_link
 from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
 from minet_core.runtime.cpu_threading import cpu_threading_environment
 from minet_core.runtime.processes import ChildProcesses, free_port
-from server.control import Node, SuperLinkControl, wait_for_nodes
-from server.pki import Authority
-from server.run_directory import RunDirectory
-from server.runs import run_to_end
+from server.admission.pki import Authority
+from server.flower.superlink_control import Node, SuperLinkControl, wait_for_nodes
+from server.processes.server_processes import ServerProcesses
+from server.runs.follow import run_to_end
+from server.runs.run_directory import RunDirectory
 from server.server_home import ServerHome, ServerSettings
-from server.superlink import ServerProcesses
 
 CUT_SITE = "umr"
 RUN_NAME = "partition"

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from fedminet.faults.trial_sites import binding, honest_test_reply, trial_site
 from fedminet.in_process_grid import InProcessGrid
 from minet_core import wire
-from server.prompt_grid import put_together
+from server.flower.nonblocking_grid import put_together
 
 RELATIVE_STEP = 1e-3
 """A site's weights are the common ones times 1 + RELATIVE_STEP * u, with u uniform in [0, 1)."""

@@ -16,8 +16,8 @@ from minet_core import wire
 from minet_core.federation import FederationSettings, ModelSettings
 from minet_core.parcel import packed
 from minet_core.runtime.yaml_file import parse_settings
-from server.federated_run import run_federation
-from server.run_directory import RunDirectory
+from server.rounds.run import run_federation
+from server.runs.run_directory import RunDirectory
 
 TRIAL_SITES = ("sms", "umr", "fastmri")
 TRIAL_MODEL = ModelSettings(n_groups=1, n_blocks=1, n_features=4, reduction=2)

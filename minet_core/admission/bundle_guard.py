@@ -2,7 +2,7 @@
 
 Whoever may start a run at Flower's SuperLink chooses the bundle, and a bundle may hold code. The site holds every task
 to the digest in its kit (client.flower.task_host); the server holds every run to the bundle in its own folder
-(server.flower_program), before anything of it is unpacked.
+(server.flower.programs), before anything of it is unpacked.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ import typer
 
 if TYPE_CHECKING:
     from minet_core.cohort_declaration import CohortDeclaration
-    from server.enrolment import Admission
-    from server.pki import Authority
+    from server.admission.enrolment import Admission
+    from server.admission.pki import Authority
     from server.server_home import ServerHome
 
 MOST_SLICES = 100_000
@@ -67,9 +67,9 @@ def admit(
     from minet_core.admission.request import read_request
     from minet_core.cohort_declaration import read_declaration
     from minet_core.runtime.errors import AdmissionRefused
-    from server.coordinator_ledger import note_act
-    from server.enrolment import admit as admit_site
-    from server.enrolment import admitted_sites, require_admissible
+    from server.admission.enrolment import admit as admit_site
+    from server.admission.enrolment import admitted_sites, require_admissible
+    from server.ledger import note_act
     from server.server_home import ServerHome
 
     coordinator = ServerHome.at(home)
@@ -109,8 +109,8 @@ def renew(
     json_output: AsJson = False,
 ) -> None:
     """Issue a site's next certificate, for the keys it was admitted with, and write its next kit."""
-    from server.coordinator_ledger import note_act
-    from server.enrolment import renew as renew_site
+    from server.admission.enrolment import renew as renew_site
+    from server.ledger import note_act
     from server.server_home import ServerHome
 
     coordinator = ServerHome.at(home)
@@ -122,8 +122,8 @@ def renew(
 
 def renew_server(home: Home, passphrase_file: PassphraseFile = None, ca_key: CaKey = None) -> None:
     """Issue the server's next certificate; a proxy and a started server take it into use by themselves."""
-    from server.pki import expires_at, issue_server_certificate
-    from server.revocation import changing, write_crl
+    from server.admission.pki import expires_at, issue_server_certificate
+    from server.admission.revocation import changing, write_crl
     from server.server_home import ServerHome
 
     coordinator = ServerHome.at(home)
@@ -142,10 +142,10 @@ def revoke(
     ca_key: CaKey = None,
 ) -> None:
     """Revoke a site: its keys are refused from now on, and are never admitted again."""
-    from server.coordinator_ledger import note_act
-    from server.enrolment import revoke as revoke_site
+    from server.admission.enrolment import revoke as revoke_site
+    from server.ledger import note_act
+    from server.processes.server_processes import tell_superlink
     from server.server_home import ServerHome
-    from server.superlink import tell_superlink
 
     coordinator = ServerHome.at(home)
     authority = opened_authority(coordinator, passphrase_file, ca_key)
@@ -160,7 +160,7 @@ def revoke(
 
 def certificates(home: Home, json_output: AsJson = False) -> None:
     """List when every certificate expires, with a warning from 30 days before, and who is revoked."""
-    from server.expiry import certificate_rows, warnings
+    from server.admission.expiry import certificate_rows, warnings
     from server.server_home import ServerHome
 
     coordinator = ServerHome.at(home)
@@ -190,8 +190,8 @@ def passphrase(
     ca_key: CaKey = None,
 ) -> None:
     """Put the authority's key under another passphrase; one that is under none gets its first."""
-    from server.passphrase import read_passphrase
-    from server.pki import change_passphrase, is_sealed
+    from server.admission.passphrase import read_passphrase
+    from server.admission.pki import change_passphrase, is_sealed
     from server.server_home import ServerHome
 
     folder = ServerHome.at(home).pki
@@ -203,9 +203,9 @@ def passphrase(
 
 def opened_authority(home: ServerHome, passphrase_file: Path | None, ca_key: Path | None) -> Authority:
     """The authority, opened; the moment at which a folder without a key for back-ups gets one."""
-    from server.backup_signature import ensure_backup_key
-    from server.passphrase import read_passphrase
-    from server.pki import open_authority
+    from server.admission.passphrase import read_passphrase
+    from server.admission.pki import open_authority
+    from server.backup.signature import ensure_backup_key
 
     authority = open_authority(home.pki, read_passphrase(passphrase_file), key=ca_key)
     ensure_backup_key(authority)
@@ -215,7 +215,7 @@ def opened_authority(home: ServerHome, passphrase_file: Path | None, ca_key: Pat
 def _say_declared(home: ServerHome, name: str, cohort: CohortDeclaration | None, *, max_slices: int) -> None:
     """What the site declares of its cohort, which is its weight in the mean, beside what the others declared."""
     from minet_core.cohort_declaration import require_believable
-    from server.enrolment import declared_cohorts
+    from server.admission.enrolment import declared_cohorts
 
     if cohort is None:
         typer.echo(f"{name} declares no cohort: its first reply of a run is what it is held to.", err=True)
@@ -229,7 +229,7 @@ def _say_declared(home: ServerHome, name: str, cohort: CohortDeclaration | None,
 
 
 def _say_admitted(home: ServerHome, admitted: Admission, *, verb: str, json_output: bool) -> None:
-    from server.superlink import tell_superlink
+    from server.processes.server_processes import tell_superlink
 
     registered = tell_superlink(home)
     until = admitted.certificate.not_valid_after_utc

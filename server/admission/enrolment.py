@@ -24,9 +24,9 @@ from minet_core.admission.request import CheckedRequest, read_request
 from minet_core.cohort_declaration import CohortDeclaration, read_declaration
 from minet_core.runtime.durable import write_json, write_text
 from minet_core.runtime.errors import AdmissionRefused, ConfigurationError
-from server.kits import write_kit
-from server.pki import SITE_DAYS, Authority, issue_site_certificate
-from server.revocation import (
+from server.admission.kits import write_kit
+from server.admission.pki import SITE_DAYS, Authority, issue_site_certificate
+from server.admission.revocation import (
     Revocation,
     changing,
     record_revocation,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from minet_core.admission.expiry import Expiry
-from server.enrolment import admitted_sites
-from server.pki import ca_files, expires_at, server_files
-from server.revocation import crl_is_behind, read_crl, revocations
+from server.admission.enrolment import admitted_sites
+from server.admission.pki import ca_files, expires_at, server_files
+from server.admission.revocation import crl_is_behind, read_crl, revocations
 from server.server_home import ServerHome
 
 

@@ -21,8 +21,8 @@ from minet_core.kit import (
     kit_bytes,
 )
 from minet_core.runtime.durable import replacing, sha256_of_file
-from server.bundle import build_bundle, read_bundle, write_bundle
-from server.pki import Authority, ca_files
+from server.admission.pki import Authority, ca_files
+from server.flower.bundle import build_bundle, read_bundle, write_bundle
 from server.server_home import ServerHome
 
 

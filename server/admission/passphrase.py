@@ -9,7 +9,7 @@ from pathlib import Path
 
 from minet_core.runtime.errors import FileMissing, InvalidSetting
 from minet_core.runtime.private_files import require_secret_file
-from server.sealed_key import require_long_enough
+from server.admission.encrypted_key import require_long_enough
 
 PASSPHRASE_VARIABLE = "FEDMINET_CA_PASSPHRASE_FILE"  # noqa: S105 - a name, no secret
 """Environment variable with the path of a file whose first line is the passphrase: a container's secret."""

@@ -4,7 +4,7 @@
     pki/ca.key        its private key under a passphrase; needed to admit, renew and revoke, not to run the server
     pki/server.pem    the server's certificate
     pki/server.key    its private key; server.key.next before the certificate for it is there
-    pki/issued.jsonl  a line for every certificate that a site was issued; see server.revocation for the rest
+    pki/issued.jsonl  a line for every certificate that a site was issued; see server.admission.revocation for the rest
 
 EC P-384 throughout, as for the sites' keys. Certificates are short-lived.
 """
@@ -27,7 +27,7 @@ from minet_core.admission.fingerprints import authority_fingerprint, tls_key_dig
 from minet_core.kit import read_authority
 from minet_core.runtime.durable import append_line, mend_lines, replacing, write_private
 from minet_core.runtime.errors import ConfigurationError, FileMissing, InvalidSetting
-from server.sealed_key import seal, unseal
+from server.admission.encrypted_key import seal, unseal
 
 CA_DAYS = 730
 SERVER_DAYS = 90

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from server.admission_commands import CaKey, PassphraseFile, opened_authority
+from server.admission.commands import CaKey, PassphraseFile, opened_authority
 
 if TYPE_CHECKING:
-    from server.backup import Contents
+    from server.backup.create import Contents
     from server.server_home import ServerHome
 
 STREAM = "-"
@@ -38,8 +38,8 @@ def backup(
     json_output: AsJson = False,
 ) -> None:
     """Write a signed back-up of the coordinator's folder to one file, also while the server runs."""
-    from server.backup import back_up, back_up_to
-    from server.backup_signature import ensure_backup_key, has_backup_key
+    from server.backup.create import back_up, back_up_to
+    from server.backup.signature import ensure_backup_key, has_backup_key
     from server.server_home import ServerHome
 
     if not has_backup_key(ServerHome.at(home).pki):
@@ -77,9 +77,9 @@ def restore(
     json_output: AsJson = False,
 ) -> None:
     """Make the coordinator's folder from a back-up, after all of it was verified and what it brings was shown."""
-    from server.restore import restore as restore_file
-    from server.restore import restore_from
-    from server.restore_preview import preview_of
+    from server.backup.preview import preview_of
+    from server.backup.restore import restore as restore_file
+    from server.backup.restore import restore_from
     from server.server_home import ServerHome
 
     former = ServerHome.at(compare) if compare else None

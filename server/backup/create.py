@@ -2,12 +2,12 @@
 
 The file is a plain tar archive, readable by its owner alone. Its last member, back-up.json, names the SHA-256 of every
 other one: a file without it was cut off. The member before, back-up.sig, is a signature over it
-(server.backup_signature). Not in it: the logs, Flower's own folder, the proxy's copies, locks, halves of files, the key
+(server.backup.signature). Not in it: the logs, Flower's own folder, the proxy's copies, locks, halves of files, the key
 that signs it.
 
 How it is consistent while the server runs:
 
-- a run's state stands still while its folder is copied (server.run_directory), and what is written beside it
+- a run's state stands still while its folder is copied (server.runs.run_directory), and what is written beside it
   meanwhile is what a server application that was killed leaves: it is mended when the run goes on. A reply's page is
   copied before its tensors, which are written before it.
 - keys, admissions and revocations are read while none is made, and written afterwards: a revocation never waits for
@@ -40,11 +40,11 @@ from minet_core.runtime.durable import replacing, status_of
 from minet_core.runtime.errors import ConfigurationError, HostError
 from minet_core.runtime.versions import versions
 from minet_core.runtime.yaml_file import Settings
-from server.backup_signature import SIGNATURE_FILE, require_backup_key, signed
-from server.file_names import CREDENTIAL_FILE
-from server.pki import BACKUP_KEY_FILE, ca_files, settle_server_key
-from server.revocation import changing
-from server.run_directory import RunDirectory
+from server.admission.pki import BACKUP_KEY_FILE, ca_files, settle_server_key
+from server.admission.revocation import changing
+from server.backup.signature import SIGNATURE_FILE, require_backup_key, signed
+from server.flower.file_names import CREDENTIAL_FILE
+from server.runs.run_directory import RunDirectory
 from server.server_home import ServerHome
 
 CONTENTS_FILE = "back-up.json"

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minet_core.runtime.durable import sha256_of_file
-from server.backup import Contents
-from server.enrolment import admitted_sites
-from server.revocation import revocations
+from server.admission.enrolment import admitted_sites
+from server.admission.revocation import revocations
+from server.backup.create import Contents
 from server.server_home import LOCAL_NAMES, ServerHome, ServerSettings
 
 ADDRESSES = ("hosts", "bind", "port", "public_port", "accept_shared_machine")

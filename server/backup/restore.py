@@ -1,7 +1,7 @@
-"""Making a coordinator's folder from its back-up: see server.backup.
+"""Making a coordinator's folder from its back-up: see server.backup.create.
 
 Nothing is put into place before all of it was verified: every file by its digest, the list of the digests by its
-signature (server.backup_signature), the settings, the keys that belong together, and the SuperLink's database. The
+signature (server.backup.signature), the settings, the keys that belong together, and the SuperLink's database. The
 signature says that this authority's coordinator made it; whether it is the right authority says its fingerprint alone.
 """
 
@@ -28,11 +28,11 @@ from minet_core.runtime.errors import BackupDamaged, ConfigurationError, FileMis
 from minet_core.runtime.file_failures import failure_of
 from minet_core.runtime.file_lock import is_locked, let_go, locked_within
 from minet_core.runtime.yaml_file import parse_settings
-from server.backup import CONTENTS_FILE, DATABASE, Contents, StoredFile
-from server.backup_signature import LARGEST_SIGNATURE_BYTES, SIGNATURE_FILE, require_signature
-from server.bundle import read_bundle
-from server.file_names import BUNDLE_FILE
-from server.pki import ca_files, server_files
+from server.admission.pki import ca_files, server_files
+from server.backup.create import CONTENTS_FILE, DATABASE, Contents, StoredFile
+from server.backup.signature import LARGEST_SIGNATURE_BYTES, SIGNATURE_FILE, require_signature
+from server.flower.bundle import read_bundle
+from server.flower.file_names import BUNDLE_FILE
 from server.server_home import ServerHome
 
 _BLOCK_BYTES = 1 << 20

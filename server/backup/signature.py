@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from minet_core.kit import read_authority
 from minet_core.runtime.errors import BackupDamaged, ConfigurationError
-from server.pki import BACKUP_USAGE, Authority, backup_files, ca_files, issue_backup_key
+from server.admission.pki import BACKUP_USAGE, Authority, backup_files, ca_files, issue_backup_key
 
 SIGNATURE_FILE = "back-up.sig"
 LARGEST_SIGNATURE_BYTES = 256

@@ -22,10 +22,10 @@ from server.dashboard.control_routes import Access, add_control, reader_of
 from server.dashboard.guard import LOOPBACK_NAMES, Guard
 from server.dashboard.live import LivePage, stream
 from server.dashboard.metrics import CoordinatorCollector, exposition
+from server.dashboard.node_presence import Sightings
 from server.dashboard.rendering import Reader, message_page, run_page, runs_page
 from server.dashboard.run_reader import Runs
 from server.dashboard.run_view import RunView
-from server.dashboard.sightings import Sightings
 from server.server_home import ServerHome
 
 MOST_STREAMS = 64

@@ -21,7 +21,7 @@ from server.dashboard.password import Password
 from server.dashboard.rendering import Reader, control_page, login_page
 from server.dashboard.run_reader import Runs
 from server.dashboard.sessions import LONGEST_S, Attempts, Session, Sessions, csrf_matches
-from server.runs import resume_run, stop_run
+from server.runs.follow import resume_run, stop_run
 from server.server_home import ServerHome
 
 MOST_BODY_BYTES = 8192

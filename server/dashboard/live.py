@@ -15,10 +15,10 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
 from minet_core.runtime.errors import FedminetError
+from server.dashboard.node_presence import Sightings
 from server.dashboard.rendering import announcement, page_title, run_sections
 from server.dashboard.run_reader import RunReader
 from server.dashboard.run_view import RunView
-from server.dashboard.sightings import Sightings
 
 LOOK_EVERY_S = 0.5
 RENEW_EVERY_S = 5.0

@@ -22,14 +22,14 @@ from prometheus_client.registry import Collector
 
 from minet_core.runtime.errors import FedminetError
 from minet_core.runtime.versions import versions
+from server.admission.enrolment import admitted_sites
+from server.admission.pki import ca_files, expires_at, server_files
+from server.admission.revocation import read_crl
+from server.dashboard.node_presence import Sightings
 from server.dashboard.run_reader import Runs
 from server.dashboard.run_view import RunView, SiteView
-from server.dashboard.sightings import Sightings
 from server.dashboard.wording import seen
-from server.enrolment import admitted_sites
-from server.pki import ca_files, expires_at, server_files
-from server.revocation import read_crl
-from server.run_states import RUN_TRANSITIONS, TERMINAL
+from server.runs.state_machine import RUN_TRANSITIONS, TERMINAL
 from server.server_home import ServerHome
 
 NEWEST_RUNS = 20

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from minet_core.runtime.errors import FedminetError
-from server.control import Node, SuperLinkControl
-from server.pki import ca_files
-from server.screen_files import read_nodes
+from server.admission.pki import ca_files
+from server.flower.superlink_control import Node, SuperLinkControl
+from server.processes.node_snapshot import read_nodes
+from server.processes.server_processes import local_address
 from server.server_home import ServerHome
-from server.superlink import local_address
 
 ASK_AGAIN_S = 10.0
 """An answer this old is renewed when it is next asked for: each costs a TLS handshake."""
@@ -60,7 +60,7 @@ class Sightings:
 
     @classmethod
     def from_files(cls, home: ServerHome) -> Sightings:
-        """As the started server wrote down what its SuperLink said (server.screen_files)."""
+        """As the started server wrote down what its SuperLink said (server.processes.node_snapshot)."""
 
         def ask() -> Sighting:
             asked, nodes = read_nodes(home, now=time.time()) or (datetime.datetime.now(datetime.UTC), None)

@@ -12,9 +12,9 @@ from markupsafe import Markup
 from minet_core.report.wording import code_meaning, count_text, duration_text, gain_text, size_text
 from server.dashboard import wording
 from server.dashboard.curves import HEIGHT, LEFT, N_STYLES, RIGHT, STRIP_ROUNDS, TOP, WIDTH, curves, strip
+from server.dashboard.node_presence import Sighting
 from server.dashboard.run_reader import RunEntry
 from server.dashboard.run_view import RunView
-from server.dashboard.sightings import Sighting
 
 TABLE_ROUNDS = 20
 QUARANTINES_SHOWN = 30

@@ -12,9 +12,9 @@ from minet_core.federation import FederationSettings
 from minet_core.runtime.durable import status_of
 from minet_core.runtime.errors import FedminetError, FileMissing, HostError
 from minet_core.wire import RUN_NAME
-from server.dashboard.growing_lines import GrowingLines
+from server.dashboard.jsonl_tail import GrowingLines
 from server.dashboard.run_view import RunView, instant, view_of
-from server.run_directory import RunDirectory
+from server.runs.run_directory import RunDirectory
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from minet_core.federation import FederationSettings
 from minet_core.runtime.errors import ReplyMissing
-from server.run_states import TERMINAL, RunState
+from server.runs.state_machine import TERMINAL, RunState
 
 MEDIAN_OF = 5
 """Rounds whose median the estimate of the time left rests on: a late site or a pause moves it little."""

@@ -15,7 +15,7 @@ from server.dashboard.app import build_app
 from server.dashboard.control_routes import Access
 from server.dashboard.guard import is_loopback
 from server.dashboard.password import Password
-from server.dashboard.patience import LARGEST_HEAD_BYTES, LIMIT, REQUEST_S, patient_protocol
+from server.dashboard.request_timeouts import LARGEST_HEAD_BYTES, LIMIT, REQUEST_S, patient_protocol
 from server.server_home import ServerHome
 
 PORT = 9480

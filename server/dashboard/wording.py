@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from minet_core.report.wording import STATUS_WORDS, code_meaning, count_text
+from server.dashboard.node_presence import Sighting
 from server.dashboard.run_view import Quarantine, RunView, SiteView, instant
-from server.dashboard.sightings import Sighting
 
 Tone = str
 """`good`, `calm`, `warn` or `bad`: a colour beside words that say the same."""

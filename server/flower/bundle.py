@@ -18,7 +18,7 @@ from flwr.cli.build import build_fab_from_files
 
 from minet_core.runtime.durable import replacing
 from minet_core.runtime.errors import ConfigurationError, FileMissing
-from server.file_names import BUNDLE_FILE
+from server.flower.file_names import BUNDLE_FILE
 
 SERVER_APP = "server.app:app"
 CLIENT_APP = "client.app:app"

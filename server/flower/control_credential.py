@@ -1,9 +1,10 @@
 """The credential of the SuperLink's control and runtime interface: a file that the server's user alone can read.
 
 Flower's open edition asks nobody who he is at these interfaces, and the certificate that it takes to reach them is
-public. So the coordinator's SuperLink answers there to who knows a secret (server.interface_guard). It is made anew at
-each start of the server and kept beside the authority's certificate, in `pki/`, with mode 0600. It travels inside
-TLS to a peer that has shown the server's own certificate. It is in no back-up, and not among the proxy's files.
+public. So the coordinator's SuperLink answers there to who knows a secret (server.flower.interface_guard). It is made
+anew at each start of the server and kept beside the authority's certificate, in `pki/`, with mode 0600. It travels
+inside TLS to a peer that has shown the server's own certificate. It is in no back-up, and not among the proxy's
+files.
 """
 
 from __future__ import annotations

@@ -22,5 +22,5 @@ class ProgramFiles:
 
     @property
     def control_credential(self) -> Path:
-        """See server.control_credential."""
+        """See server.flower.control_credential."""
         return self.path / "pki" / CREDENTIAL_FILE

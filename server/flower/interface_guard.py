@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.control_credential import HEADER
+from server.flower.control_credential import HEADER
 
 FLEET_CALL = re.compile(r"/v1/fleet/(?!(?:un)?register-node\Z)[a-z-]+")
 """A call of a registered node. The two that are left out are those of a node that nobody has registered."""

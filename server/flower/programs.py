@@ -1,9 +1,9 @@
 """Flower's own programs as the coordinator runs them.
 
-    python -P -m server.flower_program flower-superlink|flower-superexec|flwr-serverapp ARGUMENTS
+    python -P -m server.flower.programs flower-superlink|flower-superexec|flwr-serverapp ARGUMENTS
 
 - The SuperLink answers the sites' calls, and everything else only to who has this folder's credential
-  (server.interface_guard). What it deletes is overwritten in its database.
+  (server.flower.interface_guard). What it deletes is overwritten in its database.
 - SuperExec runs server applications and no other kind of task, by this program, and hands the task's token over by its
   standard input: arguments can be read by every user of the machine.
 - A server application runs the federation's own bundle, byte for byte (minet_core.admission.bundle_guard). Flower's
@@ -26,9 +26,9 @@ from minet_core.runtime.durable import sha256_of_file
 from minet_core.runtime.errors import HostError
 from minet_core.runtime.flower_environment import SERVER_VARIABLE
 from minet_core.runtime.task_token import start_with_token, with_token_from
-from server.control_credential import CredentialInterceptor, read_credential
-from server.file_names import ProgramFiles
-from server.interface_guard import InterfaceGuard
+from server.flower.control_credential import CredentialInterceptor, read_credential
+from server.flower.file_names import ProgramFiles
+from server.flower.interface_guard import InterfaceGuard
 
 SUPERLINK, SUPEREXEC, SERVERAPP = "flower-superlink", "flower-superexec", "flwr-serverapp"
 
@@ -38,7 +38,7 @@ _SECURE_PRAGMAS = (("secure_delete", "ON"), ("journal_size_limit", "0"))
 
 def program_arguments(name: str) -> list[str]:
     """How one of them is started. -P: the folder that a command is given in holds no module of ours."""
-    return [sys.executable, "-P", "-m", "server.flower_program", name]
+    return [sys.executable, "-P", "-m", "server.flower.programs", name]
 
 
 def run_superlink(home: ProgramFiles) -> None:

@@ -31,9 +31,9 @@ from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
 from minet_core.runtime.errors import AdmissionRefused, HostError, ServerUnreachable
-from server.bundle import Bundle
-from server.control_credential import CredentialInterceptor
-from server.file_names import CREDENTIAL_FILE
+from server.flower.bundle import Bundle
+from server.flower.control_credential import CredentialInterceptor
+from server.flower.file_names import CREDENTIAL_FILE
 
 Answer = TypeVar("Answer")
 
@@ -75,7 +75,7 @@ class RunStatus:
 class SuperLinkControl:
     """The control interface of the SuperLink at `address`, whose certificate `ca` must have issued.
 
-    The SuperLink's credential is looked for beside that certificate (server.control_credential).
+    The SuperLink's credential is looked for beside that certificate (server.flower.control_credential).
 
     Each request has a connection of its own: a SuperLink that is to end waits for the open ones.
 

@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from minet_core.runtime.durable import write_json
-from server.control import Node
-from server.proxy_files import update_copies
+from server.flower.superlink_control import Node
+from server.processes.proxy_files import update_copies
 from server.server_home import ServerHome
 
 CERTIFICATES = ("ca.pem", "server.pem", "crl.pem")

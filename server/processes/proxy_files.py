@@ -4,7 +4,8 @@
     proxy/server.pem  the server's certificate, which ends TLS
     proxy/server.key  its private key
     proxy/crl.pem     the revoked certificates
-    proxy/nodes.map   nginx's map from a certificate's subject and a node's key to the admitted site: server.revocation
+    proxy/nodes.map   nginx's map from a certificate's subject and a node's key to the admitted site:
+    server.admission.revocation
 
 Copies of the files of the same names in pki/, brought up to date about once a second while the server runs.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from minet_core.runtime.durable import write_private
-from server.pki import settle_server_key
+from server.admission.pki import settle_server_key
 from server.server_home import ServerHome
 
 PROXY_FILES = ("ca.pem", "server.pem", "server.key", "crl.pem", "nodes.map")

@@ -21,19 +21,19 @@ from minet_core.runtime.flower_environment import RUNS_VARIABLE, SERVER_VARIABLE
 from minet_core.runtime.private_files import stay_private
 from minet_core.runtime.processes import Child, ChildProcesses, require_port_free
 from minet_core.runtime.supervision import Supervisor
-from server import flower_program
-from server.control import SuperLinkControl
-from server.control_credential import make_credential
-from server.enrolment import admitted_sites, node_keys
-from server.expiry import warnings
-from server.flower_program import program_arguments
-from server.passing_failures import SaidOnce
-from server.pki import ca_files, server_files, settle_server_key
-from server.proxy_files import update_proxy_files
-from server.revocation import changing, revocations, write_node_map
-from server.screen_files import ScreenFiles
+from server.admission.enrolment import admitted_sites, node_keys
+from server.admission.expiry import warnings
+from server.admission.pki import ca_files, server_files, settle_server_key
+from server.admission.revocation import changing, revocations, write_node_map
+from server.flower import programs
+from server.flower.control_credential import make_credential
+from server.flower.programs import program_arguments
+from server.flower.superlink_control import SuperLinkControl
+from server.processes.node_snapshot import ScreenFiles
+from server.processes.proxy_files import update_proxy_files
+from server.processes.walls import forget_deleted, hold_files, require_closed
+from server.processes.warn_once import SaidOnce
 from server.server_home import ServerHome
-from server.walls import forget_deleted, hold_files, require_closed
 
 START_DEADLINE_S = 180.0
 """A SuperLink that cannot start ends, which is seen at once; this is for a machine that has much else to do."""
@@ -78,7 +78,7 @@ class ServerProcesses:
         """Start them, wait until the SuperLink answers, and register the admitted sites.
 
         Raises PortInUse (FM-S501), ProcessDied (FM-S503) with the end of the log, DeadlinePassed (FM-S505),
-        MachineShared (FM-S516) where the machine's other users are not kept out (server.walls).
+        MachineShared (FM-S516) where the machine's other users are not kept out (server.processes.walls).
         """
         settings = self.home.settings()
         stay_private()
@@ -161,7 +161,7 @@ class ServerProcesses:
         return self.children.start(
             SUPEREXEC,
             [
-                *program_arguments(flower_program.SUPEREXEC),
+                *program_arguments(programs.SUPEREXEC),
                 *("--runtime-api-address", local_address(self.home)),
                 *("--root-certificates", str(ca_files(self.home.pki).certificate)),
                 *("--superexec-auth-secret-file", str(self._secret)),
@@ -287,7 +287,7 @@ def _superlink_command(home: ServerHome, *, secret: Path) -> list[str]:
     settings = home.settings()
     server = server_files(home.pki)
     return [
-        *program_arguments(flower_program.SUPERLINK),
+        *program_arguments(programs.SUPERLINK),
         *("--host", settings.bind, "--port", str(settings.port)),
         *("--ssl-ca-certfile", str(ca_files(home.pki).certificate)),
         *("--ssl-certfile", str(server.certificate), "--ssl-keyfile", str(server.private_key)),

@@ -5,8 +5,8 @@ Three things make the wall, and none needs root:
 - files: the coordinator's folder and all in it is its owner's alone, so no other user reads a key, a site's update, or
   the credential of the SuperLink;
 - the interface: the SuperLink's port answers nobody without the credential, but for the sites' own calls
-  (server.interface_guard); that is tried, not believed;
-- the bundle: the server runs the federation's own and no other (server.flower_program).
+  (server.flower.interface_guard); that is tried, not believed;
+- the bundle: the server runs the federation's own and no other (server.flower.programs).
 
 A machine is shared, in the sense of `accept_shared_machine`, where the first cannot be had, as on a file system without
 owners: whoever logs in there can then do what the coordinator can. The port itself stays open to every local user, who
@@ -26,9 +26,9 @@ import httpx
 
 from minet_core.runtime.errors import HostError, MachineShared, ServerUnreachable
 from minet_core.runtime.private_files import open_to_others, tighten
-from server.control import SuperLinkControl
-from server.control_credential import HEADER
-from server.pki import ca_files, server_files
+from server.admission.pki import ca_files, server_files
+from server.flower.control_credential import HEADER
+from server.flower.superlink_control import SuperLinkControl
 from server.server_home import OWN_FOLDERS, ServerHome
 
 CLOSED_PATHS = (

@@ -19,11 +19,11 @@ from minet_core.runtime.versions import versions
 from minet_core.stored_arrays import StoredArrays
 from minet_core.training_domain import TrainingDomain, domain_of_figures, merged
 from minet_core.weights import Arrays
-from server.coordinator_ledger import with_our_head
-from server.exchange import Moment, request
-from server.prompt_grid import MessageGrid
-from server.replies import Expected, KeptReply, check_parcels, page_of, read_replies
-from server.run_directory import RunDirectory, file_digest
+from server.flower.nonblocking_grid import MessageGrid
+from server.ledger import with_our_head
+from server.rounds.exchange import Moment, request
+from server.rounds.replies import Expected, KeptReply, check_parcels, page_of, read_replies
+from server.runs.run_directory import RunDirectory, file_digest
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from minet_core.parcel import MAX_OVERHEAD_BYTES, packed
 from minet_core.runtime.errors import INTERNAL_CODE, ReplyRefused, ServerLost, WeightsRefused
 from minet_core.runtime.memory import give_back_memory
 from minet_core.weights import Arrays, WeightManifest
-from server.prompt_grid import MessageGrid
+from server.flower.nonblocking_grid import MessageGrid
 
 POLL_INTERVAL_S = 0.5
 """How often the SuperLink is asked for replies; Flower's own loop asks every 3 s."""

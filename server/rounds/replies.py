@@ -33,8 +33,8 @@ from minet_core.runtime.errors import (
 )
 from minet_core.stored_arrays import StoredArrays
 from minet_core.weights import Arrays
-from server.exchange import Received, opened_figures, opened_parcel
-from server.sealed_page import damaged, read_page, write_page
+from server.rounds.exchange import Received, opened_figures, opened_parcel
+from server.runs.checked_page import damaged, read_page, write_page
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from typing import Any
 
 from minet_core.quarantine import fallen_sites
 from minet_core.runtime.errors import UpdateOpposed
-from server import run_states
-from server.conduct import Conduct, digests_of_pages, digests_of_round
-from server.participation import breach
-from server.replies import KeptReply
-from server.run_states import RunState
+from server.rounds.context import Conduct, digests_of_pages, digests_of_round
+from server.rounds.replies import KeptReply
+from server.runs import state_machine
+from server.runs.participation import breach
+from server.runs.state_machine import RunState
 
 MOST_NAMED = 2
 """Rounds taken back for one site's updates, after which none of them counts."""
@@ -63,7 +63,7 @@ def roll_back(conduct: Conduct, kept: Mapping[str, KeptReply]) -> bool:
         **digests_of_round(run, state.round - 1),
         **digests_of_pages(run, state.round, left),
     }
-    run.move(run_states.rolled_back, named, left=tuple(left), digests=digests)
+    run.move(state_machine.rolled_back, named, left=tuple(left), digests=digests)
     conduct.at("rolled back")
     shutil.rmtree(run.replies(state.round + 1))
     run.forget_beyond()

@@ -1,7 +1,7 @@
 """One round of a run: asked for, collected, settled, aggregated, each step from wherever a former application left it.
 
 Nothing is acted on before it is on the disk: a round is `asked` before a request leaves, and `closed`, with the names
-of the sites that count, before the mean is taken. The states are those of `server.run_states`.
+of the sites that count, before the mean is taken. The states are those of `server.runs.state_machine`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from minet_core import wire
 from minet_core.aggregation.values import Diagnostics
 from minet_core.cohort_declaration import declared_by_reply
 from minet_core.runtime.errors import QuorumNotMet, UpdateOpposed
-from server import run_states
-from server.conduct import (
+from server.ledger import note_reply
+from server.rounds.context import (
     Conduct,
     digests_of_pages,
     digests_of_round,
@@ -27,11 +27,8 @@ from server.conduct import (
     request_of,
     save_state,
 )
-from server.coordinator_ledger import note_reply
-from server.exchange import exchange
-from server.judgement import NORMS, accepted, judged
-from server.participation import breach
-from server.replies import (
+from server.rounds.exchange import exchange
+from server.rounds.replies import (
     KeptReply,
     as_reply,
     forget_refused,
@@ -41,8 +38,11 @@ from server.replies import (
     refuse,
     take_reply,
 )
-from server.roll_back import roll_back
-from server.run_directory import RunDirectory
+from server.rounds.roll_back import roll_back
+from server.rounds.update_screening import NORMS, accepted, judged
+from server.runs import state_machine
+from server.runs.participation import breach
+from server.runs.run_directory import RunDirectory
 
 ABSENCE_S = 10.0
 """How long a site that is offline is waited for where the round can do without it: a killed node is back in 5 s."""
@@ -53,7 +53,7 @@ def conduct_round(conduct: Conduct) -> None:
     run, number = conduct.run, conduct.number
     if run.state.phase == "idle":
         run.event("round-started", round=number, attempt=run.state.attempt)
-        run.move(run_states.asked, datetime.datetime.now(datetime.UTC).isoformat())
+        run.move(state_machine.asked, datetime.datetime.now(datetime.UTC).isoformat())
         conduct.at("asked")
     if run.state.phase == "asked":
         _collect(conduct)
@@ -64,7 +64,7 @@ def conduct_round(conduct: Conduct) -> None:
             if breached is not None:
                 _repeat(conduct, kept, breached=breached)
                 return
-            run.move(run_states.closed, tuple(counted), digests=digests_of_pages(run, number, counted))
+            run.move(state_machine.closed, tuple(counted), digests=digests_of_pages(run, number, counted))
     _aggregate(conduct)
 
 
@@ -132,7 +132,7 @@ def _repeat(conduct: Conduct, kept: Mapping[str, KeptReply], *, breached: str) -
             got=breached,
         )
     forget_refused(conduct.folder)
-    run.move(run_states.repeated)
+    run.move(state_machine.repeated)
 
 
 def _aggregate(conduct: Conduct) -> None:
@@ -155,7 +155,7 @@ def _aggregate(conduct: Conduct) -> None:
     former = {} if number == run.state.rounds else digests_of_round(run, number - 1)
     pages = {} if number == run.state.rounds else digests_of_pages(run, number, run.state.accepted)
     run.move(
-        run_states.aggregated,
+        state_machine.aggregated,
         shortfall=shortfall,
         digests={**former, **pages, **digests_of_round(run, number)},
         figures=figures,

@@ -1,7 +1,7 @@
 """One run of a federation: rounds over the sites, then the global model on every site's test split.
 
 Whatever follows from a step is on the disk before the step is taken, so a run that was ended anywhere is continued
-by calling `run_federation` again, and comes to the same bytes. The states are those of `server.run_states`.
+by calling `run_federation` again, and comes to the same bytes. The states are those of `server.runs.state_machine`.
 """
 
 from __future__ import annotations
@@ -25,20 +25,17 @@ from minet_core.runtime.errors import (
     RunDamaged,
     RunFailed,
 )
-from server import run_states
-from server.conduct import Conduct, digests_of_round, request_of, save_state, verify_run
-from server.coordinator_ledger import note_test
-from server.exchange import Moment, exchange, opened_figures, wait_for_members
-from server.participation import require_declarations
-from server.prompt_grid import MessageGrid, without_waits
-from server.replies import (
-    check_binding,
-    refusal_code,
-)
-from server.rounds import conduct_round
-from server.run_directory import RunDirectory
-from server.run_states import Status
-from server.summarise import summarise_run
+from server.flower.nonblocking_grid import MessageGrid, without_waits
+from server.ledger import note_test
+from server.rounds.context import Conduct, digests_of_round, request_of, save_state, verify_run
+from server.rounds.exchange import Moment, exchange, opened_figures, wait_for_members
+from server.rounds.replies import check_binding, refusal_code
+from server.rounds.round import conduct_round
+from server.runs import state_machine
+from server.runs.participation import require_declarations
+from server.runs.run_directory import RunDirectory
+from server.runs.state_machine import Status
+from server.runs.summary import summarise_run
 
 JOIN_DEADLINE_S = 120.0
 """How long a run waits for its declared sites before the first round."""
@@ -96,7 +93,7 @@ def _to_the_end(conduct: Conduct, *, join_deadline_s: float) -> str | None:
     while run.state.round < federation.rounds:
         conduct_round(conduct)
     if run.state.phase == "idle":
-        run.move(run_states.testing)
+        run.move(state_machine.testing)
     _publish(conduct)
     untested = _test(conduct)
     shortfalls = [*run.state.shortfalls, *([f"test without {', '.join(untested)}"] if untested else [])]
@@ -107,12 +104,12 @@ def _begin(conduct: Conduct) -> None:
     run, federation = conduct.run, conduct.federation
     require_declarations(federation, run.declared())
     first = run.state.status == "created"
-    run.move(run_states.begun)
+    run.move(state_machine.begun)
     if not run.state.digests:  # else they are there, and were verified
         weights = initial_weights(federation)[1]
         save_state(conduct, conduct.agreement.algorithm.init(weights), round_number=0)
         del weights
-        run.move(run_states.saved, digests_of_round(run, 0))
+        run.move(state_machine.saved, digests_of_round(run, 0))
     if first:
         run.event(
             "run-started", sites=list(federation.sites), rounds=federation.rounds, federation=conduct.digest
@@ -185,11 +182,11 @@ def _interrupt(run: RunDirectory, reason: str) -> None:
         if run.ended:  # as one that the coordinator stopped meanwhile
             return
     with contextlib.suppress(FileNotWritten, RunDamaged):
-        run.move(run_states.interrupted, reason)
+        run.move(state_machine.interrupted, reason)
         run.event("run-interrupted", reason=reason)
 
 
 def _end(run: RunDirectory, *, status: Status, reason: str | None) -> None:
-    run.move(run_states.ended, status, reason)
+    run.move(state_machine.ended, status, reason)
     run.event("run-ended", status=status, reason=reason)
     summarise_run(run)

@@ -20,13 +20,13 @@ from minet_core.quarantine import (
 )
 from minet_core.runtime.errors import FedminetError, UpdateOpposed, UpdateSuspect
 from minet_core.training import learning_rate_at
-from server.conduct import Conduct
-from server.participation import breach
-from server.replies import KeptReply, as_reply, keep, read_replies
-from server.roll_back import left_out_for_good
+from server.rounds.context import Conduct
+from server.rounds.replies import KeptReply, as_reply, keep, read_replies
+from server.rounds.roll_back import left_out_for_good
+from server.runs.participation import breach
 
 NORMS = ("update_norm", "memory_norm")
-"""What of a reply is held against the round and the run: see `server.replies.KeptReply`."""
+"""What of a reply is held against the round and the run: see `server.rounds.replies.KeptReply`."""
 
 MEMORY_FACTOR = 10.0
 """Least multiple of the median for an algorithm's own tensors: a site that takes part for the first time sends a whole

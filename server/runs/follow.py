@@ -20,15 +20,15 @@ from minet_core.runtime.errors import (
 from minet_core.runtime.processes import ChildProcesses
 from minet_core.runtime.progress import Advance
 from minet_core.wire import RUN_NAME
-from server.control import SuperLinkControl
-from server.coordinator_ledger import note_act
-from server.enrolment import admitted_sites, declared_cohorts
-from server.participation import require_declarations
-from server.pki import ca_files
-from server.run_directory import RunDirectory
+from server.admission.enrolment import admitted_sites, declared_cohorts
+from server.admission.pki import ca_files
+from server.flower.superlink_control import SuperLinkControl
+from server.ledger import note_act
+from server.processes.server_processes import local_address
+from server.runs.participation import require_declarations
+from server.runs.resubmit import abandoned, end_as_failed, last_submission, submit
+from server.runs.run_directory import RunDirectory
 from server.server_home import ServerHome
-from server.superlink import local_address
-from server.supervision import abandoned, end_as_failed, last_submission, submit
 
 FOLLOW_INTERVAL_S = 0.5
 

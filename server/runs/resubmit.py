@@ -14,12 +14,12 @@ from dataclasses import asdict, dataclass, replace
 
 from minet_core.runtime.durable import status_of, write_json
 from minet_core.runtime.errors import DiskFull, FedminetError, HostError, NoProgress, RunBusy
-from server import run_states
-from server.bundle import read_bundle
-from server.control import SuperLinkControl
-from server.run_directory import RunDirectory
+from server.flower.bundle import read_bundle
+from server.flower.superlink_control import SuperLinkControl
+from server.runs import state_machine
+from server.runs.run_directory import RunDirectory
+from server.runs.summary import summarise_run
 from server.server_home import ServerHome
-from server.summarise import summarise_run
 
 START_GRACE_S = 60.0
 """How long a submitted run may take until its application works on it."""
@@ -153,7 +153,7 @@ def end_as_failed(run: RunDirectory, *, reason: str) -> None:
     """`failed`, unless the run has just ended by itself."""
     if run.ended:
         return
-    run.move(run_states.ended, "failed", reason)
+    run.move(state_machine.ended, "failed", reason)
     run.event("run-ended", status="failed", reason=reason)
     summarise_run(run)
 

@@ -36,8 +36,8 @@ from minet_core.runtime.durable import append_line, mend_lines, sha256_of_file, 
 from minet_core.runtime.errors import ConfigurationError, FedminetError, RunBusy
 from minet_core.runtime.file_lock import is_locked, let_go, locked_within
 from minet_core.runtime.yaml_file import read_settings, settings_text
-from server.run_states import TERMINAL, RunState
-from server.sealed_page import damaged, page_digest, read_page, write_page
+from server.runs.checked_page import damaged, page_digest, read_page, write_page
+from server.runs.state_machine import TERMINAL, RunState
 
 Engine = Literal["deployment", "in-process", "ray"]
 
@@ -117,7 +117,7 @@ class RunDirectory:
         return state
 
     def move(self, transition: Callable[..., RunState], *arguments: Any, **options: Any) -> RunState:
-        """Replace the state by what a transition of `server.run_states` makes of it; durable when this returns.
+        """Replace the state by what a transition of `server.runs.state_machine` makes of it; durable when this returns.
 
         One process at a time: a run that is stopped stays stopped, whatever its application is about to write. Raises
         IllegalTransition (FM-F406).

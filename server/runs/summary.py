@@ -12,7 +12,7 @@ from minet_core.report.summary import Summary, write_summary
 from minet_core.runtime.durable import sha256_of_file
 from minet_core.runtime.machine import machine_facts
 from minet_core.runtime.versions import versions
-from server.run_directory import RunDirectory
+from server.runs.run_directory import RunDirectory
 
 
 def summarise_run(run: RunDirectory) -> Summary:

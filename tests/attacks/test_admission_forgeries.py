@@ -20,9 +20,9 @@ from client.site_home import SiteHome
 from minet_core.admission.request import RequestFile, read_request
 from minet_core.kit import KitSettings
 from minet_core.runtime.errors import AdmissionRefused
-from server.enrolment import admitted_sites, renew, revoke
-from server.kits import sign_kit
-from server.pki import make_ca
+from server.admission.enrolment import admitted_sites, renew, revoke
+from server.admission.kits import sign_kit
+from server.admission.pki import make_ca
 from tests.admitted import PASSPHRASE, Coordinator, make_coordinator, make_site
 
 

@@ -24,7 +24,7 @@ from minet_core.models.architectures import SETTINGS_OF
 from minet_core.runtime.durable import write_text
 from minet_core.runtime.errors import InvalidSetting, PolicyRefused
 from minet_core.runtime.yaml_file import settings_text
-from server.exchange import request
+from server.rounds.exchange import request
 from server.server_home import federation_of
 from sites.definitions import definition
 from sites.site_policy import open_policy, require_cohort_allowed, require_steps_allowed

@@ -12,7 +12,7 @@ from fedminet.faults.trial_sites import trial_federation
 from fedminet.in_process_grid import run_in_process
 from minet_core.runtime.errors import QuorumNotMet
 from server.app import build_server_app
-from server.run_directory import RunDirectory
+from server.runs.run_directory import RunDirectory
 
 PATIENT = "DOE^JOHN"
 

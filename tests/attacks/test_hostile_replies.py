@@ -32,7 +32,7 @@ from fedminet.faults.trial_sites import (
 from fedminet.in_process_grid import InProcessGrid
 from minet_core import wire
 from minet_core.runtime.errors import QuorumNotMet
-from server.run_directory import RunDirectory
+from server.runs.run_directory import RunDirectory
 
 
 def kept_text(run: RunDirectory) -> str:
@@ -310,7 +310,7 @@ def test_a_silent_site_is_missed_after_the_deadline_and_named(tmp_path: Path) ->
 
 def test_too_few_sites_online_fails_before_the_first_round(tmp_path: Path) -> None:
     from fedminet.in_process_grid import server_identity
-    from server.federated_run import run_federation
+    from server.rounds.run import run_federation
 
     run = RunDirectory.create(tmp_path / "run", trial_federation(), engine="in-process")
     grid = InProcessGrid({"sms": trial_site(shift=0.1, n_training_slices=10)})

@@ -18,7 +18,7 @@ from minet_core.agreement import initial_weights
 from minet_core.parcel import packed
 from minet_core.runtime.durable import write_text
 from minet_core.runtime.yaml_file import settings_text
-from server.exchange import request
+from server.rounds.exchange import request
 
 FEDERATION = tiny_federation()
 SITE = "sms"

@@ -25,8 +25,8 @@ from minet_core.runtime.durable import write_text
 from minet_core.runtime.yaml_file import settings_text
 from server.app import build_server_app
 from server.commands import server_commands
-from server.exchange import request
-from server.run_directory import RunDirectory
+from server.rounds.exchange import request
+from server.runs.run_directory import RunDirectory
 from sites.store import Store
 from tests.admitted import make_coordinator
 

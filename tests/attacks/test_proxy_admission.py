@@ -19,9 +19,9 @@ from client.preflight.check_server import CERTIFICATE_REFUSED
 from client.preflight.server_reachability import require_server
 from client.site_home import SiteHome
 from minet_core.runtime.processes import free_port
-from server.enrolment import revoke
-from server.pki import server_files
-from server.revocation import node_map, write_crl
+from server.admission.enrolment import revoke
+from server.admission.pki import server_files
+from server.admission.revocation import node_map, write_crl
 from tests.admitted import Coordinator, make_coordinator, make_site
 from tests.proxy_front import Front, header_of, nginx_front
 
@@ -185,7 +185,7 @@ def test_the_servers_own_certificate_lets_nobody_in(
 def test_an_expired_revocation_list_refuses_everybody(
     nginx: Front, coordinator: Coordinator, sms: SiteHome
 ) -> None:
-    """It fails closed, which is why the list outlives everything else: see server.revocation.CRL_DAYS."""
+    """It fails closed, which is why the list outlives everything else: see server.admission.revocation.CRL_DAYS."""
     long_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=181)
     write_crl(coordinator.authority, now=long_ago)
     nginx.reload()

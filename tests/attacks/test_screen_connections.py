@@ -13,10 +13,10 @@ import httpx
 import pytest
 
 from minet_core.runtime.processes import free_port
-from server.dashboard.patience import LARGEST_HEAD_BYTES, LIMIT, MOST_WAITING
+from server.dashboard.request_timeouts import LARGEST_HEAD_BYTES, LIMIT, MOST_WAITING
 from server.dashboard.serve import Binding, server_of
 from server.server_home import ServerHome
-from tests.server.screen import STARTS_WITHIN_S, created, made_home, wait_until
+from tests.support.screen import STARTS_WITHIN_S, created, made_home, wait_until
 
 N_SOCKETS = LIMIT + 14
 REQUEST_S = 1.0

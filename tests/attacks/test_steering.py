@@ -24,9 +24,9 @@ from minet_core.agreement import initial_weights
 from minet_core.checkpoint import load_checkpoint
 from minet_core.federation import FederationSettings
 from minet_core.runtime.durable import sha256_of_file
-from server.federated_run import run_federation
-from server.roll_back import MOST_NAMED
-from server.run_directory import RunDirectory
+from server.rounds.roll_back import MOST_NAMED
+from server.rounds.run import run_federation
+from server.runs.run_directory import RunDirectory
 from tests.killed import Killed
 
 SITES = ("sms", "umr", "fastmri")

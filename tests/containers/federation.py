@@ -17,8 +17,8 @@ from client.admission.declaration import declare
 from client.site_home import SiteHome
 from fedminet.admission_here import admit_here
 from fedminet.demo import container_settings
-from server.pki import Authority, open_authority
-from server.run_directory import RunDirectory
+from server.admission.pki import Authority, open_authority
+from server.runs.run_directory import RunDirectory
 from server.server_home import init_server
 from tests.containers.engine import Engine
 from tests.containers.reference_run import SITES, ReferenceRun

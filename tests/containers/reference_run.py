@@ -9,7 +9,7 @@ from fedminet.demo import run_demo
 from fedminet.rehearsal import Rehearsal, Schedule
 from minet_core.federation import FederationSettings
 from minet_core.runtime.yaml_file import parse_settings
-from server.run_directory import RunDirectory
+from server.runs.run_directory import RunDirectory
 
 SITES = ("sms", "umr", "fastmri")
 SCHEDULE = Schedule(rounds=5, local_steps=6)

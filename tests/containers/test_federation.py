@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from server.run_directory import RunDirectory
+from server.runs.run_directory import RunDirectory
 from tests.containers.federation import Federation
 from tests.containers.reference_run import SCHEDULE, SITES, ReferenceRun
 

@@ -198,8 +198,8 @@ def test_every_pod_is_hardened(path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
 def test_nginx_takes_its_configuration(tmp_path: Path) -> None:
-    from server.pki import issue_server_certificate, make_ca, open_authority
-    from server.revocation import write_crl
+    from server.admission.pki import issue_server_certificate, make_ca, open_authority
+    from server.admission.revocation import write_crl
 
     pki, passphrase = tmp_path / "pki", "a passphrase of the tests"
     make_ca(pki, name="test", passphrase=passphrase)

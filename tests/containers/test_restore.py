@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from server.backup import LEFT_OUT, NEVER_LEAVE
+from server.backup.create import LEFT_OUT, NEVER_LEAVE
 from tests.containers.engine import Engine
 from tests.containers.federation import REPOSITORY, USER, Federation
 from tests.containers.reference_run import SITES

@@ -15,10 +15,10 @@ from client.processes.site_processes import SiteProcesses, site_processes
 from client.site_home import SiteHome
 from fedminet.admission_here import admit_here
 from minet_core.runtime.processes import ChildProcesses, child_environment, free_port
-from server.control import SuperLinkControl
-from server.enrolment import admitted_sites, renew, revoke
-from server.pki import ca_files, issue_server_certificate
-from server.superlink import local_address
+from server.admission.enrolment import admitted_sites, renew, revoke
+from server.admission.pki import ca_files, issue_server_certificate
+from server.flower.superlink_control import SuperLinkControl
+from server.processes.server_processes import local_address
 from tests.admitted import Coordinator, make_coordinator, make_site
 from tests.proxy_front import Front, nginx_front
 

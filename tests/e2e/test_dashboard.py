@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from minet_core.runtime.processes import ChildProcesses, free_port
-from server.bundle import build_bundle, write_bundle
 from server.dashboard.control_routes import Access
 from server.dashboard.password import Password, set_password
-from server.superlink import start_superlink
-from tests.server.screen import created, made_home, served, wait_until
+from server.flower.bundle import build_bundle, write_bundle
+from server.processes.server_processes import start_superlink
+from tests.support.screen import created, made_home, served, wait_until
 
 pytestmark = pytest.mark.e2e
 

@@ -35,13 +35,13 @@ from fedminet.admission_here import admit_here, make_coordinator_here
 from minet_core.federation import FederationSettings
 from minet_core.runtime.errors import AdmissionRefused, HostError, MachineShared
 from minet_core.runtime.processes import ChildProcesses, free_port
-from server.bundle import Bundle, build_bundle, read_bundle, write_bundle
-from server.control import Node, RunStatus, SuperLinkControl, wait_for_nodes
-from server.enrolment import admitted_sites
-from server.pki import ca_files, server_files
+from server.admission.enrolment import admitted_sites
+from server.admission.pki import ca_files, server_files
+from server.flower.bundle import Bundle, build_bundle, read_bundle, write_bundle
+from server.flower.superlink_control import Node, RunStatus, SuperLinkControl, wait_for_nodes
+from server.processes.server_processes import start_superlink
+from server.processes.walls import forget_deleted, require_closed
 from server.server_home import ServerHome, ServerSettings
-from server.superlink import start_superlink
-from server.walls import forget_deleted, require_closed
 from tests.admitted import make_site
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]

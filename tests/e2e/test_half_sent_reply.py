@@ -24,11 +24,11 @@ from fedminet.in_process_grid import server_identity
 from minet_core.kit import CA_FILE
 from minet_core.runtime.cpu_threading import cpu_threading_environment
 from minet_core.runtime.processes import ChildProcesses, free_port
-from server.control import wait_for_nodes
-from server.run_directory import RunDirectory
-from server.runs import run_to_end
+from server.flower.superlink_control import wait_for_nodes
+from server.processes.server_processes import ServerProcesses
+from server.runs.follow import run_to_end
+from server.runs.run_directory import RunDirectory
 from server.server_home import ServerSettings
-from server.superlink import ServerProcesses
 
 ROGUE = "umr"
 DEADLINE_S = 8.0

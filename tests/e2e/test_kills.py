@@ -13,8 +13,8 @@ import pytest
 from fedminet.faults.held_server import hold_file, reached_file
 from fedminet.faults.kills import Bench, deployment, killed_run
 from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
-from server.run_directory import RunDirectory
-from server.runs import run_to_end
+from server.runs.follow import run_to_end
+from server.runs.run_directory import RunDirectory
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 

@@ -24,10 +24,10 @@ from fedminet.admission_here import admit_here, make_coordinator_here
 from minet_core.federation import FederationSettings
 from minet_core.runtime.errors import DeadlinePassed, HostError
 from minet_core.runtime.processes import ChildProcesses, free_port
-from server.bundle import build_bundle, read_bundle, write_bundle
-from server.control import SuperLinkControl, wait_for_nodes
+from server.flower.bundle import build_bundle, read_bundle, write_bundle
+from server.flower.superlink_control import SuperLinkControl, wait_for_nodes
+from server.processes.server_processes import SUPEREXEC, SUPERLINK, ServerProcesses, serve
 from server.server_home import ServerHome, ServerSettings
-from server.superlink import SUPEREXEC, SUPERLINK, ServerProcesses, serve
 from tests.admitted import make_site
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]

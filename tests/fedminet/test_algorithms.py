@@ -22,8 +22,8 @@ from minet_core.federation import FederationSettings
 from minet_core.runtime.durable import sha256_of_file, write_text
 from minet_core.runtime.errors import CheckpointInvalid, QuorumNotMet, StaleMessage, UpdateSuspect
 from minet_core.runtime.yaml_file import settings_text
-from server.federated_run import run_federation
-from server.run_directory import RunDirectory
+from server.rounds.run import run_federation
+from server.runs.run_directory import RunDirectory
 from tests.killed import Killed
 
 

@@ -26,7 +26,7 @@ from minet_core.report.summary import Scores
 from minet_core.runtime.durable import write_json
 from minet_core.runtime.errors import ConfigurationError, QuorumNotMet, RunFailed
 from minet_core.runtime.progress import Advance
-from server.run_directory import RunDirectory
+from server.runs.run_directory import RunDirectory
 
 SEED = 5
 

@@ -20,10 +20,10 @@ from typing import NoReturn
 
 PRELOADED = (
     "fedminet.main",
-    "server.runs",
-    "server.superlink",
-    "server.restore",
-    "server.enrolment",
+    "server.runs.follow",
+    "server.processes.server_processes",
+    "server.backup.restore",
+    "server.admission.enrolment",
     "server.dashboard.app",
     "client.preflight.preflight",
     "client.processes.site_processes",

@@ -24,8 +24,8 @@ from minet_core.runtime.errors import FedminetError, StoreDamaged
 from minet_core.runtime.processes import free_port
 from server.dashboard.control_routes import Access
 from server.dashboard.serve import Binding, server_of
-from server.federated_run import run_federation
-from server.run_directory import RunDirectory
+from server.rounds.run import run_federation
+from server.runs.run_directory import RunDirectory
 from server.server_home import ServerHome, ServerSettings, init_server
 from tests.admitted import PASSPHRASE
 

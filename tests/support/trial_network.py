@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 
 from client.admission.keys import SiteKeys, make_tls_key, read_tls_private
 from client.admission.tls import TlsFiles
-from server.pki import Authority, ca_files, issue_site_certificate, server_files
+from server.admission.pki import Authority, ca_files, issue_site_certificate, server_files
 
 PASSWORD = "correct-horse"
 

@@ -16,7 +16,7 @@ from minet_core.federation_changes import federation_changes
 from minet_core.ledger import Ledger
 from minet_core.runtime.errors import PolicyRefused
 from minet_core.runtime.yaml_file import write_settings
-from server.enrolment import renew
+from server.admission.enrolment import renew
 from sites.site_policy import open_policy
 from tests.admitted import Coordinator, make_coordinator, make_site
 

@@ -11,8 +11,8 @@ import pytest
 from client.admission.kit import accept_kit, kit_in_use, read_pin
 from client.site_home import SiteHome
 from minet_core.runtime.errors import AdmissionRefused, ConfigurationError, FileMissing
-from server.enrolment import renew
-from server.pki import Authority
+from server.admission.enrolment import renew
+from server.admission.pki import Authority
 from tests.admitted import Coordinator, make_coordinator, make_site
 
 

@@ -16,8 +16,8 @@ from client.admission.kit import accept_kit
 from client.admission.tls import TlsFiles, tls_context
 from client.flower.programs import fleet_client
 from client.site_home import SiteHome
-from server.enrolment import renew
-from server.pki import issue_server_certificate
+from server.admission.enrolment import renew
+from server.admission.pki import issue_server_certificate
 from tests.admitted import Coordinator, make_coordinator, make_site
 from tests.tls_peers import FleetServer, connect_proxy, fleet_server
 

@@ -17,8 +17,8 @@ from client.site_home import SiteHome
 from client.status.finding import refusals
 from minet_core.admission.expiry import Expiry
 from minet_core.runtime.errors import AdmissionRefused, ClockWrong
-from server.enrolment import renew
-from server.pki import expires_at, issue_server_certificate, make_ca
+from server.admission.enrolment import renew
+from server.admission.pki import expires_at, issue_server_certificate, make_ca
 from tests.admitted import PASSPHRASE, Coordinator
 from tests.client.preflight.findings import found
 from tests.support.trial_network import Server

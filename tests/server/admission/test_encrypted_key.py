@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from minet_core.runtime.errors import InvalidSetting
-from server.sealed_key import seal, unseal
+from server.admission.encrypted_key import seal, unseal
 
 PASSPHRASE = "four words of a trial"
 

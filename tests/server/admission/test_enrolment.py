@@ -16,11 +16,11 @@ from client.site_home import SiteHome
 from minet_core.cohort_declaration import DECLARATION_FILE
 from minet_core.runtime.durable import write_json
 from minet_core.runtime.errors import AdmissionRefused, ConfigurationError, FileMissing
-from server import enrolment
-from server.bundle import read_bundle
-from server.enrolment import admitted_sites, declared_cohorts, node_keys, renew, revoke
-from server.pki import expires_at
-from server.revocation import crl_is_behind, read_crl, record_revocation, revocations
+from server.admission import enrolment
+from server.admission.enrolment import admitted_sites, declared_cohorts, node_keys, renew, revoke
+from server.admission.pki import expires_at
+from server.admission.revocation import crl_is_behind, read_crl, record_revocation, revocations
+from server.flower.bundle import read_bundle
 from tests.admitted import Coordinator, make_coordinator, make_site
 
 DAY = datetime.timedelta(days=1)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from minet_core.admission.expiry import Expiry
-from server.enrolment import revoke
-from server.expiry import certificate_rows, warnings
-from server.pki import issue_server_certificate
-from server.revocation import write_crl
+from server.admission.enrolment import revoke
+from server.admission.expiry import certificate_rows, warnings
+from server.admission.pki import issue_server_certificate
+from server.admission.revocation import write_crl
 from tests.admitted import Coordinator, make_coordinator, make_site
 
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)

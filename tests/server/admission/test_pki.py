@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from minet_core.runtime.errors import ConfigurationError, DiskFull, FileMissing, InvalidSetting
-from server import pki as pki_module
-from server.pki import (
+from server.admission import pki as pki_module
+from server.admission.pki import (
     Authority,
     KeyPair,
     ca_files,

@@ -22,13 +22,13 @@ import pytest
 
 from minet_core.runtime.durable import write_json, write_private
 from minet_core.runtime.errors import BackupDamaged, ConfigurationError, FileMissing
-from server import run_states
-from server.backup import CONTENTS_FILE, _Archive, back_up, back_up_to
-from server.enrolment import admitted_sites, declared_cohorts, renew, revoke
-from server.pki import open_authority
-from server.restore import restore
-from server.revocation import read_crl
-from server.run_directory import RunDirectory
+from server.admission.enrolment import admitted_sites, declared_cohorts, renew, revoke
+from server.admission.pki import open_authority
+from server.admission.revocation import read_crl
+from server.backup.create import CONTENTS_FILE, _Archive, back_up, back_up_to
+from server.backup.restore import restore
+from server.runs import state_machine
+from server.runs.run_directory import RunDirectory
 from server.server_home import ServerHome
 from tests.admitted import PASSPHRASE, make_coordinator, make_site
 
@@ -231,20 +231,20 @@ def test_a_run_in_work_is_copied_as_a_killed_application_would_leave_it(
     home: ServerHome, tmp_path: Path
 ) -> None:
     run = RunDirectory(home.runs / "first")
-    run.move(run_states.begun)
+    run.move(state_machine.begun)
     copied = threading.Event()
 
     def conduct() -> None:
-        """The writes of server.rounds, in their order."""
+        """The writes of server.rounds.round, in their order."""
         for number in range(1, home.federation().rounds + 1):
-            run.move(run_states.asked, "2026-01-01T00:00:00+00:00")
+            run.move(state_machine.asked, "2026-01-01T00:00:00+00:00")
             run.replies(number).mkdir(parents=True)
             (run.replies(number) / "sms.safetensors").write_bytes(b"reply" * number * 1000)
             write_json(run.replies(number) / "sms.json", {"site": "sms"})
-            run.move(run_states.closed, ("sms",))
+            run.move(state_machine.closed, ("sms",))
             run.checkpoint(number).write_bytes(b"weights" * number)
             run.metrics({"round": number})
-            run.move(run_states.aggregated, shortfall=None)
+            run.move(state_machine.aggregated, shortfall=None)
             run.forget_old()
             if copied.is_set():
                 return
@@ -273,11 +273,11 @@ def test_a_round_that_is_forgotten_while_it_is_copied_is_left_out(
 ) -> None:
     """Whether its folder goes before it is looked at or between its pages and its tensors."""
     run = RunDirectory(home.runs / "first")
-    run.move(run_states.begun)
+    run.move(state_machine.begun)
     for _ in range(2):  # the replies of the last round stay: it may be rolled back
-        run.move(run_states.asked, "2026-01-01T00:00:00+00:00")
-        run.move(run_states.closed, ("sms",))
-        run.move(run_states.aggregated, shortfall=None)
+        run.move(state_machine.asked, "2026-01-01T00:00:00+00:00")
+        run.move(state_machine.closed, ("sms",))
+        run.move(state_machine.aggregated, shortfall=None)
     replies = run.replies(1)
     add_folder, add = _Archive.add_folder, _Archive.add
 

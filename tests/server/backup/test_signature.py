@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedminet.main import run
 from minet_core.runtime.errors import BackupDamaged, ConfigurationError
-from server.backup import CONTENTS_FILE, back_up
-from server.backup_signature import SIGNATURE_FILE, ensure_backup_key
-from server.pki import backup_files, server_files
-from server.restore import restore
+from server.admission.pki import backup_files, server_files
+from server.backup.create import CONTENTS_FILE, back_up
+from server.backup.restore import restore
+from server.backup.signature import SIGNATURE_FILE, ensure_backup_key
 from server.server_home import ServerHome
 from tests.admitted import PASSPHRASE, Coordinator, make_coordinator, make_site
 

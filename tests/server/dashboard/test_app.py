@@ -12,11 +12,11 @@ import httpx
 import pytest
 
 from minet_core.runtime.durable import write_text
-from server import run_states
 from server.dashboard.app import build_app
 from server.dashboard.run_reader import Runs
+from server.runs import state_machine
 from server.server_home import ServerHome
-from tests.server.screen import SITES, Behaviour, conduct, conducting, created, made_home, served, wait_until
+from tests.support.screen import SITES, Behaviour, conduct, conducting, created, made_home, served, wait_until
 
 HOSTILE = "</p><script>alert(1)</script><img src=x onerror=alert(2)>"
 
@@ -117,7 +117,7 @@ def test_a_damaged_run_is_named_and_does_not_hide_the_others(tmp_path: Path) -> 
 def test_a_run_marked_as_running_on_which_nobody_works_is_said_so(tmp_path: Path) -> None:
     home = made_home(tmp_path)
     run = created(home, "orphan")
-    run.move(run_states.begun)
+    run.move(state_machine.begun)
     with served(home) as client:
         assert "no server application works on it at this moment" in page(client, "/runs/orphan")
         with run.locked(holder=1):
@@ -131,8 +131,8 @@ def test_html_in_a_reason_or_a_sites_name_is_text(tmp_path: Path) -> None:
     run.event("reply-refused", round=1, site=HOSTILE, code=HOSTILE, reason=HOSTILE)
     run.event("sites-online", sites=[HOSTILE])
     run.event(HOSTILE, round=HOSTILE)
-    run.move(run_states.begun)
-    run.move(run_states.interrupted, HOSTILE)
+    run.move(state_machine.begun)
+    run.move(state_machine.interrupted, HOSTILE)
     with served(home) as client:
         for text in (page(client, "/runs/hostile"), "".join(first_view(client, "hostile").values())):
             assert "<script>alert" not in text

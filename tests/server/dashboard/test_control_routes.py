@@ -24,7 +24,7 @@ from server.dashboard.sessions import (
     Sessions,
 )
 from server.server_home import ServerHome
-from tests.server.screen import Behaviour, conducting, created, made_home, served, wait_until
+from tests.support.screen import Behaviour, conducting, created, made_home, served, wait_until
 
 PASSWORD = "a horse, a battery and a staple"
 

@@ -13,12 +13,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from minet_core.runtime.durable import write_text
 from minet_core.runtime.processes import free_port
-from server.enrolment import revoke
-from server.pki import server_files
-from server.revocation import CRL_DAYS, CRL_FILE
+from server.admission.enrolment import revoke
+from server.admission.pki import server_files
+from server.admission.revocation import CRL_DAYS, CRL_FILE
 from server.server_home import ServerHome
 from tests.admitted import make_coordinator, make_site
-from tests.server.screen import SITES, Behaviour, conduct, created, made_home, served
+from tests.support.screen import SITES, Behaviour, conduct, created, made_home, served
 
 GRAFANA = Path(__file__).parents[2] / "docs" / "grafana" / "fedminet.json"
 PROMQL_WORDS = {"sum", "by", "on", "group_left", "rate", "increase", "time", "label_values"}

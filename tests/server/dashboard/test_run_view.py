@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minet_core.runtime.errors import InvalidSetting
-from server.control import Node
 from server.dashboard.curves import BOTTOM, HEIGHT, LEFT, MOST_MARKERS, MOST_POINTS, RIGHT, TOP, WIDTH, curves
+from server.dashboard.node_presence import Sighting, Sightings
 from server.dashboard.run_view import Figures, SiteView, time_left
 from server.dashboard.serve import binding_of
-from server.dashboard.sightings import Sighting, Sightings
 from server.dashboard.wording import left_words, participation_words, seen
-from server.run_states import RunState
-from tests.server.screen import wait_until
+from server.flower.superlink_control import Node
+from server.runs.state_machine import RunState
+from tests.support.screen import wait_until
 
 NOW = datetime.datetime(2030, 5, 1, 12, 0, tzinfo=datetime.UTC)
 RUNNING = RunState(status="running", round=4, rounds=10, engine="in-process", started=NOW.isoformat())

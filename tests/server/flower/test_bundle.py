@@ -12,7 +12,7 @@ import tomli
 from flwr.cli.build import build_fab_from_disk
 
 from minet_core.runtime.errors import ConfigurationError, FileMissing
-from server.bundle import BUNDLE_FILE, CONTENT, build_bundle, read_bundle, write_bundle
+from server.flower.bundle import BUNDLE_FILE, CONTENT, build_bundle, read_bundle, write_bundle
 
 
 def _names(content: bytes) -> set[str]:

@@ -28,7 +28,7 @@ from flwr.supercore.run import Run
 
 from fedminet.in_process_grid import RUN_ID, node_id_of, server_identity
 from minet_core.runtime.errors import ReplyRefused
-from server.prompt_grid import OBJECTS_MARGIN_BYTES, PromptGrid, put_together
+from server.flower.nonblocking_grid import OBJECTS_MARGIN_BYTES, PromptGrid, put_together
 
 MOST_BYTES = 100_000
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from minet_core.runtime.errors import ServerUnreachable
-from server.control import Node
-from server.dashboard.sightings import Sightings
-from server.screen_files import ASK_EVERY_S, CERTIFICATES, OLD_AFTER_S, ScreenFiles, read_nodes
+from server.dashboard.node_presence import Sightings
+from server.flower.superlink_control import Node
+from server.processes.node_snapshot import ASK_EVERY_S, CERTIFICATES, OLD_AFTER_S, ScreenFiles, read_nodes
 from server.server_home import ServerHome
-from tests.server.screen import wait_until
+from tests.support.screen import wait_until
 
 SMS = Node(2**63 + 11, "sms", "online", "SHA256:x", 1000.5)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from server.proxy_files import PROXY_FILES, update_proxy_files
+from server.processes.proxy_files import PROXY_FILES, update_proxy_files
 from server.server_home import ServerHome
 
 

@@ -10,12 +10,12 @@ from typer.testing import CliRunner
 
 from minet_core.runtime.errors import DiskFull, PortInUse, ProcessDied, ServerUnreachable
 from minet_core.runtime.processes import ChildProcesses, free_port
+from server.admission.pki import ca_files, server_files
 from server.commands import server_commands
-from server.control import SuperLinkControl
-from server.passing_failures import SaidOnce
-from server.pki import ca_files, server_files
+from server.flower.superlink_control import SuperLinkControl
+from server.processes.server_processes import local_address, start_superlink
+from server.processes.warn_once import SaidOnce
 from server.server_home import ServerHome
-from server.superlink import local_address, start_superlink
 from tests.admitted import make_coordinator
 
 

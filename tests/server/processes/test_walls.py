@@ -24,12 +24,12 @@ from minet_core.runtime.private_files import require_secret_file, tighten
 from minet_core.runtime.processes import ChildProcesses, free_port
 from minet_core.runtime.task_token import start_with_token, with_token_from
 from server.commands import server_commands
-from server.control_credential import HEADER, make_credential
-from server.flower_program import home_from_environment
-from server.interface_guard import MOST_FLEET_BYTES, InterfaceGuard
+from server.flower.control_credential import HEADER, make_credential
+from server.flower.interface_guard import MOST_FLEET_BYTES, InterfaceGuard
+from server.flower.programs import home_from_environment
+from server.processes.server_processes import start_superlink
+from server.processes.walls import forget_deleted, hold_files, open_secrets
 from server.server_home import ServerHome
-from server.superlink import start_superlink
-from server.walls import forget_deleted, hold_files, open_secrets
 from tests.admitted import make_coordinator
 
 CREDENTIAL = "a" * 64
@@ -238,7 +238,7 @@ def test_a_token_is_handed_over_by_the_input(tmp_path: Path) -> None:
 
 def test_what_was_deleted_is_gone_from_the_database_and_its_log(tmp_path: Path) -> None:
     """As Flower opens it, with what this server adds; and of a database from before."""
-    from server.flower_program import _SECURE_PRAGMAS
+    from server.flower.programs import _SECURE_PRAGMAS
 
     pieces = [hashlib.sha256(bytes([number])).digest() for number in range(200)]
     for secure in (True, False):

@@ -23,9 +23,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from fedminet.faults.trial_sites import honest_reply, honest_test_reply, trial_federation
 from fedminet.in_process_grid import InProcessGrid, server_identity
 from minet_core.runtime.durable import sha256_of_file
-from server import federated_run, run_directory
-from server.federated_run import run_federation
-from server.run_directory import RunDirectory
+from server.rounds import run as federated_run
+from server.rounds.run import run_federation
+from server.runs import run_directory
+from server.runs.run_directory import RunDirectory
 from tests.killed import Killed
 
 SITES = {"sms": (0.25, 100), "umr": (0.5, 50), "fastmri": (0.125, 70)}

@@ -8,7 +8,7 @@ import pytest
 
 from fedminet.faults.damaged_runs import MOMENTS, Damage, damage_all, finished, half_way
 from minet_core.runtime.errors import RunDamaged
-from server.run_directory import RunDirectory
+from server.runs.run_directory import RunDirectory
 
 
 def judge(found: list[Damage]) -> None:

@@ -13,9 +13,9 @@ from fedminet.faults.trial_sites import conduct_trial, trial_federation, trial_s
 from fedminet.in_process_grid import InProcessGrid, server_identity
 from minet_core.runtime.durable import sha256_of_file
 from minet_core.runtime.errors import DiskFull
-from server.federated_run import run_federation
-from server.run_directory import RunDirectory
-from server.supervision import require_room
+from server.rounds.run import run_federation
+from server.runs.resubmit import require_room
+from server.runs.run_directory import RunDirectory
 
 ROUNDS = 6
 FEDERATION = trial_federation(

@@ -16,7 +16,7 @@ from fedminet.in_process_grid import InProcessGrid, node_id_of
 from minet_core.cohort_declaration import CohortDeclaration
 from minet_core.federation import ParticipationSettings
 from minet_core.runtime.errors import ConfigurationError
-from server.participation import breach, require_declarations
+from server.runs.participation import breach, require_declarations
 
 SLICES = {"sms": 100, "umr": 50, "fastmri": 70}
 DECLARED = {

@@ -12,13 +12,13 @@ import pytest
 from minet_core.runtime.durable import write_json
 from minet_core.runtime.errors import HostError, ServerUnreachable
 from minet_core.runtime.processes import free_port
-from server import run_states, supervision
-from server.control import SuperLinkControl
-from server.pki import ca_files
-from server.run_directory import RunDirectory
+from server.admission.pki import ca_files
+from server.flower.superlink_control import SuperLinkControl
+from server.processes.server_processes import local_address
+from server.runs import resubmit, state_machine
+from server.runs.resubmit import Submission, tend_runs
+from server.runs.run_directory import RunDirectory
 from server.server_home import ServerHome
-from server.superlink import local_address
-from server.supervision import Submission, tend_runs
 from tests.admitted import make_coordinator
 
 
@@ -30,9 +30,9 @@ def home(tmp_path: Path) -> ServerHome:
         RunDirectory.create(home.runs / name, home.federation(), engine="deployment")
         for name in ("abandoned", "ended")
     )
-    abandoned.move(run_states.begun)
+    abandoned.move(state_machine.begun)
     write_json(abandoned.path / "submission.json", asdict(Submission(1, time.time() - 3600.0, "")))
-    ended.move(run_states.ended, "failed", "as a test has it")
+    ended.move(state_machine.ended, "failed", "as a test has it")
     return home
 
 
@@ -73,7 +73,7 @@ def test_a_lock_that_cannot_be_opened_holds_up_no_other_run(
 def test_a_run_that_is_removed_meanwhile_holds_up_no_other_run(
     home: ServerHome, control: SuperLinkControl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tend = supervision._tend
+    tend = resubmit._tend
 
     def removed_before_it_is_looked_at(
         home: ServerHome, control: SuperLinkControl, run: RunDirectory
@@ -82,7 +82,7 @@ def test_a_run_that_is_removed_meanwhile_holds_up_no_other_run(
             shutil.rmtree(run.path)
         tend(home, control, run)
 
-    monkeypatch.setattr(supervision, "_tend", removed_before_it_is_looked_at)
+    monkeypatch.setattr(resubmit, "_tend", removed_before_it_is_looked_at)
     with pytest.raises(HostError, match="is missing"):
         tend_runs(home, control)
     assert _other_run_was_seen_to(home)

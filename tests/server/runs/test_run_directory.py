@@ -12,8 +12,8 @@ import pytest
 from minet_core.federation import FederationSettings
 from minet_core.runtime.durable import write_text
 from minet_core.runtime.errors import ConfigurationError, IllegalTransition, RunBusy
-from server import run_states
-from server.run_directory import RunDirectory
+from server.runs import state_machine
+from server.runs.run_directory import RunDirectory
 
 FEDERATION = FederationSettings(name="study", sites=("sms", "umr"), participation={"quorum": 2})
 
@@ -36,10 +36,10 @@ def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
 
 def test_a_run_that_ended_is_never_taken_up_again(tmp_path: Path) -> None:
     run = create(tmp_path)
-    run.move(run_states.begun)
-    run.move(run_states.ended, "failed", "stopped")
+    run.move(state_machine.begun)
+    run.move(state_machine.ended, "failed", "stopped")
     with pytest.raises(IllegalTransition, match="the run has ended"):
-        run.move(run_states.begun)
+        run.move(state_machine.begun)
     assert run.ended
     assert run.state.reason == "stopped"
 
@@ -57,7 +57,7 @@ def test_only_one_process_works_on_a_run(tmp_path: Path) -> None:
 def test_a_killed_process_lets_go_of_its_run(tmp_path: Path) -> None:
     run = create(tmp_path)
     code = (
-        "import os, signal; from pathlib import Path; from server.run_directory import RunDirectory\n"
+        "import os, signal; from pathlib import Path; from server.runs.run_directory import RunDirectory\n"
         f"with RunDirectory(Path({str(run.path)!r})).locked(holder=3): os.kill(os.getpid(), signal.SIGKILL)"
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False)
@@ -89,13 +89,13 @@ def test_events_are_written_while_the_run_is_copied(tmp_path: Path) -> None:
 
 def test_old_checkpoints_leave_and_the_last_ones_stay(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path / "kept", FEDERATION, engine="in-process", keep_checkpoints=2)
-    run.move(run_states.begun)
+    run.move(state_machine.begun)
     for number in range(1, 6):
         write_text(run.checkpoint(number), "weights")
         write_text(run.replies(number) / "sms.json", "{}")
-        run.move(run_states.asked, run.state.started)
-        run.move(run_states.closed, ("sms",))
-        run.move(run_states.aggregated)
+        run.move(state_machine.asked, run.state.started)
+        run.move(state_machine.closed, ("sms",))
+        run.move(state_machine.aggregated)
         run.forget_old()
     kept = sorted(path.name for path in (run.path / "checkpoints").iterdir())
     assert kept == ["round-0004.safetensors", "round-0005.safetensors"]

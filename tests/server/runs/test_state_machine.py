@@ -9,22 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minet_core.runtime.errors import IllegalTransition
-from server import run_states
-from server.run_states import ROUND_TRANSITIONS, RUN_TRANSITIONS, TERMINAL, RunState
+from server.runs import state_machine
+from server.runs.state_machine import ROUND_TRANSITIONS, RUN_TRANSITIONS, TERMINAL, RunState
 
 NEW = RunState(status="created", round=0, rounds=3, engine="in-process", started="2026-01-01T00:00:00+00:00")
 
 STEPS = {
-    "begun": run_states.begun,
-    "asked": lambda state: run_states.asked(state, "2026-01-01T00:00:00+00:00"),
-    "repeated": run_states.repeated,
-    "closed": lambda state: run_states.closed(state, ("sms",)),
-    "aggregated": run_states.aggregated,
-    "aggregated without umr": lambda state: run_states.aggregated(state, shortfall="round without umr"),
-    "testing": run_states.testing,
-    "interrupted": lambda state: run_states.interrupted(state, "FM-S504"),
+    "begun": state_machine.begun,
+    "asked": lambda state: state_machine.asked(state, "2026-01-01T00:00:00+00:00"),
+    "repeated": state_machine.repeated,
+    "closed": lambda state: state_machine.closed(state, ("sms",)),
+    "aggregated": state_machine.aggregated,
+    "aggregated without umr": lambda state: state_machine.aggregated(state, shortfall="round without umr"),
+    "testing": state_machine.testing,
+    "interrupted": lambda state: state_machine.interrupted(state, "FM-S504"),
     **{
-        f"ended {status}": lambda state, s=status: run_states.ended(state, s, None)
+        f"ended {status}": lambda state, s=status: state_machine.ended(state, s, None)
         for status in sorted(TERMINAL)
     },
 }
@@ -68,13 +68,13 @@ def test_a_terminal_state_absorbs(status: str) -> None:
 
 
 def test_a_round_that_took_no_reply_is_never_closed() -> None:
-    asked = run_states.asked(run_states.begun(NEW), NEW.started)
+    asked = state_machine.asked(state_machine.begun(NEW), NEW.started)
     with pytest.raises(IllegalTransition, match="without a reply"):
-        run_states.closed(asked, ())
+        state_machine.closed(asked, ())
 
 
 def test_a_run_with_a_shortfall_does_not_end_completed() -> None:
     state = replace(NEW, status="running", round=3, phase="testing", shortfalls=("round 2 without umr",))
     with pytest.raises(IllegalTransition):
-        run_states.ended(state, "completed", None)
-    assert run_states.ended(state, "partial", "round 2 without umr").status == "partial"
+        state_machine.ended(state, "completed", None)
+    assert state_machine.ended(state, "partial", "round 2 without umr").status == "partial"

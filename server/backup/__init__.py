@@ -1,0 +1,1 @@
+"""A back-up of the coordinator's folder, and the way back."""

@@ -1,0 +1,1 @@
+"""One run and its rounds: asked for, collected, screened, aggregated."""
