@@ -13,9 +13,9 @@ from pathlib import Path
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from minet_core import wire
-from minet_core.runtime.errors import code_of
-from minet_core.runtime.flower_environment import SITE_VARIABLE
+from minet_core.errors import code_of
+from minet_core.protocol import messages
+from minet_core.runtime.processes.flower_environment import SITE_VARIABLE
 
 Handler = Callable[[Message, Path], RecordDict]
 
@@ -40,7 +40,7 @@ def build_client_app(locate: Callable[[Context], Path]) -> ClientApp:
         except Exception as failure:  # every failure becomes a code; see the head of this file
             _record_on_site(failure, task)
             _note_in_ledger(failure, message, task, lambda: locate(context))
-            content = RecordDict({wire.FAILURE: ConfigRecord({"code": code_of(failure)})})
+            content = RecordDict({messages.FAILURE: ConfigRecord({"code": code_of(failure)})})
         return Message(content, reply_to=message)
 
     return client_app

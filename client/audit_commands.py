@@ -23,8 +23,8 @@ def show(
     """Print the last records: what was asked and answered, what was refused, and what operators did."""
     from client.rounds.request_budget import requests_answered
     from client.site_home import SiteHome
-    from minet_core.ledger import Ledger
-    from minet_core.ledger_page import last_records, record_as_text
+    from minet_core.ledger.page import last_records, record_as_text
+    from minet_core.ledger.records import Ledger
 
     site = SiteHome.at(home)
     records = last_records(Ledger(site.state).records(), last=last)
@@ -53,8 +53,8 @@ def verify(
 ) -> None:
     """Verify that no record was changed, removed or moved; with --head or --against, that none is missing."""
     from client.site_home import SiteHome
-    from minet_core.ledger import Ledger
-    from minet_core.ledger_page import heads_held, require_whole, verified_as_text
+    from minet_core.ledger.page import heads_held, require_whole, verified_as_text
+    from minet_core.ledger.records import Ledger
 
     site = SiteHome.at(home)
     ledger = Ledger(site.state)

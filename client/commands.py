@@ -12,7 +12,7 @@ import typer
 from client.admission.commands import add_admission_commands
 from client.audit_commands import audit_commands
 from client.status.finding import Finding
-from minet_core.runtime.errors import DataError
+from minet_core.errors import DataError
 
 site_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 add_admission_commands(site_commands)
@@ -25,7 +25,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")
 @site_commands.callback()
 def _for_the_hospital() -> None:
     """Before each of its commands: what it writes is its own user's alone."""
-    from minet_core.runtime.private_files import stay_private
+    from minet_core.runtime.files.private_files import stay_private
 
     stay_private()
 
@@ -73,7 +73,7 @@ def ingest(
     from client.admission.request import make_request
     from client.operator_acts import note_ingest
     from client.site_home import SiteHome
-    from minet_core.runtime.errors import NothingAccepted, TooFewPatients
+    from minet_core.errors import NothingAccepted, TooFewPatients
     from minet_core.runtime.progress import progress
     from sites.ingest import ingest as ingest_scans
     from sites.ingest_plan import plan_ingest

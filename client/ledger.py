@@ -15,8 +15,8 @@ from flwr.app import ArrayRecord, ConfigRecord, Message
 
 from client.rounds.round_request import Incoming
 from client.site_home import SiteHome
-from minet_core import wire
-from minet_core.ledger import HEAD, Head, Ledger
+from minet_core.ledger.records import HEAD, Head, Ledger
+from minet_core.protocol import messages
 
 _NPY_HEAD_BYTES = 128
 """What stands before a parcel's own bytes in an array that travels."""
@@ -62,12 +62,12 @@ def note_refusal(home: SiteHome, message: Message, *, task: str, code: str) -> N
 
 
 def _said(message: Message) -> dict[str, Any]:
-    request = message.content.get(wire.REQUEST)
+    request = message.content.get(messages.REQUEST)
     said: Mapping[str, Any] = request if isinstance(request, ConfigRecord) else {}
     run, number = said.get("run"), said.get("round")
     federation, head = said.get("federation"), said.get("ledger")
     return {
-        "run": run if isinstance(run, str) and wire.RUN_NAME.fullmatch(run) else None,
+        "run": run if isinstance(run, str) and messages.RUN_NAME.fullmatch(run) else None,
         "round": number if isinstance(number, int) and 0 <= number < 2**53 else None,
         "federation": federation if _is_digest(federation) else None,
         "coordinator_head": head if _is_digest(head) else None,
@@ -81,8 +81,8 @@ def _is_digest(value: object) -> bool:
 
 def _digest_of(message: Message) -> str | None:
     """SHA-256 of what the parcel of a request holds, whatever that is; None where there is none."""
-    record = message.content.get(wire.MODEL)
-    if not isinstance(record, ArrayRecord) or wire.PARCEL not in record:
+    record = message.content.get(messages.MODEL)
+    if not isinstance(record, ArrayRecord) or messages.PARCEL not in record:
         return None
-    data = record[wire.PARCEL].data
+    data = record[messages.PARCEL].data
     return hashlib.sha256(data[_NPY_HEAD_BYTES:] if data.startswith(b"\x93NUMPY") else data).hexdigest()

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from client.site_home import SiteHome
 from client.status.finding import Part
-from minet_core.kit import FEDERATION_FILE
-from minet_core.ledger import Ledger
-from minet_core.runtime.errors import FedminetError, HostError, code_of
+from minet_core.admission.kit import FEDERATION_FILE
+from minet_core.errors import FedminetError, HostError, code_of
+from minet_core.ledger.records import Ledger
 from sites.store import Store
 
 

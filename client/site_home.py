@@ -21,10 +21,10 @@ from pathlib import Path
 
 from client.status_folders import NODE_NOTES, TRAINER_NOTES
 from minet_core.admission.request import REQUEST_FILE
-from minet_core.federation import FederationSettings
-from minet_core.runtime.errors import FileMissing
-from minet_core.runtime.private_files import open_to_others, stay_private, tighten
-from minet_core.runtime.yaml_file import read_settings
+from minet_core.errors import FileMissing
+from minet_core.runtime.files.private_files import open_to_others, stay_private, tighten
+from minet_core.settings.federation import FederationSettings
+from minet_core.settings.yaml_file import read_settings
 from sites.site_settings import SiteSettings
 
 FOLDERS = ("keys", "store", "state", "results", "flower", "link", str(NODE_NOTES), str(TRAINER_NOTES), "logs")

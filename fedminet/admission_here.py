@@ -15,7 +15,7 @@ from client.admission.keys import SiteKeys, make_site_keys
 from client.admission.kit import Kit, accept_kit
 from client.admission.request import make_request
 from client.site_home import SiteHome
-from minet_core.federation import FederationSettings
+from minet_core.settings.federation import FederationSettings
 from server.admission.enrolment import admit
 from server.admission.pki import Authority, open_authority
 from server.server_home import ServerHome, ServerSettings, init_server

@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 
 from client.rounds.round import steps_per_round, summary_figures
 from client.site_home import SiteHome
-from minet_core import wire
-from minet_core.agreement import initial_weights
 from minet_core.checkpoint import load_model
-from minet_core.evaluation import evaluate_volume
-from minet_core.federation import FederationSettings
-from minet_core.models.super_resolver import SuperResolver
+from minet_core.evaluation.volume_scores import evaluate_volume
+from minet_core.models.base import SuperResolver
+from minet_core.protocol import messages
+from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.progress import Advance, progress
-from minet_core.samples import DEFAULT_CACHE_BYTES, PreparedSlices, SliceSource, draw_batches
 from minet_core.seeds import torch_generator
-from minet_core.training import autocast_dtype_for, device_of, preferred_device, train_steps
-from minet_core.weights import load_weights
+from minet_core.settings.federation import FederationSettings
+from minet_core.training.loop import autocast_dtype_for, device_of, preferred_device, train_steps
+from minet_core.training.samples import DEFAULT_CACHE_BYTES, PreparedSlices, SliceSource, draw_batches
+from minet_core.weights.manifest import load_weights
 from sites.dataset import StoreSlices, require_patch
 from sites.store import Store
 
@@ -108,7 +108,10 @@ def scores_on_test_split(
 
 def by_method(figures: Mapping[str, float]) -> dict[str, dict[str, float]]:
     """`{"global": {"psnr_db": ...}, "sinc": ..., "bicubic": ...}` from figures under their agreed names."""
-    return {method: {score: figures[f"{method}_{score}"] for score in wire.SCORES} for method in wire.METHODS}
+    return {
+        method: {score: figures[f"{method}_{score}"] for score in messages.SCORES}
+        for method in messages.METHODS
+    }
 
 
 def evaluate_file(model_path: Path, folder: Path, *, quiet: bool = False) -> dict[str, float]:

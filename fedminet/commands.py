@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fedminet.options import AsJson, LocalSteps, NamedSites, Patients, Preset, Rounds, Scale, Seed
-from minet_core.runtime.errors import InvalidSetting
+from minet_core.errors import InvalidSetting
 
 
 def add_shared_verbs(app: typer.Typer) -> None:
@@ -42,7 +42,7 @@ def demo(
     from fedminet.demo import prepare_for_containers, run_demo
     from fedminet.rehearsal import DEMO_TRAINING_S, SCHEDULES, Rehearsal, Schedule
     from minet_core.report.table import print_table
-    from minet_core.runtime.proxy_variables import stay_on_this_machine
+    from minet_core.runtime.processes.proxy_variables import stay_on_this_machine
 
     stay_on_this_machine()
     usual = SCHEDULES[("demo on scans at 4x" if scale == 4 else "demo on scans") if site else "demo"]

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from minet_core.federation import FederationSettings
+from minet_core.settings.federation import FederationSettings
 from server.server_home import ServerSettings
 from sites.site_settings import SiteSettings
 

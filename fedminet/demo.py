@@ -13,10 +13,10 @@ from client.admission.declaration import declare
 from fedminet.admission_here import admit_here, make_coordinator_here
 from fedminet.pace import rounds_here
 from fedminet.rehearsal import Rehearsal
+from minet_core.errors import RunFailed
 from minet_core.report.summary import Summary
 from minet_core.runtime.cpu_threading import cpu_threading_environment
-from minet_core.runtime.errors import RunFailed
-from minet_core.runtime.processes import ChildProcesses, child_environment, free_port
+from minet_core.runtime.processes.child_processes import ChildProcesses, child_environment, free_port
 from minet_core.runtime.progress import progress
 from server.runs.follow import run_to_end, server_status
 from server.runs.run_directory import RunDirectory

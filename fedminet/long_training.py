@@ -1,12 +1,12 @@
 """Training for days: it can be killed at any moment, and ends as if nothing had happened to it.
 
 The loop trains a stretch of steps, writes a line of figures, replaces the state on the disk, and goes on. Whatever a
-step needs is the state, the seed and the step's number (`minet_core.planned_batches`), so a run that goes on from the
-state takes the same steps: to the same bytes where the arithmetic is the same (one thread on the CPU, or deterministic
-kernels).
+step needs is the state, the seed and the step's number (`minet_core.training.planned_batches`), so a run that goes on
+from the state takes the same steps: to the same bytes where the arithmetic is the same (one thread on the CPU, or
+deterministic kernels).
 
 There is one Adam from the first step to the last; the schedule's warm-up is all that spares its first steps, where a
-site's round with fresh moments settles first (`SETTLING_STEPS` of `minet_core.training`).
+site's round with fresh moments settles first (`SETTLING_STEPS` of `minet_core.training.loop`).
 """
 
 from __future__ import annotations
@@ -23,19 +23,26 @@ from torch import nn
 from fedminet.ranks import Ranks
 from fedminet.training_folder import Page, TrainingFolder
 from fedminet.training_log import Figures, Record, training_log
-from minet_core.federation import FederationSettings
-from minet_core.models.super_resolver import SuperResolver
-from minet_core.planned_batches import (
+from minet_core.models.base import SuperResolver
+from minet_core.runtime.progress import Advance
+from minet_core.seeds import derived_seed
+from minet_core.settings.federation import FederationSettings
+from minet_core.training.loop import (
+    TrainingReport,
+    adam,
+    bring_to_form,
+    device_of,
+    learning_rate_at,
+    train_steps,
+)
+from minet_core.training.planned_batches import (
     BatchRecipe,
     PlannedSamples,
     drawn_batches,
     named_worker_deaths,
     plan_batches,
 )
-from minet_core.runtime.progress import Advance
-from minet_core.samples import DEFAULT_CACHE_BYTES, Batch, SliceSource
-from minet_core.seeds import derived_seed
-from minet_core.training import TrainingReport, adam, bring_to_form, device_of, learning_rate_at, train_steps
+from minet_core.training.samples import DEFAULT_CACHE_BYTES, Batch, SliceSource
 
 Validate = Callable[[nn.Module], dict[str, dict[str, float]]]
 """By site, the scores of its validation split."""

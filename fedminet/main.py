@@ -14,9 +14,9 @@ import typer
 from client.commands import site_commands
 from fedminet.bench.commands import bench_commands
 from fedminet.commands import add_shared_verbs
+from minet_core.errors import FedminetError
 from minet_core.runtime.cpu_threading import cpu_threading_environment
-from minet_core.runtime.errors import FedminetError
-from minet_core.runtime.file_failures import failure_of
+from minet_core.runtime.files.file_failures import failure_of
 from minet_core.runtime.versions import version_line
 from server.commands import server_commands
 

@@ -17,7 +17,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
 from client.app import build_client_app
-from minet_core.runtime.errors import ConfigurationError, DeadlinePassed
+from minet_core.errors import ConfigurationError, DeadlinePassed
 from server.rounds.run import run_federation
 from server.runs.run_directory import RunDirectory
 

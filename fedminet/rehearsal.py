@@ -15,12 +15,12 @@ from pathlib import Path
 from client.rounds.round import read_panel
 from client.site_home import SiteHome
 from fedminet.sites_here import DEFAULT_SITES, make_sites, parse_named_sites, say_refused
-from minet_core.federation import FederationSettings
+from minet_core.errors import ConfigurationError
 from minet_core.report.panel import Panel
 from minet_core.report.render import write_report
 from minet_core.report.summary import Summary, read_summary, write_summary
-from minet_core.runtime.durable import replacing
-from minet_core.runtime.errors import ConfigurationError
+from minet_core.runtime.files.atomic_write import replacing
+from minet_core.settings.federation import FederationSettings
 from server.runs.run_directory import RunDirectory
 from server.runs.summary import summary_of
 from server.server_home import federation_of

@@ -12,13 +12,13 @@ from client.site_home import SiteHome
 from fedminet.alone import by_method, scores_on_test_split, train_alone
 from fedminet.in_process_grid import run_in_process
 from fedminet.rehearsal import Rehearsal
-from minet_core.federation import FederationSettings
-from minet_core.models.super_resolver import SuperResolver
+from minet_core.errors import ConfigurationError, OtherSettings, RunFailed
+from minet_core.models.base import SuperResolver
 from minet_core.report.summary import Summary
-from minet_core.runtime.durable import write_text
-from minet_core.runtime.errors import ConfigurationError, OtherSettings, RunFailed
+from minet_core.runtime.files.atomic_write import write_text
 from minet_core.runtime.progress import Advance, progress
-from minet_core.runtime.yaml_file import settings_text
+from minet_core.settings.federation import FederationSettings
+from minet_core.settings.yaml_file import settings_text
 from server.app import build_server_app
 from server.runs.run_directory import Engine, RunDirectory
 from sites.site_policy import open_policy

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.site_home import SiteHome
-from minet_core.runtime.durable import write_json
-from minet_core.runtime.errors import ConfigurationError, FileMissing
-from minet_core.runtime.yaml_file import read_settings, write_settings
+from minet_core.errors import ConfigurationError, FileMissing
+from minet_core.runtime.files.atomic_write import write_json
+from minet_core.settings.yaml_file import read_settings, write_settings
 from sites.definitions import definition
 from sites.ingest import ingest
 from sites.phantom_files import write_phantom_site

@@ -17,11 +17,11 @@ from fedminet.ranks import Ranks, ranks_of_launcher
 from fedminet.training_folder import TrainingFolder
 from fedminet.training_job import SAVE_EVERY, TrainingJob, domain_of, train_job, training_job
 from fedminet.training_log import require_tensorboard
-from minet_core.models.super_resolver import SuperResolver
-from minet_core.runtime.durable import sha256_of_file, write_json
-from minet_core.runtime.errors import InvalidSetting
+from minet_core.errors import InvalidSetting
+from minet_core.models.base import SuperResolver
+from minet_core.runtime.files.atomic_write import sha256_of_file, write_json
 from minet_core.runtime.progress import progress
-from minet_core.weights import learnable
+from minet_core.weights.manifest import learnable
 from server.rounds.context import save_weights
 from server.server_home import federation_of
 

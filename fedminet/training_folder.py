@@ -25,14 +25,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from client.optimizer_state import continued_adam, moments_of
 from minet_core.checkpoint import describe, load_checkpoint, save_checkpoint
-from minet_core.federation import FederationSettings
-from minet_core.runtime.durable import mend_lines, write_json, write_text
-from minet_core.runtime.errors import CheckpointInvalid, OtherSettings, RunBusy
-from minet_core.runtime.file_lock import let_go, locked_within
+from minet_core.errors import CheckpointInvalid, OtherSettings, RunBusy
+from minet_core.runtime.files.atomic_write import mend_lines, write_json, write_text
+from minet_core.runtime.files.file_lock import let_go, locked_within
 from minet_core.runtime.versions import versions
-from minet_core.weights import learnable, load_weights
+from minet_core.settings.federation import FederationSettings
+from minet_core.training.optimizer_state import continued_adam, moments_of
+from minet_core.weights.manifest import learnable, load_weights
 
 _WEIGHTS = "weights/"
 _SETTINGS, _STEP = "training_settings", "step"

@@ -14,14 +14,14 @@ from fedminet.alone import PooledSlices, steps_of_one_round
 from fedminet.long_training import LongRun, Means, train_to_end
 from fedminet.ranks import Ranks
 from fedminet.training_folder import TrainingFolder
-from minet_core.agreement import initial_weights
-from minet_core.federation import FederationSettings
-from minet_core.models.recomputable import recompute
-from minet_core.models.super_resolver import SuperResolver
+from minet_core.models.activation_checkpointing import recompute
+from minet_core.models.base import SuperResolver
+from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.progress import Advance
-from minet_core.training import autocast_dtype_for, preferred_device
+from minet_core.settings.federation import FederationSettings
+from minet_core.training.loop import autocast_dtype_for, preferred_device
 from minet_core.training_domain import TrainingDomain, merged
-from minet_core.weights import learnable
+from minet_core.weights.manifest import learnable
 from server.rounds.context import save_weights
 from sites.dataset import StoreSlices, require_patch
 from sites.store import Store

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from fedminet.training_folder import TrainingFolder
-from minet_core.runtime.durable import append_line
-from minet_core.runtime.errors import ConfigurationError
+from minet_core.errors import ConfigurationError
+from minet_core.runtime.files.atomic_write import append_line
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

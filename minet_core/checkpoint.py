@@ -20,14 +20,14 @@ from pydantic import NonNegativeInt, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from minet_core.federation import ModelSettings
-from minet_core.models.architectures import build_model
-from minet_core.models.super_resolver import SuperResolver
-from minet_core.parcel import save_parcel
-from minet_core.runtime.errors import CheckpointInvalid, FileMissing, WeightsRefused
-from minet_core.runtime.yaml_file import Settings
+from minet_core.errors import CheckpointInvalid, FileMissing, WeightsRefused
+from minet_core.models.base import SuperResolver
+from minet_core.models.registry import build_model
+from minet_core.settings.federation import ModelSettings
+from minet_core.settings.yaml_file import Settings
 from minet_core.training_domain import TrainingDomain
-from minet_core.weights import load_weights
+from minet_core.weights.manifest import load_weights
+from minet_core.weights.payload import save_parcel
 
 METADATA_KEY = "fedminet"
 

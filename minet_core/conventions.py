@@ -17,7 +17,7 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 from skimage.metrics import structural_similarity
 
-from minet_core.metrics import SSIM_WINDOW_PX, nmse, psnr, ssim, volume_metrics
+from minet_core.evaluation.metrics import SSIM_WINDOW_PX, nmse, psnr, ssim, volume_metrics
 
 _otsu: Callable[..., float] = threshold_otsu  # scikit-image has no annotations
 _similarity_map: Callable[..., tuple[float, NDArray[np.float64]]] = structural_similarity
@@ -37,7 +37,7 @@ def conventional_metrics(truth: ArrayLike, image: ArrayLike) -> dict[str, dict[s
 
     truth, image: (S, H, W) magnitude. By convention:
 
-    - "volume": the fastMRI definition, that of `minet_core.metrics` and of every report.
+    - "volume": the fastMRI definition, that of `minet_core.evaluation.metrics` and of every report.
     - "slice": the mean over slices of each slice's own figures, the volume's maximum as data range.
     - "slice-range": the same with each slice's own maximum as data range.
     - "foreground": samples of `foreground` only, over the volume, with the volume's maximum as data range.

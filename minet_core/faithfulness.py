@@ -1,6 +1,6 @@
 """Whether the detail of a super-resolved image is the patient's: every check for invented anatomy, in a row.
 
-See `minet_core.measured_band` for what was measured and what was not, and `minet_core.reference_swap` for
+See `minet_core.imaging.kspace_band` for what was measured and what was not, and `minet_core.reference_swap` for
 whose anatomy the reference brings.
 """
 
@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from minet_core.evaluation import MODEL
-from minet_core.measured_band import correlation_outside_band, data_inconsistency, energy_outside_band
+from minet_core.evaluation.volume_scores import MODEL
+from minet_core.imaging.kspace_band import correlation_outside_band, data_inconsistency, energy_outside_band
 from minet_core.reference_swap import ReferenceSwap
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from skimage.registration import phase_cross_correlation
 
-from minet_core.runtime.errors import MetricInvalid
+from minet_core.errors import MetricInvalid
 
 _registration: Callable[..., tuple[NDArray[np.float64], float, float]] = phase_cross_correlation
 

@@ -20,11 +20,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from minet_core.evaluation import MODEL
-from minet_core.inference import super_resolve
-from minet_core.measured_band import data_inconsistency, detail_outside_band, is_rounding
-from minet_core.metrics import psnr
-from minet_core.runtime.errors import MetricInvalid
+from minet_core.errors import MetricInvalid
+from minet_core.evaluation.inference import super_resolve
+from minet_core.evaluation.metrics import psnr
+from minet_core.evaluation.volume_scores import MODEL
+from minet_core.imaging.kspace_band import data_inconsistency, detail_outside_band, is_rounding
 
 TILE_PX = 16
 """Edge of the tiles with a contrast of their own, pixels: two periods of the coarsest detail at 4x. T1 and T2
@@ -44,7 +44,7 @@ class ReferenceSwap:
     painted: how much of the change the foreign anatomy explains, 0 to 1 (see `painted`).
     painted_energy: energy of what it explains, as a fraction of that of the truth's detail outside the band:
         `painted` says what the change is made of, this one how much of it there is.
-    data_inconsistency: of the image made with the foreign reference (see `minet_core.measured_band`).
+    data_inconsistency: of the image made with the foreign reference (see `minet_core.imaging.kspace_band`).
     """
 
     psnr_drop_db: float

@@ -11,8 +11,8 @@ from functools import reduce
 
 from pydantic import Field
 
-from minet_core import wire
-from minet_core.runtime.yaml_file import Settings
+from minet_core.protocol import messages
+from minet_core.settings.yaml_file import Settings
 
 RATIO_STEP = 0.05
 NOISE_STEP = 0.01
@@ -47,11 +47,11 @@ class TrainingDomain(Settings):
     def figures(self) -> dict[str, int | float]:
         """As they travel: see `wire.DOMAIN_FIGURES`. A site's domain has one contrast for each role and one kind."""
         content: dict[str, int | float] = {
-            "domain_target": _index(self.target, wire.CONTRASTS),
-            "domain_reference": _index(self.reference, wire.CONTRASTS),
-            "domain_kind": wire.KINDS.index(self.data_kind[0]),
+            "domain_target": _index(self.target, messages.CONTRASTS),
+            "domain_reference": _index(self.reference, messages.CONTRASTS),
+            "domain_kind": messages.KINDS.index(self.data_kind[0]),
         }
-        for name in wire.DOMAIN_SPANS:
+        for name in messages.DOMAIN_SPANS:
             span: Span = getattr(self, name)
             content |= {f"domain_{name}_low": span.low, f"domain_{name}_high": span.high}
         return content
@@ -59,16 +59,16 @@ class TrainingDomain(Settings):
 
 def domain_of_figures(figures: Mapping[str, float] | None) -> TrainingDomain | None:
     """The domain that a reply's checked figures tell of; None where one of them is missing."""
-    if figures is None or any(name not in figures for name in wire.DOMAIN_FIGURES):
+    if figures is None or any(name not in figures for name in messages.DOMAIN_FIGURES):
         return None
     spans = {
         name: sorted((figures[f"domain_{name}_low"], figures[f"domain_{name}_high"]))
-        for name in wire.DOMAIN_SPANS
+        for name in messages.DOMAIN_SPANS
     }
     return TrainingDomain(
-        target=(wire.CONTRASTS[int(figures["domain_target"])],),
-        reference=(wire.CONTRASTS[int(figures["domain_reference"])],),
-        data_kind=(wire.KINDS[int(figures["domain_kind"])],),
+        target=(messages.CONTRASTS[int(figures["domain_target"])],),
+        reference=(messages.CONTRASTS[int(figures["domain_reference"])],),
+        data_kind=(messages.KINDS[int(figures["domain_kind"])],),
         **{name: Span(low=low, high=high) for name, (low, high) in spans.items()},
     )
 
@@ -89,7 +89,7 @@ def rounded_span(values: Sequence[float], step: float) -> Span:
 def _united(one: TrainingDomain, other: TrainingDomain) -> TrainingDomain:
     spans = {
         name: Span(low=min(a.low, b.low), high=max(a.high, b.high))
-        for name in wire.DOMAIN_SPANS
+        for name in messages.DOMAIN_SPANS
         for a, b in [(getattr(one, name), getattr(other, name))]
     }
     names = {

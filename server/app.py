@@ -12,9 +12,9 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from minet_core.runtime.errors import ConfigurationError
-from minet_core.runtime.flower_environment import RUNS_VARIABLE
-from minet_core.wire import RUN_NAME
+from minet_core.errors import ConfigurationError
+from minet_core.protocol.messages import RUN_NAME
+from minet_core.runtime.processes.flower_environment import RUNS_VARIABLE
 from server.rounds.run import run_federation
 from server.runs.run_directory import RunDirectory
 

@@ -24,7 +24,7 @@ def show(
     json_output: AsJson = False,
 ) -> None:
     """Print the last records: what was asked, which replies came, what was refused, and what operators did."""
-    from minet_core.ledger_page import last_records, record_as_text
+    from minet_core.ledger.page import last_records, record_as_text
     from server.ledger import ledger_of
     from server.server_home import ServerHome
 
@@ -46,7 +46,7 @@ def verify(
     json_output: AsJson = False,
 ) -> None:
     """Verify that no record was changed, removed or moved; with --head or --against, that none is missing."""
-    from minet_core.ledger_page import heads_held, require_whole, verified_as_text
+    from minet_core.ledger.page import heads_held, require_whole, verified_as_text
     from server.ledger import ledger_of
     from server.server_home import ServerHome
 

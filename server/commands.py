@@ -23,8 +23,8 @@ def _for_the_coordinator() -> None:
     """Before each of its commands: the coordinator is asked and asks nobody, so no web proxy is looked at; and what it
     writes is its own user's alone.
     """
-    from minet_core.runtime.private_files import stay_private
-    from minet_core.runtime.proxy_variables import stay_on_this_machine
+    from minet_core.runtime.files.private_files import stay_private
+    from minet_core.runtime.processes.proxy_variables import stay_on_this_machine
 
     stay_on_this_machine()
     stay_private()
@@ -60,8 +60,8 @@ def init(
 ) -> None:
     """Make the coordinator's folder: federation.yaml and server.yaml to edit, a CA and a server certificate."""
     from minet_core.admission.fingerprints import authority_fingerprint
-    from minet_core.kit import read_authority
-    from minet_core.runtime.yaml_file import parse_settings
+    from minet_core.admission.kit import read_authority
+    from minet_core.settings.yaml_file import parse_settings
     from server.admission.passphrase import read_passphrase
     from server.admission.pki import ca_files
     from server.server_home import (
@@ -108,7 +108,7 @@ def start(home: Home) -> None:
 @server_commands.command()
 def check(home: Home) -> None:
     """Check what keeps this machine's other users out: files, and the SuperLink's interfaces where it runs."""
-    from minet_core.runtime.errors import ServerUnreachable
+    from minet_core.errors import ServerUnreachable
     from server.processes.walls import hold_files, require_closed
     from server.runs.follow import control_of
     from server.server_home import ServerHome
@@ -206,7 +206,7 @@ def dashboard(
     """Serve the coordinator's screen, and /metrics for Prometheus, until Ctrl-C. It reads, and shows no scan."""
     from dataclasses import replace
 
-    from minet_core.runtime.errors import InvalidSetting
+    from minet_core.errors import InvalidSetting
     from server.dashboard.serve import binding_of, serve_dashboard
     from server.server_home import ServerHome
 

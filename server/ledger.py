@@ -11,8 +11,8 @@ from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
-from minet_core import wire
-from minet_core.ledger import Head, Ledger
+from minet_core.ledger.records import Head, Ledger
+from minet_core.protocol import messages
 from server.rounds.replies import KeptReply
 from server.runs.run_directory import RunDirectory
 from server.server_home import ServerHome
@@ -33,10 +33,10 @@ def note_act(home: ServerHome, act: str, **details: Any) -> None:
 
 def with_our_head(content: RecordDict, run: RunDirectory, *, task: str) -> RecordDict:
     """Write down a request that is about to leave, and let it carry the head of the ledger with that record in it."""
-    request, weights = content[wire.REQUEST], content[wire.MODEL]
+    request, weights = content[messages.REQUEST], content[messages.MODEL]
     assert isinstance(request, ConfigRecord)
     assert isinstance(weights, ArrayRecord)
-    parcel = memoryview(weights[wire.PARCEL].data)[_NPY_HEAD_BYTES:]
+    parcel = memoryview(weights[messages.PARCEL].data)[_NPY_HEAD_BYTES:]
     head = Ledger(run.path.parent).append(
         "asked",
         task=task,
@@ -92,7 +92,7 @@ def _note(
         round=round_number,
         code=code,
         answer=answer,
-        figures=wire.without_head(figures),
-        site_head=wire.head_in(figures),
+        figures=messages.without_head(figures),
+        site_head=messages.head_in(figures),
         found=found,
     )

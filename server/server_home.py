@@ -18,10 +18,10 @@ from pathlib import Path
 
 from pydantic import Field, PositiveInt
 
-from minet_core.federation import PRESETS, FederationSettings
-from minet_core.runtime.errors import ConfigurationError, FileMissing
-from minet_core.runtime.private_files import private_files, tighten
-from minet_core.runtime.yaml_file import Settings, parse_settings, read_settings, write_settings
+from minet_core.errors import ConfigurationError, FileMissing
+from minet_core.runtime.files.private_files import private_files, tighten
+from minet_core.settings.federation import PRESETS, FederationSettings
+from minet_core.settings.yaml_file import Settings, parse_settings, read_settings, write_settings
 from server.admission.encrypted_key import require_long_enough
 from server.admission.pki import issue_backup_key, issue_server_certificate, make_ca
 from server.admission.revocation import write_crl, write_node_map

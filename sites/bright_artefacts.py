@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from minet_core.metrics import foreground_percentile
+from minet_core.evaluation.metrics import foreground_percentile
 from sites.quality import foreground
 
 HOT_LEVEL = 2.0

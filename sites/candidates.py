@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from minet_core.runtime.errors import FedminetError
+from minet_core.errors import FedminetError
 from sites.split import Split
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from minet_core.scan_figures import ScanFigures
+from minet_core.imaging.scan_figures import ScanFigures
 from minet_core.training_domain import Span, TrainingDomain
 from sites.contour_agreement import LEAST_AGREEMENT
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minet_core.runtime.durable import sha256_of_file
-from minet_core.runtime.errors import StoreDamaged
+from minet_core.errors import StoreDamaged
+from minet_core.runtime.files.atomic_write import sha256_of_file
 from sites.cohort import Cohort
 from sites.ingest_report import cohort_lines
 from sites.pseudonym import site_key

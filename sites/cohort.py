@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from minet_core.runtime.yaml_file import Settings
+from minet_core.settings.yaml_file import Settings
 from sites.pair_quality import PairQuality, quality_remarks
 from sites.site_settings import DataKind
 from sites.split import FEW_PATIENTS, SPLITS, Split, slices_of

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from minet_core.runtime.errors import ScanInvalid, StoreDamaged
+from minet_core.errors import ScanInvalid, StoreDamaged
 from sites.hdf5_file import open_to_read
 from sites.split import Split
 from sites.store import INGEST_AGAIN, ROLES, Store, read_failure

@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib import resources
 from importlib.resources.abc import Traversable
 
-from minet_core.runtime.errors import InvalidSetting
-from minet_core.runtime.yaml_file import parse_settings, parse_yaml
+from minet_core.errors import InvalidSetting
+from minet_core.settings.yaml_file import parse_settings, parse_yaml
 from sites.site_settings import SiteSettings
 
 FILE_NAME = "site.yaml"

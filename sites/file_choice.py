@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from minet_core.runtime.errors import ReferenceMissing, ScanInvalid
+from minet_core.errors import ReferenceMissing, ScanInvalid
 
 NO_MAGNITUDE = re.compile(r"(?:_ROI\d+|_ph|_phase|_real|_imaginary|_imag)(?:_?[a-z])?$", re.IGNORECASE)
 NO_MAGNITUDE_PART = re.compile(r"_part-(?:phase|real|imag)(?:_|$)", re.IGNORECASE)

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minet_core.runtime.errors import DataError, ScanInvalid, ScanReaderFailed, ScanUnreadable
+from minet_core.errors import DataError, ScanInvalid, ScanReaderFailed, ScanUnreadable
 from sites.unreadable import unreadable
 
 PATIENCE_S = 300.0

@@ -12,8 +12,8 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813 (the name its own manual uses)
 from numpy.typing import NDArray
 
-from minet_core.runtime.errors import RegistrationRefused
-from minet_core.volume import Volume
+from minet_core.errors import RegistrationRefused
+from minet_core.imaging.volume import Volume
 from sites.quality import foreground
 from sites.refined_grid import RefinedGrid, on_frame
 from sites.registration import Registered, register, resample

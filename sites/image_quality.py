@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from minet_core.occupied_band import Occupied, crop_to_measured, occupied_band
-from minet_core.runtime.errors import ScanInvalid
-from minet_core.volume import Volume
+from minet_core.errors import ScanInvalid
+from minet_core.imaging.occupied_band import Occupied, crop_to_measured, occupied_band
+from minet_core.imaging.volume import Volume
 from sites.bright_artefacts import bright_figures, why_too_bright
 from sites.derived_images import value_figures, value_remarks, why_derived
 from sites.pair_quality import PairQuality, Shares

@@ -19,14 +19,9 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from minet_core.runtime.durable import sha256_of_file
-from minet_core.runtime.errors import (
-    FileNotWritten,
-    InvalidSetting,
-    NothingAccepted,
-    TooFewPatients,
-)
-from minet_core.volume import Pair
+from minet_core.errors import FileNotWritten, InvalidSetting, NothingAccepted, TooFewPatients
+from minet_core.imaging.volume import Pair
+from minet_core.runtime.files.atomic_write import sha256_of_file
 from sites.candidates import Candidate, Found
 from sites.cohort import Cohort, PairRecord, make_cohort
 from sites.image_quality import examine

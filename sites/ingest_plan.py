@@ -12,7 +12,7 @@ from typing import Any
 
 import nibabel
 
-from minet_core.runtime.errors import NothingFound
+from minet_core.errors import NothingFound
 from sites.candidates import Found
 from sites.ingest_report import refusal_lines
 from sites.pairing import find_pairs

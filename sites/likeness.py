@@ -27,8 +27,8 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from minet_core.runtime.durable import write_private
-from minet_core.volume import Pair
+from minet_core.imaging.volume import Pair
+from minet_core.runtime.files.atomic_write import write_private
 from sites.signature import EDGE, MIN_VOXELS, Floats, Signature, rank, signature_of, similarity
 
 FILE = "signatures.safetensors"

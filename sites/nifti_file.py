@@ -24,7 +24,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from minet_core.runtime.errors import ScanInvalid, ScanUnreadable
+from minet_core.errors import ScanInvalid, ScanUnreadable
 from sites.quality import check_shape
 
 HEADER_BYTES = 16 << 20

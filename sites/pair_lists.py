@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from minet_core.runtime.errors import FileMissing, InvalidSetting, ReferenceMissing, ScanInvalid
+from minet_core.errors import FileMissing, InvalidSetting, ReferenceMissing, ScanInvalid
 from sites.candidates import Candidate, Found, label_of
 from sites.read_fastmri import FastmriHeader, read_header
 from sites.site_settings import FastmriFiles

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from pydantic import Field
 
-from minet_core.metrics import OUTLYING_PEAK
-from minet_core.runtime.yaml_file import Settings
+from minet_core.evaluation.metrics import OUTLYING_PEAK
+from minet_core.settings.yaml_file import Settings
 
 Shares = tuple[float | None, float | None, float | None]
 """Along (slice, row, column); null: the axis is too short to be measured."""

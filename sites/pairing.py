@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from minet_core.runtime.errors import DataError, FileMissing, ReferenceMissing, ScanInvalid
+from minet_core.errors import DataError, FileMissing, ReferenceMissing, ScanInvalid
 from sites.candidates import Candidate, Found, label_of
 from sites.file_choice import choose_file
 from sites.flat_folder import flat_pattern, patients_by_file_name

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from minet_core.runtime.errors import PatientNamesDoubtful
+from minet_core.errors import PatientNamesDoubtful
 
 _YEAR, _MONTH, _DAY = r"(?:19|20)\d\d", r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
 _SEPARATOR = r"[-_. ]?"

@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from minet_core.errors import InvalidSetting
+from minet_core.imaging.volume import Volume
 from minet_core.phantom.acquisition import SITES, Acquisition, Contrast
 from minet_core.phantom.patient import make_patient, with_slices
-from minet_core.runtime.durable import replacing, write_text
-from minet_core.runtime.errors import InvalidSetting
+from minet_core.runtime.files.atomic_write import replacing, write_text
 from minet_core.seeds import derived_seed
-from minet_core.volume import Volume
 from sites.hdf5_file import writing
 
 ComplexArray = NDArray[np.complex64]

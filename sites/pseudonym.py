@@ -12,9 +12,9 @@ import os
 import secrets
 from pathlib import Path
 
-from minet_core.runtime.durable import replacing
-from minet_core.runtime.errors import StoreDamaged
-from minet_core.runtime.file_failures import naming_failures
+from minet_core.errors import StoreDamaged
+from minet_core.runtime.files.atomic_write import replacing
+from minet_core.runtime.files.file_failures import naming_failures
 
 KEY_FILE = "pseudonym.key"
 KEY_BYTES = 32

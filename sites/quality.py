@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from minet_core.runtime.errors import ScanInvalid
-from minet_core.volume import Image
+from minet_core.errors import ScanInvalid
+from minet_core.imaging.volume import Image
 
 MIN_SLICES = 4
 """Cubic interpolation and registration between slices need four."""

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from minet_core.fourier import centre_crop, ifft2c
-from minet_core.runtime.errors import ScanInvalid, ScanUnreadable
-from minet_core.volume import Image, Volume
+from minet_core.errors import ScanInvalid, ScanUnreadable
+from minet_core.imaging.fourier import centre_crop, ifft2c
+from minet_core.imaging.volume import Image, Volume
 from sites.foreign_hdf5 import ForeignFile
 from sites.quality import MAX_EDGE, MAX_VOXELS, check_image, check_shape
 

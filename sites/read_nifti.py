@@ -18,8 +18,8 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from minet_core.runtime.errors import ScanInvalid
-from minet_core.volume import Volume
+from minet_core.errors import ScanInvalid
+from minet_core.imaging.volume import Volume
 from sites.nifti_file import NiftiHeader, read_stored
 from sites.quality import check_image
 from sites.wrapped_integers import unwrapped

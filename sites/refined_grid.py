@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from minet_core.volume import Volume
+from minet_core.imaging.volume import Volume
 from sites.nifti_file import NiftiHeader
 from sites.registration import GRID_TOLERANCE_MM
 

@@ -13,7 +13,7 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from minet_core.runtime.errors import InvalidSetting
+from minet_core.errors import InvalidSetting
 from sites.nifti_file import NiftiHeader
 from sites.read_nifti import ISOTROPIC
 

@@ -34,8 +34,8 @@ import SimpleITK as sitk  # noqa: N813 (the name its own manual uses)
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from minet_core.runtime.errors import RegistrationRefused
-from minet_core.volume import Volume
+from minet_core.errors import RegistrationRefused
+from minet_core.imaging.volume import Volume
 from sites.block_matching import Matches, axes_of, compare_blocks, match_blocks
 from sites.motion_fit import MIN_BLOCKS, error_of, fit_motion
 from sites.quality import foreground

@@ -13,8 +13,8 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813 (the name its own manual uses)
 from numpy.typing import NDArray
 
-from minet_core.runtime.errors import RegistrationRefused
-from minet_core.volume import Volume
+from minet_core.errors import RegistrationRefused
+from minet_core.imaging.volume import Volume
 from sites.block_matching import compare_blocks
 from sites.figure_text import shares_told_apart, told_apart
 from sites.registration import Motion, find_motion, matching_image

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from minet_core.federation import FederationSettings
+from minet_core.settings.federation import FederationSettings
 from sites.cohort import Cohort
 from sites.site_settings import Device
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 
-from minet_core.runtime.errors import ScanInvalid
-from minet_core.volume import Pair
+from minet_core.errors import ScanInvalid
+from minet_core.imaging.volume import Pair
 from sites.cohort import PairRecord
 from sites.figure_text import told_apart
 from sites.likeness import COPY, Images, Match, Signatures, images_of

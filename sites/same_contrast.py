@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from minet_core.volume import Volume
+from minet_core.imaging.volume import Volume
 from sites.quality import foreground
 
 COARSE_BLOCK_MM = (20.0, 40.0, 40.0)

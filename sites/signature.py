@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from minet_core.volume import Volume
+from minet_core.imaging.volume import Volume
 from sites.quality import FOREGROUND_LEVEL
 
 Floats = NDArray[np.float32]

@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from minet_core.federation import FederationSettings, LocalWork
-from minet_core.runtime.errors import PolicyRefused
+from minet_core.errors import PolicyRefused
+from minet_core.settings.federation import FederationSettings, LocalWork
 from sites.cohort import Cohort
 from sites.round_cost import CostOfRound, cost_of_round
 from sites.site_settings import Device, PolicySettings

@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, field_validator, model_validator
 
-from minet_core.federation import SiteName
-from minet_core.kit import Digest
-from minet_core.runtime.yaml_file import Settings
+from minet_core.admission.kit import Digest
+from minet_core.settings.federation import SiteName
+from minet_core.settings.yaml_file import Settings
 from sites.split import Split
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]

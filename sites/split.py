@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, get_args
 
-from minet_core.runtime.errors import InvalidSetting, TooFewPatients
+from minet_core.errors import InvalidSetting, TooFewPatients
 from minet_core.seeds import derived_seed
 
 Split = Literal["training", "validation", "test"]

@@ -10,8 +10,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from minet_core.runtime.durable import write_json
-from minet_core.runtime.errors import StoreDamaged
+from minet_core.errors import StoreDamaged
+from minet_core.runtime.files.atomic_write import write_json
 from sites.split import SPLITS, Split
 
 SPLITS_FILE = "splits.json"

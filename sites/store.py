@@ -20,19 +20,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from minet_core.runtime.durable import replacing, sha256_of_file, write_json
-from minet_core.runtime.errors import (
-    ConfigurationError,
-    FileNotWritten,
-    NothingFound,
-    StoreBusy,
-    StoreDamaged,
-)
-from minet_core.runtime.file_failures import failure_of, naming_failures
-from minet_core.runtime.file_lock import held
-from minet_core.runtime.lock_beside import holder_beside
-from minet_core.runtime.yaml_file import parse_settings
-from minet_core.volume import Pair, Volume
+from minet_core.errors import ConfigurationError, FileNotWritten, NothingFound, StoreBusy, StoreDamaged
+from minet_core.imaging.volume import Pair, Volume
+from minet_core.runtime.files.atomic_write import replacing, sha256_of_file, write_json
+from minet_core.runtime.files.file_failures import failure_of, naming_failures
+from minet_core.runtime.files.file_lock import held
+from minet_core.runtime.files.lock_beside import holder_beside
+from minet_core.settings.yaml_file import parse_settings
 from sites.cohort import Cohort, PairRecord
 from sites.hdf5_file import open_to_read, writing
 from sites.split import Split

@@ -28,14 +28,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from minet_core.checkpoint import CheckpointManifest, load_model
-from minet_core.inference import super_resolve_frame
-from minet_core.measured_band import data_inconsistency
-from minet_core.mirrored_sinc import mirrored_sinc
-from minet_core.models.super_resolver import SuperResolver
-from minet_core.runtime import durable
-from minet_core.runtime.errors import FileMissing, InvalidSetting
-from minet_core.scan_figures import scan_figures
-from minet_core.volume import Volume
+from minet_core.errors import FileMissing, InvalidSetting
+from minet_core.evaluation.inference import super_resolve_frame
+from minet_core.imaging.kspace_band import data_inconsistency
+from minet_core.imaging.mirrored_sinc import mirrored_sinc
+from minet_core.imaging.scan_figures import scan_figures
+from minet_core.imaging.volume import Volume
+from minet_core.models.base import SuperResolver
+from minet_core.runtime.files import atomic_write
 from sites.cautions import (
     Caution,
     caution_on_data,
@@ -74,7 +74,7 @@ class SuperResolved:
     shape: voxels along the file's axes. spacing_mm: between them. plane: which one was refined, and who says so.
     extrapolated: rows and columns at the far edges that lie behind the input's outermost samples. covered: share of
     the target's foreground in the reference's field of view. agreement: of the contours of both scans
-    (`sites.contour_agreement`); None where too little is shared. data_inconsistency: `minet_core.measured_band`.
+    (`sites.contour_agreement`); None where too little is shared. data_inconsistency: `minet_core.imaging.kspace_band`.
     moved_mm, residual_mm, block_agreement: as `sites.registration` defines them; None where the reference was taken
     at its scanner position. sidecar: the JSON file that says the same.
     """
@@ -159,7 +159,7 @@ def super_resolve_file(
     frame = _picture(model, scans, upsampled, guide, progress=progress)
 
     in_file = scans.grid.in_file_axes(frame)
-    digest = durable.sha256_of_file(model_path)
+    digest = atomic_write.sha256_of_file(model_path)
     spacing = [float(step) for step in np.linalg.norm(scans.grid.file_affine[:3, :3], axis=0)]
     agreement = contour_agreement(
         upsampled.magnitude(),
@@ -192,7 +192,7 @@ def super_resolve_file(
         ),
     )
     _write(out_path, in_file, scans, model_sha256=digest)
-    durable.write_json(made.sidecar, made.as_json())
+    atomic_write.write_json(made.sidecar, made.as_json())
     return made
 
 
@@ -318,7 +318,7 @@ def _write(path: Path, array: Array, scans: _Scans, *, model_sha256: str) -> Non
     content = image.to_bytes()
     if path.name.endswith(".gz"):
         content = gzip.compress(content, compresslevel=6, mtime=0)
-    with durable.replacing(path) as temporary:
+    with atomic_write.replacing(path) as temporary:
         temporary.write_bytes(content)
 
 

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from minet_core.degradation import crop_to_multiple, low_resolution
-from minet_core.runtime.errors import NothingFound
-from minet_core.samples import as_tensor
-from minet_core.scan_figures import ScanFigures, scan_figures
+from minet_core.errors import NothingFound
+from minet_core.imaging.degradation import crop_to_multiple, low_resolution
+from minet_core.imaging.scan_figures import ScanFigures, scan_figures
+from minet_core.training.samples import as_tensor
 from minet_core.training_domain import MM_STEP, NOISE_STEP, RATIO_STEP, TrainingDomain, rounded_span
 from sites.cohort import PairRecord
 from sites.store import ROLES, Store, open_pair

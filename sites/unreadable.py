@@ -6,8 +6,8 @@ import errno
 import logging
 from pathlib import Path
 
-from minet_core.runtime.errors import FedminetError, FileNotWritten, ScanReaderFailed, ScanUnreadable
-from minet_core.runtime.file_failures import action_for, cause_of
+from minet_core.errors import FedminetError, FileNotWritten, ScanReaderFailed, ScanUnreadable
+from minet_core.runtime.files.file_failures import action_for, cause_of
 
 
 def unreadable(failure: OSError, path: Path) -> ScanUnreadable:

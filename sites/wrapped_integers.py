@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minet_core.runtime.errors import ScanInvalid
+from minet_core.errors import ScanInvalid
 
 BEYOND_HALF = 1.25
 """A step counts from this multiple of half the range. A fill value of -32768 beside air makes 1.00 to 1.01."""

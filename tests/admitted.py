@@ -13,8 +13,8 @@ from client.admission.init_site import init_site
 from client.admission.kit import Kit
 from client.site_home import SiteHome
 from fedminet.admission_here import admit_one_here
-from minet_core.federation import FederationSettings
-from minet_core.runtime.yaml_file import write_settings
+from minet_core.settings.federation import FederationSettings
+from minet_core.settings.yaml_file import write_settings
 from server.admission.enrolment import Admission, admit
 from server.admission.pki import Authority, open_authority
 from server.server_home import ServerHome, ServerSettings, init_server

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from minet_core.degradation import low_resolution
-from minet_core.fourier import centre_crop, centre_pad, fft2c, ifft2c
-from minet_core.interpolation import sinc
+from minet_core.imaging.degradation import low_resolution
+from minet_core.imaging.fourier import centre_crop, centre_pad, fft2c, ifft2c
+from minet_core.imaging.interpolation import sinc
 
 Array = NDArray[np.float64]
 

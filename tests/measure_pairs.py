@@ -14,8 +14,8 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 
-from minet_core.runtime.errors import FedminetError
-from minet_core.volume import Volume
+from minet_core.errors import FedminetError
+from minet_core.imaging.volume import Volume
 from sites.definitions import definition
 from sites.read_nifti import read_nifti
 from sites.registration import register

@@ -19,7 +19,7 @@ from fedminet.faults.tiny_sites import (
     write_nifti,
     write_nifti_patient,
 )
-from minet_core.fourier import centre_pad, fft2c
+from minet_core.imaging.fourier import centre_pad, fft2c
 
 __all__ = [
     "SHAPE",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from minet_core.federation import FederationSettings
-from minet_core.federation_changes import federation_changes, federation_in_words
-from minet_core.runtime.errors import PolicyRefused
+from minet_core.errors import PolicyRefused
+from minet_core.settings.federation import FederationSettings
+from minet_core.settings.federation_changes import federation_changes, federation_in_words
 
 Agree = Callable[[tuple[str, ...]], bool]
 """Asks a person whether these changes are agreed to."""

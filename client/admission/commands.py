@@ -72,8 +72,8 @@ def accept(
     """
     from client.admission.kit import accept_kit, authority_of, read_pin
     from client.site_home import SiteHome
-    from minet_core.federation_changes import federation_in_words
-    from minet_core.runtime.errors import AdmissionRefused
+    from minet_core.errors import AdmissionRefused
+    from minet_core.settings.federation_changes import federation_in_words
 
     site = SiteHome.at(home)
     if fingerprint is None and (read_pin(site) is None or new_authority) and sys.stdin.isatty():

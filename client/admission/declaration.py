@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from client.site_home import SiteHome
-from minet_core.cohort_declaration import DECLARATION_FILE, CohortDeclaration
-from minet_core.runtime.durable import write_json
+from minet_core.protocol.cohort_declaration import DECLARATION_FILE, CohortDeclaration
+from minet_core.runtime.files.atomic_write import write_json
 from sites.store import Store
 
 

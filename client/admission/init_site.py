@@ -8,10 +8,10 @@ from pathlib import Path
 from client.admission.keys import make_site_keys
 from client.admission.request import make_request
 from client.site_home import SiteHome
-from minet_core.runtime.durable import write_text
-from minet_core.runtime.errors import ConfigurationError
-from minet_core.runtime.private_files import private_files, tighten
-from minet_core.runtime.yaml_file import parse_settings, parse_yaml, read_settings
+from minet_core.errors import ConfigurationError
+from minet_core.runtime.files.atomic_write import write_text
+from minet_core.runtime.files.private_files import private_files, tighten
+from minet_core.settings.yaml_file import parse_settings, parse_yaml, read_settings
 from sites.definitions import definition_names, definition_text
 from sites.site_settings import SiteSettings
 

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from minet_core.admission.fingerprints import key_fingerprint
-from minet_core.runtime.durable import write_private, write_text
-from minet_core.runtime.errors import AdmissionRefused, ConfigurationError, FileMissing, InvalidSetting
+from minet_core.errors import AdmissionRefused, ConfigurationError, FileMissing, InvalidSetting
+from minet_core.runtime.files.atomic_write import write_private, write_text
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,7 @@ from client.admission.policy import require_policy
 from client.site_home import SiteHome
 from minet_core.admission.expiry import Expiry
 from minet_core.admission.fingerprints import authority_fingerprint, same_fingerprint, tls_key_digest
-from minet_core.federation import FederationSettings
-from minet_core.kit import (
+from minet_core.admission.kit import (
     CA_FILE,
     CERTIFICATE_FILE,
     FEDERATION_FILE,
@@ -37,10 +36,11 @@ from minet_core.kit import (
     require_current,
     verified_settings,
 )
-from minet_core.ledger import Ledger
-from minet_core.runtime.durable import write_json
-from minet_core.runtime.errors import AdmissionRefused, ConfigurationError, FedminetError, FileMissing
-from minet_core.runtime.yaml_file import Settings, parse_settings, read_settings
+from minet_core.errors import AdmissionRefused, ConfigurationError, FedminetError, FileMissing
+from minet_core.ledger.records import Ledger
+from minet_core.runtime.files.atomic_write import write_json
+from minet_core.settings.federation import FederationSettings
+from minet_core.settings.yaml_file import Settings, parse_settings, read_settings
 
 PIN_FILE = "authority.json"
 

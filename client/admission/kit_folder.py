@@ -8,9 +8,9 @@ import shutil
 from pathlib import Path
 
 from client.site_home import SiteHome
-from minet_core.kit import ALL_FILES, KIT_FILE, LARGEST_FILE_BYTES
-from minet_core.runtime.durable import sha256_of_file
-from minet_core.runtime.errors import FileMissing
+from minet_core.admission.kit import ALL_FILES, KIT_FILE, LARGEST_FILE_BYTES
+from minet_core.errors import FileMissing
+from minet_core.runtime.files.atomic_write import sha256_of_file
 
 
 def copied_kit(home: SiteHome, folder: Path) -> Path:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from minet_core.agreement import Agreement, agreement_of
-from minet_core.federation import FederationSettings
+from minet_core.protocol.exchange_plan import Agreement, agreement_of
+from minet_core.settings.federation import FederationSettings
 from sites.cohort import Cohort
 from sites.site_policy import require_cohort_allowed, require_federation_allowed, require_model_allowed
 from sites.site_settings import SiteSettings

@@ -8,9 +8,9 @@ from pathlib import Path
 from client.admission.keys import SiteKeys, make_tls_key, read_node_private, read_tls_private
 from client.site_home import SiteHome
 from minet_core.admission.request import build_request, check_request
-from minet_core.cohort_declaration import DECLARATION_FILE, read_declaration
-from minet_core.runtime.durable import write_json
-from minet_core.runtime.errors import FileMissing
+from minet_core.errors import FileMissing
+from minet_core.protocol.cohort_declaration import DECLARATION_FILE, read_declaration
+from minet_core.runtime.files.atomic_write import write_json
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,9 @@ from client.flower.node_state import SteadfastNodeStateFactory, keep_message
 from client.flower.task_host import PROGRAM
 from client.flower.timeouts import give_half_sent_requests_up, shorten_idle_pause, shorten_waits
 from client.status.node_activity import NOTES_VARIABLE, Answers, note_admission
-from minet_core.runtime.errors import HostError
-from minet_core.runtime.file_lock import locked_within
-from minet_core.runtime.task_token import start_with_token
+from minet_core.errors import HostError
+from minet_core.runtime.files.file_lock import locked_within
+from minet_core.runtime.processes.task_token import start_with_token
 
 OFFLINE_S = 2.0
 """How long a node that was signed off stays away. What the former process had been asked is lost with it, and the

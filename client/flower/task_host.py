@@ -36,9 +36,9 @@ from typing import Any, NoReturn
 
 from client.flower.timeouts import HEARTBEAT_S, shorten_waits
 from minet_core.admission.bundle_guard import guard_bundle
-from minet_core.runtime.durable import replacing
-from minet_core.runtime.task_token import STDIN_OPTION
-from minet_core.wire import code_within
+from minet_core.protocol.messages import code_within
+from minet_core.runtime.files.atomic_write import replacing
+from minet_core.runtime.processes.task_token import STDIN_OPTION
 
 SOCKET = "task-host.sock"
 PROGRAM = "flwr-clientapp"

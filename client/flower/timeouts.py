@@ -15,7 +15,7 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
-from minet_core.runtime.errors import HostError
+from minet_core.errors import HostError
 
 HEARTBEAT_S = 10
 """The shortest that a server accepts: flwr.common.constant.HEARTBEAT_MIN_INTERVAL. Gone after 20 s."""

@@ -13,16 +13,11 @@ from client.admission.kit import Kit, kit_in_use, pinned_kit
 from client.admission.policy import require_policy
 from client.site_home import SiteHome
 from client.status.finding import CHECKS_OF_PART, Finding, Part
-from minet_core.cohort_declaration import DECLARATION_FILE, read_declaration
-from minet_core.federation import FederationSettings
-from minet_core.kit import require_current
-from minet_core.runtime.errors import (
-    FedminetError,
-    NothingFound,
-    ScanInvalid,
-    StoreDamaged,
-)
-from minet_core.samples import require_drawable
+from minet_core.admission.kit import require_current
+from minet_core.errors import FedminetError, NothingFound, ScanInvalid, StoreDamaged
+from minet_core.protocol.cohort_declaration import DECLARATION_FILE, read_declaration
+from minet_core.settings.federation import FederationSettings
+from minet_core.training.samples import require_drawable
 from sites.check import check as check_every_byte
 from sites.cohort import Cohort, PairRecord
 from sites.pseudonym import site_key

@@ -14,14 +14,14 @@ from client.admission.kit import Kit
 from client.rounds.round_cache import KEPT_ROUNDS, KEPT_RUNS
 from client.site_home import SiteHome
 from client.status.finding import Finding
-from minet_core.agreement import agreement_of
-from minet_core.federation import FederationSettings
-from minet_core.runtime.durable import status_of
-from minet_core.runtime.errors import DeviceMissing, DiskFull, FedminetError
-from minet_core.runtime.file_failures import failure_of
+from minet_core.errors import DeviceMissing, DiskFull, FedminetError
+from minet_core.protocol.exchange_plan import agreement_of
+from minet_core.runtime.files.atomic_write import status_of
+from minet_core.runtime.files.file_failures import failure_of
 from minet_core.runtime.machine import machine_facts
-from minet_core.runtime.processes import child_environment, require_port_free
-from minet_core.runtime.proxy_variables import without_proxy
+from minet_core.runtime.processes.child_processes import child_environment, require_port_free
+from minet_core.runtime.processes.proxy_variables import without_proxy
+from minet_core.settings.federation import FederationSettings
 from sites.site_settings import Device
 
 LOG_BYTES = 100 * 10**6

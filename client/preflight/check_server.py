@@ -9,8 +9,8 @@ from client.preflight.server_reachability import ServerAnswer, require_server
 from client.site_home import SiteHome
 from client.status.finding import Finding
 from minet_core.admission.expiry import WARNING_DAYS, Expiry
-from minet_core.kit import read_authority
-from minet_core.runtime.errors import AdmissionRefused, ClockWrong, FedminetError
+from minet_core.admission.kit import read_authority
+from minet_core.errors import AdmissionRefused, ClockWrong, FedminetError
 
 MOST_AHEAD_S = 5.0
 MOST_BEHIND_S = 305.0

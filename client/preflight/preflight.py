@@ -16,8 +16,8 @@ from client.preflight.check_server import certificate_findings, check_server
 from client.preflight.server_reachability import REACH_DEADLINE_S
 from client.site_home import SiteHome
 from client.status.finding import Finding, Part, refusals
-from minet_core.runtime import errors
-from minet_core.runtime.errors import FedminetError
+from minet_core import errors
+from minet_core.errors import FedminetError
 
 LOOPBACK = "127.0.0.1"
 

@@ -18,7 +18,7 @@ from cryptography import x509
 
 from client.admission.tls import TlsFiles, tls_context
 from client.preflight.web_proxy import proxy_for, without_credentials
-from minet_core.runtime.errors import AdmissionRefused, InvalidSetting, ServerUnreachable
+from minet_core.errors import AdmissionRefused, InvalidSetting, ServerUnreachable
 
 REACH_DEADLINE_S = 30.0
 FLEET_PATH = "/v1/fleet/"

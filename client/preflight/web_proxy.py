@@ -12,7 +12,7 @@ import re
 import urllib.request
 from urllib.parse import urlsplit
 
-from minet_core.runtime.errors import InvalidSetting
+from minet_core.errors import InvalidSetting
 
 _SCHEMES = ("http", "https", "socks5", "socks5h")
 

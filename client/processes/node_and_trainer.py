@@ -26,8 +26,8 @@ from client.processes.socket_bridge import SOCKET, port_as_socket, socket_as_por
 from client.site_home import SiteHome
 from client.status.finding import CHECKS_OF_PART, Finding, Part
 from client.status.status_file import StatusWriter, kept_page, only_client
-from minet_core.runtime.errors import InvalidSetting
-from minet_core.runtime.processes import ChildProcesses
+from minet_core.errors import InvalidSetting
+from minet_core.runtime.processes.child_processes import ChildProcesses
 
 _LOOK_INTERVAL_S = 0.5
 

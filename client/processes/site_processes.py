@@ -27,13 +27,13 @@ from client.site_home import SiteHome
 from client.status.finding import Finding, Part
 from client.status.node_activity import ADMISSION_FILE, NOTES_VARIABLE, read_admission
 from client.status.status_file import Registration, StatusWriter, kept_page, only_client
-from minet_core.kit import require_current
-from minet_core.runtime.durable import status_of, write_private
-from minet_core.runtime.errors import FedminetError
-from minet_core.runtime.flower_environment import SITE_VARIABLE, flower_environment
-from minet_core.runtime.processes import Child, ChildProcesses, free_port, require_port_free
-from minet_core.runtime.proxy_variables import without_proxy
-from minet_core.runtime.supervision import Supervisor, why_it_ended
+from minet_core.admission.kit import require_current
+from minet_core.errors import FedminetError
+from minet_core.runtime.files.atomic_write import status_of, write_private
+from minet_core.runtime.processes.child_processes import Child, ChildProcesses, free_port, require_port_free
+from minet_core.runtime.processes.flower_environment import SITE_VARIABLE, flower_environment
+from minet_core.runtime.processes.proxy_variables import without_proxy
+from minet_core.runtime.processes.supervisor import Supervisor, why_it_ended
 from sites.site_policy import require_bundle_allowed
 
 TASK_POLL_INTERVAL_S = 0.25

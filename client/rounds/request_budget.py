@@ -14,9 +14,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from minet_core.runtime.durable import write_json
-from minet_core.runtime.errors import ConfigurationError, RunBusy
-from minet_core.runtime.file_lock import locked_within
+from minet_core.errors import ConfigurationError, RunBusy
+from minet_core.runtime.files.atomic_write import write_json
+from minet_core.runtime.files.file_lock import locked_within
 from sites.site_policy import require_budget_left
 from sites.site_settings import PolicySettings
 

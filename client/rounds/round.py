@@ -18,7 +18,6 @@ from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from torch import nn
 
 from client.ledger import note_answer
-from client.optimizer_state import continued_adam, moments_of
 from client.rounds.request_budget import count_request
 from client.rounds.round_cache import KeptRound, KeptRounds, one_at_a_time
 from client.rounds.round_request import (
@@ -32,22 +31,19 @@ from client.rounds.round_request import (
 from client.rounds.slice_cache import prepared_training_slices
 from client.site_home import SiteHome
 from client.status.current_task import Request, at_work
-from minet_core import wire
-from minet_core.aggregation.gradient_rules import CONTROL, GradientRule
 from minet_core.checkpoint import describe, save_checkpoint
-from minet_core.cohort_declaration import cohort_number
-from minet_core.evaluation import VolumeScores, evaluate_volume, score_slices
-from minet_core.federation import FederationSettings, LocalWork
-from minet_core.metrics import bootstrap_interval
-from minet_core.models.recomputable import recompute
-from minet_core.models.super_resolver import SuperResolver
-from minet_core.parcel import packed
-from minet_core.quarantine import HISTORY_ROUNDS, update_norm
+from minet_core.evaluation.metrics import bootstrap_interval
+from minet_core.evaluation.volume_scores import VolumeScores, evaluate_volume, score_slices
+from minet_core.models.activation_checkpointing import recompute
+from minet_core.models.base import SuperResolver
+from minet_core.protocol import messages
+from minet_core.protocol.cohort_declaration import cohort_number
 from minet_core.report.panel import Panel
-from minet_core.runtime.durable import replacing, write_json
-from minet_core.samples import PreparedSlices, draw_batches
+from minet_core.runtime.files.atomic_write import replacing, write_json
 from minet_core.seeds import numpy_generator, torch_generator
-from minet_core.training import (
+from minet_core.settings.federation import FederationSettings, LocalWork
+from minet_core.training.gradient_rules import CONTROL, GradientRule
+from minet_core.training.loop import (
     SETTLING_STEPS,
     TrainingReport,
     adam,
@@ -56,7 +52,11 @@ from minet_core.training import (
     device_of,
     train_steps,
 )
-from minet_core.weights import check_weights, learnable
+from minet_core.training.optimizer_state import continued_adam, moments_of
+from minet_core.training.samples import PreparedSlices, draw_batches
+from minet_core.weights.manifest import check_weights, learnable
+from minet_core.weights.payload import packed
+from minet_core.weights.update_norm import HISTORY_ROUNDS, update_norm
 from sites.dataset import StoreSlices, require_patch
 from sites.site_policy import require_steps_allowed
 from sites.site_secret import patch_seed
@@ -100,8 +100,8 @@ def train(message: Message, site_folder: Path) -> RecordDict:
             repeated=repeated,
             n_counted=n_counted,
         )
-        content = _reply({**done.figures, **wire.head_figures(head.sha256)}, wire.TRAIN_FIGURES)
-        content[wire.MODEL] = ArrayRecord({wire.PARCEL: Array(parcel)})
+        content = _reply({**done.figures, **messages.head_figures(head.sha256)}, messages.TRAIN_FIGURES)
+        content[messages.MODEL] = ArrayRecord({messages.PARCEL: Array(parcel)})
         return content
 
 
@@ -113,7 +113,7 @@ def evaluate(message: Message, site_folder: Path) -> RecordDict:
         n_counted = _counted(incoming, "test")
         figures = _tested(incoming)
         head = note_answer(incoming, task="test", figures=figures, answer=None, n_counted=n_counted)
-        return _reply({**figures, **wire.head_figures(head.sha256)}, wire.TEST_FIGURES)
+        return _reply({**figures, **messages.head_figures(head.sha256)}, messages.TEST_FIGURES)
 
 
 HANDLERS = {"train": train, "evaluate": evaluate}
@@ -148,13 +148,13 @@ def _tested(incoming: Incoming) -> dict[str, int | float]:
         "n_training_slices": len(StoreSlices(store, "training")),
         "n_test_volumes": 1 if few else len(scores),
         "few_patients": int(store.cohort.few_patients),
-        "kind": wire.KINDS.index(store.cohort.data_kind),
+        "kind": messages.KINDS.index(store.cohort.data_kind),
         "seconds": time.monotonic() - began,
         **summary_figures(
             [volume.metrics for volume in scores.values()], seed=federation.seed, intervals=not few
         ),
     }
-    return wire.rounded_figures(figures, agreed=wire.TEST_FIGURES)
+    return messages.rounded_figures(figures, agreed=messages.TEST_FIGURES)
 
 
 def steps_per_round(work: LocalWork, *, n_slices: int, batch_size: int) -> int:
@@ -172,8 +172,8 @@ def summary_figures(
 ) -> dict[str, float]:
     """Mean and 95% bootstrap interval over volumes, for every method and score, under their agreed names."""
     figures: dict[str, float] = {}
-    for method in wire.METHODS:
-        for score in wire.SCORES:
+    for method in messages.METHODS:
+        for score in messages.SCORES:
             values = [volume[method][score] for volume in metrics]
             figures[f"{method}_{score}"] = float(np.mean(values))
             if not intervals:
@@ -226,17 +226,17 @@ def _trained(incoming: Incoming, former: KeptRound | None) -> KeptRound:
     return KeptRound(
         round_number=incoming.round_number,
         request=incoming.digest,
-        figures=wire.rounded_figures(
+        figures=messages.rounded_figures(
             {
                 **incoming.binding,
                 "cohort": cohort_number(store.cohort.digest),
                 "n_training_slices": len(prepared),
                 "train_loss": report.loss_mean,
                 "seconds": time.monotonic() - began,
-                **{f"validation_{score}": validation[score] for score in wire.SCORES},
+                **{f"validation_{score}": validation[score] for score in messages.SCORES},
                 **domain_figures(store, scale=federation.scale),
             },
-            agreed=wire.TRAIN_FIGURES,
+            agreed=messages.TRAIN_FIGURES,
         ),
         norms=(*norms, update_norm(shared, incoming.shared))[-HISTORY_ROUNDS:],
         answer={**sent, **({} if rule is None else rule.sent())},
@@ -311,10 +311,10 @@ def domain_figures(store: Store, *, scale: int) -> dict[str, int | float]:
     return {} if domain is None else domain.figures()
 
 
-def _reply(figures: Mapping[str, int | float], agreed: Mapping[str, wire.Figure]) -> RecordDict:
+def _reply(figures: Mapping[str, int | float], agreed: Mapping[str, messages.Figure]) -> RecordDict:
     """A reply's figures as they were agreed; checked here, before anything leaves."""
-    wire.checked_figures(figures, agreed=agreed)
-    return RecordDict({wire.METRICS: MetricRecord(dict(figures))})
+    messages.checked_figures(figures, agreed=agreed)
+    return RecordDict({messages.METRICS: MetricRecord(dict(figures))})
 
 
 def _keep_whole_model(incoming: Incoming, model: SuperResolver) -> None:

@@ -23,11 +23,11 @@ from typing import Any
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from minet_core.parcel import save_parcel
-from minet_core.runtime.errors import StoreDamaged
-from minet_core.runtime.file_lock import let_go, locked_within
-from minet_core.stored_arrays import StoredArrays
-from minet_core.weights import Arrays
+from minet_core.errors import StoreDamaged
+from minet_core.runtime.files.file_lock import let_go, locked_within
+from minet_core.weights.lazy_arrays import StoredArrays
+from minet_core.weights.manifest import Arrays
+from minet_core.weights.payload import save_parcel
 
 KEPT_ROUNDS = 2
 """The last round, and the one before it: from that one the last is trained again where it has to be."""

@@ -16,22 +16,16 @@ from numpy.typing import NDArray
 from client.admission.policy import require_policy
 from client.rounds.round_cache import KeptRound, KeptRounds
 from client.site_home import SiteHome
-from minet_core import wire
-from minet_core.agreement import Agreement, initial_weights
-from minet_core.federation import FederationSettings
-from minet_core.ledger import HEAD as LEDGER_HEAD
-from minet_core.models.super_resolver import SuperResolver
-from minet_core.parcel import unpacked
-from minet_core.quarantine import update_norm
-from minet_core.runtime.errors import (
-    FederationMismatch,
-    ReplyRefused,
-    StaleMessage,
-    UpdateSuspect,
-    WeightsRefused,
-)
-from minet_core.training import preferred_device
-from minet_core.weights import load_weights
+from minet_core.errors import FederationMismatch, ReplyRefused, StaleMessage, UpdateSuspect, WeightsRefused
+from minet_core.ledger.records import HEAD as LEDGER_HEAD
+from minet_core.models.base import SuperResolver
+from minet_core.protocol import messages
+from minet_core.protocol.exchange_plan import Agreement, initial_weights
+from minet_core.settings.federation import FederationSettings
+from minet_core.training.loop import preferred_device
+from minet_core.weights.manifest import load_weights
+from minet_core.weights.payload import unpacked
+from minet_core.weights.update_norm import update_norm
 from sites.site_settings import LimitSettings
 from sites.store import Store
 
@@ -62,7 +56,7 @@ class Incoming:
         """The figures that bind a reply to this request."""
         return {
             "round": self.round_number,
-            "run": wire.run_number(self.run, federation=self.federation.digest()),
+            "run": messages.run_number(self.run, federation=self.federation.digest()),
         }
 
     def is_answered_by(self, done: KeptRound) -> bool:
@@ -90,9 +84,9 @@ def opened(message: Message, site_folder: Path) -> Incoming:
     """
     home = SiteHome.at(site_folder)
     federation = home.federation()
-    if set(message.content) != {wire.MODEL, wire.REQUEST}:
+    if set(message.content) != {messages.MODEL, messages.REQUEST}:
         raise ReplyRefused("the request has the wrong records", got=sorted(message.content))
-    request, weights = message.content[wire.REQUEST], message.content[wire.MODEL]
+    request, weights = message.content[messages.REQUEST], message.content[messages.MODEL]
     if not isinstance(request, ConfigRecord) or request.get("federation") != federation.digest():
         raise FederationMismatch(
             "the request names another federation file",
@@ -103,15 +97,15 @@ def opened(message: Message, site_folder: Path) -> Incoming:
     round_number, run = request.get("round"), request.get("run")
     if not isinstance(round_number, int) or not 1 <= round_number <= federation.rounds:
         raise FederationMismatch("the request's round is out of range", got=round_number)
-    if not isinstance(run, str) or not wire.RUN_NAME.fullmatch(run):
+    if not isinstance(run, str) or not messages.RUN_NAME.fullmatch(run):
         raise FederationMismatch("the request's run has no plain name")
     head = request.get("ledger")
-    if set(request) != wire.REQUEST_KEYS or not isinstance(head, str) or not LEDGER_HEAD.fullmatch(head):
+    if set(request) != messages.REQUEST_KEYS or not isinstance(head, str) or not LEDGER_HEAD.fullmatch(head):
         raise ReplyRefused("the request has other values than agreed", got=f"{len(request)} values")
-    if not isinstance(weights, ArrayRecord) or set(weights) != {wire.PARCEL}:
+    if not isinstance(weights, ArrayRecord) or set(weights) != {messages.PARCEL}:
         raise WeightsRefused("the request's weights are not one parcel")
     agreement = require_policy(home.settings(), federation, cohort=Store(home.store).cohort)
-    parcel = weights[wire.PARCEL].numpy()
+    parcel = weights[messages.PARCEL].numpy()
     arrays = unpacked(parcel, manifest=agreement.request_manifest)
     names = {name for name, _, _ in agreement.shared.entries}
     return Incoming(

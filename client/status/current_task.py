@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from client.status_folders import TRAINER_NOTES
-from minet_core.runtime.durable import status_of, write_json
-from minet_core.runtime.errors import FileNotWritten, code_of
-from minet_core.runtime.file_lock import is_locked, let_go_at_end, locked_within
+from minet_core.errors import FileNotWritten, code_of
+from minet_core.runtime.files.atomic_write import status_of, write_json
+from minet_core.runtime.files.file_lock import is_locked, let_go_at_end, locked_within
 
 AT_WORK_FILE = "at-work.json"
 LAST_ROUND_FILE = "last-round.json"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from minet_core.runtime.errors import FedminetError, code_of
+from minet_core.errors import FedminetError, code_of
 
 Part = Literal["all", "node", "trainer"]
 """Of a site that is two containers (client.processes.node_and_trainer); all: one process that keeps both."""

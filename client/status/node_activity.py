@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minet_core.runtime.durable import write_json
+from minet_core.runtime.files.atomic_write import write_json
 
 NOTES_VARIABLE = "FEDMINET_NODE_NOTES"
 """Environment variable with that folder, for the node's process."""

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from client.status.finding import Finding
-from minet_core.runtime.durable import write_json
-from minet_core.runtime.errors import ClientRuns, FedminetError, FileNotWritten
-from minet_core.runtime.file_lock import is_locked, let_go, locked_within
+from minet_core.errors import ClientRuns, FedminetError, FileNotWritten
+from minet_core.runtime.files.atomic_write import write_json
+from minet_core.runtime.files.file_lock import is_locked, let_go, locked_within
 
 STATUS_FILE = "status.json"
 LOCK_FILE = "client.lock"

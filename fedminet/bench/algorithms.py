@@ -21,12 +21,12 @@ from fedminet.alone import by_method, scores_on_test_split, train_alone
 from fedminet.rehearsal import Schedule
 from fedminet.simulate import federate
 from fedminet.sites_here import DEFAULT_SITES, make_sites_once
-from minet_core.federation import AlgorithmSettings, FederationSettings
+from minet_core.errors import ConfigurationError
 from minet_core.report.summary import Scores
-from minet_core.runtime.durable import write_json, write_text
-from minet_core.runtime.errors import ConfigurationError
+from minet_core.runtime.files.atomic_write import write_json, write_text
 from minet_core.runtime.progress import progress
-from minet_core.runtime.yaml_file import Settings
+from minet_core.settings.federation import AlgorithmSettings, FederationSettings
+from minet_core.settings.yaml_file import Settings
 from server.server_home import federation_of
 from sites.store import Store
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fedminet.options import AsJson, LocalSteps, Patients, Preset, Rounds
-from minet_core.runtime.errors import InvalidSetting
+from minet_core.errors import InvalidSetting
 
 bench_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -26,7 +26,7 @@ def train(
 ) -> None:
     """The training step's time beside the literal model's, interleaved."""
     from fedminet.bench.train import bench_train
-    from minet_core.federation import PRESETS
+    from minet_core.settings.federation import PRESETS
 
     if preset not in PRESETS:
         raise InvalidSetting("no such preset", got=preset, expected=" or ".join(PRESETS))
@@ -49,8 +49,8 @@ def steps(
     """What a training step of each method takes here, in time and in the GPU's memory: a Markdown table."""
     from fedminet.bench.steps import bench_steps, steps_table
     from fedminet.experiment.methods import METHODS, is_learned
-    from minet_core.federation import PRESETS
-    from minet_core.models.super_resolver import check_scale
+    from minet_core.models.base import check_scale
+    from minet_core.settings.federation import PRESETS
 
     if preset not in PRESETS:
         raise InvalidSetting("no such preset", got=preset, expected=" or ".join(PRESETS))
@@ -87,7 +87,7 @@ def faults(
 ) -> None:
     """What becomes of hostile replies, killed processes, a cut link, long runs and many sites: a table of each."""
     from fedminet.bench.faults import bench_faults
-    from minet_core.runtime.proxy_variables import stay_on_this_machine
+    from minet_core.runtime.processes.proxy_variables import stay_on_this_machine
 
     stay_on_this_machine()
     bench_faults(part or [], repeats=repeats, say=typer.echo)

@@ -12,7 +12,7 @@ from fedminet.faults.endurance import endurance, endurance_as_text
 from fedminet.faults.hostile import hostile_as_text, hostile_table
 from fedminet.faults.kills import kills, kills_as_text
 from fedminet.faults.partition import partition, partition_as_text
-from minet_core.runtime.errors import InvalidSetting
+from minet_core.errors import InvalidSetting
 
 Say = Callable[[str], None]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from minet_core.samples import Batch
 from minet_core.seeds import torch_generator
+from minet_core.training.samples import Batch
 
 
 def random_batch(patch_px: int, *, scale: int, batch_size: int) -> Batch:

@@ -25,11 +25,11 @@ from fedminet.faults.hostile import figure, update_times, with_weights
 from fedminet.faults.tiny_sites import TINY_SITES, make_tiny_sites, tiny_federation
 from fedminet.faults.trial_sites import Reshape, Weights, weights_in
 from fedminet.in_process_grid import InProcessGrid, server_identity
-from minet_core.aggregation.influence import RULES, Rule
-from minet_core.federation import FederationSettings
-from minet_core.runtime.durable import write_text
-from minet_core.runtime.errors import FedminetError
-from minet_core.runtime.yaml_file import settings_text
+from minet_core.algorithms.influence import RULES, Rule
+from minet_core.errors import FedminetError
+from minet_core.runtime.files.atomic_write import write_text
+from minet_core.settings.federation import FederationSettings
+from minet_core.settings.yaml_file import settings_text
 from server.runs.run_directory import RunDirectory
 
 ODD = "umr"

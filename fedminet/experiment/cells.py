@@ -17,16 +17,16 @@ from fedminet.experiment.scores import PatientScores, tested_patients
 from fedminet.experiment.study import CellKey, Mode, Study
 from fedminet.experiment.trained import MODEL_FILE, Trained, train_on_all, train_together
 from minet_core.checkpoint import load_model
-from minet_core.federation import FederationSettings
-from minet_core.models.super_resolver import SuperResolver
-from minet_core.runtime.durable import write_json
-from minet_core.runtime.errors import ConfigurationError
-from minet_core.runtime.file_lock import held
+from minet_core.errors import ConfigurationError
+from minet_core.models.base import SuperResolver
+from minet_core.runtime.files.atomic_write import write_json
+from minet_core.runtime.files.file_lock import held
 from minet_core.runtime.machine import machine_facts
 from minet_core.runtime.progress import Advance
 from minet_core.runtime.versions import versions
-from minet_core.runtime.yaml_file import Settings, parse_settings
-from minet_core.training import autocast_dtype_for, preferred_device
+from minet_core.settings.federation import FederationSettings
+from minet_core.settings.yaml_file import Settings, parse_settings
+from minet_core.training.loop import autocast_dtype_for, preferred_device
 
 CELL_FILE = "cell.json"
 

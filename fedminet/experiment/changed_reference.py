@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from minet_core.fourier import centre_crop, centre_pad, fft2c, ifft2c, moved_kspace
+from minet_core.imaging.fourier import centre_crop, centre_pad, fft2c, ifft2c, moved_kspace
 
 Volume = NDArray[np.float32]
 

@@ -20,10 +20,10 @@ from fedminet.experiment.cells import model_of_cell
 from fedminet.experiment.methods import METHODS, is_learned
 from fedminet.experiment.scores import restored
 from fedminet.experiment.study import CellKey, Mode, Study
-from minet_core.evaluation import degraded_volume
+from minet_core.evaluation.volume_scores import degraded_volume
 from minet_core.grid_shift import shift_px
 from minet_core.report.panel import ERROR_PERCENTILE, GREY_PERCENTILE, on_half_pixels
-from minet_core.runtime.durable import replacing
+from minet_core.runtime.files.atomic_write import replacing
 from sites.store import Store
 
 Image = NDArray[np.float32]

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from minet_core.federation import PRESETS, ModelSettings, TrainingSettings
-from minet_core.runtime.errors import ConfigurationError
+from minet_core.errors import ConfigurationError
+from minet_core.settings.federation import PRESETS, ModelSettings, TrainingSettings
 
 MINET = "Feng et al. 2021"
 

@@ -21,10 +21,10 @@ from fedminet.experiment.formats import Table
 from fedminet.experiment.methods import METHODS, is_learned
 from fedminet.experiment.scores import restored
 from fedminet.experiment.study import CellKey, Mode, Study
-from minet_core.evaluation import degraded_volume
-from minet_core.metrics import psnr
-from minet_core.models.super_resolver import SuperResolver
-from minet_core.runtime.durable import replacing
+from minet_core.evaluation.metrics import psnr
+from minet_core.evaluation.volume_scores import degraded_volume
+from minet_core.models.base import SuperResolver
+from minet_core.runtime.files.atomic_write import replacing
 from sites.store import Store
 
 FRACTIONS = (1.0, 0.75, 0.5, 0.375, 0.25)

@@ -26,7 +26,7 @@ from fedminet.experiment.reference import (
 from fedminet.experiment.results import SCORE_COLUMNS, Results, score_rows
 from fedminet.experiment.study import CellKey, Study
 from fedminet.experiment.trained import MODEL_FILE
-from minet_core.runtime.durable import sha256_of_file, write_json, write_text
+from minet_core.runtime.files.atomic_write import sha256_of_file, write_json, write_text
 from minet_core.runtime.versions import versions
 
 

@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 
 from client.site_home import SiteHome
 from minet_core.conventions import conventional_metrics
-from minet_core.evaluation import MODEL, degraded_volume, interpolated_volume
+from minet_core.evaluation.inference import super_resolve
+from minet_core.evaluation.metrics import volume_metrics
+from minet_core.evaluation.volume_scores import MODEL, degraded_volume, interpolated_volume
 from minet_core.faithfulness import faithfulness_of
-from minet_core.inference import super_resolve
-from minet_core.metrics import volume_metrics
-from minet_core.models.super_resolver import SuperResolver
+from minet_core.models.base import SuperResolver
+from minet_core.protocol.messages import SCORES
 from minet_core.reference_swap import ReferenceSwap, reference_swap
-from minet_core.runtime.yaml_file import Settings
-from minet_core.training import autocast_dtype_for, device_of
-from minet_core.wire import SCORES
+from minet_core.settings.yaml_file import Settings
+from minet_core.training.loop import autocast_dtype_for, device_of
 from sites.store import Store
 
 

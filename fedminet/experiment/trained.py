@@ -17,11 +17,11 @@ from fedminet.simulate import federate
 from fedminet.training_folder import TrainingFolder
 from fedminet.training_job import train_job, training_job
 from minet_core.checkpoint import load_model
-from minet_core.federation import FederationSettings
-from minet_core.models.super_resolver import SuperResolver
-from minet_core.runtime.durable import replacing
+from minet_core.models.base import SuperResolver
+from minet_core.runtime.files.atomic_write import replacing
 from minet_core.runtime.progress import Advance
-from minet_core.training import preferred_device
+from minet_core.settings.federation import FederationSettings
+from minet_core.training.loop import preferred_device
 
 MODEL_FILE = "model.safetensors"
 

@@ -28,11 +28,11 @@ from fedminet.faults.trial_sites import (
     trial_site,
 )
 from fedminet.in_process_grid import InProcessGrid, server_identity
-from minet_core.agreement import agreement_of, initial_weights
-from minet_core.federation import FederationSettings, ModelSettings
-from minet_core.parcel import save_parcel
-from minet_core.stored_arrays import StoredArrays
-from minet_core.weights import Arrays
+from minet_core.protocol.exchange_plan import agreement_of, initial_weights
+from minet_core.settings.federation import FederationSettings, ModelSettings
+from minet_core.weights.lazy_arrays import StoredArrays
+from minet_core.weights.manifest import Arrays
+from minet_core.weights.payload import save_parcel
 from server.processes.server_processes import ALLOCATOR
 from server.rounds.run import run_federation
 from server.runs.run_directory import RunDirectory

@@ -16,8 +16,8 @@ import numpy as np
 
 from fedminet.faults.trial_sites import trial_federation, trial_site
 from fedminet.in_process_grid import InProcessGrid, server_identity
-from minet_core.runtime.durable import sha256_of_file
-from minet_core.runtime.errors import FedminetError
+from minet_core.errors import FedminetError
+from minet_core.runtime.files.atomic_write import sha256_of_file
 from server.rounds.run import run_federation
 from server.runs.run_directory import RunDirectory
 

@@ -21,9 +21,9 @@ from typing import Any, TypeVar
 
 from fedminet.faults.trial_sites import TRIAL_SITES, trial_federation, trial_site
 from fedminet.in_process_grid import InProcessGrid, server_identity
-from minet_core.agreement import agreement_of
-from minet_core.federation import ModelSettings
-from minet_core.runtime.errors import HostError
+from minet_core.errors import HostError
+from minet_core.protocol.exchange_plan import agreement_of
+from minet_core.settings.federation import ModelSettings
 from server.rounds.run import run_federation
 from server.runs.run_directory import RunDirectory
 

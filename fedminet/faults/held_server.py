@@ -13,7 +13,7 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from minet_core.runtime.flower_environment import RUNS_VARIABLE
+from minet_core.runtime.processes.flower_environment import RUNS_VARIABLE
 from server.rounds.run import run_federation
 from server.runs.run_directory import RunDirectory
 

@@ -22,12 +22,12 @@ from fedminet.faults.trial_sites import (
     weights_in,
 )
 from fedminet.in_process_grid import InProcessGrid
-from minet_core import wire
-from minet_core.agreement import initial_weights
 from minet_core.checkpoint import load_checkpoint
-from minet_core.federation import FederationSettings
-from minet_core.parcel import packed
-from minet_core.weights import weighted_mean
+from minet_core.protocol import messages
+from minet_core.protocol.exchange_plan import initial_weights
+from minet_core.settings.federation import FederationSettings
+from minet_core.weights.manifest import weighted_mean
+from minet_core.weights.payload import packed
 from server.runs.run_directory import RunDirectory
 
 SITES = {"sms": (0.25, 100), "umr": (0.5, 50), "fastmri": (0.375, 70)}
@@ -54,11 +54,11 @@ class Verdict:
 
 
 def parcel_of(content: RecordDict) -> Array:
-    return content.array_records[wire.MODEL][wire.PARCEL]
+    return content.array_records[messages.MODEL][messages.PARCEL]
 
 
 def with_weights(content: RecordDict, weights: Weights) -> RecordDict:
-    content[wire.MODEL] = ArrayRecord({wire.PARCEL: Array(packed(weights))})
+    content[messages.MODEL] = ArrayRecord({messages.PARCEL: Array(packed(weights))})
     return content
 
 
@@ -105,19 +105,19 @@ def with_an_extra_key(content: RecordDict, _request: Message) -> RecordDict:
 
 def a_hundred_times_too_large(content: RecordDict, _request: Message) -> RecordDict:
     size = 100 * parcel_of(content).numpy().nbytes + 1_000_000
-    content[wire.MODEL] = ArrayRecord({wire.PARCEL: Array(np.zeros(size, np.uint8))})
+    content[messages.MODEL] = ArrayRecord({messages.PARCEL: Array(np.zeros(size, np.uint8))})
     return content
 
 
 def without_weights(content: RecordDict, _request: Message) -> RecordDict:
-    content[wire.MODEL] = ArrayRecord({})
+    content[messages.MODEL] = ArrayRecord({})
     return content
 
 
 def figure(name: str, value: object) -> Reshape:
     def reshape(content: RecordDict, _request: Message) -> RecordDict:
-        figures = {**content.metric_records[wire.METRICS], name: value}
-        content[wire.METRICS] = MetricRecord(figures)  # type: ignore[arg-type]
+        figures = {**content.metric_records[messages.METRICS], name: value}
+        content[messages.METRICS] = MetricRecord(figures)  # type: ignore[arg-type]
         return content
 
     return reshape
@@ -137,12 +137,12 @@ def replayed_from_the_first_round() -> Reshape:
 
 def of_another_run(content: RecordDict, request: Message) -> RecordDict:
     other = honest_reply(request, shift=0.375, n_training_slices=70)
-    other[wire.METRICS] = MetricRecord({**content.metric_records[wire.METRICS], "run": 12345})
+    other[messages.METRICS] = MetricRecord({**content.metric_records[messages.METRICS], "run": 12345})
     return other
 
 
 def a_failure_with_text(_content: RecordDict, _request: Message) -> RecordDict:
-    return RecordDict({wire.FAILURE: ConfigRecord({"code": SECRET, "trace": SECRET})})
+    return RecordDict({messages.FAILURE: ConfigRecord({"code": SECRET, "trace": SECRET})})
 
 
 HOSTILE: dict[str, Callable[[], Reshape | None]] = {
@@ -216,7 +216,7 @@ def _in_last_round(reshape: Reshape | None) -> Reshape | None:
         return None
 
     def only_then(content: RecordDict, request: Message) -> RecordDict:
-        first = request.content.config_records[wire.REQUEST]["round"] == 1
+        first = request.content.config_records[messages.REQUEST]["round"] == 1
         if first and reshape.__qualname__.startswith(replayed_from_the_first_round.__name__):
             return reshape(content, request)  # it must have a past to replay
         return content if first else reshape(content, request)

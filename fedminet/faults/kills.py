@@ -24,11 +24,11 @@ from fedminet.admission_here import admit_here, make_coordinator_here
 from fedminet.faults import process_table
 from fedminet.faults.held_server import HOLD_VARIABLE, SERVER_APP, hold_file, reached_file
 from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
-from minet_core.federation import FederationSettings
+from minet_core.errors import DeadlinePassed, HostError, ServerUnreachable
 from minet_core.runtime.cpu_threading import cpu_threading_environment
-from minet_core.runtime.durable import sha256_of_file
-from minet_core.runtime.errors import DeadlinePassed, HostError, ServerUnreachable
-from minet_core.runtime.processes import ChildProcesses, child_environment, free_port
+from minet_core.runtime.files.atomic_write import sha256_of_file
+from minet_core.runtime.processes.child_processes import ChildProcesses, child_environment, free_port
+from minet_core.settings.federation import FederationSettings
 from server.flower.bundle import build_bundle, write_bundle
 from server.runs.follow import run_to_end, server_status
 from server.runs.run_directory import RunDirectory

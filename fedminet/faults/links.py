@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-from minet_core.runtime.errors import HostError
+from minet_core.errors import HostError
 
 LinkKind = Literal["namespace", "relay"]
 

@@ -20,7 +20,7 @@ from fedminet.admission_here import admit_one_here, make_coordinator_here
 from fedminet.faults.links import Link, LinkKind, opened_link
 from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
 from minet_core.runtime.cpu_threading import cpu_threading_environment
-from minet_core.runtime.processes import ChildProcesses, free_port
+from minet_core.runtime.processes.child_processes import ChildProcesses, free_port
 from server.admission.pki import Authority
 from server.flower.superlink_control import Node, SuperLinkControl, wait_for_nodes
 from server.processes.server_processes import ServerProcesses

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.site_home import SiteHome
-from minet_core.runtime.flower_environment import RUNS_VARIABLE
+from minet_core.runtime.processes.flower_environment import RUNS_VARIABLE
 from server.server_home import ServerHome
 
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from client.site_home import SiteHome
-from minet_core.federation import FederationSettings
-from minet_core.runtime.durable import write_text
-from minet_core.runtime.yaml_file import parse_settings, parse_yaml, read_settings, settings_text
-from minet_core.volume import Volume
+from minet_core.imaging.volume import Volume
+from minet_core.runtime.files.atomic_write import write_text
+from minet_core.settings.federation import FederationSettings
+from minet_core.settings.yaml_file import parse_settings, parse_yaml, read_settings, settings_text
 from sites.definitions import definition_text
 from sites.ingest import ingest
 from sites.site_policy import open_policy

@@ -12,10 +12,10 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
 from fedminet.in_process_grid import InProcessGrid, node_id_of, server_identity
-from minet_core import wire
-from minet_core.federation import FederationSettings, ModelSettings
-from minet_core.parcel import packed
-from minet_core.runtime.yaml_file import parse_settings
+from minet_core.protocol import messages
+from minet_core.settings.federation import FederationSettings, ModelSettings
+from minet_core.settings.yaml_file import parse_settings
+from minet_core.weights.payload import packed
 from server.rounds.run import run_federation
 from server.runs.run_directory import RunDirectory
 
@@ -43,21 +43,21 @@ def trial_federation(**changes: object) -> FederationSettings:
 def weights_in(message: Message | RecordDict) -> Weights:
     """The arrays of a request's or a reply's parcel."""
     content = message if isinstance(message, RecordDict) else message.content
-    parcel = content.array_records[wire.MODEL][wire.PARCEL].numpy()
+    parcel = content.array_records[messages.MODEL][messages.PARCEL].numpy()
     return dict(safetensors.numpy.load(parcel.tobytes()))
 
 
 def binding(message: Message) -> dict[str, int]:
     """The figures that bind a reply to its request."""
-    request = message.content.config_records[wire.REQUEST]
-    number = wire.run_number(str(request["run"]), federation=str(request["federation"]))
+    request = message.content.config_records[messages.REQUEST]
+    number = messages.run_number(str(request["run"]), federation=str(request["federation"]))
     return {"round": int(str(request["round"])), "run": number, "cohort": 7}
 
 
 def honest_reply(message: Message, *, shift: float, n_training_slices: int) -> RecordDict:
     """A reply of the agreed form: the incoming weights moved by `shift`."""
     figures: dict[str, int | float] = {
-        name: 1 if figure.whole else 0.5 for name, figure in wire.TRAIN_FIGURES.items()
+        name: 1 if figure.whole else 0.5 for name, figure in messages.TRAIN_FIGURES.items()
     }
     figures |= {**binding(message), "n_training_slices": n_training_slices}
     moved = {
@@ -66,8 +66,8 @@ def honest_reply(message: Message, *, shift: float, n_training_slices: int) -> R
     }
     return RecordDict(
         {
-            wire.METRICS: MetricRecord(dict(figures)),
-            wire.MODEL: ArrayRecord({wire.PARCEL: Array(packed(moved))}),
+            messages.METRICS: MetricRecord(dict(figures)),
+            messages.MODEL: ArrayRecord({messages.PARCEL: Array(packed(moved))}),
         }
     )
 
@@ -76,10 +76,10 @@ def honest_test_reply(message: Message, *, n_training_slices: int) -> RecordDict
     """Agreed test figures: kind 0 is a phantom."""
     figures: dict[str, int | float] = {
         name: 0.5 if not figure.whole else max(int(figure.low), 0)
-        for name, figure in wire.TEST_FIGURES.items()
+        for name, figure in messages.TEST_FIGURES.items()
     }
     figures |= {**binding(message), "n_training_slices": n_training_slices}
-    return RecordDict({wire.METRICS: MetricRecord(dict(figures))})
+    return RecordDict({messages.METRICS: MetricRecord(dict(figures))})
 
 
 def trial_site(*, shift: float, n_training_slices: int, reshape: Reshape | None = None) -> ClientApp:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 
-from minet_core.runtime.errors import AdmissionRefused
+from minet_core.errors import AdmissionRefused
 
 
 def guard_bundle(content: bytes, *, digest: str) -> None:

@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from minet_core.runtime.errors import AdmissionRefused
+from minet_core.errors import AdmissionRefused
 
 _GROUPS, _GROUP_DIGITS = 8, 5
 _N_DIGITS = _GROUPS * _GROUP_DIGITS

@@ -23,10 +23,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import AwareDatetime, Field, StringConstraints
 
-from minet_core.federation import SiteName
-from minet_core.runtime.durable import sha256_of_file
-from minet_core.runtime.errors import AdmissionRefused, ConfigurationError, FileMissing
-from minet_core.runtime.yaml_file import Settings, parse_settings
+from minet_core.errors import AdmissionRefused, ConfigurationError, FileMissing
+from minet_core.runtime.files.atomic_write import sha256_of_file
+from minet_core.settings.federation import SiteName
+from minet_core.settings.yaml_file import Settings, parse_settings
 
 KIT_FILE = "kit.json"
 SIGNATURE_FILE = "kit.sig"

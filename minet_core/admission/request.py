@@ -33,10 +33,10 @@ from minet_core.admission.fingerprints import (
     site_fingerprint,
     tls_key_digest,
 )
-from minet_core.cohort_declaration import CohortDeclaration
-from minet_core.federation import SiteName
-from minet_core.runtime.errors import AdmissionRefused, ConfigurationError, FileMissing
-from minet_core.runtime.yaml_file import Settings, parse_settings
+from minet_core.errors import AdmissionRefused, ConfigurationError, FileMissing
+from minet_core.protocol.cohort_declaration import CohortDeclaration
+from minet_core.settings.federation import SiteName
+from minet_core.settings.yaml_file import Settings, parse_settings
 
 REQUEST_FILE = "request.json"
 _LARGEST_BYTES = 64 * 1024

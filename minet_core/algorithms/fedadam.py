@@ -19,11 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minet_core.aggregation.cohort import check_names, checked_cohort, stepped
-from minet_core.aggregation.influence import PLAIN, Combination
-from minet_core.aggregation.mean import cast_back
-from minet_core.aggregation.server_memory import filled_memory
-from minet_core.aggregation.values import (
+from minet_core.algorithms.influence import PLAIN, Combination
+from minet_core.algorithms.interface import (
     Algorithm,
     Diagnostics,
     Reply,
@@ -31,7 +28,10 @@ from minet_core.aggregation.values import (
     everything_is_shared,
     memory_names,
 )
-from minet_core.weights import Arrays
+from minet_core.algorithms.server_state import filled_memory
+from minet_core.algorithms.server_step import check_names, checked_cohort, stepped
+from minet_core.algorithms.weighted_mean import cast_back
+from minet_core.weights.manifest import Arrays
 
 SOURCE = "Reddi et al. 2021, Algorithm 2 (FedAdam)"
 FIRST, SECOND = "first_moment", "second_moment"

@@ -17,10 +17,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from minet_core.aggregation.cohort import checked_cohort, stepped
-from minet_core.aggregation.influence import PLAIN, Combination
-from minet_core.aggregation.values import Algorithm, Diagnostics, Reply, ServerState, everything_is_shared
-from minet_core.weights import Arrays
+from minet_core.algorithms.influence import PLAIN, Combination
+from minet_core.algorithms.interface import Algorithm, Diagnostics, Reply, ServerState, everything_is_shared
+from minet_core.algorithms.server_step import checked_cohort, stepped
+from minet_core.weights.manifest import Arrays
 
 SOURCE = "McMahan et al. 2017, Algorithm 1"
 

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from minet_core.aggregation.fedavg import average, no_memory
-from minet_core.aggregation.gradient_rules import Proximal
-from minet_core.aggregation.influence import PLAIN, Combination
-from minet_core.aggregation.values import Algorithm, everything_is_shared
-from minet_core.weights import Arrays
+from minet_core.algorithms.fedavg import average, no_memory
+from minet_core.algorithms.influence import PLAIN, Combination
+from minet_core.algorithms.interface import Algorithm, everything_is_shared
+from minet_core.training.gradient_rules import Proximal
+from minet_core.weights.manifest import Arrays
 
 SOURCE = "Li et al. 2020, Algorithm 2"
 

@@ -23,9 +23,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from minet_core.array_check import check_array
-from minet_core.runtime.errors import InvalidSetting, WeightsRefused
-from minet_core.weights import Arrays
+from minet_core.errors import InvalidSetting, WeightsRefused
+from minet_core.weights.array_check import check_array
+from minet_core.weights.manifest import Arrays
 
 Rule = Literal["mean", "trimmed-mean", "median", "geometric-median"]
 RULES: tuple[Rule, ...] = ("mean", "trimmed-mean", "median", "geometric-median")

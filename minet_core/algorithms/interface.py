@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from minet_core.aggregation.gradient_rules import GradientRule
-from minet_core.weights import Arrays
+from minet_core.training.gradient_rules import GradientRule
+from minet_core.weights.manifest import Arrays
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
-from minet_core.aggregation.fedavg import average
-from minet_core.aggregation.influence import PLAIN, Combination
-from minet_core.aggregation.values import Algorithm, ServerState
-from minet_core.runtime.errors import InvalidSetting
-from minet_core.weights import Arrays
+from minet_core.algorithms.fedavg import average
+from minet_core.algorithms.influence import PLAIN, Combination
+from minet_core.algorithms.interface import Algorithm, ServerState
+from minet_core.errors import InvalidSetting
+from minet_core.weights.manifest import Arrays
 
 SOURCE = "Feng et al. 2022 (FedMRI), without its contrastive term"
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from minet_core.aggregation.fedadam import fedadam
-from minet_core.aggregation.fedavg import fedavg
-from minet_core.aggregation.fedprox import fedprox
-from minet_core.aggregation.influence import PLAIN, Combination
-from minet_core.aggregation.personal_head import personal_head
-from minet_core.aggregation.scaffold import scaffold
-from minet_core.aggregation.values import Algorithm
-from minet_core.runtime.errors import InvalidSetting
+from minet_core.algorithms.fedadam import fedadam
+from minet_core.algorithms.fedavg import fedavg
+from minet_core.algorithms.fedprox import fedprox
+from minet_core.algorithms.influence import PLAIN, Combination
+from minet_core.algorithms.interface import Algorithm
+from minet_core.algorithms.personal_head import personal_head
+from minet_core.algorithms.scaffold import scaffold
+from minet_core.errors import InvalidSetting
 
 __all__ = ["ALGORITHMS", "Algorithm", "Parameters", "make_algorithm"]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minet_core.runtime.errors import WeightsRefused
-from minet_core.weights import Arrays, WeightManifest
+from minet_core.errors import WeightsRefused
+from minet_core.weights.manifest import Arrays, WeightManifest
 
 
 def filled_memory(weights: Arrays, value_of: Mapping[str, float]) -> dict[str, NDArray[Any]]:

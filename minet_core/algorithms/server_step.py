@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minet_core.aggregation.influence import (
+from minet_core.algorithms.influence import (
     PLAIN,
     Combination,
     capped_weights,
@@ -17,10 +17,16 @@ from minet_core.aggregation.influence import (
     trimmed_mean,
     update_products,
 )
-from minet_core.aggregation.mean import cast_back, float64_mean, mean_over_sites, shares, weight_by_site
-from minet_core.aggregation.values import Diagnostics, Reply, ServerState, memory_names
-from minet_core.runtime.errors import WeightsRefused
-from minet_core.weights import Arrays
+from minet_core.algorithms.interface import Diagnostics, Reply, ServerState, memory_names
+from minet_core.algorithms.weighted_mean import (
+    cast_back,
+    float64_mean,
+    mean_over_sites,
+    shares,
+    weight_by_site,
+)
+from minet_core.errors import WeightsRefused
+from minet_core.weights.manifest import Arrays
 
 MAX_SLICES = 2**53
 """Largest number of training slices of one site: whole numbers up to here are exact in float64."""
@@ -124,7 +130,7 @@ def _weights(
     weights_of: Mapping[str, Arrays],
     reference: Arrays,
 ) -> Mapping[str, float]:
-    """What each site counts for; see `minet_core.aggregation.influence`."""
+    """What each site counts for; see `minet_core.algorithms.influence`."""
     if combination.rule == "mean":
         whole = {site: int(n_slices) for site, n_slices in n_slices_of.items()}
         return capped_weights(whole, most_share=combination.most_share)

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from minet_core.array_check import check_array
-from minet_core.runtime.errors import WeightsRefused
+from minet_core.errors import WeightsRefused
+from minet_core.weights.array_check import check_array
 
 
 def weight_by_site(weights: Iterable[tuple[str, float]]) -> dict[str, float]:

@@ -16,9 +16,9 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional
 
-from minet_core.interpolation import bicubic
-from minet_core.runtime.errors import ModelError, ScanInvalid
-from minet_core.samples import CLAMP, Inputs, as_tensor, make_inputs, mean_and_std
+from minet_core.errors import ModelError, ScanInvalid
+from minet_core.imaging.interpolation import bicubic
+from minet_core.training.samples import CLAMP, Inputs, as_tensor, make_inputs, mean_and_std
 
 Progress = Callable[[int, int], None]
 """Called after each slice with (slices done, slices in all)."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from skimage.metrics import structural_similarity
 
-from minet_core.runtime.errors import MetricInvalid
+from minet_core.errors import MetricInvalid
 
 _structural_similarity: Callable[..., float] = structural_similarity  # scikit-image has no annotations
 

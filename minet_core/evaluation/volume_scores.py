@@ -15,12 +15,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from minet_core.degradation import crop_to_multiple, low_resolution
-from minet_core.inference import Progress, super_resolve
-from minet_core.interpolation import BASELINES, INTERPOLATIONS
-from minet_core.metrics import OUTLYING_PEAK, nmse, peak_ratio, psnr, robust_range, ssim, volume_metrics
-from minet_core.runtime.errors import NothingFound, ScanInvalid
-from minet_core.samples import SliceSource, as_tensor
+from minet_core.errors import NothingFound, ScanInvalid
+from minet_core.evaluation.inference import Progress, super_resolve
+from minet_core.evaluation.metrics import (
+    OUTLYING_PEAK,
+    nmse,
+    peak_ratio,
+    psnr,
+    robust_range,
+    ssim,
+    volume_metrics,
+)
+from minet_core.imaging.degradation import crop_to_multiple, low_resolution
+from minet_core.imaging.interpolation import BASELINES, INTERPOLATIONS
+from minet_core.training.samples import SliceSource, as_tensor
 
 MODEL = "global"
 METHODS = (MODEL, *INTERPOLATIONS)
@@ -30,9 +38,9 @@ METHODS = (MODEL, *INTERPOLATIONS)
 class VolumeScores:
     """metrics: by method ("global", "sinc", "bicubic"), then by name (psnr_db, ssim, nmse).
 
-    peak_ratio: of the truth (`minet_core.metrics.peak_ratio`); above OUTLYING_PEAK `robust_psnr_db`, with the truth's
-    99.9th percentile as data range, is given by method beside the fastMRI figure.
-    images: on request, float32: "low_res" (S, h, w); "target", "reference" and every method (S, H, W).
+    peak_ratio: of the truth (`minet_core.evaluation.metrics.peak_ratio`); above OUTLYING_PEAK `robust_psnr_db`, with
+    the truth's 99.9th percentile as data range, is given by method beside the fastMRI figure. images: on request,
+    float32: "low_res" (S, h, w); "target", "reference" and every method (S, H, W).
     """
 
     metrics: dict[str, dict[str, float]]

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from minet_core.fourier import centre_crop, fft2c, ifft2c, moved_kspace
-from minet_core.runtime.errors import ScanInvalid
+from minet_core.errors import ScanInvalid
+from minet_core.imaging.fourier import centre_crop, fft2c, ifft2c, moved_kspace
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from minet_core.runtime.errors import ScanInvalid
+from minet_core.errors import ScanInvalid
 
 IN_PLANE = (-2, -1)
 

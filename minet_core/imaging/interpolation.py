@@ -1,7 +1,7 @@
 """The baselines: zero-filled sinc, bicubic and cubic B-spline, aligned with the k-space grid.
 
 For all, and for every size, odd sizes too, high-resolution sample scale * n is low-resolution sample n.
-That is the grid of `minet_core.degradation`. (`torch.nn.functional.interpolate` and most image libraries
+That is the grid of `minet_core.imaging.degradation`. (`torch.nn.functional.interpolate` and most image libraries
 align the outer edges of the pixels: half a low-resolution pixel minus half a high-resolution pixel off.)
 
 h, w low-resolution row and column; H = scale * h, W = scale * w.
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from minet_core.fourier import centre_pad, fft2c, ifft2c
-from minet_core.runtime.errors import ScanInvalid
+from minet_core.errors import ScanInvalid
+from minet_core.imaging.fourier import centre_pad, fft2c, ifft2c
 
 KEYS_A = -0.5
 """The free parameter of the cubic convolution kernel: the one value that reproduces quadratics, so that the

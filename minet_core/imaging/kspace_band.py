@@ -1,6 +1,6 @@
 """An image against what was measured: inside the measured band of k-space, and outside it.
 
-Measured was the central 1/scale of k-space in both directions (`minet_core.degradation`). Inside that band an
+Measured was the central 1/scale of k-space in both directions (`minet_core.imaging.degradation`). Inside that band an
 image agrees with the data or it does not. Outside it holds detail that was not measured: from training, from
 a reference, or invented.
 
@@ -18,9 +18,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from minet_core.degradation import low_resolution
-from minet_core.fourier import fft2c, ifft2c
-from minet_core.runtime.errors import MetricInvalid
+from minet_core.errors import MetricInvalid
+from minet_core.imaging.degradation import low_resolution
+from minet_core.imaging.fourier import fft2c, ifft2c
 
 ROUNDING_ENERGY = float(np.finfo(np.float32).eps) ** 2
 """Energy that rounding to float32 can make, as a fraction of the image's: what lies below it is not detail."""

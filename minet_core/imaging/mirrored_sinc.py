@@ -1,8 +1,8 @@
 """Zero-filled sinc for a picture that ends: mirrored about its outermost samples instead of taken for periodic.
 
-`minet_core.interpolation.sinc` takes a slice for one period, as k-space does: behind the last sample it interpolates to
-the first one, the tissue of the opposite edge. Here the slice is continued by its mirror image, so that it goes on
-smoothly on both sides; between the samples both agree up to the ringing of a step at the edge.
+`minet_core.imaging.interpolation.sinc` takes a slice for one period, as k-space does: behind the last sample it
+interpolates to the first one, the tissue of the opposite edge. Here the slice is continued by its mirror image, so
+that it goes on smoothly on both sides; between the samples both agree up to the ringing of a step at the edge.
 
 h, w low-resolution row and column.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from minet_core.interpolation import sinc
+from minet_core.imaging.interpolation import sinc
 
 
 def mirrored_sinc(low_res: Tensor, scale: int) -> Tensor:

@@ -25,9 +25,9 @@ import torch
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from minet_core.fourier import centre_crop, fft2c, ifft2c
-from minet_core.runtime.errors import ScanInvalid
-from minet_core.volume import Volume
+from minet_core.errors import ScanInvalid
+from minet_core.imaging.fourier import centre_crop, fft2c, ifft2c
+from minet_core.imaging.volume import Volume
 
 FOREGROUND_LEVEL = 0.1
 """Of the 99th percentile, as in sites.quality."""

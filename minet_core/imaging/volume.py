@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from minet_core.runtime.errors import ScanInvalid
+from minet_core.errors import ScanInvalid
 
 Image = NDArray[np.float32] | NDArray[np.complex64]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from minet_core.ledger import HEAD, NO_HEAD, Ledger, Verified
-from minet_core.runtime.errors import FileMissing, LedgerDamaged
+from minet_core.errors import FileMissing, LedgerDamaged
+from minet_core.ledger.records import HEAD, NO_HEAD, Ledger, Verified
 
 _SHOWN_DIGITS = 12
 _FIRST = ("site", "task", "study", "run", "round", "code")

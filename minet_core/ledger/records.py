@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minet_core.runtime.errors import DiskFull, LedgerDamaged, RunBusy
-from minet_core.runtime.file_lock import locked_within
+from minet_core.errors import DiskFull, LedgerDamaged, RunBusy
+from minet_core.runtime.files.file_lock import locked_within
 
 LEDGER_FILE = "ledger.jsonl"
 HEAD_FILE = "ledger.head"

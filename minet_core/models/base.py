@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minet_core.interpolation import bicubic
-from minet_core.loss import reconstruction_loss
-from minet_core.runtime.errors import InvalidSetting, ModelError
+from minet_core.errors import InvalidSetting, ModelError
+from minet_core.imaging.interpolation import bicubic
+from minet_core.models.loss import reconstruction_loss
 
 START_OF_LAST_CONVOLUTION = 1e-2
 """Factor on the initial weights of the target's last convolution under `bicubic_skip`: small beside the interpolated

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from minet_core.runtime.errors import ModelError
+from minet_core.errors import ModelError
 
 
 def reconstruction_loss(

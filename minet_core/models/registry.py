@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from minet_core.models.edsr import EDSR
-from minet_core.models.lyu import Lyu
-from minet_core.models.minet import MINet
-from minet_core.models.smore import SMORE
-from minet_core.models.super_resolver import SuperResolver
-from minet_core.models.zeng import Zeng
+from minet_core.models.base import SuperResolver
+from minet_core.models.baselines.edsr import EDSR
+from minet_core.models.baselines.lyu import Lyu
+from minet_core.models.baselines.smore import SMORE
+from minet_core.models.baselines.zeng import Zeng
+from minet_core.models.minet.model import MINet
 
 Architecture = Literal["minet", "edsr", "smore", "zeng", "lyu"]
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from minet_core.errors import InvalidSetting
+from minet_core.imaging.volume import Volume
 from minet_core.phantom.acquisition import Acquisition
-from minet_core.phantom.anatomy_brain import draw_brain, paint_brain
-from minet_core.phantom.anatomy_knee import draw_knee, paint_knee
+from minet_core.phantom.brain.anatomy import draw_brain, paint_brain
+from minet_core.phantom.knee.anatomy import draw_knee, paint_knee
 from minet_core.phantom.scanner import acquire, distorted_positions, receive_field
 from minet_core.phantom.signal import Canvas, SignalTable
 from minet_core.phantom.texture import Grid, grid_of
-from minet_core.runtime.errors import InvalidSetting
 from minet_core.seeds import numpy_generator
-from minet_core.volume import Volume
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typing import Annotated
 
 from pydantic import Field, PositiveInt, StringConstraints
 
-from minet_core.federation import SiteName
-from minet_core.runtime.errors import AdmissionRefused, ConfigurationError, FileMissing
-from minet_core.runtime.yaml_file import Settings, parse_settings
+from minet_core.errors import AdmissionRefused, ConfigurationError, FileMissing
+from minet_core.settings.federation import SiteName
+from minet_core.settings.yaml_file import Settings, parse_settings
 
 DECLARATION_FILE = "declaration.json"
 

@@ -15,17 +15,17 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from minet_core.aggregation.algorithm import Algorithm, make_algorithm
-from minet_core.aggregation.influence import Combination
-from minet_core.aggregation.personal_head import check_personal
-from minet_core.aggregation.values import ServerState
-from minet_core.compression import CODECS, Codec
-from minet_core.federation import FederationSettings
-from minet_core.models.architectures import build_model
-from minet_core.models.super_resolver import SuperResolver
+from minet_core.algorithms.influence import Combination
+from minet_core.algorithms.interface import ServerState
+from minet_core.algorithms.personal_head import check_personal
+from minet_core.algorithms.registry import Algorithm, make_algorithm
+from minet_core.models.base import SuperResolver
+from minet_core.models.registry import build_model
 from minet_core.seeds import derived_seed
-from minet_core.stored_arrays import check_stored
-from minet_core.weights import Arrays, WeightManifest, check_weights, learnable
+from minet_core.settings.federation import FederationSettings
+from minet_core.weights.compression import CODECS, Codec
+from minet_core.weights.lazy_arrays import check_stored
+from minet_core.weights.manifest import Arrays, WeightManifest, check_weights, learnable
 
 USUAL_SERVER_STEP = {"fedavg": 1.0, "fedprox": 1.0, "scaffold": 1.0, "fedadam": 0.01, "personal-head": 1.0}
 """Where the federation file leaves it open. FedAdam moves a weight by about this much in a round."""

@@ -13,19 +13,19 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from minet_core.runtime.errors import INTERNAL_CODE, ReplyRefused
+from minet_core.errors import INTERNAL_CODE, ReplyRefused
 
 MODEL = "model"
 """Record that holds the weights, in a request and in a reply."""
 
 PARCEL = "parcel"
-"""Its only array: see `minet_core.parcel`."""
+"""Its only array: see `minet_core.weights.payload`."""
 
 REQUEST = "request"
 """Record of a request's agreed values: `round`, `federation` (the digest of the federation file), `run`, `ledger`."""
 
 REQUEST_KEYS = frozenset({"round", "run", "federation", "ledger"})
-"""`ledger`: the head of the coordinator's ledger, 64 hexadecimal digits (minet_core.ledger)."""
+"""`ledger`: the head of the coordinator's ledger, 64 hexadecimal digits (minet_core.ledger.records)."""
 
 METRICS = "metrics"
 """Record of a reply's agreed figures."""
@@ -74,7 +74,7 @@ _BINDING = {
     "run": Figure(0, 2**53, whole=True),
     "cohort": Figure(0, 2**48 - 1, whole=True),
 }
-"""`cohort`: the number of the cohort's digest, see `minet_core.cohort_declaration`."""
+"""`cohort`: the number of the cohort's digest, see `minet_core.protocol.cohort_declaration`."""
 
 _PSNR_DB = Figure(-100.0, 200.0, digits=6, decimals=3)
 _SSIM = Figure(-1.0, 1.0, digits=6, decimals=4)

@@ -21,7 +21,7 @@ from matplotlib.patches import Rectangle
 
 from minet_core.report.charts import data_uri
 from minet_core.report.panel import FloatImage, Panel, display_ceiling
-from minet_core.runtime import durable
+from minet_core.runtime.files import atomic_write
 
 ERROR_COLOURS = "inferno"
 README_TITLES = (
@@ -114,7 +114,7 @@ def figure_for_readme(panels: dict[str, Panel], path: Path) -> None:
     while len(content) > README_LIMIT_BYTES:  # bytes grow with the number of pixels
         pixels_per_inch *= 0.95 * (README_LIMIT_BYTES / len(content)) ** 0.5
         content = _readme_png(panels, pixels_per_inch=pixels_per_inch)
-    with durable.replacing(path) as temporary:
+    with atomic_write.replacing(path) as temporary:
         temporary.write_bytes(content)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from minet_core.runtime.errors import ScanInvalid
+from minet_core.errors import ScanInvalid
 
 FloatImage = NDArray[np.float32]
 METHODS = ("sinc", "bicubic", "output")
@@ -24,8 +24,9 @@ TINY = float(np.finfo(np.float32).tiny)
 def on_half_pixels(low_res: FloatImage, scale: int) -> FloatImage:
     """A low-resolution image (h, w) as blocks of one value, what was measured and no more: (2 scale h, 2 scale w).
 
-    Sample n lies at sample scale n of the high-resolution grid (`minet_core.degradation`), and its block has its middle
-    there. That needs half pixels: repeating each pixel `scale` times would show the image moved by (scale - 1) / 2.
+    Sample n lies at sample scale n of the high-resolution grid (`minet_core.imaging.degradation`), and its block has
+    its middle there. That needs half pixels: repeating each pixel `scale` times would show the image moved by (scale
+    - 1) / 2.
     """
     blocks = np.repeat(np.repeat(low_res, 2 * scale, axis=0), 2 * scale, axis=1)
     early = scale - 1

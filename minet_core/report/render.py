@@ -28,7 +28,7 @@ from minet_core.report.wording import (
     size_text,
     verdict_text,
 )
-from minet_core.runtime import durable
+from minet_core.runtime.files import atomic_write
 
 DECIMALS: dict[Metric, int] = {"psnr_db": 2, "ssim": 4, "nmse": 5}
 
@@ -67,7 +67,7 @@ def write_report(path: Path, summary: Summary, *, panels: dict[str, Panel] | Non
     `panels` shows one slice per site. Pass phantoms anywhere, and a patient's slice only where the report
     stays at the site that owns it: the pixels are in the file.
     """
-    durable.write_text(path, report_html(summary, panels=panels))
+    atomic_write.write_text(path, report_html(summary, panels=panels))
 
 
 def report_html(summary: Summary, *, panels: dict[str, Panel] | None = None) -> str:

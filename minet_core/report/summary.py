@@ -23,9 +23,9 @@ from pydantic import (
     model_validator,
 )
 
-from minet_core.runtime import durable
-from minet_core.runtime.errors import ConfigurationError, FileMissing
-from minet_core.runtime.yaml_file import Settings, parse_settings
+from minet_core.errors import ConfigurationError, FileMissing
+from minet_core.runtime.files import atomic_write
+from minet_core.settings.yaml_file import Settings, parse_settings
 
 Status = Literal["running", "completed", "partial", "failed"]
 Kind = Literal["phantom", "surrogate", "real"]
@@ -201,7 +201,7 @@ def verdict(summary: Summary) -> Verdict:
 
 def write_summary(path: Path, summary: Summary) -> None:
     """Write `summary.json` durably."""
-    durable.write_json(path, summary.model_dump(mode="json", by_alias=True))
+    atomic_write.write_json(path, summary.model_dump(mode="json", by_alias=True))
 
 
 def read_summary(path: Path) -> Summary:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from minet_core.errors import INTERNAL_CODE, FedminetError
 from minet_core.report.summary import Kind, Metric, Status, Verdict
-from minet_core.runtime.errors import INTERNAL_CODE, FedminetError
 
 
 class KindWords(NamedTuple):

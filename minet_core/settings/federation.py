@@ -13,9 +13,15 @@ from typing import Annotated, Literal, Self, TypedDict
 
 from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
 
-from minet_core.models.architectures import SETTINGS_OF, Architecture
-from minet_core.quarantine import FALL_DB, NORM_FACTOR, OPPOSED_AGREEMENT, SUSPECT_AGREEMENT, SUSPECT_FACTOR
-from minet_core.runtime.yaml_file import Settings
+from minet_core.models.registry import SETTINGS_OF, Architecture
+from minet_core.settings.yaml_file import Settings
+from minet_core.weights.update_norm import (
+    FALL_DB,
+    NORM_FACTOR,
+    OPPOSED_AGREEMENT,
+    SUSPECT_AGREEMENT,
+    SUSPECT_FACTOR,
+)
 
 MOST_TIMED_STEPS = 1000
 """Most steps of a round whose local work is declared in seconds; `client.rounds.round.TIMED_STEPS` holds the site to it."""
@@ -86,7 +92,7 @@ class LocalWork(Settings):
 
 
 class StepRecipe(TypedDict):
-    """What `minet_core.training.train_steps` takes from the federation file."""
+    """What `minet_core.training.loop.train_steps` takes from the federation file."""
 
     learning_rate: float
     warmup_steps: int
@@ -138,7 +144,7 @@ class ParticipationSettings(Settings):
 
 
 class AlgorithmSettings(Settings):
-    """How the sites' weights become the global model: see `minet_core.aggregation`."""
+    """How the sites' weights become the global model: see `minet_core.algorithms`."""
 
     name: Literal["fedavg", "fedprox", "scaffold", "fedadam", "personal-head"] = Field(
         "fedavg", description="McMahan 2017, Li 2020, Karimireddy 2020, Reddi 2021, Feng 2022 (FedMRI)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from minet_core.federation import FederationSettings
+from minet_core.settings.federation import FederationSettings
 
 FIRST = (
     *("name", "rounds", "algorithm", "training", "local_work", "model", "sites", "scale", "seed"),

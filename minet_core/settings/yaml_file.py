@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from minet_core.runtime.errors import ConfigurationError, FileMissing, InvalidSetting, UnknownKey
+from minet_core.errors import ConfigurationError, FileMissing, InvalidSetting, UnknownKey
 
 
 class Settings(BaseModel):

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from minet_core.runtime.errors import InvalidSetting, WeightsRefused
-from minet_core.weights import Arrays
+from minet_core.errors import InvalidSetting, WeightsRefused
+from minet_core.weights.manifest import Arrays
 
 CONTROL = "control"
 """Prefix of the control variates among an algorithm's own tensors."""

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from minet_core.aggregation.gradient_rules import GradientRule
-from minet_core.models.super_resolver import SuperResolver
-from minet_core.runtime.errors import DeviceMissing, InvalidSetting, TrainingDiverged
-from minet_core.samples import Batch
+from minet_core.errors import DeviceMissing, InvalidSetting, TrainingDiverged
+from minet_core.models.base import SuperResolver
+from minet_core.training.gradient_rules import GradientRule
+from minet_core.training.samples import Batch
 
 Progress = Callable[[int, int], None]
 """Called after each step with (steps done in this call, its steps in all)."""

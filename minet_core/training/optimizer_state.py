@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from minet_core.training import adam
-from minet_core.weights import Arrays
+from minet_core.training.loop import adam
+from minet_core.weights.manifest import Arrays
 
 _PREFIX = "adam/"
 _PARTS = ("exp_avg", "exp_avg_sq", "step")

@@ -2,7 +2,7 @@
 
 Batch k depends on the seed and on k alone. So a run goes on at any step as if it had never stopped; worker processes
 may read ahead as far as they like; and of several processes that train together, each draws its places of every batch.
-`minet_core.samples.draw_batches` draws from one generator instead, each batch after the one before.
+`minet_core.training.samples.draw_batches` draws from one generator instead, each batch after the one before.
 
 H, W high-resolution row and column.
 """
@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from minet_core.runtime.errors import FedminetError, ProcessDied
-from minet_core.samples import (
+from minet_core.errors import FedminetError, ProcessDied
+from minet_core.seeds import torch_generator
+from minet_core.training.samples import (
     Batch,
     PreparedSlices,
     Sample,
@@ -31,7 +32,6 @@ from minet_core.samples import (
     require_drawable,
     stack_samples,
 )
-from minet_core.seeds import torch_generator
 
 Drawn = tuple[Tensor, ...] | FedminetError
 """A batch's tensors in the order of `Batch`, or what kept a worker from drawing it."""

@@ -21,9 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from minet_core.degradation import IDENTITY, DegradationDraw, apply_degradation, crop_to_multiple
-from minet_core.interpolation import bicubic
-from minet_core.runtime.errors import InvalidSetting, NothingFound, ScanInvalid
+from minet_core.errors import InvalidSetting, NothingFound, ScanInvalid
+from minet_core.imaging.degradation import IDENTITY, DegradationDraw, apply_degradation, crop_to_multiple
+from minet_core.imaging.interpolation import bicubic
 
 CLAMP = 6.0
 """Bound on the network's normalised inputs, in standard deviations."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minet_core.runtime.errors import WeightsRefused
+from minet_core.errors import WeightsRefused
 
 
 def check_array(name: str, array: NDArray[Any], *, shape: tuple[int, ...], dtype: str) -> None:

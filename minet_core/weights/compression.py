@@ -22,9 +22,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from minet_core.array_check import check_array
-from minet_core.runtime.errors import WeightsRefused
-from minet_core.weights import Arrays, WeightManifest
+from minet_core.errors import WeightsRefused
+from minet_core.weights.array_check import check_array
+from minet_core.weights.manifest import Arrays, WeightManifest
 
 SCALE = "scale/"
 """Prefix of the tensors that hold the step of an int8 tensor, (1,) float32."""

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from minet_core.parcel import DTYPES, MAX_OVERHEAD_BYTES
-from minet_core.runtime.errors import FileMissing, WeightsRefused
-from minet_core.weights import WeightManifest, check_weights
+from minet_core.errors import FileMissing, WeightsRefused
+from minet_core.weights.manifest import WeightManifest, check_weights
+from minet_core.weights.payload import DTYPES, MAX_OVERHEAD_BYTES
 
 _LENGTH_BYTES = 8
 """A safetensors file begins with the length of its header, little-endian."""

@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from minet_core.aggregation.mean import mean_over_sites, weight_by_site
-from minet_core.array_check import check_array
-from minet_core.runtime.errors import WeightsRefused
+from minet_core.algorithms.weighted_mean import mean_over_sites, weight_by_site
+from minet_core.errors import WeightsRefused
+from minet_core.weights.array_check import check_array
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -19,9 +19,9 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from minet_core.runtime.durable import replacing
-from minet_core.runtime.errors import WeightsRefused
-from minet_core.weights import Arrays, WeightManifest, check_weights
+from minet_core.errors import WeightsRefused
+from minet_core.runtime.files.atomic_write import replacing
+from minet_core.weights.manifest import Arrays, WeightManifest, check_weights
 
 MAX_OVERHEAD_BYTES = 1_000_000
 """What names and shapes may add to the weights' own bytes; the `paper` model's take 60 kB."""

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from minet_core.cohort_declaration import CohortDeclaration
+    from minet_core.protocol.cohort_declaration import CohortDeclaration
     from server.admission.enrolment import Admission
     from server.admission.pki import Authority
     from server.server_home import ServerHome
 
 MOST_SLICES = 100_000
-"""`minet_core.cohort_declaration.MOST_SLICES`, which would take a second to import."""
+"""`minet_core.protocol.cohort_declaration.MOST_SLICES`, which would take a second to import."""
 
 Home = Annotated[Path, typer.Argument(help="The coordinator's folder.")]
 SiteName = Annotated[str, typer.Option("--name", help="The site's name, as federation.yaml has it.")]
@@ -65,8 +65,8 @@ def admit(
 ) -> None:
     """Admit a site: compare its fingerprint by telephone, sign, register, and write its signed kit."""
     from minet_core.admission.request import read_request
-    from minet_core.cohort_declaration import read_declaration
-    from minet_core.runtime.errors import AdmissionRefused
+    from minet_core.errors import AdmissionRefused
+    from minet_core.protocol.cohort_declaration import read_declaration
     from server.admission.enrolment import admit as admit_site
     from server.admission.enrolment import admitted_sites, require_admissible
     from server.ledger import note_act
@@ -214,7 +214,7 @@ def opened_authority(home: ServerHome, passphrase_file: Path | None, ca_key: Pat
 
 def _say_declared(home: ServerHome, name: str, cohort: CohortDeclaration | None, *, max_slices: int) -> None:
     """What the site declares of its cohort, which is its weight in the mean, beside what the others declared."""
-    from minet_core.cohort_declaration import require_believable
+    from minet_core.protocol.cohort_declaration import require_believable
     from server.admission.enrolment import declared_cohorts
 
     if cohort is None:
@@ -254,7 +254,7 @@ def _say_admitted(home: ServerHome, admitted: Admission, *, verb: str, json_outp
 
 
 def _require_terminal(option: str) -> None:
-    from minet_core.runtime.errors import InvalidSetting
+    from minet_core.errors import InvalidSetting
 
     if not sys.stdin.isatty():
         raise InvalidSetting(

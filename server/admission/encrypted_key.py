@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from minet_core.runtime.errors import InvalidSetting
+from minet_core.errors import InvalidSetting
 
 LEAST_PASSPHRASE_LENGTH = 15
 """NIST SP 800-63B-4, 3.1.1.2: a passphrase that is the only factor."""

@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives import serialization
 
 from minet_core.admission.fingerprints import key_fingerprint, same_fingerprint
 from minet_core.admission.request import CheckedRequest, read_request
-from minet_core.cohort_declaration import CohortDeclaration, read_declaration
-from minet_core.runtime.durable import write_json, write_text
-from minet_core.runtime.errors import AdmissionRefused, ConfigurationError
+from minet_core.errors import AdmissionRefused, ConfigurationError
+from minet_core.protocol.cohort_declaration import CohortDeclaration, read_declaration
+from minet_core.runtime.files.atomic_write import write_json, write_text
 from server.admission.kits import write_kit
 from server.admission.pki import SITE_DAYS, Authority, issue_site_certificate
 from server.admission.revocation import (

@@ -1,4 +1,4 @@
-"""Writing a site's kit; its form is in minet_core.kit."""
+"""Writing a site's kit; its form is in minet_core.admission.kit."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from minet_core.admission.request import CheckedRequest
-from minet_core.kit import (
+from minet_core.admission.kit import (
     CA_FILE,
     CERTIFICATE_FILE,
     DIGESTED_FILES,
@@ -20,7 +19,8 @@ from minet_core.kit import (
     KitSettings,
     kit_bytes,
 )
-from minet_core.runtime.durable import replacing, sha256_of_file
+from minet_core.admission.request import CheckedRequest
+from minet_core.runtime.files.atomic_write import replacing, sha256_of_file
 from server.admission.pki import Authority, ca_files
 from server.flower.bundle import build_bundle, read_bundle, write_bundle
 from server.server_home import ServerHome

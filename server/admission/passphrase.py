@@ -7,8 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from minet_core.runtime.errors import FileMissing, InvalidSetting
-from minet_core.runtime.private_files import require_secret_file
+from minet_core.errors import FileMissing, InvalidSetting
+from minet_core.runtime.files.private_files import require_secret_file
 from server.admission.encrypted_key import require_long_enough
 
 PASSPHRASE_VARIABLE = "FEDMINET_CA_PASSPHRASE_FILE"  # noqa: S105 - a name, no secret

@@ -24,9 +24,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from minet_core.admission.fingerprints import authority_fingerprint, tls_key_digest
-from minet_core.kit import read_authority
-from minet_core.runtime.durable import append_line, mend_lines, replacing, write_private
-from minet_core.runtime.errors import ConfigurationError, FileMissing, InvalidSetting
+from minet_core.admission.kit import read_authority
+from minet_core.errors import ConfigurationError, FileMissing, InvalidSetting
+from minet_core.runtime.files.atomic_write import append_line, mend_lines, replacing, write_private
 from server.admission.encrypted_key import seal, unseal
 
 CA_DAYS = 730

@@ -25,8 +25,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from minet_core.admission.fingerprints import read_node_key
-from minet_core.runtime.durable import append_line, mend_lines, replacing, write_text
-from minet_core.runtime.file_lock import let_go, locked_within
+from minet_core.runtime.files.atomic_write import append_line, mend_lines, replacing, write_text
+from minet_core.runtime.files.file_lock import let_go, locked_within
 from server.admission.pki import CLOCK_SKEW, ISSUED_FILE, Authority
 
 CRL_FILE = "crl.pem"

@@ -112,7 +112,7 @@ def restore(
 
 
 def _require_authority(contents: Contents, expected: str | None) -> None:
-    from minet_core.runtime.errors import AdmissionRefused
+    from minet_core.errors import AdmissionRefused
 
     if expected is not None and "".join(expected.split()) != "".join(contents.authority.split()):
         raise AdmissionRefused(
@@ -121,7 +121,7 @@ def _require_authority(contents: Contents, expected: str | None) -> None:
 
 
 def _ask(question: str) -> None:
-    from minet_core.runtime.errors import InvalidSetting
+    from minet_core.errors import InvalidSetting
 
     if not sys.stdin.isatty():
         raise InvalidSetting(

@@ -35,11 +35,11 @@ from typing import IO, Literal
 from pydantic import AwareDatetime, Field, NonNegativeInt
 
 from minet_core.admission.fingerprints import authority_fingerprint
-from minet_core.kit import Digest, read_authority
-from minet_core.runtime.durable import replacing, status_of
-from minet_core.runtime.errors import ConfigurationError, HostError
+from minet_core.admission.kit import Digest, read_authority
+from minet_core.errors import ConfigurationError, HostError
+from minet_core.runtime.files.atomic_write import replacing, status_of
 from minet_core.runtime.versions import versions
-from minet_core.runtime.yaml_file import Settings
+from minet_core.settings.yaml_file import Settings
 from server.admission.pki import BACKUP_KEY_FILE, ca_files, settle_server_key
 from server.admission.revocation import changing
 from server.backup.signature import SIGNATURE_FILE, require_backup_key, signed

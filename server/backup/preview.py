@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from minet_core.runtime.durable import sha256_of_file
+from minet_core.runtime.files.atomic_write import sha256_of_file
 from server.admission.enrolment import admitted_sites
 from server.admission.revocation import revocations
 from server.backup.create import Contents

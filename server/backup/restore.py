@@ -23,11 +23,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from minet_core.admission.fingerprints import authority_fingerprint
-from minet_core.kit import read_authority
-from minet_core.runtime.errors import BackupDamaged, ConfigurationError, FileMissing
-from minet_core.runtime.file_failures import failure_of
-from minet_core.runtime.file_lock import is_locked, let_go, locked_within
-from minet_core.runtime.yaml_file import parse_settings
+from minet_core.admission.kit import read_authority
+from minet_core.errors import BackupDamaged, ConfigurationError, FileMissing
+from minet_core.runtime.files.file_failures import failure_of
+from minet_core.runtime.files.file_lock import is_locked, let_go, locked_within
+from minet_core.settings.yaml_file import parse_settings
 from server.admission.pki import ca_files, server_files
 from server.backup.create import CONTENTS_FILE, DATABASE, Contents, StoredFile
 from server.backup.signature import LARGEST_SIGNATURE_BYTES, SIGNATURE_FILE, require_signature

@@ -15,8 +15,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from minet_core.kit import read_authority
-from minet_core.runtime.errors import BackupDamaged, ConfigurationError
+from minet_core.admission.kit import read_authority
+from minet_core.errors import BackupDamaged, ConfigurationError
 from server.admission.pki import BACKUP_USAGE, Authority, backup_files, ca_files, issue_backup_key
 
 SIGNATURE_FILE = "back-up.sig"

@@ -17,7 +17,7 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, StreamingResponse
 from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 
-from minet_core.runtime.errors import FedminetError, FileMissing
+from minet_core.errors import FedminetError, FileMissing
 from server.dashboard.control_routes import Access, add_control, reader_of
 from server.dashboard.guard import LOOPBACK_NAMES, Guard
 from server.dashboard.live import LivePage, stream

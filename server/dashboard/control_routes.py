@@ -14,8 +14,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from minet_core.runtime.errors import FedminetError
-from minet_core.wire import RUN_NAME
+from minet_core.errors import FedminetError
+from minet_core.protocol.messages import RUN_NAME
 from server.dashboard.guard import host_name, is_loopback
 from server.dashboard.password import Password
 from server.dashboard.rendering import Reader, control_page, login_page

@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
-from minet_core.runtime.errors import FedminetError
+from minet_core.errors import FedminetError
 from server.dashboard.node_presence import Sightings
 from server.dashboard.rendering import announcement, page_title, run_sections
 from server.dashboard.run_reader import RunReader

@@ -20,7 +20,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from minet_core.runtime.errors import FedminetError
+from minet_core.errors import FedminetError
 from minet_core.runtime.versions import versions
 from server.admission.enrolment import admitted_sites
 from server.admission.pki import ca_files, expires_at, server_files

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from minet_core.runtime.errors import FedminetError
+from minet_core.errors import FedminetError
 from server.admission.pki import ca_files
 from server.flower.superlink_control import Node, SuperLinkControl
 from server.processes.node_snapshot import read_nodes

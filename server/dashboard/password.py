@@ -9,8 +9,8 @@ from pathlib import Path
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 
-from minet_core.runtime.durable import write_private
-from minet_core.runtime.errors import FileMissing, InvalidSetting
+from minet_core.errors import FileMissing, InvalidSetting
+from minet_core.runtime.files.atomic_write import write_private
 from server.server_home import ServerHome
 
 LEAST_CHARACTERS, MOST_CHARACTERS = 15, 1024

@@ -8,10 +8,10 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from minet_core.federation import FederationSettings
-from minet_core.runtime.durable import status_of
-from minet_core.runtime.errors import FedminetError, FileMissing, HostError
-from minet_core.wire import RUN_NAME
+from minet_core.errors import FedminetError, FileMissing, HostError
+from minet_core.protocol.messages import RUN_NAME
+from minet_core.runtime.files.atomic_write import status_of
+from minet_core.settings.federation import FederationSettings
 from server.dashboard.jsonl_tail import GrowingLines
 from server.dashboard.run_view import RunView, instant, view_of
 from server.runs.run_directory import RunDirectory

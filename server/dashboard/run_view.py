@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from minet_core.federation import FederationSettings
-from minet_core.runtime.errors import ReplyMissing
+from minet_core.errors import ReplyMissing
+from minet_core.settings.federation import FederationSettings
 from server.runs.state_machine import TERMINAL, RunState
 
 MEDIAN_OF = 5

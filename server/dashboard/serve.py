@@ -9,8 +9,8 @@ from types import FrameType
 
 import uvicorn
 
-from minet_core.runtime.errors import InvalidSetting
-from minet_core.runtime.processes import require_port_free
+from minet_core.errors import InvalidSetting
+from minet_core.runtime.processes.child_processes import require_port_free
 from server.dashboard.app import build_app
 from server.dashboard.control_routes import Access
 from server.dashboard.guard import is_loopback

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from flwr.cli.build import build_fab_from_files
 
-from minet_core.runtime.durable import replacing
-from minet_core.runtime.errors import ConfigurationError, FileMissing
+from minet_core.errors import ConfigurationError, FileMissing
+from minet_core.runtime.files.atomic_write import replacing
 from server.flower.file_names import BUNDLE_FILE
 
 SERVER_APP = "server.app:app"

@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 
-from minet_core.runtime.durable import write_private
-from minet_core.runtime.errors import HostError
+from minet_core.errors import HostError
+from minet_core.runtime.files.atomic_write import write_private
 
 HEADER = "fedminet-control"
 

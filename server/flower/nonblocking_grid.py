@@ -38,7 +38,7 @@ from flwr.supercore.inflatable.inflatable_utils import (
 )
 from flwr.superlink.grid import HttpGrid
 
-from minet_core.runtime.errors import ReplyRefused
+from minet_core.errors import ReplyRefused
 
 OBJECTS_MARGIN_BYTES = 2**20
 """What a message may need beside its weights: its figures, and the heads of its parts."""

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from minet_core.admission.bundle_guard import guard_bundle
-from minet_core.runtime.durable import sha256_of_file
-from minet_core.runtime.errors import HostError
-from minet_core.runtime.flower_environment import SERVER_VARIABLE
-from minet_core.runtime.task_token import start_with_token, with_token_from
+from minet_core.errors import HostError
+from minet_core.runtime.files.atomic_write import sha256_of_file
+from minet_core.runtime.processes.flower_environment import SERVER_VARIABLE
+from minet_core.runtime.processes.task_token import start_with_token, with_token_from
 from server.flower.control_credential import CredentialInterceptor, read_credential
 from server.flower.file_names import ProgramFiles
 from server.flower.interface_guard import InterfaceGuard

@@ -30,7 +30,7 @@ from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
-from minet_core.runtime.errors import AdmissionRefused, HostError, ServerUnreachable
+from minet_core.errors import AdmissionRefused, HostError, ServerUnreachable
 from server.flower.bundle import Bundle
 from server.flower.control_credential import CredentialInterceptor
 from server.flower.file_names import CREDENTIAL_FILE

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-from minet_core.runtime.durable import write_json
+from minet_core.runtime.files.atomic_write import write_json
 from server.flower.superlink_control import Node
 from server.processes.proxy_files import update_copies
 from server.server_home import ServerHome

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from minet_core.runtime.durable import write_private
+from minet_core.runtime.files.atomic_write import write_private
 from server.admission.pki import settle_server_key
 from server.server_home import ServerHome
 

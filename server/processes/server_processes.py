@@ -15,12 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from minet_core.runtime.durable import write_private
-from minet_core.runtime.errors import FedminetError, HostError, ServerUnreachable
-from minet_core.runtime.flower_environment import RUNS_VARIABLE, SERVER_VARIABLE, flower_environment
-from minet_core.runtime.private_files import stay_private
-from minet_core.runtime.processes import Child, ChildProcesses, require_port_free
-from minet_core.runtime.supervision import Supervisor
+from minet_core.errors import FedminetError, HostError, ServerUnreachable
+from minet_core.runtime.files.atomic_write import write_private
+from minet_core.runtime.files.private_files import stay_private
+from minet_core.runtime.processes.child_processes import Child, ChildProcesses, require_port_free
+from minet_core.runtime.processes.flower_environment import RUNS_VARIABLE, SERVER_VARIABLE, flower_environment
+from minet_core.runtime.processes.supervisor import Supervisor
 from server.admission.enrolment import admitted_sites, node_keys
 from server.admission.expiry import warnings
 from server.admission.pki import ca_files, server_files, settle_server_key

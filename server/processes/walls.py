@@ -24,8 +24,8 @@ from pathlib import Path
 
 import httpx
 
-from minet_core.runtime.errors import HostError, MachineShared, ServerUnreachable
-from minet_core.runtime.private_files import open_to_others, tighten
+from minet_core.errors import HostError, MachineShared, ServerUnreachable
+from minet_core.runtime.files.private_files import open_to_others, tighten
 from server.admission.pki import ca_files, server_files
 from server.flower.control_credential import HEADER
 from server.flower.superlink_control import SuperLinkControl

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from minet_core.runtime.errors import FedminetError, HostError
+from minet_core.errors import FedminetError, HostError
 
 
 @dataclass

@@ -8,17 +8,17 @@ from pathlib import Path
 
 from flwr.app import RecordDict
 
-from minet_core import wire
-from minet_core.aggregation.values import ServerState
-from minet_core.agreement import Agreement
+from minet_core.algorithms.interface import ServerState
 from minet_core.checkpoint import describe, read_manifest, save_checkpoint
-from minet_core.federation import FederationSettings
-from minet_core.parcel import save_parcel
+from minet_core.protocol import messages
+from minet_core.protocol.exchange_plan import Agreement
 from minet_core.runtime.memory import give_back_memory
 from minet_core.runtime.versions import versions
-from minet_core.stored_arrays import StoredArrays
+from minet_core.settings.federation import FederationSettings
 from minet_core.training_domain import TrainingDomain, domain_of_figures, merged
-from minet_core.weights import Arrays
+from minet_core.weights.lazy_arrays import StoredArrays
+from minet_core.weights.manifest import Arrays
+from minet_core.weights.payload import save_parcel
 from server.flower.nonblocking_grid import MessageGrid
 from server.ledger import with_our_head
 from server.rounds.exchange import Moment, request
@@ -62,7 +62,7 @@ class Conduct:
         return Expected(
             agreement=self.agreement,
             round_number=round_number,
-            run_number=wire.run_number(self.run.path.name, federation=self.digest),
+            run_number=messages.run_number(self.run.path.name, federation=self.digest),
             declared=self.run.declared(),
             global_weights=self.global_state().weights,
         )

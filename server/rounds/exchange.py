@@ -24,12 +24,12 @@ from flwr.supercore.run import RunNotRunningException
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from minet_core import wire
-from minet_core.ledger import NO_HEAD
-from minet_core.parcel import MAX_OVERHEAD_BYTES, packed
-from minet_core.runtime.errors import INTERNAL_CODE, ReplyRefused, ServerLost, WeightsRefused
+from minet_core.errors import INTERNAL_CODE, ReplyRefused, ServerLost, WeightsRefused
+from minet_core.ledger.records import NO_HEAD
+from minet_core.protocol import messages
 from minet_core.runtime.memory import give_back_memory
-from minet_core.weights import Arrays, WeightManifest
+from minet_core.weights.manifest import Arrays, WeightManifest
+from minet_core.weights.payload import MAX_OVERHEAD_BYTES, packed
 from server.flower.nonblocking_grid import MessageGrid
 
 POLL_INTERVAL_S = 0.5
@@ -100,8 +100,8 @@ def request(arrays: Arrays, *, round_number: int, run: str, digest: str, ledger:
     """The content of a request: the global weights and the four agreed values; ledger: the head of ours."""
     return RecordDict(
         {
-            wire.MODEL: ArrayRecord({wire.PARCEL: _array_of(packed(arrays))}),
-            wire.REQUEST: ConfigRecord(
+            messages.MODEL: ArrayRecord({messages.PARCEL: _array_of(packed(arrays))}),
+            messages.REQUEST: ConfigRecord(
                 {"round": round_number, "run": run, "federation": digest, "ledger": ledger}
             ),
         }
@@ -196,7 +196,7 @@ def exchange(
 
 
 def opened_figures(
-    message: Message | None, *, agreed: dict[str, wire.Figure], records: set[str]
+    message: Message | None, *, agreed: dict[str, messages.Figure], records: set[str]
 ) -> dict[str, float]:
     """The agreed figures of a reply that holds exactly `records`.
 
@@ -206,18 +206,18 @@ def opened_figures(
         raise ReplyRefused("a reply cannot be put together")
     if message.has_error():
         raise ReplyRefused(
-            "the site's client ended with an error", got=wire.code_within(message.error.reason)
+            "the site's client ended with an error", got=messages.code_within(message.error.reason)
         )
-    if wire.FAILURE in message.content:
-        record = message.content[wire.FAILURE]
-        code = wire.checked_code(record.get("code") if isinstance(record, ConfigRecord) else None)
+    if messages.FAILURE in message.content:
+        record = message.content[messages.FAILURE]
+        code = messages.checked_code(record.get("code") if isinstance(record, ConfigRecord) else None)
         raise ReplyRefused("the site could not do its part", got=code)
     if set(message.content) != records:
         raise ReplyRefused("a reply has the wrong records", got=f"{len(message.content)} records")
-    metrics = message.content[wire.METRICS]
+    metrics = message.content[messages.METRICS]
     if not isinstance(metrics, MetricRecord):
         raise ReplyRefused("a reply's figures are of the wrong record type")
-    return wire.checked_figures(dict(metrics), agreed=agreed)
+    return messages.checked_figures(dict(metrics), agreed=agreed)
 
 
 def opened_parcel(message: Message | None, *, manifest: WeightManifest) -> memoryview:
@@ -225,12 +225,12 @@ def opened_parcel(message: Message | None, *, manifest: WeightManifest) -> memor
 
     Raises WeightsRefused (FM-M302) for one that is too large, ReplyRefused (FM-F401) for what is no parcel.
     """
-    record = None if message is None else message.content[wire.MODEL]
+    record = None if message is None else message.content[messages.MODEL]
     if not isinstance(record, ArrayRecord):
         raise ReplyRefused("a reply's weights are of the wrong record type")
-    if set(record) != {wire.PARCEL}:
+    if set(record) != {messages.PARCEL}:
         raise ReplyRefused("a reply's weights are not one parcel", got=f"{len(record)} arrays", expected="1")
-    data = record[wire.PARCEL].data
+    data = record[messages.PARCEL].data
     if len(data) > manifest.n_bytes + MAX_OVERHEAD_BYTES:
         raise WeightsRefused("a parcel of weights is too large", got=f"{len(data)} bytes")
     head = _npy_head(len(data) - _NPY_HEAD_BYTES)
@@ -270,7 +270,7 @@ def _npy_head(n_bytes: int) -> bytes:
 
 def _bytes_of(content: RecordDict) -> int:
     """Bytes of the parcel. Not by `content.array_records`, which leaves a cycle that holds it until it is collected."""
-    record = content[wire.MODEL]
+    record = content[messages.MODEL]
     assert isinstance(record, ArrayRecord)
     return sum(len(array.data) for array in record.values())
 
@@ -317,7 +317,7 @@ def _worth_asking_again(reply: Message, site: str, failures: Counter[str]) -> bo
     """Whether an error says nothing of the site itself: its node was away, or its client was ended."""
     if reply.error.code in (ErrorCode.NODE_UNAVAILABLE, ErrorCode.MESSAGE_UNAVAILABLE):
         return True
-    if wire.code_within(reply.error.reason) != INTERNAL_CODE:
+    if messages.code_within(reply.error.reason) != INTERNAL_CODE:
         return False
     failures[site] += 1
     return failures[site] <= REASKED

@@ -15,14 +15,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from minet_core import wire
-from minet_core.aggregation.influence import Shortened
-from minet_core.aggregation.values import Reply
-from minet_core.agreement import Agreement
-from minet_core.cohort_declaration import CohortDeclaration
-from minet_core.quarantine import MOST_NORM, norm, update_norm
-from minet_core.runtime.durable import replacing, sha256_of_file
-from minet_core.runtime.errors import (
+from minet_core.algorithms.influence import Shortened
+from minet_core.algorithms.interface import Reply
+from minet_core.errors import (
     CohortChanged,
     DuplicateReply,
     FedminetError,
@@ -31,8 +26,13 @@ from minet_core.runtime.errors import (
     StaleMessage,
     UpdateSuspect,
 )
-from minet_core.stored_arrays import StoredArrays
-from minet_core.weights import Arrays
+from minet_core.protocol import messages
+from minet_core.protocol.cohort_declaration import CohortDeclaration
+from minet_core.protocol.exchange_plan import Agreement
+from minet_core.runtime.files.atomic_write import replacing, sha256_of_file
+from minet_core.weights.lazy_arrays import StoredArrays
+from minet_core.weights.manifest import Arrays
+from minet_core.weights.update_norm import MOST_NORM, norm, update_norm
 from server.rounds.exchange import Received, opened_figures, opened_parcel
 from server.runs.checked_page import damaged, read_page, write_page
 
@@ -210,7 +210,9 @@ def refusal_code(failure: FedminetError) -> str:
 
 
 def _checked(folder: Path, received: Received, expected: Expected) -> KeptReply:
-    figures = opened_figures(received.message, agreed=wire.TRAIN_FIGURES, records={wire.MODEL, wire.METRICS})
+    figures = opened_figures(
+        received.message, agreed=messages.TRAIN_FIGURES, records={messages.MODEL, messages.METRICS}
+    )
     check_binding(figures, received.site, expected)
     agreement = expected.agreement
     content = opened_parcel(received.message, manifest=agreement.reply_manifest)

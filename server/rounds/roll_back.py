@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from minet_core.quarantine import fallen_sites
-from minet_core.runtime.errors import UpdateOpposed
+from minet_core.errors import UpdateOpposed
+from minet_core.weights.update_norm import fallen_sites
 from server.rounds.context import Conduct, digests_of_pages, digests_of_round
 from server.rounds.replies import KeptReply
 from server.runs import state_machine

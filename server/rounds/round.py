@@ -14,10 +14,10 @@ from functools import partial
 
 from flwr.app import MessageType
 
-from minet_core import wire
-from minet_core.aggregation.values import Diagnostics
-from minet_core.cohort_declaration import declared_by_reply
-from minet_core.runtime.errors import QuorumNotMet, UpdateOpposed
+from minet_core.algorithms.interface import Diagnostics
+from minet_core.errors import QuorumNotMet, UpdateOpposed
+from minet_core.protocol import messages
+from minet_core.protocol.cohort_declaration import declared_by_reply
 from server.ledger import note_reply
 from server.rounds.context import (
     Conduct,
@@ -209,7 +209,7 @@ def _record(conduct: Conduct, kept: Mapping[str, KeptReply], diagnostics: Diagno
                 "train_seconds": reply.figures["seconds"],
                 "n_training_slices": reply.n_training_slices,
                 "share": diagnostics.weights_of[site],
-                "validation": {score: reply.figures[f"validation_{score}"] for score in wire.SCORES},
+                "validation": {score: reply.figures[f"validation_{score}"] for score in messages.SCORES},
             }
     return run.metrics(
         {

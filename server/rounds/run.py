@@ -13,18 +13,11 @@ from functools import partial
 
 from flwr.app import MessageType
 
-from minet_core import wire
-from minet_core.agreement import agreement_of, initial_weights
-from minet_core.parcel import MAX_OVERHEAD_BYTES
-from minet_core.runtime.durable import replacing
-from minet_core.runtime.errors import (
-    FedminetError,
-    FileNotWritten,
-    HostError,
-    QuorumNotMet,
-    RunDamaged,
-    RunFailed,
-)
+from minet_core.errors import FedminetError, FileNotWritten, HostError, QuorumNotMet, RunDamaged, RunFailed
+from minet_core.protocol import messages
+from minet_core.protocol.exchange_plan import agreement_of, initial_weights
+from minet_core.runtime.files.atomic_write import replacing
+from minet_core.weights.payload import MAX_OVERHEAD_BYTES
 from server.flower.nonblocking_grid import MessageGrid, without_waits
 from server.ledger import note_test
 from server.rounds.context import Conduct, digests_of_round, request_of, save_state, verify_run
@@ -160,14 +153,16 @@ def _test(conduct: Conduct) -> list[str]:
         if received.again:
             continue
         try:
-            figures = opened_figures(received.message, agreed=wire.TEST_FIGURES, records={wire.METRICS})
+            figures = opened_figures(
+                received.message, agreed=messages.TEST_FIGURES, records={messages.METRICS}
+            )
             check_binding(figures, received.site, conduct.expected(round_number=federation.rounds))
         except FedminetError as failure:
             code = refusal_code(failure)
             run.event("test-refused", site=received.site, code=code, reason=failure.what)
             note_test(run, received.site, round_number=federation.rounds, figures={}, code=code)
             continue
-        tested[received.site] = wire.without_head(figures)
+        tested[received.site] = messages.without_head(figures)
         note_test(run, received.site, round_number=federation.rounds, figures=figures)
         run.record_tests(tested)
         run.event("test-received", site=received.site)

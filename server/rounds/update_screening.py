@@ -9,8 +9,10 @@ import functools
 from collections.abc import Mapping
 from dataclasses import replace
 
-from minet_core.aggregation.influence import agreements, update_products
-from minet_core.quarantine import (
+from minet_core.algorithms.influence import agreements, update_products
+from minet_core.errors import FedminetError, UpdateOpposed, UpdateSuspect
+from minet_core.training.loop import learning_rate_at
+from minet_core.weights.update_norm import (
     HISTORY_ROUNDS,
     LEAST_REPLIES,
     OPPOSED_AT_ONCE,
@@ -18,8 +20,6 @@ from minet_core.quarantine import (
     norm_bound,
     opposed,
 )
-from minet_core.runtime.errors import FedminetError, UpdateOpposed, UpdateSuspect
-from minet_core.training import learning_rate_at
 from server.rounds.context import Conduct
 from server.rounds.replies import KeptReply, as_reply, keep, read_replies
 from server.rounds.roll_back import left_out_for_good

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from minet_core.runtime.durable import write_json
-from minet_core.runtime.errors import RunDamaged
+from minet_core.errors import RunDamaged
+from minet_core.runtime.files.atomic_write import write_json
 
 SEAL = "sha256_of_page"
 """The key of the digest: SHA-256 of the other keys in a canonical form."""

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from minet_core.report.summary import Summary, read_summary
-from minet_core.runtime.errors import (
+from minet_core.errors import (
     ConfigurationError,
     FileMissing,
     FileNotWritten,
@@ -17,9 +16,10 @@ from minet_core.runtime.errors import (
     NoProgress,
     ServerUnreachable,
 )
-from minet_core.runtime.processes import ChildProcesses
+from minet_core.protocol.messages import RUN_NAME
+from minet_core.report.summary import Summary, read_summary
+from minet_core.runtime.processes.child_processes import ChildProcesses
 from minet_core.runtime.progress import Advance
-from minet_core.wire import RUN_NAME
 from server.admission.enrolment import admitted_sites, declared_cohorts
 from server.admission.pki import ca_files
 from server.flower.superlink_control import SuperLinkControl

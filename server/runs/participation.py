@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from minet_core.cohort_declaration import CohortDeclaration
-from minet_core.federation import FederationSettings, ParticipationSettings
-from minet_core.runtime.errors import ConfigurationError
+from minet_core.errors import ConfigurationError
+from minet_core.protocol.cohort_declaration import CohortDeclaration
+from minet_core.settings.federation import FederationSettings, ParticipationSettings
 
 
 def breach(

@@ -12,8 +12,8 @@ import shutil
 import time
 from dataclasses import asdict, dataclass, replace
 
-from minet_core.runtime.durable import status_of, write_json
-from minet_core.runtime.errors import DiskFull, FedminetError, HostError, NoProgress, RunBusy
+from minet_core.errors import DiskFull, FedminetError, HostError, NoProgress, RunBusy
+from minet_core.runtime.files.atomic_write import status_of, write_json
 from server.flower.bundle import read_bundle
 from server.flower.superlink_control import SuperLinkControl
 from server.runs import state_machine

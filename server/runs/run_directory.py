@@ -30,12 +30,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from minet_core.cohort_declaration import CohortDeclaration
-from minet_core.federation import FederationSettings
-from minet_core.runtime.durable import append_line, mend_lines, sha256_of_file, write_text
-from minet_core.runtime.errors import ConfigurationError, FedminetError, RunBusy
-from minet_core.runtime.file_lock import is_locked, let_go, locked_within
-from minet_core.runtime.yaml_file import read_settings, settings_text
+from minet_core.errors import ConfigurationError, FedminetError, RunBusy
+from minet_core.protocol.cohort_declaration import CohortDeclaration
+from minet_core.runtime.files.atomic_write import append_line, mend_lines, sha256_of_file, write_text
+from minet_core.runtime.files.file_lock import is_locked, let_go, locked_within
+from minet_core.settings.federation import FederationSettings
+from minet_core.settings.yaml_file import read_settings, settings_text
 from server.runs.checked_page import damaged, page_digest, read_page, write_page
 from server.runs.state_machine import TERMINAL, RunState
 

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from minet_core.runtime.errors import IllegalTransition
+from minet_core.errors import IllegalTransition
 
 Status = Literal["created", "running", "interrupted", "completed", "partial", "failed"]
 Phase = Literal["idle", "asked", "closed", "testing"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime
 from dataclasses import asdict
 
-from minet_core import wire
 from minet_core.checkpoint import load_checkpoint
+from minet_core.protocol import messages
 from minet_core.report.render import write_report
 from minet_core.report.summary import Summary, write_summary
-from minet_core.runtime.durable import sha256_of_file
+from minet_core.runtime.files.atomic_write import sha256_of_file
 from minet_core.runtime.machine import machine_facts
 from minet_core.runtime.versions import versions
 from server.runs.run_directory import RunDirectory
@@ -51,19 +51,19 @@ def summary_of(run: RunDirectory) -> Summary:
 
 def _site(figures: dict[str, float]) -> dict[str, object]:
     intervals: dict[str, dict[str, tuple[float, float] | None]] = {}
-    for method in wire.METHODS:
+    for method in messages.METHODS:
         intervals[method] = {
             score: (figures[f"{method}_{score}_low"], figures[f"{method}_{score}_high"])
             if f"{method}_{score}_low" in figures
             else None
-            for score in wire.SCORES
+            for score in messages.SCORES
         }
     return {
-        "kind": wire.KINDS[int(figures["kind"])],
+        "kind": messages.KINDS[int(figures["kind"])],
         "n_test_volumes": int(figures["n_test_volumes"]),
         "n_training_slices": int(figures["n_training_slices"]),
         "few_patients": bool(figures["few_patients"]),
-        **{m: {score: figures[f"{m}_{score}"] for score in wire.SCORES} for m in wire.METHODS},
+        **{m: {score: figures[f"{m}_{score}"] for score in messages.SCORES} for m in messages.METHODS},
         "intervals": intervals,
     }
 

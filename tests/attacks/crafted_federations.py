@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from minet_core.federation import FederationSettings
-from minet_core.runtime.yaml_file import parse_settings
+from minet_core.settings.federation import FederationSettings
+from minet_core.settings.yaml_file import parse_settings
 
 SITE = "sms"
 

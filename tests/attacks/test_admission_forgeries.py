@@ -17,9 +17,9 @@ from client.admission.keys import SiteKeys, read_node_private
 from client.admission.kit import accept_kit, kit_in_use
 from client.admission.request import make_request
 from client.site_home import SiteHome
+from minet_core.admission.kit import KitSettings
 from minet_core.admission.request import RequestFile, read_request
-from minet_core.kit import KitSettings
-from minet_core.runtime.errors import AdmissionRefused
+from minet_core.errors import AdmissionRefused
 from server.admission.enrolment import admitted_sites, renew, revoke
 from server.admission.kits import sign_kit
 from server.admission.pki import make_ca

@@ -16,14 +16,14 @@ from client.site_home import SiteHome
 from fedminet.faults.tiny_sites import tiny_federation
 from fedminet.in_process_grid import InProcessGrid, node_id_of, server_identity
 from fedminet.rehearsal import SCHEDULES
-from minet_core import wire
-from minet_core.agreement import initial_weights
-from minet_core.federation import FederationSettings
-from minet_core.ledger import Ledger
-from minet_core.models.architectures import SETTINGS_OF
-from minet_core.runtime.durable import write_text
-from minet_core.runtime.errors import InvalidSetting, PolicyRefused
-from minet_core.runtime.yaml_file import settings_text
+from minet_core.errors import InvalidSetting, PolicyRefused
+from minet_core.ledger.records import Ledger
+from minet_core.models.registry import SETTINGS_OF
+from minet_core.protocol import messages
+from minet_core.protocol.exchange_plan import initial_weights
+from minet_core.runtime.files.atomic_write import write_text
+from minet_core.settings.federation import FederationSettings
+from minet_core.settings.yaml_file import settings_text
 from server.rounds.exchange import request
 from server.server_home import federation_of
 from sites.definitions import definition
@@ -80,7 +80,7 @@ def asked(
 
 
 def code_in(answer: RecordDict) -> str | None:
-    return str(answer.config_records[wire.FAILURE]["code"]) if wire.FAILURE in answer else None
+    return str(answer.config_records[messages.FAILURE]["code"]) if messages.FAILURE in answer else None
 
 
 def test_there_are_twelve_and_more() -> None:
@@ -159,7 +159,7 @@ def test_the_same_question_is_answered_by_an_open_policy(home: SiteHome) -> None
     with_policy(home, open_policy())
     answer = asked(home, PATCH_MEANS)
     assert code_in(answer) is None
-    loss = float(answer.metric_records[wire.METRICS]["train_loss"])  # type: ignore[arg-type]
+    loss = float(answer.metric_records[messages.METRICS]["train_loss"])  # type: ignore[arg-type]
     assert loss == float(f"{loss:.2e}")
 
 
@@ -228,10 +228,10 @@ def test_a_timed_round_that_came_to_one_step_does_not_leave(home: SiteHome) -> N
 
 def test_every_figure_leaves_rounded_and_no_interval_of_few_patients(home: SiteHome) -> None:
     with_policy(home, open_policy().model_copy(update={"least_patients": 2}))
-    for kind, agreed in (("train", wire.TRAIN_FIGURES), ("evaluate", wire.TEST_FIGURES)):
+    for kind, agreed in (("train", messages.TRAIN_FIGURES), ("evaluate", messages.TEST_FIGURES)):
         answer = asked(home, tiny_federation(), kind=kind)
-        figures = dict(answer.metric_records[wire.METRICS])
-        assert wire.rounded_figures(figures, agreed=agreed) == figures  # type: ignore[arg-type]
+        figures = dict(answer.metric_records[messages.METRICS])
+        assert messages.rounded_figures(figures, agreed=agreed) == figures  # type: ignore[arg-type]
         for name, value in figures.items():
             if not agreed[name].whole:
                 assert len(np.format_float_positional(float(value)).rstrip("0").lstrip("-0.")) <= 8  # type: ignore[arg-type]
@@ -246,7 +246,7 @@ def test_a_request_with_a_value_more_or_without_the_coordinators_head_is_refused
     grid = InProcessGrid({SITE: build_client_app(lambda _context: home.path)})
     for change in ({"more": 1}, {"ledger": "../../keys"}, {"ledger": "A" * 64}, {"ledger": 7}):
         content = request(weights, round_number=1, run="attack", digest=federation.digest())
-        content.config_records[wire.REQUEST].update(change)
+        content.config_records[messages.REQUEST].update(change)
         with server_identity():
             message = Message(content, node_id_of(SITE), "train", group_id="1")
             (reply,) = grid.pull_messages(grid.push_messages([message]))

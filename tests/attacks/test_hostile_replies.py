@@ -30,8 +30,8 @@ from fedminet.faults.trial_sites import (
     weights_in,
 )
 from fedminet.in_process_grid import InProcessGrid
-from minet_core import wire
-from minet_core.runtime.errors import QuorumNotMet
+from minet_core.errors import QuorumNotMet
+from minet_core.protocol import messages
 from server.runs.run_directory import RunDirectory
 
 
@@ -59,8 +59,8 @@ def with_an_extra_record(content: RecordDict, _request: Message) -> RecordDict:
 
 
 def with_a_second_array(content: RecordDict, _request: Message) -> RecordDict:
-    content[wire.MODEL] = ArrayRecord(
-        {wire.PARCEL: parcel_of(content), SECRET: Array(np.zeros(3, np.float32))}
+    content[messages.MODEL] = ArrayRecord(
+        {messages.PARCEL: parcel_of(content), SECRET: Array(np.zeros(3, np.float32))}
     )
     return content
 
@@ -69,20 +69,20 @@ def with_pickled_weights(content: RecordDict, _request: Message) -> RecordDict:
     stream = io.BytesIO()
     np.save(stream, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     pickled = Array(dtype="uint8", shape=(1,), stype="numpy.ndarray", data=stream.getvalue())
-    content[wire.MODEL] = ArrayRecord({wire.PARCEL: pickled})
+    content[messages.MODEL] = ArrayRecord({messages.PARCEL: pickled})
     return content
 
 
 def with_truncated_weights(content: RecordDict, _request: Message) -> RecordDict:
     whole = parcel_of(content)
     cut = Array(dtype=whole.dtype, shape=whole.shape, stype=whole.stype, data=whole.data[:-8])
-    content[wire.MODEL] = ArrayRecord({wire.PARCEL: cut})
+    content[messages.MODEL] = ArrayRecord({messages.PARCEL: cut})
     return content
 
 
 def with_no_array_at_all(content: RecordDict, _request: Message) -> RecordDict:
-    content[wire.MODEL] = ArrayRecord(
-        {wire.PARCEL: Array(dtype="uint8", shape=(0,), stype="numpy.ndarray", data=b"")}
+    content[messages.MODEL] = ArrayRecord(
+        {messages.PARCEL: Array(dtype="uint8", shape=(0,), stype="numpy.ndarray", data=b"")}
     )
     return content
 
@@ -93,7 +93,7 @@ def with_bytes(make: Callable[[bytes], bytes]) -> Reshape:
     def reshape(content: RecordDict, _request: Message) -> RecordDict:
         whole = parcel_of(content)
         forged = Array(dtype=whole.dtype, shape=whole.shape, stype=whole.stype, data=make(whole.data))
-        content[wire.MODEL] = ArrayRecord({wire.PARCEL: forged})
+        content[messages.MODEL] = ArrayRecord({messages.PARCEL: forged})
         return content
 
     return reshape
@@ -114,7 +114,7 @@ def safetensors_head(text: str) -> Reshape:
         plain = parcel_of(content).numpy().tobytes()
         numbers = plain[8 + int.from_bytes(plain[:8], "little") :]
         forged = len(text).to_bytes(8, "little") + text.encode() + numbers
-        content[wire.MODEL] = ArrayRecord({wire.PARCEL: Array(np.frombuffer(forged, np.uint8))})
+        content[messages.MODEL] = ArrayRecord({messages.PARCEL: Array(np.frombuffer(forged, np.uint8))})
         return content
 
     return reshape
@@ -320,7 +320,7 @@ def test_too_few_sites_online_fails_before_the_first_round(tmp_path: Path) -> No
 
 def test_a_figure_that_was_not_agreed_does_not_pass_by_its_type(tmp_path: Path) -> None:
     def as_text(content: RecordDict, _request: Message) -> RecordDict:
-        content[wire.METRICS] = ConfigRecord({"note": SECRET})
+        content[messages.METRICS] = ConfigRecord({"note": SECRET})
         return content
 
     run = conduct_trial(tmp_path, three_sites(as_text), trial_federation(rounds=1))

@@ -13,11 +13,11 @@ from client.app import build_client_app
 from client.site_home import SiteHome
 from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
 from fedminet.in_process_grid import InProcessGrid, node_id_of, server_identity
-from minet_core import wire
-from minet_core.agreement import initial_weights
-from minet_core.parcel import packed
-from minet_core.runtime.durable import write_text
-from minet_core.runtime.yaml_file import settings_text
+from minet_core.protocol import messages
+from minet_core.protocol.exchange_plan import initial_weights
+from minet_core.runtime.files.atomic_write import write_text
+from minet_core.settings.yaml_file import settings_text
+from minet_core.weights.payload import packed
 from server.rounds.exchange import request
 
 FEDERATION = tiny_federation()
@@ -49,14 +49,14 @@ def with_weights(change: Callable[[dict[str, np.ndarray]], None]) -> Change:
     def apply(content: RecordDict) -> None:
         _, weights = initial_weights(FEDERATION)
         change(weights)
-        content[wire.MODEL] = ArrayRecord({wire.PARCEL: Array(packed(weights))})
+        content[messages.MODEL] = ArrayRecord({messages.PARCEL: Array(packed(weights))})
 
     return apply
 
 
 def asking(**values: object) -> Change:
     def apply(content: RecordDict) -> None:
-        content[wire.REQUEST] = ConfigRecord({**content.config_records[wire.REQUEST], **values})  # type: ignore[dict-item]
+        content[messages.REQUEST] = ConfigRecord({**content.config_records[messages.REQUEST], **values})  # type: ignore[dict-item]
 
     return apply
 
@@ -70,7 +70,7 @@ def first(make: Callable[[np.ndarray], np.ndarray]) -> Change:
 
 
 def a_huge_parcel(content: RecordDict) -> None:
-    content[wire.MODEL] = ArrayRecord({wire.PARCEL: Array(np.zeros(10_000_000, np.uint8))})
+    content[messages.MODEL] = ArrayRecord({messages.PARCEL: Array(np.zeros(10_000_000, np.uint8))})
 
 
 def a_second_record(content: RecordDict) -> None:
@@ -99,8 +99,8 @@ def test_a_hostile_request_is_answered_with_a_code_and_nothing_is_trained(
 ) -> None:
     change, code = HOSTILE[name]
     answer = answered(home, change, kind=kind)
-    assert set(answer) == {wire.FAILURE}
-    assert dict(answer.config_records[wire.FAILURE]) == {"code": code}
+    assert set(answer) == {messages.FAILURE}
+    assert dict(answer.config_records[messages.FAILURE]) == {"code": code}
     assert not list(home.state.glob("**/*.safetensors"))
 
 
@@ -110,4 +110,4 @@ def test_the_honest_request_is_answered_with_weights(home: SiteHome, tmp_path: P
 
     shutil.copytree(home.path, tmp_path / "copy")
     answer = answered(SiteHome(tmp_path / "copy"), lambda _: None)
-    assert set(answer) == {wire.MODEL, wire.METRICS}
+    assert set(answer) == {messages.MODEL, messages.METRICS}

@@ -17,12 +17,12 @@ from client.commands import site_commands
 from client.site_home import SiteHome
 from fedminet.faults.tiny_sites import tiny_federation
 from fedminet.in_process_grid import InProcessGrid, node_id_of, run_in_process, server_identity
-from minet_core import wire
-from minet_core.agreement import initial_weights
-from minet_core.ledger import HEAD_FILE, Ledger
-from minet_core.ledger_page import heads_held
-from minet_core.runtime.durable import write_text
-from minet_core.runtime.yaml_file import settings_text
+from minet_core.ledger.page import heads_held
+from minet_core.ledger.records import HEAD_FILE, Ledger
+from minet_core.protocol import messages
+from minet_core.protocol.exchange_plan import initial_weights
+from minet_core.runtime.files.atomic_write import write_text
+from minet_core.settings.yaml_file import settings_text
 from server.app import build_server_app
 from server.commands import server_commands
 from server.rounds.exchange import request
@@ -161,8 +161,10 @@ def test_a_refused_request_is_written_down_without_what_it_says(ended: Ended, tm
     shutil.copytree(ended.homes["sms"].path, home.path)
     content = RecordDict(
         {
-            wire.MODEL: ArrayRecord({}),
-            wire.REQUEST: ConfigRecord({"round": 1, "run": "../../etc", "federation": "x", "ledger": "y"}),
+            messages.MODEL: ArrayRecord({}),
+            messages.REQUEST: ConfigRecord(
+                {"round": 1, "run": "../../etc", "federation": "x", "ledger": "y"}
+            ),
         }
     )
     grid = InProcessGrid({"sms": build_client_app(lambda _context: home.path)})
@@ -185,7 +187,7 @@ def test_nothing_leaves_a_site_whose_ledger_is_damaged(ended: Ended, tmp_path: P
     with server_identity():
         message = Message(content, node_id_of("sms"), "train", group_id="1")
         (reply,) = grid.pull_messages(grid.push_messages([message]))
-    assert dict(reply.content.config_records[wire.FAILURE]) == {"code": "FM-S523"}
+    assert dict(reply.content.config_records[messages.FAILURE]) == {"code": "FM-S523"}
 
 
 def test_the_commands_show_and_verify_both(ended: Ended, tmp_path: Path) -> None:

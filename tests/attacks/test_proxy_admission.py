@@ -18,7 +18,7 @@ from client.admission.tls import TlsFiles
 from client.preflight.check_server import CERTIFICATE_REFUSED
 from client.preflight.server_reachability import require_server
 from client.site_home import SiteHome
-from minet_core.runtime.processes import free_port
+from minet_core.runtime.processes.child_processes import free_port
 from server.admission.enrolment import revoke
 from server.admission.pki import server_files
 from server.admission.revocation import node_map, write_crl

@@ -23,7 +23,7 @@ import pytest
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
 
 from client.site_home import SiteHome
-from minet_core.runtime.processes import free_port
+from minet_core.runtime.processes.child_processes import free_port
 from server.admission.pki import server_files
 from tests.admitted import Coordinator, make_coordinator, make_site
 from tests.proxy_front import header_of

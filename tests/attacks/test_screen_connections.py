@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from minet_core.runtime.processes import free_port
+from minet_core.runtime.processes.child_processes import free_port
 from server.dashboard.request_timeouts import LARGEST_HEAD_BYTES, LIMIT, MOST_WAITING
 from server.dashboard.serve import Binding, server_of
 from server.server_home import ServerHome
@@ -136,7 +136,7 @@ def test_a_head_of_a_browsers_size_is_taken(port: int) -> None:
 
 
 def test_the_password_is_as_long_as_the_guide_says(home: ServerHome) -> None:
-    from minet_core.runtime.errors import InvalidSetting
+    from minet_core.errors import InvalidSetting
     from server.dashboard.password import LEAST_CHARACTERS, set_password
 
     guide = Path("docs/operations/coordinator.md").read_text(encoding="utf-8")

@@ -19,11 +19,11 @@ from fedminet.faults.trial_sites import (
     weights_in,
 )
 from fedminet.in_process_grid import InProcessGrid, server_identity
-from minet_core import wire
-from minet_core.agreement import initial_weights
 from minet_core.checkpoint import load_checkpoint
-from minet_core.federation import FederationSettings
-from minet_core.runtime.durable import sha256_of_file
+from minet_core.protocol import messages
+from minet_core.protocol.exchange_plan import initial_weights
+from minet_core.runtime.files.atomic_write import sha256_of_file
+from minet_core.settings.federation import FederationSettings
 from server.rounds.roll_back import MOST_NAMED
 from server.rounds.run import run_federation
 from server.runs.run_directory import RunDirectory
@@ -51,8 +51,11 @@ def scored_site(start: dict[str, Any], *, n_slices: int = 10, reshape: Reshape |
         incoming = weights_in(message)
         moved = float(np.mean(np.concatenate([(incoming[n] - start[n]).ravel() for n in start])))  # type: ignore[operator]
         content: RecordDict = honest_reply(message, shift=STEP, n_training_slices=n_slices)
-        figures = {**content.metric_records[wire.METRICS], "validation_psnr_db": 30.0 + PSNR_PER_UNIT * moved}
-        content[wire.METRICS] = MetricRecord(figures)
+        figures = {
+            **content.metric_records[messages.METRICS],
+            "validation_psnr_db": 30.0 + PSNR_PER_UNIT * moved,
+        }
+        content[messages.METRICS] = MetricRecord(figures)
         return Message(content if reshape is None else reshape(content, message), reply_to=message)
 
     @site.evaluate()
@@ -200,9 +203,9 @@ def test_a_round_stands_where_the_contract_would_not_hold_without_the_site(tmp_p
 
 def test_the_word_of_one_site_takes_no_round_back(tmp_path: Path) -> None:
     def liar(content: RecordDict, request: Message) -> RecordDict:
-        number = int(str(request.content.config_records[wire.REQUEST]["round"]))
-        figures = {**content.metric_records[wire.METRICS], "validation_psnr_db": 30.0 - 5 * number}
-        content[wire.METRICS] = MetricRecord(figures)
+        number = int(str(request.content.config_records[messages.REQUEST]["round"]))
+        figures = {**content.metric_records[messages.METRICS], "validation_psnr_db": 30.0 - 5 * number}
+        content[messages.METRICS] = MetricRecord(figures)
         return content
 
     run = conduct(tmp_path, federation(), liar)

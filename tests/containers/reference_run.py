@@ -7,8 +7,8 @@ from pathlib import Path
 
 from fedminet.demo import run_demo
 from fedminet.rehearsal import Rehearsal, Schedule
-from minet_core.federation import FederationSettings
-from minet_core.runtime.yaml_file import parse_settings
+from minet_core.settings.federation import FederationSettings
+from minet_core.settings.yaml_file import parse_settings
 from server.runs.run_directory import RunDirectory
 
 SITES = ("sms", "umr", "fastmri")

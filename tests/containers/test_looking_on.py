@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from minet_core.runtime.processes import free_port
+from minet_core.runtime.processes.child_processes import free_port
 from tests.containers.engine import Engine
 from tests.containers.federation import PROJECT, REPOSITORY, Federation
 from tests.containers.test_hardening import CAPABILITY_SETS, process_numbers, status_of

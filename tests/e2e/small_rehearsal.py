@@ -12,8 +12,8 @@ from pathlib import Path
 
 from fedminet.faults.tiny_sites import N_PATIENTS, write_nifti_patient
 from fedminet.rehearsal import Rehearsal, Schedule
-from minet_core.federation import FederationSettings
-from minet_core.runtime.yaml_file import parse_settings
+from minet_core.settings.federation import FederationSettings
+from minet_core.settings.yaml_file import parse_settings
 
 NAMED, PHANTOM = ("sms", "umr"), "fastmri"
 SITES = (*NAMED, PHANTOM)

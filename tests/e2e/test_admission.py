@@ -14,7 +14,7 @@ from client.admission.kit import accept_kit
 from client.processes.site_processes import SiteProcesses, site_processes
 from client.site_home import SiteHome
 from fedminet.admission_here import admit_here
-from minet_core.runtime.processes import ChildProcesses, child_environment, free_port
+from minet_core.runtime.processes.child_processes import ChildProcesses, child_environment, free_port
 from server.admission.enrolment import admitted_sites, renew, revoke
 from server.admission.pki import ca_files, issue_server_certificate
 from server.flower.superlink_control import SuperLinkControl

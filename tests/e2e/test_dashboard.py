@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from minet_core.runtime.processes import ChildProcesses, free_port
+from minet_core.runtime.processes.child_processes import ChildProcesses, free_port
 from server.dashboard.control_routes import Access
 from server.dashboard.password import Password, set_password
 from server.flower.bundle import build_bundle, write_bundle

@@ -32,9 +32,9 @@ from client.preflight.server_reachability import require_server
 from client.processes.site_processes import SiteProcesses, site_processes
 from client.site_home import SiteHome
 from fedminet.admission_here import admit_here, make_coordinator_here
-from minet_core.federation import FederationSettings
-from minet_core.runtime.errors import AdmissionRefused, HostError, MachineShared
-from minet_core.runtime.processes import ChildProcesses, free_port
+from minet_core.errors import AdmissionRefused, HostError, MachineShared
+from minet_core.runtime.processes.child_processes import ChildProcesses, free_port
+from minet_core.settings.federation import FederationSettings
 from server.admission.enrolment import admitted_sites
 from server.admission.pki import ca_files, server_files
 from server.flower.bundle import Bundle, build_bundle, read_bundle, write_bundle

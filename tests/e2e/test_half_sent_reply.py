@@ -21,9 +21,9 @@ from client.processes.site_processes import site_processes
 from fedminet.admission_here import admit_here, make_coordinator_here
 from fedminet.faults.tiny_sites import TINY_SITES, make_tiny_sites, tiny_federation
 from fedminet.in_process_grid import server_identity
-from minet_core.kit import CA_FILE
+from minet_core.admission.kit import CA_FILE
 from minet_core.runtime.cpu_threading import cpu_threading_environment
-from minet_core.runtime.processes import ChildProcesses, free_port
+from minet_core.runtime.processes.child_processes import ChildProcesses, free_port
 from server.flower.superlink_control import wait_for_nodes
 from server.processes.server_processes import ServerProcesses
 from server.runs.follow import run_to_end

@@ -19,7 +19,7 @@ from fedminet.simulate import simulate
 from fedminet.train import TrainOptions, train_models
 from minet_core.checkpoint import load_model
 from minet_core.report.summary import Summary, read_summary
-from minet_core.runtime.durable import sha256_of_file
+from minet_core.runtime.files.atomic_write import sha256_of_file
 from tests.e2e.small_rehearsal import PHANTOM, SITES, site_options, small_rehearsal
 
 

@@ -21,9 +21,9 @@ from flwr.common.constant import ErrorCode
 from client.preflight.server_reachability import require_server
 from client.processes.site_processes import SiteProcesses, site_processes
 from fedminet.admission_here import admit_here, make_coordinator_here
-from minet_core.federation import FederationSettings
-from minet_core.runtime.errors import DeadlinePassed, HostError
-from minet_core.runtime.processes import ChildProcesses, free_port
+from minet_core.errors import DeadlinePassed, HostError
+from minet_core.runtime.processes.child_processes import ChildProcesses, free_port
+from minet_core.settings.federation import FederationSettings
 from server.flower.bundle import build_bundle, read_bundle, write_bundle
 from server.flower.superlink_control import SuperLinkControl, wait_for_nodes
 from server.processes.server_processes import SUPEREXEC, SUPERLINK, ServerProcesses, serve

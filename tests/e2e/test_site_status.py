@@ -22,7 +22,7 @@ from client.status.site_status import as_json, read_status
 from fedminet.admission_here import admit_one_here, make_coordinator_here
 from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
 from minet_core.runtime.cpu_threading import cpu_threading_environment
-from minet_core.runtime.processes import Child, ChildProcesses, child_environment, free_port
+from minet_core.runtime.processes.child_processes import Child, ChildProcesses, child_environment, free_port
 from server.admission.enrolment import admitted_sites
 from server.processes.server_processes import ServerProcesses
 from server.runs.follow import run_to_end

@@ -16,12 +16,12 @@ from client.site_home import SiteHome
 from fedminet.faults.tiny_sites import TINY_SITES as SITES
 from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
 from fedminet.in_process_grid import InProcessGrid, server_identity
-from minet_core.agreement import initial_weights
 from minet_core.checkpoint import load_checkpoint, load_model
-from minet_core.federation import FederationSettings
-from minet_core.runtime.durable import sha256_of_file, write_text
-from minet_core.runtime.errors import CheckpointInvalid, QuorumNotMet, StaleMessage, UpdateSuspect
-from minet_core.runtime.yaml_file import settings_text
+from minet_core.errors import CheckpointInvalid, QuorumNotMet, StaleMessage, UpdateSuspect
+from minet_core.protocol.exchange_plan import initial_weights
+from minet_core.runtime.files.atomic_write import sha256_of_file, write_text
+from minet_core.settings.federation import FederationSettings
+from minet_core.settings.yaml_file import settings_text
 from server.rounds.run import run_federation
 from server.runs.run_directory import RunDirectory
 from tests.killed import Killed

@@ -19,13 +19,13 @@ from fedminet.faults.tiny_sites import N_PATIENTS, make_tiny_sites, tiny_federat
 from fedminet.faults.tiny_sites import TINY_SITES as SITES
 from fedminet.main import run
 from fedminet.sites_here import MADE_OF
-from minet_core.agreement import agreement_of
 from minet_core.checkpoint import load_checkpoint, load_model
-from minet_core.federation import FederationSettings
+from minet_core.errors import ConfigurationError, QuorumNotMet, RunFailed
+from minet_core.protocol.exchange_plan import agreement_of
 from minet_core.report.summary import Scores
-from minet_core.runtime.durable import write_json
-from minet_core.runtime.errors import ConfigurationError, QuorumNotMet, RunFailed
+from minet_core.runtime.files.atomic_write import write_json
 from minet_core.runtime.progress import Advance
+from minet_core.settings.federation import FederationSettings
 from server.runs.run_directory import RunDirectory
 
 SEED = 5

@@ -9,7 +9,7 @@ import torch
 
 from fedminet.bench import steps as bench
 from fedminet.main import run
-from minet_core.models.minet import MINet
+from minet_core.models.minet.model import MINet
 
 
 def ended_with(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

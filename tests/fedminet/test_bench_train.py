@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fedminet.bench import train as bench
-from minet_core.federation import ModelSettings
-from minet_core.runtime.errors import FileMissing
+from minet_core.errors import FileMissing
+from minet_core.settings.federation import ModelSettings
 
 TINY = ModelSettings(n_groups=1, n_blocks=1, n_features=8, reduction=2)
 

@@ -6,7 +6,7 @@ import pytest
 
 from fedminet.faults.coordinator import LIMIT_MODELS, coordinator, coordinator_as_text
 from fedminet.faults.simulated_sites import Clock
-from minet_core.federation import ModelSettings
+from minet_core.settings.federation import ModelSettings
 
 MODEL = ModelSettings(n_groups=2, n_blocks=6, n_features=64)
 """2,285,563 parameters, 9.1 MB."""

@@ -20,8 +20,8 @@ from fedminet.experiment.study import Study
 from fedminet.faults.tiny_sites import make_volume, write_nifti
 from fedminet.main import app
 from fedminet.sites_here import parse_sites
-from minet_core.runtime.errors import ConfigurationError, FedminetError, FileMissing, OtherSettings
-from minet_core.runtime.yaml_file import write_settings
+from minet_core.errors import ConfigurationError, FedminetError, FileMissing, OtherSettings
+from minet_core.settings.yaml_file import write_settings
 from sites.definitions import definition
 from sites.ingest import ingest
 from sites.site_settings import PolicySettings

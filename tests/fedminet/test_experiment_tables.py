@@ -17,8 +17,8 @@ from fedminet.experiment.scores import PatientScores
 from fedminet.experiment.statistics import estimate, holm, mean, paired_differences, paired_p
 from fedminet.experiment.study import CellKey
 from fedminet.experiment.tables import main_tables, modes_tables, paired_tables
-from minet_core.models.architectures import build_model
-from minet_core.runtime.errors import ConfigurationError
+from minet_core.errors import ConfigurationError
+from minet_core.models.registry import build_model
 
 
 def scored(psnr_db: float) -> PatientScores:

@@ -19,19 +19,13 @@ from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
 from fedminet.long_training import LongRun, Means, train_to_end
 from fedminet.ranks import Ranks
 from fedminet.training_folder import TrainingFolder
-from minet_core.agreement import initial_weights
-from minet_core.federation import FederationSettings
-from minet_core.models.recomputable import recompute
-from minet_core.models.super_resolver import SuperResolver
-from minet_core.runtime.errors import (
-    CheckpointInvalid,
-    ConfigurationError,
-    InvalidSetting,
-    OtherSettings,
-    RunBusy,
-)
-from minet_core.training import learning_rate_at
-from minet_core.weights import learnable
+from minet_core.errors import CheckpointInvalid, ConfigurationError, InvalidSetting, OtherSettings, RunBusy
+from minet_core.models.activation_checkpointing import recompute
+from minet_core.models.base import SuperResolver
+from minet_core.protocol.exchange_plan import initial_weights
+from minet_core.settings.federation import FederationSettings
+from minet_core.training.loop import learning_rate_at
+from minet_core.weights.manifest import learnable
 from sites.dataset import StoreSlices
 from sites.store import Store
 from tests.killed import Killed, killed_at

@@ -11,7 +11,7 @@ import torch
 from fedminet.demo import shortened
 from fedminet.pace import FEWEST_ROUNDS, rounds_here, rounds_within, seconds_of_a_step
 from fedminet.rehearsal import DEMO_TRAINING_S, Rehearsal, Schedule
-from minet_core.federation import FederationSettings
+from minet_core.settings.federation import FederationSettings
 from server.server_home import federation_of
 
 SITES = ("sms", "umr", "fastmri")

@@ -20,9 +20,9 @@ from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
 from fedminet.main import run
 from fedminet.ranks import Ranks
 from fedminet.train import TrainOptions, train_models
-from minet_core.agreement import initial_weights
 from minet_core.checkpoint import load_model
-from minet_core.runtime.durable import sha256_of_file
+from minet_core.protocol.exchange_plan import initial_weights
+from minet_core.runtime.files.atomic_write import sha256_of_file
 from tests.fedminet.gradient_descent import N_STEPS, descend
 
 ROOT = Path(__file__).parents[2]

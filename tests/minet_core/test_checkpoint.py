@@ -19,10 +19,10 @@ from minet_core.checkpoint import (
     load_model,
     save_checkpoint,
 )
-from minet_core.federation import ModelSettings
-from minet_core.models.architectures import build_model
-from minet_core.runtime.errors import CheckpointInvalid, FileMissing
-from minet_core.weights import learnable
+from minet_core.errors import CheckpointInvalid, FileMissing
+from minet_core.models.registry import build_model
+from minet_core.settings.federation import ModelSettings
+from minet_core.weights.manifest import learnable
 
 SETTINGS = ModelSettings(n_groups=1, n_blocks=1, n_features=8, reduction=2)
 PROVENANCE = {"federation": "ab" * 32, "fedminet": "0.1.0"}

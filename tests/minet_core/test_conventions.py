@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from skimage import metrics as scikit_image
 
 from minet_core.conventions import conventional_metrics, foreground
-from minet_core.degradation import crop_to_multiple, low_resolution
-from minet_core.interpolation import sinc
-from minet_core.metrics import volume_metrics
-from minet_core.runtime.errors import MetricInvalid
+from minet_core.errors import MetricInvalid
+from minet_core.evaluation.metrics import volume_metrics
+from minet_core.imaging.degradation import crop_to_multiple, low_resolution
+from minet_core.imaging.interpolation import sinc
 from tests.surrogates import surrogate_volume
 
 SCIKIT_PSNR: Callable[..., float] = scikit_image.peak_signal_noise_ratio

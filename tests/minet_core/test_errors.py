@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pickle
 
-from minet_core.runtime import errors
-from minet_core.runtime.errors import INTERNAL_CODE, FedminetError, ScanInvalid, code_of
+from minet_core import errors
+from minet_core.errors import INTERNAL_CODE, FedminetError, ScanInvalid, code_of
 
 
 def all_classes(root: type[FedminetError] = FedminetError) -> list[type[FedminetError]]:

@@ -9,10 +9,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from minet_core.degradation import DegradationDraw, apply_degradation, crop_to_multiple, low_resolution
+from minet_core.errors import MetricInvalid
 from minet_core.grid_shift import shift_px
-from minet_core.interpolation import BASELINES
-from minet_core.runtime.errors import MetricInvalid
+from minet_core.imaging.degradation import (
+    DegradationDraw,
+    apply_degradation,
+    crop_to_multiple,
+    low_resolution,
+)
+from minet_core.imaging.interpolation import BASELINES
 from tests.surrogates import surrogate_volume
 
 both_scales = pytest.mark.parametrize("scale", [2, 4])

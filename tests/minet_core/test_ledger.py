@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from minet_core.ledger import HEAD_FILE, LEDGER_FILE, NO_HEAD, Ledger
-from minet_core.ledger_page import heads_held, record_as_text, require_whole
-from minet_core.runtime.errors import DiskFull, LedgerDamaged
+from minet_core.errors import DiskFull, LedgerDamaged
+from minet_core.ledger.page import heads_held, record_as_text, require_whole
+from minet_core.ledger.records import HEAD_FILE, LEDGER_FILE, NO_HEAD, Ledger
 
 N_DAMAGES = 500
 

@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from minet_core.runtime.yaml_file import read_settings
+from minet_core.settings.yaml_file import read_settings
 from sites.cohort import Cohort
 from sites.ingest import ingest
 from sites.pairing import find_pairs

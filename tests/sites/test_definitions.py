@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from minet_core.runtime.errors import InvalidSetting, UnknownKey
-from minet_core.runtime.yaml_file import parse_settings, parse_yaml, read_settings, settings_text
+from minet_core.errors import InvalidSetting, UnknownKey
+from minet_core.settings.yaml_file import parse_settings, parse_yaml, read_settings, settings_text
 from sites.definitions import definition, definition_names, definition_text
 from sites.site_settings import PATIENT_FOLDER, PolicySettings, SiteSettings
 

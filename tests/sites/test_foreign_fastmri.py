@@ -13,8 +13,8 @@ import pytest
 
 import sites.foreign_hdf5
 import sites.ingest
-from minet_core.runtime.errors import DataError, FedminetError, ScanInvalid, ScanReaderFailed, ScanUnreadable
-from minet_core.runtime.yaml_file import parse_settings
+from minet_core.errors import DataError, FedminetError, ScanInvalid, ScanReaderFailed, ScanUnreadable
+from minet_core.settings.yaml_file import parse_settings
 from sites.definitions import definition
 from sites.foreign_hdf5 import ForeignFile
 from sites.ingest import ingest

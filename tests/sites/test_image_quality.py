@@ -11,10 +11,10 @@ import pytest
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
+from minet_core.errors import ScanInvalid
+from minet_core.imaging.volume import Volume
 from minet_core.phantom.acquisition import SITES
 from minet_core.phantom.patient import make_patient, with_slices
-from minet_core.runtime.errors import ScanInvalid
-from minet_core.volume import Volume
 from sites.candidates import Candidate
 from sites.definitions import definition
 from sites.image_quality import examine, examine_scan

@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 
 from fedminet.main import app
 from minet_core.checkpoint import describe, save_checkpoint
-from minet_core.degradation import low_resolution
-from minet_core.federation import ModelSettings
-from minet_core.mirrored_sinc import mirrored_sinc
-from minet_core.models.architectures import build_model
-from minet_core.runtime.errors import InvalidSetting
+from minet_core.errors import InvalidSetting
+from minet_core.imaging.degradation import low_resolution
+from minet_core.imaging.mirrored_sinc import mirrored_sinc
+from minet_core.models.registry import build_model
+from minet_core.settings.federation import ModelSettings
 from minet_core.training_domain import Span, TrainingDomain
-from minet_core.weights import learnable
+from minet_core.weights.manifest import learnable
 from sites.super_resolve_file import SuperResolved, super_resolve_file
 from tests.small_scans import affine_of, make_volume
 

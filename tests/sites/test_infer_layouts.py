@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from minet_core.checkpoint import describe, save_checkpoint
-from minet_core.degradation import low_resolution
-from minet_core.federation import ModelSettings
-from minet_core.models.architectures import build_model
-from minet_core.runtime.errors import InvalidSetting
-from minet_core.weights import learnable
+from minet_core.errors import InvalidSetting
+from minet_core.imaging.degradation import low_resolution
+from minet_core.models.registry import build_model
+from minet_core.settings.federation import ModelSettings
+from minet_core.weights.manifest import learnable
 from sites.super_resolve_file import SuperResolved, super_resolve_file
 
 SMALL = ModelSettings(n_groups=1, n_blocks=1, n_features=4, reduction=2)

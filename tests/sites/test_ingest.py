@@ -16,13 +16,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from minet_core.runtime.errors import (
-    InvalidSetting,
-    NothingAccepted,
-    NothingFound,
-    StoreDamaged,
-    TooFewPatients,
-)
+from minet_core.errors import InvalidSetting, NothingAccepted, NothingFound, StoreDamaged, TooFewPatients
 from sites.check import check
 from sites.dataset import StoreSlices
 from sites.definitions import definition

@@ -15,8 +15,8 @@ from scipy import ndimage
 from typer.testing import CliRunner
 
 from client.commands import site_commands
-from minet_core.runtime.errors import PatientNamesDoubtful, ScanInvalid, TooFewPatients
-from minet_core.runtime.yaml_file import settings_text
+from minet_core.errors import PatientNamesDoubtful, ScanInvalid, TooFewPatients
+from minet_core.settings.yaml_file import settings_text
 from sites.dataset import require_patch
 from sites.definitions import definition
 from sites.figure_text import shares_told_apart, told_apart

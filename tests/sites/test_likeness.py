@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from minet_core.volume import Pair, Volume
+from minet_core.imaging.volume import Pair, Volume
 from sites.likeness import FILE, LIMIT, Signatures, images_of
 from sites.read_nifti import read_nifti
 from sites.signature import Signature, rank, signature_of, similarity

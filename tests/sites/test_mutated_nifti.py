@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from minet_core.runtime.errors import FedminetError
+from minet_core.errors import FedminetError
 from sites.read_nifti import read_nifti
 from sites.unreadable import refusal_of
 from tests.sites.test_foreign_fastmri import codes_of

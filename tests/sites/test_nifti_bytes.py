@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from minet_core.runtime.errors import ScanInvalid, ScanUnreadable
+from minet_core.errors import ScanInvalid, ScanUnreadable
 from sites.read_nifti import read_nifti, read_nifti_with_remarks
 from tests.small_scans import make_volume
 from tests.surrogates import surrogate_volume

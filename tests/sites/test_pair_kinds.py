@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from minet_core.runtime.errors import RegistrationRefused
+from minet_core.errors import RegistrationRefused
 from sites.definitions import definition
 from sites.read_nifti import read_nifti
 from sites.registration import Registered, register

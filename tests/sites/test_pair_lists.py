@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from minet_core.runtime.errors import FileMissing, InvalidSetting
-from minet_core.runtime.yaml_file import parse_settings
+from minet_core.errors import FileMissing, InvalidSetting
+from minet_core.settings.yaml_file import parse_settings
 from sites.candidates import Found
 from sites.definitions import definition
 from sites.pairing import find_pairs

@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from minet_core.runtime.yaml_file import parse_settings
+from minet_core.settings.yaml_file import parse_settings
 from sites.cohort import LATER_FIELDS, Cohort, PairRecord, make_cohort
 from sites.pair_quality import PairQuality, quality_remarks
 

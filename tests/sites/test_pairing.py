@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from minet_core.runtime.errors import FileMissing
-from minet_core.runtime.yaml_file import parse_settings
+from minet_core.errors import FileMissing
+from minet_core.settings.yaml_file import parse_settings
 from sites.definitions import definition
 from sites.pairing import find_pairs
 from sites.site_settings import SiteSettings

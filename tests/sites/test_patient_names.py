@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from minet_core.runtime.errors import PatientNamesDoubtful
+from minet_core.errors import PatientNamesDoubtful
 from sites.patient_names import judge_names, require_plain
 
 PLAIN: list[list[str]] = [

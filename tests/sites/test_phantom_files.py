@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from minet_core.fourier import centre_crop, ifft2c
+from minet_core.errors import InvalidSetting
+from minet_core.imaging.fourier import centre_crop, ifft2c
 from minet_core.phantom.acquisition import FASTMRI, SITES
 from minet_core.phantom.patient import make_patient, with_slices
-from minet_core.runtime.errors import InvalidSetting
 from minet_core.seeds import derived_seed
 from sites.phantom_files import coil_sensitivities, write_phantom_site
 from sites.read_fastmri import read_fastmri, read_header

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from minet_core.runtime.errors import ScanInvalid
+from minet_core.errors import ScanInvalid
 from sites.quality import check_shape, usable_slices
 from tests.small_scans import make_volume
 

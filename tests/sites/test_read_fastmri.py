@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from minet_core.runtime.errors import ScanInvalid, ScanUnreadable
+from minet_core.errors import ScanInvalid, ScanUnreadable
 from sites.read_fastmri import central_slices, read_fastmri, read_header
 from tests.small_scans import SHAPE, SPACING_MM, header, write_fastmri
 

@@ -7,7 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from minet_core.runtime.errors import ScanInvalid, ScanUnreadable
+from minet_core.errors import ScanInvalid, ScanUnreadable
 from sites.read_nifti import read_nifti
 from tests.small_scans import make_volume, write_nifti
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 (the name its own manual uses)
 
+from minet_core.errors import RegistrationRefused
+from minet_core.imaging.volume import Volume
 from minet_core.phantom.acquisition import SITES
 from minet_core.phantom.patient import make_patient
-from minet_core.runtime.errors import RegistrationRefused
-from minet_core.volume import Volume
 from sites.definitions import definition
 from sites.read_nifti import read_nifti
 from sites.registration import Registered, as_sitk, register, same_grid

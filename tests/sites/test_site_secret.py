@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from minet_core.runtime.errors import StoreDamaged
+from minet_core.errors import StoreDamaged
 from sites.pseudonym import keep_key, site_key
 from sites.site_secret import patch_seed
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from minet_core.runtime.errors import InvalidSetting, TooFewPatients
+from minet_core.errors import InvalidSetting, TooFewPatients
 from sites.split import (
     SPLITS,
     Split,

@@ -8,8 +8,8 @@ import h5py
 import numpy as np
 import pytest
 
-from minet_core.runtime.errors import NothingFound, StoreBusy, StoreDamaged
-from minet_core.volume import Pair, Volume
+from minet_core.errors import NothingFound, StoreBusy, StoreDamaged
+from minet_core.imaging.volume import Pair, Volume
 from sites.check import check
 from sites.cohort import PairRecord, make_cohort
 from sites.dataset import StoreSlices

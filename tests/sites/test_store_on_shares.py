@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from minet_core.runtime.errors import FileSystemReadOnly, StoreDamaged
+from minet_core.errors import FileSystemReadOnly, StoreDamaged
 from sites.check import check
 from sites.dataset import StoreSlices
 from sites.store import Store
@@ -58,7 +58,7 @@ def run_refused(code: str, *arguments: object) -> subprocess.CompletedProcess[st
 
 SAY = """
 from pathlib import Path
-from minet_core.runtime.errors import FedminetError
+from minet_core.errors import FedminetError
 def say(act):
     try:
         act()
@@ -188,7 +188,7 @@ def test_a_full_disk_ends_an_ingest_with_its_code_and_no_crash(tmp_path: Path, s
         write_nifti_patient(tmp_path / "scans" / f"P{number}", number)
     done = subprocess.run(
         [sys.executable, "-c", "from pathlib import Path\nimport sys\nfrom sites.definitions import definition\n"
-         "from sites.ingest import ingest\nfrom minet_core.runtime.errors import FedminetError\n"
+         "from sites.ingest import ingest\nfrom minet_core.errors import FedminetError\n"
          "few = definition('sms').model_copy(update={'allow_few_patients': True, 'data_kind': 'phantom'})\n"
          "try:\n    ingest(Path(sys.argv[1]), Path(sys.argv[2]), few)\n"
          "except FedminetError as failure:\n    print(failure)\n    sys.exit(failure.exit_status)\n",

@@ -14,12 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from minet_core.checkpoint import describe, save_checkpoint
-from minet_core.degradation import low_resolution
-from minet_core.federation import ModelSettings
-from minet_core.interpolation import bicubic
-from minet_core.models.architectures import build_model
-from minet_core.runtime.durable import sha256_of_file
-from minet_core.runtime.errors import (
+from minet_core.errors import (
     CheckpointInvalid,
     FedminetError,
     FileMissing,
@@ -28,7 +23,12 @@ from minet_core.runtime.errors import (
     ScanInvalid,
     ScanUnreadable,
 )
-from minet_core.weights import learnable
+from minet_core.imaging.degradation import low_resolution
+from minet_core.imaging.interpolation import bicubic
+from minet_core.models.registry import build_model
+from minet_core.runtime.files.atomic_write import sha256_of_file
+from minet_core.settings.federation import ModelSettings
+from minet_core.weights.manifest import learnable
 from sites.super_resolve_file import super_resolve_file
 
 ORIENTATIONS = [

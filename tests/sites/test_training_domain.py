@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from fedminet.faults.tiny_sites import make_tiny_sites
 from fedminet.faults.trial_sites import TRIAL_SITES, conduct_trial, trial_federation, trial_site
 from fedminet.in_process_grid import InProcessGrid
-from minet_core import wire
 from minet_core.checkpoint import METADATA_KEY, describe, load_checkpoint, read_manifest, save_checkpoint
-from minet_core.federation import ModelSettings
+from minet_core.protocol import messages
+from minet_core.settings.federation import ModelSettings
 from minet_core.training_domain import Span, TrainingDomain, domain_of_figures, merged, rounded_span
 from sites.store import Store
 from sites.training_domain import measured_domain
@@ -40,8 +40,8 @@ def test_a_sites_domain_is_measured_and_coarse(domain: TrainingDomain) -> None:
 
 def test_a_domain_travels_as_the_agreed_figures_and_no_others(domain: TrainingDomain) -> None:
     figures = domain.figures()
-    assert figures.keys() == wire.DOMAIN_FIGURES.keys()
-    checked = wire.checked_figures(figures, agreed=wire.DOMAIN_FIGURES)
+    assert figures.keys() == messages.DOMAIN_FIGURES.keys()
+    checked = messages.checked_figures(figures, agreed=messages.DOMAIN_FIGURES)
     assert domain_of_figures(checked) == domain
 
 
@@ -93,4 +93,4 @@ def test_the_global_model_of_a_run_carries_what_its_sites_told(tmp_path: Path) -
     found = read_manifest(run.checkpoint(2)).domain
     assert found is not None
     assert found.pixel_mm == Span(low=0.5, high=0.5)  # what a trial's site says of every figure
-    assert found.data_kind == (wire.KINDS[1],)
+    assert found.data_kind == (messages.KINDS[1],)

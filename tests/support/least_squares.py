@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from minet_core.aggregation.algorithm import Algorithm, make_algorithm
-from minet_core.aggregation.values import Reply, ServerState
-from minet_core.weights import Arrays, learnable, load_weights
+from minet_core.algorithms.interface import Reply, ServerState
+from minet_core.algorithms.registry import Algorithm, make_algorithm
+from minet_core.weights.manifest import Arrays, learnable, load_weights
 from tests.oracles.federated_algorithms import Site
 
 SETTINGS: dict[str, Any] = {

@@ -18,10 +18,10 @@ from flwr.clientapp import ClientApp
 
 from fedminet.faults.trial_sites import TRIAL_SITES, trial_federation, trial_site
 from fedminet.in_process_grid import InProcessGrid, server_identity
-from minet_core import wire
-from minet_core.federation import FederationSettings
-from minet_core.runtime.errors import FedminetError, StoreDamaged
-from minet_core.runtime.processes import free_port
+from minet_core.errors import FedminetError, StoreDamaged
+from minet_core.protocol import messages
+from minet_core.runtime.processes.child_processes import free_port
+from minet_core.settings.federation import FederationSettings
 from server.dashboard.control_routes import Access
 from server.dashboard.serve import Binding, server_of
 from server.rounds.run import run_federation
@@ -102,11 +102,11 @@ def served(
 
 def _site(name: str, index: int, how: Behaviour) -> ClientApp:
     def reshape(content: RecordDict, message: Message) -> RecordDict:
-        number = int(str(message.content.config_records[wire.REQUEST]["round"]))
+        number = int(str(message.content.config_records[messages.REQUEST]["round"]))
         time.sleep(how.pace_s)
         if number in how.fails.get(name, ()):
             raise StoreDamaged("the store of /data/patients is damaged")
-        figures = content.metric_records[wire.METRICS]
+        figures = content.metric_records[messages.METRICS]
         figures["validation_psnr_db"] = 29.0 + 2 * index + 7.0 * (1 - math.exp(-number / 4))
         figures["validation_ssim"] = 0.97 - 0.07 * math.exp(-number / 4)
         figures["train_loss"] = 0.02 + 0.01 * index + 0.2 * math.exp(-number / 3)

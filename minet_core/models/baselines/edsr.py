@@ -16,8 +16,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from minet_core.models.recomputable import Recomputable
-from minet_core.models.super_resolver import SuperResolver, check_scale, convolution, enlargement, shrink
+from minet_core.models.activation_checkpointing import Recomputable
+from minet_core.models.base import SuperResolver, check_scale, convolution, enlargement, shrink
 
 
 class EDSR(SuperResolver):

@@ -31,11 +31,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from minet_core.interpolation import bicubic
-from minet_core.loss import reconstruction_loss
-from minet_core.models.edsr import ResidualBody
-from minet_core.models.recomputable import Recomputable
-from minet_core.models.super_resolver import (
+from minet_core.imaging.interpolation import bicubic
+from minet_core.models.activation_checkpointing import Recomputable
+from minet_core.models.base import (
     SuperResolver,
     check_reference,
     check_scale,
@@ -43,6 +41,8 @@ from minet_core.models.super_resolver import (
     enlargement,
     shrink,
 )
+from minet_core.models.baselines.edsr import ResidualBody
+from minet_core.models.loss import reconstruction_loss
 
 PERCEPTUAL_WEIGHT = 0.1
 TEXTURAL_WEIGHT = 0.1

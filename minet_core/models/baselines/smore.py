@@ -25,10 +25,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from minet_core.interpolation import bicubic
-from minet_core.models.edsr import ResidualBody
-from minet_core.models.recomputable import Recomputable
-from minet_core.models.super_resolver import SuperResolver, check_scale, convolution, shrink
+from minet_core.imaging.interpolation import bicubic
+from minet_core.models.activation_checkpointing import Recomputable
+from minet_core.models.base import SuperResolver, check_scale, convolution, shrink
+from minet_core.models.baselines.edsr import ResidualBody
 
 
 class SMORE(SuperResolver):

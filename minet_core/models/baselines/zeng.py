@@ -18,8 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minet_core.loss import reconstruction_loss
-from minet_core.models.super_resolver import (
+from minet_core.models.base import (
     SuperResolver,
     check_reference,
     check_scale,
@@ -27,6 +26,7 @@ from minet_core.models.super_resolver import (
     enlargement,
     shrink,
 )
+from minet_core.models.loss import reconstruction_loss
 
 
 class Zeng(SuperResolver):

@@ -8,7 +8,8 @@ Readings of the paper where it does not decide, and departures from it:
 - Eq. 2: [F_ref, F_tgt] is brought from 2C to C channels by a 1 x 1 convolution before the group.
 - Eq. 5 does not add up as printed: H has 2LC channels, F^0 and G have C. P, a 3 x 3 convolution, projects H:
   x = Rec(F^0 + G + P(H)).
-- Eq. 7 as printed saturates: see `minet_core.models.integration`. Its literal form is `integration="raw"`.
+- Eq. 7 as printed saturates: see `minet_core.models.minet.multi_stage_integration`. Its literal form is
+  `integration="raw"`.
 - "without F_Int" takes H out: x = Rec(F^0 + G). "without F_Att" takes Eq. 4 out: G = F^L. "without the
   auxiliary" builds no reference branch at all, so it stores L features and gives no reference image.
 - F_Att has its own kernel in each branch.
@@ -26,10 +27,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from minet_core.models.channel_spatial_attention import ChannelSpatialAttention
-from minet_core.models.integration import MultiStageIntegration
-from minet_core.models.residual_groups import ResidualGroup
-from minet_core.models.super_resolver import (
+from minet_core.errors import InvalidSetting
+from minet_core.models.base import (
     SuperResolver,
     check_reference,
     check_scale,
@@ -37,13 +36,15 @@ from minet_core.models.super_resolver import (
     enlargement,
     shrink,
 )
-from minet_core.runtime.errors import InvalidSetting
+from minet_core.models.minet.channel_spatial_attention import ChannelSpatialAttention
+from minet_core.models.minet.multi_stage_integration import MultiStageIntegration
+from minet_core.models.minet.residual_groups import ResidualGroup
 
 
 class MINet(SuperResolver):
     """Super-resolve a target contrast from its low-resolution image and a high-resolution reference contrast.
 
-    Parameters: the fields of `minet_core.federation.ModelSettings`, and `scale`, 2 or 4.
+    Parameters: the fields of `minet_core.settings.federation.ModelSettings`, and `scale`, 2 or 4.
     Raises InvalidSetting (FM-C102) for sizes that no model has.
     """
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from minet_core.models.recomputable import Recomputable
+from minet_core.models.activation_checkpointing import Recomputable
 
 
 class ChannelAttention(nn.Module):

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from minet_core.phantom.brain_parts import paint_deep_brain, paint_orbits_and_nose, paint_posterior_fossa
-from minet_core.phantom.cortex import Cortex, draw_cortex, paint_cortex
-from minet_core.phantom.lesions import Lesion, draw_lesions, paint_lesions
+from minet_core.phantom.brain.cortex import Cortex, draw_cortex, paint_cortex
+from minet_core.phantom.brain.lesions import Lesion, draw_lesions, paint_lesions
+from minet_core.phantom.brain.parts import paint_deep_brain, paint_orbits_and_nose, paint_posterior_fossa
 from minet_core.phantom.shapes import coverage, ellipse
 from minet_core.phantom.signal import Canvas
 from minet_core.phantom.texture import Grid, SmoothField, fine_field, smooth_field

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from minet_core.phantom.knee_bones import femur_distance, fibula_distance, tibia_distance
-from minet_core.phantom.knee_parts import (
+from minet_core.phantom.brain.lesions import Lesion, draw_lesions, paint_lesions
+from minet_core.phantom.knee.bones import femur_distance, fibula_distance, tibia_distance
+from minet_core.phantom.knee.parts import (
     Joint,
     paint_bone,
     paint_fat_pad,
@@ -21,7 +22,6 @@ from minet_core.phantom.knee_parts import (
     paint_patella_and_tendons,
     paint_side_ligaments,
 )
-from minet_core.phantom.lesions import Lesion, draw_lesions, paint_lesions
 from minet_core.phantom.shapes import coverage, section
 from minet_core.phantom.signal import Canvas
 from minet_core.phantom.texture import Grid, SmoothField, fine_field, smooth_field

@@ -14,7 +14,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from minet_core.runtime.file_failures import failure_of
+from minet_core.runtime.files.file_failures import failure_of
 
 
 @contextlib.contextmanager

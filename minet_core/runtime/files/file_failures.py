@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from minet_core.runtime.errors import (
+from minet_core.errors import (
     DiskFull,
     FileNotWritten,
     FilePermission,

@@ -4,7 +4,7 @@ They belong to the file, not to its name, and know nothing of process numbers: t
 the same file see each other's locks.
 
 Some shares have no locks (NFS without its lock service, CIFS, several FUSE file systems). There a file beside the
-locked one stands for the lock (`minet_core.runtime.lock_beside`), and a warning says so once.
+locked one stands for the lock (`minet_core.runtime.files.lock_beside`), and a warning says so once.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from minet_core.runtime.errors import FileLockFailed
-from minet_core.runtime.file_failures import naming_failures
-from minet_core.runtime.lock_beside import LockBeside
+from minet_core.errors import FileLockFailed
+from minet_core.runtime.files.file_failures import naming_failures
+from minet_core.runtime.files.lock_beside import LockBeside
 
 _LOOK_AGAIN_S = 0.02
 _HELD = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES)

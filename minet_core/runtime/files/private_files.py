@@ -1,7 +1,7 @@
 """What a machine's other users may not read: the folders of the coordinator and of a site.
 
 Every command that writes into one sets the umask first, and every process that one starts has it from its start
-(minet_core.runtime.processes). A folder from before is tightened when its owner's process starts.
+(minet_core.runtime.processes.child_processes). A folder from before is tightened when its owner's process starts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from minet_core.runtime.errors import InvalidSetting
+from minet_core.errors import InvalidSetting
 
 PRIVATE_UMASK = 0o077
 OTHERS = stat.S_IRWXG | stat.S_IRWXO

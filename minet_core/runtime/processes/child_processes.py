@@ -22,9 +22,9 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO
 
-from minet_core.runtime import process_guardian
-from minet_core.runtime.errors import DeadlinePassed, HostError, PortInUse, ProcessDied
-from minet_core.runtime.private_files import PRIVATE_UMASK
+from minet_core.errors import DeadlinePassed, HostError, PortInUse, ProcessDied
+from minet_core.runtime.files.private_files import PRIVATE_UMASK
+from minet_core.runtime.processes import guardian
 
 GRACE_S = 8.0
 """Between SIGTERM and SIGKILL; Flower's processes give themselves 5 s to end."""
@@ -73,7 +73,7 @@ class ChildProcesses:
         self._former_handlers: dict[int, object] = {}
 
     def __enter__(self) -> ChildProcesses:
-        script = Path(process_guardian.__file__)
+        script = Path(guardian.__file__)
         self._guardian = subprocess.Popen(
             [sys.executable, "-I", "-S", str(script), str(self._grace_s)],
             stdin=subprocess.PIPE,
@@ -196,7 +196,7 @@ class ChildProcesses:
                 child.process.poll()
 
         groups = [child.process.pid for child in children]
-        process_guardian.end_groups(
+        guardian.end_groups(
             groups, grace_s=self._grace_s if grace_s is None else grace_s, hurry=hurry, reap=collect
         )
         for child in children:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from minet_core.runtime.processes import child_environment
+from minet_core.runtime.processes.child_processes import child_environment
 
 RUNS_VARIABLE = "FEDMINET_RUNS"
 """Environment variable with the folder of the coordinator's runs; set by `fedminet server start`."""

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from minet_core.runtime.errors import ProcessDied
-from minet_core.runtime.process_guardian import group_lives
-from minet_core.runtime.processes import Child
+from minet_core.errors import ProcessDied
+from minet_core.runtime.processes.child_processes import Child
+from minet_core.runtime.processes.guardian import group_lives
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 15.0

@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 from client.admission.kit import accept_kit, kit_in_use, read_pin
 from client.commands import site_commands
 from client.site_home import SiteHome
-from minet_core.federation import FederationSettings
-from minet_core.federation_changes import federation_changes
-from minet_core.ledger import Ledger
-from minet_core.runtime.errors import PolicyRefused
-from minet_core.runtime.yaml_file import write_settings
+from minet_core.errors import PolicyRefused
+from minet_core.ledger.records import Ledger
+from minet_core.settings.federation import FederationSettings
+from minet_core.settings.federation_changes import federation_changes
+from minet_core.settings.yaml_file import write_settings
 from server.admission.enrolment import renew
 from sites.site_policy import open_policy
 from tests.admitted import Coordinator, make_coordinator, make_site

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from client.admission.keys import make_site_keys, read_site_keys
 from client.admission.request import make_request
 from minet_core.admission.fingerprints import key_fingerprint
-from minet_core.runtime.errors import AdmissionRefused, ConfigurationError, FileMissing, InvalidSetting
+from minet_core.errors import AdmissionRefused, ConfigurationError, FileMissing, InvalidSetting
 from tests.admitted import make_site
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from client.admission.kit import accept_kit, kit_in_use, read_pin
 from client.site_home import SiteHome
-from minet_core.runtime.errors import AdmissionRefused, ConfigurationError, FileMissing
+from minet_core.errors import AdmissionRefused, ConfigurationError, FileMissing
 from server.admission.enrolment import renew
 from server.admission.pki import Authority
 from tests.admitted import Coordinator, make_coordinator, make_site

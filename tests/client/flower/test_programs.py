@@ -12,7 +12,7 @@ from client.admission.keys import make_site_keys
 from client.admission.tls import TlsFiles
 from client.flower import programs
 from client.flower.programs import _claimed, _note, _sign_off, fleet_client
-from minet_core.runtime.errors import HostError
+from minet_core.errors import HostError
 
 
 class Server:

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from client.flower.task_host import SOCKET, _without_parent, guard_bundle, write_program
-from minet_core.runtime.errors import AdmissionRefused, ScanUnreadable
-from minet_core.runtime.processes import ChildProcesses, child_environment
-from minet_core.wire import code_within
+from minet_core.errors import AdmissionRefused, ScanUnreadable
+from minet_core.protocol.messages import code_within
+from minet_core.runtime.processes.child_processes import ChildProcesses, child_environment
 
 BUNDLE = b"the bundle of the kit"
 DIGEST = hashlib.sha256(BUNDLE).hexdigest()

@@ -10,7 +10,7 @@ from flwr.common import constant
 
 from client.flower import timeouts
 from client.flower.timeouts import HEARTBEAT_S, shorten_waits
-from minet_core.runtime.errors import HostError
+from minet_core.errors import HostError
 
 TIMES = """
 from client.flower.timeouts import shorten_waits

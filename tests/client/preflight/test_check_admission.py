@@ -17,7 +17,7 @@ from client.site_home import SiteHome
 from client.status.finding import Finding, is_configured
 from fedminet.admission_here import make_coordinator_here
 from fedminet.faults.tiny_sites import SHAPE, tiny_federation
-from minet_core.federation import FederationSettings
+from minet_core.settings.federation import FederationSettings
 from server.server_home import ServerSettings
 from sites.site_policy import open_policy
 from tests.admitted import Coordinator, make_coordinator

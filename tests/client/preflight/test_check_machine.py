@@ -12,8 +12,8 @@ from client.preflight.check_machine import LOG_BYTES, check_device, check_disk, 
 from client.preflight.preflight import require_ready
 from client.site_home import SiteHome
 from fedminet.faults.tiny_sites import tiny_federation
-from minet_core.runtime.errors import DiskFull, PortInUse
-from minet_core.runtime.processes import free_port
+from minet_core.errors import DiskFull, PortInUse
+from minet_core.runtime.processes.child_processes import free_port
 
 
 def test_a_disk_with_room_passes_and_one_without_is_refused(home: SiteHome) -> None:

@@ -16,7 +16,7 @@ from client.preflight.preflight import checked_again, preflight
 from client.site_home import SiteHome
 from client.status.finding import refusals
 from minet_core.admission.expiry import Expiry
-from minet_core.runtime.errors import AdmissionRefused, ClockWrong
+from minet_core.errors import AdmissionRefused, ClockWrong
 from server.admission.enrolment import renew
 from server.admission.pki import expires_at, issue_server_certificate, make_ca
 from tests.admitted import PASSPHRASE, Coordinator

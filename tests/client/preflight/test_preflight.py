@@ -12,7 +12,7 @@ from rich.console import Console
 from client.preflight.preflight import checked_again, preflight, print_findings, require_ready
 from client.site_home import SiteHome
 from client.status.finding import Finding, is_configured, refusals
-from minet_core.runtime.errors import AdmissionRefused, FileMissing
+from minet_core.errors import AdmissionRefused, FileMissing
 from tests.client.preflight.findings import found
 from tests.support.trial_network import Server
 

@@ -8,7 +8,7 @@ import pytest
 
 from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
 from fedminet.simulate import federate
-from minet_core.models import recomputable
+from minet_core.models import activation_checkpointing
 
 
 def test_a_site_that_recomputes_gives_the_same_global_model(
@@ -21,13 +21,13 @@ def test_a_site_that_recomputes_gives_the_same_global_model(
         return federate(tmp_path / name, federation, homes, lambda _done, _of: None).global_model.read_bytes()
 
     recomputed: list[bool] = []
-    real = recomputable.checkpoint
+    real = activation_checkpointing.checkpoint
 
     def counted(*arguments: object, **options: object) -> object:
         recomputed.append(True)
         return real(*arguments, **options)
 
-    monkeypatch.setattr(recomputable, "checkpoint", counted)
+    monkeypatch.setattr(activation_checkpointing, "checkpoint", counted)
     stored = model("stored")
     assert not recomputed  # a processor stores all
     settings = homes["sms"].path / "site.yaml"

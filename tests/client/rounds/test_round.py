@@ -14,7 +14,7 @@ from client.status.node_activity import KEPT_REPLIES, Answers, note_admission, r
 from client.status.site_status import as_json, as_text
 from client.status.status_file import StatusWriter, only_client
 from client.status_folders import NODE_NOTES, TRAINER_NOTES
-from minet_core.runtime.errors import StoreDamaged
+from minet_core.errors import StoreDamaged
 from tests.support.site_at_work import ASKED, LET_IN, held, kill, status_of
 
 

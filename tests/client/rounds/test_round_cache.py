@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from client.rounds.round_cache import KEPT_ROUNDS, KEPT_RUNS, KeptRound, KeptRounds, one_at_a_time
-from minet_core.runtime.errors import StoreDamaged
+from minet_core.errors import StoreDamaged
 
 ROOT = Path(__file__).parents[2]
 

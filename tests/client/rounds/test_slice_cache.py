@@ -10,7 +10,7 @@ import torch
 from client.rounds import slice_cache
 from client.rounds.slice_cache import MOST_STORES, prepared_training_slices
 from fedminet.faults.tiny_sites import make_tiny_sites
-from minet_core.samples import make_sample
+from minet_core.training.samples import make_sample
 from sites.dataset import StoreSlices
 from sites.store import Store
 

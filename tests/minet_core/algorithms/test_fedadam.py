@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from minet_core.aggregation.values import Reply
-from minet_core.runtime.errors import WeightsRefused
-from tests.minet_core.aggregation.least_squares import TrainingSite, made, make_sites
+from minet_core.algorithms.interface import Reply
+from minet_core.errors import WeightsRefused
 from tests.oracles.federated_algorithms import fedadam_step, shares
+from tests.support.least_squares import TrainingSite, made, make_sites
 
 ADAM = {"beta1": 0.9, "beta2": 0.99, "tau": 1e-3}
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from minet_core.aggregation.fedavg import FEDAVG
-from tests.minet_core.aggregation.least_squares import TrainingSite, make_sites
+from minet_core.algorithms.fedavg import FEDAVG
 from tests.oracles.federated_algorithms import fedavg_round
+from tests.support.least_squares import TrainingSite, make_sites
 
 
 def test_rounds_are_those_of_the_literal_algorithm() -> None:

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minet_core.aggregation import influence
-from minet_core.aggregation.algorithm import ALGORITHMS, make_algorithm
-from minet_core.aggregation.fedavg import FEDAVG, fedavg
-from minet_core.aggregation.influence import (
+from minet_core.algorithms import influence
+from minet_core.algorithms.fedavg import FEDAVG, fedavg
+from minet_core.algorithms.influence import (
     RULES,
     Combination,
     Shortened,
@@ -23,9 +22,10 @@ from minet_core.aggregation.influence import (
     trimmed_mean,
     update_products,
 )
-from minet_core.aggregation.mean import shares
-from minet_core.aggregation.values import Reply
-from minet_core.runtime.errors import InvalidSetting, WeightsRefused
+from minet_core.algorithms.interface import Reply
+from minet_core.algorithms.registry import ALGORITHMS, make_algorithm
+from minet_core.algorithms.weighted_mean import shares
+from minet_core.errors import InvalidSetting, WeightsRefused
 
 COUNTS = st.dictionaries(st.sampled_from("abcdefg"), st.integers(1, 10**6), min_size=1, max_size=7)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from minet_core.aggregation.personal_head import check_personal
-from minet_core.aggregation.values import Reply
-from minet_core.models.minet import MINet
-from minet_core.runtime.errors import InvalidSetting, WeightsRefused
-from minet_core.weights import learnable
-from tests.minet_core.aggregation.least_squares import made
+from minet_core.algorithms.interface import Reply
+from minet_core.algorithms.personal_head import check_personal
+from minet_core.errors import InvalidSetting, WeightsRefused
+from minet_core.models.minet.model import MINet
+from minet_core.weights.manifest import learnable
+from tests.support.least_squares import made
 
 HEAD = ("target_reconstruction.", "reference_reconstruction.")
 WEIGHTS = learnable(MINet(scale=2, n_groups=1, n_blocks=1, n_features=4, reduction=2))

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minet_core.aggregation.algorithm import ALGORITHMS, Algorithm
-from minet_core.aggregation.values import Reply, ServerState
-from minet_core.runtime.errors import InvalidSetting, WeightsRefused
-from minet_core.weights import Arrays
-from tests.minet_core.aggregation.least_squares import CountingArrays, made
+from minet_core.algorithms.interface import Reply, ServerState
+from minet_core.algorithms.registry import ALGORITHMS, Algorithm
+from minet_core.errors import InvalidSetting, WeightsRefused
+from minet_core.weights.manifest import Arrays
+from tests.support.least_squares import CountingArrays, made
 
 NAMES = ["body.bias", "body.weight", "other.weight"]
 SITES = ("fastmri", "sms", "umr")

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from minet_core.aggregation.algorithm import Algorithm
-from minet_core.aggregation.fedavg import FEDAVG
-from minet_core.aggregation.gradient_rules import ControlVariates
-from minet_core.runtime.errors import InvalidSetting, WeightsRefused
-from tests.minet_core.aggregation.least_squares import LeastSquares, TrainingSite, made, make_sites
+from minet_core.algorithms.fedavg import FEDAVG
+from minet_core.algorithms.registry import Algorithm
+from minet_core.errors import InvalidSetting, WeightsRefused
+from minet_core.training.gradient_rules import ControlVariates
 from tests.oracles.federated_algorithms import Site, scaffold_round
+from tests.support.least_squares import LeastSquares, TrainingSite, made, make_sites
 
 
 def test_rounds_are_those_of_the_literal_algorithm_with_and_without_all_sites() -> None:

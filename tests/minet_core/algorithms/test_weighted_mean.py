@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minet_core.aggregation.mean import cast_back, float64_mean, mean_over_sites, weight_by_site
-from minet_core.runtime.errors import WeightsRefused
+from minet_core.algorithms.weighted_mean import cast_back, float64_mean, mean_over_sites, weight_by_site
+from minet_core.errors import WeightsRefused
 
 
 def mean_of(arrays: dict[str, np.ndarray], weight_of: dict[str, float]) -> np.ndarray[Any, Any]:

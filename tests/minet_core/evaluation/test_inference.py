@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from minet_core.inference import super_resolve
-from minet_core.interpolation import bicubic, sinc
-from minet_core.runtime.errors import ModelError, ScanInvalid
+from minet_core.errors import ModelError, ScanInvalid
+from minet_core.evaluation.inference import super_resolve
+from minet_core.imaging.interpolation import bicubic, sinc
 
 both_scales = pytest.mark.parametrize("scale", [2, 4])
 

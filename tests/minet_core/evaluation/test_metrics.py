@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage import metrics as scikit_image
 
-from minet_core.metrics import (
+from minet_core.errors import MetricInvalid
+from minet_core.evaluation.metrics import (
     Tally,
     bootstrap_interval,
     nmse,
@@ -22,7 +23,6 @@ from minet_core.metrics import (
     ssim,
     volume_metrics,
 )
-from minet_core.runtime.errors import MetricInvalid
 from tests.oracles import fastmri_metrics
 
 SCIKIT_PSNR: Callable[..., float] = scikit_image.peak_signal_noise_ratio

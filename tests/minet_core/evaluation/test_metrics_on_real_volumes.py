@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from skimage import metrics as scikit_image
 
-from minet_core.degradation import crop_to_multiple, low_resolution
-from minet_core.interpolation import INTERPOLATIONS
-from minet_core.metrics import nmse, psnr, ssim, volume_metrics
+from minet_core.evaluation.metrics import nmse, psnr, ssim, volume_metrics
+from minet_core.imaging.degradation import crop_to_multiple, low_resolution
+from minet_core.imaging.interpolation import INTERPOLATIONS
 from tests.oracles import fastmri_metrics
 from tests.surrogates import surrogate_volume
 

@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from minet_core.degradation import crop_to_multiple, low_resolution
-from minet_core.evaluation import METHODS, VolumeScores, evaluate_volume, score_slices
-from minet_core.interpolation import bicubic, sinc
-from minet_core.metrics import volume_metrics
-from minet_core.runtime.errors import MetricInvalid, NothingFound, ScanInvalid
+from minet_core.errors import MetricInvalid, NothingFound, ScanInvalid
+from minet_core.evaluation.metrics import volume_metrics
+from minet_core.evaluation.volume_scores import METHODS, VolumeScores, evaluate_volume, score_slices
+from minet_core.imaging.degradation import crop_to_multiple, low_resolution
+from minet_core.imaging.interpolation import bicubic, sinc
 
 both_scales = pytest.mark.parametrize("scale", [2, 4])
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from minet_core.interpolation import BASELINES, bspline
+from minet_core.imaging.interpolation import BASELINES, bspline
 
 
 @pytest.mark.parametrize("scale", [2, 4])

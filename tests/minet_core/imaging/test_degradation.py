@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from minet_core.degradation import (
+from minet_core.errors import ScanInvalid
+from minet_core.imaging.degradation import (
     IDENTITY,
     DegradationDraw,
     apply_degradation,
@@ -14,8 +15,7 @@ from minet_core.degradation import (
     draw_degradation,
     low_resolution,
 )
-from minet_core.fourier import centre_crop, centre_pad, fft2c, ifft2c
-from minet_core.runtime.errors import ScanInvalid
+from minet_core.imaging.fourier import centre_crop, centre_pad, fft2c, ifft2c
 from tests.oracles.dft import degrade
 
 both_scales = pytest.mark.parametrize("scale", [2, 4])

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minet_core.fourier import centre_crop, centre_pad, fft2c, ifft2c
-from minet_core.runtime.errors import ScanInvalid
+from minet_core.errors import ScanInvalid
+from minet_core.imaging.fourier import centre_crop, centre_pad, fft2c, ifft2c
 from tests.oracles.dft import dft2
 
 SIZES = [(8, 8), (7, 9), (6, 11), (5, 4), (1, 2)]

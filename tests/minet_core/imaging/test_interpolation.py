@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from minet_core.degradation import low_resolution
-from minet_core.interpolation import INTERPOLATIONS, bicubic, sinc
-from minet_core.runtime.errors import ScanInvalid
+from minet_core.errors import ScanInvalid
+from minet_core.imaging.degradation import low_resolution
+from minet_core.imaging.interpolation import INTERPOLATIONS, bicubic, sinc
 from tests.oracles.interpolation import along_both_axes, keys_cubic, trigonometric
 
 both_scales = pytest.mark.parametrize("scale", [2, 4])

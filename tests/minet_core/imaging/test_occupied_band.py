@@ -8,14 +8,14 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from minet_core.evaluation import degraded_volume, interpolated_volume
-from minet_core.fourier import centre_crop, centre_pad, fft2c, ifft2c
-from minet_core.metrics import nmse, psnr
-from minet_core.occupied_band import crop_to_measured, occupied_band
+from minet_core.errors import ScanInvalid
+from minet_core.evaluation.metrics import nmse, psnr
+from minet_core.evaluation.volume_scores import degraded_volume, interpolated_volume
+from minet_core.imaging.fourier import centre_crop, centre_pad, fft2c, ifft2c
+from minet_core.imaging.occupied_band import crop_to_measured, occupied_band
+from minet_core.imaging.volume import Volume
 from minet_core.phantom.acquisition import SITES
 from minet_core.phantom.patient import make_patient, with_slices
-from minet_core.runtime.errors import ScanInvalid
-from minet_core.volume import Volume
 from tests.surrogates import surrogate_volume
 
 Array = NDArray[np.float32]

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from minet_core.models.edsr import EDSR
-from minet_core.models.lyu import Lyu
-from minet_core.models.minet import MINet
-from minet_core.models.recomputable import LARGE_MODEL, Recomputable, recompute
-from minet_core.models.smore import SMORE
-from minet_core.models.super_resolver import SuperResolver
-from minet_core.models.zeng import Zeng
+from minet_core.models.activation_checkpointing import LARGE_MODEL, Recomputable, recompute
+from minet_core.models.base import SuperResolver
+from minet_core.models.baselines.edsr import EDSR
+from minet_core.models.baselines.lyu import Lyu
+from minet_core.models.baselines.smore import SMORE
+from minet_core.models.baselines.zeng import Zeng
+from minet_core.models.minet.model import MINet
 
 MODELS: dict[str, Callable[[], SuperResolver]] = {
     "minet": lambda: MINet(scale=2, n_groups=3, n_blocks=3, n_features=8),
@@ -65,7 +65,7 @@ def test_the_gradients_are_the_same_and_less_is_stored(name: str) -> None:
 def test_nothing_is_recomputed_where_no_gradient_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     model = MODELS["minet"]()
     recompute(model, True)
-    monkeypatch.setattr("minet_core.models.recomputable.checkpoint", None)
+    monkeypatch.setattr("minet_core.models.activation_checkpointing.checkpoint", None)
     with torch.no_grad():
         loss_of(model)
     with pytest.raises(TypeError):

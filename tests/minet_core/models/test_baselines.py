@@ -8,21 +8,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from minet_core.federation import FederationSettings, ModelSettings
+from minet_core.errors import InvalidSetting, ModelError, UnknownKey
 from minet_core.grid_shift import shift_px
-from minet_core.interpolation import bicubic, sinc
-from minet_core.loss import reconstruction_loss
-from minet_core.models.architectures import SETTINGS_OF, build_model
-from minet_core.models.edsr import EDSR
-from minet_core.models.lyu import FILTER_PX, N_FILTERS, Lyu, gram, halved
-from minet_core.models.residual_groups import ResidualGroup
-from minet_core.models.smore import SMORE, burst
-from minet_core.models.super_resolver import SuperResolver, convolution, enlargement
-from minet_core.models.zeng import Zeng
-from minet_core.runtime.errors import InvalidSetting, ModelError, UnknownKey
-from minet_core.runtime.yaml_file import parse_settings
-from minet_core.samples import Batch
-from minet_core.training import adam, batch_loss
+from minet_core.imaging.interpolation import bicubic, sinc
+from minet_core.models.base import SuperResolver, convolution, enlargement
+from minet_core.models.baselines.edsr import EDSR
+from minet_core.models.baselines.lyu import FILTER_PX, N_FILTERS, Lyu, gram, halved
+from minet_core.models.baselines.smore import SMORE, burst
+from minet_core.models.baselines.zeng import Zeng
+from minet_core.models.loss import reconstruction_loss
+from minet_core.models.minet.residual_groups import ResidualGroup
+from minet_core.models.registry import SETTINGS_OF, build_model
+from minet_core.settings.federation import FederationSettings, ModelSettings
+from minet_core.settings.yaml_file import parse_settings
+from minet_core.training.loop import adam, batch_loss
+from minet_core.training.samples import Batch
 from tests.oracles import compared_models as literal
 
 CPU = torch.device("cpu")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from minet_core.loss import reconstruction_loss
-from minet_core.runtime.errors import ModelError
+from minet_core.errors import ModelError
+from minet_core.models.loss import reconstruction_loss
 from tests.oracles import minet_literal as literal
 
 

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from minet_core.federation import PRESETS
-from minet_core.interpolation import bicubic
-from minet_core.loss import reconstruction_loss
-from minet_core.models.architectures import build_model
-from minet_core.models.channel_spatial_attention import ChannelSpatialAttention
-from minet_core.models.integration import MultiStageIntegration
-from minet_core.models.minet import MINet
-from minet_core.models.residual_groups import ResidualGroup
-from minet_core.runtime.errors import InvalidSetting, ModelError
+from minet_core.errors import InvalidSetting, ModelError
+from minet_core.imaging.interpolation import bicubic
+from minet_core.models.loss import reconstruction_loss
+from minet_core.models.minet.channel_spatial_attention import ChannelSpatialAttention
+from minet_core.models.minet.model import MINet
+from minet_core.models.minet.multi_stage_integration import MultiStageIntegration
+from minet_core.models.minet.residual_groups import ResidualGroup
+from minet_core.models.registry import build_model
+from minet_core.settings.federation import PRESETS
 from tests.oracles import minet_literal as literal
 
 SMALL = {"n_groups": 2, "n_blocks": 2, "n_features": 8, "reduction": 2}
@@ -220,7 +220,7 @@ def test_channels_last_and_contiguous_models_agree() -> None:
 def test_the_shapes_of_a_model_are_known_without_torch_s_compiler() -> None:
     """Every start of a site and of a run asks for them, and importing the compiler takes three seconds."""
     asked = (
-        "import sys; from minet_core.agreement import agreement_of; from minet_core.federation import *; "
+        "import sys; from minet_core.protocol.exchange_plan import agreement_of; from minet_core.settings.federation import *; "
         "agreement_of(FederationSettings(name='x', sites=('a',), participation={'quorum': 1})); "
         "sys.exit('torch._dynamo' in sys.modules)"
     )

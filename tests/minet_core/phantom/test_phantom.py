@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from minet_core.degradation import low_resolution
-from minet_core.interpolation import sinc
-from minet_core.metrics import psnr
+from minet_core.errors import InvalidSetting
+from minet_core.evaluation.metrics import psnr
+from minet_core.imaging.degradation import low_resolution
+from minet_core.imaging.interpolation import sinc
 from minet_core.phantom.acquisition import FASTMRI, SITES, SMS, UMR
 from minet_core.phantom.patient import PhantomScan, make_patient, with_slices
-from minet_core.runtime.errors import InvalidSetting
 
 N_SLICES = 4
 

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from minet_core import wire
-from minet_core.runtime.errors import ReplyRefused
+from minet_core.errors import ReplyRefused
+from minet_core.protocol import messages
 
 GOOD = {
     "round": 3,
@@ -23,7 +23,9 @@ GOOD = {
 
 
 def test_agreed_figures_pass_as_floats() -> None:
-    assert wire.checked_figures(GOOD, agreed=wire.TRAIN_FIGURES) == {k: float(v) for k, v in GOOD.items()}
+    assert messages.checked_figures(GOOD, agreed=messages.TRAIN_FIGURES) == {
+        k: float(v) for k, v in GOOD.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -43,35 +45,37 @@ def test_agreed_figures_pass_as_floats() -> None:
 )
 def test_a_figure_out_of_its_type_or_range_is_refused(name: str, value: object) -> None:
     with pytest.raises(ReplyRefused, match=name):
-        wire.checked_figures({**GOOD, name: value}, agreed=wire.TRAIN_FIGURES)
+        messages.checked_figures({**GOOD, name: value}, agreed=messages.TRAIN_FIGURES)
 
 
 def test_a_missing_figure_is_refused() -> None:
     with pytest.raises(ReplyRefused, match="lacks the figure train_loss"):
-        wire.checked_figures({k: v for k, v in GOOD.items() if k != "train_loss"}, agreed=wire.TRAIN_FIGURES)
+        messages.checked_figures(
+            {k: v for k, v in GOOD.items() if k != "train_loss"}, agreed=messages.TRAIN_FIGURES
+        )
 
 
 def test_an_extra_figure_is_refused_without_repeating_its_name() -> None:
     smuggled = "/data/DOE^JOHN/1961-02-03"
     with pytest.raises(ReplyRefused) as refusal:
-        wire.checked_figures({**GOOD, smuggled: 1.0}, agreed=wire.TRAIN_FIGURES)
+        messages.checked_figures({**GOOD, smuggled: 1.0}, agreed=messages.TRAIN_FIGURES)
     assert "DOE" not in str(refusal.value)
 
 
 def test_the_interval_of_a_single_test_volume_may_be_left_out() -> None:
     figures = {
-        name: 1 if figure.whole else 0.5 for name, figure in wire.TEST_FIGURES.items() if figure.required
+        name: 1 if figure.whole else 0.5 for name, figure in messages.TEST_FIGURES.items() if figure.required
     }
-    assert set(wire.checked_figures(figures, agreed=wire.TEST_FIGURES)) == set(figures)
+    assert set(messages.checked_figures(figures, agreed=messages.TEST_FIGURES)) == set(figures)
 
 
 @pytest.mark.parametrize("received", ["FM-D201", "FM-S900"])
 def test_a_code_is_kept(received: str) -> None:
-    assert wire.checked_code(received) == received
+    assert messages.checked_code(received) == received
 
 
 @pytest.mark.parametrize(
     "received", [None, 7, "", "FM-D201: /data/DOE^JOHN", "FM-D2011", "fm-d201", "FM-D20\n"]
 )
 def test_anything_else_than_a_code_becomes_the_internal_code(received: object) -> None:
-    assert wire.checked_code(received) == "FM-S900"
+    assert messages.checked_code(received) == "FM-S900"

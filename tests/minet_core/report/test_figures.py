@@ -11,9 +11,9 @@ import pytest
 from matplotlib.image import imread
 from numpy.typing import NDArray
 
+from minet_core.errors import ScanInvalid
 from minet_core.report.figures import README_LIMIT_BYTES, figure_for_readme, sheet_of
 from minet_core.report.panel import Panel, on_half_pixels
-from minet_core.runtime.errors import ScanInvalid
 
 ROWS, COLUMNS = 48, 64
 

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from minet_core.errors import ConfigurationError, FileMissing, InvalidSetting, UnknownKey
 from minet_core.report.panel import Panel
 from minet_core.report.render import report_html, write_report
 from minet_core.report.summary import Summary, read_summary, verdict, write_summary
 from minet_core.report.table import print_table
 from minet_core.report.wording import code_meaning, duration_text, size_text
-from minet_core.runtime.errors import ConfigurationError, FileMissing, InvalidSetting, UnknownKey
-from minet_core.runtime.yaml_file import parse_settings
-from tests.minet_core.test_report_figures import panel
+from minet_core.settings.yaml_file import parse_settings
+from tests.minet_core.report.test_figures import panel
 
 ATTACK = '"><script>alert(1)</script><img src=x onerror=alert(2)>$\\frac{$'
 

@@ -10,16 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from minet_core.runtime.durable import (
-    append_line,
-    replacing,
-    sha256_of_file,
-    status_of,
-    write_json,
-    write_private,
-    write_text,
-)
-from minet_core.runtime.errors import (
+from minet_core.errors import (
     DiskFull,
     FileNotWritten,
     FilePermission,
@@ -27,6 +18,15 @@ from minet_core.runtime.errors import (
     FileSystemReadOnly,
     PathUnusable,
     TooManyOpenFiles,
+)
+from minet_core.runtime.files.atomic_write import (
+    append_line,
+    replacing,
+    sha256_of_file,
+    status_of,
+    write_json,
+    write_private,
+    write_text,
 )
 
 

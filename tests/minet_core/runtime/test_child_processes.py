@@ -13,9 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from minet_core.runtime.errors import DeadlinePassed, HostError, PortInUse, ProcessDied
-from minet_core.runtime.process_guardian import group_lives
-from minet_core.runtime.processes import ChildProcesses, child_environment, free_port, require_port_free
+from minet_core.errors import DeadlinePassed, HostError, PortInUse, ProcessDied
+from minet_core.runtime.processes.child_processes import (
+    ChildProcesses,
+    child_environment,
+    free_port,
+    require_port_free,
+)
+from minet_core.runtime.processes.guardian import group_lives
 
 GRANDPARENT = """
 import pathlib, subprocess, sys, time
@@ -27,7 +32,7 @@ time.sleep(120)
 
 PARENT = """
 import pathlib, sys, time
-from minet_core.runtime.processes import ChildProcesses
+from minet_core.runtime.processes.child_processes import ChildProcesses
 with ChildProcesses(grace_s=2.0) as children:
     log = pathlib.Path(sys.argv[2] + ".log")
     children.start("child", [sys.executable, "-c", sys.argv[1], sys.argv[2]], log_path=log)
@@ -36,7 +41,7 @@ with ChildProcesses(grace_s=2.0) as children:
 
 SIGNALLED_WHILE_IT_STARTS = """
 import os, pathlib, signal, subprocess, sys, time
-from minet_core.runtime.processes import ChildProcesses
+from minet_core.runtime.processes.child_processes import ChildProcesses
 fork_exec = subprocess._fork_exec
 def signalled(*arguments):
     pid = fork_exec(*arguments)

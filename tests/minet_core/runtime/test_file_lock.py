@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from minet_core.runtime import lock_beside
-from minet_core.runtime.errors import FileLockFailed
-from minet_core.runtime.file_lock import held, is_locked, let_go, locked_within
-from minet_core.runtime.lock_beside import LockBeside
+from minet_core.errors import FileLockFailed
+from minet_core.runtime.files import lock_beside
+from minet_core.runtime.files.file_lock import held, is_locked, let_go, locked_within
+from minet_core.runtime.files.lock_beside import LockBeside
 from tests.without_file_locks import NO_LOCKS
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ def test_a_lock_is_free_when_its_process_was_killed(tmp_path: Path) -> None:
     holder = subprocess.Popen(
         [
             *(sys.executable, "-c"),
-            "import os, sys, time; from minet_core.runtime.file_lock import locked_within\n"
+            "import os, sys, time; from minet_core.runtime.files.file_lock import locked_within\n"
             "print(locked_within(os.open(sys.argv[1], os.O_RDWR | os.O_CREAT), 0), flush=True); time.sleep(600)",
             str(path),
         ],
@@ -91,7 +91,7 @@ def test_an_error_is_neither_a_lock_nor_none(tmp_path: Path, monkeypatch, number
 
 def test_what_an_ended_process_left_is_taken_over(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from minet_core.runtime.lock_beside import LockBeside\n"
+        "import os, sys; from pathlib import Path; from minet_core.runtime.files.lock_beside import LockBeside\n"
         "print(LockBeside(Path(sys.argv[1])).take(), flush=True); os._exit(0)"
     )
     path = tmp_path / "lock"

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from fedminet.faults.endurance import resident_bytes
-from minet_core.runtime.errors import HostError
+from minet_core.errors import HostError
 from minet_core.runtime.memory import _glibc
 
 SCRIPT = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from minet_core.runtime.proxy_variables import stay_on_this_machine, without_proxy
+from minet_core.runtime.processes.proxy_variables import stay_on_this_machine, without_proxy
 
 DEAD_PROXY = "http://127.0.0.1:1"
 

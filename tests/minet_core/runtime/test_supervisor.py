@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from minet_core.runtime.errors import ProcessDied
-from minet_core.runtime.processes import Child, ChildProcesses
-from minet_core.runtime.supervision import (
+from minet_core.errors import ProcessDied
+from minet_core.runtime.processes.child_processes import Child, ChildProcesses
+from minet_core.runtime.processes.supervisor import (
     FAST_ENDS,
     FIRST_PAUSE_S,
     LONGEST_PAUSE_S,

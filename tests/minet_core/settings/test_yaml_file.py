@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from minet_core.federation import PRESETS, FederationSettings
-from minet_core.runtime.errors import ConfigurationError, FileMissing, InvalidSetting, UnknownKey
-from minet_core.runtime.yaml_file import read_settings, settings_text, write_settings
+from minet_core.errors import ConfigurationError, FileMissing, InvalidSetting, UnknownKey
+from minet_core.settings.federation import PRESETS, FederationSettings
+from minet_core.settings.yaml_file import read_settings, settings_text, write_settings
 
 MINIMAL = "name: study\nsites: [sms, umr]\nparticipation: {quorum: 2}\n"
 

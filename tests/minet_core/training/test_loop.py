@@ -16,20 +16,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minet_core.aggregation.gradient_rules import ControlVariates
-from minet_core.models.minet import MINet
-from minet_core.models.recomputable import recompute
+from minet_core.errors import InvalidSetting, TrainingDiverged
+from minet_core.models.activation_checkpointing import recompute
+from minet_core.models.minet.model import MINet
 from minet_core.runtime.cpu_threading import cpu_threading_environment
-from minet_core.runtime.errors import InvalidSetting, TrainingDiverged
-from minet_core.samples import Batch
-from minet_core.training import (
-    SETTLING_STEPS,
-    adam,
-    autocast_dtype_for,
-    learning_rate_at,
-    train_steps,
-)
-from minet_core.weights import learnable
+from minet_core.training.gradient_rules import ControlVariates
+from minet_core.training.loop import SETTLING_STEPS, adam, autocast_dtype_for, learning_rate_at, train_steps
+from minet_core.training.samples import Batch
+from minet_core.weights.manifest import learnable
 
 PLAN: dict[str, Any] = {
     "learning_rate": 2e-3,
@@ -261,7 +255,9 @@ def test_training_ends_with_the_first_step_past_its_time(monkeypatch: pytest.Mon
     """A clock of one second a look: at the start, then after each step."""
     for seconds, expected in ((0.5, 1), (1.0, 1), (2.5, 3), (100.0, 6)):
         clock = itertools.count()
-        monkeypatch.setattr("minet_core.training.time.perf_counter", lambda clock=clock: float(next(clock)))
+        monkeypatch.setattr(
+            "minet_core.training.loop.time.perf_counter", lambda clock=clock: float(next(clock))
+        )
         done: list[tuple[int, int]] = []
         report = train_steps(
             make_model(),

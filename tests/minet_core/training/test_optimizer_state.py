@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from client.optimizer_state import continued_adam, moments_of
-from minet_core.models.minet import MINet
-from minet_core.training import adam, bring_to_form
+from minet_core.models.minet.model import MINet
+from minet_core.training.loop import adam, bring_to_form
+from minet_core.training.optimizer_state import continued_adam, moments_of
 
 
 def small_model() -> MINet:

@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from minet_core.planned_batches import (
+from minet_core.errors import InvalidSetting, NothingFound, ProcessDied, StoreDamaged
+from minet_core.training.planned_batches import (
     BatchRecipe,
     PlannedBatch,
     PlannedSamples,
@@ -28,8 +29,7 @@ from minet_core.planned_batches import (
     named_worker_deaths,
     plan_batches,
 )
-from minet_core.runtime.errors import InvalidSetting, NothingFound, ProcessDied, StoreDamaged
-from minet_core.samples import MIN_FOREGROUND, Batch
+from minet_core.training.samples import MIN_FOREGROUND, Batch
 
 PATCHES = BatchRecipe(scale=2, batch_size=4, patch_px=16, seed=1, label="test")
 WHOLE = replace(PATCHES, patch_px=None)

@@ -8,10 +8,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from minet_core.degradation import DegradationDraw, crop_to_multiple, low_resolution
-from minet_core.interpolation import bicubic
-from minet_core.runtime.errors import InvalidSetting, NothingFound, ScanInvalid
-from minet_core.samples import (
+from minet_core.errors import InvalidSetting, NothingFound, ScanInvalid
+from minet_core.imaging.degradation import DegradationDraw, crop_to_multiple, low_resolution
+from minet_core.imaging.interpolation import bicubic
+from minet_core.training.samples import (
     AIR_LEVEL,
     CLAMP,
     MIN_FOREGROUND,

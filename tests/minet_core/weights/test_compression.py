@@ -10,12 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minet_core.compression import CODECS, INT8_STEPS
-from minet_core.models.minet import MINet
-from minet_core.parcel import packed, unpacked
-from minet_core.runtime.errors import WeightsRefused
-from minet_core.weights import WeightManifest, check_weights, learnable
-from tests.minet_core.aggregation.least_squares import CountingArrays
+from minet_core.errors import WeightsRefused
+from minet_core.models.minet.model import MINet
+from minet_core.weights.compression import CODECS, INT8_STEPS
+from minet_core.weights.manifest import WeightManifest, check_weights, learnable
+from minet_core.weights.payload import packed, unpacked
+from tests.support.least_squares import CountingArrays
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from minet_core import stored_arrays
-from minet_core.parcel import DTYPES, packed, save_parcel
-from minet_core.runtime.errors import FileMissing, WeightsRefused
-from minet_core.stored_arrays import StoredArrays, check_stored
-from minet_core.weights import WeightManifest
+from minet_core.errors import FileMissing, WeightsRefused
+from minet_core.weights import lazy_arrays
+from minet_core.weights.lazy_arrays import StoredArrays, check_stored
+from minet_core.weights.manifest import WeightManifest
+from minet_core.weights.payload import DTYPES, packed, save_parcel
 
 ARRAYS = {
     "weights/b": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -63,7 +63,7 @@ def test_the_manifest_and_the_names_are_read_without_a_tensor(
     def no_tensor(*_arguments: Any, **_options: Any) -> Any:
         raise AssertionError("a tensor was read")
 
-    monkeypatch.setattr(stored_arrays.np, "fromfile", no_tensor)
+    monkeypatch.setattr(lazy_arrays.np, "fromfile", no_tensor)
     stored = StoredArrays(path, prefix="weights/")
     assert stored.manifest().entries == (("a", (), "float32"), ("b", (2, 3), "float32"))
     assert "a" in stored

@@ -10,12 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minet_core.models.minet import MINet
-from minet_core.runtime.errors import WeightsRefused
-from minet_core.samples import Batch
-from minet_core.training import train_steps
-from minet_core.weights import WeightManifest, check_weights, learnable, load_weights, weighted_mean
-from tests.minet_core.aggregation.least_squares import CountingArrays
+from minet_core.errors import WeightsRefused
+from minet_core.models.minet.model import MINet
+from minet_core.training.loop import train_steps
+from minet_core.training.samples import Batch
+from minet_core.weights.manifest import WeightManifest, check_weights, learnable, load_weights, weighted_mean
+from tests.support.least_squares import CountingArrays
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 

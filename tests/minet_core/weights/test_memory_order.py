@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from client.rounds.round_cache import KeptRound, KeptRounds
 from minet_core.checkpoint import describe, load_checkpoint, save_checkpoint
-from minet_core.federation import ModelSettings
-from minet_core.parcel import packed, save_parcel, unpacked
-from minet_core.stored_arrays import StoredArrays
-from minet_core.weights import WeightManifest
+from minet_core.settings.federation import ModelSettings
+from minet_core.weights.lazy_arrays import StoredArrays
+from minet_core.weights.manifest import WeightManifest
+from minet_core.weights.payload import packed, save_parcel, unpacked
 
 BASE = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
 

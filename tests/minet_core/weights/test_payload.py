@@ -11,11 +11,11 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minet_core.models.minet import MINet
-from minet_core.parcel import packed, save_parcel, unpacked
-from minet_core.runtime.errors import WeightsRefused
-from minet_core.weights import WeightManifest, learnable
-from tests.minet_core.aggregation.least_squares import CountingArrays
+from minet_core.errors import WeightsRefused
+from minet_core.models.minet.model import MINet
+from minet_core.weights.manifest import WeightManifest, learnable
+from minet_core.weights.payload import packed, save_parcel, unpacked
+from tests.support.least_squares import CountingArrays
 
 WEIGHTS = learnable(MINet(scale=2, n_groups=1, n_blocks=1, n_features=4, reduction=2))
 MANIFEST = WeightManifest.of(WEIGHTS)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minet_core.quarantine import norm, norm_bound, update_norm
+from minet_core.weights.update_norm import norm, norm_bound, update_norm
 
 HONEST = st.floats(0.5, 2.0)
 

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from minet_core.runtime.errors import InvalidSetting
+from minet_core.errors import InvalidSetting
 from server.admission.encrypted_key import seal, unseal
 
 PASSPHRASE = "four words of a trial"

@@ -13,9 +13,9 @@ from client.admission.keys import read_site_keys
 from client.admission.kit import read_kit
 from client.admission.request import make_request
 from client.site_home import SiteHome
-from minet_core.cohort_declaration import DECLARATION_FILE
-from minet_core.runtime.durable import write_json
-from minet_core.runtime.errors import AdmissionRefused, ConfigurationError, FileMissing
+from minet_core.errors import AdmissionRefused, ConfigurationError, FileMissing
+from minet_core.protocol.cohort_declaration import DECLARATION_FILE
+from minet_core.runtime.files.atomic_write import write_json
 from server.admission import enrolment
 from server.admission.enrolment import admitted_sites, declared_cohorts, node_keys, renew, revoke
 from server.admission.pki import expires_at

@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from minet_core.runtime.errors import ConfigurationError, DiskFull, FileMissing, InvalidSetting
+from minet_core.errors import ConfigurationError, DiskFull, FileMissing, InvalidSetting
 from server.admission import pki as pki_module
 from server.admission.pki import (
     Authority,

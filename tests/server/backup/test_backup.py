@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-from minet_core.runtime.durable import write_json, write_private
-from minet_core.runtime.errors import BackupDamaged, ConfigurationError, FileMissing
+from minet_core.errors import BackupDamaged, ConfigurationError, FileMissing
+from minet_core.runtime.files.atomic_write import write_json, write_private
 from server.admission.enrolment import admitted_sites, declared_cohorts, renew, revoke
 from server.admission.pki import open_authority
 from server.admission.revocation import read_crl

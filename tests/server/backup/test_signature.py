@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedminet.main import run
-from minet_core.runtime.errors import BackupDamaged, ConfigurationError
+from minet_core.errors import BackupDamaged, ConfigurationError
 from server.admission.pki import backup_files, server_files
 from server.backup.create import CONTENTS_FILE, back_up
 from server.backup.restore import restore

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from minet_core.runtime.durable import write_text
+from minet_core.runtime.files.atomic_write import write_text
 from server.dashboard.app import build_app
 from server.dashboard.run_reader import Runs
 from server.runs import state_machine

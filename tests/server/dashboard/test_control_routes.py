@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from minet_core.runtime.errors import FileMissing, InvalidSetting
+from minet_core.errors import FileMissing, InvalidSetting
 from server.dashboard.control_routes import Access
 from server.dashboard.password import Password, set_password
 from server.dashboard.sessions import (

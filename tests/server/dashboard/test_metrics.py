@@ -11,8 +11,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from minet_core.runtime.durable import write_text
-from minet_core.runtime.processes import free_port
+from minet_core.runtime.files.atomic_write import write_text
+from minet_core.runtime.processes.child_processes import free_port
 from server.admission.enrolment import revoke
 from server.admission.pki import server_files
 from server.admission.revocation import CRL_DAYS, CRL_FILE

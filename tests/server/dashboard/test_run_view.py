@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minet_core.runtime.errors import InvalidSetting
+from minet_core.errors import InvalidSetting
 from server.dashboard.curves import BOTTOM, HEIGHT, LEFT, MOST_MARKERS, MOST_POINTS, RIGHT, TOP, WIDTH, curves
 from server.dashboard.node_presence import Sighting, Sightings
 from server.dashboard.run_view import Figures, SiteView, time_left

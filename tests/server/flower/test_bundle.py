@@ -11,7 +11,7 @@ import pytest
 import tomli
 from flwr.cli.build import build_fab_from_disk
 
-from minet_core.runtime.errors import ConfigurationError, FileMissing
+from minet_core.errors import ConfigurationError, FileMissing
 from server.flower.bundle import BUNDLE_FILE, CONTENT, build_bundle, read_bundle, write_bundle
 
 

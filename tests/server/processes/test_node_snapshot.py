@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from minet_core.runtime.errors import ServerUnreachable
+from minet_core.errors import ServerUnreachable
 from server.dashboard.node_presence import Sightings
 from server.flower.superlink_control import Node
 from server.processes.node_snapshot import ASK_EVERY_S, CERTIFICATES, OLD_AFTER_S, ScreenFiles, read_nodes

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from minet_core.runtime.errors import DiskFull, PortInUse, ProcessDied, ServerUnreachable
-from minet_core.runtime.processes import ChildProcesses, free_port
+from minet_core.errors import DiskFull, PortInUse, ProcessDied, ServerUnreachable
+from minet_core.runtime.processes.child_processes import ChildProcesses, free_port
 from server.admission.pki import ca_files, server_files
 from server.commands import server_commands
 from server.flower.superlink_control import SuperLinkControl

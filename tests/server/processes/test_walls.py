@@ -19,10 +19,10 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from typer.testing import CliRunner
 
-from minet_core.runtime.errors import HostError, InvalidSetting, MachineShared, PortInUse
-from minet_core.runtime.private_files import require_secret_file, tighten
-from minet_core.runtime.processes import ChildProcesses, free_port
-from minet_core.runtime.task_token import start_with_token, with_token_from
+from minet_core.errors import HostError, InvalidSetting, MachineShared, PortInUse
+from minet_core.runtime.files.private_files import require_secret_file, tighten
+from minet_core.runtime.processes.child_processes import ChildProcesses, free_port
+from minet_core.runtime.processes.task_token import start_with_token, with_token_from
 from server.commands import server_commands
 from server.flower.control_credential import HEADER, make_credential
 from server.flower.interface_guard import MOST_FLEET_BYTES, InterfaceGuard
@@ -222,7 +222,7 @@ def test_a_credential_is_new_at_each_start_and_private(home: ServerHome) -> None
 
 def test_a_token_is_handed_over_by_the_input(tmp_path: Path) -> None:
     program = (
-        "import json, pathlib, sys; from minet_core.runtime.task_token import with_token_from\n"
+        "import json, pathlib, sys; from minet_core.runtime.processes.task_token import with_token_from\n"
         "shown = pathlib.Path('/proc/self/cmdline').read_text()\n"
         f"pathlib.Path({str(tmp_path / 'out')!r}).write_text("
         "json.dumps([shown, *with_token_from(sys.argv[1:], sys.stdin)]))"

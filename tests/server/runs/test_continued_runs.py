@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from fedminet.faults.trial_sites import honest_reply, honest_test_reply, trial_federation
 from fedminet.in_process_grid import InProcessGrid, server_identity
-from minet_core.runtime.durable import sha256_of_file
+from minet_core.runtime.files.atomic_write import sha256_of_file
 from server.rounds import run as federated_run
 from server.rounds.run import run_federation
 from server.runs import run_directory

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedminet.faults.damaged_runs import MOMENTS, Damage, damage_all, finished, half_way
-from minet_core.runtime.errors import RunDamaged
+from minet_core.errors import RunDamaged
 from server.runs.run_directory import RunDirectory
 
 

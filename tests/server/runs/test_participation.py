@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from fedminet.faults.trial_sites import conduct_trial, trial_federation, trial_site
 from fedminet.in_process_grid import InProcessGrid, node_id_of
-from minet_core.cohort_declaration import CohortDeclaration
-from minet_core.federation import ParticipationSettings
-from minet_core.runtime.errors import ConfigurationError
+from minet_core.errors import ConfigurationError
+from minet_core.protocol.cohort_declaration import CohortDeclaration
+from minet_core.settings.federation import ParticipationSettings
 from server.runs.participation import breach, require_declarations
 
 SLICES = {"sms": 100, "umr": 50, "fastmri": 70}

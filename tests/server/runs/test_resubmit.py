@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from minet_core.runtime.durable import write_json
-from minet_core.runtime.errors import HostError, ServerUnreachable
-from minet_core.runtime.processes import free_port
+from minet_core.errors import HostError, ServerUnreachable
+from minet_core.runtime.files.atomic_write import write_json
+from minet_core.runtime.processes.child_processes import free_port
 from server.admission.pki import ca_files
 from server.flower.superlink_control import SuperLinkControl
 from server.processes.server_processes import local_address

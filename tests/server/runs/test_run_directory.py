@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from minet_core.federation import FederationSettings
-from minet_core.runtime.durable import write_text
-from minet_core.runtime.errors import ConfigurationError, IllegalTransition, RunBusy
+from minet_core.errors import ConfigurationError, IllegalTransition, RunBusy
+from minet_core.runtime.files.atomic_write import write_text
+from minet_core.settings.federation import FederationSettings
 from server.runs import state_machine
 from server.runs.run_directory import RunDirectory
 

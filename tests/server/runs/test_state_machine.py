@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minet_core.runtime.errors import IllegalTransition
+from minet_core.errors import IllegalTransition
 from server.runs import state_machine
 from server.runs.state_machine import ROUND_TRANSITIONS, RUN_TRANSITIONS, TERMINAL, RunState
 

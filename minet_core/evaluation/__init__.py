@@ -1,0 +1,1 @@
+"""A model over a volume, and how good the result is."""

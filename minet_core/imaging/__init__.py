@@ -1,0 +1,1 @@
+"""Images and their k-space: transforms, degradation, interpolation, bands."""

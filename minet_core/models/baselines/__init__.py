@@ -1,0 +1,1 @@
+"""The methods that MINet is compared with."""

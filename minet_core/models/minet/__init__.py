@@ -1,0 +1,1 @@
+"""MINet (Feng et al., MICCAI 2021), module by module."""

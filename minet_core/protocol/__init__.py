@@ -1,0 +1,1 @@
+"""What crosses between a site and the server."""

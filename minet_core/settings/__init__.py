@@ -1,0 +1,1 @@
+"""The federation file and how a settings file is read."""

@@ -1,0 +1,1 @@
+"""From pairs of slices to a trained model."""

@@ -1,0 +1,1 @@
+"""Weights: their manifest, their bytes, and what an update must look like."""
