@@ -125,7 +125,7 @@ def check(
 ) -> None:
     """Verify the store against its digests, and print what it holds."""
     from client.site_home import SiteHome
-    from sites.check import check as check_store
+    from sites.store.verify import check as check_store
 
     if before_start:
         from client.preflight.preflight import preflight, require_ready

@@ -10,7 +10,7 @@ from client.status.finding import Part
 from minet_core.admission.kit import FEDERATION_FILE
 from minet_core.errors import FedminetError, HostError, code_of
 from minet_core.ledger.records import Ledger
-from sites.store import Store
+from sites.store.store import Store
 
 
 def note_ingest(home: SiteHome) -> None:

@@ -25,7 +25,7 @@ from minet_core.errors import FileMissing
 from minet_core.runtime.files.private_files import open_to_others, stay_private, tighten
 from minet_core.settings.federation import FederationSettings
 from minet_core.settings.yaml_file import read_settings
-from sites.site_settings import SiteSettings
+from sites.settings.site_settings import SiteSettings
 
 FOLDERS = ("keys", "store", "state", "results", "flower", "link", str(NODE_NOTES), str(TRAINER_NOTES), "logs")
 OWN_FOLDERS = (*FOLDERS, "kit", "kits", "status")

@@ -27,8 +27,8 @@ from minet_core.settings.federation import FederationSettings
 from minet_core.training.loop import autocast_dtype_for, device_of, preferred_device, train_steps
 from minet_core.training.samples import DEFAULT_CACHE_BYTES, PreparedSlices, SliceSource, draw_batches
 from minet_core.weights.manifest import load_weights
-from sites.dataset import StoreSlices, require_patch
-from sites.store import Store
+from sites.store.dataset import StoreSlices, require_patch
+from sites.store.store import Store
 
 
 class PooledSlices:

@@ -192,7 +192,7 @@ def infer(
 ) -> None:
     """Super-resolve a scan. A research output, not for diagnosis. What gives reason for doubt is said."""
     from minet_core.runtime.progress import progress
-    from sites.super_resolve_file import super_resolve_file
+    from sites.super_resolution.super_resolve import super_resolve_file
 
     with progress("Super-resolving", quiet=json_output) as advance:
         made = super_resolve_file(

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from minet_core.settings.federation import FederationSettings
 from server.server_home import ServerSettings
-from sites.site_settings import SiteSettings
+from sites.settings.site_settings import SiteSettings
 
 PAGES: tuple[tuple[str, str, type[BaseModel]], ...] = (
     (

@@ -21,7 +21,7 @@ from minet_core.settings.federation import FederationSettings
 from minet_core.settings.yaml_file import settings_text
 from server.app import build_server_app
 from server.runs.run_directory import Engine, RunDirectory
-from sites.site_policy import open_policy
+from sites.settings.site_policy import open_policy
 
 COMPARISONS = ("pooled", "local")
 

@@ -22,12 +22,12 @@ from client.site_home import SiteHome
 from minet_core.errors import ConfigurationError, FileMissing
 from minet_core.runtime.files.atomic_write import write_json
 from minet_core.settings.yaml_file import read_settings, write_settings
-from sites.definitions import definition
 from sites.ingest import ingest
 from sites.phantom_files import write_phantom_site
-from sites.pseudonym import keep_key
-from sites.site_policy import open_policy
-from sites.site_settings import SiteSettings
+from sites.settings.definitions import definition
+from sites.settings.site_policy import open_policy
+from sites.settings.site_settings import SiteSettings
+from sites.store.pseudonym import keep_key
 
 DEFAULT_SITES = ("sms", "umr", "fastmri")
 MADE_OF = "made-of.json"

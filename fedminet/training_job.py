@@ -23,9 +23,9 @@ from minet_core.training.loop import autocast_dtype_for, preferred_device
 from minet_core.training_domain import TrainingDomain, merged
 from minet_core.weights.manifest import learnable
 from server.rounds.context import save_weights
-from sites.dataset import StoreSlices, require_patch
-from sites.store import Store
-from sites.training_domain import measured_domain
+from sites.store.dataset import StoreSlices, require_patch
+from sites.store.store import Store
+from sites.store.training_domain import measured_domain
 
 WORKERS_ON_CUDA = 4
 """Processes that draw batches while the GPU computes; on the CPU they would take the cores that compute."""

@@ -22,24 +22,24 @@ from typing import Any
 from minet_core.errors import FileNotWritten, InvalidSetting, NothingAccepted, TooFewPatients
 from minet_core.imaging.volume import Pair
 from minet_core.runtime.files.atomic_write import sha256_of_file
-from sites.candidates import Candidate, Found
-from sites.cohort import Cohort, PairRecord, make_cohort
-from sites.image_quality import examine
+from sites.duplicates.likeness import Signatures
+from sites.duplicates.same_anatomy import SameAnatomy
 from sites.ingest_plan import name_warnings, require_found
 from sites.ingest_report import Accepted, IngestReport, causes_in_short, causes_of
-from sites.likeness import Signatures
-from sites.pairing import find_pairs
-from sites.patient_names import require_plain
-from sites.pseudonym import keyed, pseudonym, site_key
-from sites.read_fastmri import central_slices, read_fastmri
-from sites.read_nifti import read_nifti
-from sites.registration import register
-from sites.same_anatomy import SameAnatomy
-from sites.site_settings import SiteSettings
-from sites.split import Split, assign_splits, draw_splits, drawn_share, listed_splits, order_of
-from sites.split_register import read_register, write_register
-from sites.store import COHORT_FILE, Store, read_record, write_pair
-from sites.unreadable import refusal_of, unreadable
+from sites.pairing.candidates import Candidate, Found
+from sites.pairing.pairing import find_pairs
+from sites.pairing.patient_names import require_plain
+from sites.quality.image_quality import examine
+from sites.registration.register import register
+from sites.scans.fastmri_hdf5 import central_slices, read_fastmri
+from sites.scans.nifti import read_nifti
+from sites.scans.unreadable import refusal_of, unreadable
+from sites.settings.site_settings import SiteSettings
+from sites.store.cohort import Cohort, PairRecord, make_cohort
+from sites.store.pseudonym import keyed, pseudonym, site_key
+from sites.store.split import Split, assign_splits, draw_splits, drawn_share, listed_splits, order_of
+from sites.store.split_register import read_register, write_register
+from sites.store.store import COHORT_FILE, Store, read_record, write_pair
 
 PROCESSING = 3
 """Raised when reading or registration changes, so that pairs made by the former way are made again."""

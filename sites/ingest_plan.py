@@ -13,12 +13,12 @@ from typing import Any
 import nibabel
 
 from minet_core.errors import NothingFound
-from sites.candidates import Found
 from sites.ingest_report import refusal_lines
-from sites.pairing import find_pairs
-from sites.patient_names import NameWarning, judge_names
-from sites.read_fastmri import read_header
-from sites.site_settings import SiteSettings
+from sites.pairing.candidates import Found
+from sites.pairing.pairing import find_pairs
+from sites.pairing.patient_names import NameWarning, judge_names
+from sites.scans.fastmri_hdf5 import read_header
+from sites.settings.site_settings import SiteSettings
 
 
 @dataclass(frozen=True)

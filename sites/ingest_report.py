@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sites.candidates import Refusal
-from sites.cohort import Cohort
-from sites.split import SPLITS
+from sites.pairing.candidates import Refusal
+from sites.store.cohort import Cohort
+from sites.store.split import SPLITS
 
 SHOWN = 3
 

@@ -26,7 +26,7 @@ from minet_core.phantom.acquisition import SITES, Acquisition, Contrast
 from minet_core.phantom.patient import make_patient, with_slices
 from minet_core.runtime.files.atomic_write import replacing, write_text
 from minet_core.seeds import derived_seed
-from sites.hdf5_file import writing
+from sites.store.hdf5_file import writing
 
 ComplexArray = NDArray[np.complex64]
 Progress = Callable[[int, int], None]

@@ -16,9 +16,9 @@ import numpy as np
 
 from minet_core.errors import FedminetError
 from minet_core.imaging.volume import Volume
-from sites.definitions import definition
-from sites.read_nifti import read_nifti
-from sites.registration import register
+from sites.registration.register import register
+from sites.scans.nifti import read_nifti
+from sites.settings.definitions import definition
 from tests.pair_kinds import MadePair, Pair, found_motion, made_pairs, moved, second_contrast, true_error
 from tests.surrogates import FOLDER
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sites.read_nifti import read_nifti
+from sites.scans.nifti import read_nifti
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "open_ms"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from client.site_home import SiteHome
 from minet_core.protocol.cohort_declaration import DECLARATION_FILE, CohortDeclaration
 from minet_core.runtime.files.atomic_write import write_json
-from sites.store import Store
+from sites.store.store import Store
 
 
 def declare(home: SiteHome) -> Path:

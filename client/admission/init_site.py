@@ -12,8 +12,8 @@ from minet_core.errors import ConfigurationError
 from minet_core.runtime.files.atomic_write import write_text
 from minet_core.runtime.files.private_files import private_files, tighten
 from minet_core.settings.yaml_file import parse_settings, parse_yaml, read_settings
-from sites.definitions import definition_names, definition_text
-from sites.site_settings import SiteSettings
+from sites.settings.definitions import definition_names, definition_text
+from sites.settings.site_settings import SiteSettings
 
 
 def init_site(path: Path, *, chosen: str, name: str | None = None) -> dict[str, str]:

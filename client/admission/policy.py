@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from minet_core.protocol.exchange_plan import Agreement, agreement_of
 from minet_core.settings.federation import FederationSettings
-from sites.cohort import Cohort
-from sites.site_policy import require_cohort_allowed, require_federation_allowed, require_model_allowed
-from sites.site_settings import SiteSettings
+from sites.settings.site_policy import (
+    require_cohort_allowed,
+    require_federation_allowed,
+    require_model_allowed,
+)
+from sites.settings.site_settings import SiteSettings
+from sites.store.cohort import Cohort
 
 
 def require_policy(

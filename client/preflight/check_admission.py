@@ -18,11 +18,11 @@ from minet_core.errors import FedminetError, NothingFound, ScanInvalid, StoreDam
 from minet_core.protocol.cohort_declaration import DECLARATION_FILE, read_declaration
 from minet_core.settings.federation import FederationSettings
 from minet_core.training.samples import require_drawable
-from sites.check import check as check_every_byte
-from sites.cohort import Cohort, PairRecord
-from sites.pseudonym import site_key
-from sites.site_policy import require_bundle_allowed
-from sites.store import INGEST_AGAIN, ROLES, Store, open_pair
+from sites.settings.site_policy import require_bundle_allowed
+from sites.store.cohort import Cohort, PairRecord
+from sites.store.pseudonym import site_key
+from sites.store.store import INGEST_AGAIN, ROLES, Store, open_pair
+from sites.store.verify import check as check_every_byte
 
 
 @dataclass

@@ -22,7 +22,7 @@ from minet_core.runtime.machine import machine_facts
 from minet_core.runtime.processes.child_processes import child_environment, require_port_free
 from minet_core.runtime.processes.proxy_variables import without_proxy
 from minet_core.settings.federation import FederationSettings
-from sites.site_settings import Device
+from sites.settings.site_settings import Device
 
 LOG_BYTES = 100 * 10**6
 """Room for logs and the results of tests below which nothing is started; ten times as much is without a warning."""

@@ -34,7 +34,7 @@ from minet_core.runtime.processes.child_processes import Child, ChildProcesses, 
 from minet_core.runtime.processes.flower_environment import SITE_VARIABLE, flower_environment
 from minet_core.runtime.processes.proxy_variables import without_proxy
 from minet_core.runtime.processes.supervisor import Supervisor, why_it_ended
-from sites.site_policy import require_bundle_allowed
+from sites.settings.site_policy import require_bundle_allowed
 
 TASK_POLL_INTERVAL_S = 0.25
 """How often SuperExec asks its node for a task; 1 s as shipped. Ten times a second costs 4% of a core."""

@@ -17,8 +17,8 @@ from typing import Any
 from minet_core.errors import ConfigurationError, RunBusy
 from minet_core.runtime.files.atomic_write import write_json
 from minet_core.runtime.files.file_lock import locked_within
-from sites.site_policy import require_budget_left
-from sites.site_settings import PolicySettings
+from sites.settings.site_policy import require_budget_left
+from sites.settings.site_settings import PolicySettings
 
 BUDGET_FILE = "requests.json"
 

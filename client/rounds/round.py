@@ -57,11 +57,11 @@ from minet_core.training.samples import PreparedSlices, draw_batches
 from minet_core.weights.manifest import check_weights, learnable
 from minet_core.weights.payload import packed
 from minet_core.weights.update_norm import HISTORY_ROUNDS, update_norm
-from sites.dataset import StoreSlices, require_patch
-from sites.site_policy import require_steps_allowed
-from sites.site_secret import patch_seed
-from sites.store import Store
-from sites.training_domain import measured_domain
+from sites.settings.site_policy import require_steps_allowed
+from sites.store.dataset import StoreSlices, require_patch
+from sites.store.site_secret import patch_seed
+from sites.store.store import Store
+from sites.store.training_domain import measured_domain
 
 PANEL_NAMES = {"global": "output"}
 """Where a method's name in the scores differs from its field in a `Panel`."""

@@ -26,8 +26,8 @@ from minet_core.training.loop import preferred_device
 from minet_core.weights.manifest import load_weights
 from minet_core.weights.payload import unpacked
 from minet_core.weights.update_norm import update_norm
-from sites.site_settings import LimitSettings
-from sites.store import Store
+from sites.settings.site_settings import LimitSettings
+from sites.store.store import Store
 
 HEAD = "head/"
 INCOMING = "incoming/"

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from minet_core.training.samples import DEFAULT_CACHE_BYTES, PreparedSlices
-from sites.dataset import StoreSlices
-from sites.store import Store
+from sites.store.dataset import StoreSlices
+from sites.store.store import Store
 
 MOST_STORES = 4
 """Stores whose slices a process keeps; all of them together keep no more than one training run does by itself."""

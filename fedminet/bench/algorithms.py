@@ -28,7 +28,7 @@ from minet_core.runtime.progress import progress
 from minet_core.settings.federation import AlgorithmSettings, FederationSettings
 from minet_core.settings.yaml_file import Settings
 from server.server_home import federation_of
-from sites.store import Store
+from sites.store.store import Store
 
 USUAL = Schedule(30, 10)
 """Where nothing else is asked for: short rounds, as in the simulation, and half as many of them."""

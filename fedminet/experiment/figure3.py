@@ -24,7 +24,7 @@ from minet_core.evaluation.volume_scores import degraded_volume
 from minet_core.grid_shift import shift_px
 from minet_core.report.panel import ERROR_PERCENTILE, GREY_PERCENTILE, on_half_pixels
 from minet_core.runtime.files.atomic_write import replacing
-from sites.store import Store
+from sites.store.store import Store
 
 Image = NDArray[np.float32]
 ERROR_COLOURS = "inferno"

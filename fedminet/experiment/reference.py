@@ -25,7 +25,7 @@ from minet_core.evaluation.metrics import psnr
 from minet_core.evaluation.volume_scores import degraded_volume
 from minet_core.models.base import SuperResolver
 from minet_core.runtime.files.atomic_write import replacing
-from sites.store import Store
+from sites.store.store import Store
 
 FRACTIONS = (1.0, 0.75, 0.5, 0.375, 0.25)
 """Of the reference's k-space in both directions that is kept; the first is the reference as it is."""

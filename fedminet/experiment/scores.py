@@ -19,7 +19,7 @@ from minet_core.protocol.messages import SCORES
 from minet_core.reference_swap import ReferenceSwap, reference_swap
 from minet_core.settings.yaml_file import Settings
 from minet_core.training.loop import autocast_dtype_for, device_of
-from sites.store import Store
+from sites.store.store import Store
 
 
 class PatientScores(Settings):

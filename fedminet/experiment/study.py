@@ -15,7 +15,7 @@ from minet_core.runtime.files.file_lock import held
 from minet_core.settings.federation import PRESETS, FederationSettings
 from minet_core.settings.yaml_file import parse_settings
 from server.server_home import federation_of
-from sites.store import Store
+from sites.store.store import Store
 
 Mode = Literal["federated", "pooled", "local", "without"]
 """federated: all sites. pooled: their data together. local: each site alone. without: a federation of the others,

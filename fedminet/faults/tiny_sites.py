@@ -16,10 +16,10 @@ from minet_core.imaging.volume import Volume
 from minet_core.runtime.files.atomic_write import write_text
 from minet_core.settings.federation import FederationSettings
 from minet_core.settings.yaml_file import parse_settings, parse_yaml, read_settings, settings_text
-from sites.definitions import definition_text
 from sites.ingest import ingest
-from sites.site_policy import open_policy
-from sites.site_settings import SiteSettings
+from sites.settings.definitions import definition_text
+from sites.settings.site_policy import open_policy
+from sites.settings.site_settings import SiteSettings
 
 SHAPE = (8, 40, 36)
 SPACING_MM = (4.0, 3.0, 3.0)

@@ -23,7 +23,7 @@ SSIM_WINDOW_PX = 7
 """Side of SSIM's uniform window, pixels: the value of the fastMRI challenges."""
 
 FOREGROUND_LEVEL = 0.1
-"""Of the 99th percentile, as in sites.quality."""
+"""Of the 99th percentile, as in sites.quality.scan_quality."""
 ROBUST_PERCENTILE = 99.9
 OUTLYING_PEAK = 1.8
 """The maximum over the foreground's 99.9th percentile from which PSNR by the maximum flatters (5 dB). The T2 targets of

@@ -30,7 +30,7 @@ from minet_core.imaging.fourier import centre_crop, fft2c, ifft2c
 from minet_core.imaging.volume import Volume
 
 FOREGROUND_LEVEL = 0.1
-"""Of the 99th percentile, as in sites.quality."""
+"""Of the 99th percentile, as in sites.quality.scan_quality."""
 MAX_LINES = 1500
 """Lines an axis is measured on, evenly taken: the mean of their log power is within 0.3 dB."""
 MIN_SAMPLES = {0: 24, 1: 64, 2: 64}

@@ -1,8 +1,8 @@
 """Whether a pair shows what another patient's pair shows: every new pair is compared with all of the store.
 
 The same scans under two names put one patient into training and test. Bytes do not tell: a file that is written again
-has others. So the images are compared (`sites.signature`): target with target, reference with reference, and each
-with the other's, since one that two patients share is enough.
+has others. So the images are compared (`sites.duplicates.signature`): target with target, reference with reference,
+and each with the other's, since one that two patients share is enough.
 
     likeness of two images                                            least    most
     5 real patients, each with 16 altered copies of both images       0.925    1.000
@@ -29,7 +29,7 @@ from safetensors import SafetensorError
 
 from minet_core.imaging.volume import Pair
 from minet_core.runtime.files.atomic_write import write_private
-from sites.signature import EDGE, MIN_VOXELS, Floats, Signature, rank, signature_of, similarity
+from sites.duplicates.signature import EDGE, MIN_VOXELS, Floats, Signature, rank, signature_of, similarity
 
 FILE = "signatures.safetensors"
 LIMIT = 0.85

@@ -6,11 +6,11 @@ from collections.abc import MutableMapping
 
 from minet_core.errors import ScanInvalid
 from minet_core.imaging.volume import Pair
-from sites.cohort import PairRecord
-from sites.figure_text import told_apart
-from sites.likeness import COPY, Images, Match, Signatures, images_of
-from sites.site_settings import DuplicateSettings
-from sites.store import Store
+from sites.duplicates.likeness import COPY, Images, Match, Signatures, images_of
+from sites.quality.figure_text import told_apart
+from sites.settings.site_settings import DuplicateSettings
+from sites.store.cohort import PairRecord
+from sites.store.store import Store
 
 
 class SameAnatomy:

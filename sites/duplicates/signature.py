@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from minet_core.imaging.volume import Volume
-from sites.quality import FOREGROUND_LEVEL
+from sites.quality.scan_quality import FOREGROUND_LEVEL
 
 Floats = NDArray[np.float32]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from minet_core.errors import FedminetError
-from sites.split import Split
+from sites.store.split import Split
 
 
 @dataclass(frozen=True)

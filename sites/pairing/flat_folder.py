@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from sites.file_choice import BIDS_NAME, stem_of
-from sites.patient_names import same_patient_groups
-from sites.site_settings import PATIENT_FOLDER, NiftiFiles
+from sites.pairing.file_choice import BIDS_NAME, stem_of
+from sites.pairing.patient_names import same_patient_groups
+from sites.settings.site_settings import PATIENT_FOLDER, NiftiFiles
 
 LEAST_PATIENTS = 2
 

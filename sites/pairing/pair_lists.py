@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from minet_core.errors import FileMissing, InvalidSetting, ReferenceMissing, ScanInvalid
-from sites.candidates import Candidate, Found, label_of
-from sites.read_fastmri import FastmriHeader, read_header
-from sites.site_settings import FastmriFiles
-from sites.split import Split
-from sites.unreadable import refusal_of
+from sites.pairing.candidates import Candidate, Found, label_of
+from sites.scans.fastmri_hdf5 import FastmriHeader, read_header
+from sites.scans.unreadable import refusal_of
+from sites.settings.site_settings import FastmriFiles
+from sites.store.split import Split
 
 
 def find_listed(files: Iterable[Path], settings: FastmriFiles, *, source: Path) -> Found:

@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from minet_core.errors import DataError, FileMissing, ReferenceMissing, ScanInvalid
-from sites.candidates import Candidate, Found, label_of
-from sites.file_choice import choose_file
-from sites.flat_folder import flat_pattern, patients_by_file_name
-from sites.pair_lists import find_listed
-from sites.read_fastmri import FastmriHeader, read_header
-from sites.site_settings import FastmriFiles, NiftiFiles, SiteSettings
-from sites.unreadable import refusal_of
+from sites.pairing.candidates import Candidate, Found, label_of
+from sites.pairing.file_choice import choose_file
+from sites.pairing.flat_folder import flat_pattern, patients_by_file_name
+from sites.pairing.pair_lists import find_listed
+from sites.scans.fastmri_hdf5 import FastmriHeader, read_header
+from sites.scans.unreadable import refusal_of
+from sites.settings.site_settings import FastmriFiles, NiftiFiles, SiteSettings
 
 
 def find_pairs(source: Path, settings: SiteSettings, *, skip: Path | None = None) -> Found:

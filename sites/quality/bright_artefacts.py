@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from minet_core.evaluation.metrics import foreground_percentile
-from sites.quality import foreground
+from sites.quality.scan_quality import foreground
 
 HOT_LEVEL = 2.0
 """Over the foreground's 99.9th percentile. 10 real volumes: targets to 1.5, T1 references of skull-stripped brains to

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sites.quality import foreground
+from sites.quality.scan_quality import foreground
 
 FEWEST_VALUES = 48
 """Distinct values. An 8-bit export of 10 real volumes has 204 to 256, 6 bits have 53 to 63."""

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from minet_core.errors import ScanInvalid
 from minet_core.imaging.occupied_band import Occupied, crop_to_measured, occupied_band
 from minet_core.imaging.volume import Volume
-from sites.bright_artefacts import bright_figures, why_too_bright
-from sites.derived_images import value_figures, value_remarks, why_derived
-from sites.pair_quality import PairQuality, Shares
-from sites.quality import SliceUse, use_of_slices
-from sites.site_settings import QualitySettings
-from sites.slice_faults import SliceFaults, find_slice_faults
+from sites.quality.bright_artefacts import bright_figures, why_too_bright
+from sites.quality.derived_images import value_figures, value_remarks, why_derived
+from sites.quality.pair_quality import PairQuality, Shares
+from sites.quality.scan_quality import SliceUse, use_of_slices
+from sites.quality.slice_faults import SliceFaults, find_slice_faults
+from sites.settings.site_settings import QualitySettings
 
 Bands = tuple[Occupied | None, Occupied | None, Occupied | None]
 """Of (slice, row, column)."""

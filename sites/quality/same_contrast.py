@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from minet_core.imaging.volume import Volume
-from sites.quality import foreground
+from sites.quality.scan_quality import foreground
 
 COARSE_BLOCK_MM = (20.0, 40.0, 40.0)
 FINE_BLOCK_MM = (4.0, 18.0, 18.0)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sites.quality import ANATOMY_SHARE, foreground
+from sites.quality.scan_quality import ANATOMY_SHARE, foreground
 
 NEIGHBOURS = 3
 """Slices to each side that one is compared with."""

@@ -20,7 +20,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813 (the name its own manual uses)
 from numpy.typing import NDArray
 
-from sites.quality import foreground
+from sites.quality.scan_quality import foreground
 
 Floats = NDArray[np.float64]
 

@@ -15,12 +15,18 @@ from numpy.typing import NDArray
 
 from minet_core.errors import RegistrationRefused
 from minet_core.imaging.volume import Volume
-from sites.block_matching import compare_blocks
-from sites.figure_text import shares_told_apart, told_apart
-from sites.registration import Motion, find_motion, matching_image
-from sites.same_contrast import measure_likeness
-from sites.site_settings import RegistrationSettings
-from sites.slice_agreement import MAX_OUT_OF_ORDER, MAX_STEP, largest_step, measure_slices, out_of_order_share
+from sites.quality.figure_text import shares_told_apart, told_apart
+from sites.quality.same_contrast import measure_likeness
+from sites.registration.block_matching import compare_blocks
+from sites.registration.register import Motion, find_motion, matching_image
+from sites.registration.slice_agreement import (
+    MAX_OUT_OF_ORDER,
+    MAX_STEP,
+    largest_step,
+    measure_slices,
+    out_of_order_share,
+)
+from sites.settings.site_settings import RegistrationSettings
 
 MAX_FINE_LIKENESS = 0.93
 """See sites.same_contrast.py; the limit of the coarse look is `registration.max_likeness` of site.yaml."""

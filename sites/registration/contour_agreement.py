@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from sites.quality import foreground
+from sites.quality.scan_quality import foreground
 
 LEAST_AGREEMENT = 0.65
 """Set on the two training patients of the table: below all that lie within 1 mm, above all that are off by 2 mm."""

@@ -12,8 +12,8 @@ Everything runs on one thread with fixed seeds: the same scans give the same byt
 
 agreement: the share of blocks that are found within NEAR_MM of where the motion puts them. Two contrasts of one anatomy
 agree about most blocks with structure; of unrelated images a block is found anywhere, so near by chance alone.
-residual_mm: what is left, root mean square over the foreground (`sites.motion_fit`): an estimate of the true error, and
-not of how well a search repeats itself. For a pair taken as it lies, with the motion that was left.
+residual_mm: what is left, root mean square over the foreground (`sites.registration.motion_fit`): an estimate of the
+true error, and not of how well a search repeats itself. For a pair taken as it lies, with the motion that was left.
 
 How the agreement separates: docs/results/field.md. On the open_ms_data pairs (blocks of five patients):
 
@@ -36,10 +36,10 @@ from scipy import ndimage
 
 from minet_core.errors import RegistrationRefused
 from minet_core.imaging.volume import Volume
-from sites.block_matching import Matches, axes_of, compare_blocks, match_blocks
-from sites.motion_fit import MIN_BLOCKS, error_of, fit_motion
-from sites.quality import foreground
-from sites.site_settings import RegistrationSettings
+from sites.quality.scan_quality import foreground
+from sites.registration.block_matching import Matches, axes_of, compare_blocks, match_blocks
+from sites.registration.motion_fit import MIN_BLOCKS, error_of, fit_motion
+from sites.settings.site_settings import RegistrationSettings
 
 Floats = NDArray[np.float64]
 
@@ -136,10 +136,7 @@ def register(target: Volume, reference: Volume, *, limits: RegistrationSettings)
     Raises RegistrationRefused (FM-D204) with what was seen: no common anatomy, mirrored, another patient, slices
     missing or out of order, the target itself, an error above the limit.
     """
-    from sites.registration_checks import (  # it registers mirrored scans, by this module
-        require_registered,
-        require_two_contrasts,
-    )
+    from sites.registration.checks import require_registered, require_two_contrasts
 
     fixed, moving = matching_image(target), matching_image(reference)
     pixel = float(min(target.spacing_mm[1:]))

@@ -18,7 +18,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813 (the name its own manual uses)
 from numpy.typing import NDArray
 
-from sites.block_matching import compare_blocks
+from sites.registration.block_matching import compare_blocks
 
 REACH = 1.6
 """Spacings of the slices to either side: a slice that is missing or doubled is one away."""

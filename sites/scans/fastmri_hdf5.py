@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from minet_core.errors import ScanInvalid, ScanUnreadable
 from minet_core.imaging.fourier import centre_crop, ifft2c
 from minet_core.imaging.volume import Image, Volume
-from sites.foreign_hdf5 import ForeignFile
-from sites.quality import MAX_EDGE, MAX_VOXELS, check_image, check_shape
+from sites.quality.scan_quality import MAX_EDGE, MAX_VOXELS, check_image, check_shape
+from sites.scans.foreign_hdf5 import ForeignFile
 
 RECONSTRUCTIONS = ("reconstruction_esc", "reconstruction_rss")
 MAX_KSPACE_VALUES = MAX_VOXELS * 16

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minet_core.errors import DataError, ScanInvalid, ScanReaderFailed, ScanUnreadable
-from sites.unreadable import unreadable
+from sites.scans.unreadable import unreadable
 
 PATIENCE_S = 300.0
 """For an answer to come on, whatever the share takes; the process' own limit is on its processor time."""
@@ -137,7 +137,7 @@ class _Process:
         if self._started_by == os.getpid():
             self._end()
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "sites.hdf5_worker"],
+            [sys.executable, "-m", "sites.scans.hdf5_worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -3,7 +3,7 @@
 It answers one question a line on its standard input (JSON) with one line on its standard output, and for a slice with
 that slice's bytes behind the line. It looks at names of the root group only, follows no link, loads no filter plugin,
 and reads a value only once its declared size was found small enough. It knows nothing of scans:
-`sites.read_fastmri` does.
+`sites.scans.fastmri_hdf5` does.
 """
 
 from __future__ import annotations

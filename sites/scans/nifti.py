@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from minet_core.errors import ScanInvalid
 from minet_core.imaging.volume import Volume
-from sites.nifti_file import NiftiHeader, read_stored
-from sites.quality import check_image
-from sites.wrapped_integers import unwrapped
+from sites.quality.scan_quality import check_image
+from sites.scans.nifti_file import NiftiHeader, read_stored
+from sites.scans.wrapped_integers import unwrapped
 
 ISOTROPIC = 0.05
 """Largest relative difference of spacings that still counts as isotropic."""

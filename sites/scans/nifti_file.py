@@ -25,7 +25,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from minet_core.errors import ScanInvalid, ScanUnreadable
-from sites.quality import check_shape
+from sites.quality.scan_quality import check_shape
 
 HEADER_BYTES = 16 << 20
 """Room for a NIfTI header with its extensions, and for what may follow the voxels."""

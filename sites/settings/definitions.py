@@ -7,7 +7,7 @@ from importlib.resources.abc import Traversable
 
 from minet_core.errors import InvalidSetting
 from minet_core.settings.yaml_file import parse_settings, parse_yaml
-from sites.site_settings import SiteSettings
+from sites.settings.site_settings import SiteSettings
 
 FILE_NAME = "site.yaml"
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from minet_core.settings.federation import FederationSettings
-from sites.cohort import Cohort
-from sites.site_settings import Device
+from sites.settings.site_settings import Device
+from sites.store.cohort import Cohort
 
 FLOPS_OF_A_WEIGHT = 24
 """Operations of a training step for each weight and low-resolution pixel: three passes of 8. Counted by torch's counter

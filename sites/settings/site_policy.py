@@ -12,9 +12,9 @@ from collections.abc import Iterable
 
 from minet_core.errors import PolicyRefused
 from minet_core.settings.federation import FederationSettings, LocalWork
-from sites.cohort import Cohort
-from sites.round_cost import CostOfRound, cost_of_round
-from sites.site_settings import Device, PolicySettings
+from sites.settings.round_cost import CostOfRound, cost_of_round
+from sites.settings.site_settings import Device, PolicySettings
+from sites.store.cohort import Cohort
 
 MOST_BLOCKS = 1024
 """Blocks of a model that is built at all, to count its weights: building one of a million takes minutes. The published

@@ -16,7 +16,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, field
 from minet_core.admission.kit import Digest
 from minet_core.settings.federation import SiteName
 from minet_core.settings.yaml_file import Settings
-from sites.split import Split
+from sites.store.split import Split
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Patterns = Annotated[tuple[Text, ...], Field(min_length=1)]
@@ -134,7 +134,7 @@ _FORMER_REGISTRATION_KEYS = {
 
 
 class RegistrationSettings(Settings):
-    """When target and reference count as one anatomy. The defaults' origin: sites/registration.py."""
+    """When target and reference count as one anatomy. The defaults' origin: sites/registration/register.py."""
 
     @model_validator(mode="before")
     @classmethod
@@ -175,7 +175,7 @@ class RegistrationSettings(Settings):
 
 
 class QualitySettings(Settings):
-    """What a scan must be. The defaults' origin: sites/image_quality.py and docs/decisions/0015."""
+    """What a scan must be. The defaults' origin: sites/quality/image_quality.py and docs/decisions/0015."""
 
     derived_images: Literal["refuse", "remark"] = Field(
         "refuse", description="label maps, masks, phase and parameter maps in place of a magnitude image"
@@ -202,7 +202,7 @@ class QualitySettings(Settings):
 
 
 class DuplicateSettings(Settings):
-    """What is done with scans that another patient of the store has. The limit's origin: sites/likeness.py."""
+    """What is done with scans that another patient of the store has. The limit's origin: sites/duplicates/likeness.py."""
 
     max_likeness: float = Field(
         0.85,

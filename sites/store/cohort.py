@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from minet_core.settings.yaml_file import Settings
-from sites.pair_quality import PairQuality, quality_remarks
-from sites.site_settings import DataKind
-from sites.split import FEW_PATIENTS, SPLITS, Split, slices_of
+from sites.quality.pair_quality import PairQuality, quality_remarks
+from sites.settings.site_settings import DataKind
+from sites.store.split import FEW_PATIENTS, SPLITS, Split, slices_of
 
 Hexadecimal = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]+$")]
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minet_core.errors import ScanInvalid, StoreDamaged
-from sites.hdf5_file import open_to_read
-from sites.split import Split
-from sites.store import INGEST_AGAIN, ROLES, Store, read_failure
+from sites.store.hdf5_file import open_to_read
+from sites.store.split import Split
+from sites.store.store import INGEST_AGAIN, ROLES, Store, read_failure
 
 OPEN_FILES = 32
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sites.pseudonym import keyed, site_key
+from sites.store.pseudonym import keyed, site_key
 
 _BITS = 63
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from minet_core.errors import StoreDamaged
 from minet_core.runtime.files.atomic_write import write_json
-from sites.split import SPLITS, Split
+from sites.store.split import SPLITS, Split
 
 SPLITS_FILE = "splits.json"
 

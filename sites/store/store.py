@@ -27,9 +27,9 @@ from minet_core.runtime.files.file_failures import failure_of, naming_failures
 from minet_core.runtime.files.file_lock import held
 from minet_core.runtime.files.lock_beside import holder_beside
 from minet_core.settings.yaml_file import parse_settings
-from sites.cohort import Cohort, PairRecord
-from sites.hdf5_file import open_to_read, writing
-from sites.split import Split
+from sites.store.cohort import Cohort, PairRecord
+from sites.store.hdf5_file import open_to_read, writing
+from sites.store.split import Split
 
 COHORT_FILE = "cohort.json"
 LOCK_FILE = ".lock"

@@ -18,8 +18,8 @@ from minet_core.imaging.degradation import crop_to_multiple, low_resolution
 from minet_core.imaging.scan_figures import ScanFigures, scan_figures
 from minet_core.training.samples import as_tensor
 from minet_core.training_domain import MM_STEP, NOISE_STEP, RATIO_STEP, TrainingDomain, rounded_span
-from sites.cohort import PairRecord
-from sites.store import ROLES, Store, open_pair
+from sites.store.cohort import PairRecord
+from sites.store.store import ROLES, Store, open_pair
 
 MOST_PAIRS = 24
 SLICES_OF_A_PAIR = 8

@@ -8,10 +8,10 @@ from typing import Any
 
 from minet_core.errors import StoreDamaged
 from minet_core.runtime.files.atomic_write import sha256_of_file
-from sites.cohort import Cohort
 from sites.ingest_report import cohort_lines
-from sites.pseudonym import site_key
-from sites.store import INGEST_AGAIN, Store, read_failure
+from sites.store.cohort import Cohort
+from sites.store.pseudonym import site_key
+from sites.store.store import INGEST_AGAIN, Store, read_failure
 
 
 @dataclass(frozen=True)

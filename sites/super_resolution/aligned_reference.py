@@ -1,7 +1,7 @@
 """The reference brought to the frame of a scan that is super-resolved, and where it shows anything.
 
-On request the rigid motion between the scans is found (`sites.registration`); else the scanner's coordinates are taken
-as they are. A reference whose voxels lie on the frame's own is never interpolated unless it has moved.
+On request the rigid motion between the scans is found (`sites.registration.register`); else the scanner's coordinates
+are taken as they are. A reference whose voxels lie on the frame's own is never interpolated unless it has moved.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from minet_core.errors import RegistrationRefused
 from minet_core.imaging.volume import Volume
-from sites.quality import foreground
-from sites.refined_grid import RefinedGrid, on_frame
-from sites.registration import Registered, register, resample
-from sites.site_settings import RegistrationSettings
+from sites.quality.scan_quality import foreground
+from sites.registration.register import Registered, register, resample
+from sites.settings.site_settings import RegistrationSettings
+from sites.super_resolution.refined_grid import RefinedGrid, on_frame
 
 LEAST_COVERED = 0.1
 """Share of the target's foreground that the reference must show: with less there is no guide to speak of."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from minet_core.imaging.scan_figures import ScanFigures
 from minet_core.training_domain import Span, TrainingDomain
-from sites.contour_agreement import LEAST_AGREEMENT
+from sites.registration.contour_agreement import LEAST_AGREEMENT
 
 WHOLE_COVER = 0.99
 NOISY = 0.04

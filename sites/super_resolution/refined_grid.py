@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minet_core.imaging.volume import Volume
-from sites.nifti_file import NiftiHeader
-from sites.registration import GRID_TOLERANCE_MM
+from sites.registration.register import GRID_TOLERANCE_MM
+from sites.scans.nifti_file import NiftiHeader
 
 Array = NDArray[np.float32]
 Affine = NDArray[np.float64]

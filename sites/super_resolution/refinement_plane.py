@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minet_core.errors import InvalidSetting
-from sites.nifti_file import NiftiHeader
-from sites.read_nifti import ISOTROPIC
+from sites.scans.nifti import ISOTROPIC
+from sites.scans.nifti_file import NiftiHeader
 
 PLANES = ("sagittal", "coronal", "axial")
 """By the world axis that runs through the slices: left-right, posterior-anterior, inferior-superior."""

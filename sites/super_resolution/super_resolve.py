@@ -5,12 +5,13 @@ place: voxel (scale * i, scale * j, k) is where (i, j, k) was. So the affine's t
 the scale and nothing else changes. Nothing but this geometry is taken over from the input's header. The last
 scale - 1 rows and columns lie behind the outermost samples of the input: they are extrapolated.
 
-The picture does not depend on how the files are laid out: `sites.refined_grid`. Where the reference shows nothing,
-the picture is zero-filled sinc, into which the model's goes over smoothly. What gives reason for doubt is said in
-cautions, here and in a JSON file beside the image.
+The picture does not depend on how the files are laid out: `sites.super_resolution.refined_grid`. Where the reference
+shows nothing, the picture is zero-filled sinc, into which the model's goes over smoothly. What gives reason for doubt
+is said in cautions, here and in a JSON file beside the image.
 """
 
-# S slice, h w low-resolution row and column; the frame of sites.refined_grid has scale * h + scale - 1 rows
+# S slice, h w low-resolution row and column; the frame of sites.super_resolution.refined_grid has scale * h +
+# scale - 1 rows
 
 from __future__ import annotations
 
@@ -36,20 +37,20 @@ from minet_core.imaging.scan_figures import scan_figures
 from minet_core.imaging.volume import Volume
 from minet_core.models.base import SuperResolver
 from minet_core.runtime.files import atomic_write
-from sites.cautions import (
+from sites.registration.contour_agreement import contour_agreement
+from sites.scans.nifti import read_nifti_with_remarks, require_geometry
+from sites.scans.nifti_file import NiftiHeader, read_header
+from sites.settings.site_settings import RegistrationSettings
+from sites.super_resolution.aligned_reference import Guide, bring_guide
+from sites.super_resolution.cautions import (
     Caution,
     caution_on_data,
     cautions_of_reading,
     cautions_on_guide,
     cautions_on_kind,
 )
-from sites.contour_agreement import contour_agreement
-from sites.guide import Guide, bring_guide
-from sites.nifti_file import NiftiHeader, read_header
-from sites.read_nifti import read_nifti_with_remarks, require_geometry
-from sites.refined_grid import RefinedGrid, refined_grid
-from sites.refinement_plane import Plane, find_plane, parallel_axis
-from sites.site_settings import RegistrationSettings
+from sites.super_resolution.refined_grid import RefinedGrid, refined_grid
+from sites.super_resolution.refinement_plane import Plane, find_plane, parallel_axis
 
 HAND_OVER_MM = 6.0
 """Depth within the reference's cover over which sinc goes over into the model's picture: more than its convolutions
@@ -74,9 +75,9 @@ class SuperResolved:
     shape: voxels along the file's axes. spacing_mm: between them. plane: which one was refined, and who says so.
     extrapolated: rows and columns at the far edges that lie behind the input's outermost samples. covered: share of
     the target's foreground in the reference's field of view. agreement: of the contours of both scans
-    (`sites.contour_agreement`); None where too little is shared. data_inconsistency: `minet_core.imaging.kspace_band`.
-    moved_mm, residual_mm, block_agreement: as `sites.registration` defines them; None where the reference was taken
-    at its scanner position. sidecar: the JSON file that says the same.
+    (`sites.registration.contour_agreement`); None where too little is shared. data_inconsistency:
+    `minet_core.imaging.kspace_band`. moved_mm, residual_mm, block_agreement: as `sites.registration.register` defines
+    them; None where the reference was taken at its scanner position. sidecar: the JSON file that says the same.
     """
 
     path: Path
@@ -144,7 +145,7 @@ def super_resolve_file(
 
     register: find the rigid motion between the scans; False trusts the scanner's coordinates. registration: the
     limits at which a pair is refused. slice_axis: the target file's axis (0, 1, 2) through the slices; None: as
-    `sites.refinement_plane` finds it.
+    `sites.super_resolution.refinement_plane` finds it.
 
     Raises FileMissing (FM-C103), InvalidSetting (FM-C102) where the plane cannot be told too, ScanUnreadable
     (FM-D201), ScanInvalid (FM-D202) for one slice or NaN, RegistrationRefused (FM-D204), CheckpointInvalid (FM-M301),

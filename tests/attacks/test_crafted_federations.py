@@ -26,10 +26,10 @@ from minet_core.settings.federation import FederationSettings
 from minet_core.settings.yaml_file import settings_text
 from server.rounds.exchange import request
 from server.server_home import federation_of
-from sites.definitions import definition
-from sites.site_policy import open_policy, require_cohort_allowed, require_steps_allowed
-from sites.site_settings import PolicySettings
-from sites.store import Store
+from sites.settings.definitions import definition
+from sites.settings.site_policy import open_policy, require_cohort_allowed, require_steps_allowed
+from sites.settings.site_settings import PolicySettings
+from sites.store.store import Store
 from tests.attacks.crafted_federations import CRAFTED, SITE, UNREADABLE, quick
 
 N_QUESTIONS = 40
@@ -89,7 +89,7 @@ def test_there_are_twelve_and_more() -> None:
 
 @pytest.mark.parametrize("name", sorted(CRAFTED))
 def test_a_crafted_federation_is_refused_by_name_by_the_shipped_policy(name: str) -> None:
-    """That of every definition: they ship the same (tests/sites/test_definitions.py)."""
+    """That of every definition: they ship the same (tests/sites/settings/test_definitions.py)."""
     changes, key = CRAFTED[name]
     with pytest.raises(PolicyRefused, match="FM-F420") as refused:
         require_policy(definition(SITE), quick(**changes))

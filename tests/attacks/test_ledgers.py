@@ -27,7 +27,7 @@ from server.app import build_server_app
 from server.commands import server_commands
 from server.rounds.exchange import request
 from server.runs.run_directory import RunDirectory
-from sites.store import Store
+from sites.store.store import Store
 from tests.admitted import make_coordinator
 
 RUN = "study-run"

@@ -15,7 +15,7 @@ import yaml
 
 from fedminet.faults.tiny_sites import open_the_policy
 from fedminet.main import run
-from sites.store import Store
+from sites.store.store import Store
 from tests.small_scans import make_volume, write_fastmri, write_nifti, write_nifti_patient
 
 

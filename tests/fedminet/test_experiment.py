@@ -22,10 +22,10 @@ from fedminet.main import app
 from fedminet.sites_here import parse_sites
 from minet_core.errors import ConfigurationError, FedminetError, FileMissing, OtherSettings
 from minet_core.settings.yaml_file import write_settings
-from sites.definitions import definition
 from sites.ingest import ingest
-from sites.site_settings import PolicySettings
-from sites.store import Store
+from sites.settings.definitions import definition
+from sites.settings.site_settings import PolicySettings
+from sites.store.store import Store
 from tests.fedminet.tiny_experiment import SHAPE, SPACING_MM, tiny_study, write_tiny_scans
 from tests.killed import Killed, killed_at
 

@@ -26,8 +26,8 @@ from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.settings.federation import FederationSettings
 from minet_core.training.loop import learning_rate_at
 from minet_core.weights.manifest import learnable
-from sites.dataset import StoreSlices
-from sites.store import Store
+from sites.store.dataset import StoreSlices
+from sites.store.store import Store
 from tests.killed import Killed, killed_at
 
 MEANS = Means(ranks=Ranks(), n_workers=0, save_every=2, autocast_dtype=None)

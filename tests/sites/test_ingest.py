@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 
 from minet_core.errors import InvalidSetting, NothingAccepted, NothingFound, StoreDamaged, TooFewPatients
-from sites.check import check
-from sites.dataset import StoreSlices
-from sites.definitions import definition
 from sites.ingest import ingest
-from sites.pseudonym import keep_key
-from sites.site_settings import SiteSettings
-from sites.store import Store
+from sites.settings.definitions import definition
+from sites.settings.site_settings import SiteSettings
+from sites.store.dataset import StoreSlices
+from sites.store.pseudonym import keep_key
+from sites.store.store import Store
+from sites.store.verify import check
 from tests.small_scans import SHAPE, make_volume, write_fastmri, write_nifti, write_nifti_patient
 from tests.surrogates import surrogate_folder
 
@@ -323,7 +323,7 @@ def test_fastmri_pairs_become_complex_targets(tmp_path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from sites.definitions import definition
+from sites.settings.definitions import definition
 from sites.ingest import ingest
 settings = definition("sms").model_copy(update={"data_kind": "phantom"})
 ingest(Path(sys.argv[1]), Path(sys.argv[2]), settings)

@@ -17,13 +17,13 @@ from typer.testing import CliRunner
 from client.commands import site_commands
 from minet_core.errors import PatientNamesDoubtful, ScanInvalid, TooFewPatients
 from minet_core.settings.yaml_file import settings_text
-from sites.dataset import require_patch
-from sites.definitions import definition
-from sites.figure_text import shares_told_apart, told_apart
+from sites.duplicates.likeness import FILE
 from sites.ingest import ingest
-from sites.likeness import FILE
-from sites.site_settings import DuplicateSettings, RegistrationSettings
-from sites.store import Store
+from sites.quality.figure_text import shares_told_apart, told_apart
+from sites.settings.definitions import definition
+from sites.settings.site_settings import DuplicateSettings, RegistrationSettings
+from sites.store.dataset import require_patch
+from sites.store.store import Store
 from tests.small_scans import make_volume, write_nifti, write_nifti_patient
 
 SMS = definition("sms").model_copy(
@@ -75,7 +75,7 @@ def test_a_store_made_before_pairs_were_compared_gives_its_copies_up(again, monk
     """Two patients of one anatomy are in the store, and no signatures."""
     exported_again(again / "scans" / "Mueller001", again / "scans" / "Zweitname")
     with monkeypatch.context() as patch:
-        patch.setattr("sites.likeness.Signatures.nearest", lambda *_, **__: None)
+        patch.setattr("sites.duplicates.likeness.Signatures.nearest", lambda *_, **__: None)
         assert len(ingest(again / "scans", again / "store", SMS).cohort.patients) == 4
     (again / "store" / FILE).unlink()
     report = ingest(again / "scans", again / "store", SMS)

@@ -17,8 +17,8 @@ from minet_core.phantom.acquisition import FASTMRI, SITES
 from minet_core.phantom.patient import make_patient, with_slices
 from minet_core.seeds import derived_seed
 from sites.phantom_files import coil_sensitivities, write_phantom_site
-from sites.read_fastmri import read_fastmri, read_header
-from sites.read_nifti import read_nifti
+from sites.scans.fastmri_hdf5 import read_fastmri, read_header
+from sites.scans.nifti import read_nifti
 
 N_SLICES = 4
 NAMESPACE = {"i": "http://www.ismrm.org/ISMRMRD"}

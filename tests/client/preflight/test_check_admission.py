@@ -19,7 +19,7 @@ from fedminet.admission_here import make_coordinator_here
 from fedminet.faults.tiny_sites import SHAPE, tiny_federation
 from minet_core.settings.federation import FederationSettings
 from server.server_home import ServerSettings
-from sites.site_policy import open_policy
+from sites.settings.site_policy import open_policy
 from tests.admitted import Coordinator, make_coordinator
 from tests.client.preflight.findings import found
 

@@ -25,7 +25,7 @@ from client.status.status_file import (
 )
 from client.status_folders import NODE_NOTES, TRAINER_NOTES
 from minet_core.errors import ClientRuns, StoreDamaged
-from sites.definitions import definition_text
+from sites.settings.definitions import definition_text
 from tests.support.site_at_work import ASKED, IN_ORDER, LET_IN, ROOT, held, kill, status_of
 
 

@@ -11,9 +11,9 @@ import pytest
 from scipy import ndimage
 
 from minet_core.imaging.volume import Pair, Volume
-from sites.likeness import FILE, LIMIT, Signatures, images_of
-from sites.read_nifti import read_nifti
-from sites.signature import Signature, rank, signature_of, similarity
+from sites.duplicates.likeness import FILE, LIMIT, Signatures, images_of
+from sites.duplicates.signature import Signature, rank, signature_of, similarity
+from sites.scans.nifti import read_nifti
 from tests.small_scans import make_volume
 from tests.surrogates import surrogate_folder
 

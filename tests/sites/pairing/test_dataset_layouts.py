@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from minet_core.settings.yaml_file import read_settings
-from sites.cohort import Cohort
 from sites.ingest import ingest
-from sites.pairing import find_pairs
-from sites.site_settings import SiteSettings
-from sites.split import SPLITS, Split
-from sites.store import Store
+from sites.pairing.pairing import find_pairs
+from sites.settings.site_settings import SiteSettings
+from sites.store.cohort import Cohort
+from sites.store.split import SPLITS, Split
+from sites.store.store import Store
 from tests.small_scans import make_volume, write_fastmri, write_nifti
 
 pytestmark = pytest.mark.long

@@ -6,10 +6,10 @@ import pytest
 
 from minet_core.errors import FileMissing, InvalidSetting
 from minet_core.settings.yaml_file import parse_settings
-from sites.candidates import Found
-from sites.definitions import definition
-from sites.pairing import find_pairs
-from sites.site_settings import SiteSettings
+from sites.pairing.candidates import Found
+from sites.pairing.pairing import find_pairs
+from sites.settings.definitions import definition
+from sites.settings.site_settings import SiteSettings
 from tests.small_scans import write_fastmri
 
 

@@ -4,9 +4,9 @@ import pytest
 
 from minet_core.errors import FileMissing
 from minet_core.settings.yaml_file import parse_settings
-from sites.definitions import definition
-from sites.pairing import find_pairs
-from sites.site_settings import SiteSettings
+from sites.pairing.pairing import find_pairs
+from sites.settings.definitions import definition
+from sites.settings.site_settings import SiteSettings
 from tests.small_scans import write_fastmri
 
 SMS, FASTMRI = definition("sms"), definition("fastmri")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from minet_core.errors import PatientNamesDoubtful
-from sites.patient_names import judge_names, require_plain
+from sites.pairing.patient_names import judge_names, require_plain
 
 PLAIN: list[list[str]] = [
     ["P01", "P02"],

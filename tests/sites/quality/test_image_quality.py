@@ -15,12 +15,12 @@ from minet_core.errors import ScanInvalid
 from minet_core.imaging.volume import Volume
 from minet_core.phantom.acquisition import SITES
 from minet_core.phantom.patient import make_patient, with_slices
-from sites.candidates import Candidate
-from sites.definitions import definition
-from sites.image_quality import examine, examine_scan
 from sites.ingest import _make_pair
-from sites.read_nifti import read_nifti
-from sites.site_settings import QualitySettings
+from sites.pairing.candidates import Candidate
+from sites.quality.image_quality import examine, examine_scan
+from sites.scans.nifti import read_nifti
+from sites.settings.definitions import definition
+from sites.settings.site_settings import QualitySettings
 from tests.small_scans import make_volume, write_nifti
 from tests.surrogates import surrogate_folder
 

@@ -4,8 +4,8 @@ import hashlib
 import json
 
 from minet_core.settings.yaml_file import parse_settings
-from sites.cohort import LATER_FIELDS, Cohort, PairRecord, make_cohort
-from sites.pair_quality import PairQuality, quality_remarks
+from sites.quality.pair_quality import PairQuality, quality_remarks
+from sites.store.cohort import LATER_FIELDS, Cohort, PairRecord, make_cohort
 
 FINE = PairQuality(
     occupied=(None, 1.0, 1.0),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minet_core.errors import ScanInvalid
-from sites.quality import check_shape, usable_slices
+from sites.quality.scan_quality import check_shape, usable_slices
 from tests.small_scans import make_volume
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from minet_core.errors import RegistrationRefused
-from sites.definitions import definition
-from sites.read_nifti import read_nifti
-from sites.registration import Registered, register
+from sites.registration.register import Registered, register
+from sites.scans.nifti import read_nifti
+from sites.settings.definitions import definition
 from tests.pair_kinds import (
     COPIES,
     RIGHT,

@@ -13,9 +13,9 @@ from minet_core.errors import RegistrationRefused
 from minet_core.imaging.volume import Volume
 from minet_core.phantom.acquisition import SITES
 from minet_core.phantom.patient import make_patient
-from sites.definitions import definition
-from sites.read_nifti import read_nifti
-from sites.registration import Registered, as_sitk, register, same_grid
+from sites.registration.register import Registered, as_sitk, register, same_grid
+from sites.scans.nifti import read_nifti
+from sites.settings.definitions import definition
 from tests.small_scans import make_volume
 from tests.surrogates import surrogate_folder
 

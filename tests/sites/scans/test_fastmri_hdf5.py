@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from minet_core.errors import ScanInvalid, ScanUnreadable
-from sites.read_fastmri import central_slices, read_fastmri, read_header
+from sites.scans.fastmri_hdf5 import central_slices, read_fastmri, read_header
 from tests.small_scans import SHAPE, SPACING_MM, header, write_fastmri
 
 

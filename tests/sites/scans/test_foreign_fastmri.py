@@ -11,17 +11,17 @@ import h5py
 import numpy as np
 import pytest
 
-import sites.foreign_hdf5
 import sites.ingest
+import sites.scans.foreign_hdf5
 from minet_core.errors import DataError, FedminetError, ScanInvalid, ScanReaderFailed, ScanUnreadable
 from minet_core.settings.yaml_file import parse_settings
-from sites.definitions import definition
-from sites.foreign_hdf5 import ForeignFile
 from sites.ingest import ingest
-from sites.pairing import find_pairs
-from sites.read_fastmri import read_fastmri, read_header
-from sites.read_nifti import read_nifti
-from sites.site_settings import SiteSettings
+from sites.pairing.pairing import find_pairs
+from sites.scans.fastmri_hdf5 import read_fastmri, read_header
+from sites.scans.foreign_hdf5 import ForeignFile
+from sites.scans.nifti import read_nifti
+from sites.settings.definitions import definition
+from sites.settings.site_settings import SiteSettings
 from tests.small_scans import SHAPE, make_volume, write_fastmri, write_nifti_patient
 
 N_MUTATED = 300
@@ -299,7 +299,7 @@ def test_a_file_that_brings_its_reader_down_costs_itself_alone(tmp_path: Path, p
     other = tmp_path / "file2.h5"
     write_fastmri(other, 2, "CORPD_FBK", patient_id="p2")
     read_header(path)
-    child = sites.foreign_hdf5._process._child
+    child = sites.scans.foreign_hdf5._process._child
     assert child is not None
     os.kill(child.pid, 19)  # it answers no more
     os.kill(child.pid, 11)
@@ -399,7 +399,7 @@ def test_mutated_hdf5_gives_codes_only(path: Path) -> None:
 
 
 def _most_memory_kib() -> int:
-    child = sites.foreign_hdf5._process._child
+    child = sites.scans.foreign_hdf5._process._child
     assert child is not None
     status = Path(f"/proc/{child.pid}/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])

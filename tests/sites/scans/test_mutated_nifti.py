@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from minet_core.errors import FedminetError
-from sites.read_nifti import read_nifti
-from sites.unreadable import refusal_of
-from tests.sites.test_foreign_fastmri import codes_of
+from sites.scans.nifti import read_nifti
+from sites.scans.unreadable import refusal_of
+from tests.sites.scans.test_foreign_fastmri import codes_of
 from tests.small_scans import make_volume, write_nifti
 
 

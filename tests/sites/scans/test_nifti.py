@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from minet_core.errors import ScanInvalid, ScanUnreadable
-from sites.read_nifti import read_nifti
+from sites.scans.nifti import read_nifti
 from tests.small_scans import make_volume, write_nifti
 
 

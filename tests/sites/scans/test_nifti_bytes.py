@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from minet_core.errors import ScanInvalid, ScanUnreadable
-from sites.read_nifti import read_nifti, read_nifti_with_remarks
+from sites.scans.nifti import read_nifti, read_nifti_with_remarks
 from tests.small_scans import make_volume
 from tests.surrogates import surrogate_volume
 

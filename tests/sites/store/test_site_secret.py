@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from minet_core.errors import StoreDamaged
-from sites.pseudonym import keep_key, site_key
-from sites.site_secret import patch_seed
+from sites.store.pseudonym import keep_key, site_key
+from sites.store.site_secret import patch_seed
 
 
 def test_it_is_another_one_at_each_site_and_for_each_federation_seed(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 
 from minet_core.errors import InvalidSetting, TooFewPatients
-from sites.split import (
+from sites.store.split import (
     SPLITS,
     Split,
     assign_splits,

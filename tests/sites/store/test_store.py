@@ -10,11 +10,11 @@ import pytest
 
 from minet_core.errors import NothingFound, StoreBusy, StoreDamaged
 from minet_core.imaging.volume import Pair, Volume
-from sites.check import check
-from sites.cohort import PairRecord, make_cohort
-from sites.dataset import StoreSlices
-from sites.pseudonym import pseudonym, site_key
-from sites.store import Store, write_pair
+from sites.store.cohort import PairRecord, make_cohort
+from sites.store.dataset import StoreSlices
+from sites.store.pseudonym import pseudonym, site_key
+from sites.store.store import Store, write_pair
+from sites.store.verify import check
 
 N_SLICES, USABLE = 24, (2, 22)
 
@@ -129,7 +129,7 @@ def test_other_processes_read_the_same_slices(stored, method: str) -> None:
 
 
 def test_many_volumes_need_few_open_files(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("sites.dataset.OPEN_FILES", 1)
+    monkeypatch.setattr("sites.store.dataset.OPEN_FILES", 1)
     store, _ = make_store(tmp_path / "store")
     slices = StoreSlices(store, "training")
     for index in (0, len(slices) - 1, 0, len(slices) - 1):

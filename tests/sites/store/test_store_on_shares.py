@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from minet_core.errors import FileSystemReadOnly, StoreDamaged
-from sites.check import check
-from sites.dataset import StoreSlices
-from sites.store import Store
-from tests.sites.test_store import make_pair, make_store
+from sites.store.dataset import StoreSlices
+from sites.store.store import Store
+from sites.store.verify import check
+from tests.sites.store.test_store import make_pair, make_store
 from tests.small_scans import write_nifti_patient
 from tests.without_file_locks import NO_LOCKS, run_without_locks
 
@@ -69,10 +69,10 @@ def say(act):
 
 WITHOUT_LOCKS = """
 from tests.without_file_locks import NO_LOCKS
-from sites.check import check
-from sites.dataset import StoreSlices
-from tests.sites.test_store import make_store
-from sites.store import Store
+from sites.store.verify import check
+from sites.store.dataset import StoreSlices
+from tests.sites.store.test_store import make_store
+from sites.store.store import Store
 import os
 for number in (*NO_LOCKS, 5):
     child = os.fork()
@@ -111,11 +111,11 @@ def test_a_store_is_written_and_read_on_a_share_without_locks(tmp_path: Path) ->
 
 
 REFUSED = """
-from sites.check import check
-from sites.dataset import StoreSlices
-from sites.definitions import definition
+from sites.store.verify import check
+from sites.store.dataset import StoreSlices
+from sites.settings.definitions import definition
 from sites.ingest import ingest
-from sites.store import Store
+from sites.store.store import Store
 store = Path(sys.argv[1])
 say(lambda: [StoreSlices(Store(store), 'training')[n] for n in (0, 1)])
 say(lambda: check(store))
@@ -187,7 +187,7 @@ def test_a_full_disk_ends_an_ingest_with_its_code_and_no_crash(tmp_path: Path, s
     for number in range(1, 5):
         write_nifti_patient(tmp_path / "scans" / f"P{number}", number)
     done = subprocess.run(
-        [sys.executable, "-c", "from pathlib import Path\nimport sys\nfrom sites.definitions import definition\n"
+        [sys.executable, "-c", "from pathlib import Path\nimport sys\nfrom sites.settings.definitions import definition\n"
          "from sites.ingest import ingest\nfrom minet_core.errors import FedminetError\n"
          "few = definition('sms').model_copy(update={'allow_few_patients': True, 'data_kind': 'phantom'})\n"
          "try:\n    ingest(Path(sys.argv[1]), Path(sys.argv[2]), few)\n"

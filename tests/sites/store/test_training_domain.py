@@ -17,8 +17,8 @@ from minet_core.checkpoint import METADATA_KEY, describe, load_checkpoint, read_
 from minet_core.protocol import messages
 from minet_core.settings.federation import ModelSettings
 from minet_core.training_domain import Span, TrainingDomain, domain_of_figures, merged, rounded_span
-from sites.store import Store
-from sites.training_domain import measured_domain
+from sites.store.store import Store
+from sites.store.training_domain import measured_domain
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from minet_core.models.registry import build_model
 from minet_core.settings.federation import ModelSettings
 from minet_core.training_domain import Span, TrainingDomain
 from minet_core.weights.manifest import learnable
-from sites.super_resolve_file import SuperResolved, super_resolve_file
+from sites.super_resolution.super_resolve import SuperResolved, super_resolve_file
 from tests.small_scans import affine_of, make_volume
 
 SMALL = ModelSettings(n_groups=1, n_blocks=1, n_features=4, reduction=2)

@@ -1,0 +1,1 @@
+"""The same anatomy under two names."""

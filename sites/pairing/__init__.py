@@ -1,0 +1,1 @@
+"""Which files are a target and its reference, and whose they are."""

@@ -1,0 +1,1 @@
+"""What a scan and a pair must be before they are believed."""

@@ -1,0 +1,1 @@
+"""Bringing the reference onto the target's grid, and how far that can be trusted."""

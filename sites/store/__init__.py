@@ -1,0 +1,1 @@
+"""The store, its cohort and its splits."""
