@@ -39,8 +39,8 @@ def demo(
     """A coordinator and three sites on this machine, over loopback with TLS: train, test, report."""
     from rich.console import Console
 
-    from fedminet.demo import prepare_for_containers, run_demo
-    from fedminet.rehearsal import DEMO_TRAINING_S, SCHEDULES, Rehearsal, Schedule
+    from fedminet.single_machine.demo import prepare_for_containers, run_demo
+    from fedminet.single_machine.federation import DEMO_TRAINING_S, SCHEDULES, Rehearsal, Schedule
     from minet_core.report.table import print_table
     from minet_core.runtime.processes.proxy_variables import stay_on_this_machine
 
@@ -82,8 +82,8 @@ def simulate(
     """The same two apps without transport, on an in-process grid or on Ray."""
     from rich.console import Console
 
-    from fedminet.rehearsal import SCHEDULES, Rehearsal, Schedule
-    from fedminet.simulate import simulate as run_simulation
+    from fedminet.simulation.simulate import simulate as run_simulation
+    from fedminet.single_machine.federation import SCHEDULES, Rehearsal, Schedule
     from minet_core.report.table import print_table
 
     usual = SCHEDULES["simulation"]
@@ -136,8 +136,8 @@ def train(
     json_output: AsJson = False,
 ) -> None:
     """Train without a federation, on the pooled data of several sites or on each alone; given again, it goes on."""
-    from fedminet.ranks import leave
-    from fedminet.train import TrainOptions, train_models
+    from fedminet.centralised.ranks import leave
+    from fedminet.centralised.train import TrainOptions, train_models
 
     options = TrainOptions(
         mode=mode,
@@ -167,7 +167,7 @@ def evaluate(
     json_output: AsJson = False,
 ) -> None:
     """Score a model on a site's test split, beside sinc and bicubic."""
-    from fedminet.alone import evaluate_file, scores_as_text
+    from fedminet.centralised.baseline import evaluate_file, scores_as_text
 
     figures = evaluate_file(model, site, quiet=json_output)
     typer.echo(json.dumps(figures) if json_output else scores_as_text(figures))
@@ -212,7 +212,7 @@ def report(
     """Draw report.html anew from what a run left, and print its table."""
     from rich.console import Console
 
-    from fedminet.reporting import report_on
+    from fedminet.single_machine.report import report_on
     from minet_core.report.table import print_table
 
     summary, path = report_on(run, picture=picture)
@@ -255,10 +255,10 @@ def experiment(
 ) -> None:
     """The paper's tables and figure: every method, trained and tested, beside the paper's numbers."""
     from fedminet.experiment.catalogue import EXPERIMENTS
-    from fedminet.experiment.report import results_folder
+    from fedminet.experiment.report.write_results import results_folder
     from fedminet.experiment.run import run_experiment
     from fedminet.experiment.study import study_of
-    from fedminet.sites_here import parse_sites
+    from fedminet.single_machine.sites import parse_sites
 
     if which not in EXPERIMENTS:
         raise InvalidSetting("no such experiment", got=which, expected=" or ".join(EXPERIMENTS))

@@ -12,7 +12,7 @@ from pathlib import Path
 from client.admission.init_site import init_site
 from client.admission.kit import Kit
 from client.site_home import SiteHome
-from fedminet.admission_here import admit_one_here
+from fedminet.single_machine.admission import admit_one_here
 from minet_core.settings.federation import FederationSettings
 from minet_core.settings.yaml_file import write_settings
 from server.admission.enrolment import Admission, admit

@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from client.site_home import SiteHome
-from fedminet.alone import by_method, scores_on_test_split, train_alone
-from fedminet.rehearsal import Schedule
-from fedminet.simulate import federate
-from fedminet.sites_here import DEFAULT_SITES, make_sites_once
+from fedminet.centralised.baseline import by_method, scores_on_test_split, train_alone
+from fedminet.simulation.simulate import federate
+from fedminet.single_machine.federation import Schedule
+from fedminet.single_machine.sites import DEFAULT_SITES, make_sites_once
 from minet_core.errors import ConfigurationError
 from minet_core.report.summary import Scores
 from minet_core.runtime.files.atomic_write import write_json, write_text

@@ -24,7 +24,7 @@ from client.site_home import SiteHome
 from fedminet.faults.hostile import figure, update_times, with_weights
 from fedminet.faults.tiny_sites import TINY_SITES, make_tiny_sites, tiny_federation
 from fedminet.faults.trial_sites import Reshape, Weights, weights_in
-from fedminet.in_process_grid import InProcessGrid, server_identity
+from fedminet.simulation.in_process_grid import InProcessGrid, server_identity
 from minet_core.algorithms.influence import RULES, Rule
 from minet_core.errors import FedminetError
 from minet_core.runtime.files.atomic_write import write_text

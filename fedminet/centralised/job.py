@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from client.rounds.round import validation_scores
 from client.site_home import SiteHome
-from fedminet.alone import PooledSlices, steps_of_one_round
-from fedminet.long_training import LongRun, Means, train_to_end
-from fedminet.ranks import Ranks
-from fedminet.training_folder import TrainingFolder
+from fedminet.centralised.baseline import PooledSlices, steps_of_one_round
+from fedminet.centralised.folder import TrainingFolder
+from fedminet.centralised.ranks import Ranks
+from fedminet.centralised.resumable_loop import LongRun, Means, train_to_end
 from minet_core.models.activation_checkpointing import recompute
 from minet_core.models.base import SuperResolver
 from minet_core.protocol.exchange_plan import initial_weights

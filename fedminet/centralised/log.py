@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from fedminet.training_folder import TrainingFolder
+from fedminet.centralised.folder import TrainingFolder
 from minet_core.errors import ConfigurationError
 from minet_core.runtime.files.atomic_write import append_line
 

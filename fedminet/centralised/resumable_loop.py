@@ -20,9 +20,9 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from fedminet.ranks import Ranks
-from fedminet.training_folder import Page, TrainingFolder
-from fedminet.training_log import Figures, Record, training_log
+from fedminet.centralised.folder import Page, TrainingFolder
+from fedminet.centralised.log import Figures, Record, training_log
+from fedminet.centralised.ranks import Ranks
 from minet_core.models.base import SuperResolver
 from minet_core.runtime.progress import Advance
 from minet_core.seeds import derived_seed

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.site_home import SiteHome
-from fedminet.alone import by_method, scores_on_test_split
-from fedminet.ranks import Ranks, ranks_of_launcher
-from fedminet.training_folder import TrainingFolder
-from fedminet.training_job import SAVE_EVERY, TrainingJob, domain_of, train_job, training_job
-from fedminet.training_log import require_tensorboard
+from fedminet.centralised.baseline import by_method, scores_on_test_split
+from fedminet.centralised.folder import TrainingFolder
+from fedminet.centralised.job import SAVE_EVERY, TrainingJob, domain_of, train_job, training_job
+from fedminet.centralised.log import require_tensorboard
+from fedminet.centralised.ranks import Ranks, ranks_of_launcher
 from minet_core.errors import InvalidSetting
 from minet_core.models.base import SuperResolver
 from minet_core.runtime.files.atomic_write import sha256_of_file, write_json

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from fedminet.experiment.cells import Cell, cell_folder, claimed, make_cell, read_cell
 from fedminet.experiment.methods import is_learned
-from fedminet.experiment.report import write_results
+from fedminet.experiment.report.write_results import write_results
 from fedminet.experiment.study import CellKey, Study
 from minet_core.runtime.progress import progress
 

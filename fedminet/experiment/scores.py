@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.site_home import SiteHome
-from minet_core.conventions import conventional_metrics
+from fedminet.experiment.analysis.faithfulness import faithfulness_of
+from fedminet.experiment.analysis.metric_conventions import conventional_metrics
+from fedminet.experiment.analysis.reference_swap import ReferenceSwap, reference_swap
 from minet_core.evaluation.inference import super_resolve
 from minet_core.evaluation.metrics import volume_metrics
 from minet_core.evaluation.volume_scores import MODEL, degraded_volume, interpolated_volume
-from minet_core.faithfulness import faithfulness_of
 from minet_core.models.base import SuperResolver
 from minet_core.protocol.messages import SCORES
-from minet_core.reference_swap import ReferenceSwap, reference_swap
 from minet_core.settings.yaml_file import Settings
 from minet_core.training.loop import autocast_dtype_for, device_of
 from sites.store.store import Store
@@ -26,8 +26,9 @@ class PatientScores(Settings):
     """One test patient. psnr_db, ssim, nmse: by the fastMRI definition, over the volume; of a patient who was examined
     more than once, as everything here, the mean over the examinations: they are not independent of one another.
 
-    conventions: by the name of a definition, the same three. faithfulness: see `minet_core.faithfulness`; without
-    the figures of the swapped reference for a method that looks at none.
+    conventions: by the name of a definition, the same three. faithfulness: see
+    `fedminet.experiment.analysis.faithfulness`; without the figures of the swapped reference for a method that looks
+    at none.
     """
 
     psnr_db: float

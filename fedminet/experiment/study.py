@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from client.site_home import SiteHome
 from fedminet.experiment.methods import EQUALS, METHODS, Equal, is_learned, model_of, training_of
-from fedminet.sites_here import DEFAULT_SITES, make_sites_once, n_refused
+from fedminet.single_machine.sites import DEFAULT_SITES, make_sites_once, n_refused
 from minet_core.errors import ConfigurationError
 from minet_core.runtime.files.file_lock import held
 from minet_core.settings.federation import PRESETS, FederationSettings

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.site_home import SiteHome
-from fedminet.alone import steps_of_one_round
-from fedminet.simulate import federate
-from fedminet.training_folder import TrainingFolder
-from fedminet.training_job import train_job, training_job
+from fedminet.centralised.baseline import steps_of_one_round
+from fedminet.centralised.folder import TrainingFolder
+from fedminet.centralised.job import train_job, training_job
+from fedminet.simulation.simulate import federate
 from minet_core.checkpoint import load_model
 from minet_core.models.base import SuperResolver
 from minet_core.runtime.files.atomic_write import replacing

@@ -27,7 +27,7 @@ from fedminet.faults.trial_sites import (
     trial_federation,
     trial_site,
 )
-from fedminet.in_process_grid import InProcessGrid, server_identity
+from fedminet.simulation.in_process_grid import InProcessGrid, server_identity
 from minet_core.protocol.exchange_plan import agreement_of, initial_weights
 from minet_core.settings.federation import FederationSettings, ModelSettings
 from minet_core.weights.lazy_arrays import StoredArrays

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from fedminet.faults.trial_sites import trial_federation, trial_site
-from fedminet.in_process_grid import InProcessGrid, server_identity
+from fedminet.simulation.in_process_grid import InProcessGrid, server_identity
 from minet_core.errors import FedminetError
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from server.rounds.run import run_federation

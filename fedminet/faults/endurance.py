@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fedminet.faults.trial_sites import TRIAL_SITES, trial_federation, trial_site
-from fedminet.in_process_grid import InProcessGrid, server_identity
+from fedminet.simulation.in_process_grid import InProcessGrid, server_identity
 from minet_core.errors import HostError
 from minet_core.protocol.exchange_plan import agreement_of
 from minet_core.settings.federation import ModelSettings

@@ -20,10 +20,10 @@ from pathlib import Path
 
 from client.admission.declaration import declare
 from client.site_home import SiteHome
-from fedminet.admission_here import admit_here, make_coordinator_here
 from fedminet.faults import process_table
 from fedminet.faults.held_server import HOLD_VARIABLE, SERVER_APP, hold_file, reached_file
 from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
+from fedminet.single_machine.admission import admit_here, make_coordinator_here
 from minet_core.errors import DeadlinePassed, HostError, ServerUnreachable
 from minet_core.runtime.cpu_threading import cpu_threading_environment
 from minet_core.runtime.files.atomic_write import sha256_of_file

@@ -16,9 +16,9 @@ from pathlib import Path
 from client.admission.declaration import declare
 from client.processes.site_processes import SiteProcesses, site_processes
 from client.site_home import SiteHome
-from fedminet.admission_here import admit_one_here, make_coordinator_here
 from fedminet.faults.links import Link, LinkKind, opened_link
 from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
+from fedminet.single_machine.admission import admit_one_here, make_coordinator_here
 from minet_core.runtime.cpu_threading import cpu_threading_environment
 from minet_core.runtime.processes.child_processes import ChildProcesses, free_port
 from server.admission.pki import Authority

@@ -22,7 +22,7 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from fedminet.faults.trial_sites import binding, honest_test_reply, trial_site
-from fedminet.in_process_grid import InProcessGrid
+from fedminet.simulation.in_process_grid import InProcessGrid
 from minet_core.protocol import messages as wire
 from server.flower.nonblocking_grid import put_together
 

@@ -11,7 +11,7 @@ from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordD
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
-from fedminet.in_process_grid import InProcessGrid, node_id_of, server_identity
+from fedminet.simulation.in_process_grid import InProcessGrid, node_id_of, server_identity
 from minet_core.protocol import messages
 from minet_core.settings.federation import FederationSettings, ModelSettings
 from minet_core.settings.yaml_file import parse_settings

@@ -9,9 +9,9 @@ from pathlib import Path
 from client.admission.declaration import declaration_of
 from client.app import build_client_app
 from client.site_home import SiteHome
-from fedminet.alone import by_method, scores_on_test_split, train_alone
-from fedminet.in_process_grid import run_in_process
-from fedminet.rehearsal import Rehearsal
+from fedminet.centralised.baseline import by_method, scores_on_test_split, train_alone
+from fedminet.simulation.in_process_grid import run_in_process
+from fedminet.single_machine.federation import Rehearsal
 from minet_core.errors import ConfigurationError, OtherSettings, RunFailed
 from minet_core.models.base import SuperResolver
 from minet_core.report.summary import Summary
@@ -144,7 +144,7 @@ def _run_in_process(run: RunDirectory, homes: Mapping[str, SiteHome], advance: A
 
 
 def _run_on_ray(run: RunDirectory, homes: Mapping[str, SiteHome], advance: Advance) -> None:
-    from fedminet.on_ray import run_on_ray  # Ray is an extra
+    from fedminet.simulation.ray_engine import run_on_ray
 
     run_on_ray(run, [(site, home.path) for site, home in homes.items()])
     advance(run.state.round, run.state.rounds)

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from client.admission.declaration import declare
-from fedminet.admission_here import admit_here, make_coordinator_here
-from fedminet.pace import rounds_here
-from fedminet.rehearsal import Rehearsal
+from fedminet.single_machine.admission import admit_here, make_coordinator_here
+from fedminet.single_machine.federation import Rehearsal
+from fedminet.single_machine.rounds_within_budget import rounds_here
 from minet_core.errors import RunFailed
 from minet_core.report.summary import Summary
 from minet_core.runtime.cpu_threading import cpu_threading_environment

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from client.rounds.round import read_panel
 from client.site_home import SiteHome
-from fedminet.sites_here import DEFAULT_SITES, make_sites, parse_named_sites, say_refused
+from fedminet.single_machine.sites import DEFAULT_SITES, make_sites, parse_named_sites, say_refused
 from minet_core.errors import ConfigurationError
 from minet_core.report.panel import Panel
 from minet_core.report.render import write_report

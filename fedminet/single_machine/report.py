@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedminet.rehearsal import draw_report, read_panels
+from fedminet.single_machine.federation import draw_report, read_panels
 from minet_core.report.figures import figure_for_readme
 from minet_core.report.render import write_report
 from minet_core.report.summary import Summary, read_summary

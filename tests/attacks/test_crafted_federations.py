@@ -14,8 +14,8 @@ from client.app import build_client_app
 from client.rounds.request_budget import requests_answered
 from client.site_home import SiteHome
 from fedminet.faults.tiny_sites import tiny_federation
-from fedminet.in_process_grid import InProcessGrid, node_id_of, server_identity
-from fedminet.rehearsal import SCHEDULES
+from fedminet.simulation.in_process_grid import InProcessGrid, node_id_of, server_identity
+from fedminet.single_machine.federation import SCHEDULES
 from minet_core.errors import InvalidSetting, PolicyRefused
 from minet_core.ledger.records import Ledger
 from minet_core.models.registry import SETTINGS_OF

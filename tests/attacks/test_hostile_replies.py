@@ -29,7 +29,7 @@ from fedminet.faults.trial_sites import (
     trial_site,
     weights_in,
 )
-from fedminet.in_process_grid import InProcessGrid
+from fedminet.simulation.in_process_grid import InProcessGrid
 from minet_core.errors import QuorumNotMet
 from minet_core.protocol import messages
 from server.runs.run_directory import RunDirectory
@@ -309,7 +309,7 @@ def test_a_silent_site_is_missed_after_the_deadline_and_named(tmp_path: Path) ->
 
 
 def test_too_few_sites_online_fails_before_the_first_round(tmp_path: Path) -> None:
-    from fedminet.in_process_grid import server_identity
+    from fedminet.simulation.in_process_grid import server_identity
     from server.rounds.run import run_federation
 
     run = RunDirectory.create(tmp_path / "run", trial_federation(), engine="in-process")

@@ -12,7 +12,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from client.app import build_client_app
 from client.site_home import SiteHome
 from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
-from fedminet.in_process_grid import InProcessGrid, node_id_of, server_identity
+from fedminet.simulation.in_process_grid import InProcessGrid, node_id_of, server_identity
 from minet_core.protocol import messages
 from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.files.atomic_write import write_text

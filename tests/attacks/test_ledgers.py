@@ -16,7 +16,7 @@ from client.app import build_client_app
 from client.commands import site_commands
 from client.site_home import SiteHome
 from fedminet.faults.tiny_sites import tiny_federation
-from fedminet.in_process_grid import InProcessGrid, node_id_of, run_in_process, server_identity
+from fedminet.simulation.in_process_grid import InProcessGrid, node_id_of, run_in_process, server_identity
 from minet_core.ledger.page import heads_held
 from minet_core.ledger.records import HEAD_FILE, Ledger
 from minet_core.protocol import messages

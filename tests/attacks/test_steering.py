@@ -18,7 +18,7 @@ from fedminet.faults.trial_sites import (
     trial_federation,
     weights_in,
 )
-from fedminet.in_process_grid import InProcessGrid, server_identity
+from fedminet.simulation.in_process_grid import InProcessGrid, server_identity
 from minet_core.checkpoint import load_checkpoint
 from minet_core.protocol import messages
 from minet_core.protocol.exchange_plan import initial_weights

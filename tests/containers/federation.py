@@ -15,8 +15,8 @@ from typing import Any
 
 from client.admission.declaration import declare
 from client.site_home import SiteHome
-from fedminet.admission_here import admit_here
-from fedminet.demo import container_settings
+from fedminet.single_machine.admission import admit_here
+from fedminet.single_machine.demo import container_settings
 from server.admission.pki import Authority, open_authority
 from server.runs.run_directory import RunDirectory
 from server.server_home import init_server

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fedminet.demo import run_demo
-from fedminet.rehearsal import Rehearsal, Schedule
+from fedminet.single_machine.demo import run_demo
+from fedminet.single_machine.federation import Rehearsal, Schedule
 from minet_core.settings.federation import FederationSettings
 from minet_core.settings.yaml_file import parse_settings
 from server.runs.run_directory import RunDirectory

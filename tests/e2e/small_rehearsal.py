@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fedminet.faults.tiny_sites import N_PATIENTS, write_nifti_patient
-from fedminet.rehearsal import Rehearsal, Schedule
+from fedminet.single_machine.federation import Rehearsal, Schedule
 from minet_core.settings.federation import FederationSettings
 from minet_core.settings.yaml_file import parse_settings
 

@@ -13,7 +13,7 @@ import pytest
 from client.admission.kit import accept_kit
 from client.processes.site_processes import SiteProcesses, site_processes
 from client.site_home import SiteHome
-from fedminet.admission_here import admit_here
+from fedminet.single_machine.admission import admit_here
 from minet_core.runtime.processes.child_processes import ChildProcesses, child_environment, free_port
 from server.admission.enrolment import admitted_sites, renew, revoke
 from server.admission.pki import ca_files, issue_server_certificate

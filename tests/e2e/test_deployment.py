@@ -31,7 +31,7 @@ from client.admission.keys import SiteKeys, make_site_keys
 from client.preflight.server_reachability import require_server
 from client.processes.site_processes import SiteProcesses, site_processes
 from client.site_home import SiteHome
-from fedminet.admission_here import admit_here, make_coordinator_here
+from fedminet.single_machine.admission import admit_here, make_coordinator_here
 from minet_core.errors import AdmissionRefused, HostError, MachineShared
 from minet_core.runtime.processes.child_processes import ChildProcesses, free_port
 from minet_core.settings.federation import FederationSettings

@@ -18,9 +18,9 @@ from flwr.supernode.fleet_http_connection import http_request_response
 from client.admission.declaration import declare
 from client.admission.keys import SiteKeys
 from client.processes.site_processes import site_processes
-from fedminet.admission_here import admit_here, make_coordinator_here
 from fedminet.faults.tiny_sites import TINY_SITES, make_tiny_sites, tiny_federation
-from fedminet.in_process_grid import server_identity
+from fedminet.simulation.in_process_grid import server_identity
+from fedminet.single_machine.admission import admit_here, make_coordinator_here
 from minet_core.admission.kit import CA_FILE
 from minet_core.runtime.cpu_threading import cpu_threading_environment
 from minet_core.runtime.processes.child_processes import ChildProcesses, free_port

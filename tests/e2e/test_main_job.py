@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from fedminet.alone import by_method, evaluate_file, scores_as_text
-from fedminet.demo import run_demo
-from fedminet.simulate import simulate
-from fedminet.train import TrainOptions, train_models
+from fedminet.centralised.baseline import by_method, evaluate_file, scores_as_text
+from fedminet.centralised.train import TrainOptions, train_models
+from fedminet.simulation.simulate import simulate
+from fedminet.single_machine.demo import run_demo
 from minet_core.checkpoint import load_model
 from minet_core.report.summary import Summary, read_summary
 from minet_core.runtime.files.atomic_write import sha256_of_file
@@ -83,7 +83,7 @@ def test_the_simulation_on_ray(tmp_path: Path, scans: Path, made: Path) -> None:
     """In a process of its own: Ray leaves threads and warnings behind that are not ours to judge."""
     rehearsal = small_rehearsal(tmp_path / "ray", scans, made=made)
     code = (
-        "from pathlib import Path; from fedminet.simulate import simulate; import tests.e2e.test_main_job as job;"
+        "from pathlib import Path; from fedminet.simulation.simulate import simulate; import tests.e2e.test_main_job as job;"
         f"job.simulate_on_ray(Path({str(rehearsal.out)!r}), Path({str(scans)!r}))"
     )
     root = Path(__file__).parents[2]

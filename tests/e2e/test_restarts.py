@@ -20,7 +20,7 @@ from flwr.common.constant import ErrorCode
 
 from client.preflight.server_reachability import require_server
 from client.processes.site_processes import SiteProcesses, site_processes
-from fedminet.admission_here import admit_here, make_coordinator_here
+from fedminet.single_machine.admission import admit_here, make_coordinator_here
 from minet_core.errors import DeadlinePassed, HostError
 from minet_core.runtime.processes.child_processes import ChildProcesses, free_port
 from minet_core.settings.federation import FederationSettings

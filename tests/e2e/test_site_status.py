@@ -19,8 +19,8 @@ from client.preflight.check_admission import check_admission
 from client.preflight.check_machine import kept_round_bytes
 from client.site_home import SiteHome
 from client.status.site_status import as_json, read_status
-from fedminet.admission_here import admit_one_here, make_coordinator_here
 from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
+from fedminet.single_machine.admission import admit_one_here, make_coordinator_here
 from minet_core.runtime.cpu_threading import cpu_threading_environment
 from minet_core.runtime.processes.child_processes import Child, ChildProcesses, child_environment, free_port
 from server.admission.enrolment import admitted_sites

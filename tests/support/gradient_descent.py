@@ -1,6 +1,6 @@
 """One of several processes under torch's launcher, for a test: plain gradient descent on shared batches.
 
-    torchrun --nproc-per-node N -m tests.fedminet.gradient_descent OUT BATCH_SIZE RECOMPUTE
+    torchrun --nproc-per-node N -m tests.support.gradient_descent OUT BATCH_SIZE RECOMPUTE
 
 Without a launcher it is one process with the whole batch.
 """
@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from fedminet.centralised.ranks import Ranks, leave, ranks_of_launcher
 from fedminet.faults.tiny_sites import tiny_federation
-from fedminet.ranks import Ranks, leave, ranks_of_launcher
 from minet_core.models.activation_checkpointing import recompute
 from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.training.loop import bring_to_form, train_steps

@@ -17,7 +17,7 @@ from flwr.app import Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedminet.faults.trial_sites import TRIAL_SITES, trial_federation, trial_site
-from fedminet.in_process_grid import InProcessGrid, server_identity
+from fedminet.simulation.in_process_grid import InProcessGrid, server_identity
 from minet_core.errors import FedminetError, StoreDamaged
 from minet_core.protocol import messages
 from minet_core.runtime.processes.child_processes import free_port

@@ -1,7 +1,7 @@
 """Whether the detail of a super-resolved image is the patient's: every check for invented anatomy, in a row.
 
-See `minet_core.imaging.kspace_band` for what was measured and what was not, and `minet_core.reference_swap` for
-whose anatomy the reference brings.
+See `minet_core.imaging.kspace_band` for what was measured and what was not, and
+`fedminet.experiment.analysis.reference_swap` for whose anatomy the reference brings.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fedminet.experiment.analysis.reference_swap import ReferenceSwap
 from minet_core.evaluation.volume_scores import MODEL
 from minet_core.imaging.kspace_band import correlation_outside_band, data_inconsistency, energy_outside_band
-from minet_core.reference_swap import ReferenceSwap
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from client.site_home import SiteHome
+from fedminet.experiment.analysis.image_shift import shift_px
 from fedminet.experiment.cells import model_of_cell
 from fedminet.experiment.methods import METHODS, is_learned
 from fedminet.experiment.scores import restored
 from fedminet.experiment.study import CellKey, Mode, Study
 from minet_core.evaluation.volume_scores import degraded_volume
-from minet_core.grid_shift import shift_px
 from minet_core.report.panel import ERROR_PERCENTILE, GREY_PERCENTILE, on_half_pixels
 from minet_core.runtime.files.atomic_write import replacing
 from sites.store.store import Store

@@ -8,9 +8,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from fedminet.experiment.analysis.statistics import mean
 from fedminet.experiment.methods import METHODS, is_learned
-from fedminet.experiment.results import BEST, Results, difference_texts, score_named
-from fedminet.experiment.statistics import mean
+from fedminet.experiment.report.results import BEST, Results, difference_texts, score_named
 from fedminet.experiment.study import Mode
 
 PSNR = score_named("psnr_db")

@@ -15,10 +15,10 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from fedminet.experiment.analysis.changed_reference import Volume, low_passed, moved, reference_offset_px
 from fedminet.experiment.cells import model_of_cell
-from fedminet.experiment.changed_reference import Volume, low_passed, moved, reference_offset_px
-from fedminet.experiment.formats import Table
 from fedminet.experiment.methods import METHODS, is_learned
+from fedminet.experiment.report.formats import Table
 from fedminet.experiment.scores import restored
 from fedminet.experiment.study import CellKey, Mode, Study
 from minet_core.evaluation.metrics import psnr

@@ -7,10 +7,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 import numpy as np
 from numpy.typing import NDArray
 
+from fedminet.experiment.analysis.statistics import (
+    Key,
+    Scores,
+    estimate,
+    holm,
+    mean,
+    paired_differences,
+    paired_p,
+)
 from fedminet.experiment.cells import Cell
 from fedminet.experiment.methods import METHODS, is_learned
 from fedminet.experiment.scores import PatientScores
-from fedminet.experiment.statistics import Key, Scores, estimate, holm, mean, paired_differences, paired_p
 from fedminet.experiment.study import MODES, Mode
 
 Score = Callable[[PatientScores], float | None]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from fedminet.experiment import published
-from fedminet.experiment.formats import Table
+from fedminet.experiment.analysis.statistics import FEWEST_PATIENTS
 from fedminet.experiment.methods import METHODS, is_learned
-from fedminet.experiment.results import BEST, LEVEL, Results, Score, difference_texts, score_named
-from fedminet.experiment.statistics import FEWEST_PATIENTS
+from fedminet.experiment.report import published
+from fedminet.experiment.report.formats import Table
+from fedminet.experiment.report.results import BEST, LEVEL, Results, Score, difference_texts, score_named
 
 DECIMALS = {"psnr_db": 2, "ssim": 4, "nmse": 5}
 TITLES = {"psnr_db": "PSNR [dB]", "ssim": "SSIM", "nmse": "NMSE"}
@@ -209,7 +209,7 @@ def faithfulness_table(results: Results) -> Table:
         title="Faithfulness",
         header=("method", "scale", "site", *(name.replace("_", " ") for name in names)),
         rows=tuple(rows),
-        note="See minet_core/faithfulness.py for each column. An empty cell: the method looks at no reference, or the "
+        note="See fedminet/experiment/analysis/faithfulness.py for each column. An empty cell: the method looks at no reference, or the "
         "site has no other patient. The swapped reference is another test patient's or, where there is none, one of "
         "the training split.",
     )
@@ -243,7 +243,7 @@ def conventions_table(results: Results) -> Table:
         title="Appendix: other definitions, PSNR [dB] / SSIM / NMSE",
         header=("method", "scale", "site", *names),
         rows=tuple(rows),
-        note="See minet_core/conventions.py. Every other table has the fastMRI definition, over the volume.",
+        note="See fedminet/experiment/analysis/metric_conventions.py. Every other table has the fastMRI definition, over the volume.",
     )
 
 

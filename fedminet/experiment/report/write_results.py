@@ -10,20 +10,27 @@ from pathlib import Path
 
 import jinja2
 
-from fedminet.experiment import tables
 from fedminet.experiment.catalogue import EXPERIMENTS
 from fedminet.experiment.cells import Cell, cell_folder, read_cell
-from fedminet.experiment.figure3 import draw, panels_of
-from fedminet.experiment.findings import left_out, order_found, worse_than_local
-from fedminet.experiment.formats import Table, as_csv, as_latex, as_markdown, latex_remarks, rows_as_csv
 from fedminet.experiment.methods import METHODS, TIMED_ON
-from fedminet.experiment.reference import (
+from fedminet.experiment.report import tables
+from fedminet.experiment.report.figure3 import draw, panels_of
+from fedminet.experiment.report.findings import left_out, order_found, worse_than_local
+from fedminet.experiment.report.formats import (
+    Table,
+    as_csv,
+    as_latex,
+    as_markdown,
+    latex_remarks,
+    rows_as_csv,
+)
+from fedminet.experiment.report.reference_sensitivity import (
     Sensitivity,
     draw_sensitivities,
     sensitivities,
     sensitivity_tables,
 )
-from fedminet.experiment.results import SCORE_COLUMNS, Results, score_rows
+from fedminet.experiment.report.results import SCORE_COLUMNS, Results, score_rows
 from fedminet.experiment.study import CellKey, Study
 from fedminet.experiment.trained import MODEL_FILE
 from minet_core.runtime.files.atomic_write import sha256_of_file, write_json, write_text

@@ -10,8 +10,8 @@ import pytest
 
 from client.admission.declaration import declare
 from client.site_home import SiteHome
-from fedminet.admission_here import make_coordinator_here
 from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
+from fedminet.single_machine.admission import make_coordinator_here
 from minet_core.runtime.processes.child_processes import free_port
 from server.server_home import ServerSettings
 from tests.admitted import Coordinator

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
-from fedminet.simulate import federate
+from fedminet.simulation.simulate import federate
 from minet_core.models import activation_checkpointing
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from client.site_home import SiteHome
-from fedminet import simulate
-from fedminet.alone import by_method, scores_on_test_split
 from fedminet.bench import algorithms as bench
 from fedminet.bench.algorithms import ALONE, FEDERATED, METHODS, Cell, cell_path, compare, table_text
+from fedminet.centralised.baseline import by_method, scores_on_test_split
 from fedminet.faults.tiny_sites import N_PATIENTS, make_tiny_sites, tiny_federation
 from fedminet.faults.tiny_sites import TINY_SITES as SITES
 from fedminet.main import run
-from fedminet.sites_here import MADE_OF
+from fedminet.simulation import simulate
+from fedminet.single_machine.sites import MADE_OF
 from minet_core.checkpoint import load_checkpoint, load_model
 from minet_core.errors import ConfigurationError, QuorumNotMet, RunFailed
 from minet_core.protocol.exchange_plan import agreement_of

@@ -15,10 +15,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fedminet.centralised.folder import TrainingFolder
+from fedminet.centralised.ranks import Ranks
+from fedminet.centralised.resumable_loop import LongRun, Means, train_to_end
 from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
-from fedminet.long_training import LongRun, Means, train_to_end
-from fedminet.ranks import Ranks
-from fedminet.training_folder import TrainingFolder
 from minet_core.errors import CheckpointInvalid, ConfigurationError, InvalidSetting, OtherSettings, RunBusy
 from minet_core.models.activation_checkpointing import recompute
 from minet_core.models.base import SuperResolver
@@ -117,9 +117,9 @@ def untimed(path: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     "where",
     [
-        "fedminet.training_log.append_line",
-        "fedminet.training_folder.save_checkpoint",
-        "fedminet.long_training.train_steps",
+        "fedminet.centralised.log.append_line",
+        "fedminet.centralised.folder.save_checkpoint",
+        "fedminet.centralised.resumable_loop.train_steps",
     ],
 )
 def test_a_run_killed_in_every_stretch_ends_as_one_that_was_not(
@@ -142,7 +142,7 @@ def test_a_run_killed_in_every_stretch_ends_as_one_that_was_not(
 def test_a_line_cut_off_and_half_a_state_are_removed(tmp_path: Path, store: Store) -> None:
     expected = train(tmp_path / "calm", store)
     with pytest.MonkeyPatch.context() as patch:
-        killed_at(patch, "fedminet.training_folder.save_checkpoint", call=4, before=True)
+        killed_at(patch, "fedminet.centralised.folder.save_checkpoint", call=4, before=True)
         with pytest.raises(Killed):
             train(tmp_path / "killed", store)
     with (tmp_path / "killed" / "metrics.jsonl").open("a") as stream:
@@ -207,7 +207,7 @@ def test_a_run_that_ended_is_not_trained_again(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = train(tmp_path, store)
-    killed_at(monkeypatch, "fedminet.long_training.train_steps", call=1, before=True)
+    killed_at(monkeypatch, "fedminet.centralised.resumable_loop.train_steps", call=1, before=True)
     assert train(tmp_path, store) == expected
 
 
@@ -240,7 +240,7 @@ def test_one_process_at_a_time_trains_in_a_folder(tmp_path: Path, store: Store) 
     holder = """
 import os, sys, time
 from pathlib import Path
-from fedminet.training_folder import TrainingFolder
+from fedminet.centralised.folder import TrainingFolder
 with TrainingFolder(Path(sys.argv[1])).locked():
     if os.fork():
         print("held", flush=True)
@@ -291,7 +291,7 @@ def test_tensorboard_has_the_figures_of_every_line_once_though_the_run_was_kille
 ) -> None:
     means = replace(MEANS, tensorboard=True)
     with monkeypatch.context() as patch:
-        killed_at(patch, "fedminet.training_folder.save_checkpoint", call=4, before=True)
+        killed_at(patch, "fedminet.centralised.folder.save_checkpoint", call=4, before=True)
         with pytest.raises(Killed):
             train(tmp_path, store, means=means)
     train(tmp_path, store, means=means)
@@ -325,7 +325,7 @@ def test_on_a_gpu_pinned_batches_of_workers_and_a_resumed_run_train(
     monkeypatch.setitem(MODELS, "minet", on_gpu)
     means = replace(MEANS, n_workers=2, autocast_dtype=torch.bfloat16)
     with monkeypatch.context() as patch:
-        killed_at(patch, "fedminet.training_folder.save_checkpoint", call=4, before=True)
+        killed_at(patch, "fedminet.centralised.folder.save_checkpoint", call=4, before=True)
         with pytest.raises(Killed):
             train(tmp_path, store, means=means)
     train(tmp_path, store, means=means)

@@ -16,14 +16,14 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from fedminet.centralised.ranks import Ranks
+from fedminet.centralised.train import TrainOptions, train_models
 from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
 from fedminet.main import run
-from fedminet.ranks import Ranks
-from fedminet.train import TrainOptions, train_models
 from minet_core.checkpoint import load_model
 from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.files.atomic_write import sha256_of_file
-from tests.fedminet.gradient_descent import N_STEPS, descend
+from tests.support.gradient_descent import N_STEPS, descend
 
 ROOT = Path(__file__).parents[2]
 QUICK = TrainOptions(rounds=1, local_steps=3)
@@ -135,9 +135,7 @@ def children_of(process_id: int) -> list[int]:
 @pytest.mark.parametrize("recompute", [False, True], ids=["stored groups", "recomputed groups"])
 def test_two_processes_take_the_step_of_one_with_the_whole_batch(tmp_path: Path, recompute: bool) -> None:
     out = tmp_path / "two.safetensors"
-    ended_well(
-        started(*LAUNCHER, "-m", "tests.fedminet.gradient_descent", str(out), "4", str(int(recompute)))
-    )
+    ended_well(started(*LAUNCHER, "-m", "tests.support.gradient_descent", str(out), "4", str(int(recompute))))
     _, before = initial_weights(tiny_federation())
     one, two = descend(Ranks(), batch_size=4, recomputed=recompute), load_file(out)
     half = descend(Ranks(), batch_size=2, recomputed=recompute)

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from fedminet.experiment.changed_reference import Volume, low_passed, moved, reference_offset_px
+from fedminet.experiment.analysis.changed_reference import Volume, low_passed, moved, reference_offset_px
+from fedminet.experiment.analysis.image_shift import shift_px
 from minet_core.evaluation.metrics import psnr
-from minet_core.grid_shift import shift_px
 
 
 def noise(n_rows: int = 32, n_columns: int = 24) -> Volume:

@@ -19,15 +19,15 @@ from fedminet.experiment.scores import _tested_volumes, stranger_of
 from fedminet.experiment.study import Study
 from fedminet.faults.tiny_sites import make_volume, write_nifti
 from fedminet.main import app
-from fedminet.sites_here import parse_sites
+from fedminet.single_machine.sites import parse_sites
 from minet_core.errors import ConfigurationError, FedminetError, FileMissing, OtherSettings
 from minet_core.settings.yaml_file import write_settings
 from sites.ingest import ingest
 from sites.settings.definitions import definition
 from sites.settings.site_settings import PolicySettings
 from sites.store.store import Store
-from tests.fedminet.tiny_experiment import SHAPE, SPACING_MM, tiny_study, write_tiny_scans
 from tests.killed import Killed, killed_at
+from tests.support.tiny_experiment import SHAPE, SPACING_MM, tiny_study, write_tiny_scans
 
 
 @pytest.fixture(scope="module")
@@ -146,9 +146,21 @@ def test_a_cell_of_other_settings_is_refused_before_anything_is_trained(
             4,
             3,
         ),  # of two sites in three rounds
-        ("pooled", "fedminet.long_training.train_steps", "fedminet.long_training.train_steps", 3, 1),
+        (
+            "pooled",
+            "fedminet.centralised.resumable_loop.train_steps",
+            "fedminet.centralised.resumable_loop.train_steps",
+            3,
+            1,
+        ),
         ("federated", "client.rounds.round.train_steps", "fedminet.experiment.cells.tested_patients", 1, 0),
-        ("pooled", "fedminet.long_training.train_steps", "fedminet.experiment.cells.tested_patients", 1, 0),
+        (
+            "pooled",
+            "fedminet.centralised.resumable_loop.train_steps",
+            "fedminet.experiment.cells.tested_patients",
+            1,
+            0,
+        ),
     ],
 )
 def test_a_cell_that_was_killed_in_the_middle_goes_on_to_the_same_model(

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fedminet.experiment.analysis.faithfulness import faithfulness_of
+from fedminet.experiment.analysis.reference_swap import reference_swap
 from minet_core.evaluation.volume_scores import evaluate_volume
-from minet_core.faithfulness import faithfulness_of
 from minet_core.imaging.kspace_band import correlation_outside_band, data_inconsistency, energy_outside_band
-from minet_core.reference_swap import reference_swap
 from tests.made_patients import Ignores, Pastes, made_patient
 from tests.surrogates import surrogate_volume
 

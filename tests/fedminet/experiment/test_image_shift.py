@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from fedminet.experiment.analysis.image_shift import shift_px
 from minet_core.errors import MetricInvalid
-from minet_core.grid_shift import shift_px
 from minet_core.imaging.degradation import (
     DegradationDraw,
     apply_degradation,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage import metrics as scikit_image
 
-from minet_core.conventions import conventional_metrics, foreground
+from fedminet.experiment.analysis.metric_conventions import conventional_metrics, foreground
 from minet_core.errors import MetricInvalid
 from minet_core.evaluation.metrics import volume_metrics
 from minet_core.imaging.degradation import crop_to_multiple, low_resolution

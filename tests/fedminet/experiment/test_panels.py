@@ -8,11 +8,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from fedminet.experiment.cells import Cell
-from fedminet.experiment.figure3 import Panels, figure_of, panels_of
 from fedminet.experiment.methods import METHODS, TABLE_1, TABLE_2, is_learned
+from fedminet.experiment.report.figure3 import Panels, figure_of, panels_of
 from fedminet.experiment.run import run_experiment
 from fedminet.experiment.study import Study
-from tests.fedminet.tiny_experiment import tiny_study, write_tiny_scans
+from tests.support.tiny_experiment import tiny_study, write_tiny_scans
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from fedminet.experiment.analysis.reference_swap import ReferenceSwap, fit_to_shape, painted, reference_swap
 from minet_core.errors import MetricInvalid
 from minet_core.evaluation.metrics import psnr
 from minet_core.evaluation.volume_scores import evaluate_volume
 from minet_core.imaging.kspace_band import data_inconsistency
-from minet_core.reference_swap import ReferenceSwap, fit_to_shape, painted, reference_swap
 from tests.made_patients import Ignores, Pastes, detail_of, low_res_of, made_patient, zero_filled
 from tests.surrogates import surrogate_volume
 

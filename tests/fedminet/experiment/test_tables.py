@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fedminet.experiment.analysis.statistics import estimate, holm, mean, paired_differences, paired_p
 from fedminet.experiment.cells import Cell
-from fedminet.experiment.findings import left_out, order_found, worse_than_local
-from fedminet.experiment.formats import Table, as_csv, as_latex, as_markdown, latex_remarks
 from fedminet.experiment.methods import TABLE_1 as TABLE_1_METHODS
 from fedminet.experiment.methods import is_learned, model_of, training_of
-from fedminet.experiment.published import TABLE_1, TABLE_2
-from fedminet.experiment.results import Results, difference_texts
+from fedminet.experiment.report.findings import left_out, order_found, worse_than_local
+from fedminet.experiment.report.formats import Table, as_csv, as_latex, as_markdown, latex_remarks
+from fedminet.experiment.report.published import TABLE_1, TABLE_2
+from fedminet.experiment.report.results import Results, difference_texts
+from fedminet.experiment.report.tables import main_tables, modes_tables, paired_tables
 from fedminet.experiment.run import Clock
 from fedminet.experiment.scores import PatientScores
-from fedminet.experiment.statistics import estimate, holm, mean, paired_differences, paired_p
 from fedminet.experiment.study import CellKey
-from fedminet.experiment.tables import main_tables, modes_tables, paired_tables
 from minet_core.errors import ConfigurationError
 from minet_core.models.registry import build_model
 

@@ -15,7 +15,7 @@ from client.rounds.round_cache import KeptRounds
 from client.site_home import SiteHome
 from fedminet.faults.tiny_sites import TINY_SITES as SITES
 from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
-from fedminet.in_process_grid import InProcessGrid, server_identity
+from fedminet.simulation.in_process_grid import InProcessGrid, server_identity
 from minet_core.checkpoint import load_checkpoint, load_model
 from minet_core.errors import CheckpointInvalid, QuorumNotMet, StaleMessage, UpdateSuspect
 from minet_core.protocol.exchange_plan import initial_weights

@@ -8,7 +8,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
-from fedminet.in_process_grid import InProcessGrid, node_id_of, run_in_process
+from fedminet.simulation.in_process_grid import InProcessGrid, node_id_of, run_in_process
 
 
 def _doubling(seen: list[RecordDict] | None = None) -> ClientApp:

@@ -8,9 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedminet.demo import shortened
-from fedminet.pace import FEWEST_ROUNDS, rounds_here, rounds_within, seconds_of_a_step
-from fedminet.rehearsal import DEMO_TRAINING_S, Rehearsal, Schedule
+from fedminet.single_machine.demo import shortened
+from fedminet.single_machine.federation import DEMO_TRAINING_S, Rehearsal, Schedule
+from fedminet.single_machine.rounds_within_budget import (
+    FEWEST_ROUNDS,
+    rounds_here,
+    rounds_within,
+    seconds_of_a_step,
+)
 from minet_core.settings.federation import FederationSettings
 from server.server_home import federation_of
 

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fedminet.experiment.analysis.image_shift import shift_px
 from minet_core.errors import InvalidSetting, ModelError, UnknownKey
-from minet_core.grid_shift import shift_px
 from minet_core.imaging.interpolation import bicubic, sinc
 from minet_core.models.base import SuperResolver, convolution, enlargement
 from minet_core.models.baselines.edsr import EDSR

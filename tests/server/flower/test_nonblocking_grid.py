@@ -26,7 +26,7 @@ from flwr.supercore.inflatable.inflatable_object import (
 )
 from flwr.supercore.run import Run
 
-from fedminet.in_process_grid import RUN_ID, node_id_of, server_identity
+from fedminet.simulation.in_process_grid import RUN_ID, node_id_of, server_identity
 from minet_core.errors import ReplyRefused
 from server.flower.nonblocking_grid import OBJECTS_MARGIN_BYTES, PromptGrid, put_together
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fedminet.faults.trial_sites import honest_reply, honest_test_reply, trial_federation
-from fedminet.in_process_grid import InProcessGrid, server_identity
+from fedminet.simulation.in_process_grid import InProcessGrid, server_identity
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from server.rounds import run as federated_run
 from server.rounds.run import run_federation

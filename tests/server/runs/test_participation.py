@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedminet.faults.trial_sites import conduct_trial, trial_federation, trial_site
-from fedminet.in_process_grid import InProcessGrid, node_id_of
+from fedminet.simulation.in_process_grid import InProcessGrid, node_id_of
 from minet_core.errors import ConfigurationError
 from minet_core.protocol.cohort_declaration import CohortDeclaration
 from minet_core.settings.federation import ParticipationSettings

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from fedminet.faults.tiny_sites import make_tiny_sites
 from fedminet.faults.trial_sites import TRIAL_SITES, conduct_trial, trial_federation, trial_site
-from fedminet.in_process_grid import InProcessGrid
+from fedminet.simulation.in_process_grid import InProcessGrid
 from minet_core.checkpoint import METADATA_KEY, describe, load_checkpoint, read_manifest, save_checkpoint
 from minet_core.protocol import messages
 from minet_core.settings.federation import ModelSettings

@@ -1,0 +1,1 @@
+"""The federation on one machine, each party a process of its own."""
