@@ -86,8 +86,8 @@ def faults(
     repeats: Annotated[int, typer.Option(help="How often each process is killed in each phase.", min=1)] = 2,
 ) -> None:
     """What becomes of hostile replies, killed processes, a cut link, long runs and many sites: a table of each."""
-    from fedminet.bench.faults import bench_faults
     from minet_core.runtime.processes.proxy_variables import stay_on_this_machine
+    from tests.faults.bench import bench_faults
 
     stay_on_this_machine()
     bench_faults(part or [], repeats=repeats, say=typer.echo)
@@ -127,8 +127,8 @@ def robustness(
     rounds: Annotated[int, typer.Option(help="Rounds of each.", min=2)] = 8,
 ) -> None:
     """What one hostile site of three costs, by strategy, and each robust rule among honest sites: a Markdown table."""
-    from fedminet.bench.robustness import HEADER
-    from fedminet.bench.robustness import robustness as bench_robustness
+    from tests.faults.robustness import HEADER
+    from tests.faults.robustness import robustness as bench_robustness
 
     typer.echo(HEADER)
     bench_robustness(seed, rounds=rounds, write=typer.echo)
@@ -141,7 +141,7 @@ def damage(
     """What becomes of damaged run folders that are continued: how many are found, and how many change nothing."""
     import tempfile
 
-    from fedminet.faults.damaged_runs import damage_all
+    from tests.faults.damaged_runs import damage_all
 
     with tempfile.TemporaryDirectory(prefix="damaged-") as folder:
         damage_all(Path(folder), seeds=range(repeats), say=typer.echo)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from client.site_home import SiteHome
-from fedminet.faults.tiny_sites import make_tiny_sites
+from tests.faults.tiny_sites import make_tiny_sites
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from minet_core.errors import AdmissionRefused
 from server.admission.enrolment import admitted_sites, renew, revoke
 from server.admission.kits import sign_kit
 from server.admission.pki import make_ca
-from tests.admitted import PASSPHRASE, Coordinator, make_coordinator, make_site
+from tests.support.admitted import PASSPHRASE, Coordinator, make_coordinator, make_site
 
 
 @pytest.fixture

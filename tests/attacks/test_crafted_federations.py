@@ -13,7 +13,6 @@ from client.admission.policy import require_policy
 from client.app import build_client_app
 from client.rounds.request_budget import requests_answered
 from client.site_home import SiteHome
-from fedminet.faults.tiny_sites import tiny_federation
 from fedminet.simulation.in_process_grid import InProcessGrid, node_id_of, server_identity
 from fedminet.single_machine.federation import SCHEDULES
 from minet_core.errors import InvalidSetting, PolicyRefused
@@ -31,6 +30,7 @@ from sites.settings.site_policy import open_policy, require_cohort_allowed, requ
 from sites.settings.site_settings import PolicySettings
 from sites.store.store import Store
 from tests.attacks.crafted_federations import CRAFTED, SITE, UNREADABLE, quick
+from tests.faults.tiny_sites import tiny_federation
 
 N_QUESTIONS = 40
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from client.app import build_client_app
-from fedminet.faults.trial_sites import trial_federation
 from fedminet.simulation.in_process_grid import run_in_process
 from minet_core.errors import QuorumNotMet
 from server.app import build_server_app
 from server.runs.run_directory import RunDirectory
+from tests.faults.trial_sites import trial_federation
 
 PATIENT = "DOE^JOHN"
 

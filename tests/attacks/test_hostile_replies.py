@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
-from fedminet.faults.hostile import (
+from fedminet.simulation.in_process_grid import InProcessGrid
+from minet_core.errors import QuorumNotMet
+from minet_core.protocol import messages
+from server.runs.run_directory import RunDirectory
+from tests.faults.hostile import (
     HOSTILE,
     ODD,
     SECRET,
@@ -21,7 +25,7 @@ from fedminet.faults.hostile import (
     tried,
     with_weights,
 )
-from fedminet.faults.trial_sites import (
+from tests.faults.trial_sites import (
     Reshape,
     conduct_trial,
     honest_reply,
@@ -29,10 +33,6 @@ from fedminet.faults.trial_sites import (
     trial_site,
     weights_in,
 )
-from fedminet.simulation.in_process_grid import InProcessGrid
-from minet_core.errors import QuorumNotMet
-from minet_core.protocol import messages
-from server.runs.run_directory import RunDirectory
 
 
 def kept_text(run: RunDirectory) -> str:

@@ -11,7 +11,6 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from client.app import build_client_app
 from client.site_home import SiteHome
-from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
 from fedminet.simulation.in_process_grid import InProcessGrid, node_id_of, server_identity
 from minet_core.protocol import messages
 from minet_core.protocol.exchange_plan import initial_weights
@@ -19,6 +18,7 @@ from minet_core.runtime.files.atomic_write import write_text
 from minet_core.settings.yaml_file import settings_text
 from minet_core.weights.payload import packed
 from server.rounds.exchange import request
+from tests.faults.tiny_sites import make_tiny_sites, tiny_federation
 
 FEDERATION = tiny_federation()
 SITE = "sms"

@@ -15,7 +15,6 @@ from client.admission.declaration import declaration_of
 from client.app import build_client_app
 from client.commands import site_commands
 from client.site_home import SiteHome
-from fedminet.faults.tiny_sites import tiny_federation
 from fedminet.simulation.in_process_grid import InProcessGrid, node_id_of, run_in_process, server_identity
 from minet_core.ledger.page import heads_held
 from minet_core.ledger.records import HEAD_FILE, Ledger
@@ -28,7 +27,8 @@ from server.commands import server_commands
 from server.rounds.exchange import request
 from server.runs.run_directory import RunDirectory
 from sites.store.store import Store
-from tests.admitted import make_coordinator
+from tests.faults.tiny_sites import tiny_federation
+from tests.support.admitted import make_coordinator
 
 RUN = "study-run"
 SITES = ("sms",)

@@ -22,8 +22,8 @@ from minet_core.runtime.processes.child_processes import free_port
 from server.admission.enrolment import revoke
 from server.admission.pki import server_files
 from server.admission.revocation import node_map, write_crl
-from tests.admitted import Coordinator, make_coordinator, make_site
-from tests.proxy_front import Front, header_of, nginx_front
+from tests.support.admitted import Coordinator, make_coordinator, make_site
+from tests.support.proxy_front import Front, header_of, nginx_front
 
 pytestmark = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
 

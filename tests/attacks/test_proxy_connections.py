@@ -25,8 +25,8 @@ from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
 from client.site_home import SiteHome
 from minet_core.runtime.processes.child_processes import free_port
 from server.admission.pki import server_files
-from tests.admitted import Coordinator, make_coordinator, make_site
-from tests.proxy_front import header_of
+from tests.support.admitted import Coordinator, make_coordinator, make_site
+from tests.support.proxy_front import header_of
 
 TEMPLATE = Path("docker/nginx/nginx.conf.template")
 STREAM = Path("/etc/nginx/modules-enabled")

@@ -10,14 +10,6 @@ import pytest
 from flwr.app import Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedminet.faults.hostile import update_times
-from fedminet.faults.trial_sites import (
-    Reshape,
-    honest_reply,
-    honest_test_reply,
-    trial_federation,
-    weights_in,
-)
 from fedminet.simulation.in_process_grid import InProcessGrid, server_identity
 from minet_core.checkpoint import load_checkpoint
 from minet_core.protocol import messages
@@ -27,7 +19,9 @@ from minet_core.settings.federation import FederationSettings
 from server.rounds.roll_back import MOST_NAMED
 from server.rounds.run import run_federation
 from server.runs.run_directory import RunDirectory
-from tests.killed import Killed
+from tests.faults.hostile import update_times
+from tests.faults.trial_sites import Reshape, honest_reply, honest_test_reply, trial_federation, weights_in
+from tests.support.killed import Killed
 
 SITES = ("sms", "umr", "fastmri")
 ODD = "umr"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.small_rehearsal import small_rehearsal, write_scans
+from tests.support.small_federation import small_rehearsal, write_scans
 
 
 @pytest.fixture(scope="session")

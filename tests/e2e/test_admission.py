@@ -19,8 +19,8 @@ from server.admission.enrolment import admitted_sites, renew, revoke
 from server.admission.pki import ca_files, issue_server_certificate
 from server.flower.superlink_control import SuperLinkControl
 from server.processes.server_processes import local_address
-from tests.admitted import Coordinator, make_coordinator, make_site
-from tests.proxy_front import Front, nginx_front
+from tests.support.admitted import Coordinator, make_coordinator, make_site
+from tests.support.proxy_front import Front, nginx_front
 
 pytestmark = [
     pytest.mark.e2e,

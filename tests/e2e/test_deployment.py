@@ -42,7 +42,7 @@ from server.flower.superlink_control import Node, RunStatus, SuperLinkControl, w
 from server.processes.server_processes import start_superlink
 from server.processes.walls import forget_deleted, require_closed
 from server.server_home import ServerHome, ServerSettings
-from tests.admitted import make_site
+from tests.support.admitted import make_site
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 

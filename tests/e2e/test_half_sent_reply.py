@@ -18,7 +18,6 @@ from flwr.supernode.fleet_http_connection import http_request_response
 from client.admission.declaration import declare
 from client.admission.keys import SiteKeys
 from client.processes.site_processes import site_processes
-from fedminet.faults.tiny_sites import TINY_SITES, make_tiny_sites, tiny_federation
 from fedminet.simulation.in_process_grid import server_identity
 from fedminet.single_machine.admission import admit_here, make_coordinator_here
 from minet_core.admission.kit import CA_FILE
@@ -29,6 +28,7 @@ from server.processes.server_processes import ServerProcesses
 from server.runs.follow import run_to_end
 from server.runs.run_directory import RunDirectory
 from server.server_home import ServerSettings
+from tests.faults.tiny_sites import TINY_SITES, make_tiny_sites, tiny_federation
 
 ROGUE = "umr"
 DEADLINE_S = 8.0

@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fedminet.faults.held_server import hold_file, reached_file
-from fedminet.faults.kills import Bench, deployment, killed_run
-from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
 from server.runs.follow import run_to_end
 from server.runs.run_directory import RunDirectory
+from tests.faults.held_server import hold_file, reached_file
+from tests.faults.kills import Bench, deployment, killed_run
+from tests.faults.tiny_sites import make_tiny_sites, tiny_federation
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 

@@ -20,7 +20,7 @@ from fedminet.single_machine.demo import run_demo
 from minet_core.checkpoint import load_model
 from minet_core.report.summary import Summary, read_summary
 from minet_core.runtime.files.atomic_write import sha256_of_file
-from tests.e2e.small_rehearsal import PHANTOM, SITES, site_options, small_rehearsal
+from tests.support.small_federation import PHANTOM, SITES, site_options, small_rehearsal
 
 
 def check_outcome(out: Path, summary: Summary, *, engine: str) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fedminet.faults.links import RelayLink
-from fedminet.faults.partition import CUT_SITE, ROUNDS, partition, partition_as_text
-from fedminet.faults.tiny_sites import TINY_SITES
+from tests.faults.links import RelayLink
+from tests.faults.partition import CUT_SITE, ROUNDS, partition, partition_as_text
+from tests.faults.tiny_sites import TINY_SITES
 
 
 @pytest.mark.e2e

@@ -28,7 +28,7 @@ from server.flower.bundle import build_bundle, read_bundle, write_bundle
 from server.flower.superlink_control import SuperLinkControl, wait_for_nodes
 from server.processes.server_processes import SUPEREXEC, SUPERLINK, ServerProcesses, serve
 from server.server_home import ServerHome, ServerSettings
-from tests.admitted import make_site
+from tests.support.admitted import make_site
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 

@@ -19,7 +19,6 @@ from client.preflight.check_admission import check_admission
 from client.preflight.check_machine import kept_round_bytes
 from client.site_home import SiteHome
 from client.status.site_status import as_json, read_status
-from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
 from fedminet.single_machine.admission import admit_one_here, make_coordinator_here
 from minet_core.runtime.cpu_threading import cpu_threading_environment
 from minet_core.runtime.processes.child_processes import Child, ChildProcesses, child_environment, free_port
@@ -27,6 +26,7 @@ from server.admission.enrolment import admitted_sites
 from server.processes.server_processes import ServerProcesses
 from server.runs.follow import run_to_end
 from server.server_home import ServerSettings
+from tests.faults.tiny_sites import make_tiny_sites, tiny_federation
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedminet.faults.coordinator import coordinator, coordinator_as_text
-from fedminet.faults.endurance import endurance, endurance_as_text
-from fedminet.faults.hostile import hostile_as_text, hostile_table
-from fedminet.faults.kills import kills, kills_as_text
-from fedminet.faults.partition import partition, partition_as_text
 from minet_core.errors import InvalidSetting
+from tests.faults.coordinator import coordinator, coordinator_as_text
+from tests.faults.endurance import endurance, endurance_as_text
+from tests.faults.hostile import hostile_as_text, hostile_table
+from tests.faults.kills import kills, kills_as_text
+from tests.faults.partition import partition, partition_as_text
 
 Say = Callable[[str], None]
 

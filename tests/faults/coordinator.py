@@ -19,14 +19,6 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 
-from fedminet.faults.endurance import in_own_process, resident_bytes
-from fedminet.faults.simulated_sites import N_SLICES, Clock, SimulatedSites, moved
-from fedminet.faults.trial_sites import (
-    TRIAL_SITES,
-    conduct_trial,
-    trial_federation,
-    trial_site,
-)
 from fedminet.simulation.in_process_grid import InProcessGrid, server_identity
 from minet_core.protocol.exchange_plan import agreement_of, initial_weights
 from minet_core.settings.federation import FederationSettings, ModelSettings
@@ -36,6 +28,9 @@ from minet_core.weights.payload import save_parcel
 from server.processes.server_processes import ALLOCATOR
 from server.rounds.run import run_federation
 from server.runs.run_directory import RunDirectory
+from tests.faults.endurance import in_own_process, resident_bytes
+from tests.faults.simulated_sites import N_SLICES, Clock, SimulatedSites, moved
+from tests.faults.trial_sites import TRIAL_SITES, conduct_trial, trial_federation, trial_site
 
 TEN_MILLION = ModelSettings(n_groups=6, n_blocks=10, n_features=64)
 """10,203,387 parameters, 40.8 MB."""

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fedminet.faults.trial_sites import trial_federation, trial_site
 from fedminet.simulation.in_process_grid import InProcessGrid, server_identity
 from minet_core.errors import FedminetError
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from server.rounds.run import run_federation
 from server.runs.run_directory import RunDirectory
+from tests.faults.trial_sites import trial_federation, trial_site
 
 SITES = {"sms": (0.25, 100), "umr": (0.5, 50), "fastmri": (0.375, 70)}
 FEDERATION = trial_federation(

@@ -19,13 +19,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fedminet.faults.trial_sites import TRIAL_SITES, trial_federation, trial_site
 from fedminet.simulation.in_process_grid import InProcessGrid, server_identity
 from minet_core.errors import HostError
 from minet_core.protocol.exchange_plan import agreement_of
 from minet_core.settings.federation import ModelSettings
 from server.rounds.run import run_federation
 from server.runs.run_directory import RunDirectory
+from tests.faults.trial_sites import TRIAL_SITES, trial_federation, trial_site
 
 EARLY_ROUND = 20
 """By then everything is imported, and every cache of the allocator has its size."""

@@ -18,7 +18,7 @@ from server.rounds.run import run_federation
 from server.runs.run_directory import RunDirectory
 
 HOLD_VARIABLE = "FEDMINET_HOLD"
-SERVER_APP = "fedminet.faults.held_server:app"
+SERVER_APP = "tests.faults.held_server:app"
 
 _POLL_S = 0.02
 

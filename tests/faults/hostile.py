@@ -11,7 +11,15 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
-from fedminet.faults.trial_sites import (
+from fedminet.simulation.in_process_grid import InProcessGrid
+from minet_core.checkpoint import load_checkpoint
+from minet_core.protocol import messages
+from minet_core.protocol.exchange_plan import initial_weights
+from minet_core.settings.federation import FederationSettings
+from minet_core.weights.manifest import weighted_mean
+from minet_core.weights.payload import packed
+from server.runs.run_directory import RunDirectory
+from tests.faults.trial_sites import (
     RepeatingGrid,
     Reshape,
     Weights,
@@ -21,14 +29,6 @@ from fedminet.faults.trial_sites import (
     trial_site,
     weights_in,
 )
-from fedminet.simulation.in_process_grid import InProcessGrid
-from minet_core.checkpoint import load_checkpoint
-from minet_core.protocol import messages
-from minet_core.protocol.exchange_plan import initial_weights
-from minet_core.settings.federation import FederationSettings
-from minet_core.weights.manifest import weighted_mean
-from minet_core.weights.payload import packed
-from server.runs.run_directory import RunDirectory
 
 SITES = {"sms": (0.25, 100), "umr": (0.5, 50), "fastmri": (0.375, 70)}
 """By site: how far its honest training moves every weight, and its training slices."""

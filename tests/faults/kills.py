@@ -20,9 +20,6 @@ from pathlib import Path
 
 from client.admission.declaration import declare
 from client.site_home import SiteHome
-from fedminet.faults import process_table
-from fedminet.faults.held_server import HOLD_VARIABLE, SERVER_APP, hold_file, reached_file
-from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
 from fedminet.single_machine.admission import admit_here, make_coordinator_here
 from minet_core.errors import DeadlinePassed, HostError, ServerUnreachable
 from minet_core.runtime.cpu_threading import cpu_threading_environment
@@ -33,6 +30,9 @@ from server.flower.bundle import build_bundle, write_bundle
 from server.runs.follow import run_to_end, server_status
 from server.runs.run_directory import RunDirectory
 from server.server_home import ServerHome, ServerSettings
+from tests.faults import process_table
+from tests.faults.held_server import HOLD_VARIABLE, SERVER_APP, hold_file, reached_file
+from tests.faults.tiny_sites import make_tiny_sites, tiny_federation
 
 PHASES = {
     "before sending": "asked",

@@ -16,8 +16,6 @@ from pathlib import Path
 from client.admission.declaration import declare
 from client.processes.site_processes import SiteProcesses, site_processes
 from client.site_home import SiteHome
-from fedminet.faults.links import Link, LinkKind, opened_link
-from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
 from fedminet.single_machine.admission import admit_one_here, make_coordinator_here
 from minet_core.runtime.cpu_threading import cpu_threading_environment
 from minet_core.runtime.processes.child_processes import ChildProcesses, free_port
@@ -27,6 +25,8 @@ from server.processes.server_processes import ServerProcesses
 from server.runs.follow import run_to_end
 from server.runs.run_directory import RunDirectory
 from server.server_home import ServerHome, ServerSettings
+from tests.faults.links import Link, LinkKind, opened_link
+from tests.faults.tiny_sites import make_tiny_sites, tiny_federation
 
 CUT_SITE = "umr"
 RUN_NAME = "partition"

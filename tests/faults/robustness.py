@@ -21,9 +21,6 @@ from numpy.typing import NDArray
 
 from client.app import build_client_app
 from client.site_home import SiteHome
-from fedminet.faults.hostile import figure, update_times, with_weights
-from fedminet.faults.tiny_sites import TINY_SITES, make_tiny_sites, tiny_federation
-from fedminet.faults.trial_sites import Reshape, Weights, weights_in
 from fedminet.simulation.in_process_grid import InProcessGrid, server_identity
 from minet_core.algorithms.influence import RULES, Rule
 from minet_core.errors import FedminetError
@@ -31,6 +28,9 @@ from minet_core.runtime.files.atomic_write import write_text
 from minet_core.settings.federation import FederationSettings
 from minet_core.settings.yaml_file import settings_text
 from server.runs.run_directory import RunDirectory
+from tests.faults.hostile import figure, update_times, with_weights
+from tests.faults.tiny_sites import TINY_SITES, make_tiny_sites, tiny_federation
+from tests.faults.trial_sites import Reshape, Weights, weights_in
 
 ODD = "umr"
 

@@ -21,10 +21,10 @@ from flwr.supercore.inflatable.inflatable_utils import push_objects
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from fedminet.faults.trial_sites import binding, honest_test_reply, trial_site
 from fedminet.simulation.in_process_grid import InProcessGrid
 from minet_core.protocol import messages as wire
 from server.flower.nonblocking_grid import put_together
+from tests.faults.trial_sites import binding, honest_test_reply, trial_site
 
 RELATIVE_STEP = 1e-3
 """A site's weights are the common ones times 1 + RELATIVE_STEP * u, with u uniform in [0, 1)."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fedminet.faults.coordinator import LIMIT_MODELS, coordinator, coordinator_as_text
-from fedminet.faults.simulated_sites import Clock
 from minet_core.settings.federation import ModelSettings
+from tests.faults.coordinator import LIMIT_MODELS, coordinator, coordinator_as_text
+from tests.faults.simulated_sites import Clock
 
 MODEL = ModelSettings(n_groups=2, n_blocks=6, n_features=64)
 """2,285,563 parameters, 9.1 MB."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from fedminet.faults.endurance import (
+from tests.faults.endurance import (
     KEEP_CHECKPOINTS,
     Endurance,
     Footprint,

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import yaml
 
-from fedminet.faults.tiny_sites import open_the_policy
 from fedminet.main import run
 from sites.store.store import Store
-from tests.small_scans import make_volume, write_fastmri, write_nifti, write_nifti_patient
+from tests.faults.tiny_sites import open_the_policy
+from tests.support.small_scans import make_volume, write_fastmri, write_nifti, write_nifti_patient
 
 
 class Outcome:

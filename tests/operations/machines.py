@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.operations.warm_program import KILL
-from tests.proxy_front import Front, nginx_front
+from tests.support.proxy_front import Front, nginx_front
 
 WITHIN_S = 300.0
 """For what takes seconds: a busy machine has its time."""

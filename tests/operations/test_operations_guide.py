@@ -25,10 +25,10 @@ import yaml
 
 from client.status.node_activity import ADMISSION_FILE
 from client.status_folders import NODE_NOTES
-from fedminet.faults.tiny_sites import open_the_policy, tiny_federation, write_nifti_patient
 from minet_core.runtime.cpu_threading import cpu_threading_environment
 from minet_core.runtime.processes.child_processes import free_port
 from minet_core.settings.yaml_file import settings_text
+from tests.faults.tiny_sites import open_the_policy, tiny_federation, write_nifti_patient
 from tests.operations.machines import WITHIN_S, Machines
 from tests.operations.pages import FOLDER, Block, blocks
 from tests.operations.sections import (

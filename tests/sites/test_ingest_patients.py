@@ -24,7 +24,7 @@ from sites.settings.definitions import definition
 from sites.settings.site_settings import DuplicateSettings, RegistrationSettings
 from sites.store.dataset import require_patch
 from sites.store.store import Store
-from tests.small_scans import make_volume, write_nifti, write_nifti_patient
+from tests.support.small_scans import make_volume, write_nifti, write_nifti_patient
 
 SMS = definition("sms").model_copy(
     # The made-up second examination has much noise in few pixels.

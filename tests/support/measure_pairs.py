@@ -1,8 +1,8 @@
-"""Measure which pairs of a known answer are taken: `python -m tests.measure_pairs [--plot FILE.png] [--accuracy]`.
+"""Measure which pairs of a known answer are taken: `python -m tests.support.measure_pairs [--plot FILE.png] [--accuracy]`.
 
 Prints one line a pair and the count of wrong answers, for docs/results/field.md; draws the distributions of the
 agreement; with --accuracy measures how far registration is off, and how well its estimate says so. It needs the real
-scans (tests/surrogates.py) and some ten minutes on one core.
+scans (tests/support/surrogates.py) and some ten minutes on one core.
 """
 
 from __future__ import annotations
@@ -19,8 +19,16 @@ from minet_core.imaging.volume import Volume
 from sites.registration.register import register
 from sites.scans.nifti import read_nifti
 from sites.settings.definitions import definition
-from tests.pair_kinds import MadePair, Pair, found_motion, made_pairs, moved, second_contrast, true_error
-from tests.surrogates import FOLDER
+from tests.support.pair_kinds import (
+    MadePair,
+    Pair,
+    found_motion,
+    made_pairs,
+    moved,
+    second_contrast,
+    true_error,
+)
+from tests.support.surrogates import FOLDER
 
 LIMITS = definition("umr").registration
 PATIENTS = {

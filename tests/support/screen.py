@@ -16,7 +16,6 @@ import httpx
 from flwr.app import Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedminet.faults.trial_sites import TRIAL_SITES, trial_federation, trial_site
 from fedminet.simulation.in_process_grid import InProcessGrid, server_identity
 from minet_core.errors import FedminetError, StoreDamaged
 from minet_core.protocol import messages
@@ -27,7 +26,8 @@ from server.dashboard.serve import Binding, server_of
 from server.rounds.run import run_federation
 from server.runs.run_directory import RunDirectory
 from server.server_home import ServerHome, ServerSettings, init_server
-from tests.admitted import PASSPHRASE
+from tests.faults.trial_sites import TRIAL_SITES, trial_federation, trial_site
+from tests.support.admitted import PASSPHRASE
 
 STARTS_WITHIN_S = 60.0
 

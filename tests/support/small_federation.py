@@ -10,10 +10,10 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from fedminet.faults.tiny_sites import N_PATIENTS, write_nifti_patient
 from fedminet.single_machine.federation import Rehearsal, Schedule
 from minet_core.settings.federation import FederationSettings
 from minet_core.settings.yaml_file import parse_settings
+from tests.faults.tiny_sites import N_PATIENTS, write_nifti_patient
 
 NAMED, PHANTOM = ("sms", "umr"), "fastmri"
 SITES = (*NAMED, PHANTOM)

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedminet.faults.tiny_sites import (
+from minet_core.imaging.fourier import centre_pad, fft2c
+from tests.faults.tiny_sites import (
     SHAPE,
     SPACING_MM,
     TISSUES,
@@ -19,7 +20,6 @@ from fedminet.faults.tiny_sites import (
     write_nifti,
     write_nifti_patient,
 )
-from minet_core.imaging.fourier import centre_pad, fft2c
 
 __all__ = [
     "SHAPE",

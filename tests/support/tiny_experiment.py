@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedminet.experiment.study import Study, study_of
-from fedminet.faults.tiny_sites import make_volume, write_nifti
+from tests.faults.tiny_sites import make_volume, write_nifti
 
 SHAPE, SPACING_MM = (8, 64, 60), (4.0, 1.9, 1.9)
 """Large enough for the quick preset's patches."""

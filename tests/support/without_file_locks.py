@@ -57,7 +57,7 @@ def run_without_locks(code: str, *arguments: object) -> subprocess.CompletedProc
     if platform.machine() not in _NUMBERS:
         pytest.skip("the numbers of the system calls of this machine are not known here")
     begin = (
-        "import os, sys\nfrom tests.without_file_locks import forbid_locks\n"
+        "import os, sys\nfrom tests.support.without_file_locks import forbid_locks\n"
         "child = os.fork()\n"
         "if not child:\n    forbid_locks(37)\n    os._exit(0)\n"
         "if os.waitpid(child, 0)[1]:\n    sys.exit(77)\n"

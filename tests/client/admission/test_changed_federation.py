@@ -18,7 +18,7 @@ from minet_core.settings.federation_changes import federation_changes
 from minet_core.settings.yaml_file import write_settings
 from server.admission.enrolment import renew
 from sites.settings.site_policy import open_policy
-from tests.admitted import Coordinator, make_coordinator, make_site
+from tests.support.admitted import Coordinator, make_coordinator, make_site
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from client.admission.keys import make_site_keys, read_site_keys
 from client.admission.request import make_request
 from minet_core.admission.fingerprints import key_fingerprint
 from minet_core.errors import AdmissionRefused, ConfigurationError, FileMissing, InvalidSetting
-from tests.admitted import make_site
+from tests.support.admitted import make_site
 
 
 def test_the_key_is_p384_in_openssh_form(tmp_path: Path) -> None:

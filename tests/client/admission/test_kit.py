@@ -13,7 +13,7 @@ from client.site_home import SiteHome
 from minet_core.errors import AdmissionRefused, ConfigurationError, FileMissing
 from server.admission.enrolment import renew
 from server.admission.pki import Authority
-from tests.admitted import Coordinator, make_coordinator, make_site
+from tests.support.admitted import Coordinator, make_coordinator, make_site
 
 
 @pytest.fixture

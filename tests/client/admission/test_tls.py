@@ -18,8 +18,8 @@ from client.flower.programs import fleet_client
 from client.site_home import SiteHome
 from server.admission.enrolment import renew
 from server.admission.pki import issue_server_certificate
-from tests.admitted import Coordinator, make_coordinator, make_site
-from tests.tls_peers import FleetServer, connect_proxy, fleet_server
+from tests.support.admitted import Coordinator, make_coordinator, make_site
+from tests.support.tls_peers import FleetServer, connect_proxy, fleet_server
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import pytest
 
 from client.admission.declaration import declare
 from client.site_home import SiteHome
-from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
 from fedminet.single_machine.admission import make_coordinator_here
 from minet_core.runtime.processes.child_processes import free_port
 from server.server_home import ServerSettings
-from tests.admitted import Coordinator
+from tests.faults.tiny_sites import make_tiny_sites, tiny_federation
+from tests.support.admitted import Coordinator
 from tests.support.trial_network import Server, serving
 
 

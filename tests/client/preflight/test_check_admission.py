@@ -15,13 +15,13 @@ from client.preflight.check_admission import check_admission
 from client.preflight.preflight import checked_again
 from client.site_home import SiteHome
 from client.status.finding import Finding, is_configured
-from fedminet.faults.tiny_sites import SHAPE, tiny_federation
 from fedminet.single_machine.admission import make_coordinator_here
 from minet_core.settings.federation import FederationSettings
 from server.server_home import ServerSettings
 from sites.settings.site_policy import open_policy
-from tests.admitted import Coordinator, make_coordinator
 from tests.client.preflight.findings import found
+from tests.faults.tiny_sites import SHAPE, tiny_federation
+from tests.support.admitted import Coordinator, make_coordinator
 
 OPEN = open_policy().model_dump(mode="json")
 

@@ -11,9 +11,9 @@ import torch
 from client.preflight.check_machine import LOG_BYTES, check_device, check_disk, check_port, kept_round_bytes
 from client.preflight.preflight import require_ready
 from client.site_home import SiteHome
-from fedminet.faults.tiny_sites import tiny_federation
 from minet_core.errors import DiskFull, PortInUse
 from minet_core.runtime.processes.child_processes import free_port
+from tests.faults.tiny_sites import tiny_federation
 
 
 def test_a_disk_with_room_passes_and_one_without_is_refused(home: SiteHome) -> None:

@@ -19,8 +19,8 @@ from minet_core.admission.expiry import Expiry
 from minet_core.errors import AdmissionRefused, ClockWrong
 from server.admission.enrolment import renew
 from server.admission.pki import expires_at, issue_server_certificate, make_ca
-from tests.admitted import PASSPHRASE, Coordinator
 from tests.client.preflight.findings import found
+from tests.support.admitted import PASSPHRASE, Coordinator
 from tests.support.trial_network import Server
 
 

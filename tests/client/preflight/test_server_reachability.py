@@ -25,7 +25,7 @@ from client.processes.site_processes import site_processes
 from minet_core.errors import AdmissionRefused, InvalidSetting, ServerUnreachable
 from minet_core.runtime.processes.child_processes import ChildProcesses, free_port
 from server.admission.pki import Authority, issue_server_certificate, make_ca
-from tests.admitted import PASSPHRASE, make_coordinator, make_site
+from tests.support.admitted import PASSPHRASE, make_coordinator, make_site
 from tests.support.trial_network import PASSWORD, Proxy, Server, serving, site_tls, tunnelling
 
 

@@ -16,7 +16,7 @@ from client.processes.site_processes import expiry_warning, site_processes
 from client.site_home import SiteHome
 from minet_core.errors import AdmissionRefused, FileMissing, PolicyRefused, PortInUse, ServerUnreachable
 from minet_core.runtime.processes.child_processes import ChildProcesses, free_port
-from tests.admitted import Coordinator, make_coordinator, make_site
+from tests.support.admitted import Coordinator, make_coordinator, make_site
 from tests.support.trial_network import site_tls
 
 

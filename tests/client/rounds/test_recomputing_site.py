@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
 from fedminet.simulation.simulate import federate
 from minet_core.models import activation_checkpointing
+from tests.faults.tiny_sites import make_tiny_sites, tiny_federation
 
 
 def test_a_site_that_recomputes_gives_the_same_global_model(

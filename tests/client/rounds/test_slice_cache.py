@@ -9,10 +9,10 @@ import torch
 
 from client.rounds import slice_cache
 from client.rounds.slice_cache import MOST_STORES, prepared_training_slices
-from fedminet.faults.tiny_sites import make_tiny_sites
 from minet_core.training.samples import make_sample
 from sites.store.dataset import StoreSlices
 from sites.store.store import Store
+from tests.faults.tiny_sites import make_tiny_sites
 
 
 def test_a_slice_is_read_in_the_first_round_and_not_again(tmp_path: Path) -> None:

@@ -14,8 +14,6 @@ from client.site_home import SiteHome
 from fedminet.bench import algorithms as bench
 from fedminet.bench.algorithms import ALONE, FEDERATED, METHODS, Cell, cell_path, compare, table_text
 from fedminet.centralised.baseline import by_method, scores_on_test_split
-from fedminet.faults.tiny_sites import N_PATIENTS, make_tiny_sites, tiny_federation
-from fedminet.faults.tiny_sites import TINY_SITES as SITES
 from fedminet.main import run
 from fedminet.simulation import simulate
 from fedminet.single_machine.sites import MADE_OF
@@ -27,6 +25,8 @@ from minet_core.runtime.files.atomic_write import write_json
 from minet_core.runtime.progress import Advance
 from minet_core.settings.federation import FederationSettings
 from server.runs.run_directory import RunDirectory
+from tests.faults.tiny_sites import N_PATIENTS, make_tiny_sites, tiny_federation
+from tests.faults.tiny_sites import TINY_SITES as SITES
 
 SEED = 5
 

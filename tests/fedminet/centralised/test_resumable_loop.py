@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from fedminet.centralised.folder import TrainingFolder
 from fedminet.centralised.ranks import Ranks
 from fedminet.centralised.resumable_loop import LongRun, Means, train_to_end
-from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
 from minet_core.errors import CheckpointInvalid, ConfigurationError, InvalidSetting, OtherSettings, RunBusy
 from minet_core.models.activation_checkpointing import recompute
 from minet_core.models.base import SuperResolver
@@ -28,7 +27,8 @@ from minet_core.training.loop import learning_rate_at
 from minet_core.weights.manifest import learnable
 from sites.store.dataset import StoreSlices
 from sites.store.store import Store
-from tests.killed import Killed, killed_at
+from tests.faults.tiny_sites import make_tiny_sites, tiny_federation
+from tests.support.killed import Killed, killed_at
 
 MEANS = Means(ranks=Ranks(), n_workers=0, save_every=2, autocast_dtype=None)
 

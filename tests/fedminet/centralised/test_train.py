@@ -18,11 +18,11 @@ from safetensors.numpy import load_file
 
 from fedminet.centralised.ranks import Ranks
 from fedminet.centralised.train import TrainOptions, train_models
-from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
 from fedminet.main import run
 from minet_core.checkpoint import load_model
 from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.files.atomic_write import sha256_of_file
+from tests.faults.tiny_sites import make_tiny_sites, tiny_federation
 from tests.support.gradient_descent import N_STEPS, descend
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,6 @@ from fedminet.experiment.methods import is_learned
 from fedminet.experiment.run import run_experiment
 from fedminet.experiment.scores import _tested_volumes, stranger_of
 from fedminet.experiment.study import Study
-from fedminet.faults.tiny_sites import make_volume, write_nifti
 from fedminet.main import app
 from fedminet.single_machine.sites import parse_sites
 from minet_core.errors import ConfigurationError, FedminetError, FileMissing, OtherSettings
@@ -26,7 +25,8 @@ from sites.ingest import ingest
 from sites.settings.definitions import definition
 from sites.settings.site_settings import PolicySettings
 from sites.store.store import Store
-from tests.killed import Killed, killed_at
+from tests.faults.tiny_sites import make_volume, write_nifti
+from tests.support.killed import Killed, killed_at
 from tests.support.tiny_experiment import SHAPE, SPACING_MM, tiny_study, write_tiny_scans
 
 

@@ -8,8 +8,8 @@ from fedminet.experiment.analysis.faithfulness import faithfulness_of
 from fedminet.experiment.analysis.reference_swap import reference_swap
 from minet_core.evaluation.volume_scores import evaluate_volume
 from minet_core.imaging.kspace_band import correlation_outside_band, data_inconsistency, energy_outside_band
-from tests.made_patients import Ignores, Pastes, made_patient
-from tests.surrogates import surrogate_volume
+from tests.support.made_patients import Ignores, Pastes, made_patient
+from tests.support.surrogates import surrogate_volume
 
 Array = NDArray[np.float64]
 both_scales = pytest.mark.parametrize("scale", [2, 4])

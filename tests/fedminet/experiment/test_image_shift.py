@@ -18,7 +18,7 @@ from minet_core.imaging.degradation import (
     low_resolution,
 )
 from minet_core.imaging.interpolation import BASELINES
-from tests.surrogates import surrogate_volume
+from tests.support.surrogates import surrogate_volume
 
 both_scales = pytest.mark.parametrize("scale", [2, 4])
 

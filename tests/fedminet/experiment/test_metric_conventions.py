@@ -17,7 +17,7 @@ from minet_core.errors import MetricInvalid
 from minet_core.evaluation.metrics import volume_metrics
 from minet_core.imaging.degradation import crop_to_multiple, low_resolution
 from minet_core.imaging.interpolation import sinc
-from tests.surrogates import surrogate_volume
+from tests.support.surrogates import surrogate_volume
 
 SCIKIT_PSNR: Callable[..., float] = scikit_image.peak_signal_noise_ratio
 SCIKIT_SSIM: Callable[..., Any] = scikit_image.structural_similarity

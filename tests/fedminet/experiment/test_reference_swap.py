@@ -12,8 +12,8 @@ from minet_core.errors import MetricInvalid
 from minet_core.evaluation.metrics import psnr
 from minet_core.evaluation.volume_scores import evaluate_volume
 from minet_core.imaging.kspace_band import data_inconsistency
-from tests.made_patients import Ignores, Pastes, detail_of, low_res_of, made_patient, zero_filled
-from tests.surrogates import surrogate_volume
+from tests.support.made_patients import Ignores, Pastes, detail_of, low_res_of, made_patient, zero_filled
+from tests.support.surrogates import surrogate_volume
 
 Array = NDArray[np.float64]
 both_scales = pytest.mark.parametrize("scale", [2, 4])

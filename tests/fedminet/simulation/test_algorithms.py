@@ -13,8 +13,6 @@ import pytest
 from client.app import build_client_app
 from client.rounds.round_cache import KeptRounds
 from client.site_home import SiteHome
-from fedminet.faults.tiny_sites import TINY_SITES as SITES
-from fedminet.faults.tiny_sites import make_tiny_sites, tiny_federation
 from fedminet.simulation.in_process_grid import InProcessGrid, server_identity
 from minet_core.checkpoint import load_checkpoint, load_model
 from minet_core.errors import CheckpointInvalid, QuorumNotMet, StaleMessage, UpdateSuspect
@@ -24,7 +22,9 @@ from minet_core.settings.federation import FederationSettings
 from minet_core.settings.yaml_file import settings_text
 from server.rounds.run import run_federation
 from server.runs.run_directory import RunDirectory
-from tests.killed import Killed
+from tests.faults.tiny_sites import TINY_SITES as SITES
+from tests.faults.tiny_sites import make_tiny_sites, tiny_federation
+from tests.support.killed import Killed
 
 
 @dataclass(frozen=True)

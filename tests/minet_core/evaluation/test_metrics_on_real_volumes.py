@@ -14,7 +14,7 @@ from minet_core.evaluation.metrics import nmse, psnr, ssim, volume_metrics
 from minet_core.imaging.degradation import crop_to_multiple, low_resolution
 from minet_core.imaging.interpolation import INTERPOLATIONS
 from tests.oracles import fastmri_metrics
-from tests.surrogates import surrogate_volume
+from tests.support.surrogates import surrogate_volume
 
 SCIKIT_PSNR: Callable[..., float] = scikit_image.peak_signal_noise_ratio
 SCIKIT_SSIM: Callable[..., float] = scikit_image.structural_similarity

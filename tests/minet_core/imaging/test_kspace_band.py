@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from minet_core.errors import MetricInvalid
 from minet_core.imaging.interpolation import bicubic, sinc
 from minet_core.imaging.kspace_band import correlation_outside_band, data_inconsistency, energy_outside_band
-from tests.made_patients import detail_of, low_res_of, made_patient, zero_filled
+from tests.support.made_patients import detail_of, low_res_of, made_patient, zero_filled
 
 Array = NDArray[np.float64]
 both_scales = pytest.mark.parametrize("scale", [2, 4])

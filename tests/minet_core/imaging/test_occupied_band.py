@@ -16,7 +16,7 @@ from minet_core.imaging.occupied_band import crop_to_measured, occupied_band
 from minet_core.imaging.volume import Volume
 from minet_core.phantom.acquisition import SITES
 from minet_core.phantom.patient import make_patient, with_slices
-from tests.surrogates import surrogate_volume
+from tests.support.surrogates import surrogate_volume
 
 Array = NDArray[np.float32]
 ROW, COLUMN = 1, 2

@@ -15,7 +15,7 @@ from minet_core.errors import FileLockFailed
 from minet_core.runtime.files import lock_beside
 from minet_core.runtime.files.file_lock import held, is_locked, let_go, locked_within
 from minet_core.runtime.files.lock_beside import LockBeside
-from tests.without_file_locks import NO_LOCKS
+from tests.support.without_file_locks import NO_LOCKS
 
 ROOT = Path(__file__).parents[2]
 

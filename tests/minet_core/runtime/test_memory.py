@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from fedminet.faults.endurance import resident_bytes
 from minet_core.errors import HostError
 from minet_core.runtime.memory import _glibc
+from tests.faults.endurance import resident_bytes
 
 SCRIPT = """
-from fedminet.faults.endurance import resident_bytes
+from tests.faults.endurance import resident_bytes
 from minet_core.runtime.memory import give_back_memory
 arrays, kept = [], []
 for _ in range(400):

@@ -13,7 +13,7 @@ from fedminet.main import run
 from server.admission.passphrase import read_passphrase
 from server.processes.server_processes import local_address
 from server.server_home import ServerHome, with_local_name
-from tests.admitted import PASSPHRASE
+from tests.support.admitted import PASSPHRASE
 
 Call = Callable[..., tuple[int, str, str]]
 

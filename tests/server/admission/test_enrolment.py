@@ -21,7 +21,7 @@ from server.admission.enrolment import admitted_sites, declared_cohorts, node_ke
 from server.admission.pki import expires_at
 from server.admission.revocation import crl_is_behind, read_crl, record_revocation, revocations
 from server.flower.bundle import read_bundle
-from tests.admitted import Coordinator, make_coordinator, make_site
+from tests.support.admitted import Coordinator, make_coordinator, make_site
 
 DAY = datetime.timedelta(days=1)
 

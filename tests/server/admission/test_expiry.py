@@ -12,7 +12,7 @@ from server.admission.enrolment import revoke
 from server.admission.expiry import certificate_rows, warnings
 from server.admission.pki import issue_server_certificate
 from server.admission.revocation import write_crl
-from tests.admitted import Coordinator, make_coordinator, make_site
+from tests.support.admitted import Coordinator, make_coordinator, make_site
 
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 

@@ -30,7 +30,7 @@ from server.backup.restore import restore
 from server.runs import state_machine
 from server.runs.run_directory import RunDirectory
 from server.server_home import ServerHome
-from tests.admitted import PASSPHRASE, make_coordinator, make_site
+from tests.support.admitted import PASSPHRASE, make_coordinator, make_site
 
 
 @pytest.fixture

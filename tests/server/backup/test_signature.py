@@ -22,7 +22,7 @@ from server.backup.create import CONTENTS_FILE, back_up
 from server.backup.restore import restore
 from server.backup.signature import SIGNATURE_FILE, ensure_backup_key
 from server.server_home import ServerHome
-from tests.admitted import PASSPHRASE, Coordinator, make_coordinator, make_site
+from tests.support.admitted import PASSPHRASE, Coordinator, make_coordinator, make_site
 
 OPENED = b"hosts: [localhost]\nbind: 0.0.0.0\nport: 9443\naccept_shared_machine: true\n"
 

@@ -17,7 +17,7 @@ from server.admission.enrolment import revoke
 from server.admission.pki import server_files
 from server.admission.revocation import CRL_DAYS, CRL_FILE
 from server.server_home import ServerHome
-from tests.admitted import make_coordinator, make_site
+from tests.support.admitted import make_coordinator, make_site
 from tests.support.screen import SITES, Behaviour, conduct, created, made_home, served
 
 GRAFANA = Path(__file__).parents[2] / "docs" / "grafana" / "fedminet.json"

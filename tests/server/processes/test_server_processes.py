@@ -16,7 +16,7 @@ from server.flower.superlink_control import SuperLinkControl
 from server.processes.server_processes import local_address, start_superlink
 from server.processes.warn_once import SaidOnce
 from server.server_home import ServerHome
-from tests.admitted import make_coordinator
+from tests.support.admitted import make_coordinator
 
 
 def _home(tmp_path: Path, **settings: object) -> ServerHome:

@@ -30,7 +30,7 @@ from server.flower.programs import home_from_environment
 from server.processes.server_processes import start_superlink
 from server.processes.walls import forget_deleted, hold_files, open_secrets
 from server.server_home import ServerHome
-from tests.admitted import make_coordinator
+from tests.support.admitted import make_coordinator
 
 CREDENTIAL = "a" * 64
 

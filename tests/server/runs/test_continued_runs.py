@@ -20,14 +20,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fedminet.faults.trial_sites import honest_reply, honest_test_reply, trial_federation
 from fedminet.simulation.in_process_grid import InProcessGrid, server_identity
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from server.rounds import run as federated_run
 from server.rounds.run import run_federation
 from server.runs import run_directory
 from server.runs.run_directory import RunDirectory
-from tests.killed import Killed
+from tests.faults.trial_sites import honest_reply, honest_test_reply, trial_federation
+from tests.support.killed import Killed
 
 SITES = {"sms": (0.25, 100), "umr": (0.5, 50), "fastmri": (0.125, 70)}
 ROUNDS = 3

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fedminet.faults.damaged_runs import MOMENTS, Damage, damage_all, finished, half_way
 from minet_core.errors import RunDamaged
 from server.runs.run_directory import RunDirectory
+from tests.faults.damaged_runs import MOMENTS, Damage, damage_all, finished, half_way
 
 
 def judge(found: list[Damage]) -> None:
@@ -51,7 +51,7 @@ def test_each_file_that_a_run_goes_on_from_is_held_to_its_digest(
 ) -> None:
     import shutil
 
-    from fedminet.faults.damaged_runs import _conduct
+    from tests.faults.damaged_runs import _conduct
 
     run = RunDirectory(tmp_path / "run")
     shutil.copytree(base.path, run.path)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from fedminet.faults.trial_sites import conduct_trial, trial_federation, trial_site
 from fedminet.simulation.in_process_grid import InProcessGrid, server_identity
 from minet_core.errors import DiskFull
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from server.rounds.run import run_federation
 from server.runs.resubmit import require_room
 from server.runs.run_directory import RunDirectory
+from tests.faults.trial_sites import conduct_trial, trial_federation, trial_site
 
 ROUNDS = 6
 FEDERATION = trial_federation(

@@ -11,12 +11,12 @@ from flwr.app import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedminet.faults.trial_sites import conduct_trial, trial_federation, trial_site
 from fedminet.simulation.in_process_grid import InProcessGrid, node_id_of
 from minet_core.errors import ConfigurationError
 from minet_core.protocol.cohort_declaration import CohortDeclaration
 from minet_core.settings.federation import ParticipationSettings
 from server.runs.participation import breach, require_declarations
+from tests.faults.trial_sites import conduct_trial, trial_federation, trial_site
 
 SLICES = {"sms": 100, "umr": 50, "fastmri": 70}
 DECLARED = {

@@ -19,7 +19,7 @@ from server.runs import resubmit, state_machine
 from server.runs.resubmit import Submission, tend_runs
 from server.runs.run_directory import RunDirectory
 from server.server_home import ServerHome
-from tests.admitted import make_coordinator
+from tests.support.admitted import make_coordinator
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from minet_core.imaging.volume import Pair, Volume
 from sites.duplicates.likeness import FILE, LIMIT, Signatures, images_of
 from sites.duplicates.signature import Signature, rank, signature_of, similarity
 from sites.scans.nifti import read_nifti
-from tests.small_scans import make_volume
-from tests.surrogates import surrogate_folder
+from tests.support.small_scans import make_volume
+from tests.support.surrogates import surrogate_folder
 
 SHAPE, SPACING_MM = (22, 64, 56), (4.0, 2.5, 2.5)
 N_PATIENTS = 8

@@ -23,7 +23,7 @@ from sites.settings.site_settings import SiteSettings
 from sites.store.cohort import Cohort
 from sites.store.split import SPLITS, Split
 from sites.store.store import Store
-from tests.small_scans import make_volume, write_fastmri, write_nifti
+from tests.support.small_scans import make_volume, write_fastmri, write_nifti
 
 pytestmark = pytest.mark.long
 

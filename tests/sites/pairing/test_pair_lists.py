@@ -10,7 +10,7 @@ from sites.pairing.candidates import Found
 from sites.pairing.pairing import find_pairs
 from sites.settings.definitions import definition
 from sites.settings.site_settings import SiteSettings
-from tests.small_scans import write_fastmri
+from tests.support.small_scans import write_fastmri
 
 
 def with_files(**fastmri: object) -> SiteSettings:

@@ -7,7 +7,7 @@ from minet_core.settings.yaml_file import parse_settings
 from sites.pairing.pairing import find_pairs
 from sites.settings.definitions import definition
 from sites.settings.site_settings import SiteSettings
-from tests.small_scans import write_fastmri
+from tests.support.small_scans import write_fastmri
 
 SMS, FASTMRI = definition("sms"), definition("fastmri")
 

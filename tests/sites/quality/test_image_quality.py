@@ -21,8 +21,8 @@ from sites.quality.image_quality import examine, examine_scan
 from sites.scans.nifti import read_nifti
 from sites.settings.definitions import definition
 from sites.settings.site_settings import QualitySettings
-from tests.small_scans import make_volume, write_nifti
-from tests.surrogates import surrogate_folder
+from tests.support.small_scans import make_volume, write_nifti
+from tests.support.surrogates import surrogate_folder
 
 Array = NDArray[np.float32]
 LIMITS = QualitySettings()

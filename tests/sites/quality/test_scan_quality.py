@@ -5,7 +5,7 @@ import pytest
 
 from minet_core.errors import ScanInvalid
 from sites.quality.scan_quality import check_shape, usable_slices
-from tests.small_scans import make_volume
+from tests.support.small_scans import make_volume
 
 
 def stack_with_air() -> np.ndarray:

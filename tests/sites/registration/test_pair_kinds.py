@@ -1,7 +1,7 @@
 """Pairs with a known answer, made from real scans: which are taken, and what is said of the others.
 
-The whole set is measured by `python -m tests.measure_pairs` (docs/results/field.md); here each kind is tried once or
-twice.
+The whole set is measured by `python -m tests.support.measure_pairs` (docs/results/field.md); here each kind is tried
+once or twice.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from minet_core.errors import RegistrationRefused
 from sites.registration.register import Registered, register
 from sites.scans.nifti import read_nifti
 from sites.settings.definitions import definition
-from tests.pair_kinds import (
+from tests.support.pair_kinds import (
     COPIES,
     RIGHT,
     Pair,
@@ -27,7 +27,7 @@ from tests.pair_kinds import (
     with_slice_twice,
     without_slice,
 )
-from tests.surrogates import surrogate_folder
+from tests.support.surrogates import surrogate_folder
 
 pytestmark = pytest.mark.surrogate
 

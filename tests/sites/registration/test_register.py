@@ -16,8 +16,8 @@ from minet_core.phantom.patient import make_patient
 from sites.registration.register import Registered, as_sitk, register, same_grid
 from sites.scans.nifti import read_nifti
 from sites.settings.definitions import definition
-from tests.small_scans import make_volume
-from tests.surrogates import surrogate_folder
+from tests.support.small_scans import make_volume
+from tests.support.surrogates import surrogate_folder
 
 LIMITS = definition("sms").registration
 SMALL = {"shape": (12, 56, 52), "spacing_mm": (4.0, 2.5, 2.5)}

@@ -6,7 +6,7 @@ import pytest
 
 from minet_core.errors import ScanInvalid, ScanUnreadable
 from sites.scans.fastmri_hdf5 import central_slices, read_fastmri, read_header
-from tests.small_scans import SHAPE, SPACING_MM, header, write_fastmri
+from tests.support.small_scans import SHAPE, SPACING_MM, header, write_fastmri
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from sites.scans.foreign_hdf5 import ForeignFile
 from sites.scans.nifti import read_nifti
 from sites.settings.definitions import definition
 from sites.settings.site_settings import SiteSettings
-from tests.small_scans import SHAPE, make_volume, write_fastmri, write_nifti_patient
+from tests.support.small_scans import SHAPE, make_volume, write_fastmri, write_nifti_patient
 
 N_MUTATED = 300
 

@@ -11,7 +11,7 @@ from minet_core.errors import FedminetError
 from sites.scans.nifti import read_nifti
 from sites.scans.unreadable import refusal_of
 from tests.sites.scans.test_foreign_fastmri import codes_of
-from tests.small_scans import make_volume, write_nifti
+from tests.support.small_scans import make_volume, write_nifti
 
 
 @pytest.mark.parametrize("name", ["T1.nii", "T1.nii.gz"])

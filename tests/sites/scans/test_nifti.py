@@ -9,7 +9,7 @@ import pytest
 
 from minet_core.errors import ScanInvalid, ScanUnreadable
 from sites.scans.nifti import read_nifti
-from tests.small_scans import make_volume, write_nifti
+from tests.support.small_scans import make_volume, write_nifti
 
 
 def save(path, array, affine=None) -> None:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from minet_core.errors import ScanInvalid, ScanUnreadable
 from sites.scans.nifti import read_nifti, read_nifti_with_remarks
-from tests.small_scans import make_volume
-from tests.surrogates import surrogate_volume
+from tests.support.small_scans import make_volume
+from tests.support.surrogates import surrogate_volume
 
 AFFINE = np.diag([2.0, 2.0, 4.0, 1.0])
 

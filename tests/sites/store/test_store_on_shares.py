@@ -16,8 +16,8 @@ from sites.store.dataset import StoreSlices
 from sites.store.store import Store
 from sites.store.verify import check
 from tests.sites.store.test_store import make_pair, make_store
-from tests.small_scans import write_nifti_patient
-from tests.without_file_locks import NO_LOCKS, run_without_locks
+from tests.support.small_scans import write_nifti_patient
+from tests.support.without_file_locks import NO_LOCKS, run_without_locks
 
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = 65534
@@ -68,7 +68,7 @@ def say(act):
 
 
 WITHOUT_LOCKS = """
-from tests.without_file_locks import NO_LOCKS
+from tests.support.without_file_locks import NO_LOCKS
 from sites.store.verify import check
 from sites.store.dataset import StoreSlices
 from tests.sites.store.test_store import make_store

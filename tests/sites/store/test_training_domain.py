@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from fedminet.faults.tiny_sites import make_tiny_sites
-from fedminet.faults.trial_sites import TRIAL_SITES, conduct_trial, trial_federation, trial_site
 from fedminet.simulation.in_process_grid import InProcessGrid
 from minet_core.checkpoint import METADATA_KEY, describe, load_checkpoint, read_manifest, save_checkpoint
 from minet_core.protocol import messages
@@ -19,6 +17,8 @@ from minet_core.settings.federation import ModelSettings
 from minet_core.training_domain import Span, TrainingDomain, domain_of_figures, merged, rounded_span
 from sites.store.store import Store
 from sites.store.training_domain import measured_domain
+from tests.faults.tiny_sites import make_tiny_sites
+from tests.faults.trial_sites import TRIAL_SITES, conduct_trial, trial_federation, trial_site
 
 
 @pytest.fixture(scope="module")

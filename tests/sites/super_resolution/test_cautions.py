@@ -22,7 +22,7 @@ from minet_core.settings.federation import ModelSettings
 from minet_core.training_domain import Span, TrainingDomain
 from minet_core.weights.manifest import learnable
 from sites.super_resolution.super_resolve import SuperResolved, super_resolve_file
-from tests.small_scans import affine_of, make_volume
+from tests.support.small_scans import affine_of, make_volume
 
 SMALL = ModelSettings(n_groups=1, n_blocks=1, n_features=4, reduction=2)
 SHAPE, SPACING = (8, 96, 88), (5.0, 1.5, 1.5)
