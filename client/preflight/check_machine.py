@@ -48,7 +48,7 @@ device shows that it works for this torch, not only that it is listed."""
 
 
 def kept_round_bytes(federation: FederationSettings) -> int:
-    """What the site keeps of one round (client.rounds.round): answer, Adam's moments, the weights that came in, controls."""
+    """What the site keeps of one round (client.rounds): answer, Adam's moments, the weights that came in, controls."""
     agreement = agreement_of(federation)
     shared, whole = agreement.shared.n_bytes, agreement.n_parameters * FLOAT32_BYTES
     residual = 0 if federation.traffic.uplink == "full" else shared

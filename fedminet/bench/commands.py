@@ -76,24 +76,6 @@ def steps(
 
 
 @bench_commands.command()
-def faults(
-    part: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="hostile, kills, partition, endurance or coordinator; repeat it. All if not given."
-        ),
-    ] = None,
-    repeats: Annotated[int, typer.Option(help="How often each process is killed in each phase.", min=1)] = 2,
-) -> None:
-    """What becomes of hostile replies, killed processes, a cut link, long runs and many sites: a table of each."""
-    from minet_core.runtime.processes.proxy_variables import stay_on_this_machine
-    from tests.faults.bench import bench_faults
-
-    stay_on_this_machine()
-    bench_faults(part or [], repeats=repeats, say=typer.echo)
-
-
-@bench_commands.command()
 def algorithms(
     out: Annotated[
         Path, typer.Option(help="A folder for what is made; a comparison that ended early goes on from it.")
@@ -119,29 +101,3 @@ def algorithms(
         typer.echo(json.dumps([cell.model_dump(mode="json") for cell in cells]))
     else:
         typer.echo((out / "table.md").read_text(encoding="utf-8"), nl=False)
-
-
-@bench_commands.command()
-def robustness(
-    seed: Annotated[int, typer.Option(help="Of the federations.", min=0)] = 1,
-    rounds: Annotated[int, typer.Option(help="Rounds of each.", min=2)] = 8,
-) -> None:
-    """What one hostile site of three costs, by strategy, and each robust rule among honest sites: a Markdown table."""
-    from tests.faults.robustness import HEADER
-    from tests.faults.robustness import robustness as bench_robustness
-
-    typer.echo(HEADER)
-    bench_robustness(seed, rounds=rounds, write=typer.echo)
-
-
-@bench_commands.command()
-def damage(
-    repeats: Annotated[int, typer.Option(help="Damages.", min=1)] = 240,
-) -> None:
-    """What becomes of damaged run folders that are continued: how many are found, and how many change nothing."""
-    import tempfile
-
-    from tests.faults.damaged_runs import damage_all
-
-    with tempfile.TemporaryDirectory(prefix="damaged-") as folder:
-        damage_all(Path(folder), seeds=range(repeats), say=typer.echo)

@@ -202,7 +202,7 @@ class QualitySettings(Settings):
 
 
 class DuplicateSettings(Settings):
-    """What is done with scans that another patient of the store has. The limit's origin: sites/duplicates/likeness.py."""
+    """What is done with scans that another patient of the store has (the limit: sites/duplicates/likeness.py)."""
 
     max_likeness: float = Field(
         0.85,

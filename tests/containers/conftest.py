@@ -8,15 +8,13 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.containers.engine import Engine, EngineMissing, engine_here
 from tests.containers.federation import Federation, federation_in_containers, prepared
 from tests.containers.reference_run import ReferenceRun, run_without_containers
-
-REPOSITORY = Path(__file__).parents[2]
+from tests.support.repository import ROOT
 
 
 def skip_or_fail(reason: str) -> None:
@@ -48,7 +46,7 @@ def images(engine: Engine) -> dict[str, str]:
 
 def _script(name: str, environment: dict[str, str]) -> str:
     done = subprocess.run(
-        [REPOSITORY / "docker" / name],
+        [ROOT / "docker" / name],
         env=environment,
         text=True,
         capture_output=True,

@@ -22,9 +22,9 @@ from server.runs.run_directory import RunDirectory
 from server.server_home import init_server
 from tests.containers.engine import Engine
 from tests.containers.reference_run import SITES, ReferenceRun
+from tests.support.repository import ROOT
 
-REPOSITORY = Path(__file__).parents[2]
-COMPOSE = REPOSITORY / "docker" / "compose.demo.yaml"
+COMPOSE = ROOT / "docker" / "compose.demo.yaml"
 PROJECT = "fedminet-test"
 COORDINATOR_NAME = "coordinator.demo"
 PASSPHRASE = "a passphrase of the tests"

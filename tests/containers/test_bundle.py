@@ -13,10 +13,10 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from tests.containers.engine import Engine
+from tests.support.repository import ROOT
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(2400)]
 
-REPOSITORY = Path(__file__).parents[2]
 
 VERIFY = (
     ("ssh-keygen", "-l", "-f", "signer.pub"),
@@ -34,7 +34,7 @@ def bundle(engine: Engine, images: dict[str, str], tmp_path_factory: pytest.Temp
     kit.mkdir()
     (kit / "kit.json").write_text("{}\n")
     done = subprocess.run(
-        [REPOSITORY / "docker" / "bundle.sh", folder / "out", key, kit],
+        [ROOT / "docker" / "bundle.sh", folder / "out", key, kit],
         env={**os.environ, **engine.environment},
         text=True,
         capture_output=True,

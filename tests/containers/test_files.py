@@ -15,8 +15,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-REPOSITORY = Path(__file__).parents[2]
-DOCKER = REPOSITORY / "docker"
+from tests.support.repository import ROOT
+
+DOCKER = ROOT / "docker"
 DOCKERFILES = sorted(DOCKER.glob("*.Dockerfile"))
 COMPOSE_FILES = sorted(DOCKER.glob("compose.*.yaml"))
 SCRIPTS = sorted(DOCKER.rglob("*.sh"))

@@ -70,7 +70,7 @@ def test_an_image_declares_its_user_its_health_and_its_signal(
 def test_the_installed_versions_are_the_pinned_ones(
     engine: Engine, images: dict[str, str], name: str
 ) -> None:
-    from tests.containers.conftest import REPOSITORY
+    from tests.support.repository import ROOT
 
     program = (
         "import importlib.metadata as m; "
@@ -78,7 +78,7 @@ def test_the_installed_versions_are_the_pinned_ones(
     )
     found = in_python(engine, images[name], program).split()
     installed = {item.split("==")[0]: item.split("==")[1].split("+")[0] for item in found}
-    lines = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = dict(line.lower().replace("_", "-").split("==") for line in lines if "==" in line)
     assert {"torch", "flwr", "numpy"} <= set(installed)
     assert {n: v for n, v in installed.items() if n != "fedminet"} == {

@@ -11,8 +11,9 @@ import pytest
 
 from minet_core.runtime.processes.child_processes import free_port
 from tests.containers.engine import Engine
-from tests.containers.federation import PROJECT, REPOSITORY, Federation
+from tests.containers.federation import PROJECT, Federation
 from tests.containers.test_hardening import CAPABILITY_SETS, process_numbers, status_of
+from tests.support.repository import ROOT
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(2400)]
 
@@ -96,7 +97,7 @@ def screen(federation: Federation) -> Iterator[int]:
         }
     )
     compose = ("compose", "--project-name", PROJECT, "--profile", "screen")
-    compose += ("--file", str(REPOSITORY / "docker" / "compose.coordinator.yaml"))
+    compose += ("--file", str(ROOT / "docker" / "compose.coordinator.yaml"))
     beside.docker(*compose, "up", "--detach", "--no-deps", "screen")
     try:
         federation.wait(

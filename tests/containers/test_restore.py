@@ -13,8 +13,9 @@ import pytest
 
 from server.backup.create import LEFT_OUT, NEVER_LEAVE
 from tests.containers.engine import Engine
-from tests.containers.federation import REPOSITORY, USER, Federation
+from tests.containers.federation import USER, Federation
 from tests.containers.reference_run import SITES
+from tests.support.repository import ROOT
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(2400)]
 
@@ -30,7 +31,7 @@ class Coordinator:
     folder: Path
 
     def command(self, *arguments: str) -> list[str]:
-        file = REPOSITORY / "docker" / "compose.coordinator.yaml"
+        file = ROOT / "docker" / "compose.coordinator.yaml"
         return ["docker", "compose", "--project-name", PROJECT, "--file", str(file), *arguments]
 
     def compose(self, *arguments: str) -> str:

@@ -19,12 +19,12 @@ from server.dashboard.control_routes import Access
 from server.dashboard.password import Password, set_password
 from server.flower.bundle import build_bundle, write_bundle
 from server.processes.server_processes import start_superlink
+from tests.support.repository import ROOT
 from tests.support.screen import created, made_home, served, wait_until
 
 pytestmark = pytest.mark.e2e
 
 PASSWORD = "a horse, a battery and a staple"
-ROOT = Path(__file__).parents[2]
 SLOW_S = 240.0
 """What a process may take to start on a machine that does much else."""
 

@@ -1,6 +1,6 @@
 """A sample of the kill matrix: processes are killed in the middle of a run, and the model has the same bytes.
 
-`fedminet bench faults --part kills` has all of them; docs/results/faults.md has what came of it.
+`make faults ARGS="run --part kills"` has all of them; docs/results/faults.md has what came of it.
 """
 
 from __future__ import annotations

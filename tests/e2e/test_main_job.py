@@ -20,6 +20,7 @@ from fedminet.single_machine.demo import run_demo
 from minet_core.checkpoint import load_model
 from minet_core.report.summary import Summary, read_summary
 from minet_core.runtime.files.atomic_write import sha256_of_file
+from tests.support.repository import ROOT
 from tests.support.small_federation import PHANTOM, SITES, site_options, small_rehearsal
 
 
@@ -83,12 +84,12 @@ def test_the_simulation_on_ray(tmp_path: Path, scans: Path, made: Path) -> None:
     """In a process of its own: Ray leaves threads and warnings behind that are not ours to judge."""
     rehearsal = small_rehearsal(tmp_path / "ray", scans, made=made)
     code = (
-        "from pathlib import Path; from fedminet.simulation.simulate import simulate; import tests.e2e.test_main_job as job;"
+        "from pathlib import Path; from fedminet.simulation.simulate import simulate; "
+        "import tests.e2e.test_main_job as job;"
         f"job.simulate_on_ray(Path({str(rehearsal.out)!r}), Path({str(scans)!r}))"
     )
-    root = Path(__file__).parents[2]
     ended = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
     )
     assert ended.returncode == 0, ended.stderr[-3000:]
     check_outcome(rehearsal.out, read_summary(rehearsal.out / "summary.json"), engine="ray")

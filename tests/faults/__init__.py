@@ -1,4 +1,4 @@
 """Measured faults: what the federation does when replies are hostile, processes are killed and links are cut.
 
-`fedminet bench faults` runs them at their full size and prints the tables; the tests run a part of each.
+`make faults ARGS=run` runs them at their full size and prints the tables; the tests run a part of each.
 """

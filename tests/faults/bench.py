@@ -1,4 +1,4 @@
-"""`fedminet bench faults`: every fault at its full size, and what became of it."""
+"""`make faults ARGS=run`: every fault at its full size, and what became of it."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ SITES = {"sms": (0.25, 100), "umr": (0.5, 50), "fastmri": (0.375, 70)}
 """By site: how far its honest training moves every weight, and its training slices."""
 
 ODD = "fastmri"
-SECRET = "/mnt/archive/DOE^JOHN/1961-02-03"  # noqa: S105
+SECRET = "/mnt/archive/DOE^JOHN/1961-02-03"
 """What a careless site might let out; it must be found nowhere at the coordinator."""
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 import shlex
-from pathlib import Path
 
 import click
 import pytest
 import typer
 
 from fedminet.main import app
+from tests.support.repository import ROOT
 
-PAGE = Path(__file__).parents[2] / "docs" / "admission.md"
+PAGE = ROOT / "docs" / "admission.md"
 COMMANDS = re.findall(r"^    (fedminet .*)$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
 
 

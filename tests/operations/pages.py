@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parents[2] / "docs" / "operations"
+from tests.support.repository import ROOT
+
+FOLDER = ROOT / "docs" / "operations"
 PAGES = ("README.md", "first-training.md", "coordinator.md", "hospital.md", "incidents.md")
 
 _HEADING = re.compile(r"#+ (.*)")

@@ -24,12 +24,12 @@ from sites.store.dataset import StoreSlices
 from sites.store.pseudonym import keep_key
 from sites.store.store import Store
 from sites.store.verify import check
+from tests.support.repository import ROOT
 from tests.support.small_scans import SHAPE, make_volume, write_fastmri, write_nifti, write_nifti_patient
 from tests.support.surrogates import surrogate_folder
 
 SMS = definition("sms").model_copy(update={"data_kind": "phantom"})
 FEW = SMS.model_copy(update={"allow_few_patients": True})
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def write_patients(folder: Path, n_patients: int, *, first: int = 1) -> Path:

@@ -1,4 +1,6 @@
-"""Measure which pairs of a known answer are taken: `python -m tests.support.measure_pairs [--plot FILE.png] [--accuracy]`.
+"""Measure which pairs of a known answer are taken.
+
+    python -m tests.support.measure_pairs [--plot FILE.png] [--accuracy]
 
 Prints one line a pair and the count of wrong answers, for docs/results/field.md; draws the distributions of the
 agreement; with --accuracy measures how far registration is off, and how well its estimate says so. It needs the real

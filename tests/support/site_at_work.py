@@ -12,9 +12,9 @@ from client.status.current_task import Request
 from client.status.finding import CONFIGURATION, Finding
 from client.status.site_status import read_status
 from client.status.status_file import Registration
+from tests.support.repository import ROOT
 
 ASKED = Request("train", "study", 7, "message-1")
-ROOT = Path(__file__).parents[2]
 IN_ORDER = [Finding(check, "ok", "in order") for check in CONFIGURATION]
 LET_IN = Registration(True, 1000.0, node_id=2**63 + 11)
 

@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from sites.scans.nifti import read_nifti
+from tests.support.repository import ROOT
 
-FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "open_ms"
+FOLDER = ROOT.parent / "shared" / "data" / "open_ms"
 
 
 def surrogate_folder(name: str) -> Path:

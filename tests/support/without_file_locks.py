@@ -13,11 +13,11 @@ import platform
 import struct
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.support.repository import ROOT
+
 _NUMBERS = {"x86_64": (73, 72), "aarch64": (32, 25)}
 """flock and fcntl (asm/unistd.h)."""
 _LOCKING = (6, 7)

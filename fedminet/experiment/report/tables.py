@@ -209,9 +209,9 @@ def faithfulness_table(results: Results) -> Table:
         title="Faithfulness",
         header=("method", "scale", "site", *(name.replace("_", " ") for name in names)),
         rows=tuple(rows),
-        note="See fedminet/experiment/analysis/faithfulness.py for each column. An empty cell: the method looks at no reference, or the "
-        "site has no other patient. The swapped reference is another test patient's or, where there is none, one of "
-        "the training split.",
+        note="See fedminet/experiment/analysis/faithfulness.py for each column. An empty cell: the method looks at no "
+        "reference, or the site has no other patient. The swapped reference is another test patient's or, where "
+        "there is none, one of the training split.",
     )
 
 
@@ -243,7 +243,8 @@ def conventions_table(results: Results) -> Table:
         title="Appendix: other definitions, PSNR [dB] / SSIM / NMSE",
         header=("method", "scale", "site", *names),
         rows=tuple(rows),
-        note="See fedminet/experiment/analysis/metric_conventions.py. Every other table has the fastMRI definition, over the volume.",
+        note="See fedminet/experiment/analysis/metric_conventions.py. "
+        "Every other table has the fastMRI definition, over the volume.",
     )
 
 

@@ -14,8 +14,7 @@ import pytest
 
 from client.rounds.round_cache import KEPT_ROUNDS, KEPT_RUNS, KeptRound, KeptRounds, one_at_a_time
 from minet_core.errors import StoreDamaged
-
-ROOT = Path(__file__).parents[2]
+from tests.support.repository import ROOT
 
 
 def kept(number: int, *, request: str = "abc") -> KeptRound:

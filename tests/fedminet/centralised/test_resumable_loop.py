@@ -29,6 +29,7 @@ from sites.store.dataset import StoreSlices
 from sites.store.store import Store
 from tests.faults.tiny_sites import make_tiny_sites, tiny_federation
 from tests.support.killed import Killed, killed_at
+from tests.support.repository import ROOT
 
 MEANS = Means(ranks=Ranks(), n_workers=0, save_every=2, autocast_dtype=None)
 
@@ -248,7 +249,7 @@ with TrainingFolder(Path(sys.argv[1])).locked():
 """
     process = subprocess.Popen(
         [sys.executable, "-c", holder, str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,

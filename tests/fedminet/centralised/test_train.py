@@ -24,8 +24,8 @@ from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from tests.faults.tiny_sites import make_tiny_sites, tiny_federation
 from tests.support.gradient_descent import N_STEPS, descend
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 QUICK = TrainOptions(rounds=1, local_steps=3)
 LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 

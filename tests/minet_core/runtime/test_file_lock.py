@@ -15,9 +15,8 @@ from minet_core.errors import FileLockFailed
 from minet_core.runtime.files import lock_beside
 from minet_core.runtime.files.file_lock import held, is_locked, let_go, locked_within
 from minet_core.runtime.files.lock_beside import LockBeside
+from tests.support.repository import ROOT
 from tests.support.without_file_locks import NO_LOCKS
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_a_lock_is_free_when_its_process_was_killed(tmp_path: Path) -> None:

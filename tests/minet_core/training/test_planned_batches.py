@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from minet_core.training.planned_batches import (
     plan_batches,
 )
 from minet_core.training.samples import MIN_FOREGROUND, Batch
+from tests.support.repository import ROOT
 
 PATCHES = BatchRecipe(scale=2, batch_size=4, patch_px=16, seed=1, label="test")
 WHOLE = replace(PATCHES, patch_px=None)
@@ -193,10 +193,9 @@ def test_a_damaged_slice_is_said_as_it_is_by_whoever_meets_it(n_workers: int) ->
 
 def test_a_killed_worker_is_named() -> None:
     """In a process of its own, for torch's signal handler raises wherever that is."""
-    root = Path(__file__).parents[2]
     code = f"import runpy; runpy.run_path({__file__!r})['lose_a_worker']()"
     ended = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
     assert ended.returncode == 0, ended.stderr
     assert "FM-S503: a process that draws batches was ended" in ended.stdout

@@ -31,6 +31,7 @@ from server.runs import state_machine
 from server.runs.run_directory import RunDirectory
 from server.server_home import ServerHome
 from tests.support.admitted import PASSPHRASE, make_coordinator, make_site
+from tests.support.repository import ROOT
 
 
 @pytest.fixture
@@ -184,7 +185,7 @@ def test_a_restore_into_a_volume_that_was_killed_is_given_again(home: ServerHome
         "restore.restore(Path(sys.argv[1]), Path(sys.argv[2]))"
     )
     command = [sys.executable, "-c", killed, str(tmp_path / "backup.tar"), str(volume)]
-    assert subprocess.run(command, cwd=Path(__file__).parents[2]).returncode == 9
+    assert subprocess.run(command, cwd=ROOT).returncode == 9
     (half,) = volume.glob(".*.partial")
     descriptor = os.open(half, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)  # as where it is still at work

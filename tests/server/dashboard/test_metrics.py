@@ -18,9 +18,10 @@ from server.admission.pki import server_files
 from server.admission.revocation import CRL_DAYS, CRL_FILE
 from server.server_home import ServerHome
 from tests.support.admitted import make_coordinator, make_site
+from tests.support.repository import ROOT
 from tests.support.screen import SITES, Behaviour, conduct, created, made_home, served
 
-GRAFANA = Path(__file__).parents[2] / "docs" / "grafana" / "fedminet.json"
+GRAFANA = ROOT / "docs" / "grafana" / "fedminet.json"
 PROMQL_WORDS = {"sum", "by", "on", "group_left", "rate", "increase", "time", "label_values"}
 LABELS = {"run", "site", "code", "certificate"}
 

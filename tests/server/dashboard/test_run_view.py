@@ -6,7 +6,6 @@ import datetime
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -20,6 +19,7 @@ from server.dashboard.serve import binding_of
 from server.dashboard.wording import left_words, participation_words, seen
 from server.flower.superlink_control import Node
 from server.runs.state_machine import RunState
+from tests.support.repository import ROOT
 from tests.support.screen import wait_until
 
 NOW = datetime.datetime(2030, 5, 1, 12, 0, tzinfo=datetime.UTC)
@@ -171,7 +171,7 @@ def test_the_screen_imports_nothing_that_may_see_a_patient() -> None:
     )
     ended = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         check=False,
         capture_output=True,
         text=True,

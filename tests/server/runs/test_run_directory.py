@@ -14,6 +14,7 @@ from minet_core.runtime.files.atomic_write import write_text
 from minet_core.settings.federation import FederationSettings
 from server.runs import state_machine
 from server.runs.run_directory import RunDirectory
+from tests.support.repository import ROOT
 
 FEDERATION = FederationSettings(name="study", sites=("sms", "umr"), participation={"quorum": 2})
 
@@ -60,7 +61,7 @@ def test_a_killed_process_lets_go_of_its_run(tmp_path: Path) -> None:
         "import os, signal; from pathlib import Path; from server.runs.run_directory import RunDirectory\n"
         f"with RunDirectory(Path({str(run.path)!r})).locked(holder=3): os.kill(os.getpid(), signal.SIGKILL)"
     )
-    ended = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False)
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
     assert ended.returncode == -signal.SIGKILL
     assert run.holder() == (3, False)
 

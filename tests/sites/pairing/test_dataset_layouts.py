@@ -23,11 +23,10 @@ from sites.settings.site_settings import SiteSettings
 from sites.store.cohort import Cohort
 from sites.store.split import SPLITS, Split
 from sites.store.store import Store
+from tests.support.repository import ROOT
 from tests.support.small_scans import make_volume, write_fastmri, write_nifti
 
 pytestmark = pytest.mark.long
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def page(name: str) -> str:

@@ -16,10 +16,10 @@ from sites.store.dataset import StoreSlices
 from sites.store.store import Store
 from sites.store.verify import check
 from tests.sites.store.test_store import make_pair, make_store
+from tests.support.repository import ROOT
 from tests.support.small_scans import write_nifti_patient
 from tests.support.without_file_locks import NO_LOCKS, run_without_locks
 
-ROOT = Path(__file__).resolve().parents[2]
 NOBODY = 65534
 
 
@@ -187,7 +187,8 @@ def test_a_full_disk_ends_an_ingest_with_its_code_and_no_crash(tmp_path: Path, s
     for number in range(1, 5):
         write_nifti_patient(tmp_path / "scans" / f"P{number}", number)
     done = subprocess.run(
-        [sys.executable, "-c", "from pathlib import Path\nimport sys\nfrom sites.settings.definitions import definition\n"
+        [sys.executable, "-c", "from pathlib import Path\nimport sys\n"
+         "from sites.settings.definitions import definition\n"
          "from sites.ingest import ingest\nfrom minet_core.errors import FedminetError\n"
          "few = definition('sms').model_copy(update={'allow_few_patients': True, 'data_kind': 'phantom'})\n"
          "try:\n    ingest(Path(sys.argv[1]), Path(sys.argv[2]), few)\n"
