@@ -167,7 +167,8 @@ def evaluate(
     json_output: AsJson = False,
 ) -> None:
     """Score a model on a site's test split, beside sinc and bicubic."""
-    from fedminet.centralised.baseline import evaluate_file, scores_as_text
+    from fedminet.centralised.baseline import evaluate_file
+    from sites.scores import scores_as_text
 
     figures = evaluate_file(model, site, quiet=json_output)
     typer.echo(json.dumps(figures) if json_output else scores_as_text(figures))

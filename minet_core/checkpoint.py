@@ -23,10 +23,11 @@ from torch import Tensor
 from minet_core.errors import CheckpointInvalid, FileMissing, WeightsRefused
 from minet_core.models.base import SuperResolver
 from minet_core.models.registry import build_model
-from minet_core.settings.federation import ModelSettings
+from minet_core.runtime.versions import versions
+from minet_core.settings.federation import FederationSettings, ModelSettings
 from minet_core.settings.yaml_file import Settings
 from minet_core.training_domain import TrainingDomain
-from minet_core.weights.manifest import load_weights
+from minet_core.weights.manifest import Arrays, load_weights
 from minet_core.weights.payload import save_parcel
 
 METADATA_KEY = "fedminet"
@@ -211,3 +212,28 @@ def _digest(manifest: CheckpointManifest) -> str:
 
 
 FETCH_AGAIN = "Copy or fetch the file again"
+
+
+def save_weights(
+    path: Path,
+    federation: FederationSettings,
+    weights: Arrays,
+    *,
+    round_number: int,
+    domain: TrainingDomain | None = None,
+) -> None:
+    """Write the global weights as a checkpoint of this federation. domain: what they were trained on."""
+    manifest = describe(
+        weights,
+        model=federation.model,
+        scale=federation.scale,
+        round_number=round_number,
+        provenance={
+            "algorithm": federation.algorithm.name,
+            "federation": federation.name,
+            "federation_digest": federation.digest(),
+            **versions(),
+        },
+        domain=domain,
+    )
+    save_checkpoint(path, weights, manifest)

@@ -61,17 +61,12 @@ def init(
     """Make the coordinator's folder: federation.yaml and server.yaml to edit, a CA and a server certificate."""
     from minet_core.admission.fingerprints import authority_fingerprint
     from minet_core.admission.kit import read_authority
+    from minet_core.settings.presets import federation_of
     from minet_core.settings.yaml_file import parse_settings
+    from server.admission.init_server import init_server, require_new, with_local_name
     from server.admission.passphrase import read_passphrase
     from server.admission.pki import ca_files
-    from server.server_home import (
-        LOCAL_NAMES,
-        ServerSettings,
-        federation_of,
-        init_server,
-        require_new,
-        with_local_name,
-    )
+    from server.server_home import LOCAL_NAMES, ServerSettings
 
     sites = tuple(site or ("sms", "umr", "fastmri"))
     federation = federation_of(

@@ -18,20 +18,10 @@ from pathlib import Path
 
 from pydantic import Field, PositiveInt
 
-from minet_core.errors import ConfigurationError, FileMissing
-from minet_core.runtime.files.private_files import private_files, tighten
-from minet_core.settings.federation import PRESETS, FederationSettings
-from minet_core.settings.yaml_file import Settings, parse_settings, read_settings, write_settings
-from server.admission.encrypted_key import require_long_enough
-from server.admission.pki import issue_backup_key, issue_server_certificate, make_ca
-from server.admission.revocation import write_crl, write_node_map
+from minet_core.errors import FileMissing, HostError
+from minet_core.settings.federation import FederationSettings
+from minet_core.settings.yaml_file import Settings, read_settings
 from server.flower.file_names import ProgramFiles
-
-PAPER_ROUNDS = 50
-"""Epochs of the paper, Section 3: one epoch a round."""
-
-QUICK_ROUNDS = 24
-"""Short rounds drift apart less; docs/results/main-job.md has the figures."""
 
 LOCAL_NAMES = ("127.0.0.1", "localhost")
 
@@ -131,82 +121,14 @@ class ServerHome:
         return read_settings(self.path / "federation.yaml", FederationSettings)
 
 
-def federation_of(
-    *,
-    name: str,
-    sites: tuple[str, ...],
-    preset: str,
-    scale: int,
-    rounds: int | None,
-    local_steps: int | None = None,
-    seed: int = 1,
-    algorithm: str = "fedavg",
-) -> FederationSettings:
-    """A federation file from a preset; every site is needed for a round until the file is edited.
+def local_address(home: ServerHome) -> str:
+    """How a process on the coordinator's machine reaches the SuperLink: a name that its certificate holds.
 
-    rounds, local_steps: None for the preset's own.
+    Raises HostError (FM-S500) where the certificate is for none that leads here.
     """
-    if preset not in PRESETS:
-        raise ConfigurationError("no such preset", got=preset, expected=" or ".join(PRESETS))
-    model, training = PRESETS[preset]
-    steps = {} if local_steps is None else {"local_steps": local_steps, "local_epochs": None}
-    return parse_settings(
-        {
-            "name": name,
-            "sites": sites,
-            "scale": scale,
-            "rounds": rounds or {"quick": QUICK_ROUNDS, "paper": PAPER_ROUNDS}[preset],
-            "participation": {"quorum": len(sites)},
-            "seed": seed,
-            "algorithm": {"name": algorithm},
-            "model": model.model_dump(),
-            "training": training.model_dump() | steps,
-        },
-        FederationSettings,
-        source="the options",
-    )
-
-
-def with_local_name(hosts: tuple[str, ...], *, bind: str) -> tuple[str, ...]:
-    """`hosts`, and a name by which the coordinator's own processes reach a server that listens on loopback.
-
-    The name that sites use leads to the proxy, and not to the server behind it.
-    """
-    if bind not in (*LOCAL_NAMES, "0.0.0.0") or set(hosts) & set(LOCAL_NAMES):  # noqa: S104
-        return hosts
-    return (*hosts, "localhost")
-
-
-def init_server(
-    path: Path, federation: FederationSettings, settings: ServerSettings, *, passphrase: str
-) -> ServerHome:
-    """Make the coordinator's folder, its owner's alone, the key of its authority under `passphrase`.
-
-    Raises ConfigurationError (FM-C100) where one is already there, InvalidSetting (FM-C102) for a short passphrase.
-    """
-    require_new(path)
-    require_long_enough(passphrase)
-    with private_files():
-        path.mkdir(parents=True, exist_ok=True)
-        home = ServerHome(path.resolve())
-        for folder in (home.sites, home.superlink, home.runs, home.logs, home.proxy, home.screen):
-            folder.mkdir(exist_ok=True)
-        authority = make_ca(home.pki, name=federation.name, passphrase=passphrase)
-        issue_server_certificate(authority, hosts=settings.hosts)
-        issue_backup_key(authority)
-        write_crl(authority)
-        write_node_map(home.pki, {})
-        write_settings(path / "federation.yaml", federation)
-        write_settings(path / "server.yaml", settings)
-    tighten(home.path, linked=OWN_FOLDERS)
-    return home
-
-
-def require_new(path: Path) -> None:
-    """Raises ConfigurationError (FM-C100) where a coordinator is already at `path`."""
-    if (path / "server.yaml").exists():
-        raise ConfigurationError(
-            "a coordinator is already here",
-            got=path,
-            action="Choose another folder; keys are never overwritten",
-        )
+    settings = home.settings()
+    local = ("127.0.0.1", "localhost") if settings.bind in ("127.0.0.1", "0.0.0.0") else (settings.bind,)  # noqa: S104
+    for host in (*local, *settings.hosts):
+        if host in settings.hosts:
+            return f"{host}:{settings.port}"
+    raise HostError("the server's certificate names no host", got=settings.hosts)

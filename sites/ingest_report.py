@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sites.pairing.candidates import Refusal
-from sites.store.cohort import Cohort
-from sites.store.split import SPLITS
+from sites.store.cohort import Cohort, cohort_lines
 
 SHOWN = 3
 
@@ -144,12 +143,3 @@ def causes_in_short(refused: Iterable[Refusal]) -> str:
     said = [f"{len(cause.labels)} x {cause.code} ({cause.cause})" for cause in causes[:SHOWN]]
     left = sum(len(cause.labels) for cause in causes[SHOWN:])
     return ", ".join([*said, *([f"{left} others"] if left else [])])
-
-
-def cohort_lines(cohort: Cohort) -> list[str]:
-    """A cohort's counts and remarks, for a person."""
-    lines = [
-        f"{split}: {count.patients} patients, {count.pairs} pairs, {count.slices} slices"
-        for split, count in ((split, cohort.counts[split]) for split in SPLITS)
-    ]
-    return [*lines, *cohort.remarks()]

@@ -11,11 +11,10 @@ import tempfile
 import torch
 
 from client.admission.kit import Kit
-from client.rounds.round_cache import KEPT_ROUNDS, KEPT_RUNS
+from client.rounds.round_cache import KEPT_ROUNDS, KEPT_RUNS, kept_round_bytes
 from client.site_home import SiteHome
 from client.status.finding import Finding
 from minet_core.errors import DeviceMissing, DiskFull, FedminetError
-from minet_core.protocol.exchange_plan import agreement_of
 from minet_core.runtime.files.atomic_write import status_of
 from minet_core.runtime.files.file_failures import failure_of
 from minet_core.runtime.machine import machine_facts
@@ -26,9 +25,6 @@ from sites.settings.site_settings import Device
 
 LOG_BYTES = 100 * 10**6
 """Room for logs and the results of tests below which nothing is started; ten times as much is without a warning."""
-
-FLOAT32_BYTES = 4
-ADAM_MOMENTS = 2
 
 PROBE_DEADLINE_S = 120.0
 """For a fresh process to import torch and ask the driver; one that hangs is a driver's fault."""
@@ -45,16 +41,6 @@ print(json.dumps(found))
 """
 """Asked in a process of its own: it ends with the memory that the driver gives to whoever asks. A product on each
 device shows that it works for this torch, not only that it is listed."""
-
-
-def kept_round_bytes(federation: FederationSettings) -> int:
-    """What the site keeps of one round (client.rounds): answer, Adam's moments, the weights that came in, controls."""
-    agreement = agreement_of(federation)
-    shared, whole = agreement.shared.n_bytes, agreement.n_parameters * FLOAT32_BYTES
-    residual = 0 if federation.traffic.uplink == "full" else shared
-    controls = agreement.reply_manifest.n_bytes - agreement.codec.wire_manifest(agreement.shared).n_bytes
-    head = whole - shared
-    return agreement.reply_manifest.n_bytes + ADAM_MOMENTS * whole + shared + residual + controls + head
 
 
 def check_disk(home: SiteHome, federation: FederationSettings) -> Finding:

@@ -12,13 +12,12 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
-from torch import nn
 
 from client.ledger import note_answer
 from client.rounds.request_budget import count_request
+from client.rounds.results import keep_panel, keep_whole_model
 from client.rounds.round_cache import KeptRound, KeptRounds, one_at_a_time
 from client.rounds.round_request import (
     HEAD,
@@ -29,45 +28,29 @@ from client.rounds.round_request import (
     weigh_global_change,
 )
 from client.rounds.slice_cache import prepared_training_slices
-from client.site_home import SiteHome
 from client.status.current_task import Request, at_work
-from minet_core.checkpoint import describe, save_checkpoint
-from minet_core.evaluation.metrics import bootstrap_interval
-from minet_core.evaluation.volume_scores import VolumeScores, evaluate_volume, score_slices
+from minet_core.evaluation.volume_scores import VolumeScores, evaluate_volume
 from minet_core.models.activation_checkpointing import recompute
 from minet_core.models.base import SuperResolver
 from minet_core.protocol import messages
 from minet_core.protocol.cohort_declaration import cohort_number
-from minet_core.report.panel import Panel
-from minet_core.runtime.files.atomic_write import replacing, write_json
-from minet_core.seeds import numpy_generator, torch_generator
-from minet_core.settings.federation import FederationSettings, LocalWork
+from minet_core.protocol.figures import summary_figures
+from minet_core.seeds import torch_generator
+from minet_core.training.batches import PreparedSlices, draw_batches
+from minet_core.training.device import autocast_dtype_for, bring_to_form, device_of
 from minet_core.training.gradient_rules import CONTROL, GradientRule
-from minet_core.training.loop import (
-    SETTLING_STEPS,
-    TrainingReport,
-    adam,
-    autocast_dtype_for,
-    bring_to_form,
-    device_of,
-    train_steps,
-)
+from minet_core.training.local_work import steps_per_round
+from minet_core.training.loop import SETTLING_STEPS, TrainingReport, adam, train_steps
 from minet_core.training.optimizer_state import continued_adam, moments_of
-from minet_core.training.samples import PreparedSlices, draw_batches
 from minet_core.weights.manifest import check_weights, learnable
 from minet_core.weights.payload import packed
 from minet_core.weights.update_norm import HISTORY_ROUNDS, update_norm
+from sites.scores import validation_scores
 from sites.settings.site_policy import require_steps_allowed
 from sites.store.dataset import StoreSlices, require_patch
 from sites.store.site_secret import patch_seed
 from sites.store.store import Store
 from sites.store.training_domain import measured_domain
-
-PANEL_NAMES = {"global": "output"}
-"""Where a method's name in the scores differs from its field in a `Panel`."""
-
-TIMED_STEPS = 1000
-"""Steps that a round of declared seconds counts for in the schedule of the learning rate, and the most it takes."""
 
 RESIDUAL = "residual/"
 """Beginning of what a codec did not send, among what a site keeps of a round."""
@@ -138,9 +121,9 @@ def _tested(incoming: Incoming) -> dict[str, int | float]:
         scores[pseudonym] = evaluate_volume(
             model, target, reference, scale=federation.scale, keep_images=not scores, autocast_dtype=precision
         )
-    _keep_on_site(home, scores)
+    keep_panel(home, scores)
     if len(incoming.shared) < len(learnable(model)):
-        _keep_whole_model(incoming, model)
+        keep_whole_model(incoming, model)
     few = store.cohort.counts["test"].patients < home.settings().policy.least_patients
     figures: dict[str, int | float] = {
         **incoming.binding,
@@ -155,33 +138,6 @@ def _tested(incoming: Incoming) -> dict[str, int | float]:
         ),
     }
     return messages.rounded_figures(figures, agreed=messages.TEST_FIGURES)
-
-
-def steps_per_round(work: LocalWork, *, n_slices: int, batch_size: int) -> int:
-    """Optimizer steps of one round: as declared, as many as local_epochs passes take, or the most of a timed round."""
-    if work.local_seconds is not None:
-        return TIMED_STEPS
-    if work.local_epochs is not None:
-        return work.local_epochs * -(-n_slices // batch_size)
-    assert work.local_steps is not None  # the federation file declares one of the three
-    return work.local_steps
-
-
-def summary_figures(
-    metrics: list[dict[str, dict[str, float]]], *, seed: int, intervals: bool = True
-) -> dict[str, float]:
-    """Mean and 95% bootstrap interval over volumes, for every method and score, under their agreed names."""
-    figures: dict[str, float] = {}
-    for method in messages.METHODS:
-        for score in messages.SCORES:
-            values = [volume[method][score] for volume in metrics]
-            figures[f"{method}_{score}"] = float(np.mean(values))
-            if not intervals:
-                continue
-            interval = bootstrap_interval(values, generator=numpy_generator(seed, method, score, "bootstrap"))
-            if interval is not None:
-                figures[f"{method}_{score}_low"], figures[f"{method}_{score}_high"] = interval
-    return figures
 
 
 def _trained(incoming: Incoming, former: KeptRound | None) -> KeptRound:
@@ -291,20 +247,6 @@ def _is_memory(name: str) -> bool:
     return name.startswith(f"{CONTROL}/")
 
 
-def validation_scores(model: nn.Module, store: Store, federation: FederationSettings) -> dict[str, float]:
-    """The model's scores on as many slices of the validation split as the federation file says, evenly spread."""
-    slices = StoreSlices(store, "validation")
-    limit = federation.training.validation_slices or len(slices)
-    indices = np.unique(np.linspace(0, len(slices) - 1, min(limit, len(slices))).round().astype(int))
-    return score_slices(
-        model,
-        slices,
-        [int(index) for index in indices],
-        scale=federation.scale,
-        autocast_dtype=autocast_dtype_for(device_of(model)),
-    )
-
-
 def domain_figures(store: Store, *, scale: int) -> dict[str, int | float]:
     """What this site trains on, as it travels: coarse ranges over its training patients."""
     domain = measured_domain(store, scale=scale)
@@ -315,40 +257,3 @@ def _reply(figures: Mapping[str, int | float], agreed: Mapping[str, messages.Fig
     """A reply's figures as they were agreed; checked here, before anything leaves."""
     messages.checked_figures(figures, agreed=agreed)
     return RecordDict({messages.METRICS: MetricRecord(dict(figures))})
-
-
-def _keep_whole_model(incoming: Incoming, model: SuperResolver) -> None:
-    """The shared body with this site's own head, which no other place has: what the site infers with."""
-    federation, weights = incoming.federation, learnable(model)
-    manifest = describe(
-        weights,
-        model=federation.model,
-        scale=federation.scale,
-        round_number=incoming.round_number,
-        provenance={"federation": federation.name, "federation_digest": federation.digest()},
-        domain=measured_domain(Store(incoming.home.store), scale=federation.scale),
-    )
-    save_checkpoint(incoming.home.results / "model.safetensors", weights, manifest)
-
-
-def _keep_on_site(home: SiteHome, scores: dict[str, VolumeScores]) -> None:
-    """The scores of every volume by pseudonym, and the images of one slice, for the site's own report."""
-    write_json(
-        home.results / "test.json", {pseudonym: volume.metrics for pseudonym, volume in scores.items()}
-    )
-    images = next(iter(scores.values())).images
-    assert images is not None  # kept for the first volume
-    middle = len(images["target"]) // 2
-    arrays = {PANEL_NAMES.get(name, name): volume[middle] for name, volume in images.items()}
-    with replacing(home.results / "panel.npz") as temporary, temporary.open("wb") as stream:
-        np.savez(stream, slice_number=np.array(middle), **arrays)
-
-
-def read_panel(home: SiteHome) -> Panel | None:
-    """The images that `evaluate` kept of one test slice; None before the first test."""
-    path = home.results / "panel.npz"
-    if not path.exists():
-        return None
-    with np.load(path, allow_pickle=False) as arrays:  # plain arrays alone: a pickle would be code
-        images = {name: arrays[name] for name in arrays.files if name != "slice_number"}
-        return Panel(**images, slice_number=int(arrays["slice_number"]))

@@ -24,10 +24,16 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from minet_core.errors import StoreDamaged
+from minet_core.protocol.exchange_plan import agreement_of
 from minet_core.runtime.files.file_lock import let_go, locked_within
+from minet_core.settings.federation import FederationSettings
 from minet_core.weights.lazy_arrays import StoredArrays
 from minet_core.weights.manifest import Arrays
 from minet_core.weights.payload import save_parcel
+
+FLOAT32_BYTES = 4
+
+ADAM_MOMENTS = 2
 
 KEPT_ROUNDS = 2
 """The last round, and the one before it: from that one the last is trained again where it has to be."""
@@ -116,3 +122,13 @@ def one_at_a_time(state: Path) -> Iterator[None]:
         yield
     finally:
         let_go(descriptor)
+
+
+def kept_round_bytes(federation: FederationSettings) -> int:
+    """What the site keeps of one round (client.rounds): answer, Adam's moments, the weights that came in, controls."""
+    agreement = agreement_of(federation)
+    shared, whole = agreement.shared.n_bytes, agreement.n_parameters * FLOAT32_BYTES
+    residual = 0 if federation.traffic.uplink == "full" else shared
+    controls = agreement.reply_manifest.n_bytes - agreement.codec.wire_manifest(agreement.shared).n_bytes
+    head = whole - shared
+    return agreement.reply_manifest.n_bytes + ADAM_MOMENTS * whole + shared + residual + controls + head

@@ -22,7 +22,7 @@ from minet_core.models.base import SuperResolver
 from minet_core.protocol import messages
 from minet_core.protocol.exchange_plan import Agreement, initial_weights
 from minet_core.settings.federation import FederationSettings
-from minet_core.training.loop import preferred_device
+from minet_core.training.device import preferred_device
 from minet_core.weights.manifest import load_weights
 from minet_core.weights.payload import unpacked
 from minet_core.weights.update_norm import update_norm

@@ -10,7 +10,7 @@ import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from minet_core.training.samples import DEFAULT_CACHE_BYTES, PreparedSlices
+from minet_core.training.batches import DEFAULT_CACHE_BYTES, PreparedSlices
 from sites.store.dataset import StoreSlices
 from sites.store.store import Store
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from client.site_home import SiteHome
-from fedminet.centralised.baseline import by_method, scores_on_test_split, train_alone
+from fedminet.centralised.baseline import train_alone
 from fedminet.simulation.simulate import federate
 from fedminet.single_machine.federation import Schedule
 from fedminet.single_machine.sites import DEFAULT_SITES, make_sites_once
@@ -26,8 +26,9 @@ from minet_core.report.summary import Scores
 from minet_core.runtime.files.atomic_write import write_json, write_text
 from minet_core.runtime.progress import progress
 from minet_core.settings.federation import AlgorithmSettings, FederationSettings
+from minet_core.settings.presets import federation_of
 from minet_core.settings.yaml_file import Settings
-from server.server_home import federation_of
+from sites.scores import by_method, scores_on_test_split
 from sites.store.store import Store
 
 USUAL = Schedule(30, 10)
@@ -295,6 +296,6 @@ def _alone(
         model = train_alone(members, federation, label=label, progress=advance)
         for home in members:
             tested[home.path.name] = scores_on_test_split(
-                model, home, scale=federation.scale, seed=federation.seed
+                model, Store(home.store), scale=federation.scale, seed=federation.seed
             )
     return tested

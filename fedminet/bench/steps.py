@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 import torch
 
-from fedminet.bench.noise import random_batch
 from fedminet.experiment.methods import METHODS, model_of
 from minet_core.models.activation_checkpointing import recompute
 from minet_core.models.registry import build_model
 from minet_core.settings.federation import PRESETS, StepRecipe
-from minet_core.training.loop import adam, autocast_dtype_for, preferred_device, train_steps
+from minet_core.training.batches import random_batch
+from minet_core.training.device import autocast_dtype_for, preferred_device
+from minet_core.training.loop import adam, train_steps
 
 LEARNING_RATE = 1e-6
 """Noise teaches nothing: at a preset's own rate a large model could lose the image, and training would stop."""

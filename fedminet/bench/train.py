@@ -17,14 +17,14 @@ from types import ModuleType
 
 import torch
 
-from fedminet.bench.noise import random_batch
 from minet_core.errors import FileMissing
 from minet_core.models.loss import reconstruction_loss
 from minet_core.models.minet.model import MINet
 from minet_core.models.registry import build_model
 from minet_core.settings.federation import ModelSettings
-from minet_core.training.loop import autocast_dtype_for, train_steps
-from minet_core.training.samples import Batch
+from minet_core.training.batches import Batch, random_batch
+from minet_core.training.device import autocast_dtype_for
+from minet_core.training.loop import train_steps
 
 ORACLE = Path(__file__).resolve().parents[2] / "tests" / "oracles" / "minet_literal.py"
 

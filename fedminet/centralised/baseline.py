@@ -7,26 +7,26 @@ the data of all sites together, for as many optimizer steps as the federation's 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from client.rounds.round import steps_per_round, summary_figures
 from client.site_home import SiteHome
 from minet_core.checkpoint import load_model
-from minet_core.evaluation.volume_scores import evaluate_volume
 from minet_core.models.base import SuperResolver
-from minet_core.protocol import messages
 from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.progress import Advance, progress
 from minet_core.seeds import torch_generator
 from minet_core.settings.federation import FederationSettings
-from minet_core.training.loop import autocast_dtype_for, device_of, preferred_device, train_steps
-from minet_core.training.samples import DEFAULT_CACHE_BYTES, PreparedSlices, SliceSource, draw_batches
+from minet_core.training.batches import DEFAULT_CACHE_BYTES, PreparedSlices, SliceSource, draw_batches
+from minet_core.training.device import autocast_dtype_for, device_of, preferred_device
+from minet_core.training.local_work import steps_per_round
+from minet_core.training.loop import train_steps
 from minet_core.weights.manifest import load_weights
+from sites.scores import scores_on_test_split
 from sites.store.dataset import StoreSlices, require_patch
 from sites.store.store import Store
 
@@ -90,43 +90,9 @@ def train_alone(
     return model
 
 
-def scores_on_test_split(
-    model: SuperResolver, home: SiteHome, *, scale: int, seed: int, progress: Advance | None = None
-) -> dict[str, float]:
-    """Mean and interval over the site's test volumes for the model, sinc and bicubic, under their agreed names."""
-    precision = autocast_dtype_for(device_of(model))
-    store = Store(home.store)
-    volumes = list(store.volumes("test"))
-    metrics = []
-    for done, (_, target, reference) in enumerate(volumes):
-        scores = evaluate_volume(model, target, reference, scale=scale, autocast_dtype=precision)
-        metrics.append(scores.metrics)
-        if progress is not None:
-            progress(done + 1, len(volumes))
-    return {"n_test_volumes": len(volumes), **summary_figures(metrics, seed=seed)}
-
-
-def by_method(figures: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """`{"global": {"psnr_db": ...}, "sinc": ..., "bicubic": ...}` from figures under their agreed names."""
-    return {
-        method: {score: figures[f"{method}_{score}"] for score in messages.SCORES}
-        for method in messages.METHODS
-    }
-
-
 def evaluate_file(model_path: Path, folder: Path, *, quiet: bool = False) -> dict[str, float]:
     """`fedminet evaluate`: a model's figures on a site's test split."""
     home = SiteHome.at(folder)
     model, manifest = load_model(model_path)
     with progress("Test volumes", quiet=quiet) as advance:
-        return scores_on_test_split(model, home, scale=manifest.scale, seed=0, progress=advance)
-
-
-def scores_as_text(figures: Mapping[str, float]) -> str:
-    """One line a method."""
-    lines = [f"{int(figures['n_test_volumes'])} test volumes"]
-    for method, scores in by_method(figures).items():
-        lines.append(
-            f"{method:8s} PSNR {scores['psnr_db']:6.2f} dB  SSIM {scores['ssim']:.4f}  NMSE {scores['nmse']:.5f}"
-        )
-    return "\n".join(lines)
+        return scores_on_test_split(model, Store(home.store), scale=manifest.scale, seed=0, progress=advance)

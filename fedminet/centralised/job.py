@@ -8,21 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from client.rounds.round import validation_scores
 from client.site_home import SiteHome
 from fedminet.centralised.baseline import PooledSlices, steps_of_one_round
 from fedminet.centralised.folder import TrainingFolder
 from fedminet.centralised.ranks import Ranks
 from fedminet.centralised.resumable_loop import LongRun, Means, train_to_end
+from minet_core.checkpoint import save_weights
 from minet_core.models.activation_checkpointing import recompute
 from minet_core.models.base import SuperResolver
 from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.progress import Advance
 from minet_core.settings.federation import FederationSettings
-from minet_core.training.loop import autocast_dtype_for, preferred_device
+from minet_core.training.device import autocast_dtype_for, preferred_device
 from minet_core.training_domain import TrainingDomain, merged
 from minet_core.weights.manifest import learnable
-from server.rounds.context import save_weights
+from sites.scores import validation_scores
 from sites.store.dataset import StoreSlices, require_patch
 from sites.store.store import Store
 from sites.store.training_domain import measured_domain

@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from minet_core.errors import InvalidSetting
 from minet_core.models.base import SuperResolver
-from minet_core.training.loop import preferred_device
+from minet_core.training.device import preferred_device
 
 PATIENCE = datetime.timedelta(hours=2)
 """How long the others wait for a step of the first process, which validates a large split alone meanwhile. torch's own

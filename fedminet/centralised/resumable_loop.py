@@ -27,14 +27,9 @@ from minet_core.models.base import SuperResolver
 from minet_core.runtime.progress import Advance
 from minet_core.seeds import derived_seed
 from minet_core.settings.federation import FederationSettings
-from minet_core.training.loop import (
-    TrainingReport,
-    adam,
-    bring_to_form,
-    device_of,
-    learning_rate_at,
-    train_steps,
-)
+from minet_core.training.batches import DEFAULT_CACHE_BYTES, Batch, SliceSource
+from minet_core.training.device import bring_to_form, device_of
+from minet_core.training.loop import TrainingReport, adam, learning_rate_at, train_steps
 from minet_core.training.planned_batches import (
     BatchRecipe,
     PlannedSamples,
@@ -42,7 +37,6 @@ from minet_core.training.planned_batches import (
     named_worker_deaths,
     plan_batches,
 )
-from minet_core.training.samples import DEFAULT_CACHE_BYTES, Batch, SliceSource
 
 Validate = Callable[[nn.Module], dict[str, dict[str, float]]]
 """By site, the scores of its validation split."""

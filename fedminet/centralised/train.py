@@ -12,18 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.site_home import SiteHome
-from fedminet.centralised.baseline import by_method, scores_on_test_split
 from fedminet.centralised.folder import TrainingFolder
 from fedminet.centralised.job import SAVE_EVERY, TrainingJob, domain_of, train_job, training_job
 from fedminet.centralised.log import require_tensorboard
 from fedminet.centralised.ranks import Ranks, ranks_of_launcher
+from minet_core.checkpoint import save_weights
 from minet_core.errors import InvalidSetting
 from minet_core.models.base import SuperResolver
 from minet_core.runtime.files.atomic_write import sha256_of_file, write_json
 from minet_core.runtime.progress import progress
+from minet_core.settings.presets import federation_of
 from minet_core.weights.manifest import learnable
-from server.rounds.context import save_weights
-from server.server_home import federation_of
+from sites.scores import by_method, scores_on_test_split
+from sites.store.store import Store
 
 MODES = ("pooled", "local")
 
@@ -156,7 +157,9 @@ def _tested(asked: _Asked, model: SuperResolver, homes: Mapping[str, SiteHome]) 
     job = asked.job
     federation = job.run.federation
     scores = {
-        name: by_method(scores_on_test_split(model, home, scale=federation.scale, seed=federation.seed))
+        name: by_method(
+            scores_on_test_split(model, Store(home.store), scale=federation.scale, seed=federation.seed)
+        )
         for name, home in homes.items()
     }
     write_json(job.folder.test, scores)

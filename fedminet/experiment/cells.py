@@ -26,7 +26,7 @@ from minet_core.runtime.progress import Advance
 from minet_core.runtime.versions import versions
 from minet_core.settings.federation import FederationSettings
 from minet_core.settings.yaml_file import Settings, parse_settings
-from minet_core.training.loop import autocast_dtype_for, preferred_device
+from minet_core.training.device import autocast_dtype_for, preferred_device
 
 CELL_FILE = "cell.json"
 

@@ -18,7 +18,7 @@ from minet_core.evaluation.volume_scores import MODEL, degraded_volume, interpol
 from minet_core.models.base import SuperResolver
 from minet_core.protocol.messages import SCORES
 from minet_core.settings.yaml_file import Settings
-from minet_core.training.loop import autocast_dtype_for, device_of
+from minet_core.training.device import autocast_dtype_for, device_of
 from sites.store.store import Store
 
 

@@ -13,8 +13,8 @@ from fedminet.single_machine.sites import DEFAULT_SITES, make_sites_once, n_refu
 from minet_core.errors import ConfigurationError
 from minet_core.runtime.files.file_lock import held
 from minet_core.settings.federation import PRESETS, FederationSettings
+from minet_core.settings.presets import federation_of
 from minet_core.settings.yaml_file import parse_settings
-from server.server_home import federation_of
 from sites.store.store import Store
 
 Mode = Literal["federated", "pooled", "local", "without"]

@@ -21,7 +21,7 @@ from minet_core.models.base import SuperResolver
 from minet_core.runtime.files.atomic_write import replacing
 from minet_core.runtime.progress import Advance
 from minet_core.settings.federation import FederationSettings
-from minet_core.training.loop import preferred_device
+from minet_core.training.device import preferred_device
 
 MODEL_FILE = "model.safetensors"
 

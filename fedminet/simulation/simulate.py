@@ -9,7 +9,7 @@ from pathlib import Path
 from client.admission.declaration import declaration_of
 from client.app import build_client_app
 from client.site_home import SiteHome
-from fedminet.centralised.baseline import by_method, scores_on_test_split, train_alone
+from fedminet.centralised.baseline import train_alone
 from fedminet.simulation.in_process_grid import run_in_process
 from fedminet.single_machine.federation import Rehearsal
 from minet_core.errors import ConfigurationError, OtherSettings, RunFailed
@@ -21,7 +21,9 @@ from minet_core.settings.federation import FederationSettings
 from minet_core.settings.yaml_file import settings_text
 from server.app import build_server_app
 from server.runs.run_directory import Engine, RunDirectory
+from sites.scores import by_method, scores_on_test_split
 from sites.settings.site_policy import open_policy
+from sites.store.store import Store
 
 COMPARISONS = ("pooled", "local")
 
@@ -172,6 +174,6 @@ def _comparisons(
 
 
 def _scores(model: SuperResolver, home: SiteHome, federation: FederationSettings) -> dict[str, float]:
-    return by_method(scores_on_test_split(model, home, scale=federation.scale, seed=federation.seed))[
-        "global"
-    ]
+    return by_method(
+        scores_on_test_split(model, Store(home.store), scale=federation.scale, seed=federation.seed)
+    )["global"]

@@ -17,8 +17,9 @@ from client.admission.request import make_request
 from client.site_home import SiteHome
 from minet_core.settings.federation import FederationSettings
 from server.admission.enrolment import admit
+from server.admission.init_server import init_server
 from server.admission.pki import Authority, open_authority
-from server.server_home import ServerHome, ServerSettings, init_server
+from server.server_home import ServerHome, ServerSettings
 
 
 def make_coordinator_here(

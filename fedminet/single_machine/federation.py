@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.rounds.round import read_panel
+from client.rounds.results import read_panel
 from client.site_home import SiteHome
 from fedminet.single_machine.sites import DEFAULT_SITES, make_sites, parse_named_sites, say_refused
 from minet_core.errors import ConfigurationError
@@ -21,9 +21,9 @@ from minet_core.report.render import write_report
 from minet_core.report.summary import Summary, read_summary, write_summary
 from minet_core.runtime.files.atomic_write import replacing
 from minet_core.settings.federation import FederationSettings
+from minet_core.settings.presets import federation_of
 from server.runs.run_directory import RunDirectory
 from server.runs.summary import summary_of
-from server.server_home import federation_of
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ from itertools import repeat
 
 import torch
 
-from fedminet.bench.noise import random_batch
 from minet_core.models.registry import build_model
 from minet_core.settings.federation import FederationSettings
-from minet_core.training.loop import autocast_dtype_for, preferred_device, train_steps
+from minet_core.training.batches import random_batch
+from minet_core.training.device import autocast_dtype_for, preferred_device
+from minet_core.training.loop import train_steps
 from minet_core.training.planned_batches import one_thread
 
 FEWEST_ROUNDS = 8

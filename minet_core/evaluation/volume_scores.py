@@ -28,7 +28,8 @@ from minet_core.evaluation.metrics import (
 )
 from minet_core.imaging.degradation import crop_to_multiple, low_resolution
 from minet_core.imaging.interpolation import BASELINES, INTERPOLATIONS
-from minet_core.training.samples import SliceSource, as_tensor
+from minet_core.training.batches import SliceSource
+from minet_core.training.samples import as_tensor
 
 MODEL = "global"
 METHODS = (MODEL, *INTERPOLATIONS)

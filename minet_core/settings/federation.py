@@ -24,7 +24,7 @@ from minet_core.weights.update_norm import (
 )
 
 MOST_TIMED_STEPS = 1000
-"""Most steps of a round whose work is declared in seconds; `client.rounds.round.TIMED_STEPS` holds the site to it."""
+"""Most steps of a round whose work is declared in seconds; `minet_core.training.local_work` holds the site to it."""
 
 SiteName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from minet_core.errors import DeviceMissing, InvalidSetting, TrainingDiverged
+from minet_core.errors import InvalidSetting, TrainingDiverged
 from minet_core.models.base import SuperResolver
+from minet_core.training.batches import Batch
+from minet_core.training.device import bring_to_form, device_of
 from minet_core.training.gradient_rules import GradientRule
-from minet_core.training.samples import Batch
 
 Progress = Callable[[int, int], None]
 """Called after each step with (steps done in this call, its steps in all)."""
@@ -156,52 +157,10 @@ def batch_loss(
     return model.training_loss(images, target, reference, alpha=alpha, beta=beta)
 
 
-def bring_to_form(model: nn.Module) -> None:
-    """Lay the weights out as the convolutions read them fastest (channels_last)."""
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
 def adam(model: nn.Module) -> torch.optim.Adam:
     """Adam over the parameters that learn; `train_steps` sets its learning rate."""
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return torch.optim.Adam(learning, lr=0.0, fused=True)
-
-
-def preferred_device(wish: str = "auto") -> torch.device:
-    """The first CUDA device, or the CPU where there is none; or the one that is wished for, "cuda" or "cpu".
-
-    Raises DeviceMissing (FM-S521) where a CUDA device is wished for and there is none.
-    """
-    if wish == "cpu":
-        return torch.device("cpu")
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if wish == "cuda":
-        raise DeviceMissing(
-            "the site is set to train on a CUDA device",
-            got="none that torch can use",
-            expected="a CUDA device",
-            action="Give the process the GPU, or set compute.device to auto in site.yaml",
-        )
-    return torch.device("cpu")
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where the model's parameters are."""
-    return next(model.parameters()).device
-
-
-def autocast_dtype_for(device: torch.device) -> torch.dtype | None:
-    """bfloat16 where the processor multiplies it natively (AVX512-BF16, AMX, CUDA from Ampere on), else None.
-
-    On a Zen 5 core it saves 15% of a step of the `quick` preset and half of one with 64 features; on a
-    processor that only emulates it, it costs several times the time.
-    """
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
-    capabilities = torch.cpu.get_capabilities()
-    native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
-    return torch.bfloat16 if native else None
 
 
 def _descend(

@@ -2,7 +2,7 @@
 
 Batch k depends on the seed and on k alone. So a run goes on at any step as if it had never stopped; worker processes
 may read ahead as far as they like; and of several processes that train together, each draws its places of every batch.
-`minet_core.training.samples.draw_batches` draws from one generator instead, each batch after the one before.
+`minet_core.training.batches.draw_batches` draws from one generator instead, each batch after the one before.
 
 H, W high-resolution row and column.
 """
@@ -23,15 +23,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from minet_core.errors import FedminetError, ProcessDied
 from minet_core.seeds import torch_generator
-from minet_core.training.samples import (
+from minet_core.training.batches import (
     Batch,
     PreparedSlices,
-    Sample,
     SliceSource,
     draw_patch,
     require_drawable,
     stack_samples,
 )
+from minet_core.training.samples import Sample
 
 Drawn = tuple[Tensor, ...] | FedminetError
 """A batch's tensors in the order of `Batch`, or what kept a worker from drawing it."""

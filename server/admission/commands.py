@@ -142,9 +142,9 @@ def revoke(
     ca_key: CaKey = None,
 ) -> None:
     """Revoke a site: its keys are refused from now on, and are never admitted again."""
+    from server.admission.bring_in_line import tell_superlink
     from server.admission.enrolment import revoke as revoke_site
     from server.ledger import note_act
-    from server.processes.server_processes import tell_superlink
     from server.server_home import ServerHome
 
     coordinator = ServerHome.at(home)
@@ -229,7 +229,7 @@ def _say_declared(home: ServerHome, name: str, cohort: CohortDeclaration | None,
 
 
 def _say_admitted(home: ServerHome, admitted: Admission, *, verb: str, json_output: bool) -> None:
-    from server.processes.server_processes import tell_superlink
+    from server.admission.bring_in_line import tell_superlink
 
     registered = tell_superlink(home)
     until = admitted.certificate.not_valid_after_utc

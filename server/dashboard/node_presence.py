@@ -12,8 +12,7 @@ from minet_core.errors import FedminetError
 from server.admission.pki import ca_files
 from server.flower.superlink_control import Node, SuperLinkControl
 from server.processes.node_snapshot import read_nodes
-from server.processes.server_processes import local_address
-from server.server_home import ServerHome
+from server.server_home import ServerHome, local_address
 
 ASK_AGAIN_S = 10.0
 """An answer this old is renewed when it is next asked for: each costs a TLS handshake."""

@@ -15,16 +15,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from minet_core.errors import FedminetError, HostError, ServerUnreachable
+from minet_core.errors import FedminetError
 from minet_core.runtime.files.atomic_write import write_private
 from minet_core.runtime.files.private_files import stay_private
 from minet_core.runtime.processes.child_processes import Child, ChildProcesses, require_port_free
 from minet_core.runtime.processes.flower_environment import RUNS_VARIABLE, SERVER_VARIABLE, flower_environment
 from minet_core.runtime.processes.supervisor import Supervisor
-from server.admission.enrolment import admitted_sites, node_keys
+from server.admission.bring_in_line import bring_in_line
+from server.admission.enrolment import node_keys
 from server.admission.expiry import warnings
 from server.admission.pki import ca_files, server_files, settle_server_key
-from server.admission.revocation import changing, revocations, write_node_map
+from server.admission.revocation import revocations
 from server.flower import programs
 from server.flower.control_credential import make_credential
 from server.flower.programs import program_arguments
@@ -33,7 +34,7 @@ from server.processes.node_snapshot import ScreenFiles
 from server.processes.proxy_files import update_proxy_files
 from server.processes.walls import forget_deleted, hold_files, require_closed
 from server.processes.warn_once import SaidOnce
-from server.server_home import ServerHome
+from server.server_home import ServerHome, local_address
 
 START_DEADLINE_S = 180.0
 """A SuperLink that cannot start ends, which is seen at once; this is for a machine that has much else to do."""
@@ -229,28 +230,6 @@ def serve(home: ServerHome, *, tend: Callable[[SuperLinkControl], None] = lambda
                 tend(control)
 
 
-def bring_in_line(home: ServerHome, control: SuperLinkControl) -> list[str]:
-    """Unregister the nodes of revoked sites, and register the admitted ones; the names of those unregistered.
-
-    The proxy's map is written too, without which no site is let through: that needs no key of the authority.
-    Raises AdmissionRefused (FM-F404), ServerUnreachable (FM-S502).
-    """
-    gone = control.unregister({revocation.node_fingerprint for revocation in revocations(home.pki)})
-    control.register(admitted_sites(home))
-    with changing(home.pki):
-        write_node_map(home.pki, node_keys(home))
-    return gone
-
-
-def tell_superlink(home: ServerHome) -> bool:
-    """`bring_in_line` where the SuperLink answers from here; False where the started server has to do it."""
-    try:
-        bring_in_line(home, SuperLinkControl(local_address(home), ca=ca_files(home.pki).certificate))
-    except ServerUnreachable:
-        return False
-    return True
-
-
 def _members(home: ServerHome) -> tuple[tuple[str, ...], int]:
     """What changes where a site is admitted or revoked."""
     return tuple(node_keys(home).values()), len(revocations(home.pki))
@@ -268,19 +247,6 @@ def _listens(address: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def local_address(home: ServerHome) -> str:
-    """How a process on the coordinator's machine reaches the SuperLink: a name that its certificate holds.
-
-    Raises HostError (FM-S500) where the certificate is for none that leads here.
-    """
-    settings = home.settings()
-    local = ("127.0.0.1", "localhost") if settings.bind in ("127.0.0.1", "0.0.0.0") else (settings.bind,)  # noqa: S104
-    for host in (*local, *settings.hosts):
-        if host in settings.hosts:
-            return f"{host}:{settings.port}"
-    raise HostError("the server's certificate names no host", got=settings.hosts)
 
 
 def _superlink_command(home: ServerHome, *, secret: Path) -> list[str]:

@@ -9,15 +9,13 @@ from pathlib import Path
 from flwr.app import RecordDict
 
 from minet_core.algorithms.interface import ServerState
-from minet_core.checkpoint import describe, read_manifest, save_checkpoint
+from minet_core.checkpoint import read_manifest, save_weights
 from minet_core.protocol import messages
 from minet_core.protocol.exchange_plan import Agreement
 from minet_core.runtime.memory import give_back_memory
-from minet_core.runtime.versions import versions
 from minet_core.settings.federation import FederationSettings
 from minet_core.training_domain import TrainingDomain, domain_of_figures, merged
 from minet_core.weights.lazy_arrays import StoredArrays
-from minet_core.weights.manifest import Arrays
 from minet_core.weights.payload import save_parcel
 from server.flower.nonblocking_grid import MessageGrid
 from server.ledger import with_our_head
@@ -66,31 +64,6 @@ class Conduct:
             declared=self.run.declared(),
             global_weights=self.global_state().weights,
         )
-
-
-def save_weights(
-    path: Path,
-    federation: FederationSettings,
-    weights: Arrays,
-    *,
-    round_number: int,
-    domain: TrainingDomain | None = None,
-) -> None:
-    """Write the global weights as a checkpoint of this federation. domain: what they were trained on."""
-    manifest = describe(
-        weights,
-        model=federation.model,
-        scale=federation.scale,
-        round_number=round_number,
-        provenance={
-            "algorithm": federation.algorithm.name,
-            "federation": federation.name,
-            "federation_digest": federation.digest(),
-            **versions(),
-        },
-        domain=domain,
-    )
-    save_checkpoint(path, weights, manifest)
 
 
 def domain_after_round(conduct: Conduct, kept: Mapping[str, KeptReply]) -> TrainingDomain | None:

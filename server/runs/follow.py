@@ -24,11 +24,10 @@ from server.admission.enrolment import admitted_sites, declared_cohorts
 from server.admission.pki import ca_files
 from server.flower.superlink_control import SuperLinkControl
 from server.ledger import note_act
-from server.processes.server_processes import local_address
 from server.runs.participation import require_declarations
 from server.runs.resubmit import abandoned, end_as_failed, last_submission, submit
 from server.runs.run_directory import RunDirectory
-from server.server_home import ServerHome
+from server.server_home import ServerHome, local_address
 
 FOLLOW_INTERVAL_S = 0.5
 

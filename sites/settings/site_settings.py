@@ -16,6 +16,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, field
 from minet_core.admission.kit import Digest
 from minet_core.settings.federation import SiteName
 from minet_core.settings.yaml_file import Settings
+from sites.store.cohort import DataKind
 from sites.store.split import Split
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -24,7 +25,6 @@ Patterns = Annotated[tuple[Text, ...], Field(min_length=1)]
 PATIENT_FOLDER = r"(?P<patient>[^/]+?)(?:[_/-](?:study|ses|session|visit)[_-]?[A-Za-z0-9]+)?(?:/anat)?/[^/]+$"
 """The folder that holds the scans names the patient; a session's number after it does not."""
 
-DataKind = Literal["real", "surrogate", "phantom"]
 Device = Literal["auto", "cuda", "cpu"]
 
 

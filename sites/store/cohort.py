@@ -11,8 +11,9 @@ from pydantic import Field, StringConstraints
 
 from minet_core.settings.yaml_file import Settings
 from sites.quality.pair_quality import PairQuality, quality_remarks
-from sites.settings.site_settings import DataKind
 from sites.store.split import FEW_PATIENTS, SPLITS, Split, slices_of
+
+DataKind = Literal["real", "surrogate", "phantom"]
 
 Hexadecimal = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]+$")]
 
@@ -140,3 +141,12 @@ def _count(cohort: Cohort, split: Split) -> Count:
         pairs=len(found),
         slices=sum(len(indices) for _, indices in found),
     )
+
+
+def cohort_lines(cohort: Cohort) -> list[str]:
+    """A cohort's counts and remarks, for a person."""
+    lines = [
+        f"{split}: {count.patients} patients, {count.pairs} pairs, {count.slices} slices"
+        for split, count in ((split, cohort.counts[split]) for split in SPLITS)
+    ]
+    return [*lines, *cohort.remarks()]

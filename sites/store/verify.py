@@ -8,8 +8,7 @@ from typing import Any
 
 from minet_core.errors import StoreDamaged
 from minet_core.runtime.files.atomic_write import sha256_of_file
-from sites.ingest_report import cohort_lines
-from sites.store.cohort import Cohort
+from sites.store.cohort import Cohort, cohort_lines
 from sites.store.pseudonym import site_key
 from sites.store.store import INGEST_AGAIN, Store, read_failure
 

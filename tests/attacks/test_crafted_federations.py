@@ -22,9 +22,9 @@ from minet_core.protocol import messages
 from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.files.atomic_write import write_text
 from minet_core.settings.federation import FederationSettings
+from minet_core.settings.presets import federation_of
 from minet_core.settings.yaml_file import settings_text
 from server.rounds.exchange import request
-from server.server_home import federation_of
 from sites.settings.definitions import definition
 from sites.settings.site_policy import open_policy, require_cohort_allowed, require_steps_allowed
 from sites.settings.site_settings import PolicySettings

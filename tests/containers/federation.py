@@ -17,9 +17,9 @@ from client.admission.declaration import declare
 from client.site_home import SiteHome
 from fedminet.single_machine.admission import admit_here
 from fedminet.single_machine.demo import container_settings
+from server.admission.init_server import init_server
 from server.admission.pki import Authority, open_authority
 from server.runs.run_directory import RunDirectory
-from server.server_home import init_server
 from tests.containers.engine import Engine
 from tests.containers.reference_run import SITES, ReferenceRun
 from tests.support.repository import ROOT

@@ -18,7 +18,7 @@ from minet_core.runtime.processes.child_processes import ChildProcesses, child_e
 from server.admission.enrolment import admitted_sites, renew, revoke
 from server.admission.pki import ca_files, issue_server_certificate
 from server.flower.superlink_control import SuperLinkControl
-from server.processes.server_processes import local_address
+from server.server_home import local_address
 from tests.support.admitted import Coordinator, make_coordinator, make_site
 from tests.support.proxy_front import Front, nginx_front
 

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from fedminet.centralised.baseline import by_method, evaluate_file, scores_as_text
+from fedminet.centralised.baseline import evaluate_file
 from fedminet.centralised.train import TrainOptions, train_models
 from fedminet.simulation.simulate import simulate
 from fedminet.single_machine.demo import run_demo
 from minet_core.checkpoint import load_model
 from minet_core.report.summary import Summary, read_summary
 from minet_core.runtime.files.atomic_write import sha256_of_file
+from sites.scores import by_method, scores_as_text
 from tests.support.repository import ROOT
 from tests.support.small_federation import PHANTOM, SITES, site_options, small_rehearsal
 

@@ -16,7 +16,7 @@ import pytest
 from client.admission.declaration import declare
 from client.admission.keys import SiteKeys
 from client.preflight.check_admission import check_admission
-from client.preflight.check_machine import kept_round_bytes
+from client.rounds.round_cache import kept_round_bytes
 from client.site_home import SiteHome
 from client.status.site_status import as_json, read_status
 from fedminet.single_machine.admission import admit_one_here, make_coordinator_here

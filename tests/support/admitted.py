@@ -16,8 +16,9 @@ from fedminet.single_machine.admission import admit_one_here
 from minet_core.settings.federation import FederationSettings
 from minet_core.settings.yaml_file import write_settings
 from server.admission.enrolment import Admission, admit
+from server.admission.init_server import init_server
 from server.admission.pki import Authority, open_authority
-from server.server_home import ServerHome, ServerSettings, init_server
+from server.server_home import ServerHome, ServerSettings
 
 PASSPHRASE = "four words of a trial"
 

@@ -20,7 +20,8 @@ from safetensors.numpy import save_file
 from fedminet.centralised.ranks import Ranks, leave, ranks_of_launcher
 from minet_core.models.activation_checkpointing import recompute
 from minet_core.protocol.exchange_plan import initial_weights
-from minet_core.training.loop import bring_to_form, train_steps
+from minet_core.training.device import bring_to_form
+from minet_core.training.loop import train_steps
 from minet_core.training.planned_batches import BatchRecipe, PlannedSamples, drawn_batches, plan_batches
 from minet_core.weights.manifest import learnable
 from tests.faults.tiny_sites import tiny_federation

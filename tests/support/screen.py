@@ -21,11 +21,12 @@ from minet_core.errors import FedminetError, StoreDamaged
 from minet_core.protocol import messages
 from minet_core.runtime.processes.child_processes import free_port
 from minet_core.settings.federation import FederationSettings
+from server.admission.init_server import init_server
 from server.dashboard.control_routes import Access
 from server.dashboard.serve import Binding, server_of
 from server.rounds.run import run_federation
 from server.runs.run_directory import RunDirectory
-from server.server_home import ServerHome, ServerSettings, init_server
+from server.server_home import ServerHome, ServerSettings
 from tests.faults.trial_sites import TRIAL_SITES, trial_federation, trial_site
 from tests.support.admitted import PASSPHRASE
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from client.preflight.check_machine import LOG_BYTES, check_device, check_disk, check_port, kept_round_bytes
+from client.preflight.check_machine import LOG_BYTES, check_device, check_disk, check_port
 from client.preflight.preflight import require_ready
+from client.rounds.round_cache import kept_round_bytes
 from client.site_home import SiteHome
 from minet_core.errors import DiskFull, PortInUse
 from minet_core.runtime.processes.child_processes import free_port

@@ -13,7 +13,6 @@ import pytest
 from client.site_home import SiteHome
 from fedminet.bench import algorithms as bench
 from fedminet.bench.algorithms import ALONE, FEDERATED, METHODS, Cell, cell_path, compare, table_text
-from fedminet.centralised.baseline import by_method, scores_on_test_split
 from fedminet.main import run
 from fedminet.simulation import simulate
 from fedminet.single_machine.sites import MADE_OF
@@ -25,6 +24,8 @@ from minet_core.runtime.files.atomic_write import write_json
 from minet_core.runtime.progress import Advance
 from minet_core.settings.federation import FederationSettings
 from server.runs.run_directory import RunDirectory
+from sites.scores import by_method, scores_on_test_split
+from sites.store.store import Store
 from tests.faults.tiny_sites import N_PATIENTS, make_tiny_sites, tiny_federation
 from tests.faults.tiny_sites import TINY_SITES as SITES
 
@@ -116,7 +117,9 @@ def test_a_personal_head_is_tested_with_the_head_of_each_site(compared: tuple[Pa
     homes = {s: SiteHome.at(out / "runs" / f"personal-head-{SEED}" / "sites" / s) for s in SITES}
     for site, other in zip(SITES, SITES[1:] + SITES[:1], strict=True):
         own, strange = (
-            by_method(scores_on_test_split(model, homes[site], scale=2, seed=SEED))["global"]["psnr_db"]
+            by_method(scores_on_test_split(model, Store(homes[site].store), scale=2, seed=SEED))["global"][
+                "psnr_db"
+            ]
             for model, _ in (load_model(homes[name].results / "model.safetensors") for name in (site, other))
         )
         assert personal.scores[site].psnr_db == pytest.approx(own, abs=6e-4)  # it travelled rounded

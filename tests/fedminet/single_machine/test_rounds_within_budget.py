@@ -17,7 +17,7 @@ from fedminet.single_machine.rounds_within_budget import (
     seconds_of_a_step,
 )
 from minet_core.settings.federation import FederationSettings
-from server.server_home import federation_of
+from minet_core.settings.presets import federation_of
 
 SITES = ("sms", "umr", "fastmri")
 

@@ -21,8 +21,8 @@ from minet_core.models.minet.residual_groups import ResidualGroup
 from minet_core.models.registry import SETTINGS_OF, build_model
 from minet_core.settings.federation import FederationSettings, ModelSettings
 from minet_core.settings.yaml_file import parse_settings
+from minet_core.training.batches import Batch
 from minet_core.training.loop import adam, batch_loss
-from minet_core.training.samples import Batch
 from tests.oracles import compared_models as literal
 
 CPU = torch.device("cpu")

@@ -20,9 +20,10 @@ from minet_core.errors import InvalidSetting, TrainingDiverged
 from minet_core.models.activation_checkpointing import recompute
 from minet_core.models.minet.model import MINet
 from minet_core.runtime.cpu_threading import cpu_threading_environment
+from minet_core.training.batches import Batch
+from minet_core.training.device import autocast_dtype_for
 from minet_core.training.gradient_rules import ControlVariates
-from minet_core.training.loop import SETTLING_STEPS, adam, autocast_dtype_for, learning_rate_at, train_steps
-from minet_core.training.samples import Batch
+from minet_core.training.loop import SETTLING_STEPS, adam, learning_rate_at, train_steps
 from minet_core.weights.manifest import learnable
 
 PLAN: dict[str, Any] = {

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from minet_core.errors import InvalidSetting, NothingFound, ProcessDied, StoreDamaged
+from minet_core.training.batches import MIN_FOREGROUND, Batch
 from minet_core.training.planned_batches import (
     BatchRecipe,
     PlannedBatch,
@@ -28,7 +29,6 @@ from minet_core.training.planned_batches import (
     named_worker_deaths,
     plan_batches,
 )
-from minet_core.training.samples import MIN_FOREGROUND, Batch
 from tests.support.repository import ROOT
 
 PATCHES = BatchRecipe(scale=2, batch_size=4, patch_px=16, seed=1, label="test")

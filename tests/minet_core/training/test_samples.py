@@ -11,16 +11,8 @@ from numpy.typing import NDArray
 from minet_core.errors import InvalidSetting, NothingFound, ScanInvalid
 from minet_core.imaging.degradation import DegradationDraw, crop_to_multiple, low_resolution
 from minet_core.imaging.interpolation import bicubic
-from minet_core.training.samples import (
-    AIR_LEVEL,
-    CLAMP,
-    MIN_FOREGROUND,
-    Batch,
-    PreparedSlices,
-    draw_batches,
-    make_inputs,
-    make_sample,
-)
+from minet_core.training.batches import AIR_LEVEL, MIN_FOREGROUND, Batch, PreparedSlices, draw_batches
+from minet_core.training.samples import CLAMP, make_inputs, make_sample
 
 both_scales = pytest.mark.parametrize("scale", [2, 4])
 

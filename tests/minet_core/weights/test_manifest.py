@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from minet_core.errors import WeightsRefused
 from minet_core.models.minet.model import MINet
+from minet_core.training.batches import Batch
 from minet_core.training.loop import train_steps
-from minet_core.training.samples import Batch
 from minet_core.weights.manifest import WeightManifest, check_weights, learnable, load_weights, weighted_mean
 from tests.support.least_squares import CountingArrays
 

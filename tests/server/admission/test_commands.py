@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from fedminet.main import run
+from server.admission.init_server import with_local_name
 from server.admission.passphrase import read_passphrase
-from server.processes.server_processes import local_address
-from server.server_home import ServerHome, with_local_name
+from server.server_home import ServerHome, local_address
 from tests.support.admitted import PASSPHRASE
 
 Call = Callable[..., tuple[int, str, str]]

@@ -13,9 +13,9 @@ from minet_core.runtime.processes.child_processes import ChildProcesses, free_po
 from server.admission.pki import ca_files, server_files
 from server.commands import server_commands
 from server.flower.superlink_control import SuperLinkControl
-from server.processes.server_processes import local_address, start_superlink
+from server.processes.server_processes import start_superlink
 from server.processes.warn_once import SaidOnce
-from server.server_home import ServerHome
+from server.server_home import ServerHome, local_address
 from tests.support.admitted import make_coordinator
 
 

@@ -14,11 +14,10 @@ from minet_core.runtime.files.atomic_write import write_json
 from minet_core.runtime.processes.child_processes import free_port
 from server.admission.pki import ca_files
 from server.flower.superlink_control import SuperLinkControl
-from server.processes.server_processes import local_address
 from server.runs import resubmit, state_machine
 from server.runs.resubmit import Submission, tend_runs
 from server.runs.run_directory import RunDirectory
-from server.server_home import ServerHome
+from server.server_home import ServerHome, local_address
 from tests.support.admitted import make_coordinator
 
 
