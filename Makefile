@@ -10,7 +10,7 @@ ARGS   ?=
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-long attacks containers container-demo check environment constraints docs clean
+.PHONY: demo test test-long attacks fuzz containers container-demo check environment constraints docs clean
 
 # A new environment holds no bytecode: what the demonstration imports is compiled by it and kept, the rest is not, which
 # saves a minute.
@@ -31,6 +31,11 @@ attacks: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -v tests/attacks tests/server/processes/test_walls.py tests/server/backup/test_signature.py \
 	  tests/server/runs/test_damaged_runs.py tests/minet_core/test_ledger.py tests/client/admission/test_changed_federation.py \
 	  tests/e2e/test_deployment.py $(ARGS)
+
+# Ten thousand damaged inputs for every reader of foreign bytes; prints the table of docs/results/readers.md. An hour on
+# one core; `make test` has a share of it. ARGS: --inputs, --seed, --only a reader.
+fuzz: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz $(ARGS)
 
 # Builds the images and runs the federation in containers. Needs a container engine, or root to start one; without,
 # the tests say so and are skipped, and fail where REQUIRE_CONTAINERS=1. docker/install-engine.sh installs one on Debian.
