@@ -10,7 +10,7 @@ ARGS   ?=
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-long attacks faults containers container-demo check environment constraints docs clean
+.PHONY: demo test test-long attacks faults containers container-demo check environment constraints docs clean fuzz
 
 # A new environment holds no bytecode: what the demonstration imports is compiled by it and kept, the rest is not, which
 # saves a minute.
@@ -35,6 +35,11 @@ attacks: $(VENV)/.installed-dev
 # Faults at their full size, for hours: hostile replies, killed processes, cut links. ARGS: run, robustness or damage.
 faults: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.faults $(ARGS)
+
+# Ten thousand damaged inputs for every reader of foreign bytes; prints the table of docs/results/readers.md. An hour on
+# one core; `make test` has a share of it. ARGS: --inputs, --seed, --only a reader.
+fuzz: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz $(ARGS)
 
 # Builds the images and runs the federation in containers. Needs a container engine, or root to start one; without,
 # the tests say so and are skipped, and fail where REQUIRE_CONTAINERS=1. docker/install-engine.sh installs one on Debian.

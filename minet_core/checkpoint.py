@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -16,13 +17,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import NonNegativeInt, ValidationError
+from pydantic import NonNegativeInt
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from minet_core.errors import CheckpointInvalid, FileMissing, WeightsRefused
 from minet_core.models.base import SuperResolver
-from minet_core.models.registry import build_model
+from minet_core.models.registry import SETTINGS_OF, build_model
+from minet_core.runtime.json_text import parse_json
 from minet_core.runtime.versions import versions
 from minet_core.settings.federation import FederationSettings, ModelSettings
 from minet_core.settings.yaml_file import Settings
@@ -139,6 +141,7 @@ def load_model(path: Path) -> tuple[SuperResolver, CheckpointManifest]:
     the model that the manifest describes.
     """
     tensors, manifest = load_checkpoint(path)
+    _require_its_size(manifest, source=str(path))
     model = build_model(manifest.model.model_dump(), scale=manifest.scale)
     try:
         load_weights(model, {name: _as_array(tensor) for name, tensor in tensors.items()})
@@ -158,16 +161,41 @@ def load_model(path: Path) -> tuple[SuperResolver, CheckpointManifest]:
     return model.eval(), manifest
 
 
+def _require_its_size(manifest: CheckpointManifest, *, source: str) -> None:
+    """Refuse settings of a model that is larger than the tensors beside them, before it takes memory.
+
+    A head that is personal is not among them; it is a small part of its model.
+    """
+    wanted = manifest.model
+    n_groups = wanted.n_groups if "n_groups" in SETTINGS_OF[wanted.architecture] else 1
+    n_held = sum(math.prod(entry.shape) for entry in manifest.tensors)
+    n_values = None
+    if wanted.n_blocks * n_groups <= len(manifest.tensors):  # each has a tensor at least
+        try:
+            with torch.device("meta"):  # shapes alone
+                n_values = sum(
+                    one.numel() for one in build_model(wanted.model_dump(), scale=manifest.scale).parameters()
+                )
+        except (TypeError, ValueError, RuntimeError, OverflowError) as failure:
+            raise CheckpointInvalid(f"{source} describes a model that cannot be built") from failure
+    if n_values is None or n_values > 4 * n_held + 1_000_000:
+        raise CheckpointInvalid(
+            f"{source} does not hold the model it describes",
+            got=f"{n_held} weights in {len(manifest.tensors)} tensors",
+            expected="many more" if n_values is None else f"{n_values} weights",
+        )
+
+
 def _parse(text: str | None, *, source: str) -> CheckpointManifest:
     if text is None:
         raise CheckpointInvalid(
             f"{source} has no manifest", expected=f"metadata {METADATA_KEY!r}", action=FETCH_AGAIN
         )
     try:
-        content = json.loads(text)
+        content = parse_json(text)
         manifest = CheckpointManifest.model_validate(content["manifest"])
         sha256 = content["sha256"]
-    except (json.JSONDecodeError, KeyError, TypeError, ValidationError) as failure:
+    except (ValueError, KeyError, TypeError) as failure:
         detail = " ".join(str(failure).split())[:200]
         raise CheckpointInvalid(f"{source} has an unreadable manifest", got=detail) from failure
     if sha256 != _digest(manifest):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +38,7 @@ from minet_core.admission.kit import (
 from minet_core.errors import AdmissionRefused, ConfigurationError, FedminetError, FileMissing
 from minet_core.ledger.records import Ledger
 from minet_core.runtime.files.atomic_write import write_json
+from minet_core.runtime.json_text import parse_json
 from minet_core.settings.federation import FederationSettings
 from minet_core.settings.yaml_file import Settings, parse_settings, read_settings
 
@@ -222,7 +222,7 @@ def read_pin(home: SiteHome) -> Pin | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_bytes())
     except ValueError as failure:
         raise ConfigurationError(f"{path} is not a JSON file") from failure
     return parse_settings(content, Pin, source=str(path))

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import AwareDatetime, Field, StringConstraints
 
 from minet_core.errors import AdmissionRefused, ConfigurationError, FileMissing
 from minet_core.runtime.files.atomic_write import sha256_of_file
+from minet_core.runtime.json_text import parse_json
 from minet_core.settings.federation import SiteName
 from minet_core.settings.yaml_file import Settings, parse_settings
 
@@ -93,7 +94,7 @@ def verified_settings(folder: Path, *, authority: x509.Certificate) -> KitSettin
             action="Ask the coordinator for a new kit",
         ) from failure
     try:
-        fields = json.loads(content)
+        fields = parse_json(content)
     except ValueError as failure:
         raise ConfigurationError(f"{folder / KIT_FILE} is not a JSON file") from failure
     settings = parse_settings(fields, KitSettings, source=str(folder / KIT_FILE))
@@ -124,11 +125,18 @@ def read_authority(path: Path) -> x509.Certificate:
     if not path.is_file():
         raise FileMissing("the authority's certificate is missing", got=path)
     try:
-        certificate = x509.load_pem_x509_certificate(path.read_bytes()[:LARGEST_FILE_BYTES])
+        with path.open("rb") as stream:
+            certificate = x509.load_pem_x509_certificate(stream.read(LARGEST_FILE_BYTES))
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-    except (ValueError, x509.ExtensionNotFound) as failure:
+        key = certificate.public_key()
+    except (
+        ValueError,
+        TypeError,
+        x509.ExtensionNotFound,
+        x509.DuplicateExtension,
+        UnsupportedAlgorithm,
+    ) as failure:
         raise AdmissionRefused("an authority's certificate cannot be read", got=path) from failure
-    key = certificate.public_key()
     if not constraints.ca or not isinstance(key, ec.EllipticCurvePublicKey):
         raise AdmissionRefused("a certificate is none of a federation's authority", got=path)
     return certificate

@@ -35,6 +35,7 @@ from minet_core.admission.fingerprints import (
 )
 from minet_core.errors import AdmissionRefused, ConfigurationError, FileMissing
 from minet_core.protocol.cohort_declaration import CohortDeclaration
+from minet_core.runtime.json_text import parse_json
 from minet_core.settings.federation import SiteName
 from minet_core.settings.yaml_file import Settings, parse_settings
 
@@ -125,7 +126,7 @@ def read_request(path: Path) -> tuple[RequestFile, CheckedRequest]:
             f"{path} is no request", got=f"{path.stat().st_size} bytes", expected="about 2 KB"
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_bytes())
     except ValueError as failure:
         raise ConfigurationError(f"{path} is not a JSON file") from failure
     if not isinstance(content, dict):

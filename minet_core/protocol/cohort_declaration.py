@@ -7,17 +7,19 @@ the run declares for the rest of it.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, PositiveInt, StringConstraints
 
 from minet_core.errors import AdmissionRefused, ConfigurationError, FileMissing
+from minet_core.runtime.json_text import parse_json
 from minet_core.settings.federation import SiteName
 from minet_core.settings.yaml_file import Settings, parse_settings
 
 DECLARATION_FILE = "declaration.json"
+_LARGEST_BYTES = 64 * 1024
+"""A declaration has 200 bytes; more of a file is not read."""
 
 _DIGITS = 12
 """Hexadecimal digits of a digest that travel in a reply: 48 bits, which a float64 holds exactly."""
@@ -75,7 +77,8 @@ def read_declaration(path: Path) -> CohortDeclaration:
             action="Use the one that `fedminet site ingest` wrote",
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as stream:
+            content = parse_json(stream.read(_LARGEST_BYTES))
     except ValueError as failure:
         raise ConfigurationError(f"{path} is not a JSON file") from failure
     if not isinstance(content, dict):

@@ -179,9 +179,11 @@ def checked_figures(received: Mapping[str, object], *, agreed: Mapping[str, Figu
         if isinstance(value, bool) or not isinstance(value, int if figure.whole else int | float):
             raise ReplyRefused(f"the figure {name} has the wrong type", got=type(value).__name__)
         assert isinstance(value, int | float)
-        if not math.isfinite(value) or not figure.low <= value <= figure.high:
+        # The range first: it is what a whole number of any length can be held to. NaN is in none.
+        if not figure.low <= value <= figure.high or not math.isfinite(value):
+            got = value if isinstance(value, float) or value.bit_length() <= 64 else "a longer number"
             raise ReplyRefused(
-                f"the figure {name} is out of its range", got=value, expected=f"{figure.low} to {figure.high}"
+                f"the figure {name} is out of its range", got=got, expected=f"{figure.low} to {figure.high}"
             )
         figures[name] = float(value)
     return figures

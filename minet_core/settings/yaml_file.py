@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import typing
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from minet_core.errors import ConfigurationError, FileMissing, InvalidSetting, UnknownKey
+from minet_core.runtime.files.file_failures import naming_failures
+
+LARGEST_FILE_BYTES = 1 << 20
+"""A settings file of every key with its comment has 12 KB."""
+MOST_VALUES = 100_000
+"""Aliases written out: one that names another nine times, nine deep, is 400 million values in 200 bytes."""
+MOST_LEVELS = 100
+_SHOWN_CHARACTERS = 200
+"""Of a wrong value in a message."""
 
 
 class Settings(BaseModel):
@@ -34,10 +44,16 @@ def read_settings(path: Path, model: type[AnySettings]) -> AnySettings:
     """
     if not path.is_file():
         raise FileMissing("a settings file is missing", got=path, action="Give the path of an existing file")
+    with naming_failures(f"{path} cannot be read", path=path), path.open("rb") as stream:
+        text = stream.read(LARGEST_FILE_BYTES + 1)
+    if len(text) > LARGEST_FILE_BYTES:
+        raise ConfigurationError(
+            f"{path} is no settings file", got="over 1 MiB", expected="some KB of keys and values"
+        )
     try:
-        content = parse_yaml(path.read_text(encoding="utf-8"))
+        content = parse_yaml(text.decode("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as failure:
-        detail = " ".join(str(failure).split())
+        detail = " ".join(str(failure).split())[:_SHOWN_CHARACTERS]
         raise ConfigurationError(f"{path} is not a YAML file", got=detail) from failure
     if not isinstance(content, dict):
         raise ConfigurationError(
@@ -49,9 +65,34 @@ def read_settings(path: Path, model: type[AnySettings]) -> AnySettings:
 def parse_yaml(text: str) -> Any:
     """What `text` says: plain values, lists and mappings. By libyaml where PyYAML has it, ten times as fast.
 
-    Raises yaml.YAMLError.
+    Raises yaml.YAMLError, also for a date or a number that is none, for aliases that hold themselves, and for what
+    would be more than MOST_VALUES values or MOST_LEVELS levels once its aliases are written out.
     """
-    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
+    try:
+        content = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
+    except yaml.YAMLError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as failure:
+        raise yaml.YAMLError(f"a value cannot be read: {failure}") from failure
+    _count(content, {}, level=0)
+    return content
+
+
+def _count(value: Any, counted: dict[int, int], *, level: int) -> int:
+    """How many values `value` is, itself with all that it holds. counted: by identity, of what aliases share."""
+    if not isinstance(value, dict | list | set | tuple):
+        return 1
+    if level > MOST_LEVELS:  # also what holds itself
+        raise yaml.YAMLError(f"it is nested over {MOST_LEVELS} levels deep")
+    known = counted.get(id(value))
+    if known is not None:
+        return known
+    held: Iterable[Any] = [*value, *value.values()] if isinstance(value, dict) else value
+    number = 1 + sum(_count(one, counted, level=level + 1) for one in held)
+    if number > MOST_VALUES:
+        raise yaml.YAMLError(f"it says over {MOST_VALUES} values")
+    counted[id(value)] = number
+    return number
 
 
 def parse_settings(content: dict[str, object], model: type[AnySettings], *, source: str) -> AnySettings:
@@ -61,7 +102,7 @@ def parse_settings(content: dict[str, object], model: type[AnySettings], *, sour
     except ValidationError as failure:
         # A misspelt key shows twice, as unknown and as missing: the first says more.
         first = min(failure.errors(), key=lambda error: error["type"] != "extra_forbidden")
-        key = ".".join(str(part) for part in first["loc"])
+        key = _shown(".".join(str(part) for part in first["loc"]))
         if first["type"] == "extra_forbidden":
             raise UnknownKey(
                 f"{source} holds an unknown key",
@@ -69,8 +110,14 @@ def parse_settings(content: dict[str, object], model: type[AnySettings], *, sour
                 action=_suggestion(str(first["loc"][-1]), model),
             ) from failure
         raise InvalidSetting(
-            f"{source}: {key}: {first['msg'].lower()}", got=repr(first.get("input")), action=None
+            f"{source}: {key}: {_shown(first['msg'].lower())}",
+            got=_shown(repr(first.get("input"))),
+            action=None,
         ) from failure
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
 
 
 def write_settings(path: Path, settings: Settings) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import sqlite3
@@ -20,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from minet_core.admission.fingerprints import authority_fingerprint
@@ -27,6 +27,7 @@ from minet_core.admission.kit import read_authority
 from minet_core.errors import BackupDamaged, ConfigurationError, FileMissing
 from minet_core.runtime.files.file_failures import failure_of
 from minet_core.runtime.files.file_lock import is_locked, let_go, locked_within
+from minet_core.runtime.json_text import parse_json
 from minet_core.settings.yaml_file import parse_settings
 from server.admission.pki import ca_files, server_files
 from server.backup.create import CONTENTS_FILE, DATABASE, Contents, StoredFile
@@ -82,7 +83,7 @@ def restore_from(
         if agree is not None:
             agree(ServerHome.at(half), contents, unpacked.signature is not None)
         _put_into_place(half, path)
-    except tarfile.TarError as failure:
+    except (tarfile.TarError, ValueError, OverflowError, EOFError) as failure:
         raise BackupDamaged("the back-up cannot be read", got=failure, action=_ANOTHER) from failure
     except OSError as failure:
         raise failure_of(failure, f"the back-up could not be written to {path}", path=path) from failure
@@ -173,9 +174,14 @@ def _unpacked(stream: IO[bytes], folder: Path) -> _Unpacked:
 
 
 def _safe(member: tarfile.TarInfo) -> PurePosixPath:
-    """The member's path, which leads nowhere else; a back-up holds files and folders, each once."""
+    """The member's path, which leads nowhere else; a back-up holds files and folders, each once.
+
+    A sparse file is none of ours: some bytes of it may say that it fills the disk.
+    """
     name = PurePosixPath(member.name)
-    if not (member.isreg() or member.isdir()) or name.is_absolute() or ".." in name.parts or not name.parts:
+    plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE) and not member.issparse()
+    inside = name.parts and not name.is_absolute() and ".." not in name.parts and "\0" not in member.name
+    if not plain or not inside:
         raise BackupDamaged(
             "the back-up holds what no back-up of ours does",
             got=member.name,
@@ -185,6 +191,7 @@ def _safe(member: tarfile.TarInfo) -> PurePosixPath:
 
 
 def _read(tar: tarfile.TarFile, member: tarfile.TarInfo, *, most_bytes: int) -> bytes:
+    _safe(member)
     stream = tar.extractfile(member)
     assert stream is not None  # it is a file
     if member.size > most_bytes:
@@ -194,7 +201,7 @@ def _read(tar: tarfile.TarFile, member: tarfile.TarInfo, *, most_bytes: int) -> 
 
 def _contents_of(page: bytes) -> Contents:
     try:
-        content = json.loads(page)
+        content = parse_json(page)
     except ValueError as failure:
         raise BackupDamaged("the back-up's list cannot be read", got=failure, action=_ANOTHER) from failure
     return parse_settings(content, Contents, source=CONTENTS_FILE)
@@ -214,9 +221,19 @@ def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> Store
             copy.write(block)
         copy.flush()
         os.fchmod(copy.fileno(), member.mode & 0o700)
-        os.utime(copy.fileno(), (member.mtime, member.mtime))
+        _keep_time(copy.fileno(), member)
         os.fsync(copy.fileno())
     return StoredFile(sha256=digest.hexdigest(), n_bytes=n_bytes)
+
+
+def _keep_time(descriptor: int, member: tarfile.TarInfo) -> None:
+    try:
+        os.utime(descriptor, (member.mtime, member.mtime))
+    except (ValueError, OverflowError, OSError) as failure:
+        got = f"{member.name}: {member.mtime}"
+        raise BackupDamaged(
+            "a file of the back-up has an impossible time", got=got, action=_ANOTHER
+        ) from failure
 
 
 def _require_usable(home: ServerHome, contents: Contents) -> None:
@@ -227,9 +244,13 @@ def _require_usable(home: ServerHome, contents: Contents) -> None:
     if found != contents.authority:
         raise BackupDamaged("the back-up is of another authority", got=found, expected=contents.authority)
     server = server_files(home.pki)
-    certificate = x509.load_pem_x509_certificate(server.certificate.read_bytes())
-    key = serialization.load_pem_private_key(server.private_key.read_bytes(), password=None)
-    if certificate.public_key() != key.public_key():
+    try:
+        certificate = x509.load_pem_x509_certificate(server.certificate.read_bytes())
+        key = serialization.load_pem_private_key(server.private_key.read_bytes(), password=None)
+        same = certificate.public_key() == key.public_key()
+    except (ValueError, TypeError, UnsupportedAlgorithm, OSError) as failure:
+        raise BackupDamaged("the server's key cannot be read", got=failure, action=_ANOTHER) from failure
+    if not same:
         raise BackupDamaged("the server's key is not that of its certificate", action=_ANOTHER)
     if (home.superlink / BUNDLE_FILE).exists():
         read_bundle(home.superlink)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ SERVER_APP = "server.app:app"
 CLIENT_APP = "client.app:app"
 CONTENT = frozenset({"pyproject.toml", ".info/CONTENT"})
 """All that a bundle holds: its description and Flower's list of digests."""
+
+_LARGEST_BYTES = 1 << 20
 
 _PYPROJECT = """\
 [project]
@@ -82,17 +85,20 @@ def read_bundle(folder: Path) -> Bundle:
     path = folder / BUNDLE_FILE
     if not path.is_file():
         raise FileMissing("the app bundle is missing", got=path, action="Run `fedminet server init`")
-    return _checked(path.read_bytes(), source=str(path))
+    with path.open("rb") as stream:
+        content = stream.read(_LARGEST_BYTES + 1)
+    if len(content) > _LARGEST_BYTES:
+        raise ConfigurationError(f"{path} is not an app bundle", got="over 1 MiB", expected="about 1 KB")
+    return _checked(content, source=str(path))
 
 
 def _checked(content: bytes, *, source: str) -> Bundle:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile as failure:
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OverflowError, struct.error) as failure:
         raise ConfigurationError(f"{source} is not an app bundle") from failure
     if sorted(names) != sorted(CONTENT):
-        raise ConfigurationError(
-            f"{source} holds more than names", got=", ".join(sorted(names)), expected="no code"
-        )
+        got = ", ".join(sorted(names))[:200]
+        raise ConfigurationError(f"{source} holds more than names", got=got, expected="no code")
     return Bundle(content, hashlib.sha256(content).hexdigest())

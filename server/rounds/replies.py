@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from minet_core.algorithms.influence import Shortened
 from minet_core.algorithms.interface import Reply
 from minet_core.errors import (
@@ -65,6 +67,9 @@ class KeptReply:
     @property
     def n_training_slices(self) -> int:
         return int((self.figures or {})["n_training_slices"])
+
+
+_KEPT = TypeAdapter(KeptReply)
 
 
 @dataclass(frozen=True)
@@ -118,8 +123,8 @@ def read_reply(folder: Path, site: str) -> KeptReply:
     path = page_of(folder, site)
     content = read_page(path)
     try:
-        kept = KeptReply(**{**content, "noted": tuple(content["noted"])})
-    except (KeyError, TypeError) as failure:
+        kept = _KEPT.validate_python(content)
+    except ValueError as failure:
         raise damaged(path, "is no reply's page") from failure
     if kept.site != site:
         raise damaged(path, "is another site's")

@@ -29,14 +29,15 @@ def read_page(path: Path, *, may_be_old: bool = False) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        seal = content.pop(SEAL, None) if isinstance(content, dict) else None
+        found = page_digest(content)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as failure:
         raise damaged(path, "is missing") from failure
     except (ValueError, RecursionError) as failure:
         raise damaged(path, "is no JSON page") from failure
     if not isinstance(content, dict):
         raise damaged(path, "is no JSON page")
-    seal = content.pop(SEAL, None)
-    if seal != page_digest(content) and not (seal is None and may_be_old):
+    if seal != found and not (seal is None and may_be_old):
         raise damaged(path, "is not what was written")
     return content
 

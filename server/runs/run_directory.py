@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import math
 import os
 import shutil
 from collections import deque
@@ -29,6 +30,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+
+from pydantic import TypeAdapter
 
 from minet_core.errors import ConfigurationError, FedminetError, RunBusy
 from minet_core.protocol.cohort_declaration import CohortDeclaration
@@ -42,6 +45,9 @@ from server.runs.state_machine import TERMINAL, RunState
 Engine = Literal["deployment", "in-process", "ray"]
 
 LOCK_PATIENCE_S = 1.0
+
+_STATE = TypeAdapter(RunState)
+_SCORES = TypeAdapter(dict[str, dict[str, float]])
 
 
 @dataclass(frozen=True)
@@ -107,10 +113,10 @@ class RunDirectory:
         path = self.path / "state.json"
         content = read_page(path, may_be_old=True)
         try:
-            lists = {key: tuple(content.get(key, ())) for key in ("accepted", "shortfalls", "figures")}
-            out = tuple((int(number), str(site)) for number, site in content.get("rolled_back", ()))
-            state = RunState(**{**content, **lists, "rolled_back": out})
-        except (TypeError, ValueError) as failure:
+            state = _STATE.validate_python(content)
+            if content.keys() - asdict(state).keys() or not 0 <= state.round <= state.rounds:
+                raise ValueError("other keys, or a round that is none")
+        except ValueError as failure:
             raise damaged(path, "is no run's state") from failure
         if not state.federation and state.status not in TERMINAL:
             raise damaged(path, "is of an earlier version, or not what was written")
@@ -258,7 +264,12 @@ class RunDirectory:
     def tests_recorded(self) -> dict[str, dict[str, float]]:
         """The figures of tests.json; empty where no test was made."""
         path = self.path / "tests.json"
-        return read_page(path, may_be_old=self.ended) if path.exists() else {}
+        if not path.exists():
+            return {}
+        try:
+            return _SCORES.validate_python(read_page(path, may_be_old=self.ended))
+        except ValueError as failure:
+            raise damaged(path, "holds no scores") from failure
 
     def checkpoint(self, round_number: int) -> Path:
         """Where the global model after `round_number` rounds is kept."""
@@ -321,12 +332,21 @@ def _json_lines(path: Path, *, last: int | None = None) -> list[dict[str, Any]]:
         return []
     try:
         with path.open(encoding="utf-8") as stream:
-            records = [json.loads(line) for line in deque(stream, maxlen=last)]
+            lines = deque(stream, maxlen=last)
+            records = [json.loads(line, parse_float=_finite, parse_constant=_finite) for line in lines]
     except (ValueError, RecursionError) as failure:
         raise damaged(path, "has a line that is no JSON") from failure
     if not all(isinstance(record, dict) for record in records):
         raise damaged(path, "has a line that is no record")
     return records
+
+
+def _finite(text: str) -> float:
+    """A number of a page. Raises ValueError for one that none of ours is: no sum and no digest is made of it."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no figure")
+    return number
 
 
 def _now() -> str:

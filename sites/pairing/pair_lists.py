@@ -9,16 +9,21 @@ The list says who is whose partner. The files must agree about contrast, and abo
 from __future__ import annotations
 
 import csv
+import io
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from minet_core.errors import FileMissing, InvalidSetting, ReferenceMissing, ScanInvalid
+from minet_core.runtime.files.file_failures import naming_failures
 from sites.pairing.candidates import Candidate, Found, label_of
 from sites.scans.fastmri_hdf5 import FastmriHeader, read_header
 from sites.scans.unreadable import refusal_of
 from sites.settings.site_settings import FastmriFiles
 from sites.store.split import Split
+
+_LARGEST_LIST_BYTES = 16 << 20
+"""A line has 40 bytes: 400,000 pairs."""
 
 
 def find_listed(files: Iterable[Path], settings: FastmriFiles, *, source: Path) -> Found:
@@ -66,17 +71,27 @@ def _read(path: Path) -> list[tuple[str, str]]:
     """(reference stem, target stem) of every line."""
     if not path.is_file():
         raise FileMissing("the pair list is missing", got=path)
+    with naming_failures("the pair list cannot be read", path=path), path.open("rb") as stream:
+        content = stream.read(_LARGEST_LIST_BYTES + 1)
+    if len(content) > _LARGEST_LIST_BYTES:
+        raise InvalidSetting(
+            f"{path} is no pair list", got=f"over {_LARGEST_LIST_BYTES} bytes", expected="a line a pair"
+        )
     pairs = []
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        for number, line in enumerate(csv.reader(stream), start=1):
+    try:
+        lines = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+        for number, line in enumerate(lines, start=1):
             cells = [cell.strip().removesuffix(".h5") for cell in line]
             if not any(cells):
                 continue
             if len(cells) < 2 or not cells[0] or not cells[1]:
+                got = str(line)[:200]
                 raise InvalidSetting(
-                    f"{path}, line {number} is no pair", got=line, expected="reference,target"
+                    f"{path}, line {number} is no pair", got=got, expected="reference,target"
                 )
             pairs.append((cells[0], cells[1]))
+    except (csv.Error, UnicodeDecodeError) as failure:
+        raise InvalidSetting(f"{path} is no pair list", got=failure, expected="CSV in UTF-8") from failure
     return pairs
 
 

@@ -29,6 +29,10 @@ from sites.quality.scan_quality import check_shape
 
 HEADER_BYTES = 16 << 20
 """Room for a NIfTI header with its extensions, and for what may follow the voxels."""
+MAX_INFLATION = 200
+"""Declared bytes over those of the gzip file. Noise hardly shrinks; a head in much empty air does by ten or twenty."""
+INFLATION_BYTES = 1 << 24
+"""Below this (16 MiB) any inflation is harmless."""
 GZIP_MAGIC = b"\x1f\x8b"
 HEADERS = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
 """By the number that a file begins with: the bytes of its header."""
@@ -100,6 +104,8 @@ def read_stored(path: Path) -> tuple[NiftiHeader, NDArray[Any]]:
             )
         if not isinstance(stream, gzip.GzipFile) and path.stat().st_size < header.offset + header.n_bytes:
             raise EOFError("the file ends before its last voxel")
+        if isinstance(stream, gzip.GzipFile):
+            _require_bounded(header, path)
         _pass_over(stream, header.offset - stream.tell())
         stored = np.empty(math.prod(header.shape), dtype=header.dtype)
         _fill(stream, stored.view(np.uint8))
@@ -205,6 +211,18 @@ def _fill(stream: IO[bytes] | gzip.GzipFile, place: NDArray[np.uint8]) -> None:
         if not got:
             raise EOFError(f"{filled} of {len(place)} bytes of voxels")
         filled += got
+
+
+def _require_bounded(header: NiftiHeader, path: Path) -> None:
+    """Before a voxel is decoded. What a voxel takes is what it is stored in, and the float32 that is made of it."""
+    in_file = path.stat().st_size
+    in_memory = header.n_bytes + 4 * math.prod(header.shape)
+    if in_memory > INFLATION_BYTES and in_memory > MAX_INFLATION * in_file:
+        raise ScanInvalid(
+            f"{path.name} says that it holds more than it does",
+            got=f"{in_file} bytes for {header.n_bytes}",
+            expected="a whole scan",
+        )
 
 
 def _pass_over(stream: IO[bytes] | gzip.GzipFile, n_bytes: int) -> int:

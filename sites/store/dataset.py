@@ -10,10 +10,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from minet_core.errors import ScanInvalid, StoreDamaged
+from minet_core.errors import ScanInvalid
 from sites.store.hdf5_file import open_to_read
 from sites.store.split import Split
-from sites.store.store import INGEST_AGAIN, ROLES, Store, read_failure
+from sites.store.store import ROLES, Store, reading, require_pair
 
 OPEN_FILES = 32
 
@@ -47,6 +47,7 @@ class StoreSlices:
         self.shapes = [
             pair.shape[1:] for pair, indices in store.cohort.pairs_of(split) for _ in indices
         ]  # (H, W) of every slice, known without a file being read
+        self._shape_of = {pair.file: pair.shape for pair in store.cohort.pairs}
         self._open: OrderedDict[str, h5py.File] = OrderedDict()
         self._process = os.getpid()
 
@@ -59,15 +60,9 @@ class StoreSlices:
         Raises IndexError; StoreDamaged (FM-D207) where a checksum fails, FileNotWritten (FM-S509).
         """
         name, number = self._places[index]
-        try:
+        with reading(f"{name}, slice {number}", self._folder / name):
             file = self._file(name)
             target, reference = (file[role][number] for role in ROLES)
-        except KeyError as failure:
-            raise StoreDamaged(
-                "a slice cannot be read", got=f"{name}, slice {number}: {failure}", action=INGEST_AGAIN
-            ) from failure
-        except OSError as failure:
-            raise read_failure(failure, self._folder / name, what=f"{name}, slice {number}") from failure
         return target, reference
 
     def __getstate__(self) -> dict[str, Any]:
@@ -79,6 +74,8 @@ class StoreSlices:
         if name not in self._open:
             if len(self._open) >= OPEN_FILES:
                 self._open.popitem(last=False)[1].close()
-            self._open[name] = open_to_read(self._folder / name)
+            file = open_to_read(self._folder / name)
+            require_pair(file, self._folder / name, shape=self._shape_of[name])
+            self._open[name] = file
         self._open.move_to_end(name)
         return self._open[name]

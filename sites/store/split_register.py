@@ -6,12 +6,12 @@ other name.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from minet_core.errors import StoreDamaged
 from minet_core.runtime.files.atomic_write import write_json
+from minet_core.runtime.json_text import parse_json
 from sites.store.split import SPLITS, Split
 
 SPLITS_FILE = "splits.json"
@@ -26,7 +26,7 @@ def read_register(store: Path) -> dict[str, Split]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_bytes())
         patients: dict[str, Split] = dict(content["patients"])
         if content["schema_version"] != 1 or not set(patients.values()) <= set(SPLITS):
             raise ValueError("another form of page")

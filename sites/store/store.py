@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from minet_core.runtime.files.atomic_write import replacing, sha256_of_file, wri
 from minet_core.runtime.files.file_failures import failure_of, naming_failures
 from minet_core.runtime.files.file_lock import held
 from minet_core.runtime.files.lock_beside import holder_beside
+from minet_core.runtime.json_text import parse_json
 from minet_core.settings.yaml_file import parse_settings
 from sites.store.cohort import Cohort, PairRecord
 from sites.store.hdf5_file import open_to_read, writing
@@ -53,13 +54,14 @@ class Store:
                 )
             text = path.read_bytes()
         try:
-            cohort = parse_settings(json.loads(text), Cohort, source=str(path))
+            cohort = parse_settings(parse_json(text), Cohort, source=str(path))
         except (ValueError, ConfigurationError) as failure:
             raise StoreDamaged(
                 "the store's cohort cannot be read", got=failure, action=INGEST_AGAIN
             ) from failure
         if cohort.digest != cohort.computed_digest():
             raise StoreDamaged("the store's cohort does not match its digest", got=path, action=INGEST_AGAIN)
+        _require_consistent(cohort, path)
         return cohort
 
     def volumes(self, split: Split) -> Iterator[tuple[str, NDArray[Any], NDArray[np.float32]]]:
@@ -68,13 +70,13 @@ class Store:
         The name is the patient's pseudonym and the examination. target: (S, H, W) complex64 or float32.
         """
         for pair, indices in self.cohort.pairs_of(split):
-            with open_pair(self.path / pair.file) as file:
+            with open_pair(self.path / pair.file, shape=pair.shape) as file:
                 target, reference = (_read(file, role, _as_slice(indices)) for role in ROLES)
             yield pair.name, target, reference
 
     def read_pair(self, record: PairRecord) -> Pair:
         """A whole pair with its geometry, all slices."""
-        with open_pair(self.path / record.file) as file:
+        with open_pair(self.path / record.file, shape=record.shape) as file:
             target, reference = (_volume(file, role) for role in ROLES)
         return Pair(target=target, reference=reference, patient=record.patient)
 
@@ -133,24 +135,62 @@ def read_record(path: Path) -> PairRecord:
     """The record of a whole pair file that no cohort speaks of yet. Raises StoreDamaged (FM-D207)."""
     try:
         with open_pair(path) as file:
-            content = json.loads(file.attrs["record"])
-        return PairRecord(**content, file=path.name, sha256=sha256_of_file(path))
-    except (KeyError, TypeError, ValueError) as failure:
+            content = parse_json(file.attrs["record"])
+            return PairRecord(**content, file=path.name, sha256=sha256_of_file(path))
+    except (KeyError, TypeError, ValueError, RuntimeError) as failure:
         raise StoreDamaged("a store's file has no record", got=path.name, action=INGEST_AGAIN) from failure
 
 
 @contextlib.contextmanager
-def open_pair(path: Path) -> Iterator[h5py.File]:
-    """A pair's file, open for reading.
+def open_pair(path: Path, *, shape: Sequence[int] | None = None) -> Iterator[h5py.File]:
+    """A pair's file, open for reading, of this shape.
 
-    Raises StoreDamaged (FM-D207) where it or a chunk cannot be read, FilePermission (FM-S510) or another kind where
-    the file is not to blame.
+    Raises StoreDamaged (FM-D207) where it or a chunk cannot be read or it holds no pair, FilePermission (FM-S510) or
+    another kind where the file is not to blame.
     """
+    with reading(path.name, path), open_to_read(path) as file:
+        require_pair(file, path, shape=shape)
+        yield file
+
+
+@contextlib.contextmanager
+def reading(what: str, path: Path) -> Iterator[None]:
+    """What h5py raises in the block as what it means: StoreDamaged (FM-D207), or a file system's refusal."""
     try:
-        with open_to_read(path) as file:
-            yield file
+        yield
     except OSError as failure:
-        raise read_failure(failure, path, what=path.name) from failure
+        raise read_failure(failure, path, what=what) from failure
+    except (KeyError, RuntimeError, TypeError, ValueError, IndexError) as failure:
+        raise StoreDamaged(
+            "a store's file cannot be read", got=f"{what}: {failure}", action=INGEST_AGAIN
+        ) from failure
+
+
+def require_pair(file: h5py.File, path: Path, *, shape: Sequence[int] | None) -> None:
+    """Raise StoreDamaged (FM-D207) unless a file holds two volumes of one shape, and all the bytes that they say.
+
+    A pair is stored as it is: what would be more than its file was not written here.
+    """
+    n_bytes, found = path.stat().st_size, []
+    for role in ROLES:
+        data = file[role]
+        if not isinstance(data, h5py.Dataset) or data.is_virtual or data.external:
+            raise ValueError(f"{role} is no volume")
+        if str(data.dtype) not in ("float32", "complex64") or data.nbytes > n_bytes or len(data.shape) != 3:
+            raise ValueError(f"{role} is {data.dtype} {data.shape} in {n_bytes} bytes")
+        found.append(data.shape)
+    if found[0] != found[1] or tuple(found[0]) != tuple(shape or found[0]):
+        raise ValueError(f"volumes of {found[0]} and {found[1]}, where the cohort says {shape}")
+
+
+def _require_consistent(cohort: Cohort, path: Path) -> None:
+    """Raise StoreDamaged (FM-D207) where a page's own parts do not belong together, though its digest is right."""
+    for pair in cohort.pairs:
+        first, stop = pair.usable_slices
+        if pair.patient not in cohort.patients or not 0 <= first <= stop <= pair.shape[0]:
+            raise StoreDamaged(
+                "the store's cohort cannot be", got=f"{path}: {pair.file}", action=INGEST_AGAIN
+            )
 
 
 def read_failure(failure: OSError, path: Path, *, what: str) -> StoreDamaged | FileNotWritten:
@@ -175,10 +215,13 @@ def _read(file: h5py.File, role: str, which: slice | list[int]) -> NDArray[Any]:
 
 
 def _volume(file: h5py.File, role: str) -> Volume:
-    spacing = file.attrs["spacing_mm"]
+    spacing = [float(step) for step in file.attrs["spacing_mm"]]
+    affine = np.asarray(file.attrs["affine"], dtype=np.float64)
+    if len(spacing) != 3 or affine.shape != (4, 4) or not np.isfinite([*spacing, *affine.flat]).all():
+        raise ValueError("its geometry is none")
     return Volume(
         array=file[role][()],
-        spacing_mm=(float(spacing[0]), float(spacing[1]), float(spacing[2])),
-        affine=np.asarray(file.attrs["affine"], dtype=np.float64),
+        spacing_mm=(spacing[0], spacing[1], spacing[2]),
+        affine=affine,
         contrast=str(file[role].attrs["contrast"]),
     )

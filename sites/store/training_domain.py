@@ -75,7 +75,7 @@ def _measured(cohort: _OneCohort, scale: int) -> TrainingDomain | None:
 
 def _of_pair(store: Store, pair: PairRecord, indices: list[int], *, scale: int) -> _OfPair | None:
     chosen = [indices[index] for index in _spread(len(indices), SLICES_OF_A_PAIR)]
-    with open_pair(store.path / pair.file) as file:
+    with open_pair(store.path / pair.file, shape=pair.shape) as file:
         target, reference = (np.stack([file[role][index] for index in chosen]) for role in ROLES)
         down, through = (float(file.attrs["spacing_mm"][axis]) for axis in (1, 0))
         across = float(file.attrs["spacing_mm"][2])
