@@ -33,6 +33,13 @@ RULES: tuple[Rule, ...] = ("mean", "trimmed-mean", "median", "geometric-median")
 LEAST_CAPPED = 3
 """Replies from which a share is bounded: of two, one has half or more whatever is done."""
 
+AGREED, AGAINST = 0.3, 0.5
+"""Mean cosine above which the others agree on a tensor, and the part of it by which a site must point the other way to
+be against them: half as much as they agree, so that a site which differs from all is not taken for one that opposes."""
+
+LEAST_VALUES, LEAST_TENSORS = 4, 5
+"""A tensor of fewer values has a direction by chance, and of fewer tensors no share is said."""
+
 _BLOCK_VALUES = 2**20
 """Values of all sites together that a rule holds at a time: 8 MB, beside one tensor of one site."""
 
@@ -123,15 +130,29 @@ def update_products(arrays_of: Mapping[str, Arrays], reference: Arrays) -> NDArr
 
     Holds one tensor of one site and a block of all. Raises WeightsRefused (FM-M302).
     """
-    products = np.zeros((len(arrays_of), len(arrays_of)))
+    return products_and_tensors(arrays_of, reference)[0]
+
+
+def products_and_tensors(
+    arrays_of: Mapping[str, Arrays], reference: Arrays
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """`update_products`, and the same of each tensor of `LEAST_VALUES` and more, (tensor, site, site).
+
+    The tensors are in the order of their names. Raises WeightsRefused (FM-M302).
+    """
+    products, of_tensors = np.zeros((len(arrays_of), len(arrays_of))), []
     for name in sorted(reference):
         before = reference[name]
-        flat = before.reshape(-1).astype(np.float64)
+        flat, own = before.reshape(-1).astype(np.float64), np.zeros_like(products)
         for start, block in _blocks(name, arrays_of, shape=before.shape, dtype=str(before.dtype)):
             block -= flat[start : start + block.shape[1]]
             # einsum and not BLAS, whose sums depend on the number of its threads.
-            products += np.einsum("ik,jk->ij", block, block)
-    return products
+            of_block = np.einsum("ik,jk->ij", block, block)
+            products += of_block
+            own += of_block
+        if flat.size >= LEAST_VALUES:
+            of_tensors.append(own)
+    return products, np.reshape(of_tensors, (len(of_tensors), *products.shape))
 
 
 def geometric_median_weights(products: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -153,15 +174,43 @@ def agreements(products: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Directions and not updates: the largest of the others must not speak for all of them.
     """
+    cosines = _cosines(products)
+    found = [_agreement(cosines, site) for site in range(len(products))]
+    return np.clip(found, -1.0, 1.0)
+
+
+def turned_shares(of_tensors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """By site, in which part of the tensors that the others agree on it goes against them, (site,) from 0 to 1.
+
+    The others agree on a tensor where the mean cosine between them is above `AGREED`; a site goes against them where
+    its own to their mean direction is below minus `AGAINST` of that. It counts tensors, and so sees what the
+    cosine of whole updates does not: a reversed part that is short. nan where the others agree on fewer than
+    `LEAST_TENSORS`. of_tensors: of `products_and_tensors`, of three sites or more.
+    """
+    n_sites = of_tensors.shape[1]
+    found = np.full(n_sites, np.nan)
+    cosines = [_cosines(products) for products in of_tensors]
+    for site in range(n_sites):
+        others = [other for other in range(n_sites) if other != site]
+        pairs = np.triu_indices(len(others), 1)
+        between = [float(of[np.ix_(others, others)][pairs].mean()) for of in cosines]
+        agreed = [(of, mean) for of, mean in zip(cosines, between, strict=True) if mean > AGREED]
+        if len(agreed) >= LEAST_TENSORS:
+            found[site] = np.mean([_agreement(of, site) < -AGAINST * mean for of, mean in agreed])
+    return found
+
+
+def _cosines(products: NDArray[np.float64]) -> NDArray[np.float64]:
     lengths = np.sqrt(np.diag(products))
     safe = np.where(lengths > 0, lengths, 1.0)
-    cosines = products / np.outer(safe, safe)
-    found = np.zeros(len(products))
-    for site in range(len(products)):
-        others = [other for other in range(len(products)) if other != site]
-        length = math.sqrt(max(float(cosines[np.ix_(others, others)].sum()), 0.0))
-        found[site] = float(cosines[site, others].sum()) / length if length > 0 else 0.0
-    return np.clip(found, -1.0, 1.0)
+    return np.asarray(products / np.outer(safe, safe))
+
+
+def _agreement(cosines: NDArray[np.float64], site: int) -> float:
+    """The cosine of one site to the mean of the others' directions; 0 where either has no length."""
+    others = [other for other in range(len(cosines)) if other != site]
+    length = math.sqrt(max(float(cosines[np.ix_(others, others)].sum()), 0.0))
+    return float(cosines[site, others].sum()) / length if length > 0 else 0.0
 
 
 class Shortened(Mapping[str, NDArray[Any]]):

@@ -131,6 +131,8 @@ def event_words(event: Mapping[str, Any]) -> str:
             return f"Round {get('round')} made the global model worse at {_names(get('fell'))}; it stands."
         case "update-suspect" if get("kind") == "direction":
             return f"Round {get('round')}: the update of {get('site')} points away from the others."
+        case "update-suspect" if get("kind") == "tensors":
+            return f"Round {get('round')}: a part of the update of {get('site')} goes against the others."
         case "update-suspect":
             return f"Round {get('round')}: the update of {get('site')} is far larger than the others."
         case "cohort-declared":

@@ -47,7 +47,8 @@ class KeptReply:
     the events, in our words. noted: codes of what was seen and does not exclude it. bytes_down, bytes_up: of the
     weights, to the site and from it. update_norm: of the change of the weights; memory_norm: of the algorithm's own
     tensors, where it sends any. shortened: what the update and the algorithm's own tensors are multiplied by
-    before they count. agreement: cosine of the update to the mean of the others' directions.
+    before they count. agreement: cosine of the update to the mean of the others' directions. turned: share of the
+    tensors on which the others agree in which it goes against them.
     """
 
     site: str
@@ -61,6 +62,7 @@ class KeptReply:
     memory_norm: float | None = None
     shortened: Mapping[str, float] = field(default_factory=dict)
     agreement: float | None = None
+    turned: float | None = None
     sha256: str | None = None
     figures: Mapping[str, float] | None = None
 

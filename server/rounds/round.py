@@ -199,7 +199,7 @@ def _record(conduct: Conduct, kept: Mapping[str, KeptReply], diagnostics: Diagno
             "refused": reply.refused,
             "noted": list(reply.noted),
         }
-        known = (*NORMS, "agreement")
+        known = (*NORMS, "agreement", "turned")
         sites[site] |= {kind: value for kind in known if (value := getattr(reply, kind)) is not None}
         if reply.shortened:
             sites[site]["shortened"] = dict(reply.shortened)

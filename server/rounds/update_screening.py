@@ -6,16 +6,19 @@ A judgement is made from the replies alone and can be made twice: what was found
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from minet_core.algorithms.influence import agreements, update_products
+from minet_core.algorithms.influence import agreements, products_and_tensors, turned_shares
 from minet_core.errors import FedminetError, UpdateOpposed, UpdateSuspect
 from minet_core.training.loop import learning_rate_at
 from minet_core.weights.update_norm import (
     HISTORY_ROUNDS,
     LEAST_REPLIES,
     OPPOSED_AT_ONCE,
+    TURNED_TOLD,
+    lasting,
     low_median,
     norm_bound,
     opposed,
@@ -43,7 +46,7 @@ def judged(conduct: Conduct) -> dict[str, KeptReply]:
     """The round's replies with the verdict on each; what is new of it is kept, and told in the events."""
     before = read_replies(conduct.folder)
     held = {
-        site: replace(kept, refused=None, why=None, shortened={}, agreement=None, noted=())
+        site: replace(kept, refused=None, why=None, shortened={}, agreement=None, turned=None, noted=())
         for site, kept in before.items()
         if kept.update_norm is not None and kept.refused in JUDGED
     }
@@ -100,35 +103,57 @@ def _by_direction(
     conduct: Conduct, held: Mapping[str, KeptReply], before: Mapping[str, KeptReply]
 ) -> dict[str, KeptReply]:
     """One site after the other, the one that agrees least first: fewer than half of the sites are ever refused."""
-    settings, found = conduct.federation.quarantine, dict(held)
+    found = dict(held)
     sites = sorted(site for site, kept in held.items() if kept.refused is None)
     if len(sites) < LEAST_REPLIES:
         return found
     expected = conduct.expected(round_number=conduct.number)
     weights = {site: as_reply(conduct.folder, held[site], expected).weights for site in sites}
-    products = update_products(weights, expected.global_weights)
+    products, of_tensors = products_and_tensors(weights, expected.global_weights)
     failure = UpdateOpposed("an update points away from those of the other sites")
-    left = list(range(len(sites)))
-    while len(left) >= LEAST_REPLIES and len(sites) - len(left) <= (len(sites) - 1) // 2:
+    left, may_refuse = list(range(len(sites))), (len(sites) - 1) // 2
+    told: dict[tuple[str, str], tuple[float, float]] = {}
+    while len(left) >= LEAST_REPLIES:
         of = agreements(products[left][:, left])
-        for row, agreement in zip(left, of, strict=True):
-            found[sites[row]] = replace(found[sites[row]], agreement=float(agreement))
-        lowest = min(zip(of, left, strict=True))[1]
-        site, agreement = sites[lowest], float(min(of))
-        past = _agreements_of_run(conduct, site)
-        against = opposed([*past, agreement], below=settings.opposed_agreement)
-        unlike = opposed([*past, agreement], below=settings.suspect_agreement)
-        if not (against or unlike or agreement < OPPOSED_AT_ONCE):
+        shares = turned_shares(of_tensors[:, left][:, :, left])
+        for row, agreement, share in zip(left, of, shares, strict=True):
+            turned = None if math.isnan(share) else float(share)
+            found[sites[row]] = replace(found[sites[row]], agreement=float(agreement), turned=turned)
+        by_agreement = [sites[row] for _, row in sorted(zip(of, left, strict=True))]
+        against = []
+        for site in by_agreement:
+            seen, opposes = _looked_at(conduct, found[site], is_lowest=site == by_agreement[0])
+            against += [site] if opposes else []
+            told = {**{(site, kind): figures for kind, figures in seen.items()}, **told}
+        if not against or not conduct.federation.quarantine.refuse_opposed or not may_refuse:
             break
-        _tell(
-            conduct, before[site], failure, kind="direction", norm=agreement, bound=settings.suspect_agreement
-        )
+        found[against[0]] = _refused(found[against[0]], failure)
+        left.remove(sites.index(against[0]))
+        may_refuse -= 1
+    for (site, kind), (figure, bound) in told.items():
+        _tell(conduct, before[site], failure, kind=kind, norm=figure, bound=bound)
         found[site] = _noted(found[site], failure)
-        if not (against and settings.refuse_opposed) or len(sites) - len(left) >= (len(sites) - 1) // 2:
-            break
-        found[site] = _refused(found[site], failure)
-        left.remove(lowest)
     return found
+
+
+def _looked_at(
+    conduct: Conduct, kept: KeptReply, *, is_lowest: bool
+) -> tuple[dict[str, tuple[float, float]], bool]:
+    """By kind, the figure and the bound that the direction of an update is told for; and whether it is to be refused.
+
+    is_lowest: it agrees least of its round. Of the others a low cosine says little: the odd one lowers it.
+    """
+    settings, told = conduct.federation.quarantine, dict[str, tuple[float, float]]()
+    cosines = [*_figures_of_run(conduct, kept.site, "agreement"), kept.agreement or 0.0]
+    shares = _figures_of_run(conduct, kept.site, "turned")
+    shares += [] if kept.turned is None else [kept.turned]
+    share, cosine = lasting(shares), lasting(cosines)
+    unlike = cosine is not None and cosine < settings.suspect_agreement
+    if is_lowest and (cosines[-1] < OPPOSED_AT_ONCE or unlike):
+        told["direction"] = (cosines[-1], settings.suspect_agreement)
+    if share is not None and share > TURNED_TOLD:
+        told["tensors"] = (share, TURNED_TOLD)
+    return told, opposed(cosines if is_lowest else [], shares, below=settings.opposed_agreement)
 
 
 def _by_record(conduct: Conduct, held: Mapping[str, KeptReply]) -> dict[str, KeptReply]:
@@ -234,10 +259,6 @@ def _norms_of_run(conduct: Conduct, kind: str) -> list[tuple[float, float]]:
     ]
 
 
-def _agreements_of_run(conduct: Conduct, site: str) -> list[float]:
+def _figures_of_run(conduct: Conduct, site: str, key: str) -> list[float]:
     records = conduct.run.rounds_recorded(last=HISTORY_ROUNDS)
-    return [
-        record["sites"][site]["agreement"]
-        for record in records
-        if "agreement" in record["sites"].get(site, {})
-    ]
+    return [record["sites"][site][key] for record in records if key in record["sites"].get(site, {})]

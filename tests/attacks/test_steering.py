@@ -19,7 +19,7 @@ from minet_core.settings.federation import FederationSettings
 from server.rounds.roll_back import MOST_NAMED
 from server.rounds.run import run_federation
 from server.runs.run_directory import RunDirectory
-from tests.faults.hostile import update_times
+from tests.faults.hostile import update_times, with_weights
 from tests.faults.trial_sites import Reshape, honest_reply, honest_test_reply, trial_federation, weights_in
 from tests.support.killed import Killed
 
@@ -106,6 +106,24 @@ def test_a_reversed_update_is_told_from_the_first_round_and_refused_from_the_thi
     assert events(run, "reply-refused") == [(3, ODD), (4, ODD), (5, ODD)]
     assert run.state.status == "partial"
     assert moved(run, federation()) == pytest.approx((2 / 3 + 3) * STEP, rel=1e-3)
+
+
+def half_reversed(content: RecordDict, request: Message) -> RecordDict:
+    """Every second tensor of the update, by its name, the other way: the whole still points with the others."""
+    before, after = weights_in(request), weights_in(content)
+    sent = {
+        name: (2 * before[name] - after[name]).astype(np.float32) if index % 2 else after[name]  # type: ignore[operator]
+        for index, name in enumerate(sorted(before))
+    }
+    return with_weights(content, sent)
+
+
+def test_an_update_of_which_half_is_reversed_is_told_from_the_third_round(tmp_path: Path) -> None:
+    run = conduct(tmp_path, federation(rounds=4), half_reversed)
+    tensors = [event for event in run.events_recorded() if event.get("kind") == "tensors"]
+    assert [(event["round"], event["site"]) for event in tensors] == [(3, ODD), (4, ODD)]
+    assert all(event["norm"] == pytest.approx(0.5, abs=0.1) for event in tensors)
+    assert {site for _, site in events(run, "update-suspect")} == {ODD}
 
 
 @pytest.mark.parametrize("factor", [9.9, 5.5, -9.9])
