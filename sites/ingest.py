@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from minet_core.errors import FileNotWritten, InvalidSetting, NothingAccepted, TooFewPatients
+from minet_core.errors import FileNotWritten, InvalidSetting, NothingAccepted, ScanUnreadable, TooFewPatients
 from minet_core.imaging.volume import Pair
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from sites.duplicates.likeness import Signatures
@@ -64,11 +64,18 @@ def ingest(
 
     Raises FileMissing (FM-C103), NothingFound (FM-D205), PatientNamesDoubtful (FM-D210), NothingAccepted (FM-D209),
     TooFewPatients (FM-D206), StoreBusy (FM-D208), StoreDamaged (FM-D207), InvalidSetting (FM-C102) where the store is
-    another site's.
+    another site's, ScanUnreadable (FM-D201) for `prune` where a folder cannot be listed.
     """
     began = time.monotonic()
     found = find_pairs(source, settings, skip=store) if found is None else found
     require_found(found, source, settings)
+    if prune and found.unlisted:
+        raise ScanUnreadable(
+            "nothing is removed from the store while a folder cannot be listed",
+            got=", ".join(found.unlisted),
+            expected="a source that this user may read whole",
+            action="Give this user the right to read it, or repeat the command without --prune",
+        )
     warnings = name_warnings(found, settings)
     require_plain(warnings)
     opened = Store(store)

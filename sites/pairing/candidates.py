@@ -40,12 +40,16 @@ class Refusal:
 
 @dataclass
 class Found:
-    """What a folder holds. `ignored`: scan files that the definition does not speak of. `remarks`: choices made."""
+    """What a folder holds. `ignored`: scan files that the definition does not speak of. `remarks`: choices made.
+
+    unlisted: folders whose content the file system does not give; each is among the refused too.
+    """
 
     candidates: list[Candidate] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    unlisted: list[str] = field(default_factory=list)
 
     def refuse(self, label: str, failure: FedminetError) -> None:
         cause = _FILE.sub("a file", failure.what)

@@ -15,26 +15,29 @@ from sites.pairing.file_choice import choose_file
 from sites.pairing.flat_folder import flat_pattern, patients_by_file_name
 from sites.pairing.pair_lists import find_listed
 from sites.scans.fastmri_hdf5 import FastmriHeader, read_header
-from sites.scans.unreadable import refusal_of
+from sites.scans.unreadable import refusal_of, unlisted
 from sites.settings.site_settings import FastmriFiles, NiftiFiles, SiteSettings
 
 
 def find_pairs(source: Path, settings: SiteSettings, *, skip: Path | None = None) -> Found:
     """All pairs below `source`, in a fixed order. `skip`: a folder not to enter (the store).
 
-    Raises FileMissing (FM-C103) where `source` is no folder; a scan without partner is in `refused` (FM-D203).
+    Raises FileMissing (FM-C103) where `source` is no folder; a scan without partner is in `refused` (FM-D203), as is a
+    folder that cannot be listed (FM-D201).
     """
     if not source.is_dir():
         raise FileMissing(
             "the folder with the scans is missing", got=source, action="Give an existing folder"
         )
-    files = _scan_files(source, suffixes=_SUFFIXES[settings.reader], skip=skip)
+    files, walked = _scan_files(source, suffixes=_SUFFIXES[settings.reader], skip=skip)
     if settings.reader == "nifti":
         found = _find_nifti(files, settings.nifti, source=source)
     elif settings.fastmri.pairing == "patient_id":
         found = _find_fastmri(files, settings.fastmri, source=source)
     else:
         found = find_listed(files, settings.fastmri, source=source)
+    found.refused[:0], found.unlisted = walked.refused, walked.unlisted
+    found.remarks += walked.remarks
     found.candidates.sort(key=lambda candidate: candidate.label)
     return found
 
@@ -42,19 +45,34 @@ def find_pairs(source: Path, settings: SiteSettings, *, skip: Path | None = None
 _SUFFIXES = {"nifti": (".nii", ".nii.gz"), "fastmri": (".h5",)}
 
 
-def _scan_files(source: Path, *, suffixes: tuple[str, ...], skip: Path | None) -> list[Path]:
-    """Scan files below `source`, sorted; hidden files and folders are not scans."""
-    files = []
-    for folder, subfolders, names in os.walk(source):
+def _scan_files(source: Path, *, suffixes: tuple[str, ...], skip: Path | None) -> tuple[list[Path], Found]:
+    """Scan files below `source`, sorted, and what is to be said of the folders; hidden files and folders are not scans.
+
+    A folder that cannot be listed is refused by name. A link to a folder is not followed, and said.
+    """
+    files: list[Path] = []
+    said = Found()
+
+    def refuse(failure: OSError) -> None:
+        label = label_of(Path(failure.filename), source)
+        said.unlisted.append(label)
+        said.refuse(label, unlisted(failure, Path(failure.filename)))
+
+    for folder, subfolders, names in os.walk(source, onerror=refuse):
         here = Path(folder)
         if skip is not None and here.resolve() == skip.resolve():
             subfolders.clear()
             continue
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        said.remarks += [
+            f"{label_of(here / name, source)} is a link to a folder and was not followed"
+            for name in subfolders
+            if (here / name).is_symlink()
+        ]
         files += [
             here / name for name in names if not name.startswith(".") and name.lower().endswith(suffixes)
         ]
-    return sorted(files)
+    return sorted(files), said
 
 
 def _find_nifti(files: Iterable[Path], settings: NiftiFiles, *, source: Path) -> Found:

@@ -127,7 +127,7 @@ def examine_scan(volume: Volume, *, role: str, limits: QualitySettings) -> ScanF
         if found is not None:
             remarks.append(found[0])
     faults = find_slice_faults(magnitude)
-    if faults.repeated or faults.foreign:
+    if faults.wrong:
         raise _faulty(role, faults)
     through, down, across = (occupied_band(magnitude, axis=axis) for axis in range(3))
     return ScanFigures((through, down, across), bright.peak_ratio, faults, tuple(remarks))
@@ -138,7 +138,7 @@ def _faulty(role: str, faults: SliceFaults) -> ScanInvalid:
         f"the {role} has faulty slices",
         got=f"{'; '.join(faults.named())} (counted from 0)",
         expected="every slice once, in order, as bright as its neighbours",
-        action="Export or convert the examination again: a slice was lost, repeated or replaced",
+        action="Export or convert the examination again: a slice was lost, repeated or replaced, or is out of order",
     )
 
 

@@ -79,7 +79,8 @@ def quality_remarks(pairs: Sequence[PairQuality]) -> list[str]:
     if found := chosen(lambda pair: pair.cropped):
         shares = _range([pair.in_plane for pair in found])
         said.append(
-            f"{len(found)} {of_all} were cropped in k-space to what was measured ({shares} of an axis)."
+            f"{len(found)} {of_all} were cropped in k-space to what was measured ({shares} of an axis). Where a linear "
+            "interpolation was the cause, what it damped is not restored: sinc scores 3 to 4 dB too high there."
         )
     if found := chosen(lambda pair: pair.occupied[0] is not None and pair.occupied[0] < SAID_SLICES_BELOW):
         shares = _range([pair.occupied[0] or 0.0 for pair in found])

@@ -133,9 +133,3 @@ def use_of_slices(
         unguided=int((shows & ~guided & ~broken).sum()),
         cut_off=int(usable.sum()) - (stop - first),
     )
-
-
-def usable_slices(target: NDArray[np.float32], *, covered: NDArray[np.bool_] | None) -> tuple[int, int]:
-    """The run [first, stop) of `use_of_slices`."""
-    use = use_of_slices(target, covered=covered)
-    return use.first, use.stop

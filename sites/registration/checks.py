@@ -123,8 +123,8 @@ def _unlike(
     """The refusal of a pair whose blocks are not found: why."""
     least, share = shares_told_apart(motion.agreement, limits.min_agreement)
     got, expected = f"{share} of the blocks are found in their place", f"at least {least}"
-    for name, turned in _turned(reference):
-        other = find_motion(fixed, matching_image(turned), limits=limits, quickly=True)
+    for name, turned, most_starts in _turned(reference):
+        other = find_motion(fixed, matching_image(turned), limits=limits, most_starts=most_starts)
         if other.agreement >= max(limits.min_agreement, 2 * motion.agreement):
             return RegistrationRefused(
                 f"the reference is {name}: its orientation was lost",
@@ -152,16 +152,34 @@ def _apart(inside_share: float) -> RegistrationRefused:
     )
 
 
-def _turned(reference: Volume) -> Iterator[tuple[str, Volume]]:
-    """The reference as a lost orientation would have it: mirrored along each axis, or with two axes exchanged."""
+def _turned(reference: Volume) -> Iterator[tuple[str, Volume, int]]:
+    """The reference as a lost orientation would have it, and from how many starts it is looked for.
+
+    Mirrored along an axis from all starts: the middle of half a stack lies elsewhere once it is turned.
+    """
     array = reference.array
-    for name, axes in (
-        ("mirrored from left to right", (2,)),
-        ("upside down in its rows", (1,)),
-        ("in reversed order of its slices", (0,)),
-        ("turned by half a turn in the plane", (1, 2)),
+    for name, axes, most_starts in (
+        ("mirrored from left to right", (2,), 3),
+        ("upside down in its rows", (1,), 3),
+        ("in reversed order of its slices", (0,), 3),
+        ("turned by half a turn in the plane", (1, 2), 1),
+        ("turned by half a turn about its columns", (0, 1), 1),
+        ("turned by half a turn about its rows", (0, 2), 1),
+        ("mirrored along all three axes", (0, 1, 2), 1),
     ):
-        yield name, dataclasses.replace(reference, array=_contiguous(np.flip(array, axes)))
+        yield name, dataclasses.replace(reference, array=_contiguous(np.flip(array, axes))), most_starts
+    # Its rows as columns: with a quarter of a turn to either side, and mirrored.
+    slices, rows, columns = reference.spacing_mm
+    affine = reference.affine.copy()
+    affine[:3, 1], affine[:3, 2] = affine[:3, 1] / rows * columns, affine[:3, 2] / columns * rows
+    transposed = Volume(
+        _contiguous(array.transpose(0, 2, 1)), (slices, columns, rows), affine, reference.contrast
+    )
+    quarter = "turned by a quarter of a turn in the plane"
+    for axis in (1, 2):
+        flipped = _contiguous(np.flip(transposed.array, axis))
+        yield quarter, dataclasses.replace(transposed, array=flipped), 1
+    yield "with rows and columns exchanged", transposed, 1
 
 
 def _contiguous(array: NDArray[np.generic]) -> NDArray[np.float32]:

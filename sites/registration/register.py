@@ -26,6 +26,7 @@ How the agreement separates: docs/results/field.md. On the open_ms_data pairs (b
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -39,12 +40,11 @@ from minet_core.imaging.volume import Volume
 from sites.quality.scan_quality import foreground
 from sites.registration.block_matching import Matches, axes_of, compare_blocks, match_blocks
 from sites.registration.motion_fit import MIN_BLOCKS, error_of, fit_motion
+from sites.registration.resampling import as_sitk, resample, same_grid
 from sites.settings.site_settings import RegistrationSettings
 
 Floats = NDArray[np.float64]
 
-GRID_TOLERANCE_MM = 0.01
-"""Two affines within this at every corner are one grid: headers round at the sixth digit."""
 MATCHING_SPACING_MM = 1.5
 SEARCH_SPACING_MM = 2.0
 SMOOTHING_MM = 3.0
@@ -121,15 +121,6 @@ class Motion:
 IDENTITY = Motion(np.eye(3), np.zeros(3))
 
 
-def same_grid(one: Volume, other: Volume) -> bool:
-    """Whether two volumes' voxels lie at the same places."""
-    if one.array.shape != other.array.shape:
-        return False
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in one.array.shape])).reshape(3, -1)
-    corners = np.vstack([corners, np.ones(corners.shape[1])])  # (4, 8)
-    return bool(np.abs((one.affine - other.affine) @ corners).max() <= GRID_TOLERANCE_MM)
-
-
 def register(target: Volume, reference: Volume, *, limits: RegistrationSettings) -> Registered:
     """The reference on the target's grid; resampled only where it is on another grid or has moved.
 
@@ -176,11 +167,14 @@ def register(target: Volume, reference: Volume, *, limits: RegistrationSettings)
 
 
 def find_motion(
-    fixed: sitk.Image, moving: sitk.Image, *, limits: RegistrationSettings, quickly: bool = False
+    fixed: sitk.Image, moving: sitk.Image, *, limits: RegistrationSettings, most_starts: int | None = None
 ) -> Motion:
-    """The best motion of all starts, refined; its agreement says whether it is one. quickly: one start, one look."""
+    """The best motion of all starts, refined; its agreement says whether it is one.
+
+    most_starts: no more starts, and one look alone at each; None: all of them.
+    """
     best = IDENTITY
-    for start in _starts(fixed, moving):
+    for start in itertools.islice(_starts(fixed, moving), most_starts):
         try:
             searched = _search(fixed, moving, start=start)
         except RuntimeError:  # the images drifted apart: another start may hold them together
@@ -188,9 +182,11 @@ def find_motion(
         found = refined(fixed, moving, searched, limits=limits, looks=(WIDE_LOOK,))
         if found.agreement > best.agreement:
             best = found
-        if best.agreement >= CLEAR * limits.min_agreement or quickly:
+        if best.agreement >= CLEAR * limits.min_agreement:
             break
-    return best if quickly else refined(fixed, moving, best, limits=limits, looks=(CLOSE_LOOK, FINAL_LOOK))
+    if most_starts is not None:
+        return best
+    return refined(fixed, moving, best, limits=limits, looks=(CLOSE_LOOK, FINAL_LOOK))
 
 
 def refined(
@@ -243,52 +239,6 @@ def _corrected(
         agreement=float(near.mean()),
         error_mm=error,
     )
-
-
-def resample(
-    reference: Volume, *, target: Volume, transform: sitk.Transform
-) -> tuple[Volume, NDArray[np.bool_]]:
-    """The reference by cubic B-spline on the target's grid, held to its own range (no ringing beyond it)."""
-    moving, fixed = as_sitk(reference), as_sitk(target)
-    resampler = sitk.ResampleImageFilter()
-    resampler.SetReferenceImage(fixed)
-    resampler.SetTransform(transform)
-    resampler.SetInterpolator(sitk.sitkBSpline)
-    values = sitk.GetArrayFromImage(resampler.Execute(moving))
-    covered = _in_view(reference, target=target, transform=transform)
-    magnitude = reference.magnitude()
-    array = np.where(covered, np.clip(values, magnitude.min(), magnitude.max()), 0).astype(np.float32)
-    volume = Volume(
-        array=array, spacing_mm=target.spacing_mm, affine=target.affine, contrast=reference.contrast
-    )
-    return volume, covered
-
-
-def _in_view(reference: Volume, *, target: Volume, transform: sitk.Transform) -> NDArray[np.bool_]:
-    """Where the target's voxels lie within the reference's outermost voxels: (slice, row, column)."""
-    origin = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
-    columns = [np.array(transform.TransformPoint(point)) - origin for point in np.eye(3).tolist()]
-    motion = np.eye(4)
-    motion[:3, :3], motion[:3, 3] = np.array(columns).T, origin  # every transform here is affine
-    place = np.linalg.solve(reference.affine, motion @ target.affine)  # target index -> reference index
-    steps = [np.arange(n, dtype=np.float32) for n in target.array.shape]
-    inside = np.ones(target.array.shape, dtype=bool)
-    for axis, n_voxels in enumerate(reference.array.shape):
-        s, r, c = (place[axis, k].astype(np.float32) * step for k, step in enumerate(steps))
-        index = s[:, None, None] + (r[:, None] + c[None, :] + np.float32(place[axis, 3]))
-        inside &= (index >= -0.5) & (index <= n_voxels - 0.5)
-    return inside
-
-
-def as_sitk(volume: Volume) -> sitk.Image:
-    """The magnitude as a SimpleITK image whose world is RAS+ mm (SimpleITK does not care which)."""
-    image = sitk.GetImageFromArray(volume.magnitude())
-    matrix = volume.affine[:3, [2, 1, 0]]  # SimpleITK's index is (column, row, slice)
-    spacing = np.linalg.norm(matrix, axis=0)
-    image.SetSpacing(spacing.tolist())
-    image.SetDirection((matrix / spacing).ravel().tolist())
-    image.SetOrigin(volume.affine[:3, 3].tolist())
-    return image
 
 
 def matching_image(volume: Volume) -> sitk.Image:

@@ -23,6 +23,16 @@ def unreadable(failure: OSError, path: Path) -> ScanUnreadable:
     )
 
 
+def unlisted(failure: OSError, path: Path) -> ScanUnreadable:
+    """The refusal of a folder whose content the file system does not give."""
+    return ScanUnreadable(
+        "a folder cannot be listed: the scans in it, if any, are not seen",
+        got=f"{path.name}: {cause_of(failure, path=path)}",
+        expected="a folder that this user may read and enter",
+        action=action_for(failure) or "Give this user the right to read it, or move it out of the source",
+    )
+
+
 def refusal_of(failure: Exception) -> FedminetError:
     """What an exception of one pair is told as; it is raised again where it is of the store, for no pair is to blame.
 

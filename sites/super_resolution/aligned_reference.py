@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from minet_core.errors import RegistrationRefused
 from minet_core.imaging.volume import Volume
 from sites.quality.scan_quality import foreground
-from sites.registration.register import Registered, register, resample
+from sites.registration.register import Registered, register
+from sites.registration.resampling import resample
 from sites.settings.site_settings import RegistrationSettings
 from sites.super_resolution.refined_grid import RefinedGrid, on_frame
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minet_core.imaging.volume import Volume
-from sites.registration.register import GRID_TOLERANCE_MM
+from sites.registration.resampling import GRID_TOLERANCE_MM
 from sites.scans.nifti_file import NiftiHeader
 
 Array = NDArray[np.float32]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minet_core.errors import ScanInvalid
-from sites.quality.scan_quality import check_shape, usable_slices
+from sites.quality.scan_quality import check_shape, use_of_slices
 from tests.support.small_scans import make_volume
 
 
@@ -16,20 +16,22 @@ def stack_with_air() -> np.ndarray:
 
 def test_slices_of_air_are_not_used() -> None:
     array = stack_with_air()
-    assert usable_slices(array, covered=None) == (3, len(array) - 3)
+    use = use_of_slices(array, covered=None)
+    assert (use.first, use.stop) == (3, len(array) - 3)
 
 
 def test_slices_outside_the_references_view_are_not_used() -> None:
     array = stack_with_air()
     covered = np.ones(array.shape, dtype=bool)
     covered[:5] = False
-    assert usable_slices(array, covered=covered) == (5, len(array) - 3)
+    use = use_of_slices(array, covered=covered)
+    assert (use.first, use.stop, use.unguided) == (5, len(array) - 3, 2)
 
 
 def test_a_pair_that_shares_no_slice_is_refused() -> None:
     array = stack_with_air()
     with pytest.raises(ScanInvalid, match="no slice"):
-        usable_slices(array, covered=np.zeros(array.shape, dtype=bool))
+        use_of_slices(array, covered=np.zeros(array.shape, dtype=bool))
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,19 @@ def test_a_mirrored_reference_is_called_so_and_no_stranger(clinical, axis) -> No
     assert "its orientation was lost" in refused((target, mirrored(reference, axis)))
 
 
+@pytest.mark.parametrize(
+    ("turned", "named"),
+    [
+        (lambda array: np.flip(array[: len(array) // 2], 0), "in reversed order of its slices"),
+    ],
+)
+def test_a_turned_reference_is_called_so_and_no_stranger(clinical, turned, named) -> None:
+    target, reference = clinical[PATIENTS[1]]
+    said = refused((target, with_array(reference, turned(reference.array))))
+    assert named in said
+    assert "its orientation was lost" in said
+
+
 @pytest.mark.parametrize("kind", COPIES)
 def test_the_target_as_its_own_reference_is_refused(clinical, kind) -> None:
     target = clinical[PATIENTS[1]][0]

@@ -13,7 +13,8 @@ from minet_core.errors import RegistrationRefused
 from minet_core.imaging.volume import Volume
 from minet_core.phantom.acquisition import SITES
 from minet_core.phantom.patient import make_patient
-from sites.registration.register import Registered, as_sitk, register, same_grid
+from sites.registration.register import Registered, register
+from sites.registration.resampling import as_sitk, same_grid
 from sites.scans.nifti import read_nifti
 from sites.settings.definitions import definition
 from tests.support.small_scans import make_volume
