@@ -19,6 +19,8 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "operations"
 PAGES = ("README.md", "first-training.md", "coordinator.md", "hospital.md", "incidents.md")
+RELEASE = "verify-a-release.md"
+"""A page of its own: tests/operations/test_release.py gives its commands."""
 
 _HEADING = re.compile(r"#+ (.*)")
 _COMMENT = re.compile(r"<!-- test: (.*) -->")
