@@ -10,7 +10,7 @@ ARGS   ?=
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-long attacks faults containers container-demo check environment constraints docs clean fuzz
+.PHONY: demo test test-long attacks faults containers container-demo check environment fuzz pins release docs clean
 
 # A new environment holds no bytecode: what the demonstration imports is compiled by it and kept, the rest is not, which
 # saves a minute.
@@ -57,25 +57,36 @@ check: $(VENV)/.installed-dev
 
 environment: $(VENV)/.installed-dev
 
+# What comes from an index is held to the digests in pins/, and nothing comes that is not listed there. PyTorch's build with
+# CUDA, which pip finds on Linux unless told otherwise, needs more than the one for the CPU.
+PINNED := $(BIN)/python -m pip install --quiet --no-compile --require-hashes --no-deps --only-binary :all:
+
 # A stamp newer than the files that decide what is installed: a second call starts in seconds.
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml constraints.txt pins/run.txt pins/cuda.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fedminet needs Python 3.11 or later: make PYTHON=python3.12 ...")'
-	$(BIN)/python -m pip install --quiet --no-compile --editable .
+	$(PINNED) --requirement pins/run.txt
+	if $(BIN)/python docker/pins.py needs-cuda; then $(PINNED) --requirement pins/cuda.txt; fi
+	$(BIN)/python -m pip install --quiet --no-compile --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip check
 	touch $@
 
 # Some packages carry files that are no Python of this version, so compiling them may fail.
-$(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev]'
+$(VENV)/.installed-dev: $(VENV)/.installed pins/dev.txt
+	$(PINNED) --requirement pins/dev.txt
+	$(BIN)/python -m pip check
 	-$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib
 	touch $@
 
-# Made from a new environment, after a wish in pyproject.toml has changed.
-constraints:
-	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//' > constraints.new
-	{ echo '# Every version the environment installs, direct and indirect. Made by: make constraints'; \
-	  { cat constraints.new; echo 'setuptools==84.2.1'; } | LC_ALL=C sort -f; } > constraints.txt
-	rm constraints.new
+# Newer versions of what pyproject.toml wishes, the digests of all of it, and those of the images that ours are built on.
+# VERSIONS=keep writes the digests alone. To be looked through before it is committed, and followed by `make test`.
+pins: $(VENV)/.installed
+	$(BIN)/python docker/pins.py renew $(VERSIONS)
+	docker/base-digests.sh
+
+# The wheel, its bill of materials and their checksums, signed with KEY (docs/operations/verify-a-release.md).
+release: $(VENV)/.installed
+	docker/release.sh $(or $(FOLDER),build/release) $(KEY)
 
 # Pages that are written from the code.
 docs: $(VENV)/.installed-dev

@@ -3,7 +3,9 @@
 #
 #   docker/build.sh [cpu|cuda]       cuda: the site's image alone, as fedminet/site:VERSION-cuda
 #
-#   BASE_IMAGE, NGINX_IMAGE   images to build on (docker/base-image.sh makes them where no registry is reached)
+#   BASE_IMAGE, NGINX_IMAGE   images to build on, with their digests; those of docker/base-images.txt. Where no registry is
+#                             reached, docker/base-image.sh makes two, which are taken without: they are this machine's own
+#   ALLOW_UNPINNED_BASE=1     build on an image without a digest all the same, for a trial: a name can be given to another
 #   PYTHON                    Python of the same minor version as the base image's; .venv/bin/python
 #   TORCH_INDEX               index with PyTorch's builds for the CPU, where pip is not set up to find them
 #   CONTEXT                   folder for wheels and build context; build/containers
@@ -17,31 +19,46 @@ context=$(realpath -m "${CONTEXT:-build/containers}")
 version=$("$python" -c 'import tomllib; print(tomllib.load(open("pyproject.toml", "rb"))["project"]["version"])')
 wheels=$context/wheels/$accelerator
 
+# 0. The images to build on: a name alone can lead to another image tomorrow.
+base_image() {  # base_image VARIABLE
+  local image=${!1:-$(sed -n "s/^$1=//p" docker/base-images.txt)}
+  if [[ ! $image =~ @sha256:[0-9a-f]{64}$ && ${ALLOW_UNPINNED_BASE:-} != 1 ]]; then
+    if [[ $image != fedminet-base/* ]] || ! docker image inspect "$image" > /dev/null 2>&1; then
+      echo "build.sh: $1=$image has no digest: make pins, or name one of docker/base-image.sh, or ALLOW_UNPINNED_BASE=1" >&2
+      exit 1
+    fi
+  fi
+  echo "$image"
+}
+base=$(base_image BASE_IMAGE)
+[[ $accelerator == cuda ]] || nginx=$(base_image NGINX_IMAGE)
+
 # 1. The project's wheel, from the files that git knows, and no others.
 source=$context/source
 rm -rf "$source" && mkdir -p "$source" "$wheels"
 git ls-files -z | xargs -0 cp --parents -t "$source"
 rm -rf "$context/wheels/fedminet"
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) \
-  "$python" -m pip wheel --quiet --no-deps --wheel-dir "$context/wheels/fedminet" "$source"
-wheel=$(ls "$context"/wheels/fedminet/fedminet-*.whl)
+  "$python" -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir "$context/wheels/fedminet" "$source"
 
-# 2. Every wheel it needs, at the version that constraints.txt pins; again only where what decides it has changed.
+# 2. Every wheel it needs, held to the digests in pins/; again only where what decides it has changed.
 stamp=$wheels/.complete
-wanted=$(cat constraints.txt pyproject.toml | sha256sum)
+lists=(pins/run.txt)
+[[ $accelerator == cpu ]] || lists+=(pins/cuda.txt)
+wanted=$(cat "${lists[@]}" pyproject.toml | sha256sum)
 if [[ ! -f $stamp || $(< "$stamp") != "$wanted" ]]; then
-  torch=torch
-  if [[ $accelerator == cuda ]]; then
-    pinned=$(sed -n 's/^torch==//p' constraints.txt)
-    torch="torch===$pinned"  # exactly this: no build with a suffix, such as the CPU's
-  fi
   rm -rf "${wheels:?}"/*
-  "$python" -m pip download --quiet --only-binary :all: --constraint constraints.txt --dest "$wheels" \
-    ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} "$wheel" "$torch"
-  rm -f "$wheels"/fedminet-*.whl
+  for list in "${lists[@]}"; do
+    # With CUDA exactly this version of PyTorch: no build with a suffix, such as the CPU's.
+    exactly='s/^torch==/torch===/'
+    [[ $accelerator == cuda ]] || exactly=''
+    sed "$exactly" "$list" > "$context/wheels/list.txt"
+    "$python" -m pip download --quiet --only-binary :all: --require-hashes --no-deps --dest "$wheels" \
+      ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} --requirement "$context/wheels/list.txt"
+  done
   echo "$wanted" > "$stamp"
 fi
-if [[ $accelerator == cpu ]] && compgen -G "$wheels/nvidia_*" > /dev/null; then
+if [[ $accelerator == cpu ]] && ! compgen -G "$wheels/torch-*+cpu-*" > /dev/null; then
   rm -f "$stamp"
   echo "build.sh: pip found PyTorch's build with CUDA; name the index of its CPU builds with TORCH_INDEX" >&2
   exit 1
@@ -68,13 +85,10 @@ image() {  # image NAME TAG BUILD-ARGUMENTS...
   echo "fedminet/$name:$tag"
 }
 
-base=${BASE_IMAGE:+--build-arg BASE_IMAGE=$BASE_IMAGE}
-nginx=${NGINX_IMAGE:+--build-arg NGINX_IMAGE=$NGINX_IMAGE}
-# shellcheck disable=SC2086  # each is one option with its value, or nothing
 if [[ $accelerator == cuda ]]; then
-  image site "$version-cuda" --build-arg ACCELERATOR=cuda $base
+  image site "$version-cuda" --build-arg ACCELERATOR=cuda --build-arg "BASE_IMAGE=$base"
 else
-  image site "$version" $base
-  image coordinator "$version" $base
-  image proxy "$version" $nginx
+  image site "$version" --build-arg "BASE_IMAGE=$base"
+  image coordinator "$version" --build-arg "BASE_IMAGE=$base"
+  image proxy "$version" --build-arg "NGINX_IMAGE=$nginx"
 fi

@@ -1,7 +1,8 @@
 # The coordinator: SuperLink, SuperExec and the server application, kept running by `fedminet server start`.
 # Built by docker/build.sh without network. The stages build and runtime are those of site.Dockerfile, so they are made once.
 
-ARG BASE_IMAGE=python:3.11.13-slim-bookworm
+# With its digest: docker/build.sh gives it, from docker/base-images.txt.
+ARG BASE_IMAGE
 
 FROM ${BASE_IMAGE} AS build
 ARG ACCELERATOR=cpu

@@ -1,7 +1,8 @@
 # The only thing that faces the network: nginx, which asks for a site's certificate and forwards /v1/fleet/ alone.
 # NGINX_IMAGE is any image with bash and nginx 1.18 or later with its stream module (Debian: libnginx-mod-stream); it is stripped as the others are.
 
-ARG NGINX_IMAGE=nginx:1.28.0-bookworm
+# With its digest: docker/build.sh gives it, from docker/base-images.txt.
+ARG NGINX_IMAGE
 
 FROM ${NGINX_IMAGE} AS runtime
 COPY docker/strip-runtime.sh /strip-runtime.sh

@@ -3,7 +3,8 @@
 # Built by docker/build.sh without network. ACCELERATOR=cuda takes torch's wheels with CUDA; the driver comes from the
 # host by NVIDIA's container runtime.
 
-ARG BASE_IMAGE=python:3.11.13-slim-bookworm
+# With its digest: docker/build.sh gives it, from docker/base-images.txt.
+ARG BASE_IMAGE
 
 FROM ${BASE_IMAGE} AS build
 ARG ACCELERATOR=cpu

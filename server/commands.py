@@ -114,11 +114,13 @@ def check(home: Home) -> None:
     if not coordinator.settings().accept_shared_machine:
         typer.echo(f"files: {coordinator.path} is its owner's alone.")
     try:
-        require_closed(coordinator, control_of(coordinator))
+        tried = require_closed(coordinator, control_of(coordinator))
     except ServerUnreachable:
         typer.echo("interfaces: not tried, since the server does not run; its start tries them.")
     else:
         typer.echo("interfaces: nobody without the credential is answered, but for the sites' calls.")
+        with_it = "is answered no more" if tried else "was not tried: no second address here"
+        typer.echo(f"interfaces: who has the credential and is not on this machine {with_it}.")
 
 
 @server_commands.command()

@@ -1,4 +1,7 @@
-"""What the SuperLink's port answers to whom: the sites' calls to everybody, all else to who has the credential.
+"""What the SuperLink's port answers to whom: the sites' calls to everybody, all else to who has the credential here.
+
+"Here" is this machine, or this container: a peer on loopback, or at the very address that it connected to. The proxy
+and whoever else comes over a network is answered the sites' calls alone, with whatever credential.
 
 Flower serves three interfaces on one port. The sites' is held by their registered keys. The control interface starts
 runs of any bundle for anybody, and the runtime interface hands out models; neither asks who is there. A path that is
@@ -9,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hmac
+import ipaddress
 import re
 from dataclasses import dataclass
 
@@ -44,16 +48,20 @@ class InterfaceGuard:
             await self.app(scope, receive, send)
         elif scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
-        elif self._shown(Headers(scope=scope)) or (scope["method"], scope["path"]) == ("GET", HEALTH):
+        elif self._shown(scope) or (scope["method"], scope["path"]) == ("GET", HEALTH):
             await self.app(scope, receive, send)
         elif scope["method"] == "POST" and FLEET_CALL.fullmatch(scope["path"]):
             await self._bounded(scope, receive, send)
         else:
             await PlainTextResponse("Not without the credential.\n", 403)(scope, receive, send)
 
-    def _shown(self, headers: Headers) -> bool:
-        shown = headers.getlist(HEADER)
-        return len(shown) == 1 and hmac.compare_digest(shown[0].encode(), self.credential.encode())
+    def _shown(self, scope: Scope) -> bool:
+        shown = Headers(scope=scope).getlist(HEADER)
+        return (
+            _is_here(scope)
+            and len(shown) == 1
+            and hmac.compare_digest(shown[0].encode(), self.credential.encode())
+        )
 
     async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
         declared = Headers(scope=scope).get("content-length", "0")
@@ -83,3 +91,15 @@ class InterfaceGuard:
             await self.app(scope, counted, noted)
         if too_large and not answered:
             await PlainTextResponse("Too large.\n", 413)(scope, receive, send)
+
+
+def _is_here(scope: Scope) -> bool:
+    """Whether the peer is on this machine. TCP's answers go to the address it shows, so it can show no other's."""
+    client, server = scope.get("client"), scope.get("server")
+    if client is None:
+        return False
+    try:
+        address = ipaddress.ip_address(client[0])
+    except ValueError:
+        return False
+    return address.is_loopback or (server is not None and client[0] == server[0])

@@ -4,8 +4,8 @@ Three things make the wall, and none needs root:
 
 - files: the coordinator's folder and all in it is its owner's alone, so no other user reads a key, a site's update, or
   the credential of the SuperLink;
-- the interface: the SuperLink's port answers nobody without the credential, but for the sites' own calls
-  (server.flower.interface_guard); that is tried, not believed;
+- the interface: the SuperLink's port answers nobody without the credential, and with it nobody who comes over a
+  network, but for the sites' own calls (server.flower.interface_guard); both are tried, not believed;
 - the bundle: the server runs the federation's own and no other (server.flower.programs).
 
 A machine is shared, in the sense of `accept_shared_machine`, where the first cannot be had, as on a file system without
@@ -17,9 +17,14 @@ can keep it busy. A rule of the packet filter takes that away too
 from __future__ import annotations
 
 import contextlib
+import ipaddress
+import socket
 import sqlite3
 import ssl
 import stat
+import struct
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -27,7 +32,7 @@ import httpx
 from minet_core.errors import HostError, MachineShared, ServerUnreachable
 from minet_core.runtime.files.private_files import open_to_others, tighten
 from server.admission.pki import ca_files, server_files
-from server.flower.control_credential import HEADER
+from server.flower.control_credential import HEADER, read_credential
 from server.flower.superlink_control import SuperLinkControl
 from server.server_home import OWN_FOLDERS, ServerHome
 
@@ -88,27 +93,33 @@ def open_secrets(home: ServerHome) -> list[Path]:
     return [*open_to_others(*secrets), *exchangeable]
 
 
-def require_closed(home: ServerHome, control: SuperLinkControl) -> None:
-    """Try the SuperLink's interfaces as somebody who has no credential.
+def require_closed(home: ServerHome, control: SuperLinkControl) -> bool:
+    """Try the SuperLink's interfaces as somebody without a credential, and as somebody who has it and is not here.
 
-    Raises MachineShared (FM-S516) where one answers, ServerUnreachable (FM-S502) where nobody does.
+    Returns whether the second could be tried: it takes an address of this machine besides loopback. Raises
+    MachineShared (FM-S516) where one answers, ServerUnreachable (FM-S502) where nobody does.
     """
+    context = _context(home)
+    elsewhere = next(_addresses_of_this_machine(), None)
     try:
-        with httpx.Client(verify=_context(home), trust_env=False, timeout=10.0) as stranger:
+        with httpx.Client(verify=context, trust_env=False, timeout=10.0) as stranger:
             for path in CLOSED_PATHS:
                 for headers in ({}, {HEADER: "0" * 64}):
                     status = stranger.post(f"https://{control.address}{path}", headers=headers).status_code
-                    if status != httpx.codes.FORBIDDEN:
-                        raise MachineShared(
-                            "the SuperLink answers who has no credential",
-                            got=f"{path}: status {status}",
-                            expected="403",
-                            action="Stop what listens there, and start it with `fedminet server start`",
-                        )
+                    _require_forbidden(path, status, who="who has no credential")
+        if elsewhere is None or not _is_on_loopback(control.address):
+            return False
+        transport = httpx.HTTPTransport(verify=context, trust_env=False, local_address=elsewhere)
+        with httpx.Client(transport=transport, timeout=10.0) as proxy:
+            shown = {HEADER: read_credential(home.control_credential)}
+            for path in CLOSED_PATHS:
+                status = proxy.post(f"https://{control.address}{path}", headers=shown).status_code
+                _require_forbidden(path, status, who="another address that shows the credential")
     except httpx.TransportError as failure:
         raise ServerUnreachable(
             f"the SuperLink at {control.address} does not answer", got=failure
         ) from failure
+    return True
 
 
 def forget_deleted(database: Path, *, at_rest: bool = False) -> None:
@@ -138,3 +149,34 @@ def _context(home: ServerHome) -> ssl.SSLContext:
 def _others_may_exchange(folder: Path) -> bool:
     mode = folder.stat().st_mode
     return bool(mode & stat.S_IWOTH) and not mode & stat.S_ISVTX
+
+
+def _require_forbidden(path: str, status: int, *, who: str) -> None:
+    if status != httpx.codes.FORBIDDEN:
+        raise MachineShared(
+            f"the SuperLink answers {who}",
+            got=f"{path}: status {status}",
+            expected="403",
+            action="Stop what listens there, and start it with `fedminet server start`",
+        )
+
+
+def _is_on_loopback(address: str) -> bool:
+    """Whether the SuperLink is reached there by loopback, so that a peer with another address is told from it."""
+    found = socket.getaddrinfo(address.rpartition(":")[0], None, family=socket.AF_INET)
+    return all(ipaddress.ip_address(peer[0]).is_loopback for *_, peer in found)
+
+
+def _addresses_of_this_machine() -> Iterator[str]:
+    """The IPv4 addresses of the network cards; on Linux alone, whose call it is (netdevice(7), SIOCGIFADDR)."""
+    if sys.platform != "linux":
+        return
+    import fcntl
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        for _, name in socket.if_nameindex():
+            with contextlib.suppress(OSError):  # a card without an address
+                answer = fcntl.ioctl(asked, 0x8915, struct.pack("256s", name.encode()))
+                address = ipaddress.IPv4Address(answer[20:24])
+                if not address.is_loopback:
+                    yield str(address)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.containers.federation import COORDINATOR_NAME, OUTBOUND_ONLY, PROJECT, SERVICES, Federation
-from tests.containers.peers import ADD_ROUTE, LISTEN, SCAN, as_argument
+from tests.containers.peers import ADD_ROUTE, CALL, LISTEN, SCAN, as_argument
 from tests.containers.reference_run import SITES
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(2400)]
@@ -87,6 +87,20 @@ def test_the_server_is_reached_from_the_proxy_alone(federation: Federation) -> N
     assert names == {federation.container("coordinator"), federation.container("proxy")}
     published = [service for service in SERVICES if federation.inspect(service)["HostConfig"]["PortBindings"]]
     assert published == []
+
+
+def test_the_proxy_reaches_the_sites_calls_alone_with_whatever_credential(federation: Federation) -> None:
+    """An intruder in the proxy who also has the credential: as in the coordinator's container, he is answered 403."""
+    secret = (federation.made / "coordinator" / "pki" / "control.secret").read_text(encoding="ascii")
+    calls = ("/v1/control/list-nodes", "/v1/control/start-run", "/v1/runtime/acquire-task", "/docs")
+
+    def refused(service: str) -> set[str]:
+        answers = json.loads(federation.python_beside(service, CALL, as_argument([secret, calls])))
+        assert set(answers) == {*calls, "/v1/fleet/activate-node"}
+        return {path for path, answer in answers.items() if answer == [403, "Not without the credential."]}
+
+    assert refused("proxy") == set(calls)  # and what it forwards, it reaches
+    assert refused("coordinator") == set()  # the control: the same, where the server's own commands are
 
 
 @pytest.mark.parametrize("site", SITES)

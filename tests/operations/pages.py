@@ -20,6 +20,8 @@ from tests.support.repository import ROOT
 
 FOLDER = ROOT / "docs" / "operations"
 PAGES = ("README.md", "first-training.md", "coordinator.md", "hospital.md", "incidents.md")
+RELEASE = "verify-a-release.md"
+"""A page of its own: tests/operations/test_release.py gives its commands."""
 
 _HEADING = re.compile(r"#+ (.*)")
 _COMMENT = re.compile(r"<!-- test: (.*) -->")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-from tests.operations.pages import FOLDER, PAGES, blocks, inline_commands
+from tests.operations.pages import FOLDER, PAGES, RELEASE, blocks, inline_commands
 from tests.operations.sections import FIRST, NOT_RUN, STORY, commands_to_the_first_training
 
 
 def test_no_block_of_the_guide_is_left_out() -> None:
     printed = [block for page in PAGES for block in blocks(page)]
-    assert {path.name for path in FOLDER.glob("*.md")} == set(PAGES)
+    assert {path.name for path in FOLDER.glob("*.md")} == {*PAGES, RELEASE}
     assert {(block.page, block.section) for block in printed if block.not_run is None} == set(STORY)
     assert len(set(STORY)) == len(STORY)
     not_run = {(block.page, block.section, block.not_run) for block in printed if block.not_run is not None}
@@ -33,7 +33,7 @@ def test_every_command_that_the_text_names_is_run_somewhere_in_the_guide() -> No
 
 
 def test_every_link_of_the_guide_leads_somewhere() -> None:
-    for page in PAGES:
+    for page in (*PAGES, RELEASE):
         for target in re.findall(r"\]\(([^)]+)\)", (FOLDER / page).read_text(encoding="utf-8")):
             name, _, anchor = target.partition("#")
             path = (FOLDER / name).resolve() if name else FOLDER / page

@@ -7,8 +7,11 @@ import hashlib
 import json
 import os
 import sqlite3
+import ssl
 import stat
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -23,12 +26,20 @@ from minet_core.errors import HostError, InvalidSetting, MachineShared, PortInUs
 from minet_core.runtime.files.private_files import require_secret_file, tighten
 from minet_core.runtime.processes.child_processes import ChildProcesses, free_port
 from minet_core.runtime.processes.task_token import start_with_token, with_token_from
+from server.admission.pki import ca_files, server_files
 from server.commands import server_commands
 from server.flower.control_credential import HEADER, make_credential
 from server.flower.interface_guard import MOST_FLEET_BYTES, InterfaceGuard
 from server.flower.programs import home_from_environment
+from server.flower.superlink_control import SuperLinkControl
 from server.processes.server_processes import start_superlink
-from server.processes.walls import forget_deleted, hold_files, open_secrets
+from server.processes.walls import (
+    _addresses_of_this_machine,
+    forget_deleted,
+    hold_files,
+    open_secrets,
+    require_closed,
+)
 from server.server_home import ServerHome
 from tests.support.admitted import make_coordinator
 
@@ -197,6 +208,80 @@ def test_all_else_is_closed_but_for_the_credential(
     for headers in ([], [(HEADER, "")], [(HEADER, "0" * 64)], [(HEADER, CREDENTIAL), (HEADER, CREDENTIAL)]):
         assert _ask(superlink, method, path, headers=headers).status_code == 403
     assert _ask(superlink, method, path, headers=[(HEADER, CREDENTIAL)]).status_code != 403
+
+
+@pytest.mark.parametrize(
+    ("client", "server", "answered"),
+    [
+        (("127.0.0.1", 4), ("127.0.0.1", 9443), True),
+        (("::1", 4), ("::1", 9443), True),
+        (("10.0.0.5", 4), ("10.0.0.5", 9443), True),  # bound to one address: this machine's own
+        (("10.0.0.6", 4), ("10.0.0.5", 9443), False),  # the proxy's container
+        (("10.0.0.6", 4), ("127.0.0.1", 9443), False),
+        (("unix", 0), ("127.0.0.1", 9443), False),
+        (None, ("127.0.0.1", 9443), False),
+    ],
+)
+def test_the_credential_counts_on_this_machine_alone(
+    client: tuple[str, int] | None, server: tuple[str, int], answered: bool
+) -> None:
+    """Who took the credential and comes over a network is answered what a site is, and no more."""
+    import asyncio
+
+    said: list[int] = []
+
+    async def application(scope: object, receive: object, send: object) -> None:
+        said.append(200)
+
+    async def send(message: dict[str, int]) -> None:
+        said.append(message.get("status", 0))
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    def status(path: str) -> int:
+        said.clear()
+        scope = {"type": "http", "method": "POST", "path": path, "client": client, "server": server}
+        scope["headers"] = [(HEADER.encode(), CREDENTIAL.encode())]
+        asyncio.run(InterfaceGuard(application, CREDENTIAL)(scope, receive, send))  # type: ignore[arg-type]
+        return said[0]
+
+    assert status("/v1/control/start-run") == (200 if answered else 403)
+    assert status("/v1/fleet/pull-messages") == 200  # the control
+
+
+def test_a_server_that_takes_the_credential_from_elsewhere_does_not_pass(home: ServerHome) -> None:
+    """As one of a release before this wall: it asks for the credential, and not where its bearer is."""
+    if next(_addresses_of_this_machine(), None) is None:
+        pytest.skip("this machine has no address besides loopback")
+
+    class Former(BaseHTTPRequestHandler):
+        here_alone = False
+
+        def do_POST(self) -> None:
+            here = self.client_address[0] == "127.0.0.1" or not self.here_alone
+            self.send_response(200 if here and self.headers[HEADER] == CREDENTIAL else 403)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    home.control_credential.write_text(CREDENTIAL)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    files = server_files(home.pki)
+    context.load_cert_chain(files.certificate, files.private_key)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Former) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}).start()
+        control = SuperLinkControl(f"127.0.0.1:{server.server_address[1]}", ca_files(home.pki).certificate)
+        try:
+            with pytest.raises(MachineShared, match="another address that shows the credential"):
+                require_closed(home, control)
+            Former.here_alone = True
+            assert require_closed(home, control)
+        finally:
+            server.shutdown()
 
 
 def test_a_body_is_bounded_whatever_it_declares(superlink: httpx.AsyncClient) -> None:
