@@ -139,8 +139,9 @@ def bundles(folder: Path) -> Attempt:
     bundle = build_bundle()
 
     def attempt(generator: random.Random) -> Callable[[], object]:
-        content = mutated_bytes(bundle.content, generator)
-        if generator.random() < 0.4:
+        kind = generator.random()
+        content = bundle.content if kind < 0.1 else mutated_bytes(bundle.content, generator)
+        if kind > 0.6:
             content = _other_archive(generator)
         (folder / BUNDLE_FILE).write_bytes(content)
 
