@@ -8,6 +8,7 @@ import sys
 from collections.abc import Generator
 from contextlib import ExitStack
 
+import hypothesis
 import pytest
 
 from minet_core.runtime.cpu_threading import cpu_threading_environment
@@ -20,6 +21,10 @@ write_in_memory()
 # A test run started in the background inherits ignored signals, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# An example may take long on a machine that does much else.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 LONGEST_FIRST = (
     "operations/test_operations_guide.py",
