@@ -10,16 +10,21 @@ ARGS   ?=
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-long attacks faults containers container-demo check environment fuzz pins release docs clean
+.PHONY: demo test test-long attacks faults fuzz containers images container-demo check lint format types rooms
+.PHONY: environment pins release docs clean
 
 # A new environment holds no bytecode: what the demonstration imports is compiled by it and kept, the rest is not, which
 # saves a minute.
 demo: $(VENV)/.installed
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/fedminet demo $(ARGS)
 
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Two processes with a thread each: two threads each would wait for each other. Bytecode of the tree is kept, which saves a
+# second of every program that a test starts. Where tests write: tests/support/memory_folder.py.
+TESTING := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest
+PYTEST  := OMP_NUM_THREADS=1 $(TESTING) -n 2 --dist loadfile --no-loadscope-reorder
 
-test: $(VENV)/.installed-dev check
+test: $(VENV)/.installed-dev
+	$(MAKE) --no-print-directory -j 2 -O check
 	$(PYTEST) -m 'not long and not containers' $(ARGS)
 
 # Deployments whose processes are killed, cut off and restarted; trainings and commands that take minutes.
@@ -43,17 +48,30 @@ fuzz: $(VENV)/.installed-dev
 # Builds the images and runs the federation in containers. Needs a container engine, or root to start one; without,
 # the tests say so and are skipped, and fail where REQUIRE_CONTAINERS=1. docker/install-engine.sh installs one on Debian.
 containers: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -v -s -m containers tests/containers $(ARGS)
+	TMPDIR=$${TMPDIR:-/tmp} $(TESTING) -v -s -m containers tests/containers $(ARGS)
+
+# The images alone, in the engine that the tests will find: theirs is a matter of seconds then.
+images: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.containers.images
 
 # The demonstration in containers; the images are those of docker/build.sh.
 container-demo:
 	docker/demo.sh demo-containers $(ARGS)
 
-check: $(VENV)/.installed-dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+# Four checkers that know nothing of each other: -j 2 runs two at a time.
+check: types rooms lint format
+
+types: $(VENV)/.installed-dev
 	$(BIN)/mypy
+
+rooms: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
 
 environment: $(VENV)/.installed-dev
 

@@ -1,15 +1,69 @@
-"""What all tests share: threads that sleep rather than spin, set before torch is imported."""
+"""What all tests share: threads that sleep, set before torch is imported; where they write; their order."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
+from collections.abc import Generator
+from contextlib import ExitStack
+
+import hypothesis
+import pytest
 
 from minet_core.runtime.cpu_threading import cpu_threading_environment
+from tests.support.memory_folder import write_in_memory
 
 for name, value in cpu_threading_environment().items():
     os.environ.setdefault(name, value)
+write_in_memory()
 
 # A test run started in the background inherits ignored signals, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# An example may take long on a machine that does much else.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
+
+LONGEST_FIRST = (
+    "operations/test_operations_guide.py",
+    "e2e/",
+    "fedminet/centralised/",
+    "fedminet/experiment/",
+    "sites/pairing/test_dataset_layouts.py",
+    "server/dashboard/test_browser.py",
+    "server/runs/test_continued_runs.py",
+    "fedminet/",
+    "attacks/",
+    "sites/registration/",
+    "sites/",
+)
+"""Files that take long begin first: one that came last would leave the other processor idle."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole files in the order of LONGEST_FIRST, and within a file as they stand."""
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    file = item.nodeid.removeprefix("tests/")
+    return next(
+        (number for number, start in enumerate(LONGEST_FIRST) if file.startswith(start)), len(LONGEST_FIRST)
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """What is made again and again is made once a process: the charts of runs, the process that makes sites."""
+    with ExitStack() as stack:
+        if "fedminet.single_machine.sites" in sys.modules:  # else no test of this file makes any
+            from tests.support.kept_pool import kept_pool
+
+            stack.enter_context(kept_pool())
+        if "minet_core.report.render" in sys.modules and item.get_closest_marker("charts") is None:
+            from tests.support.repeated_charts import repeated_charts
+
+            stack.enter_context(repeated_charts())
+        return (yield)

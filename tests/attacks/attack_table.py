@@ -33,13 +33,11 @@ class Row:
 
 
 def _row(number: int, attack: str, before: str, **of_files: tuple[str, ...]) -> Row:
-    """of_files: by folder__file, the functions without their `test_`."""
-    tests = [
-        f"tests/{folder}/test_{file}.py::test_{name}"
-        for folder, file, name in (
-            (*key.split("__"), name) for key, names in of_files.items() for name in names
-        )
-    ]
+    """of_files: by folder__folder__file, the functions without their `test_`."""
+    tests = []
+    for key, names in of_files.items():
+        *folders, file = key.split("__")
+        tests += [f"tests/{'/'.join(folders)}/test_{file}.py::test_{name}" for name in names]
     return Row(number, attack, before, tuple(tests))
 
 
@@ -64,7 +62,7 @@ ROWS = (
             "nobody_gets_a_task_without_the_secret",
             "the_wall_is_tried_and_not_believed",
         ),
-        server__walls=("all_else_is_closed_but_for_the_credential",),
+        server__processes__walls=("all_else_is_closed_but_for_the_credential",),
     ),
     _row(
         2,
@@ -99,7 +97,7 @@ ROWS = (
         3,
         "a changed federation file in a new kit",
         "taken without a question",
-        client__changed_federation=(
+        client__admission__changed_federation=(
             "a_changed_file_is_not_taken_where_nobody_agrees",
             "a_file_outside_the_policy_is_not_taken_even_where_somebody_agrees",
             "a_pinned_digest_holds_at_accept_and_at_the_start",
@@ -175,7 +173,7 @@ ROWS = (
         4,
         "a million slices at admission",
         "admitted without a word",
-        server__admission_slices=(
+        server__admission__declared_slices=(
             "a_site_that_declares_too_many_slices_is_admitted_only_where_that_is_said",
         ),
     ),
@@ -183,7 +181,7 @@ ROWS = (
         5,
         "folders, secrets and logs of the coordinator",
         "open to the umask",
-        server__walls=(
+        server__processes__walls=(
             "a_new_folder_is_its_owners_alone",
             "a_folder_from_before_is_tightened_at_the_start_and_that_is_said",
             "a_child_and_its_log_are_private_whatever_the_umask",
@@ -198,7 +196,7 @@ ROWS = (
         5,
         "tokens in the arguments of processes",
         "there for every user to read",
-        server__walls=("a_token_is_handed_over_by_the_input",),
+        server__processes__walls=("a_token_is_handed_over_by_the_input",),
         e2e__deployment=("no_token_of_a_task_stands_in_the_arguments_of_a_process",),
     ),
     _row(
@@ -235,17 +233,14 @@ ROWS = (
         7,
         "NIfTI and HDF5 with changed bytes",
         "36% of mutated HDF5 were taken by h5py alone",
-        sites__mutated_nifti=("mutated_nifti_gives_codes_only",),
-        sites__foreign_fastmri=(
-            "mutated_hdf5_gives_codes_only",
-            "a_file_that_brings_its_reader_down_costs_itself_alone",
-        ),
+        fuzz__fuzz=("no_reader_gives_anything_but_a_value_or_a_coded_error",),
+        sites__scans__foreign_fastmri=("a_file_that_brings_its_reader_down_costs_itself_alone",),
     ),
     _row(
         7,
         "weights on the wire and checkpoints with changed bytes",
         "-",
-        minet_core__parcel=(
+        minet_core__weights__payload=(
             "a_truncated_parcel_is_refused",
             "no_bytes_get_past_the_manifest",
             "a_flipped_byte_never_raises_anything_but_a_refusal",
@@ -256,20 +251,20 @@ ROWS = (
         7,
         "declared sizes: parcels, bodies",
         "-",
-        minet_core__parcel=("an_oversized_parcel_is_refused_unopened",),
-        server__walls=("a_body_is_bounded_whatever_it_declares",),
+        minet_core__weights__payload=("an_oversized_parcel_is_refused_unopened",),
+        server__processes__walls=("a_body_is_bounded_whatever_it_declares",),
     ),
     _row(
         8,
         "tensors that are not in C order in memory",
         "2 of 4 writers changed values",
-        minet_core__memory_order=("values_survive_whatever_the_order_in_memory",),
+        minet_core__weights__memory_order=("values_survive_whatever_the_order_in_memory",),
     ),
     _row(
         8,
         "240 damaged run folders",
         "of 238: 53 raw exceptions, 11 other models",
-        server__damaged_runs=(
+        server__runs__damaged_runs=(
             "240_damages_are_found_or_change_nothing",
             "each_file_that_a_run_goes_on_from_is_held_to_its_digest",
         ),
@@ -278,7 +273,7 @@ ROWS = (
         8,
         "a back-up that was changed",
         "restored: nothing was signed",
-        server__backup_signature=(
+        server__backup__signature=(
             "one_that_was_changed_is_refused_whoever_signs_it",
             "one_without_a_signature_is_taken_only_where_that_is_said",
         ),

@@ -6,15 +6,14 @@ A test that cannot run says why and is skipped; REQUIRE_CONTAINERS=1 makes that 
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from tests.containers.engine import Engine, EngineMissing, engine_here
 from tests.containers.federation import Federation, federation_in_containers, prepared
+from tests.containers.images import built_images
 from tests.containers.reference_run import ReferenceRun, run_without_containers
-from tests.support.repository import ROOT
 
 
 def skip_or_fail(reason: str) -> None:
@@ -36,25 +35,7 @@ def engine() -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def images(engine: Engine) -> dict[str, str]:
     """By name, the images of coordinator, site and proxy, built now from this tree."""
-    environment = {**os.environ, **engine.environment}
-    if "BASE_IMAGE" not in environment:
-        made = _script("base-image.sh", environment)
-        environment |= dict(line.split("=", 1) for line in made.split())
-    built = _script("build.sh", environment).split()
-    return {image.split("/")[1].split(":")[0]: image for image in built}
-
-
-def _script(name: str, environment: dict[str, str]) -> str:
-    done = subprocess.run(
-        [ROOT / "docker" / name],
-        env=environment,
-        text=True,
-        capture_output=True,
-        timeout=1200,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return built_images(engine)
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ from tests.containers.reference_run import SITES, ReferenceRun
 from tests.support.repository import ROOT
 
 COMPOSE = ROOT / "docker" / "compose.demo.yaml"
+OFTEN_LOOKED_AT = Path(__file__).parent / "compose.health.yaml"
 PROJECT = "fedminet-test"
 COORDINATOR_NAME = "coordinator.demo"
 PASSPHRASE = "a passphrase of the tests"
@@ -104,7 +105,9 @@ class Federation:
     def compose(self, *arguments: str, timeout_s: float = 300.0) -> str:
         """What `docker compose ...` prints for this federation."""
         return self.engine.docker(
-            "compose", "--project-name", PROJECT, "--file", COMPOSE, *arguments, timeout_s=timeout_s
+            *("compose", "--project-name", PROJECT, "--file", COMPOSE, "--file", OFTEN_LOOKED_AT),
+            *arguments,
+            timeout_s=timeout_s,
         )
 
     def container(self, service: str) -> str:

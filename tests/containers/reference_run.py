@@ -17,7 +17,7 @@ MODEL = {"n_groups": 1, "n_blocks": 1, "n_features": 8}
 TRAINING = {"patch_px": 24, "batch_size": 2, "validation_slices": 1}
 """A small model: what is asked is whether runs agree, not how well they learn, and each is run five times."""
 
-DEADLINE_S = 120.0
+DEADLINE_S = 90.0
 """Longer than a container takes to come back, shorter than a partition lasts."""
 
 PARTICIPATION = {"quorum": 2, "deadline_s": DEADLINE_S, "retries": 3}

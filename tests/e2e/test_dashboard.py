@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from fedminet.main import run
 from minet_core.runtime.processes.child_processes import ChildProcesses, free_port
 from server.dashboard.control_routes import Access
 from server.dashboard.password import Password, set_password
@@ -95,23 +97,39 @@ def test_the_command_serves_until_a_signal_and_ends_open_pages_at_once(tmp_path:
         (["--allow-control"], "FM-C103"),
     ],
 )
-def test_the_command_refuses_what_would_be_unsafe(tmp_path: Path, options: list[str], code: str) -> None:
+def test_the_command_refuses_what_would_be_unsafe(
+    tmp_path: Path,
+    options: list[str],
+    code: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     home = made_home(tmp_path)
-    command = [sys.executable, "-m", "fedminet", "server", "dashboard", str(home.path), *options]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=SLOW_S)
-    assert ended.returncode == 2
-    assert ended.stderr.startswith(code)
+    status, _, err = _called(monkeypatch, capsys, "dashboard", home.path, *options)
+    assert status == 2
+    assert err.startswith(code)
 
 
-def test_the_password_is_set_from_a_pipe(tmp_path: Path) -> None:
+def test_the_password_is_set_from_a_pipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     home = made_home(tmp_path)
-    command = [sys.executable, "-m", "fedminet", "server", "dashboard-password", str(home.path), "--stdin"]
-    ended = subprocess.run(
-        command, cwd=ROOT, input=f"{PASSWORD}\n", capture_output=True, text=True, check=False, timeout=SLOW_S
-    )
-    assert ended.returncode == 0, ended.stderr
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{PASSWORD}\n"))
+    status, out, err = _called(monkeypatch, capsys, "dashboard-password", home.path, "--stdin")
+    assert status == 0, err
     assert Password.of(home).matches(PASSWORD)
-    assert PASSWORD not in ended.stdout + ended.stderr
+    assert PASSWORD not in out + err
+
+
+def _called(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
+) -> tuple[int, str, str]:
+    """`fedminet server ...` in this process: its exit status and what it printed."""
+    monkeypatch.setattr(sys, "argv", ["fedminet", "server", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ending:
+        run()
+    printed = capsys.readouterr()
+    return int(ending.value.code or 0), printed.out, printed.err
 
 
 def _answers(url: str) -> bool:

@@ -62,6 +62,7 @@ def test_the_demonstration_runs_over_the_real_engine(tmp_path: Path, scans: Path
 
 
 @pytest.mark.e2e
+@pytest.mark.charts
 def test_the_simulation_beside_pooled_training_and_a_site_alone(
     tmp_path: Path, scans: Path, made: Path
 ) -> None:

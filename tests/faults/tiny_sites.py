@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -95,8 +99,18 @@ N_PATIENTS = 3
 def make_tiny_sites(
     folder: Path, *, names: Sequence[str] = TINY_SITES, shape: tuple[int, int, int] = SHAPE
 ) -> dict[str, SiteHome]:
-    """By name, NIfTI sites of three patients each; shape: (slice, row, column) of every scan."""
-    homes = {}
+    """By name, NIfTI sites of three patients each; shape: (slice, row, column) of every scan.
+
+    They are ingested once a process, and copied: sites of the same names and shape have the same keys of pseudonyms.
+    """
+    shutil.copytree(_ingested(tuple(names), shape), folder, dirs_exist_ok=True)
+    return {name: SiteHome(folder / "sites" / name) for name in names}
+
+
+@functools.cache
+def _ingested(names: tuple[str, ...], shape: tuple[int, int, int]) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="tiny-sites-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for index, name in enumerate(names):
         scans, home = folder / "scans" / name, SiteHome(folder / "sites" / name)
         for patient in range(N_PATIENTS):
@@ -110,8 +124,7 @@ def make_tiny_sites(
         settings = parse_settings(content, SiteSettings, source="the trial")
         write_text(home.path / "site.yaml", settings_text(settings))
         ingest(scans, home.store, read_settings(home.path / "site.yaml", SiteSettings))
-        homes[name] = home
-    return homes
+    return folder
 
 
 def tiny_federation(**changes: object) -> FederationSettings:

@@ -13,10 +13,15 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
+import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
+
+from tests.support.repository import ROOT
 
 PRELOADED = (
     "fedminet.main",
@@ -31,6 +36,8 @@ PRELOADED = (
     "client.admission.request",
     "sites.ingest",
 )
+
+STARTS_WITHIN_S = 180.0
 
 KILL = signal.SIGUSR1
 """To the program that `client_program` writes: kill what it stands for."""
@@ -55,6 +62,25 @@ def client_program(path: Path, *, link: Path) -> None:
     """Write the program that hands its command over to the warm process that listens at `link`."""
     path.write_text(_CLIENT.format(python=sys.executable, path=str(link), kill=KILL), encoding="utf-8")
     path.chmod(0o755)
+
+
+@contextlib.contextmanager
+def warm_fedminet(folder: Path) -> Iterator[Path]:
+    """A warm process, and the folder of the program `fedminet` that hands over to it. It ends with the context."""
+    link, programs = folder / "warm.sock", folder / "bin"
+    programs.mkdir()
+    client_program(programs / "fedminet", link=link)
+    warm = subprocess.Popen([sys.executable, "-m", "tests.operations.warm_program", str(link)], cwd=ROOT)
+    try:
+        ends = time.monotonic() + STARTS_WITHIN_S
+        while not link.exists():
+            assert warm.poll() is None
+            assert time.monotonic() < ends
+            time.sleep(0.05)
+        yield programs
+    finally:
+        warm.terminate()
+        warm.wait()
 
 
 def serve(link: Path) -> NoReturn:

@@ -44,8 +44,8 @@ def test_an_idle_node_looks_for_messages_more_often() -> None:
 
 def test_a_request_that_was_sent_by_half_is_given_up() -> None:
     code = (
-        "from client import flower_patience; flower_patience.REQUEST_PARTS_S = 1\n"
-        "flower_patience.give_half_sent_requests_up()\n"
+        "from client.flower import timeouts; timeouts.REQUEST_PARTS_S = 1\n"
+        "timeouts.give_half_sent_requests_up()\n"
         "from flwr.supercore.inflatable import inflatable_utils as flower\n"
         "from flwr.supernode import start_client_internal as loop\n"
         "def never(part): raise flower.ObjectUnavailableError(part)\n"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,8 @@ def dropping(_: FederationSettings) -> SuperResolver:
 
 MODELS = {"minet": minet, "with dropout": dropping}
 
+Calm = Callable[[str], tuple[dict[str, bytes], list[dict[str, Any]]]]
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
@@ -112,6 +116,18 @@ def untimed(path: Path) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.fixture(scope="module")
+def calm(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Calm:
+    """By the name of its model, what a run that nothing happened to comes to, and its lines: trained once."""
+
+    @functools.cache
+    def calm_run(model: str) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
+        folder = tmp_path_factory.mktemp("calm")
+        return train(folder, store, model=model), untimed(folder)
+
+    return calm_run
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
@@ -124,9 +140,15 @@ def untimed(path: Path) -> list[dict[str, Any]]:
     ],
 )
 def test_a_run_killed_in_every_stretch_ends_as_one_that_was_not(
-    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, model: str, where: str, before: bool
+    tmp_path: Path,
+    store: Store,
+    calm: Calm,
+    monkeypatch: pytest.MonkeyPatch,
+    model: str,
+    where: str,
+    before: bool,
 ) -> None:
-    expected = train(tmp_path / "calm", store, model=model)
+    expected, logged = calm(model)
     n_kills = 0
     for call in (1, 2, 2, 3):
         with monkeypatch.context() as patch:
@@ -137,11 +159,11 @@ def test_a_run_killed_in_every_stretch_ends_as_one_that_was_not(
                 n_kills += 1
     assert n_kills >= 3
     assert train(tmp_path / "killed", store, model=model) == expected
-    assert untimed(tmp_path / "killed") == untimed(tmp_path / "calm")
+    assert untimed(tmp_path / "killed") == logged
 
 
-def test_a_line_cut_off_and_half_a_state_are_removed(tmp_path: Path, store: Store) -> None:
-    expected = train(tmp_path / "calm", store)
+def test_a_line_cut_off_and_half_a_state_are_removed(tmp_path: Path, store: Store, calm: Calm) -> None:
+    expected, logged = calm("minet")
     with pytest.MonkeyPatch.context() as patch:
         killed_at(patch, "fedminet.centralised.folder.save_checkpoint", call=4, before=True)
         with pytest.raises(Killed):
@@ -151,29 +173,30 @@ def test_a_line_cut_off_and_half_a_state_are_removed(tmp_path: Path, store: Stor
     half = tmp_path / "killed" / ".state.safetensors.1.partial"
     half.write_bytes(b"half")
     assert train(tmp_path / "killed", store) == expected
-    assert untimed(tmp_path / "killed") == untimed(tmp_path / "calm")
+    assert untimed(tmp_path / "killed") == logged
     assert not half.exists()
 
 
-@pytest.mark.parametrize(
-    "means",
-    [replace(MEANS, save_every=1), replace(MEANS, save_every=100), replace(MEANS, n_workers=2)],
-    ids=["saved often", "saved seldom", "with workers"],
-)
+OTHER_MEANS = {
+    "saved often": replace(MEANS, save_every=1),
+    "saved seldom": replace(MEANS, save_every=100),
+    "with workers": replace(MEANS, n_workers=2),
+}
+
+
 @pytest.mark.parametrize("patch_px", [16, None])
-def test_the_means_do_not_decide_the_model(
-    tmp_path: Path, store: Store, means: Means, patch_px: int | None
-) -> None:
+def test_the_means_do_not_decide_the_model(tmp_path: Path, store: Store, patch_px: int | None) -> None:
     training = {"local_steps": 2, "patch_px": patch_px, "batch_size": 2}
     run = run_of(store, training=training)
     expected = train(tmp_path / "usual", store, run=run)
-    assert train(tmp_path / "other", store, run=run, means=means) == expected
+    for name, means in OTHER_MEANS.items():
+        assert train(tmp_path / name, store, run=run, means=means) == expected, name
 
 
 def test_recomputed_groups_give_the_same_bytes(
-    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, store: Store, calm: Calm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = train(tmp_path / "stored", store)
+    expected, _ = calm("minet")
 
     def recomputing(federation: FederationSettings) -> nn.Module:
         model, _ = initial_weights(federation)

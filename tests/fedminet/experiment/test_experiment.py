@@ -137,30 +137,10 @@ def test_a_cell_of_other_settings_is_refused_before_anything_is_trained(
 
 
 @pytest.mark.parametrize(
-    ("mode", "training", "where", "call", "left"),
+    ("mode", "training", "call", "left"),
     [
-        (
-            "federated",
-            "client.rounds.round.train_steps",
-            "client.rounds.round.train_steps",
-            4,
-            3,
-        ),  # of two sites in three rounds
-        (
-            "pooled",
-            "fedminet.centralised.resumable_loop.train_steps",
-            "fedminet.centralised.resumable_loop.train_steps",
-            3,
-            1,
-        ),
-        ("federated", "client.rounds.round.train_steps", "fedminet.experiment.cells.tested_patients", 1, 0),
-        (
-            "pooled",
-            "fedminet.centralised.resumable_loop.train_steps",
-            "fedminet.experiment.cells.tested_patients",
-            1,
-            0,
-        ),
+        ("federated", "client.rounds.round.train_steps", 4, 3),  # of two sites in three rounds
+        ("pooled", "fedminet.centralised.resumable_loop.train_steps", 3, 1),
     ],
 )
 def test_a_cell_that_was_killed_in_the_middle_goes_on_to_the_same_model(
@@ -170,10 +150,11 @@ def test_a_cell_that_was_killed_in_the_middle_goes_on_to_the_same_model(
     monkeypatch: pytest.MonkeyPatch,
     mode: str,
     training: str,
-    where: str,
     call: int,
     left: int,
 ) -> None:
+    """Killed in training, with `left` trainings to go, and killed as the trained model is tested."""
+
     def begun(folder: str, **changes: object) -> Study:
         out = tmp_path / folder
         out.mkdir(exist_ok=True)
@@ -186,22 +167,24 @@ def test_a_cell_that_was_killed_in_the_middle_goes_on_to_the_same_model(
         return (cell_folder(study, key) / "model.safetensors").read_bytes()
 
     run_experiment(begun("whole"), "table1", quiet=True)
-    with monkeypatch.context() as patch:
-        killed_at(patch, where, call=call, before=True)
-        with pytest.raises(Killed):
-            run_experiment(begun("killed"), "table1", quiet=True)
-    with pytest.raises(OtherSettings):
-        run_experiment(begun("killed", local_steps=2), "table1", quiet=True)
-    with monkeypatch.context() as patch:
-        killed_at(patch, training, call=left + 1, before=True)  # no step is taken twice
-        (cell,) = run_experiment(begun("killed"), "table1", quiet=True)
-    assert model_of(begun("killed")) == model_of(begun("whole"))
-    assert cell.n_steps == 3
-    assert {path.name for path in cell_folder(study, begun("killed").cells()[0]).iterdir()} <= {
-        "cell.json",
-        "lock",
-        "model.safetensors",
-    }
+    tested = "fedminet.experiment.cells.tested_patients"
+    for folder, where, at, n_left in (("training", training, call, left), ("tests", tested, 1, 0)):
+        with monkeypatch.context() as patch:
+            killed_at(patch, where, call=at, before=True)
+            with pytest.raises(Killed):
+                run_experiment(begun(folder), "table1", quiet=True)
+        with pytest.raises(OtherSettings):
+            run_experiment(begun(folder, local_steps=2), "table1", quiet=True)
+        with monkeypatch.context() as patch:
+            killed_at(patch, training, call=n_left + 1, before=True)  # no step is taken twice
+            (cell,) = run_experiment(begun(folder), "table1", quiet=True)
+        assert model_of(begun(folder)) == model_of(begun("whole"))
+        assert cell.n_steps == 3
+        assert {path.name for path in cell_folder(study, begun(folder).cells()[0]).iterdir()} <= {
+            "cell.json",
+            "lock",
+            "model.safetensors",
+        }
 
 
 def test_the_swapped_reference_is_of_another_patient_and_whole(tmp_path: Path) -> None:

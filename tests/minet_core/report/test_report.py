@@ -21,6 +21,8 @@ from minet_core.report.wording import code_meaning, duration_text, size_text
 from minet_core.settings.yaml_file import parse_settings
 from tests.minet_core.report.test_figures import panel
 
+pytestmark = pytest.mark.charts
+
 ATTACK = '"><script>alert(1)</script><img src=x onerror=alert(2)>$\\frac{$'
 
 

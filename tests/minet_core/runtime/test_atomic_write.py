@@ -30,6 +30,29 @@ from minet_core.runtime.files.atomic_write import (
 )
 
 
+def test_a_file_is_on_the_disk_before_it_takes_its_place_and_its_name_is_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    fsync, replace_file = os.fsync, Path.replace
+
+    def noting_fsync(descriptor: int) -> None:
+        done.append(f"fsync {Path(f'/proc/self/fd/{descriptor}').readlink().name}")
+        fsync(descriptor)
+
+    def noting_replace(path: Path, target: Path) -> Path:
+        done.append("replace")
+        return replace_file(path, target)
+
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    monkeypatch.setattr(Path, "replace", noting_replace)
+    write_json(tmp_path / "state.json", {"round": 1})
+    append_line(tmp_path / "events.jsonl", {"event": "begun"})
+    before, replaced, folder, line, *_ = done
+    assert before.startswith("fsync .state.json.")
+    assert (replaced, folder, line) == ("replace", f"fsync {tmp_path.name}", "fsync events.jsonl")
+
+
 def test_an_interrupted_write_leaves_the_former_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     write_json(path, {"round": 1})

@@ -180,7 +180,7 @@ def test_a_restore_into_a_volume_that_was_killed_is_given_again(home: ServerHome
     volume = tmp_path / "volume"
     volume.mkdir()
     killed = (
-        "import os, sys; from pathlib import Path; from server import restore\n"
+        "import os, sys; from pathlib import Path; from server.backup import restore\n"
         "restore._require_usable = lambda *_: os._exit(9)\n"
         "restore.restore(Path(sys.argv[1]), Path(sys.argv[2]))"
     )

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
@@ -23,6 +24,7 @@ from sites.settings.site_settings import SiteSettings
 from sites.store.cohort import Cohort
 from sites.store.split import SPLITS, Split
 from sites.store.store import Store
+from tests.operations.warm_program import warm_fedminet
 from tests.support.repository import ROOT
 from tests.support.small_scans import make_volume, write_fastmri, write_nifti
 
@@ -46,23 +48,31 @@ def save_settings(text: str, folder: Path) -> Path:
     return folder / name
 
 
-def run_commands(text: str, folder: Path) -> str:
-    """The page's commands, run in `folder` until one fails; gives what they printed."""
-    return run_script(block(text, "sh"), folder)
+@pytest.fixture(scope="module")
+def run_script(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, Path], str]]:
+    """Runs a script in a folder until a command fails, with `fedminet` warm; gives what it printed."""
+    with warm_fedminet(tmp_path_factory.mktemp("warm")) as programs:
+        path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
+
+        def run(commands: str, folder: Path) -> str:
+            done = subprocess.run(
+                ["bash", "-ec", commands],
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": path},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            assert done.returncode == 0, done.stdout
+            return done.stdout
+
+        yield run
 
 
-def run_script(commands: str, folder: Path) -> str:
-    script = f'set -e\nfedminet() {{ "{sys.executable}" -m fedminet "$@"; }}\n{commands}'
-    done = subprocess.run(
-        ["bash", "-c", script],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+@pytest.fixture(scope="module")
+def run_commands(run_script: Callable[[str, Path], str]) -> Callable[[str, Path], str]:
+    """Runs a page's commands in a folder."""
+    return lambda text, folder: run_script(block(text, "sh"), folder)
 
 
 def patients_in(cohort: Cohort) -> list[int]:
@@ -96,7 +106,7 @@ def write_knee(path: Path, seed: int, acquisition: str, *, patient_id: str | Non
 
 
 @pytest.fixture(scope="module")
-def knees(tmp_path_factory) -> tuple[Path, dict[str, NDArray[np.float32]]]:
+def knees(tmp_path_factory, run_commands) -> tuple[Path, dict[str, NDArray[np.float32]]]:
     """The folder where the page's commands ran, and each target's reconstruction.
 
     The training files name their patients and the validation files do not: both kinds are about.
@@ -151,7 +161,7 @@ def test_an_ingest_of_lists_that_is_repeated_changes_nothing(knees) -> None:
     assert again.cohort == before
 
 
-def test_the_papers_training_and_tables_run_as_printed_but_for_their_length(knees) -> None:
+def test_the_papers_training_and_tables_run_as_printed_but_for_their_length(knees, run_script) -> None:
     folder, _ = knees
     train, tables = re.findall(r"^```text\n(fedminet .*)\n```$", page("fastmri-knee"), flags=re.MULTILINE)
     assert "--rounds 50" in train
@@ -208,7 +218,7 @@ def write_view(
 
 
 @pytest.fixture(scope="module")
-def ixi(tmp_path_factory) -> Path:
+def ixi(tmp_path_factory, run_commands) -> Path:
     """The folder where the page's commands ran."""
     folder, text = tmp_path_factory.mktemp("ixi"), page("ixi")
     for name, seed in IXI.items():
@@ -281,7 +291,7 @@ def test_each_hospital_of_ixi_can_be_a_site(ixi, tmp_path) -> None:
 # A hospital: a folder a patient.
 
 
-def test_a_hospital_comes_from_its_export_to_a_first_training(tmp_path) -> None:
+def test_a_hospital_comes_from_its_export_to_a_first_training(tmp_path, run_commands) -> None:
     text = page("hospital")
     names = {
         "P001": ("T1", "T2"),

@@ -68,9 +68,9 @@ def plain(clinical) -> Registered:
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_right_pair_is_taken_wherever_its_header_puts_it(clinical, plain, name) -> None:
     target, reference = clinical[PATIENTS[1]]
-    found = taken((target, RIGHT[name](reference)))
+    found = plain if name == "as it lies" else taken((target, RIGHT[name](reference)))
     assert found.residual_px < 0.7
-    if name not in ("half the slices", "1.2% longer"):
+    if name not in ("as it lies", "half the slices", "1.2% longer"):
         shared = found.covered & plain.covered & (target.magnitude() > 100)
         image, same = found.reference.magnitude(), plain.reference.magnitude()
         off, one_pixel = (
