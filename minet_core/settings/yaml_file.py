@@ -7,13 +7,14 @@ silently fall back to its default.
 from __future__ import annotations
 
 import difflib
+import logging
 import typing
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from minet_core.errors import ConfigurationError, FileMissing, InvalidSetting, UnknownKey
 from minet_core.runtime.files.file_failures import naming_failures
@@ -32,6 +33,26 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
+    @model_validator(mode="before")
+    @classmethod
+    def _take_former_keys(cls, content: Any) -> Any:
+        """Take a key by its former name once more, and name the one that it has now in a warning."""
+        if not isinstance(content, dict):
+            return content
+        former = {
+            key: name
+            for key in content
+            if (name := _present_name(key, cls)) is not None and name not in content
+        }
+        for key, name in former.items():
+            _LOG.warning("the key %s is now called %s: please rename it", key, name)
+        return {former.get(key, key): value for key, value in content.items()}
+
+
+_LOG = logging.getLogger("fedminet.settings")
+
+FORMER_PREFIXES = {"most": "max", "least": "min"}
+"""How limits began before they were called as everybody calls them; of version 0.1.0."""
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
@@ -139,6 +160,13 @@ def settings_text(settings: Settings, *, indent: str = "") -> str:
         comment = f"  # {field.description}" if field.description else ""
         lines.append(f"{indent}{name}: {text}{comment}")
     return "\n".join(lines) + "\n"
+
+
+def _present_name(key: object, model: type[BaseModel]) -> str | None:
+    """What a key of a former version is called now; None for one that is no such key."""
+    prefix, _, rest = str(key).partition("_")
+    name = f"{FORMER_PREFIXES.get(prefix)}_{rest}"
+    return name if name in model.model_fields and key not in model.model_fields else None
 
 
 def _suggestion(key: str, model: type[BaseModel]) -> str:
