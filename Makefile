@@ -75,15 +75,16 @@ format: $(VENV)/.installed-dev
 
 environment: $(VENV)/.installed-dev
 
-# What comes from an index is held to the digests in pins/, and nothing comes that is not listed there. PyTorch's build with
-# CUDA, which pip finds on Linux unless told otherwise, needs more than the one for the CPU.
+# What comes from an index is held to the digests in pins/, and nothing comes that is not listed there. PyTorch's build for
+# the CPU is taken where an index offers it (PIP_EXTRA_INDEX_URL), else the usual one, which needs CUDA's packages on Linux.
 PINNED := $(BIN)/python -m pip install --quiet --no-compile --require-hashes --no-deps --only-binary :all:
 
 # A stamp newer than the files that decide what is installed: a second call starts in seconds.
-$(VENV)/.installed: pyproject.toml constraints.txt pins/run.txt pins/cuda.txt
+$(VENV)/.installed: pyproject.toml constraints.txt pins/run.txt pins/torch.txt pins/torch-cpu.txt pins/cuda.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fedminet needs Python 3.11 or later: make PYTHON=python3.12 ...")'
 	$(PINNED) --requirement pins/run.txt
+	$(PINNED) --requirement pins/torch-cpu.txt 2> /dev/null || $(PINNED) --requirement pins/torch.txt
 	if $(BIN)/python docker/pins.py needs-cuda; then $(PINNED) --requirement pins/cuda.txt; fi
 	$(BIN)/python -m pip install --quiet --no-compile --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m pip check

@@ -43,27 +43,20 @@ SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) \
 
 # 2. Every wheel it needs, held to the digests in pins/; again only where what decides it has changed.
 stamp=$wheels/.complete
-lists=(pins/run.txt)
-[[ $accelerator == cpu ]] || lists+=(pins/cuda.txt)
+lists=(pins/run.txt pins/torch-cpu.txt)
+[[ $accelerator == cpu ]] || lists=(pins/run.txt pins/torch.txt pins/cuda.txt)
 wanted=$(cat "${lists[@]}" pyproject.toml | sha256sum)
 if [[ ! -f $stamp || $(< "$stamp") != "$wanted" ]]; then
   rm -rf "${wheels:?}"/*
   for list in "${lists[@]}"; do
-    # With CUDA exactly this version of PyTorch: no build with a suffix, such as the CPU's.
-    exactly='s/^torch==/torch===/'
-    [[ $accelerator == cuda ]] || exactly=''
-    sed "$exactly" "$list" > "$context/wheels/list.txt"
     "$python" -m pip download --quiet --only-binary :all: --require-hashes --no-deps --dest "$wheels" \
-      ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} --requirement "$context/wheels/list.txt"
+      ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} --requirement "$list" || {
+      echo "build.sh: $list cannot be had; PyTorch's index of CPU builds is named with TORCH_INDEX" >&2
+      exit 1
+    }
   done
   echo "$wanted" > "$stamp"
 fi
-if [[ $accelerator == cpu ]] && ! compgen -G "$wheels/torch-*+cpu-*" > /dev/null; then
-  rm -f "$stamp"
-  echo "build.sh: pip found PyTorch's build with CUDA; name the index of its CPU builds with TORCH_INDEX" >&2
-  exit 1
-fi
-
 # Each of them the very file that the list beside the source names: a version alone can be given again to another file.
 if [[ $accelerator == cpu ]]; then
   "$python" docker/wheel_hashes.py check "$wheels" docker/wheels-cpu.txt || {

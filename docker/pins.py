@@ -5,9 +5,13 @@
     python docker/pins.py needs-cuda     exit status 0 where the PyTorch installed here needs pins/cuda.txt
     python docker/pins.py check          exit status 1, and why, where a pin has no digest or is listed twice
 
-`pins/run.txt` builds the project and runs it, `pins/cuda.txt` is what PyTorch's build with CUDA needs besides,
-`pins/dev.txt` what the tests and checks need. All three are installed without dependencies, so nothing is that is not
+`pins/run.txt` builds the project and runs it, but for PyTorch: `pins/torch-cpu.txt` is its build for the CPU, where an
+index offers one, `pins/torch.txt` the usual build, and `pins/cuda.txt` what that needs besides on Linux.
+`pins/dev.txt` is what the tests and checks need. Each is installed without dependencies, so nothing is that is not
 listed. `make pins` writes them, and the digests of the images that ours are built on.
+
+Why PyTorch's builds have lists of their own: where a list allows both, pip takes the file whose digest an index states
+before a higher version whose digest it does not know, and so the build with CUDA, gigabytes, before the one for the CPU.
 
 The digests are those that the index states for the wheels of CPython 3.11 to 3.14 on Linux (x86_64, aarch64) and macOS.
 The index is pip's own, whichever that is set to. A package that has no wheel is refused: its build would run what no
@@ -30,7 +34,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LISTS = ("run", "cuda", "dev")
+LISTS = ("run", "torch", "cuda", "dev")
 CUDA_ALONE = ("nvidia-", "cuda-", "triton")
 """How the names of what PyTorch needs for CUDA alone begin."""
 PIN = re.compile(r"(?P<name>[A-Za-z0-9._-]+)===?(?P<version>[^\s;]+)")
@@ -88,14 +92,13 @@ def digests(name: str, version: str, index: str) -> set[str]:
             (address.rpartition("/")[2].replace("%2B", "+"), digest)
             for address, digest in re.findall(r'href="([^"#]+)#sha256=([0-9a-f]{64})"', content)
         ]
-    wanted = {version, f"{version}+cpu"}
     found = {
         digest
         for filename, digest in files
         if digest
         and OF_A_WHEEL.search(filename)
         and not NOT_OURS.search(filename)
-        and filename.split("-")[1] in wanted
+        and filename.split("-")[1] == version
     }
     if not found:
         raise ValueError(f"{name} {version}: the index states the digest of no wheel of it")
@@ -107,12 +110,14 @@ def made(packages: dict[str, str]) -> str:
     index = _index_of_pip()
     with ThreadPoolExecutor(8) as pool:
         found = dict(zip(packages, pool.map(lambda pin: digests(*pin, index), packages.items()), strict=True))
-    if "torch" in packages:
-        found["torch"] |= _cpu_builds(packages["torch"])
+    return _as_text({name: (packages[name], found[name]) for name in packages})
+
+
+def _as_text(packages: dict[str, tuple[str, set[str]]]) -> str:
     lines = ["# Made by: make pins\n"]
-    for name in sorted(packages):
-        hashes = " \\\n".join(f"    --hash=sha256:{digest}" for digest in sorted(found[name]))
-        lines.append(f"{name}=={packages[name]} \\\n{hashes}\n")
+    for name, (version, found) in sorted(packages.items()):
+        hashes = " \\\n".join(f"    --hash=sha256:{digest}" for digest in sorted(found))
+        lines.append(f"{name}=={version} \\\n{hashes}\n")
     return "".join(lines)
 
 
@@ -132,6 +137,12 @@ def faults(root: Path = ROOT) -> list[str]:
                 for project, (version, _) in content.items()
                 if wanted.get(project) != version
             ]
+    try:
+        cpu_build = listed(root / "pins" / "torch-cpu.txt")["torch"][0]
+    except (OSError, ValueError, KeyError) as failure:
+        return [*wrong, f"pins/torch-cpu.txt: {failure}"]
+    if cpu_build != f"{wanted.get('torch')}+cpu":
+        wrong.append(f"torch=={cpu_build} in pins/torch-cpu.txt, {wanted.get('torch')} in constraints.txt")
     return wrong + [
         f"{project}=={version} has no digest" for project, version in wanted.items() if project not in found
     ]
@@ -161,9 +172,12 @@ def renew(*, keep: bool, root: Path = ROOT) -> None:
     head = "# Every version the environment installs, direct and indirect. Made by: make pins\n"
     former.write_text(head + _lines(everything), encoding="ascii")
     _write_wheels(run)
-    for name, packages in (("run", run), ("cuda", alone), ("dev", dev)):
+    torch = {"torch": run.pop("torch")}
+    for name, packages in (("run", run), ("torch", torch), ("cuda", alone), ("dev", dev)):
         if packages:  # only Linux can say what CUDA needs
             (root / "pins" / f"{name}.txt").write_text(made(packages), encoding="ascii")
+    builds = _as_text({"torch": (f"{torch['torch']}+cpu", _cpu_builds(torch["torch"]))})
+    (root / "pins" / "torch-cpu.txt").write_text(builds, encoding="ascii")
 
 
 def _resolved(*wishes: str, constraints: Path | None) -> dict[str, str]:
@@ -207,7 +221,7 @@ def _lines(packages: dict[str, str]) -> str:
 
 def _cpu_builds(version: str) -> set[str]:
     if os.environ.get("TORCH_INDEX"):
-        return digests("torch", version, os.environ["TORCH_INDEX"])
+        return digests("torch", f"{version}+cpu", os.environ["TORCH_INDEX"])
     text = (ROOT / "docker" / "wheels-cpu.txt").read_text(encoding="ascii")
     found = re.search(
         rf"^torch=={re.escape(version)}\+cpu --hash=sha256:([0-9a-f]{{64}})$", text, re.MULTILINE

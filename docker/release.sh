@@ -32,7 +32,7 @@ required=$(sed -n 's/^requires = \["setuptools==\(.*\)"\]/\1/p' pyproject.toml)
 builder=$(realpath --no-symlinks "$python")
 mkdir "$work/release"
 (cd "$work/source" && "$builder" -c 'import sys, setuptools.build_meta as b; b.build_wheel(sys.argv[1])' "$work/release" > /dev/null)
-cp pins/run.txt pins/cuda.txt SECURITY.md "$work/release/"
+cp pins/run.txt pins/torch.txt pins/torch-cpu.txt pins/cuda.txt SECURITY.md "$work/release/"
 "$python" docker/release_sbom.py "$work"/release/fedminet-*.whl > "$work/release/sbom.cdx.json"
 (cd "$work/release" && sha256sum -- * > "$work/SHA256SUMS" && mv "$work/SHA256SUMS" .)
 ssh-keygen -q -Y sign -n fedminet-release -f "$key" "$work/release/SHA256SUMS"

@@ -28,7 +28,12 @@ def sbom(wheel: Path) -> dict[str, Any]:
     own = _component("fedminet", wheel.name.split("-")[1], {digest}, scope=None)
     needed = [
         _component(name, version, digests, scope=scope)
-        for list_name, scope in (("run", "required"), ("cuda", "optional"))
+        for list_name, scope in (
+            ("run", "required"),
+            ("torch", "optional"),
+            ("torch-cpu", "optional"),
+            ("cuda", "optional"),
+        )
         for name, (version, digests) in listed(ROOT / "pins" / f"{list_name}.txt").items()
     ]
     return {

@@ -199,7 +199,7 @@ def test_the_bill_of_materials_is_valid_and_names_every_pin(made: Path) -> None:
     content = json.loads(text)
     pinned = [
         line.split(" ")[0]
-        for name in ("run.txt", "cuda.txt")
+        for name in ("run.txt", "torch.txt", "torch-cpu.txt", "cuda.txt")
         for line in (made / "release" / name).read_text().splitlines()
         if "==" in line
     ]
