@@ -141,22 +141,22 @@ def test_a_cell_of_other_settings_is_refused_before_anything_is_trained(
     [
         (
             "federated",
-            "client.rounds.round.train_steps",
-            "client.rounds.round.train_steps",
+            "client.rounds.round.local_update",
+            "client.rounds.round.local_update",
             4,
             3,
         ),  # of two sites in three rounds
         (
             "pooled",
-            "fedminet.centralised.resumable_loop.train_steps",
-            "fedminet.centralised.resumable_loop.train_steps",
+            "fedminet.centralised.resumable_loop.local_update",
+            "fedminet.centralised.resumable_loop.local_update",
             3,
             1,
         ),
-        ("federated", "client.rounds.round.train_steps", "fedminet.experiment.cells.tested_patients", 1, 0),
+        ("federated", "client.rounds.round.local_update", "fedminet.experiment.cells.tested_patients", 1, 0),
         (
             "pooled",
-            "fedminet.centralised.resumable_loop.train_steps",
+            "fedminet.centralised.resumable_loop.local_update",
             "fedminet.experiment.cells.tested_patients",
             1,
             0,
