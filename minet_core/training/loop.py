@@ -114,17 +114,13 @@ def train_steps(
     ----------
     model
         Brought to channels_last and to training mode, and trained in place.
-    batches
-        One for each step; they may go on after the last.
-    plan
-        Which steps, and by which settings.
+    batches, plan
+        One batch for each step, or more; which steps, and by which settings.
     optimizer
         Given the step's learning rate before each step; its rate rises over `plan.settling_steps` on top of the
         schedule. None makes an Adam with fresh moments.
-    gradient_rule
-        Changes the gradient of each step before it is clipped.
-    progress
-        Called after each step.
+    gradient_rule, progress
+        Changes the gradient of each step before it is clipped; called after each step.
 
     Raises
     ------
@@ -148,14 +144,7 @@ def train_steps(
             raise InvalidSetting("the batches ran out", got=f"{len(losses)} steps", expected=plan.n_steps)
         for group in optimizer.param_groups:
             group["lr"] = plan.learning_rate_at(step) * min(1.0, (len(losses) + 1) / (settling + 1))
-        loss = batch_loss(
-            model,
-            batch,
-            device=device,
-            alpha=plan.settings.alpha,
-            beta=plan.settings.beta,
-            autocast_dtype=plan.autocast_dtype,
-        )
+        loss = _planned_loss(model, batch, plan, device=device)
         losses.append(_descend(model, loss, optimizer, gradient_rule, plan=plan, step=step))
         n_samples += len(batch.target)
         if progress is not None:
@@ -169,6 +158,11 @@ def train_steps(
         loss_last=losses[-1],
         seconds=time.perf_counter() - started,
     )
+
+
+def _planned_loss(model: SuperResolver, batch: Batch, plan: StepPlan, *, device: torch.device) -> Tensor:
+    alpha, beta = plan.settings.alpha, plan.settings.beta
+    return batch_loss(model, batch, device=device, alpha=alpha, beta=beta, autocast_dtype=plan.autocast_dtype)
 
 
 def batch_loss(
