@@ -1,8 +1,8 @@
 """Through how many files a message goes at a site.
 
 Counted: files of client/ and of minet_core/training in which a function runs while a site answers one `train` message
-on the in-process grid: FedAvg, second round, so that moments and a kept round are read too. Files that are
-imported only do not count, and neither do those of the other rooms: how weights, stores and images are handled is not the road.
+on the in-process grid: FedAvg, second round, so that moments and a kept round are read too. Files that are imported
+only do not count. Neither do those of the other rooms: how weights, stores and images are handled is not the road.
 """
 
 from __future__ import annotations
