@@ -17,8 +17,6 @@ from minet_core.errors import code_of
 from minet_core.protocol import messages
 from minet_core.runtime.processes.flower_environment import SITE_VARIABLE
 
-Handler = Callable[[Message, Path], RecordDict]
-
 
 def build_client_app(locate: Callable[[Context], Path]) -> ClientApp:
     """A ClientApp whose site folder is found by `locate`."""

@@ -10,8 +10,8 @@ index offers one, `pins/torch.txt` the usual build, and `pins/cuda.txt` what tha
 `pins/dev.txt` is what the tests and checks need. Each is installed without dependencies, so nothing is that is not
 listed. `make pins` writes them, and the digests of the images that ours are built on.
 
-Why PyTorch's builds have lists of their own: where a list allows both, pip takes the file whose digest an index states
-before a higher version whose digest it does not know, and so the build with CUDA, gigabytes, before the one for the CPU.
+Why PyTorch's builds have lists of their own: where a list allows both, pip takes the file whose digest an index
+states before a higher version whose digest it does not know, and so gigabytes of CUDA before the build for the CPU.
 
 The digests are those that the index states for the wheels of CPython 3.11 to 3.14 on Linux (x86_64, aarch64) and macOS.
 The index is pip's own, whichever that is set to. A package that has no wheel is refused: its build would run what no

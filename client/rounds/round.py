@@ -7,9 +7,11 @@ was admitted with; a message that names another federation is refused.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -27,22 +29,26 @@ from client.rounds.round_request import (
     require_not_stale,
     weigh_global_change,
 )
-from client.rounds.slice_cache import prepared_training_slices
 from client.status.current_task import Request, at_work
 from minet_core.evaluation.volume_scores import VolumeScores, evaluate_volume
 from minet_core.models.activation_checkpointing import recompute
-from minet_core.models.base import SuperResolver
 from minet_core.protocol import messages
 from minet_core.protocol.cohort_declaration import cohort_number
 from minet_core.protocol.figures import summary_figures
-from minet_core.seeds import torch_generator
-from minet_core.training.batches import PreparedSlices, draw_batches
-from minet_core.training.device import autocast_dtype_for, bring_to_form, device_of
+from minet_core.training.batches import (
+    DEFAULT_CACHE_BYTES,
+    Batch,
+    BatchRecipe,
+    PlannedSamples,
+    PreparedSlices,
+    drawn_batches,
+    plan_batches,
+)
+from minet_core.training.device import autocast_dtype_for, device_of
 from minet_core.training.gradient_rules import CONTROL, GradientRule
-from minet_core.training.local_work import steps_per_round
-from minet_core.training.loop import SETTLING_STEPS, TrainingReport, adam, train_steps
-from minet_core.training.optimizer_state import continued_adam, moments_of
-from minet_core.weights.manifest import check_weights, learnable
+from minet_core.training.local_update import LocalState, LocalUpdate, local_update
+from minet_core.training.loop import SETTLING_STEPS, StepPlan
+from minet_core.weights.manifest import Arrays, check_weights, learnable
 from minet_core.weights.payload import packed
 from minet_core.weights.update_norm import HISTORY_ROUNDS, update_norm
 from sites.scores import validation_scores
@@ -54,6 +60,9 @@ from sites.store.training_domain import measured_domain
 
 RESIDUAL = "residual/"
 """Beginning of what a codec did not send, among what a site keeps of a round."""
+
+MOST_STORES = 4
+"""Stores whose slices a process keeps; all of them together keep no more than one training run does by itself."""
 
 
 def train(message: Message, site_folder: Path) -> RecordDict:
@@ -143,7 +152,7 @@ def _tested(incoming: Incoming) -> dict[str, int | float]:
 def _trained(incoming: Incoming, former: KeptRound | None) -> KeptRound:
     """The round that this request asks for, trained; not kept yet."""
     began = time.monotonic()
-    home, federation, agreement = incoming.home, incoming.federation, incoming.agreement
+    home, federation = incoming.home, incoming.federation
     settings, store = home.settings(), Store(home.store)
     weigh_global_change(incoming, former, settings.limits)
     model = incoming.model(former)
@@ -151,100 +160,88 @@ def _trained(incoming: Incoming, former: KeptRound | None) -> KeptRound:
     require_patch(store, federation.training.patch_px)
     prepared = prepared_training_slices(store, scale=federation.scale)
     own = {} if former is None else former.site
-    rule = None
-    if agreement.algorithm.gradient_rule is not None:
-        rule = agreement.algorithm.gradient_rule(
-            weights=incoming.shared,
-            memory=incoming.memory,
-            site_memory={name: own[name] for name in own if _is_memory(name)},
-        )
     continues = former is not None and former.round_number == incoming.round_number - 1
-    bring_to_form(model)
     recompute(model, settings.compute.recompute)
-    moments = continued_adam(model, own) if continues else None
-    optimizer = moments or adam(model)
-    report = _train(
-        incoming,
+    plan = _plan(incoming, site=settings.name, n_slices=len(prepared), device=device_of(model))
+    update = local_update(
         model,
-        prepared,
-        site=settings.name,
-        optimizer=optimizer,
-        settled=moments is not None,
-        rule=rule,
+        _batches(incoming, prepared, plan, site=settings.name),
+        plan,
+        LocalState(own if continues else {}, _gradient_rule(incoming, own)),
     )
     # A round of declared time may have had fewer than any file could ask for.
-    require_steps_allowed(settings.policy, n_steps=report.n_steps, n_samples=report.n_samples)
-    trained = learnable(model)
-    shared = {name: trained[name] for name in incoming.shared}
+    require_steps_allowed(settings.policy, n_steps=update.report.n_steps, n_samples=update.report.n_samples)
+    figures = {
+        **incoming.binding,
+        "cohort": cohort_number(store.cohort.digest),
+        "n_training_slices": len(prepared),
+        "train_loss": update.report.loss_mean,
+        "seconds": time.monotonic() - began,
+        **{f"validation_{score}": validation[score] for score in messages.SCORES},
+        **domain_figures(store, scale=federation.scale),
+    }
+    return _kept_round(incoming, former, update, figures)
+
+
+def _kept_round(
+    incoming: Incoming, former: KeptRound | None, update: LocalUpdate, figures: Mapping[str, int | float]
+) -> KeptRound:
+    """What leaves of an update, in the agreed form, and what stays at the site."""
+    own = {} if former is None else former.site
+    shared = {name: update.weights[name] for name in incoming.shared}
     residual = {name.removeprefix(RESIDUAL): own[name] for name in own if name.startswith(RESIDUAL)}
-    sent, left = agreement.codec.encode(shared, reference=incoming.shared, residual=residual)
+    sent, left = incoming.agreement.codec.encode(shared, reference=incoming.shared, residual=residual)
     norms = () if former is None else former.norms
     return KeptRound(
         round_number=incoming.round_number,
         request=incoming.digest,
-        figures=messages.rounded_figures(
-            {
-                **incoming.binding,
-                "cohort": cohort_number(store.cohort.digest),
-                "n_training_slices": len(prepared),
-                "train_loss": report.loss_mean,
-                "seconds": time.monotonic() - began,
-                **{f"validation_{score}": validation[score] for score in messages.SCORES},
-                **domain_figures(store, scale=federation.scale),
-            },
-            agreed=messages.TRAIN_FIGURES,
-        ),
+        figures=messages.rounded_figures(figures, agreed=messages.TRAIN_FIGURES),
         norms=(*norms, update_norm(shared, incoming.shared))[-HISTORY_ROUNDS:],
-        answer={**sent, **({} if rule is None else rule.sent())},
+        answer={**sent, **update.sent},
         site={
-            **moments_of(optimizer, model),
-            **({} if rule is None else rule.kept()),
+            **update.moments,
+            **update.kept,
             **{f"{RESIDUAL}{name}": array for name, array in left.items()},
-            **{f"{HEAD}{name}": array for name, array in trained.items() if name not in shared},
+            **{f"{HEAD}{name}": array for name, array in update.weights.items() if name not in shared},
             **{f"{INCOMING}{name}": array for name, array in incoming.shared.items()},
         },
     )
 
 
-def _train(
-    incoming: Incoming,
-    model: SuperResolver,
-    prepared: PreparedSlices,
-    *,
-    site: str,
-    optimizer: torch.optim.Optimizer,
-    settled: bool,
-    rule: GradientRule | None,
-) -> TrainingReport:
-    """The local training of one round, as the federation file has it."""
+def _plan(incoming: Incoming, *, site: str, n_slices: int, device: torch.device) -> StepPlan:
+    """The steps of this round at this site, as the federation file has them."""
     federation = incoming.federation
-    training, work = federation.training, federation.work_of(site)
-    n_steps = steps_per_round(work, n_slices=len(prepared), batch_size=training.batch_size)
-    seed = patch_seed(incoming.home.store, federation_seed=federation.seed)
-    batches = draw_batches(
-        prepared,
-        batch_size=training.batch_size,
-        patch_px=training.patch_px,
-        generator=torch_generator(seed, incoming.round_number, site, "batches"),
-    )
-    return train_steps(
-        model,
-        batches,
+    work = federation.work_of(site)
+    n_steps = work.most_steps(n_slices=n_slices, batch_size=federation.training.batch_size)
+    return StepPlan(
+        settings=federation.training,
         first_step=(incoming.round_number - 1) * n_steps,
         n_steps=n_steps,
         total_steps=federation.rounds * n_steps,
-        **training.step_recipe,
-        autocast_dtype=autocast_dtype_for(device_of(model)),
-        optimizer=optimizer,
-        settling_steps=0 if settled else SETTLING_STEPS,
-        gradient_rule=rule,
+        autocast_dtype=autocast_dtype_for(device),
+        settling_steps=SETTLING_STEPS,
         seconds=work.local_seconds,
     )
 
 
-def _is_memory(name: str) -> bool:
-    """Whether a kept array is the algorithm's own."""
-    return name.startswith(f"{CONTROL}/")
+def _batches(incoming: Incoming, prepared: PreparedSlices, plan: StepPlan, *, site: str) -> Iterator[Batch]:
+    """The batches of the plan's steps: of the whole run, those with their numbers."""
+    training, scale = incoming.federation.training, incoming.federation.scale
+    seed = patch_seed(incoming.home.store, federation_seed=incoming.federation.seed)
+    recipe = BatchRecipe(
+        scale=scale, batch_size=training.batch_size, patch_px=training.patch_px, seed=seed, label=site
+    )
+    planned = plan_batches(prepared.source.shapes, recipe, first=plan.first_step)
+    return drawn_batches(PlannedSamples(prepared, recipe), planned)
+
+
+def _gradient_rule(incoming: Incoming, own: Arrays) -> GradientRule | None:
+    """What corrects the gradients of this round, where the algorithm has something."""
+    make = incoming.agreement.algorithm.gradient_rule
+    if make is None:
+        return None
+    site_memory = {name: own[name] for name in own if name.startswith(f"{CONTROL}/")}
+    return make(weights=incoming.shared, memory=incoming.memory, site_memory=site_memory)
 
 
 def domain_figures(store: Store, *, scale: int) -> dict[str, int | float]:
@@ -257,3 +254,27 @@ def _reply(figures: Mapping[str, int | float], agreed: Mapping[str, messages.Fig
     """A reply's figures as they were agreed; checked here, before anything leaves."""
     messages.checked_figures(figures, agreed=agreed)
     return RecordDict({messages.METRICS: MetricRecord(dict(figures))})
+
+
+@dataclass(frozen=True)
+class _OneCohort:
+    """A store by the cohort that was read of it: another one, ingested into the same folder since, is another store."""
+
+    path: Path
+    digest: str
+    store: Store = field(compare=False)
+
+
+def prepared_training_slices(store: Store, *, scale: int) -> PreparedSlices:
+    """The samples of the training split, of the cohort that `store` has read and no later one: prepared once a process.
+
+    Where a process serves one message it makes no difference. Where it serves the rounds of a whole run (`fedminet
+    simulate`, an experiment's cells) it spares a quarter of a short round on a processor.
+    """
+    return _prepared(_OneCohort(store.path, store.cohort.digest, store), scale)
+
+
+@functools.lru_cache(maxsize=MOST_STORES)
+def _prepared(cohort: _OneCohort, scale: int) -> PreparedSlices:
+    slices = StoreSlices(cohort.store, "training")
+    return PreparedSlices(slices, scale=scale, cache_bytes=DEFAULT_CACHE_BYTES // MOST_STORES)

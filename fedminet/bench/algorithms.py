@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from client.site_home import SiteHome
-from fedminet.centralised.baseline import train_alone
+from fedminet.centralised.folder import TrainingFolder
+from fedminet.centralised.job import train_job, training_job
 from fedminet.simulation.simulate import federate
 from fedminet.single_machine.federation import Schedule
 from fedminet.single_machine.sites import DEFAULT_SITES, make_sites_once
@@ -254,7 +255,8 @@ def _made_cell(
             out / "runs" / f"{method}-{federation.seed}", federation, homes, advance
         )
     else:
-        tested = _alone(method, federation, homes, advance)
+        folder = out / "runs" / f"{method}-{federation.seed}"
+        tested = _alone(folder, method, federation, homes, advance)
     scores = {site: by_method(figures) for site, figures in tested.items()}
     return Cell(
         method=method,
@@ -284,17 +286,19 @@ def _federated(
 
 
 def _alone(
+    folder: Path,
     method: str,
     federation: FederationSettings,
     homes: Mapping[str, SiteHome],
     advance: Callable[[int, int], None],
 ) -> dict[str, dict[str, float]]:
     """By site, the figures of its test after training on its own data, or on the data of all."""
-    together = {method: list(homes.values())} if method == "pooled" else {s: [h] for s, h in homes.items()}
+    together = {method: dict(homes)} if method == "pooled" else {s: {s: h} for s, h in homes.items()}
     tested: dict[str, dict[str, float]] = {}
     for label, members in together.items():
-        model = train_alone(members, federation, label=label, progress=advance)
-        for home in members:
+        job = training_job(members, federation, TrainingFolder(folder / label))
+        model = train_job(job, progress=advance)
+        for home in members.values():
             tested[home.path.name] = scores_on_test_split(
                 model, Store(home.store), scale=federation.scale, seed=federation.seed
             )

@@ -16,10 +16,10 @@ import torch
 from fedminet.experiment.methods import METHODS, model_of
 from minet_core.models.activation_checkpointing import recompute
 from minet_core.models.registry import build_model
-from minet_core.settings.federation import PRESETS, StepRecipe
+from minet_core.settings.federation import PRESETS
 from minet_core.training.batches import random_batch
 from minet_core.training.device import autocast_dtype_for, preferred_device
-from minet_core.training.loop import adam, train_steps
+from minet_core.training.loop import StepPlan, adam, train_steps
 
 LEARNING_RATE = 1e-6
 """Noise teaches nothing: at a preset's own rate a large model could lose the image, and training would stop."""
@@ -75,7 +75,7 @@ def _timed(
     method: str, *, preset: str, scale: int, edge_px: int, batch_size: int, n_steps: int, recomputed: bool
 ) -> StepTimes:
     device = preferred_device()
-    recipe: StepRecipe = {**PRESETS[preset][1].step_recipe, "learning_rate": LEARNING_RATE}
+    settings = PRESETS[preset][1].model_copy(update={"learning_rate": LEARNING_RATE})
     model = build_model(model_of(method, preset=preset, scale=scale).model_dump(), scale=scale).to(device)
     recompute(model, recomputed)
     optimizer = adam(model)
@@ -89,12 +89,14 @@ def _timed(
         train_steps(
             model,
             batches,
-            first_step=number,
-            n_steps=1,
-            total_steps=UNTIMED_STEPS + n_steps,
-            **recipe,
+            StepPlan(
+                settings=settings,
+                first_step=number,
+                n_steps=1,
+                total_steps=UNTIMED_STEPS + n_steps,
+                autocast_dtype=autocast_dtype_for(device),
+            ),
             optimizer=optimizer,
-            autocast_dtype=autocast_dtype_for(device),
         )
         if device.type == "cuda":
             torch.cuda.synchronize()

@@ -21,10 +21,10 @@ from minet_core.errors import FileMissing
 from minet_core.models.loss import reconstruction_loss
 from minet_core.models.minet.model import MINet
 from minet_core.models.registry import build_model
-from minet_core.settings.federation import ModelSettings
+from minet_core.settings.federation import ModelSettings, TrainingSettings
 from minet_core.training.batches import Batch, random_batch
 from minet_core.training.device import autocast_dtype_for
-from minet_core.training.loop import train_steps
+from minet_core.training.loop import StepPlan, train_steps
 
 ORACLE = Path(__file__).resolve().parents[2] / "tests" / "oracles" / "minet_literal.py"
 
@@ -66,22 +66,16 @@ def bench_train(
     batch = random_batch(patch_px, scale=scale, batch_size=batch_size)
     run_literal = _literal_step(_model(model, scale), batch, scale=scale)
     optimizer = torch.optim.Adam(fast.parameters(), lr=0.0, fused=True)
+    settings = TrainingSettings(
+        learning_rate=LEARNING_RATE, warmup_steps=0, decay_fraction=0.0, clip_norm=1.0, alpha=ALPHA, beta=BETA
+    )
 
     def run_fast() -> None:
         train_steps(
             fast,
             itertools.repeat(batch),
-            first_step=0,
-            n_steps=1,
-            total_steps=1,
-            learning_rate=LEARNING_RATE,
-            warmup_steps=0,
-            decay_fraction=0.0,
-            clip_norm=1.0,
-            alpha=ALPHA,
-            beta=BETA,
+            StepPlan(settings=settings, n_steps=1, total_steps=1, autocast_dtype=dtype),
             optimizer=optimizer,
-            autocast_dtype=dtype,
         )
 
     fast_s, literal_s = _interleaved(run_fast, run_literal, n_rounds=n_rounds)

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from minet_core.checkpoint import describe, load_checkpoint, save_checkpoint
@@ -31,8 +30,8 @@ from minet_core.runtime.files.atomic_write import mend_lines, write_json, write_
 from minet_core.runtime.files.file_lock import let_go, locked_within
 from minet_core.runtime.versions import versions
 from minet_core.settings.federation import FederationSettings
-from minet_core.training.optimizer_state import continued_adam, moments_of
-from minet_core.weights.manifest import learnable, load_weights
+from minet_core.training.local_update import LocalState, LocalUpdate, has_moments
+from minet_core.weights.manifest import load_weights
 
 _WEIGHTS = "weights/"
 _SETTINGS, _STEP = "training_settings", "step"
@@ -84,15 +83,15 @@ class TrainingFolder:
         finally:
             let_go(descriptor)
 
-    def restore(self, model: nn.Module, settings: Page) -> tuple[int, torch.optim.Adam | None]:
-        """Put the kept weights into the model; the steps behind them, and Adam with its moments.
+    def restore(self, model: nn.Module, settings: Page) -> tuple[int, LocalState]:
+        """Put the kept weights into the model; the steps behind them, and what training goes on from.
 
-        model: as it will be trained: on its device, in its form. 0 and None where nothing was kept yet.
+        model: as it will be trained: on its device, in its form. 0 and an empty state where nothing was kept yet.
         Raises OtherSettings (FM-C105) where the state is of other settings, CheckpointInvalid (FM-M301) where it is
         damaged or of another model.
         """
         if not self.state.exists():
-            return 0, None
+            return 0, LocalState()
         tensors, manifest = load_checkpoint(self.state)
         if manifest.provenance.get(_SETTINGS) != _digest(settings):
             raise OtherSettings(
@@ -109,10 +108,9 @@ class TrainingFolder:
                 if name.startswith(_WEIGHTS)
             },
         )
-        optimizer = continued_adam(model, arrays)
-        if optimizer is None:
+        if not has_moments(model, arrays):
             raise CheckpointInvalid(f"{self.state} does not hold the moments of the model it was made with")
-        return int(manifest.provenance[_STEP]), optimizer
+        return int(manifest.provenance[_STEP]), LocalState(arrays)
 
     def begin(self, settings: Page, *, step: int) -> None:
         """Write down the settings, and undo what a killed process left half done after `step`."""
@@ -131,8 +129,7 @@ class TrainingFolder:
 
     def keep(
         self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        update: LocalUpdate,
         federation: FederationSettings,
         settings: Page,
         *,
@@ -141,8 +138,8 @@ class TrainingFolder:
     ) -> None:
         """Replace the state, durably."""
         tensors = {
-            **{f"{_WEIGHTS}{name}": array for name, array in learnable(model).items()},
-            **moments_of(optimizer, model),
+            **{f"{_WEIGHTS}{name}": array for name, array in update.weights.items()},
+            **update.moments,
         }
         manifest = describe(
             tensors,

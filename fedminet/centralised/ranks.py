@@ -76,6 +76,10 @@ class _Shared(SuperResolver):
             forward_sync_buffers=False,
         )
 
+    def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
+        """Of the model itself: its weights and moments are kept under its own names."""
+        return self.model.named_parameters(*args, **kwargs)
+
     def training_images(
         self, low_res: Tensor, reference: Tensor | None, upsampled: Tensor | None
     ) -> tuple[Any, ...]:

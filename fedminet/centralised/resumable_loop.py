@@ -1,7 +1,7 @@
 """Training for days: it can be killed at any moment, and ends as if nothing had happened to it.
 
 The loop trains a stretch of steps, writes a line of figures, replaces the state on the disk, and goes on. Whatever a
-step needs is the state, the seed and the step's number (`minet_core.training.planned_batches`), so a run that goes on
+step needs is the state, the seed and the step's number (`minet_core.training.batches`), so a run that goes on
 from the state takes the same steps: to the same bytes where the arithmetic is the same (one thread on the CPU, or
 deterministic kernels).
 
@@ -27,16 +27,20 @@ from minet_core.models.base import SuperResolver
 from minet_core.runtime.progress import Advance
 from minet_core.seeds import derived_seed
 from minet_core.settings.federation import FederationSettings
-from minet_core.training.batches import DEFAULT_CACHE_BYTES, Batch, SliceSource
-from minet_core.training.device import bring_to_form, device_of
-from minet_core.training.loop import TrainingReport, adam, learning_rate_at, train_steps
-from minet_core.training.planned_batches import (
+from minet_core.training.batches import (
+    DEFAULT_CACHE_BYTES,
+    Batch,
     BatchRecipe,
     PlannedSamples,
+    PreparedSlices,
+    SliceSource,
     drawn_batches,
     named_worker_deaths,
     plan_batches,
 )
+from minet_core.training.device import bring_to_form, device_of
+from minet_core.training.local_update import LocalState, local_update
+from minet_core.training.loop import StepPlan, TrainingReport
 
 Validate = Callable[[nn.Module], dict[str, dict[str, float]]]
 """By site, the scores of its validation split."""
@@ -111,11 +115,10 @@ def train_to_end(
     """Train the model from where its folder stands to the end of the run. Every rank calls it.
 
     model: with its initial weights, on its device. progress: called with steps of this call.
-    Raises OtherSettings (FM-C105) for the folder of another run, and what `train_steps` and drawing raise.
+    Raises OtherSettings (FM-C105) for the folder of another run, and what `local_update` and drawing raise.
     """
     bring_to_form(model)
-    first_step, optimizer = folder.restore(model, run.settings)
-    optimizer = optimizer or adam(model)
+    first_step, state = folder.restore(model, run.settings)
     if first_step == run.n_steps:
         return
     ranks, network = means.ranks, means.ranks.shared(model)
@@ -131,22 +134,19 @@ def train_to_end(
                 training_log(folder, step=first_step, tensorboard=means.tensorboard)
             )
         for begin, end in itertools.pairwise(_stops(run, first_step=first_step, save_every=means.save_every)):
-            report = _train_stretch(
+            update = local_update(
                 network,
                 batches,
-                optimizer,
-                run=run,
-                begin=begin,
-                n_steps=end - begin,
-                autocast_dtype=means.autocast_dtype,
+                _plan_of(run, begin, end, autocast_dtype=means.autocast_dtype),
+                state,
                 progress=_from(begin - first_step, of=run.n_steps - first_step, progress=progress),
             )
+            report, state = update.report, LocalState(update.moments)
             loss = ranks.mean(report.loss_mean)
             if record is not None:
                 record(_figures(report, run, step=end, loss=loss, model=model, validate=validate))
                 folder.keep(
-                    model,
-                    optimizer,
+                    update,
                     run.federation,
                     run.settings,
                     step=end,
@@ -163,29 +163,14 @@ def _stops(run: LongRun, *, first_step: int, save_every: int) -> Iterator[int]:
         yield step
 
 
-def _train_stretch(
-    network: SuperResolver,
-    batches: Iterator[Batch],
-    optimizer: torch.optim.Optimizer,
-    *,
-    run: LongRun,
-    begin: int,
-    n_steps: int,
-    autocast_dtype: torch.dtype | None,
-    progress: Advance | None,
-) -> TrainingReport:
-    """Steps `begin` to `begin + n_steps` of the run, by the recipe of its federation file."""
-    training = run.federation.training
-    return train_steps(
-        network,
-        batches,
+def _plan_of(run: LongRun, begin: int, end: int, *, autocast_dtype: torch.dtype | None) -> StepPlan:
+    """Steps `begin` to `end` of the run, by the recipe of its federation file."""
+    return StepPlan(
+        settings=run.federation.training,
         first_step=begin,
-        n_steps=n_steps,
+        n_steps=end - begin,
         total_steps=run.n_steps,
-        **training.step_recipe,
-        optimizer=optimizer,
         autocast_dtype=autocast_dtype,
-        progress=progress,
     )
 
 
@@ -197,12 +182,14 @@ def _batches(
     MINet's layers draw none; a model with dropout draws the same ones however often its run was interrupted.
     """
     samples = PlannedSamples(
-        source,
+        PreparedSlices(
+            source, scale=run.federation.scale, cache_bytes=DEFAULT_CACHE_BYTES // max(means.n_workers, 1)
+        ),
         run.recipe,
         places=means.ranks.places(run.recipe.batch_size),
-        cache_bytes=DEFAULT_CACHE_BYTES // max(means.n_workers, 1),
     )
-    plan = itertools.islice(plan_batches(run.shapes, run.recipe), first_step, run.n_steps)
+    planned = plan_batches(run.shapes, run.recipe, first=first_step)
+    plan = itertools.islice(planned, run.n_steps - first_step)
     drawn = drawn_batches(
         samples, plan, n_workers=means.n_workers, pin_memory=means.n_workers > 0 and device.type == "cuda"
     )
@@ -227,13 +214,7 @@ def _figures(
         step=step,
         round=step // run.steps_per_round,
         loss=loss,
-        learning_rate=learning_rate_at(
-            step - 1,
-            total_steps=run.n_steps,
-            learning_rate=training.learning_rate,
-            warmup_steps=training.warmup_steps,
-            decay_fraction=training.decay_fraction,
-        ),
+        learning_rate=_plan_of(run, 0, step, autocast_dtype=None).learning_rate_at(step - 1),
         seconds=report.seconds,
         samples_per_second=report.n_steps * training.batch_size / report.seconds,
         validation=validate(model) if step % run.steps_per_round == 0 else {},

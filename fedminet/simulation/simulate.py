@@ -9,7 +9,8 @@ from pathlib import Path
 from client.admission.declaration import declaration_of
 from client.app import build_client_app
 from client.site_home import SiteHome
-from fedminet.centralised.baseline import train_alone
+from fedminet.centralised.folder import TrainingFolder
+from fedminet.centralised.job import train_job, training_job
 from fedminet.simulation.in_process_grid import run_in_process
 from fedminet.single_machine.federation import Rehearsal
 from minet_core.errors import ConfigurationError, OtherSettings, RunFailed
@@ -58,7 +59,10 @@ def simulate(
         ENGINES[engine](run, homes, advance)
     if run.state.status == "failed":
         raise RunFailed("the simulation ended without a global model", got=run.state.reason)
-    return rehearsal.finish(run, compared=_comparisons(homes, federation, compare=compare, quiet=quiet))
+    return rehearsal.finish(
+        run,
+        compared=_comparisons(rehearsal.out / "compared", homes, federation, compare=compare, quiet=quiet),
+    )
 
 
 def federate(
@@ -156,19 +160,26 @@ ENGINES = {"in-process": _run_in_process, "ray": _run_on_ray}
 
 
 def _comparisons(
-    homes: Mapping[str, SiteHome], federation: FederationSettings, *, compare: Sequence[str], quiet: bool
+    folder: Path,
+    homes: Mapping[str, SiteHome],
+    federation: FederationSettings,
+    *,
+    compare: Sequence[str],
+    quiet: bool,
 ) -> dict[str, dict[str, object]]:
     """By site, the scores of the pooled and of the site's own model on the site's test split."""
     compared: dict[str, dict[str, object]] = {site: {} for site in homes}
     if "pooled" in compare:
         with progress("Pooled training", quiet=quiet) as advance:
-            model = train_alone(list(homes.values()), federation, label="pooled", progress=advance)
+            job = training_job(homes, federation, TrainingFolder(folder / "pooled"))
+            model = train_job(job, progress=advance)
         for site, home in homes.items():
             compared[site]["pooled"] = _scores(model, home, federation)
     if "local" in compare:
         for site, home in homes.items():
             with progress(f"Local training at {site}", quiet=quiet) as advance:
-                model = train_alone([home], federation, label=site, progress=advance)
+                job = training_job({site: home}, federation, TrainingFolder(folder / "local" / site))
+                model = train_job(job, progress=advance)
             compared[site]["local"] = _scores(model, home, federation)
     return compared
 

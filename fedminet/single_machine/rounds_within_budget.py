@@ -12,10 +12,9 @@ import torch
 
 from minet_core.models.registry import build_model
 from minet_core.settings.federation import FederationSettings
-from minet_core.training.batches import random_batch
+from minet_core.training.batches import one_thread, random_batch
 from minet_core.training.device import autocast_dtype_for, preferred_device
-from minet_core.training.loop import train_steps
-from minet_core.training.planned_batches import one_thread
+from minet_core.training.loop import StepPlan, train_steps
 
 FEWEST_ROUNDS = 8
 """With fewer the model is not worth a look."""
@@ -58,16 +57,7 @@ def seconds_of_a_step(federation: FederationSettings) -> float:
         return train_steps(
             model,
             repeat(batch),
-            first_step=0,
-            n_steps=1,
-            total_steps=1,
-            learning_rate=training.learning_rate,
-            warmup_steps=0,
-            decay_fraction=0.0,
-            clip_norm=training.clip_norm,
-            alpha=training.alpha,
-            beta=training.beta,
-            autocast_dtype=autocast_dtype_for(device),
+            StepPlan(settings=training, n_steps=1, total_steps=1, autocast_dtype=autocast_dtype_for(device)),
         ).seconds
 
     with one_thread():

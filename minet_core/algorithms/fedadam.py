@@ -14,12 +14,11 @@ Departures: the mean weights a site by its slices, where Algorithm 2 has 1/|S|; 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minet_core.algorithms.influence import PLAIN, Combination
 from minet_core.algorithms.interface import (
     Algorithm,
     Diagnostics,
@@ -29,23 +28,26 @@ from minet_core.algorithms.interface import (
     memory_names,
 )
 from minet_core.algorithms.server_state import filled_memory
-from minet_core.algorithms.server_step import check_names, checked_cohort, stepped
+from minet_core.algorithms.server_step import check_names, checked_cohort, combination_of, stepped
 from minet_core.algorithms.weighted_mean import cast_back
 from minet_core.weights.manifest import Arrays
+
+if TYPE_CHECKING:
+    from minet_core.settings.federation import AlgorithmSettings
 
 SOURCE = "Reddi et al. 2021, Algorithm 2 (FedAdam)"
 FIRST, SECOND = "first_moment", "second_moment"
 
 
-def fedadam(
-    *,
-    server_learning_rate: float,
-    beta1: float,
-    beta2: float,
-    tau: float,
-    combination: Combination = PLAIN,
-) -> Algorithm:
+USUAL_STEP = 0.01
+"""eta where the federation file leaves it open: a weight moves by about this much in a round."""
+
+
+def fedadam(settings: AlgorithmSettings, *, n_sites: int) -> Algorithm:  # noqa: ARG001 - as every algorithm
     """FedAdam. server_learning_rate: eta, in units of weight; tau: in units of the sites' mean update."""
+    eta = settings.server_learning_rate or USUAL_STEP
+    beta1, beta2, tau = settings.beta1, settings.beta2, settings.tau
+    combination = combination_of(settings)
 
     def init(weights: Arrays) -> ServerState:
         return ServerState(weights, filled_memory(weights, {FIRST: 0.0, SECOND: tau**2}))
@@ -61,7 +63,7 @@ def fedadam(
             first, second = f"{FIRST}/{name}", f"{SECOND}/{name}"
             m = beta1 * state.memory[first].astype(np.float64) + (1 - beta1) * update
             v = beta2 * state.memory[second].astype(np.float64) + (1 - beta2) * update**2
-            after = before + server_learning_rate * m / (np.sqrt(v) + tau)
+            after = before + eta * m / (np.sqrt(v) + tau)
             moments = {first: cast_back(first, m, np.float32), second: cast_back(second, v, np.float32)}
             return cast_back(name, after, before.dtype), moments
 

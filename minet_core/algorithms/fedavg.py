@@ -13,14 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from minet_core.algorithms.influence import PLAIN, Combination
 from minet_core.algorithms.interface import Algorithm, Diagnostics, Reply, ServerState, everything_is_shared
-from minet_core.algorithms.server_step import checked_cohort, stepped
+from minet_core.algorithms.server_step import checked_cohort, combination_of, stepped
 from minet_core.weights.manifest import Arrays
+
+if TYPE_CHECKING:
+    from minet_core.settings.federation import AlgorithmSettings
 
 SOURCE = "McMahan et al. 2017, Algorithm 1"
 
@@ -42,7 +45,7 @@ def average(
     return stepped(state, cohort, averaged)
 
 
-def fedavg(*, combination: Combination = PLAIN) -> Algorithm:
+def averaging(combination: Combination = PLAIN) -> Algorithm:
     """FedAvg; combination: how the sites' weights become one."""
     return Algorithm(
         name="fedavg",
@@ -53,4 +56,9 @@ def fedavg(*, combination: Combination = PLAIN) -> Algorithm:
     )
 
 
-FEDAVG = fedavg()
+def fedavg(settings: AlgorithmSettings, *, n_sites: int) -> Algorithm:  # noqa: ARG001 - as every algorithm
+    """FedAvg of a federation file."""
+    return averaging(combination_of(settings))
+
+
+FEDAVG = averaging()

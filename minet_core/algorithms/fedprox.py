@@ -14,27 +14,31 @@ mean.
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from minet_core.algorithms.fedavg import average, no_memory
-from minet_core.algorithms.influence import PLAIN, Combination
 from minet_core.algorithms.interface import Algorithm, everything_is_shared
+from minet_core.algorithms.server_step import combination_of
 from minet_core.training.gradient_rules import Proximal
 from minet_core.weights.manifest import Arrays
+
+if TYPE_CHECKING:
+    from minet_core.settings.federation import AlgorithmSettings
 
 SOURCE = "Li et al. 2020, Algorithm 2"
 
 
-def fedprox(*, proximal_mu: float, combination: Combination = PLAIN) -> Algorithm:
-    """FedProx with the proximal weight mu; mu = 0 is FedAvg."""
+def fedprox(settings: AlgorithmSettings, *, n_sites: int) -> Algorithm:  # noqa: ARG001 - as every algorithm
+    """FedProx with the proximal weight mu of the federation file; mu = 0 is FedAvg."""
 
     def proximal(*, weights: Arrays, memory: Arrays, site_memory: Arrays) -> Proximal:  # noqa: ARG001
-        return Proximal(proximal_mu, weights)
+        return Proximal(settings.proximal_mu, weights)
 
     return Algorithm(
         name="fedprox",
         source=SOURCE,
         init=no_memory,
-        apply=partial(average, combination=combination),
+        apply=partial(average, combination=combination_of(settings)),
         shared=everything_is_shared,
         gradient_rule=proximal,
     )

@@ -12,23 +12,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from minet_core.algorithms.fedavg import average
-from minet_core.algorithms.influence import PLAIN, Combination
 from minet_core.algorithms.interface import Algorithm, ServerState
+from minet_core.algorithms.server_step import combination_of
 from minet_core.errors import InvalidSetting
 from minet_core.weights.manifest import Arrays
+
+if TYPE_CHECKING:
+    from minet_core.settings.federation import AlgorithmSettings
 
 SOURCE = "Feng et al. 2022 (FedMRI), without its contrastive term"
 
 
-def personal_head(*, personal: tuple[str, ...], combination: Combination = PLAIN) -> Algorithm:
-    """FedAvg over the body. personal: prefixes of the names that belong to the head, "target_reconstruction.".
+def personal_head(settings: AlgorithmSettings, *, n_sites: int) -> Algorithm:  # noqa: ARG001 - as every algorithm
+    """FedAvg over the body. The settings' `personal`: prefixes of the head's names, "target_reconstruction.".
 
     `init` takes the whole model or the body alone, and keeps the body. Raises InvalidSetting (FM-C102) without a
     prefix, and in `init` where nothing is left to share. Whether every prefix names a tensor, `check_personal`
     says of a whole model.
     """
+    personal = settings.personal
     if not personal or not all(personal):
         raise InvalidSetting("the personal head names no tensors", got=personal, expected="prefixes of names")
 
@@ -43,7 +48,7 @@ def personal_head(*, personal: tuple[str, ...], combination: Combination = PLAIN
             )
         return ServerState(weights=body, memory={})
 
-    apply = partial(average, combination=combination)
+    apply = partial(average, combination=combination_of(settings))
     return Algorithm(name="personal-head", source=SOURCE, init=init, apply=apply, shared=is_shared)
 
 

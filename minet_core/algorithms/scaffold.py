@@ -16,12 +16,11 @@ SGD (see `ControlVariates`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minet_core.algorithms.influence import PLAIN, Combination
 from minet_core.algorithms.interface import (
     Algorithm,
     Diagnostics,
@@ -31,17 +30,26 @@ from minet_core.algorithms.interface import (
     memory_names,
 )
 from minet_core.algorithms.server_state import filled_memory
-from minet_core.algorithms.server_step import check_names, checked_cohort, stepped
+from minet_core.algorithms.server_step import check_names, checked_cohort, combination_of, stepped
 from minet_core.algorithms.weighted_mean import cast_back
 from minet_core.errors import WeightsRefused
 from minet_core.training.gradient_rules import CONTROL, ControlVariates
 from minet_core.weights.manifest import Arrays
 
+if TYPE_CHECKING:
+    from minet_core.settings.federation import AlgorithmSettings
+
 SOURCE = "Karimireddy et al. 2020, Algorithm 1"
 
 
-def scaffold(*, server_learning_rate: float, n_sites: int, combination: Combination = PLAIN) -> Algorithm:
-    """SCAFFOLD among `n_sites` member sites (N); server_learning_rate: eta_g, 1 for the plain mean."""
+USUAL_STEP = 1.0
+"""eta_g where the federation file leaves it open: the plain mean."""
+
+
+def scaffold(settings: AlgorithmSettings, *, n_sites: int) -> Algorithm:
+    """SCAFFOLD among `n_sites` member sites (N); server_learning_rate: eta_g."""
+    eta = settings.server_learning_rate or USUAL_STEP
+    combination = combination_of(settings)
 
     def init(weights: Arrays) -> ServerState:
         return ServerState(weights, filled_memory(weights, {CONTROL: 0.0}))
@@ -54,7 +62,7 @@ def scaffold(*, server_learning_rate: float, n_sites: int, combination: Combinat
 
         def controlled(name: str, before: NDArray[Any]) -> tuple[NDArray[Any], Arrays]:
             update = cohort.mean_update(name, start=before)
-            after = cast_back(name, before + server_learning_rate * update, before.dtype)
+            after = cast_back(name, before + eta * update, before.dtype)
             key = f"{CONTROL}/{name}"
             control = state.memory[key]
             change = cohort.mean_memory(key, like=control)

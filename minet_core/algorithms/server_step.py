@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,9 @@ from minet_core.algorithms.weighted_mean import (
 )
 from minet_core.errors import WeightsRefused
 from minet_core.weights.manifest import Arrays
+
+if TYPE_CHECKING:
+    from minet_core.settings.federation import AlgorithmSettings
 
 MAX_SLICES = 2**53
 """Largest number of training slices of one site: whole numbers up to here are exact in float64."""
@@ -84,6 +87,11 @@ class Cohort:
         return trimmed_mean(
             name, arrays_of, n_trimmed=self.n_trimmed, shape=like.shape, dtype=str(like.dtype)
         )
+
+
+def combination_of(settings: AlgorithmSettings) -> Combination:
+    """How the federation file lets the sites' tensors become one."""
+    return Combination(settings.rule, settings.most_share, settings.trim)
 
 
 def checked_cohort(

@@ -7,8 +7,7 @@ volume as data range; computed in float64. S slice, H row, W column.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,9 +27,6 @@ ROBUST_PERCENTILE = 99.9
 OUTLYING_PEAK = 1.8
 """The maximum over the foreground's 99.9th percentile from which PSNR by the maximum flatters (5 dB). The T2 targets of
 five real patients have 1.2 to 1.5, noisy FS-PD phantoms to 1.7."""
-
-MAX_COUNT = 2**31
-"""More figures than any run makes; what is received above it is not a count."""
 
 
 def psnr(target: ArrayLike, image: ArrayLike, *, data_range: float | None = None) -> float:
@@ -108,65 +104,6 @@ def robust_range(target: ArrayLike) -> float:
 def peak_ratio(target: ArrayLike) -> float:
     """The maximum over `robust_range`: above `OUTLYING_PEAK` PSNR and SSIM by the maximum flatter every method."""
     return float(np.max(np.asarray(target))) / robust_range(target)
-
-
-@dataclass(frozen=True)
-class Tally:
-    """Count, mean and sum of squared deviations of some figures; two tallies merge into the tally of all.
-
-    There is no empty tally: a mean of nothing is not zero.
-    """
-
-    count: int
-    mean: float
-    m2: float
-
-    def __post_init__(self) -> None:
-        countable = 1 <= self.count <= MAX_COUNT
-        if not (countable and math.isfinite(self.mean) and math.isfinite(self.m2) and self.m2 >= 0):
-            raise MetricInvalid(
-                "a tally is not one of finite figures",
-                got=f"count {self.count}, mean {self.mean}, m2 {self.m2}",
-                expected=f"count from 1 to {MAX_COUNT}, finite mean, finite m2 of at least 0",
-            )
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Tally:
-        """The tally of one or more finite values."""
-        mean = math.fsum(values) / len(values) if values else math.nan
-        return cls(len(values), mean, math.fsum((value - mean) ** 2 for value in values))
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, object]) -> Tally:
-        """The tally that `to_dict` wrote. Raises MetricInvalid for any other keys, types or values."""
-        count, mean, m2 = (fields.get(key) for key in ("count", "mean", "m2"))
-        right_types = type(count) is int and isinstance(mean, float) and isinstance(m2, float)
-        if not right_types or set(fields) != {"count", "mean", "m2"}:
-            raise MetricInvalid(
-                "a tally cannot be read",
-                got=", ".join(f"{key}: {type(value).__name__}" for key, value in fields.items()) or "nothing",
-                expected="count: int, mean: float, m2: float",
-            )
-        assert isinstance(count, int)
-        assert isinstance(mean, float)
-        assert isinstance(m2, float)
-        return cls(count, mean, m2)
-
-    def to_dict(self) -> dict[str, int | float]:
-        """Plain numbers, for JSON and for a message."""
-        return {"count": self.count, "mean": self.mean, "m2": self.m2}
-
-    def merge(self, other: Tally) -> Tally:
-        """The tally of both sets of values (Chan, Golub, LeVeque 1979, Eq. 2.1)."""
-        count = self.count + other.count
-        delta = other.mean - self.mean
-        mean = self.mean + delta * other.count / count
-        return Tally(count, mean, self.m2 + other.m2 + delta * delta * self.count * other.count / count)
-
-    @property
-    def std(self) -> float | None:
-        """Standard deviation with n - 1 in the denominator; None for one value, where it is not defined."""
-        return math.sqrt(self.m2 / (self.count - 1)) if self.count > 1 else None
 
 
 def bootstrap_interval(

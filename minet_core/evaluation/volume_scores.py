@@ -32,7 +32,6 @@ from minet_core.training.batches import SliceSource
 from minet_core.training.samples import as_tensor
 
 MODEL = "global"
-METHODS = (MODEL, *INTERPOLATIONS)
 
 
 @dataclass(frozen=True)

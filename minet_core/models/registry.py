@@ -1,8 +1,8 @@
-"""Every learned method by its name, and which settings each takes."""
+"""Every learned method by its name. A new one is a class and a line of `MODELS`: see README.md beside this file."""
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+import inspect
 
 from minet_core.models.base import SuperResolver
 from minet_core.models.baselines.edsr import EDSR
@@ -11,9 +11,7 @@ from minet_core.models.baselines.smore import SMORE
 from minet_core.models.baselines.zeng import Zeng
 from minet_core.models.minet.model import MINet
 
-Architecture = Literal["minet", "edsr", "smore", "zeng", "lyu"]
-
-_MODELS: dict[Architecture, type[SuperResolver]] = {
+MODELS: dict[str, type[SuperResolver]] = {
     "minet": MINet,
     "edsr": EDSR,
     "smore": SMORE,
@@ -21,21 +19,14 @@ _MODELS: dict[Architecture, type[SuperResolver]] = {
     "lyu": Lyu,
 }
 
-SETTINGS_OF: dict[Architecture, frozenset[str]] = {
-    "minet": frozenset(
-        {
-            *("n_groups", "n_blocks", "n_features", "reduction", "integration", "bicubic_skip"),
-            *("use_reference", "use_integration", "use_attention"),
-        }
-    ),
-    "edsr": frozenset({"n_blocks", "n_features", "residual_scale", "bicubic_skip"}),
-    "smore": frozenset({"n_blocks", "n_features", "residual_scale"}),
-    "zeng": frozenset({"n_blocks", "n_features", "bicubic_skip"}),
-    "lyu": frozenset({"n_blocks", "n_features", "bicubic_skip"}),
-}
-"""The keyword arguments of each that a federation file sets."""
 
-assert set(_MODELS) == set(SETTINGS_OF) == set(get_args(Architecture))
+def settings_of(architecture: str) -> frozenset[str]:
+    """The arguments of a method's class, but for the scale.
+
+    A federation file sets those that are fields of `minet_core.settings.federation.ModelSettings`; the others keep
+    their defaults.
+    """
+    return frozenset(inspect.signature(MODELS[architecture]).parameters) - {"scale"}
 
 
 def build_model(settings: dict[str, object], *, scale: int) -> SuperResolver:
@@ -43,6 +34,6 @@ def build_model(settings: dict[str, object], *, scale: int) -> SuperResolver:
 
     Raises InvalidSetting (FM-C102) for sizes that no model has.
     """
-    architecture: Architecture = settings["architecture"]  # type: ignore[assignment]
-    taken = {name: settings[name] for name in SETTINGS_OF[architecture]}
-    return _MODELS[architecture](scale=scale, **taken)
+    architecture = str(settings["architecture"])
+    taken = {name: settings[name] for name in settings_of(architecture) & settings.keys()}
+    return MODELS[architecture](**{"scale": scale, **taken})

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from minet_core.algorithms.influence import Combination
 from minet_core.algorithms.interface import ServerState
 from minet_core.algorithms.personal_head import check_personal
 from minet_core.algorithms.registry import Algorithm, make_algorithm
@@ -26,9 +25,6 @@ from minet_core.settings.federation import FederationSettings
 from minet_core.weights.compression import CODECS, Codec
 from minet_core.weights.lazy_arrays import check_stored
 from minet_core.weights.manifest import Arrays, WeightManifest, check_weights, learnable
-
-USUAL_SERVER_STEP = {"fedavg": 1.0, "fedprox": 1.0, "scaffold": 1.0, "fedadam": 0.01, "personal-head": 1.0}
-"""Where the federation file leaves it open. FedAdam moves a weight by about this much in a round."""
 
 
 @dataclass(frozen=True)
@@ -112,17 +108,7 @@ class Chosen(Mapping[str, NDArray[Any]]):
 def agreement_of(federation: FederationSettings) -> Agreement:
     """The agreement of a federation file."""
     settings = federation.algorithm
-    algorithm = make_algorithm(
-        settings.name,
-        n_sites=len(federation.sites),
-        proximal_mu=settings.proximal_mu,
-        server_learning_rate=settings.server_learning_rate or USUAL_SERVER_STEP[settings.name],
-        beta1=settings.beta1,
-        beta2=settings.beta2,
-        tau=settings.tau,
-        personal=settings.personal if settings.name == "personal-head" else (),
-        combination=Combination(settings.rule, settings.most_share, settings.trim),
-    )
+    algorithm = make_algorithm(settings, n_sites=len(federation.sites))
     with torch.device("meta"):
         model = build_model(federation.model.model_dump(), scale=federation.scale)
     learning = {name: p for name, p in sorted(model.named_parameters()) if p.requires_grad}

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Literal, Self, TypedDict
+from collections.abc import Iterable
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, field_validator, model_validator
 
-from minet_core.models.registry import SETTINGS_OF, Architecture
+from minet_core.algorithms.registry import ALGORITHMS
+from minet_core.models.registry import MODELS, settings_of
 from minet_core.settings.yaml_file import Settings
 from minet_core.weights.update_norm import (
     FALL_DB,
@@ -24,16 +26,25 @@ from minet_core.weights.update_norm import (
 )
 
 MOST_TIMED_STEPS = 1000
-"""Most steps of a round whose work is declared in seconds; `minet_core.training.local_work` holds the site to it."""
+"""Most steps of a round whose work is declared in seconds, and what it counts for in the schedule of the learning
+rate."""
 
 SiteName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
+
+
+def _known(name: str, names: Iterable[str], *, what: str) -> str:
+    """`name`, where it is one of `names`; a ValueError that tells them where it is not."""
+    if name not in names:
+        raise ValueError(f"there is no {what} {name}; there are {', '.join(names)}")
+    return name
 
 
 class ModelSettings(Settings):
     """The model, its size and its switches; see `minet_core.models`."""
 
-    architecture: Architecture = Field(
-        "minet", description="the method: MINet, or one that it is compared with"
+    architecture: str = Field(
+        "minet",
+        description="the method: minet, or one that it is compared with: edsr, smore, zeng or lyu",
     )
     n_groups: PositiveInt = Field(2, description="L, stages of residual groups (paper: 6)")
     n_blocks: PositiveInt = Field(
@@ -53,10 +64,16 @@ class ModelSettings(Settings):
     use_attention: bool = Field(True, description="false: the ablation without F_Att")
     bicubic_skip: bool = Field(True, description="add the aligned bicubic target to the output (a departure)")
 
+    @field_validator("architecture")
+    @classmethod
+    def _there_is_such_a_model(cls, name: str) -> str:
+        return _known(name, MODELS, what="model")
+
     @model_validator(mode="after")
     def _only_what_the_architecture_has(self) -> Self:
+        taken = settings_of(self.architecture)
         for name, field in type(self).model_fields.items():
-            if name in SETTINGS_OF[self.architecture] or name == "architecture":
+            if name in taken or name == "architecture":
                 continue
             if getattr(self, name) != field.default:
                 raise ValueError(f"{name} is no setting of the architecture {self.architecture}")
@@ -91,17 +108,6 @@ class LocalWork(Settings):
         return self.local_steps
 
 
-class StepRecipe(TypedDict):
-    """What `minet_core.training.loop.train_steps` takes from the federation file."""
-
-    learning_rate: float
-    warmup_steps: int
-    decay_fraction: float
-    clip_norm: float | None
-    alpha: float
-    beta: float
-
-
 class TrainingSettings(LocalWork):
     """How a site trains between two aggregations."""
 
@@ -117,18 +123,6 @@ class TrainingSettings(LocalWork):
     validation_slices: PositiveInt | None = Field(
         3, description="slices of the validation split scored in each round; null: all"
     )
-
-    @property
-    def step_recipe(self) -> StepRecipe:
-        """Of these settings, what a training step is made by."""
-        return {
-            "learning_rate": self.learning_rate,
-            "warmup_steps": self.warmup_steps,
-            "decay_fraction": self.decay_fraction,
-            "clip_norm": self.clip_norm,
-            "alpha": self.alpha,
-            "beta": self.beta,
-        }
 
 
 class ParticipationSettings(Settings):
@@ -146,20 +140,26 @@ class ParticipationSettings(Settings):
 class AlgorithmSettings(Settings):
     """How the sites' weights become the global model: see `minet_core.algorithms`."""
 
-    name: Literal["fedavg", "fedprox", "scaffold", "fedadam", "personal-head"] = Field(
-        "fedavg", description="McMahan 2017, Li 2020, Karimireddy 2020, Reddi 2021, Feng 2022 (FedMRI)"
+    name: str = Field(
+        "fedavg",
+        description="fedavg, fedprox, scaffold, fedadam or personal-head: McMahan 2017, Li 2020, Karimireddy 2020, "
+        "Reddi 2021, Feng 2022 (FedMRI)",
     )
     proximal_mu: float = Field(
-        0.001, ge=0, description="fedprox: weight of the proximal term, mu / 2 |w - w_t|^2"
+        0.001,
+        ge=0,
+        allow_inf_nan=False,
+        description="fedprox: weight of the proximal term, mu / 2 |w - w_t|^2",
     )
     server_learning_rate: PositiveFloat | None = Field(
         None,
+        allow_inf_nan=False,
         description="the server's step; null: 1 for scaffold, 0.01 for fedadam, whose step is nearly its length",
     )
     beta1: float = Field(0.9, ge=0, lt=1, description="fedadam: decay of the first moment")
     beta2: float = Field(0.99, ge=0, lt=1, description="fedadam: decay of the second moment")
     tau: PositiveFloat = Field(
-        1e-3, description="fedadam: adaptivity, added to the root of the second moment"
+        1e-3, allow_inf_nan=False, description="fedadam: adaptivity, added to the root of the second moment"
     )
     personal: tuple[str, ...] = Field(
         ("target_reconstruction.", "reference_reconstruction."),
@@ -178,6 +178,11 @@ class AlgorithmSettings(Settings):
     trim: float = Field(
         0.2, ge=0, lt=0.5, description="trimmed-mean: part of the sites left out at either end, at least one"
     )
+
+    @field_validator("name")
+    @classmethod
+    def _there_is_such_an_algorithm(cls, name: str) -> str:
+        return _known(name, ALGORITHMS, what="federated algorithm")
 
 
 class QuarantineSettings(Settings):

@@ -1,17 +1,36 @@
-"""Batches of patches or of whole slices, drawn from a site's pairs."""
+"""Batches of patches or of whole slices by their number: the one road from a site's pairs to a training step.
+
+Batch k depends on the seed and on k alone. So a run goes on at any step as if it had never stopped, a round that is
+trained again is the same round; worker processes may read ahead as far as they like; and of several processes that
+train together, each draws its places of every batch.
+
+    plan_batches    which slices make which batch
+    PlannedSamples  a planned batch's tensors
+    drawn_batches   the batches of a plan, here or by worker processes
+
+With `patch_px`, one high-resolution patch of that edge is cut from each slice, at a multiple of the scale; a patch that
+is air (`MIN_FOREGROUND`, `AIR_LEVEL`) is passed over for another slice's. The upsampled patch is cut from the whole
+frame's, which knows what lies beyond the patch's edge.
+
+B batch, H, W high-resolution row and column, h = H / scale, w = W / scale.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from minet_core.errors import InvalidSetting, NothingFound, ScanInvalid
+from minet_core.errors import FedminetError, InvalidSetting, NothingFound, ProcessDied, ScanInvalid
 from minet_core.seeds import torch_generator
 from minet_core.training.samples import Sample, make_sample
 
@@ -29,7 +48,13 @@ DEFAULT_CACHE_BYTES = 2**30
 
 
 class SliceSource(Protocol):
-    """Pairs of slices by number: target (H, W), magnitude or complex, and reference (H, W) on its grid."""
+    """Pairs of slices by number: target (H, W), magnitude or complex, and reference (H, W) on its grid.
+
+    shapes: (H, W) of every pair, known without reading one.
+    """
+
+    @property
+    def shapes(self) -> Sequence[tuple[int, int]]: ...
 
     def __len__(self) -> int: ...
 
@@ -46,24 +71,85 @@ class Batch:
     target: Tensor
 
 
-def draw_batches(
-    prepared: PreparedSlices, *, batch_size: int, patch_px: int | None, generator: torch.Generator
-) -> Iterator[Batch]:
-    """An endless stream of batches, the same for the same generator whatever is already prepared.
+Drawn = tuple[Tensor, ...] | FedminetError
+"""A batch's tensors in the order of `Batch`, or what kept a worker from drawing it."""
 
-    Slices come in a new random order each pass. With `patch_px`, one high-resolution patch of that edge is
-    cut from each, at a multiple of the scale; a patch that is air (`MIN_FOREGROUND`, `AIR_LEVEL`) is passed
-    over for the next slice's.
-    The upsampled patch is cut from the whole frame's, which knows what lies beyond the patch's edge.
-    With None whole slices are given; slices of several sizes are gathered into batches of one size each.
 
-    Raises NothingFound for an empty source, InvalidSetting for a patch edge that is no multiple of the scale;
-    while drawing, ScanInvalid for a slice smaller than the patch.
+SIGNAL_S = 0.2
+"""Time for the signal of a process that ended to arrive."""
+
+
+@dataclass(frozen=True)
+class PlannedBatch:
+    """number: k, counted from 0 over the whole run. slices: of the source, one for each place in the batch."""
+
+    number: int
+    slices: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchRecipe:
+    """What batches are made of. patch_px: edge of a high-resolution patch, or None for whole slices.
+
+    seed, label: every random number is derived from them, the number of the batch and the place in it.
     """
-    require_drawable(len(prepared), scale=prepared.scale, patch_px=patch_px)
-    if patch_px is None:
-        return _whole_slices(prepared, batch_size=batch_size, generator=generator)
-    return _patches(prepared, batch_size=batch_size, patch_px=patch_px, generator=generator)
+
+    scale: int
+    batch_size: int
+    patch_px: int | None
+    seed: int
+    label: str
+
+
+def plan_batches(
+    shapes: Sequence[tuple[int, int]], recipe: BatchRecipe, *, first: int = 0
+) -> Iterator[PlannedBatch]:
+    """Which slices make which batch, without end and without reading one.
+
+    Slices come in a new random order each pass. Whole slices of several sizes are gathered into batches of one size
+    each; what is left of a size waits for the next pass.
+
+    Parameters
+    ----------
+    shapes
+        (H, W) of every slice of the source.
+    recipe
+        What the batches are made of.
+    first
+        Number of the first batch that is given: the same one as if all before it had been.
+
+    Raises
+    ------
+    NothingFound, InvalidSetting
+        For no slice, and for a patch edge that is no multiple of the scale.
+    """
+    require_drawable(len(shapes), scale=recipe.scale, patch_px=recipe.patch_px)
+    multiple = 2 * recipe.scale
+    sizes = [
+        None if recipe.patch_px is not None else tuple(edge - edge % multiple for edge in shape)
+        for shape in shapes
+    ]  # of the prepared slices; None: all patches have one size
+    if len(set(sizes)) == 1:
+        return _planned(sizes, recipe, first=first)
+    return itertools.islice(_planned(sizes, recipe), first, None)
+
+
+def _planned(
+    sizes: Sequence[tuple[int, ...] | None], recipe: BatchRecipe, *, first: int = 0
+) -> Iterator[PlannedBatch]:
+    """first: of slices of one size alone, whose batches follow each other through the passes."""
+    waiting: defaultdict[tuple[int, ...] | None, list[int]] = defaultdict(list)
+    first_pass, passed_over = divmod(first * recipe.batch_size, len(sizes))
+    number = itertools.count(first)
+    for pass_number in itertools.count(first_pass):
+        generator = torch_generator(recipe.seed, recipe.label, "order", pass_number)
+        order = torch.randperm(len(sizes), generator=generator).tolist()
+        for index in order[passed_over if pass_number == first_pass else 0 :]:
+            gathered = waiting[sizes[index]]
+            gathered.append(index)
+            if len(gathered) == recipe.batch_size:
+                yield PlannedBatch(next(number), tuple(gathered))
+                gathered.clear()
 
 
 def require_drawable(n_slices: int, *, scale: int, patch_px: int | None) -> None:
@@ -74,6 +160,101 @@ def require_drawable(n_slices: int, *, scale: int, patch_px: int | None) -> None
         raise InvalidSetting(
             "patch_px does not fit the scale", got=patch_px, expected=f"a multiple of {scale}, or null"
         )
+
+
+class PlannedSamples(Dataset[Drawn]):
+    """The batches of a plan, drawn on request and in any order; may be pickled or forked.
+
+    places: of every batch, those that are drawn here; None for all.
+    A failure that has a code is given as a value: a worker process would otherwise bury it in a traceback.
+    """
+
+    def __init__(
+        self, prepared: PreparedSlices, recipe: BatchRecipe, *, places: Sequence[int] | None = None
+    ) -> None:
+        self._prepared = prepared
+        self._recipe = recipe
+        self._places = range(recipe.batch_size) if places is None else places
+
+    def __getitem__(self, planned: PlannedBatch) -> Drawn:
+        try:
+            with one_thread():
+                batch = stack_samples([self._draw(planned, place) for place in self._places])
+        except FedminetError as failure:
+            return failure
+        return batch.low_res, batch.upsampled, batch.reference, batch.target
+
+    def _draw(self, planned: PlannedBatch, place: int) -> Sample:
+        recipe, index = self._recipe, planned.slices[place]
+        if recipe.patch_px is None:
+            return self._prepared[index]
+        generator = torch_generator(recipe.seed, recipe.label, "patch", planned.number, place)
+        others = (int(torch.randint(len(self._prepared), (), generator=generator)) for _ in itertools.count())
+        return draw_patch(
+            self._prepared, itertools.chain([index], others), patch_px=recipe.patch_px, generator=generator
+        )
+
+
+def drawn_batches(
+    samples: PlannedSamples, plan: Iterable[PlannedBatch], *, n_workers: int = 0, pin_memory: bool = False
+) -> Iterator[Batch]:
+    """The batches of `plan` in its order, the same for any number of worker processes; 0 draws them here.
+
+    pin_memory: give them in memory from which CUDA copies while the processor goes on.
+    Raises what drawing raises; see also `named_worker_deaths`.
+    """
+    loader = DataLoader(
+        samples,
+        batch_size=None,
+        sampler=plan,
+        num_workers=n_workers,
+        collate_fn=_as_it_is,
+        pin_memory=pin_memory,
+        generator=torch.Generator(),  # of the workers' own seeds, which nothing here uses
+    )
+    for drawn in loader:
+        if isinstance(drawn, FedminetError):
+            raise drawn
+        yield Batch(*drawn)
+
+
+@contextlib.contextmanager
+def named_worker_deaths() -> Iterator[None]:
+    """Raise ProcessDied (FM-S503) where a worker of `drawn_batches` was killed.
+
+    It shows as a broken connection to the worker, as an error that torch's signal handler raises in whatever runs
+    just then, or as one after the other.
+    """
+    try:
+        yield
+    except (RuntimeError, EOFError, ConnectionError) as failure:
+        if isinstance(failure, RuntimeError) and "DataLoader worker" not in str(failure):
+            raise
+        with contextlib.suppress(RuntimeError):
+            time.sleep(SIGNAL_S)
+        raise ProcessDied(
+            "a process that draws batches was ended",
+            got=" ".join(str(failure).split()) or type(failure).__name__,
+            action="Run the command again, with fewer --workers or with more memory and /dev/shm",
+        ) from failure
+
+
+def _as_it_is(drawn: Any) -> Any:
+    return drawn
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread, as in a worker process: several round the sum over a large slice differently."""
+    n_threads = torch.get_num_threads()
+    if n_threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 class PreparedSlices:
@@ -126,16 +307,6 @@ def stack_samples(samples: list[Sample]) -> Batch:
     )
 
 
-def _patches(
-    prepared: PreparedSlices, *, batch_size: int, patch_px: int, generator: torch.Generator
-) -> Iterator[Batch]:
-    order = _random_order(len(prepared), generator)
-    while True:
-        yield stack_samples(
-            [draw_patch(prepared, order, patch_px=patch_px, generator=generator) for _ in range(batch_size)]
-        )
-
-
 def _cut(sample: Sample, *, patch_px: int, scale: int, generator: torch.Generator) -> Sample:
     """One patch at a random multiple of `scale`, (patch_px, patch_px) at high resolution."""
     edge = patch_px // scale
@@ -159,25 +330,6 @@ def _cut(sample: Sample, *, patch_px: int, scale: int, generator: torch.Generato
         mean=sample.mean,
         std=sample.std,
     )
-
-
-def _whole_slices(
-    prepared: PreparedSlices, *, batch_size: int, generator: torch.Generator
-) -> Iterator[Batch]:
-    waiting: defaultdict[tuple[int, ...], list[Sample]] = defaultdict(list)
-    for index in _random_order(len(prepared), generator):
-        sample = prepared[index]
-        gathered = waiting[tuple(sample.target.shape)]
-        gathered.append(sample)
-        if len(gathered) == batch_size:
-            yield stack_samples(gathered)
-            gathered.clear()
-
-
-def _random_order(n_slices: int, generator: torch.Generator) -> Iterator[int]:
-    """Every slice once in a random order, then again in another, without end."""
-    while True:
-        yield from torch.randperm(n_slices, generator=generator).tolist()
 
 
 def _n_bytes(sample: Sample) -> int:

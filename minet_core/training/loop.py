@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from minet_core.errors import InvalidSetting, TrainingDiverged
 from minet_core.models.base import SuperResolver
+from minet_core.settings.federation import TrainingSettings
 from minet_core.training.batches import Batch
 from minet_core.training.device import bring_to_form, device_of
 from minet_core.training.gradient_rules import GradientRule
@@ -30,6 +31,43 @@ below one that keeps its moments, and 0.1 dB with the ramp (T1-guided T2, 2x, 60
 NO_IMAGE = 1e4
 """A mean absolute error at which an image is lost. The scans have a deviation of 1: an empty image errs by less than
 that. A model of the published size went there at a rate of 2e-3, stayed finite, and did not come back."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepPlan:
+    """Some steps of a run, and what they are made by.
+
+    first_step: counted from the start of the run, not of the round. total_steps: of the whole run, over which the
+    learning rate rises and falls. settings: of the federation file. autocast_dtype: see `autocast_dtype_for`; the loss
+    and the weights stay float32. settling_steps: `SETTLING_STEPS` for an Adam with fresh moments. seconds: of wall
+    time; where given, `n_steps` is the most, and training ends with the first step that ends at or past it; one step
+    is always taken, and the report says how many were.
+    """
+
+    settings: TrainingSettings
+    n_steps: int
+    total_steps: int
+    first_step: int = 0
+    autocast_dtype: torch.dtype | None = None
+    settling_steps: int = 0
+    seconds: float | None = None
+
+    def learning_rate_at(self, step: int) -> float:
+        """The schedule's rate at a step of the run. Raises InvalidSetting (FM-C102) outside it."""
+        return learning_rate_at(
+            step,
+            total_steps=self.total_steps,
+            learning_rate=self.settings.learning_rate,
+            warmup_steps=self.settings.warmup_steps,
+            decay_fraction=self.settings.decay_fraction,
+        )
+
+    def require_work(self) -> None:
+        """Raises InvalidSetting (FM-C102) for no step, or no time."""
+        if self.n_steps < 1:
+            raise InvalidSetting("there is no step to train", got=self.n_steps, expected="at least 1")
+        if self.seconds is not None and not self.seconds > 0:
+            raise InvalidSetting("there is no time to train", got=self.seconds, expected="seconds above 0")
 
 
 @dataclass(frozen=True)
@@ -64,70 +102,54 @@ def learning_rate_at(
 def train_steps(
     model: SuperResolver,
     batches: Iterator[Batch],
+    plan: StepPlan,
     *,
-    first_step: int,
-    n_steps: int,
-    total_steps: int,
-    learning_rate: float,
-    warmup_steps: int,
-    decay_fraction: float,
-    clip_norm: float | None,
-    alpha: float,
-    beta: float,
     optimizer: torch.optim.Optimizer | None = None,
-    autocast_dtype: torch.dtype | None = None,
-    settling_steps: int | None = None,
-    progress: Progress | None = None,
     gradient_rule: GradientRule | None = None,
-    seconds: float | None = None,
+    progress: Progress | None = None,
 ) -> TrainingReport:
-    """Take `n_steps` steps from step `first_step` of a run of `total_steps`, on the model's own device.
+    """Take the steps of a plan, on the model's own device.
 
-    model: brought to channels_last and to training mode. optimizer: given the step's learning rate
-    before each step; None makes an Adam with fresh moments, whose rate rises over `SETTLING_STEPS` on top of
-    the schedule. autocast_dtype: see `autocast_dtype_for`; the loss
-    and the weights stay float32. clip_norm: bound on the gradient's L2 norm. gradient_rule: changes the
-    gradient of each step before it is clipped. seconds: of wall time; where given, `n_steps` is the most, and
-    training ends with the first step that ends at or past it; one step is always taken, and the report says how
-    many were.
+    Parameters
+    ----------
+    model
+        Brought to channels_last and to training mode, and trained in place.
+    batches, plan
+        One batch for each step, or more; which steps, and by which settings.
+    optimizer
+        Given the step's learning rate before each step; its rate rises over `plan.settling_steps` on top of the
+        schedule. None makes an Adam with fresh moments.
+    gradient_rule, progress
+        Changes the gradient of each step before it is clipped; called after each step.
 
-    Raises TrainingDiverged (FM-M303) at a loss or a gradient that is not finite, and at a loss of images that are
-    lost (`NO_IMAGE`), before the weights are touched by it, and InvalidSetting (FM-C102) for steps outside the run,
-    batches that run out, or seconds that are not above 0.
+    Raises
+    ------
+    TrainingDiverged
+        FM-M303, at a loss or a gradient that is not finite, and at a loss of images that are lost (`NO_IMAGE`), before
+        the weights are touched by it.
+    InvalidSetting
+        FM-C102, for steps outside the run, batches that run out, or seconds that are not above 0.
     """
-    if n_steps < 1:
-        raise InvalidSetting("there is no step to train", got=n_steps, expected="at least 1")
-    if seconds is not None and not seconds > 0:
-        raise InvalidSetting("there is no time to train", got=seconds, expected="seconds above 0")
+    plan.require_work()
     device = device_of(model)
     bring_to_form(model)
     model.train()
-    settling = settling_steps if settling_steps is not None else SETTLING_STEPS if optimizer is None else 0
+    settling = plan.settling_steps
     optimizer = adam(model) if optimizer is None else optimizer
     losses: list[float] = []
     n_samples, started = 0, time.perf_counter()
-    for step in range(first_step, first_step + n_steps):
+    for step in range(plan.first_step, plan.first_step + plan.n_steps):
         batch = next(batches, None)
         if batch is None:
-            raise InvalidSetting("the batches ran out", got=f"{len(losses)} steps", expected=n_steps)
-        rate = learning_rate_at(
-            step,
-            total_steps=total_steps,
-            learning_rate=learning_rate,
-            warmup_steps=warmup_steps,
-            decay_fraction=decay_fraction,
-        )
+            raise InvalidSetting("the batches ran out", got=f"{len(losses)} steps", expected=plan.n_steps)
         for group in optimizer.param_groups:
-            group["lr"] = rate * min(1.0, (len(losses) + 1) / (settling + 1))
-        loss = batch_loss(model, batch, device=device, alpha=alpha, beta=beta, autocast_dtype=autocast_dtype)
-        most = NO_IMAGE * (alpha + beta)
-        losses.append(
-            _descend(model, loss, optimizer, gradient_rule, clip_norm=clip_norm, step=step, most=most)
-        )
+            group["lr"] = plan.learning_rate_at(step) * min(1.0, (len(losses) + 1) / (settling + 1))
+        loss = _planned_loss(model, batch, plan, device=device)
+        losses.append(_descend(model, loss, optimizer, gradient_rule, plan=plan, step=step))
         n_samples += len(batch.target)
         if progress is not None:
-            progress(len(losses), n_steps)
-        if seconds is not None and time.perf_counter() - started >= seconds:
+            progress(len(losses), plan.n_steps)
+        if plan.seconds is not None and time.perf_counter() - started >= plan.seconds:
             break
     return TrainingReport(
         n_steps=len(losses),
@@ -136,6 +158,11 @@ def train_steps(
         loss_last=losses[-1],
         seconds=time.perf_counter() - started,
     )
+
+
+def _planned_loss(model: SuperResolver, batch: Batch, plan: StepPlan, *, device: torch.device) -> Tensor:
+    alpha, beta = plan.settings.alpha, plan.settings.beta
+    return batch_loss(model, batch, device=device, alpha=alpha, beta=beta, autocast_dtype=plan.autocast_dtype)
 
 
 def batch_loss(
@@ -169,11 +196,11 @@ def _descend(
     optimizer: torch.optim.Optimizer,
     gradient_rule: GradientRule | None,
     *,
-    clip_norm: float | None,
+    plan: StepPlan,
     step: int,
-    most: float,
 ) -> float:
-    """One step along the gradient; the loss before it, which may be `most`."""
+    """One step along the gradient; the loss before it."""
+    clip_norm, most = plan.settings.clip_norm, NO_IMAGE * (plan.settings.alpha + plan.settings.beta)
     value = float(loss.detach())
     if not math.isfinite(value):
         raise TrainingDiverged(f"the loss of step {step} is not finite", got=value, action=DIVERGED)

@@ -172,16 +172,6 @@ class ServerProcesses:
         )
 
 
-def start_superlink(
-    home: ServerHome, children: ChildProcesses, *, deadline_s: float = START_DEADLINE_S, **environment: str
-) -> SuperLinkControl:
-    """Start the server's processes, and leave their end to the caller; as `ServerProcesses.start`.
-
-    `environment` is added to that of the ServerApp's process.
-    """
-    return ServerProcesses(home, children, environment).start(deadline_s=deadline_s)
-
-
 def serve(home: ServerHome, *, tend: Callable[[SuperLinkControl], None] = lambda _control: None) -> None:
     """Keep the server running until a signal ends it; sites admitted meanwhile are registered, revoked ones
     unregistered, a renewed certificate is taken into use, and the proxy's files are kept.

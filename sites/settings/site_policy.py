@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from minet_core.algorithms.registry import ALGORITHMS
 from minet_core.errors import PolicyRefused
 from minet_core.settings.federation import FederationSettings, LocalWork
 from sites.settings.round_cost import CostOfRound, cost_of_round
@@ -44,7 +45,7 @@ def open_policy() -> PolicySettings:
     most = [name for name in PolicySettings.model_fields if name.startswith("most_")]
     return PolicySettings.model_validate(
         {
-            "algorithms": ("fedavg", "fedprox", "scaffold", "fedadam", "personal-head"),
+            "algorithms": tuple(ALGORITHMS),
             "personal": None,
             "least_seconds": 1e-3,
             "least_learning_rate": 1e-12,

@@ -17,7 +17,7 @@ from fedminet.simulation.in_process_grid import InProcessGrid, node_id_of, serve
 from fedminet.single_machine.federation import SCHEDULES
 from minet_core.errors import InvalidSetting, PolicyRefused
 from minet_core.ledger.records import Ledger
-from minet_core.models.registry import SETTINGS_OF
+from minet_core.models.registry import MODELS
 from minet_core.protocol import messages
 from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.files.atomic_write import write_text
@@ -139,7 +139,7 @@ def test_the_papers_preset_is_let_through_with_every_architecture() -> None:
     paper = federation_of(name="paper", sites=(SITE,), preset="paper", scale=2, rounds=None)
     require_policy(settings, paper)
     sizes = {"n_blocks": 6, "n_features": 64}
-    for architecture in SETTINGS_OF:
+    for architecture in MODELS:
         if architecture == "minet":
             continue
         model = type(paper.model)(architecture=architecture, **sizes)

@@ -20,7 +20,7 @@ from minet_core.runtime.processes.child_processes import ChildProcesses, free_po
 from server.dashboard.control_routes import Access
 from server.dashboard.password import Password, set_password
 from server.flower.bundle import build_bundle, write_bundle
-from server.processes.server_processes import start_superlink
+from server.processes.server_processes import ServerProcesses
 from tests.support.repository import ROOT
 from tests.support.screen import created, made_home, served, wait_until
 
@@ -43,7 +43,7 @@ def test_a_run_is_resumed_at_the_screen_and_sites_are_seen_as_the_superlink_sees
     (home.sites / "sms.pub").write_bytes(line + b"\n")
     run = created(home, "waits")
     with ChildProcesses() as children:
-        start_superlink(home, children)
+        ServerProcesses(home, children).start()
         with served(home, access=Access(Password.of(home))) as client:
             text = client.get("/runs/waits").text
             assert "never: registered, has not connected" in text

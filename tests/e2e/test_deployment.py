@@ -39,7 +39,7 @@ from server.admission.enrolment import admitted_sites
 from server.admission.pki import ca_files, server_files
 from server.flower.bundle import Bundle, build_bundle, read_bundle, write_bundle
 from server.flower.superlink_control import Node, RunStatus, SuperLinkControl, wait_for_nodes
-from server.processes.server_processes import start_superlink
+from server.processes.server_processes import ServerProcesses
 from server.processes.walls import forget_deleted, require_closed
 from server.server_home import ServerHome, ServerSettings
 from tests.support.admitted import make_site
@@ -156,7 +156,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     admit_here(server, authority, homes)
     began = time.monotonic()
     with ChildProcesses() as children:
-        control = start_superlink(server, children, PYTHONPATH=str(apps))
+        control = ServerProcesses(server, children, {"PYTHONPATH": str(apps)}).start()
         seconds = {"server": time.monotonic() - began}
         environment = {"PYTHONPATH": str(apps), "CANARY": CANARY}
         sites = {

@@ -20,9 +20,16 @@ from safetensors.numpy import save_file
 from fedminet.centralised.ranks import Ranks, leave, ranks_of_launcher
 from minet_core.models.activation_checkpointing import recompute
 from minet_core.protocol.exchange_plan import initial_weights
+from minet_core.settings.federation import TrainingSettings
+from minet_core.training.batches import (
+    BatchRecipe,
+    PlannedSamples,
+    PreparedSlices,
+    drawn_batches,
+    plan_batches,
+)
 from minet_core.training.device import bring_to_form
-from minet_core.training.loop import train_steps
-from minet_core.training.planned_batches import BatchRecipe, PlannedSamples, drawn_batches, plan_batches
+from minet_core.training.loop import StepPlan, train_steps
 from minet_core.weights.manifest import learnable
 from tests.faults.tiny_sites import tiny_federation
 
@@ -46,20 +53,16 @@ def descend(ranks: Ranks, *, batch_size: int, recomputed: bool) -> dict[str, NDA
     model, _ = initial_weights(tiny_federation())
     recompute(model, recomputed)
     bring_to_form(model)
-    samples = PlannedSamples(MadeSlices(), recipe, places=ranks.places(batch_size), cache_bytes=2**20)
+    settings = TrainingSettings(
+        learning_rate=LEARNING_RATE, warmup_steps=0, decay_fraction=0.0, clip_norm=None, alpha=0.3, beta=0.7
+    )
+    prepared = PreparedSlices(MadeSlices(), scale=2, cache_bytes=2**20)
+    samples = PlannedSamples(prepared, recipe, places=ranks.places(batch_size))
     plan = itertools.islice(plan_batches([(24, 24)] * 12, recipe), N_STEPS)
     train_steps(
         ranks.shared(model),
         drawn_batches(samples, plan, n_workers=0, pin_memory=False),
-        first_step=0,
-        n_steps=N_STEPS,
-        total_steps=N_STEPS,
-        learning_rate=LEARNING_RATE,
-        warmup_steps=0,
-        decay_fraction=0.0,
-        clip_norm=None,
-        alpha=0.3,
-        beta=0.7,
+        StepPlan(settings=settings, n_steps=N_STEPS, total_steps=N_STEPS),
         optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
     )
     return learnable(model)

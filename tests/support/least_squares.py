@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from minet_core.algorithms.interface import Reply, ServerState
 from minet_core.algorithms.registry import Algorithm, make_algorithm
+from minet_core.settings.federation import AlgorithmSettings
+from minet_core.settings.yaml_file import parse_settings
 from minet_core.weights.manifest import Arrays, learnable, load_weights
 from tests.oracles.federated_algorithms import Site
 
@@ -28,7 +30,10 @@ SETTINGS: dict[str, Any] = {
 
 
 def made(name: str, **settings: Any) -> Algorithm:
-    return make_algorithm(name, **{**SETTINGS, **settings})
+    """An algorithm by the settings of a file; no share of a site is bounded."""
+    content = {"name": name, "most_share": 1.0, **SETTINGS, **settings}
+    n_sites = content.pop("n_sites")
+    return make_algorithm(parse_settings(content, AlgorithmSettings, source="the trial"), n_sites=n_sites)
 
 
 def make_sites(dimension: int = 4, n_rows: tuple[int, ...] = (6, 9, 15)) -> list[Site]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from client.rounds import slice_cache
-from client.rounds.slice_cache import MOST_STORES, prepared_training_slices
+from client.rounds import round as site_round
+from client.rounds.round import MOST_STORES, prepared_training_slices
 from minet_core.training.samples import make_sample
 from sites.store.dataset import StoreSlices
 from sites.store.store import Store
@@ -46,7 +46,7 @@ def test_many_sites_in_one_process_keep_no_more_than_a_few(tmp_path: Path) -> No
         folder = tmp_path / str(number)
         shutil.copytree(store.path, folder)
         prepared_training_slices(Store(folder), scale=2)
-    assert slice_cache._prepared.cache_info().currsize == MOST_STORES
+    assert site_round._prepared.cache_info().currsize == MOST_STORES
 
 
 def test_an_ingest_in_the_middle_of_a_round_changes_nothing_in_it(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_the_first_steps_are_not_counted_and_the_others_are(monkeypatch: pytest.
     monkeypatch.setattr(
         bench,
         "train_steps",
-        lambda *args, **kwargs: (taken.append(kwargs["first_step"]), steps(*args, **kwargs)),
+        lambda *args, **kwargs: (taken.append(args[2].first_step), steps(*args, **kwargs)),
     )
     (one,) = bench.bench_steps(
         ["minet"], preset="quick", scale=4, edge_px=16, batch_size=1, n_steps=2, recomputed=[True]

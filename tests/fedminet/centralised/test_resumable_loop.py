@@ -136,7 +136,7 @@ def calm(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Calm:
     [
         "fedminet.centralised.log.append_line",
         "fedminet.centralised.folder.save_checkpoint",
-        "fedminet.centralised.resumable_loop.train_steps",
+        "fedminet.centralised.resumable_loop.local_update",
     ],
 )
 def test_a_run_killed_in_every_stretch_ends_as_one_that_was_not(
@@ -231,7 +231,7 @@ def test_a_run_that_ended_is_not_trained_again(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = train(tmp_path, store)
-    killed_at(monkeypatch, "fedminet.centralised.resumable_loop.train_steps", call=1, before=True)
+    killed_at(monkeypatch, "fedminet.centralised.resumable_loop.local_update", call=1, before=True)
     assert train(tmp_path, store) == expected
 
 

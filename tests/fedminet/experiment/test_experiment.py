@@ -139,8 +139,8 @@ def test_a_cell_of_other_settings_is_refused_before_anything_is_trained(
 @pytest.mark.parametrize(
     ("mode", "training", "call", "left"),
     [
-        ("federated", "client.rounds.round.train_steps", 4, 3),  # of two sites in three rounds
-        ("pooled", "fedminet.centralised.resumable_loop.train_steps", 3, 1),
+        ("federated", "client.rounds.round.local_update", 4, 3),  # of two sites in three rounds
+        ("pooled", "fedminet.centralised.resumable_loop.local_update", 3, 1),
     ],
 )
 def test_a_cell_that_was_killed_in_the_middle_goes_on_to_the_same_model(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minet_core.algorithms import influence
-from minet_core.algorithms.fedavg import FEDAVG, fedavg
+from minet_core.algorithms.fedavg import FEDAVG, averaging
 from minet_core.algorithms.influence import (
     RULES,
     Combination,
@@ -26,6 +26,7 @@ from minet_core.algorithms.interface import Reply
 from minet_core.algorithms.registry import ALGORITHMS, make_algorithm
 from minet_core.algorithms.weighted_mean import shares
 from minet_core.errors import InvalidSetting, WeightsRefused
+from minet_core.settings.federation import AlgorithmSettings
 
 COUNTS = st.dictionaries(st.sampled_from("abcdefg"), st.integers(1, 10**6), min_size=1, max_size=7)
 
@@ -124,17 +125,10 @@ def replies(arrays_of: dict[str, dict[str, np.ndarray]], *, control: bool) -> li
 @pytest.mark.parametrize("rule", RULES)
 def test_bytes_do_not_depend_on_the_order_and_inputs_stay(name: str, rule: influence.Rule) -> None:
     start, arrays_of = updates(5)
-    algorithm = make_algorithm(
-        name,
-        n_sites=5,
-        proximal_mu=0.1,
-        server_learning_rate=1.0,
-        beta1=0.9,
-        beta2=0.99,
-        tau=1e-3,
-        personal=("b",),
-        combination=Combination(rule, most_share=0.25),
+    settings = AlgorithmSettings(
+        name=name, proximal_mu=0.1, server_learning_rate=1.0, personal=("b",), rule=rule, most_share=0.25
     )
+    algorithm = make_algorithm(settings, n_sites=5)
     state = algorithm.init(start)
     arrays_of = {
         site: {n: a for n, a in arrays.items() if n in state.weights} for site, arrays in arrays_of.items()
@@ -159,16 +153,14 @@ def test_one_site_of_five_does_not_carry_a_robust_rule_away(rule: influence.Rule
     start, arrays_of = updates(5)
     spread = max(float(np.abs(a[n] - start[n]).max()) for a in arrays_of.values() for n in start)
     arrays_of["site4"] = {n: (a + np.float32(hostile)).astype(np.float32) for n, a in start.items()}
-    after, _ = fedavg(combination=Combination(rule)).apply(
-        FEDAVG.init(start), replies(arrays_of, control=False)
-    )
+    after, _ = averaging(Combination(rule)).apply(FEDAVG.init(start), replies(arrays_of, control=False))
     assert max(float(np.abs(after.weights[n] - start[n]).max()) for n in start) <= 2 * spread
 
 
 def test_the_bound_that_nobody_passes_leaves_the_bytes_of_plain_fedavg() -> None:
     start, arrays_of = updates(3)
     plain, _ = FEDAVG.apply(FEDAVG.init(start), replies(arrays_of, control=False))
-    bounded, _ = fedavg(combination=Combination(most_share=0.5)).apply(
+    bounded, _ = averaging(Combination(most_share=0.5)).apply(
         FEDAVG.init(start), replies(arrays_of, control=False)
     )
     assert all(plain.weights[n].tobytes() == bounded.weights[n].tobytes() for n in start)

@@ -1,20 +1,16 @@
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
-from functools import reduce
 
 import numpy as np
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage import metrics as scikit_image
 
 from minet_core.errors import MetricInvalid
 from minet_core.evaluation.metrics import (
-    Tally,
     bootstrap_interval,
     nmse,
     peak_ratio,
@@ -134,63 +130,8 @@ def test_ssim_refuses_slices_smaller_than_its_window() -> None:
         ssim(np.ones((2, 6, 20)), np.ones((2, 6, 20)))
 
 
-@given(figures)
-def test_a_tally_has_the_mean_and_standard_deviation_of_its_values(values: list[float]) -> None:
-    tally = Tally.of(values)
-    assert tally.count == len(values)
-    assert tally.mean == pytest.approx(np.mean(values), abs=1e-9)
-    if len(values) == 1:
-        assert tally.std is None
-    else:
-        assert tally.std == pytest.approx(np.std(values, ddof=1), abs=1e-9)
-
-
-@given(st.lists(figures, min_size=1, max_size=5))
-def test_merged_tallies_are_the_tally_of_all_values_in_any_grouping(groups: list[list[float]]) -> None:
-    tallies = [Tally.of(group) for group in groups]
-    from_left = reduce(Tally.merge, tallies)
-    from_right = reduce(lambda later, earlier: earlier.merge(later), reversed(tallies))
-    at_once = Tally.of([value for group in groups for value in group])
-    for merged in (from_left, from_right):
-        assert merged.count == at_once.count
-        # 40 values of at most 1e3: m2 up to 4e7, float64 roundings of it are 1e-8.
-        assert merged.mean == pytest.approx(at_once.mean, abs=1e-10)
-        assert merged.m2 == pytest.approx(at_once.m2, rel=1e-9, abs=1e-7)
-
-
-@given(figures)
-def test_a_tally_survives_json(values: list[float]) -> None:
-    tally = Tally.of(values)
-    assert Tally.from_dict(json.loads(json.dumps(tally.to_dict()))) == tally
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {},
-        {"count": 1, "mean": 0.0},
-        {"count": 1, "mean": 0.0, "m2": 0.0, "patient": "name"},
-        {"count": True, "mean": 0.0, "m2": 0.0},
-        {"count": 1.0, "mean": 0.0, "m2": 0.0},
-        {"count": 1, "mean": "0", "m2": 0.0},
-        {"count": 1, "mean": 0.0, "m2": None},
-        {"count": 0, "mean": 0.0, "m2": 0.0},
-        {"count": 10**400, "mean": 0.0, "m2": 0.0},
-        {"count": 1, "mean": 10**400, "m2": 0.0},
-        {"count": 2, "mean": math.nan, "m2": 0.0},
-        {"count": 2, "mean": 0.0, "m2": math.inf},
-        {"count": 2, "mean": 0.0, "m2": -1.0},
-    ],
-)
-def test_a_malformed_tally_is_refused(fields: dict[str, object]) -> None:
-    with pytest.raises(MetricInvalid, match="FM-M304"):
-        Tally.from_dict(fields)
-
-
 @pytest.mark.parametrize("values", [[], [1.0, math.inf], [math.nan]])
-def test_nothing_and_what_is_not_finite_have_no_tally_and_no_interval(values: list[float]) -> None:
-    with pytest.raises(MetricInvalid):
-        Tally.of(values)
+def test_nothing_and_what_is_not_finite_have_no_interval(values: list[float]) -> None:
     with pytest.raises(MetricInvalid):
         bootstrap_interval(values, np.random.default_rng(0))
 

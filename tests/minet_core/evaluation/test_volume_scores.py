@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from minet_core.errors import MetricInvalid, NothingFound, ScanInvalid
 from minet_core.evaluation.metrics import volume_metrics
-from minet_core.evaluation.volume_scores import METHODS, VolumeScores, evaluate_volume, score_slices
+from minet_core.evaluation.volume_scores import VolumeScores, evaluate_volume, score_slices
 from minet_core.imaging.degradation import crop_to_multiple, low_resolution
 from minet_core.imaging.interpolation import bicubic, sinc
+from minet_core.protocol import messages
 
 both_scales = pytest.mark.parametrize("scale", [2, 4])
 
@@ -69,7 +70,7 @@ def test_every_method_is_scored_against_the_cropped_magnitude(scale: int, is_com
         for name, interpolate in (("sinc", sinc), ("bicubic", bicubic))
     }
     assert scores.images is None
-    assert tuple(scores.metrics) == METHODS == ("global", "sinc", "bicubic")
+    assert tuple(scores.metrics) == messages.METHODS == ("global", "sinc", "bicubic")
     # The model's bicubic image went through the normalisation: some float32 roundings more.
     for name, reached in scores.metrics.items():
         assert reached == pytest.approx(expected["bicubic" if name == "global" else name], rel=1e-4)
@@ -114,7 +115,7 @@ def test_the_unit_of_the_target_does_not_change_its_scores() -> None:
     target, reference = _volumes()
     first = evaluate_volume(Upsampled(), target, reference, scale=2).metrics
     again = evaluate_volume(Upsampled(), 1e-6 * target, reference, scale=2).metrics
-    for name in METHODS:
+    for name in messages.METHODS:
         assert again[name] == pytest.approx(first[name], rel=1e-4)
 
 
@@ -188,7 +189,7 @@ def test_a_truth_whose_maximum_is_an_outlier_gets_a_robust_figure_beside_the_def
     scores = evaluate_volume(Upsampled(), target, target, scale=2)
     assert scores.peak_ratio > 30
     assert scores.robust_psnr_db is not None
-    for name in METHODS:
+    for name in messages.METHODS:
         assert scores.metrics[name]["psnr_db"] - scores.robust_psnr_db[name] == pytest.approx(
             20 * np.log10(scores.peak_ratio), abs=1e-6
         )

@@ -18,7 +18,7 @@ from minet_core.models.baselines.smore import SMORE, burst
 from minet_core.models.baselines.zeng import Zeng
 from minet_core.models.loss import reconstruction_loss
 from minet_core.models.minet.residual_groups import ResidualGroup
-from minet_core.models.registry import SETTINGS_OF, build_model
+from minet_core.models.registry import MODELS, build_model
 from minet_core.settings.federation import FederationSettings, ModelSettings
 from minet_core.settings.yaml_file import parse_settings
 from minet_core.training.batches import Batch
@@ -235,4 +235,4 @@ def test_a_setting_of_another_architecture_is_refused() -> None:
         parse_settings({**content, "model": model}, FederationSettings, source="here")
     with pytest.raises(UnknownKey):
         parse_settings({**content, "model": {"architectur": "edsr"}}, FederationSettings, source="here")
-    assert set(SETTINGS_OF) == {"minet", *SMALL}
+    assert set(MODELS) == {"minet", *SMALL}

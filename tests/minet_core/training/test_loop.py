@@ -20,10 +20,18 @@ from minet_core.errors import InvalidSetting, TrainingDiverged
 from minet_core.models.activation_checkpointing import recompute
 from minet_core.models.minet.model import MINet
 from minet_core.runtime.cpu_threading import cpu_threading_environment
+from minet_core.settings.federation import TrainingSettings
 from minet_core.training.batches import Batch
 from minet_core.training.device import autocast_dtype_for
 from minet_core.training.gradient_rules import ControlVariates
-from minet_core.training.loop import SETTLING_STEPS, adam, learning_rate_at, train_steps
+from minet_core.training.loop import (
+    SETTLING_STEPS,
+    StepPlan,
+    TrainingReport,
+    adam,
+    learning_rate_at,
+    train_steps,
+)
 from minet_core.weights.manifest import learnable
 
 PLAN: dict[str, Any] = {
@@ -34,6 +42,13 @@ PLAN: dict[str, Any] = {
     "alpha": 0.9,
     "beta": 0.1,
 }
+
+
+def taken(model: torch.nn.Module, batches: Iterator[Batch], **given: Any) -> TrainingReport:
+    """`train_steps` by the settings and the plan in `given`."""
+    settings = TrainingSettings(**{name: given.pop(name) for name in PLAN})
+    rest = {name: given.pop(name) for name in ("optimizer", "gradient_rule", "progress") if name in given}
+    return train_steps(model, batches, StepPlan(settings=settings, **given), **rest)
 
 
 def make_model() -> MINet:
@@ -83,8 +98,8 @@ def test_a_step_outside_the_run_is_refused(step: int) -> None:
 
 def test_training_lowers_the_loss_of_a_batch() -> None:
     model, done = make_model(), []
-    first = train_steps(model, endless(), first_step=0, n_steps=1, total_steps=40, **PLAN)
-    rest = train_steps(
+    first = taken(model, endless(), first_step=0, n_steps=1, total_steps=40, **PLAN)
+    rest = taken(
         model,
         endless(),
         first_step=1,
@@ -103,12 +118,10 @@ def test_training_lowers_the_loss_of_a_batch() -> None:
 def test_a_run_in_pieces_with_one_optimizer_is_the_run_in_one_piece() -> None:
     whole, pieces = make_model(), make_model()
     plan = {**PLAN, "warmup_steps": 3, "decay_fraction": 0.5}
-    train_steps(whole, endless(), first_step=0, n_steps=6, total_steps=6, optimizer=adam(whole), **plan)
+    taken(whole, endless(), first_step=0, n_steps=6, total_steps=6, optimizer=adam(whole), **plan)
     optimizer = adam(pieces)
     for first in (0, 2, 4):
-        train_steps(
-            pieces, endless(), first_step=first, n_steps=2, total_steps=6, optimizer=optimizer, **plan
-        )
+        taken(pieces, endless(), first_step=first, n_steps=2, total_steps=6, optimizer=optimizer, **plan)
     for name, array in learnable(whole).items():
         assert (array == learnable(pieces)[name]).all(), name
 
@@ -120,8 +133,8 @@ def test_an_adam_with_fresh_moments_settles_before_it_takes_the_full_rate(
     """Adam's first step is the rate in every weight that has a gradient, for both moments are its own."""
     model = make_model()
     before = learnable(model)
-    optimizer = None if is_fresh else adam(model)
-    train_steps(model, endless(), first_step=0, n_steps=1, total_steps=1, optimizer=optimizer, **PLAN)
+    settling = SETTLING_STEPS if is_fresh else 0
+    taken(model, endless(), n_steps=1, total_steps=1, settling_steps=settling, **PLAN)
     moved = abs(learnable(model)["reference_head.weight"] - before["reference_head.weight"]).max()
     assert moved == pytest.approx(length, rel=1e-3)
 
@@ -129,7 +142,7 @@ def test_an_adam_with_fresh_moments_settles_before_it_takes_the_full_rate(
 def test_bfloat16_autocast_keeps_float32_weights_and_stays_near_float32() -> None:
     full, half = make_model(), make_model()
     reports = [
-        train_steps(model, endless(), first_step=0, n_steps=5, total_steps=5, autocast_dtype=dtype, **PLAN)
+        taken(model, endless(), first_step=0, n_steps=5, total_steps=5, autocast_dtype=dtype, **PLAN)
         for model, dtype in ((full, None), (half, torch.bfloat16))
     ]
     assert {parameter.dtype for parameter in half.parameters()} == {torch.float32}
@@ -144,7 +157,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(field: s
     getattr(batch, field)[0, 0, 0, 0] = value
     before = learnable(model)
     with pytest.raises(TrainingDiverged, match="the loss of step 7"):
-        train_steps(model, iter([batch]), first_step=7, n_steps=1, total_steps=10, **PLAN)
+        taken(model, iter([batch]), first_step=7, n_steps=1, total_steps=10, **PLAN)
     for name, array in learnable(model).items():
         assert (array == before[name]).all(), name
 
@@ -155,7 +168,7 @@ def test_a_model_that_has_lost_the_image_stops_though_every_figure_is_finite() -
         model.target_reconstruction.weight.mul_(1e9)
     before = learnable(model)
     with pytest.raises(TrainingDiverged, match="the loss of step 7 is of no image"):
-        train_steps(model, endless(), first_step=7, n_steps=1, total_steps=10, **PLAN)
+        taken(model, endless(), first_step=7, n_steps=1, total_steps=10, **PLAN)
     for name, array in learnable(model).items():
         assert (array == before[name]).all(), name
 
@@ -166,7 +179,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(clip
     model.target_reconstruction.weight.register_hook(lambda gradient: gradient * float("inf"))
     before = learnable(model)
     with pytest.raises(TrainingDiverged, match="the gradient of step 0"):
-        train_steps(
+        taken(
             model,
             endless(),
             first_step=0,
@@ -183,7 +196,7 @@ def test_clipping_bounds_the_step_of_plain_gradient_descent() -> None:
     before = learnable(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     plan = {**PLAN, "clip_norm": 1e-3, "learning_rate": 1.0}
-    train_steps(model, endless(), first_step=0, n_steps=1, total_steps=1, optimizer=optimizer, **plan)
+    taken(model, endless(), first_step=0, n_steps=1, total_steps=1, optimizer=optimizer, **plan)
     moved = sum(float(((array - before[name]) ** 2).sum()) for name, array in learnable(model).items())
     # The norm is clipped to 1e-3 and the weights are near one: some float32 rounding of each difference.
     assert moved**0.5 == pytest.approx(1e-3, rel=2e-3)
@@ -191,9 +204,9 @@ def test_clipping_bounds_the_step_of_plain_gradient_descent() -> None:
 
 def test_batches_that_run_out_are_not_taken_for_a_finished_round() -> None:
     with pytest.raises(InvalidSetting, match="ran out"):
-        train_steps(make_model(), iter([make_batch()]), first_step=0, n_steps=2, total_steps=2, **PLAN)
+        taken(make_model(), iter([make_batch()]), first_step=0, n_steps=2, total_steps=2, **PLAN)
     with pytest.raises(InvalidSetting, match="no step"):
-        train_steps(make_model(), endless(), first_step=0, n_steps=0, total_steps=2, **PLAN)
+        taken(make_model(), endless(), first_step=0, n_steps=0, total_steps=2, **PLAN)
 
 
 def test_a_gradient_rule_acts_after_the_backward_pass_and_before_clipping() -> None:
@@ -215,9 +228,7 @@ def test_a_gradient_rule_acts_after_the_backward_pass_and_before_clipping() -> N
     plan = {**PLAN, "clip_norm": 1e-3, "learning_rate": 1.0, "total_steps": 2}
     for model, rule in ((plain, None), (magnified, Magnified())):
         optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-        train_steps(
-            model, endless(), first_step=0, n_steps=2, optimizer=optimizer, gradient_rule=rule, **plan
-        )
+        taken(model, endless(), first_step=0, n_steps=2, optimizer=optimizer, gradient_rule=rule, **plan)
     assert len(norms) == 2
     assert min(norms) > 1
     for name, array in learnable(plain).items():
@@ -234,7 +245,7 @@ def test_scaffolds_control_is_the_mean_gradient_of_the_steps() -> None:
         {n: 1e-2 * generator.normal(size=w.shape).astype(np.float32) for n, w in before.items()} for _ in "12"
     )
     rule = ControlVariates(c, c_i)
-    train_steps(
+    taken(
         model,
         endless(),
         first_step=0,
@@ -260,7 +271,7 @@ def test_training_ends_with_the_first_step_past_its_time(monkeypatch: pytest.Mon
             "minet_core.training.loop.time.perf_counter", lambda clock=clock: float(next(clock))
         )
         done: list[tuple[int, int]] = []
-        report = train_steps(
+        report = taken(
             make_model(),
             endless(),
             first_step=0,
@@ -277,7 +288,7 @@ def test_training_ends_with_the_first_step_past_its_time(monkeypatch: pytest.Mon
 def test_steps_within_their_time_are_those_without_a_limit() -> None:
     limited, free = make_model(), make_model()
     reports = [
-        train_steps(model, endless(), first_step=0, n_steps=2, total_steps=2, seconds=seconds, **PLAN)
+        taken(model, endless(), first_step=0, n_steps=2, total_steps=2, seconds=seconds, **PLAN)
         for model, seconds in ((limited, 1e6), (free, None))
     ]
     assert reports[0].loss_mean == reports[1].loss_mean
@@ -288,7 +299,7 @@ def test_steps_within_their_time_are_those_without_a_limit() -> None:
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan")])
 def test_no_time_to_train_is_refused(seconds: float) -> None:
     with pytest.raises(InvalidSetting, match="no time to train"):
-        train_steps(make_model(), endless(), first_step=0, n_steps=1, total_steps=1, seconds=seconds, **PLAN)
+        taken(make_model(), endless(), first_step=0, n_steps=1, total_steps=1, seconds=seconds, **PLAN)
 
 
 @settings(max_examples=5, deadline=None)
@@ -298,7 +309,7 @@ def test_the_same_batches_give_the_same_bytes(seed: int) -> None:
     for _ in range(2):
         model = make_model()
         batches = (make_batch(seed + n) for n in itertools.count())
-        train_steps(model, batches, first_step=0, n_steps=2, total_steps=2, **PLAN)
+        taken(model, batches, first_step=0, n_steps=2, total_steps=2, **PLAN)
         results.append(learnable(model))
     assert all(results[0][name].tobytes() == results[1][name].tobytes() for name in results[0])
 
@@ -338,6 +349,6 @@ def test_training_on_a_gpu_lowers_the_loss_with_checkpointed_groups() -> None:
     recompute(model, True)
     dtype = autocast_dtype_for(torch.device("cuda"))
     plan = {**PLAN, "total_steps": 40, "autocast_dtype": dtype}
-    first = train_steps(model, endless(), first_step=0, n_steps=1, **plan)
-    rest = train_steps(model, endless(), first_step=1, n_steps=39, **plan)
+    first = taken(model, endless(), first_step=0, n_steps=1, **plan)
+    rest = taken(model, endless(), first_step=1, n_steps=39, **plan)
     assert rest.loss_last < 0.9 * first.loss_last

@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 from minet_core.errors import InvalidSetting, NothingFound, ScanInvalid
 from minet_core.imaging.degradation import DegradationDraw, crop_to_multiple, low_resolution
 from minet_core.imaging.interpolation import bicubic
-from minet_core.training.batches import AIR_LEVEL, MIN_FOREGROUND, Batch, PreparedSlices, draw_batches
+from minet_core.training.batches import (
+    AIR_LEVEL,
+    MIN_FOREGROUND,
+    Batch,
+    BatchRecipe,
+    PlannedSamples,
+    PreparedSlices,
+    drawn_batches,
+    plan_batches,
+)
 from minet_core.training.samples import CLAMP, make_inputs, make_sample
 
 both_scales = pytest.mark.parametrize("scale", [2, 4])
@@ -23,6 +32,10 @@ class Slices:
     def __init__(self, *pairs: tuple[NDArray[Any], NDArray[Any]]) -> None:
         self.pairs = pairs
         self.n_reads = 0
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        return [target.shape for target, _ in self.pairs]
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -47,8 +60,9 @@ def _first(n_batches: int, source: Slices, **changes: Any) -> list[Batch]:
     prepared = _prepared(
         source, scale=settings.pop("scale", 2), cache_bytes=settings.pop("cache_bytes", 2**30)
     )
-    generator = torch.Generator().manual_seed(7)
-    return list(islice(draw_batches(prepared, generator=generator, **settings), n_batches))
+    recipe = BatchRecipe(scale=prepared.scale, seed=7, label="test", **settings)
+    planned = plan_batches(source.shapes, recipe)
+    return list(islice(drawn_batches(PlannedSamples(prepared, recipe), planned), n_batches))
 
 
 def _prepared(source: Slices, *, scale: int = 2, cache_bytes: int = 2**30) -> PreparedSlices:
@@ -187,14 +201,10 @@ def _equal(first: list[Batch], second: list[Batch]) -> bool:
 
 
 @pytest.mark.parametrize("patch_px", [16, None])
-def test_the_stream_depends_on_the_generator_and_not_on_the_cache(patch_px: int | None) -> None:
+def test_batches_do_not_depend_on_the_cache(patch_px: int | None) -> None:
     cached = _first(8, _slices(), patch_px=patch_px)
     assert _equal(cached, _first(8, _slices(), patch_px=patch_px, cache_bytes=0))
     assert _equal(cached, _first(8, _slices(), patch_px=patch_px, cache_bytes=60_000))
-    other = draw_batches(
-        _prepared(_slices()), batch_size=3, patch_px=patch_px, generator=torch.Generator().manual_seed(8)
-    )
-    assert not _equal(cached, list(islice(other, 8)))
 
 
 def test_a_slice_is_prepared_once_while_the_cache_holds_it() -> None:
@@ -249,12 +259,11 @@ def test_whole_slices_of_several_sizes_come_in_batches_of_one_size() -> None:
 
 
 def test_settings_that_cannot_work_are_refused_before_the_first_batch() -> None:
-    generator = torch.Generator()
     with pytest.raises(NothingFound, match="nothing to train on"):
-        draw_batches(_prepared(Slices()), batch_size=1, patch_px=16, generator=generator)
+        _first(1, Slices())
     for patch_px in (0, -2, 18):
         with pytest.raises(InvalidSetting, match="a multiple of 4"):
-            draw_batches(_prepared(_slices(), scale=4), batch_size=1, patch_px=patch_px, generator=generator)
+            _first(1, _slices(), scale=4, patch_px=patch_px)
 
 
 def test_a_slice_smaller_than_the_patch_is_refused() -> None:

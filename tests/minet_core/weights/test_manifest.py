@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from minet_core.errors import WeightsRefused
 from minet_core.models.minet.model import MINet
+from minet_core.settings.federation import TrainingSettings
 from minet_core.training.batches import Batch
-from minet_core.training.loop import train_steps
+from minet_core.training.loop import StepPlan, train_steps
 from minet_core.weights.manifest import WeightManifest, check_weights, learnable, load_weights, weighted_mean
 from tests.support.least_squares import CountingArrays
 
@@ -227,15 +228,13 @@ def test_one_federated_full_batch_sgd_step_is_the_pooled_step() -> None:
         train_steps(
             model,
             iter([batch]),
-            first_step=0,
-            n_steps=1,
-            total_steps=1,
-            learning_rate=1.0,
-            warmup_steps=0,
-            decay_fraction=0.0,
-            clip_norm=None,
-            alpha=0.9,
-            beta=0.1,
+            StepPlan(
+                settings=TrainingSettings(
+                    learning_rate=1.0, warmup_steps=0, decay_fraction=0.0, clip_norm=None, alpha=0.9, beta=0.1
+                ),
+                n_steps=1,
+                total_steps=1,
+            ),
             optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
         )
         return learnable(model)

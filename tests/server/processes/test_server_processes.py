@@ -13,7 +13,7 @@ from minet_core.runtime.processes.child_processes import ChildProcesses, free_po
 from server.admission.pki import ca_files, server_files
 from server.commands import server_commands
 from server.flower.superlink_control import SuperLinkControl
-from server.processes.server_processes import start_superlink
+from server.processes.server_processes import ServerProcesses
 from server.processes.warn_once import SaidOnce
 from server.server_home import ServerHome, local_address
 from tests.support.admitted import make_coordinator
@@ -27,7 +27,7 @@ def test_a_port_in_use_is_refused_before_anything_starts(tmp_path: Path) -> None
     with socket.create_server(("127.0.0.1", 0)) as listener:
         home = _home(tmp_path, port=listener.getsockname()[1])
         with ChildProcesses() as children, pytest.raises(PortInUse, match="FM-S501"):
-            start_superlink(home, children)
+            ServerProcesses(home, children).start()
     assert not (home.logs / "superlink.log").exists()
 
 
@@ -35,7 +35,7 @@ def test_a_superlink_that_cannot_start_is_named_with_its_log(tmp_path: Path) -> 
     home = _home(tmp_path, port=free_port())
     server_files(home.pki).certificate.write_text("no certificate")
     with ChildProcesses() as children, pytest.raises(ProcessDied, match="superlink ended"):
-        start_superlink(home, children)
+        ServerProcesses(home, children).start()
 
 
 def test_a_server_that_does_not_run_is_unreachable(tmp_path: Path) -> None:

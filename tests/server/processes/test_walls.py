@@ -32,7 +32,7 @@ from server.flower.control_credential import HEADER, make_credential
 from server.flower.interface_guard import MOST_FLEET_BYTES, InterfaceGuard
 from server.flower.programs import home_from_environment
 from server.flower.superlink_control import SuperLinkControl
-from server.processes.server_processes import start_superlink
+from server.processes.server_processes import ServerProcesses
 from server.processes.walls import (
     _addresses_of_this_machine,
     forget_deleted,
@@ -91,7 +91,7 @@ def test_where_files_have_no_owners_the_server_starts_only_if_told(
     home.superlink.chmod(0o755)
     monkeypatch.setattr(Path, "chmod", lambda self, mode: None)  # as on such a file system
     with ChildProcesses() as children, pytest.raises(MachineShared, match="FM-S516"):
-        start_superlink(home, children)
+        ServerProcesses(home, children).start()
     answer = CliRunner().invoke(server_commands, ["check", str(home.path)])
     assert isinstance(answer.exception, MachineShared)
     settings = home.path / "server.yaml"
@@ -359,5 +359,5 @@ def test_the_port_is_looked_at_before_anything_is_changed(home: ServerHome) -> N
 
     listener = socket.create_server(("127.0.0.1", home.settings().port))
     with listener, ChildProcesses() as children, pytest.raises(PortInUse):
-        start_superlink(home, children)
+        ServerProcesses(home, children).start()
     assert not home.control_credential.exists()

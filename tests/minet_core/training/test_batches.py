@@ -20,11 +20,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from minet_core.errors import InvalidSetting, NothingFound, ProcessDied, StoreDamaged
-from minet_core.training.batches import MIN_FOREGROUND, Batch
-from minet_core.training.planned_batches import (
+from minet_core.training.batches import (
+    MIN_FOREGROUND,
+    Batch,
     BatchRecipe,
     PlannedBatch,
     PlannedSamples,
+    PreparedSlices,
     drawn_batches,
     named_worker_deaths,
     plan_batches,
@@ -69,7 +71,11 @@ def drawn(
     n_workers: int = 0,
     places: range | None = None,
 ) -> list[Batch]:
-    samples = PlannedSamples(source, recipe, places=places or range(recipe.batch_size), cache_bytes=200_000)
+    samples = PlannedSamples(
+        PreparedSlices(source, scale=2, cache_bytes=200_000),
+        recipe,
+        places=places or range(recipe.batch_size),
+    )
     plan = itertools.islice(plan_batches(source.shapes, recipe), first, stop)
     return list(drawn_batches(samples, plan, n_workers=n_workers, pin_memory=False))
 
@@ -96,7 +102,9 @@ def test_a_batch_is_the_same_from_whichever_step_drawing_begins(recipe: BatchRec
 @both_recipes
 def test_batches_are_the_same_in_whichever_order_they_are_drawn(recipe: BatchRecipe) -> None:
     plan = list(itertools.islice(plan_batches(SMALL.shapes, recipe), 6))
-    samples = PlannedSamples(SMALL, recipe, places=range(recipe.batch_size), cache_bytes=0)
+    samples = PlannedSamples(
+        PreparedSlices(SMALL, scale=2, cache_bytes=0), recipe, places=range(recipe.batch_size)
+    )
     forwards = [samples[planned] for planned in plan]
     backwards = [samples[planned] for planned in reversed(plan)][::-1]
     for one, other in zip(forwards, backwards, strict=True):
@@ -175,7 +183,7 @@ def test_a_patch_of_air_is_passed_over() -> None:
     """Three quarters of each slice are air: 29% of the places give a tenth of foreground, and 93% within 8 draws."""
     source = MadeSlices([(32, 96)] * 5, air=True)
     recipe = replace(PATCHES, batch_size=16)
-    samples = PlannedSamples(source, recipe, places=range(16), cache_bytes=2**20)
+    samples = PlannedSamples(PreparedSlices(source, scale=2, cache_bytes=2**20), recipe, places=range(16))
     plan = itertools.islice(plan_batches(source.shapes, recipe), 4)
     patches = torch.cat([samples[planned][3] for planned in plan])[:, 0]
     # Normalised, the mean of the slice is zero: air lies below it, and all but a few samples of the rest above.
@@ -203,7 +211,7 @@ def test_a_killed_worker_is_named() -> None:
 
 def lose_a_worker() -> None:
     """What the test's own process does."""
-    samples = PlannedSamples(SMALL, PATCHES, places=range(4), cache_bytes=0)
+    samples = PlannedSamples(PreparedSlices(SMALL, scale=2, cache_bytes=0), PATCHES, places=range(4))
     batches = drawn_batches(samples, plan_batches(SMALL.shapes, PATCHES), n_workers=1, pin_memory=False)
     try:
         with named_worker_deaths():

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from minet_core.models.minet.model import MINet
 from minet_core.training.device import bring_to_form
+from minet_core.training.local_update import continued_adam, moments_of
 from minet_core.training.loop import adam
-from minet_core.training.optimizer_state import continued_adam, moments_of
 
 
 def small_model() -> MINet:

@@ -1,0 +1,86 @@
+"""How large a function of the product may be, read from its source.
+
+At most 60 lines and 8 parameters, keyword-only ones too; `self` and `cls` do not count. Two kinds of function have the
+parameters of something else and are held to the lines alone: a command of the command line, whose parameters are its
+options, and the constructor of a class, whose parameters are its fields or settings.
+`LARGER` names what is above that today: a name may leave it and none may come.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from tests.support.repository import ROOT
+
+ROOMS = ("client", "server", "minet_core", "sites", "fedminet")
+MAX_LINES, MAX_PARAMETERS = 60, 8
+
+LARGER = frozenset(
+    {
+        "client/admission/commands.py:accept",
+        "client/commands.py:ingest",
+        "fedminet/commands.py:demo",
+        "fedminet/commands.py:experiment",
+        "fedminet/commands.py:simulate",
+        "fedminet/commands.py:train",
+        "fedminet/experiment/study.py:study_of",
+        "minet_core/phantom/brain/cortex.py:paint_cortex",
+        "minet_core/phantom/knee/parts.py:paint_joint",
+        "server/admission/commands.py:admit",
+        "server/admission/enrolment.py:admit",
+        "server/dashboard/run_view.py:view_of",
+        "server/rounds/exchange.py:exchange",
+        "sites/ingest.py:ingest",
+        "sites/super_resolution/super_resolve.py:super_resolve_file",
+    }
+)
+
+
+def is_command(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return any(
+        isinstance(one, ast.Call) and isinstance(one.func, ast.Attribute) and one.func.attr == "command"
+        for one in function.decorator_list
+    )
+
+
+def n_parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    given = function.args
+    names = [one.arg for one in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+    return len([name for name in names if name not in ("self", "cls")])
+
+
+def is_large(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    assert function.end_lineno is not None
+    if function.end_lineno - function.lineno + 1 > MAX_LINES:
+        return True
+    free = is_command(function) or function.name == "__init__"
+    return not free and n_parameters(function) > MAX_PARAMETERS
+
+
+def functions_of(source: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def test_the_rule_sees_a_long_function_and_one_of_many_parameters() -> None:
+    long = "def f():\n" + "    x = 1\n" * MAX_LINES
+    many = f"def f(*, {', '.join(f'a{n}' for n in range(MAX_PARAMETERS + 1))}): ..."
+    right = "def f(self, a, *, b):\n" + "    x = 1\n" * (MAX_LINES - 1)
+    assert [[is_large(one) for one in functions_of(source)] for source in (long, many, right)] == [
+        [True],
+        [True],
+        [False],
+    ]
+
+
+def test_no_function_of_the_product_is_larger() -> None:
+    found = {
+        f"{path.relative_to(ROOT).as_posix()}:{function.name}"
+        for room in ROOMS
+        for path in sorted((ROOT / room).rglob("*.py"))
+        for function in functions_of(path.read_text(encoding="utf-8"))
+        if is_large(function)
+    }
+    assert found == LARGER
