@@ -34,7 +34,7 @@ def show(
         return
     for record in records:
         typer.echo(record_as_text(record))
-    most = site.settings().policy.most_requests
+    most = site.settings().policy.max_requests
     for study, count in sorted(requests_answered(site.state).items()):
         typer.echo(f"{count} of {most or 'any number of'} requests answered for the study {study}")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message
 
-from client.rounds.round_request import Incoming
+from client.rounds.round_request import RoundRequest
 from client.site_home import SiteHome
 from minet_core.ledger.records import HEAD, Head, Ledger
 from minet_core.protocol import messages
@@ -28,7 +28,7 @@ def site_ledger(home: SiteHome) -> Ledger:
 
 
 def note_answer(
-    incoming: Incoming,
+    incoming: RoundRequest,
     *,
     task: str,
     figures: Mapping[str, int | float],

@@ -136,7 +136,7 @@ def train(
     json_output: AsJson = False,
 ) -> None:
     """Train without a federation, on the pooled data of several sites or on each alone; given again, it goes on."""
-    from fedminet.centralised.ranks import leave
+    from fedminet.centralised.ranks import exit_worker
     from fedminet.centralised.train import TrainOptions, train_models
 
     options = TrainOptions(
@@ -158,7 +158,7 @@ def train(
     elif trained:
         pages = {model.label: model.as_json() for model in trained}
         typer.echo(json.dumps(pages if mode == "local" else trained[0].as_json()))
-    leave()
+    exit_worker()
 
 
 def evaluate(

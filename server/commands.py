@@ -89,13 +89,13 @@ def start(home: Home) -> None:
     """Start the server and keep it running until Ctrl-C."""
     from server.ledger import note_act
     from server.processes.server_processes import serve
-    from server.runs.resubmit import tend_runs
+    from server.runs.resubmit import resubmit_abandoned_runs
     from server.server_home import ServerHome
 
     coordinator = ServerHome.at(home)
     note_act(coordinator, "started", federation=coordinator.federation().digest())
     try:
-        serve(coordinator, tend=lambda control: tend_runs(coordinator, control))
+        serve(coordinator, tend=lambda control: resubmit_abandoned_runs(coordinator, control))
     finally:
         note_act(coordinator, "stopped")
 

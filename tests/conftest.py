@@ -26,7 +26,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
 
-LONGEST_FIRST = (
+MAX_FIRST = (
     "operations/test_operations_guide.py",
     "e2e/",
     "fedminet/centralised/",
@@ -43,15 +43,13 @@ LONGEST_FIRST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole files in the order of LONGEST_FIRST, and within a file as they stand."""
+    """Whole files in the order of MAX_FIRST, and within a file as they stand."""
     items.sort(key=_place)
 
 
 def _place(item: pytest.Item) -> int:
     file = item.nodeid.removeprefix("tests/")
-    return next(
-        (number for number, start in enumerate(LONGEST_FIRST) if file.startswith(start)), len(LONGEST_FIRST)
-    )
+    return next((number for number, start in enumerate(MAX_FIRST) if file.startswith(start)), len(MAX_FIRST))
 
 
 @pytest.hookimpl(wrapper=True)

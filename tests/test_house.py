@@ -30,7 +30,7 @@ LARGER = frozenset(
         "server/admission/commands.py:admit",
         "server/admission/enrolment.py:admit",
         "server/dashboard/run_view.py:view_of",
-        "server/rounds/exchange.py:exchange",
+        "server/rounds/exchange.py:request_replies",
         "sites/ingest.py:ingest",
         "sites/super_resolution/super_resolve.py:super_resolve_file",
     }

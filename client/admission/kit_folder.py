@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from client.site_home import SiteHome
-from minet_core.admission.kit import ALL_FILES, KIT_FILE, LARGEST_FILE_BYTES
+from minet_core.admission.kit import ALL_FILES, KIT_FILE, MAX_FILE_BYTES
 from minet_core.errors import FileMissing
 from minet_core.runtime.files.atomic_write import sha256_of_file
 
@@ -28,7 +28,7 @@ def copied_kit(home: SiteHome, folder: Path) -> Path:
                 action="Ask the coordinator for the kit of `fedminet server admit`",
             )
         with source.open("rb") as stream:
-            content = stream.read(LARGEST_FILE_BYTES + 1)
+            content = stream.read(MAX_FILE_BYTES + 1)
         with (copy / name).open("wb") as stream:
             stream.write(content)
             stream.flush()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minet_core.protocol.exchange_plan import Agreement, agreement_of
+from minet_core.protocol.exchange_plan import ExchangePlan, exchange_plan_of
 from minet_core.settings.federation import FederationSettings
 from sites.settings.site_policy import (
     require_cohort_allowed,
@@ -15,14 +15,14 @@ from sites.store.cohort import Cohort
 
 def require_policy(
     settings: SiteSettings, federation: FederationSettings, *, cohort: Cohort | None = None
-) -> Agreement:
+) -> ExchangePlan:
     """The agreement of a federation file that lies inside the policy; the file first, before its model is counted.
 
     cohort: None where the store is not seen. Raises PolicyRefused (FM-F420).
     """
     policy, site = settings.policy, settings.name
     require_federation_allowed(policy, federation, site=site)
-    agreement = agreement_of(federation)
+    agreement = exchange_plan_of(federation)
     require_model_allowed(
         policy,
         federation,

@@ -34,7 +34,7 @@ REPEATS = 3
 """How often a message is given out again before its sender gets an error."""
 
 
-class SteadfastNodeState(InMemoryNodeState):
+class RetryingNodeState(InMemoryNodeState):
     """Flower's state of a node in memory, which gives a task out again that ended without an answer."""
 
     def __init__(self, object_store: ObjectStore, *, on_admission: Callable[[int], None]) -> None:
@@ -54,14 +54,14 @@ class SteadfastNodeState(InMemoryNodeState):
         finished = super().finish_task(task_id, sub_status, details)
         if finished:
             with self.lock_task_store:
-                self._give_out_again(self.task_store[task_id])
+                self._requeue(self.task_store[task_id])
         return finished
 
     def _on_task_tokens_expired(self, tasks: list[Task]) -> None:
         """Called under the lock of the tasks, for those that gave no sign of life for too long."""
         super()._on_task_tokens_expired([task for task in tasks if task.type != TaskType.CLIENT_APP])
         for task in tasks:
-            self._give_out_again(self.task_store[task.task_id])
+            self._requeue(self.task_store[task.task_id])
 
     def get_messages_legacy(
         self, *, run_ids: Sequence[int] | None = None, is_reply: bool | None = None, limit: int | None = None
@@ -83,7 +83,7 @@ class SteadfastNodeState(InMemoryNodeState):
             self._repeats.pop(message_id, None)
             self.object_store.delete(message_id)
 
-    def _give_out_again(self, task: Task) -> None:
+    def _requeue(self, task: Task) -> None:
         """Make `task` pending again if its message is not answered; the caller holds the lock of the tasks.
 
         The two locks in the order in which Flower takes them where a task hands over its reply at the same moment.
@@ -153,7 +153,7 @@ class SteadfastNodeStateFactory(NodeStateFactory):
         """The state, made at the first call."""
         with self.lock:
             if self.state_instance is None:
-                self.state_instance = SteadfastNodeState(
+                self.state_instance = RetryingNodeState(
                     self.objectstore_factory.store(), on_admission=self._on_admission
                 )
             return self.state_instance

@@ -30,7 +30,7 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from client.admission.tls import CERTIFICATE_OPTION, KEY_OPTION, RenewedContext, TlsFiles
 from client.flower.node_state import SteadfastNodeStateFactory, keep_message
 from client.flower.task_host import PROGRAM
-from client.flower.timeouts import give_half_sent_requests_up, shorten_idle_pause, shorten_waits
+from client.flower.timeouts import abort_incomplete_requests, patch_timeouts, shorten_idle_pause
 from client.status.node_activity import NOTES_VARIABLE, Answers, note_admission
 from minet_core.errors import HostError
 from minet_core.runtime.files.file_lock import locked_within
@@ -69,7 +69,7 @@ def run_supernode() -> None:
     connection.FleetHttpClient = client
     _note_answers(Answers(notes))
     shorten_idle_pause()
-    give_half_sent_requests_up()
+    abort_incomplete_requests()
     program.flower_supernode()
     # It comes back where a request was refused for good (400, 403: the proxy's), and then its own interface would keep
     # the process for ever. Ended, it is started again, with the certificate that it has by then.
@@ -230,5 +230,5 @@ def _note_answers(answers: Answers) -> None:
 if __name__ == "__main__":
     name = sys.argv.pop(1)
     sys.argv[0] = f"flower-{name}"
-    shorten_waits()
+    patch_timeouts()
     PROGRAMS[name]()

@@ -34,7 +34,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from client.flower.timeouts import HEARTBEAT_S, shorten_waits
+from client.flower.timeouts import HEARTBEAT_S, patch_timeouts
 from minet_core.admission.bundle_guard import guard_bundle
 from minet_core.protocol.messages import code_within
 from minet_core.runtime.files.atomic_write import replacing
@@ -69,7 +69,7 @@ host.recv(1)  # until the task's process has ended
 _TRIES = 5 * (HEARTBEAT_S - 2)
 """To reach the host, 5 a second; HEARTBEAT_S after it was given out, the node gives a task to another program."""
 
-_LONGEST_REQUEST = 65_536
+_MAX_REQUEST = 65_536
 
 
 def write_program(folder: Path) -> Path:
@@ -97,7 +97,7 @@ def serve(folder: Path, *, bundle_digest: str, preloaded: Sequence[str]) -> NoRe
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ended tasks are collected by the kernel
     for module in ("flwr.supernode.cli", *preloaded):
         importlib.import_module(module)
-    shorten_waits()
+    patch_timeouts()
     while True:
         connection, _ = listener.accept()
         argv = _request(connection)
@@ -127,8 +127,8 @@ def _request(connection: socket.socket) -> list[str] | None:
     connection.settimeout(5.0)
     received = b""
     with contextlib.suppress(OSError, ValueError):
-        while not received.endswith(b"\n") and len(received) < _LONGEST_REQUEST:
-            part = connection.recv(_LONGEST_REQUEST)
+        while not received.endswith(b"\n") and len(received) < _MAX_REQUEST:
+            part = connection.recv(_MAX_REQUEST)
             if not part:
                 return None
             received += part

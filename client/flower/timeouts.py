@@ -20,7 +20,7 @@ from minet_core.errors import HostError
 HEARTBEAT_S = 10
 """The shortest that a server accepts: flwr.common.constant.HEARTBEAT_MIN_INTERVAL. Gone after 20 s."""
 
-LONGEST_RETRY_PAUSE_S = 2
+MAX_RETRY_PAUSE_S = 2
 
 IDLE_PAUSE_S = 0.5
 """Between two looks of an idle node for a message; 3 s as shipped, most of which a round of three sites waits for."""
@@ -36,11 +36,11 @@ _SETTINGS: tuple[tuple[str, str, int], ...] = (
         HEARTBEAT_S,
     ),  # what the server is told
     ("flwr.supercore.corestate.in_memory_corestate", "HEARTBEAT_DEFAULT_INTERVAL", HEARTBEAT_S),  # of a task
-    ("flwr.supercore.retry.http_retry", "MAX_RETRY_DELAY", LONGEST_RETRY_PAUSE_S),
+    ("flwr.supercore.retry.http_retry", "MAX_RETRY_DELAY", MAX_RETRY_PAUSE_S),
 )
 
 
-def shorten_waits() -> None:
+def patch_timeouts() -> None:
     """Set the shorter times in this process. Raises HostError (FM-S500) where this Flower has no such time."""
     for name, constant, value in _SETTINGS:
         module: Any = importlib.import_module(name)
@@ -59,12 +59,12 @@ def shorten_idle_pause() -> None:
     )
 
 
-def give_half_sent_requests_up() -> None:
+def abort_incomplete_requests() -> None:
     """Let a SuperNode leave a request whose server ended while it sent it: Flower waits for three minutes or more,
     and takes nothing else meanwhile. The server that goes on with the run asks anew.
     """
     loop: Any = importlib.import_module("flwr.supernode.start_client_internal")
-    if "max_time" not in inspect.signature(getattr(loop, "pull_objects", shorten_waits)).parameters:
+    if "max_time" not in inspect.signature(getattr(loop, "pull_objects", patch_timeouts)).parameters:
         raise HostError(
             "the SuperNode of the installed Flower takes requests otherwise", expected="flwr 1.41"
         )

@@ -12,8 +12,8 @@ from minet_core.admission.expiry import WARNING_DAYS, Expiry
 from minet_core.admission.kit import read_authority
 from minet_core.errors import AdmissionRefused, ClockWrong, FedminetError
 
-MOST_AHEAD_S = 5.0
-MOST_BEHIND_S = 305.0
+MAX_AHEAD_S = 5.0
+MAX_BEHIND_S = 305.0
 """Flower's server accepts what a node signed from 5 s in its future to 305 s in its past (flwr.common.constant)."""
 
 CERTIFICATE_REFUSED = 400
@@ -69,12 +69,12 @@ def clock_finding(answer: ServerAnswer) -> Finding:
             "clock",
             "unknown",
             "the server told no time",
-            f"{MOST_BEHIND_S:g} s behind the server to {MOST_AHEAD_S:g} s ahead of it",
+            f"{MAX_BEHIND_S:g} s behind the server to {MAX_AHEAD_S:g} s ahead of it",
             "Compare this machine's clock with a clock that is right",
         )
     got = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the server, to {error:.1f} s"
-    expected = f"at most {MOST_AHEAD_S:g} s ahead or {MOST_BEHIND_S:g} s behind"
-    if ahead - error > MOST_AHEAD_S or ahead + error < -MOST_BEHIND_S:
+    expected = f"at most {MAX_AHEAD_S:g} s ahead or {MAX_BEHIND_S:g} s behind"
+    if ahead - error > MAX_AHEAD_S or ahead + error < -MAX_BEHIND_S:
         failure = ClockWrong(
             "this machine's clock is wrong, and the server would refuse the node",
             got=got,

@@ -25,7 +25,7 @@ from client.processes.site_processes import SiteProcesses, site_processes, watch
 from client.processes.socket_bridge import SOCKET, port_as_socket, socket_as_port
 from client.site_home import SiteHome
 from client.status.finding import CHECKS_OF_PART, Finding, Part
-from client.status.status_file import StatusWriter, kept_page, only_client
+from client.status.status_file import StatusWriter, client_lock, status_writer
 from minet_core.errors import InvalidSetting
 from minet_core.runtime.processes.child_processes import ChildProcesses
 
@@ -53,12 +53,12 @@ def run_node(
     Raises the first refusal of the checks with its own code, ClientRuns (FM-S522), and as `site_processes`.
     """
     with (
-        only_client(home.node_notes, beside=(home.path,)),
+        client_lock(home.node_notes, beside=(home.path,)),
         ChildProcesses() as children,
-        kept_page(home.node_notes, site=home.settings().name) as page,
+        status_writer(home.node_notes, site=home.settings().name) as page,
     ):
         findings = preflight(home, port=port, reach_deadline_s=reach_deadline_s, part="node")
-        page.found(findings, kit=home.kit)
+        page.record_findings(findings, kit=home.kit)
         show(findings)
         require_ready(findings)
         processes = site_processes(home, children, port=port)
@@ -83,13 +83,13 @@ def run_trainer(
     """
     link = link_folder(home)
     with (
-        only_client(home.trainer_notes, beside=(home.path,)),
+        client_lock(home.trainer_notes, beside=(home.path,)),
         ChildProcesses() as children,
-        kept_page(home.trainer_notes, site=home.settings().name) as page,
+        status_writer(home.trainer_notes, site=home.settings().name) as page,
         socket_as_port(link) as port,
     ):
         findings = preflight(home, thorough=thorough, part="trainer")
-        page.found(findings, kit=home.kit)
+        page.record_findings(findings, kit=home.kit)
         show(findings)
         require_ready(findings)
         kit = pinned_kit(home)  # that it was made for the site's keys, the node sees, who has them
@@ -114,5 +114,5 @@ def _wait_for_node(link: Path, page: StatusWriter, *, say: Callable[[str], None]
         if not said:
             say("Waiting for the node of this site.")
             said = True
-        page.look()
+        page.heartbeat()
         time.sleep(_LOOK_INTERVAL_S)

@@ -26,7 +26,7 @@ from client.preflight.server_reachability import REACH_DEADLINE_S
 from client.site_home import SiteHome
 from client.status.finding import Finding, Part
 from client.status.node_activity import ADMISSION_FILE, NOTES_VARIABLE, read_admission
-from client.status.status_file import Registration, StatusWriter, kept_page, only_client
+from client.status.status_file import Registration, StatusWriter, client_lock, status_writer
 from minet_core.admission.kit import require_current
 from minet_core.errors import FedminetError
 from minet_core.runtime.files.atomic_write import status_of, write_private
@@ -299,12 +299,12 @@ def run_site(
     ProcessDied (FM-S503) where a process of the site keeps ending. Later the node waits for a server that is away.
     """
     with (
-        only_client(home.path, beside=(home.node_notes, home.trainer_notes)),
+        client_lock(home.path, beside=(home.node_notes, home.trainer_notes)),
         ChildProcesses() as children,
-        kept_page(home.path, site=home.settings().name) as page,
+        status_writer(home.path, site=home.settings().name) as page,
     ):
         findings = preflight(home, port=port, thorough=thorough, reach_deadline_s=reach_deadline_s)
-        page.found(findings, kit=home.kit)
+        page.record_findings(findings, kit=home.kit)
         show(findings)
         require_ready(findings)
         processes = site_processes(home, children, port=port)
@@ -331,13 +331,13 @@ def watch(
         for reason in processes.tend():
             say(reason)
         if part == "trainer":
-            page.look()
+            page.heartbeat()
         else:
-            page.saw(processes.registration())
+            page.record_registration(processes.registration())
         if time.monotonic() - checked >= CHECK_INTERVAL_S:
             checked = time.monotonic()
             findings = checked_again(processes.home, findings, part=part)
-            page.found(findings, kit=processes.home.kit)
+            page.record_findings(findings, kit=processes.home.kit)
         time.sleep(_TEND_INTERVAL_S)
 
 

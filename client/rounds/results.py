@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from client.rounds.round_request import Incoming
+from client.rounds.round_request import RoundRequest
 from client.site_home import SiteHome
 from minet_core.checkpoint import describe, save_checkpoint
 from minet_core.evaluation.volume_scores import VolumeScores
@@ -19,7 +19,7 @@ PANEL_NAMES = {"global": "output"}
 """Where a method's name in the scores differs from its field in a `Panel`."""
 
 
-def keep_whole_model(incoming: Incoming, model: SuperResolver) -> None:
+def keep_whole_model(incoming: RoundRequest, model: SuperResolver) -> None:
     """The shared body with this site's own head, which no other place has: what the site infers with."""
     federation, weights = incoming.federation, learnable(model)
     manifest = describe(

@@ -20,14 +20,14 @@ from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from client.ledger import note_answer
 from client.rounds.request_budget import count_request
 from client.rounds.results import keep_panel, keep_whole_model
-from client.rounds.round_cache import KeptRound, KeptRounds, one_at_a_time
+from client.rounds.round_cache import CachedRound, RoundCache, one_at_a_time
 from client.rounds.round_request import (
     HEAD,
     INCOMING,
-    Incoming,
-    opened,
+    RoundRequest,
+    check_global_update_norm,
+    parse_request,
     require_not_stale,
-    weigh_global_change,
 )
 from client.status.current_task import Request, at_work
 from minet_core.evaluation.volume_scores import VolumeScores, evaluate_volume
@@ -47,9 +47,9 @@ from minet_core.training.batches import (
 from minet_core.training.device import autocast_dtype_for, device_of
 from minet_core.training.gradient_rules import CONTROL, GradientRule
 from minet_core.training.local_update import LocalState, LocalUpdate, local_update
-from minet_core.training.loop import SETTLING_STEPS, StepPlan
+from minet_core.training.loop import OPTIMIZER_WARMUP_STEPS, StepPlan
 from minet_core.weights.manifest import Arrays, check_weights, learnable
-from minet_core.weights.payload import packed
+from minet_core.weights.payload import pack
 from minet_core.weights.update_norm import HISTORY_ROUNDS, update_norm
 from sites.scores import validation_scores
 from sites.settings.site_policy import require_steps_allowed
@@ -61,7 +61,7 @@ from sites.store.training_domain import measured_domain
 RESIDUAL = "residual/"
 """Beginning of what a codec did not send, among what a site keeps of a round."""
 
-MOST_STORES = 4
+MAX_STORES = 4
 """Stores whose slices a process keeps; all of them together keep no more than one training run does by itself."""
 
 
@@ -70,20 +70,20 @@ def train(message: Message, site_folder: Path) -> RecordDict:
 
     A request that was answered before gets the same answer, from the disk; any other counts in the study's budget.
     """
-    incoming = opened(message, site_folder)
+    incoming = parse_request(message, site_folder)
     asked = Request("train", incoming.run, incoming.round_number, message.metadata.message_id)
     with one_at_a_time(incoming.home.state), at_work(incoming.home.path, asked):
-        kept = KeptRounds(incoming.home.state, incoming.run)
-        done = kept.at(incoming.round_number)
+        kept = RoundCache(incoming.home.state, incoming.run)
+        done = kept.get(incoming.round_number)
         repeated = done is not None and incoming.is_answered_by(done)
         n_counted: int | None = None
         if done is None or not repeated:
             require_not_stale(incoming, kept)
             n_counted = _counted(incoming, "train")
-            done = _trained(incoming, kept.last(before=incoming.round_number))
-            kept.keep(done)
+            done = train_round(incoming, kept.last(before=incoming.round_number))
+            kept.put(done)
         check_weights(done.answer, incoming.agreement.reply_manifest)
-        parcel = packed(done.answer)
+        parcel = pack(done.answer)
         head = note_answer(
             incoming,
             task="train",
@@ -99,11 +99,11 @@ def train(message: Message, site_folder: Path) -> RecordDict:
 
 def evaluate(message: Message, site_folder: Path) -> RecordDict:
     """Score the incoming weights on the test split, beside sinc and bicubic; keep the details on the site."""
-    incoming = opened(message, site_folder)
+    incoming = parse_request(message, site_folder)
     asked = Request("test", incoming.run, incoming.round_number, message.metadata.message_id)
     with at_work(incoming.home.path, asked):
         n_counted = _counted(incoming, "test")
-        figures = _tested(incoming)
+        figures = evaluate_round(incoming)
         head = note_answer(incoming, task="test", figures=figures, answer=None, n_counted=n_counted)
         return _reply({**figures, **messages.head_figures(head.sha256)}, messages.TEST_FIGURES)
 
@@ -111,18 +111,18 @@ def evaluate(message: Message, site_folder: Path) -> RecordDict:
 HANDLERS = {"train": train, "evaluate": evaluate}
 
 
-def _counted(incoming: Incoming, task: str) -> int:
+def _counted(incoming: RoundRequest, task: str) -> int:
     """Count the request in the study's budget. Raises PolicyRefused (FM-F420) where that is used up."""
     asked = (task, incoming.federation.digest(), incoming.run, incoming.round_number, incoming.digest)
     policy = incoming.home.settings().policy
     return count_request(incoming.home.state, policy, study=incoming.federation.name, request=asked)
 
 
-def _tested(incoming: Incoming) -> dict[str, int | float]:
+def evaluate_round(incoming: RoundRequest) -> dict[str, int | float]:
     """The agreed figures of the weights that came in, as they leave."""
     began = time.monotonic()
     home, federation = incoming.home, incoming.federation
-    model = incoming.model(KeptRounds(home.state, incoming.run).last())
+    model = incoming.model(RoundCache(home.state, incoming.run).last())
     store = Store(home.store)
     precision = autocast_dtype_for(device_of(model))
     scores: dict[str, VolumeScores] = {}
@@ -133,7 +133,7 @@ def _tested(incoming: Incoming) -> dict[str, int | float]:
     keep_panel(home, scores)
     if len(incoming.shared) < len(learnable(model)):
         keep_whole_model(incoming, model)
-    few = store.cohort.counts["test"].patients < home.settings().policy.least_patients
+    few = store.cohort.counts["test"].patients < home.settings().policy.min_patients
     figures: dict[str, int | float] = {
         **incoming.binding,
         "cohort": cohort_number(store.cohort.digest),
@@ -149,12 +149,12 @@ def _tested(incoming: Incoming) -> dict[str, int | float]:
     return messages.rounded_figures(figures, agreed=messages.TEST_FIGURES)
 
 
-def _trained(incoming: Incoming, former: KeptRound | None) -> KeptRound:
+def train_round(incoming: RoundRequest, former: CachedRound | None) -> CachedRound:
     """The round that this request asks for, trained; not kept yet."""
     began = time.monotonic()
     home, federation = incoming.home, incoming.federation
     settings, store = home.settings(), Store(home.store)
-    weigh_global_change(incoming, former, settings.limits)
+    check_global_update_norm(incoming, former, settings.limits)
     model = incoming.model(former)
     validation = validation_scores(model, store, federation)
     require_patch(store, federation.training.patch_px)
@@ -184,15 +184,18 @@ def _trained(incoming: Incoming, former: KeptRound | None) -> KeptRound:
 
 
 def _kept_round(
-    incoming: Incoming, former: KeptRound | None, update: LocalUpdate, figures: Mapping[str, int | float]
-) -> KeptRound:
+    incoming: RoundRequest,
+    former: CachedRound | None,
+    update: LocalUpdate,
+    figures: Mapping[str, int | float],
+) -> CachedRound:
     """What leaves of an update, in the agreed form, and what stays at the site."""
     own = {} if former is None else former.site
     shared = {name: update.weights[name] for name in incoming.shared}
     residual = {name.removeprefix(RESIDUAL): own[name] for name in own if name.startswith(RESIDUAL)}
     sent, left = incoming.agreement.codec.encode(shared, reference=incoming.shared, residual=residual)
     norms = () if former is None else former.norms
-    return KeptRound(
+    return CachedRound(
         round_number=incoming.round_number,
         request=incoming.digest,
         figures=messages.rounded_figures(figures, agreed=messages.TRAIN_FIGURES),
@@ -208,23 +211,25 @@ def _kept_round(
     )
 
 
-def _plan(incoming: Incoming, *, site: str, n_slices: int, device: torch.device) -> StepPlan:
+def _plan(incoming: RoundRequest, *, site: str, n_slices: int, device: torch.device) -> StepPlan:
     """The steps of this round at this site, as the federation file has them."""
     federation = incoming.federation
     work = federation.work_of(site)
-    n_steps = work.most_steps(n_slices=n_slices, batch_size=federation.training.batch_size)
+    n_steps = work.max_steps(n_slices=n_slices, batch_size=federation.training.batch_size)
     return StepPlan(
         settings=federation.training,
         first_step=(incoming.round_number - 1) * n_steps,
         n_steps=n_steps,
         total_steps=federation.rounds * n_steps,
         autocast_dtype=autocast_dtype_for(device),
-        settling_steps=SETTLING_STEPS,
+        settling_steps=OPTIMIZER_WARMUP_STEPS,
         seconds=work.local_seconds,
     )
 
 
-def _batches(incoming: Incoming, prepared: PreparedSlices, plan: StepPlan, *, site: str) -> Iterator[Batch]:
+def _batches(
+    incoming: RoundRequest, prepared: PreparedSlices, plan: StepPlan, *, site: str
+) -> Iterator[Batch]:
     """The batches of the plan's steps: of the whole run, those with their numbers."""
     training, scale = incoming.federation.training, incoming.federation.scale
     seed = patch_seed(incoming.home.store, federation_seed=incoming.federation.seed)
@@ -235,7 +240,7 @@ def _batches(incoming: Incoming, prepared: PreparedSlices, plan: StepPlan, *, si
     return drawn_batches(PlannedSamples(prepared, recipe), planned)
 
 
-def _gradient_rule(incoming: Incoming, own: Arrays) -> GradientRule | None:
+def _gradient_rule(incoming: RoundRequest, own: Arrays) -> GradientRule | None:
     """What corrects the gradients of this round, where the algorithm has something."""
     make = incoming.agreement.algorithm.gradient_rule
     if make is None:
@@ -274,7 +279,7 @@ def prepared_training_slices(store: Store, *, scale: int) -> PreparedSlices:
     return _prepared(_OneCohort(store.path, store.cohort.digest, store), scale)
 
 
-@functools.lru_cache(maxsize=MOST_STORES)
+@functools.lru_cache(maxsize=MAX_STORES)
 def _prepared(cohort: _OneCohort, scale: int) -> PreparedSlices:
     slices = StoreSlices(cohort.store, "training")
-    return PreparedSlices(slices, scale=scale, cache_bytes=DEFAULT_CACHE_BYTES // MOST_STORES)
+    return PreparedSlices(slices, scale=scale, cache_bytes=DEFAULT_CACHE_BYTES // MAX_STORES)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from minet_core.errors import StoreDamaged
-from minet_core.protocol.exchange_plan import agreement_of
+from minet_core.protocol.exchange_plan import exchange_plan_of
 from minet_core.runtime.files.file_lock import let_go, locked_within
 from minet_core.settings.federation import FederationSettings
 from minet_core.weights.lazy_arrays import StoredArrays
@@ -46,7 +46,7 @@ _ANSWER, _SITE = "answer/", "site/"
 
 
 @dataclass(frozen=True)
-class KeptRound:
+class CachedRound:
     """One kept round. request: SHA-256 of the parcel that was answered. norms: of the site's own updates so far."""
 
     round_number: int
@@ -57,13 +57,13 @@ class KeptRound:
     site: Arrays = field(default_factory=dict)
 
 
-class KeptRounds:
+class RoundCache:
     """The rounds that a site keeps of one run."""
 
     def __init__(self, state: Path, run: str) -> None:
         self._folder = state / run
 
-    def at(self, round_number: int) -> KeptRound | None:
+    def get(self, round_number: int) -> CachedRound | None:
         """The round of this number; None where it is not kept. Raises StoreDamaged (FM-D207)."""
         path = self._path(round_number)
         if not path.is_file():
@@ -75,7 +75,7 @@ class KeptRounds:
             raise StoreDamaged(
                 "what the site kept of a round is damaged", got=path, action="Remove it to start the run anew"
             ) from failure
-        return KeptRound(
+        return CachedRound(
             round_number=round_number,
             request=page["request"],
             figures=page["figures"],
@@ -84,12 +84,12 @@ class KeptRounds:
             site=StoredArrays(path, prefix=_SITE),
         )
 
-    def last(self, *, before: int | None = None) -> KeptRound | None:
+    def last(self, *, before: int | None = None) -> CachedRound | None:
         """The latest round that is kept, or the latest before a number; None where there is none."""
         numbers = [number for number in self._numbers() if before is None or number < before]
-        return self.at(max(numbers)) if numbers else None
+        return self.get(max(numbers)) if numbers else None
 
-    def keep(self, kept: KeptRound) -> None:
+    def put(self, kept: CachedRound) -> None:
         """Keep a round, durably; older rounds than `KEPT_ROUNDS` and older runs than `KEPT_RUNS` are removed."""
         arrays: dict[str, NDArray[Any]] = {f"{_ANSWER}{name}": kept.answer[name] for name in kept.answer}
         arrays |= {f"{_SITE}{name}": kept.site[name] for name in kept.site}
@@ -126,7 +126,7 @@ def one_at_a_time(state: Path) -> Iterator[None]:
 
 def kept_round_bytes(federation: FederationSettings) -> int:
     """What the site keeps of one round (client.rounds): answer, Adam's moments, the weights that came in, controls."""
-    agreement = agreement_of(federation)
+    agreement = exchange_plan_of(federation)
     shared, whole = agreement.shared.n_bytes, agreement.n_parameters * FLOAT32_BYTES
     residual = 0 if federation.traffic.uplink == "full" else shared
     controls = agreement.reply_manifest.n_bytes - agreement.codec.wire_manifest(agreement.shared).n_bytes

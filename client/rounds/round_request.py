@@ -14,17 +14,17 @@ from flwr.app import ArrayRecord, ConfigRecord, Message
 from numpy.typing import NDArray
 
 from client.admission.policy import require_policy
-from client.rounds.round_cache import KeptRound, KeptRounds
+from client.rounds.round_cache import CachedRound, RoundCache
 from client.site_home import SiteHome
 from minet_core.errors import FederationMismatch, ReplyRefused, StaleMessage, UpdateSuspect, WeightsRefused
 from minet_core.ledger.records import HEAD as LEDGER_HEAD
 from minet_core.models.base import SuperResolver
 from minet_core.protocol import messages
-from minet_core.protocol.exchange_plan import Agreement, initial_weights
+from minet_core.protocol.exchange_plan import ExchangePlan, initial_weights
 from minet_core.settings.federation import FederationSettings
 from minet_core.training.device import preferred_device
 from minet_core.weights.manifest import load_weights
-from minet_core.weights.payload import unpacked
+from minet_core.weights.payload import unpack
 from minet_core.weights.update_norm import update_norm
 from sites.settings.site_settings import LimitSettings
 from sites.store.store import Store
@@ -35,7 +35,7 @@ INCOMING = "incoming/"
 
 
 @dataclass(frozen=True)
-class Incoming:
+class RoundRequest:
     """A checked request. shared: the global weights. memory: what of the algorithm's memory came with them.
 
     digest: SHA-256 of its parcel. coordinator_head: of the coordinator's ledger when it asked.
@@ -43,7 +43,7 @@ class Incoming:
 
     home: SiteHome
     federation: FederationSettings
-    agreement: Agreement
+    agreement: ExchangePlan
     round_number: int
     run: str
     digest: str
@@ -59,13 +59,13 @@ class Incoming:
             "run": messages.run_number(self.run, federation=self.federation.digest()),
         }
 
-    def is_answered_by(self, done: KeptRound) -> bool:
+    def is_answered_by(self, done: CachedRound) -> bool:
         """Whether a kept round is the answer to this very request: of its weights, under its federation file."""
         return done.request == self.digest and all(
             done.figures.get(name) == value for name, value in self.binding.items()
         )
 
-    def model(self, former: KeptRound | None) -> SuperResolver:
+    def model(self, former: CachedRound | None) -> SuperResolver:
         """The global model, with this site's own head where the federation leaves it one."""
         model, first = initial_weights(self.federation)
         heads = {name: first[name] for name in first if name not in self.shared}
@@ -75,7 +75,7 @@ class Incoming:
         return model.to(preferred_device(self.home.settings().compute.device))
 
 
-def opened(message: Message, site_folder: Path) -> Incoming:
+def parse_request(message: Message, site_folder: Path) -> RoundRequest:
     """The request in `message`.
 
     Raises ReplyRefused (FM-F401) for other records than agreed, FederationMismatch (FM-C104) for another federation
@@ -106,9 +106,9 @@ def opened(message: Message, site_folder: Path) -> Incoming:
         raise WeightsRefused("the request's weights are not one parcel")
     agreement = require_policy(home.settings(), federation, cohort=Store(home.store).cohort)
     parcel = weights[messages.PARCEL].numpy()
-    arrays = unpacked(parcel, manifest=agreement.request_manifest)
+    arrays = unpack(parcel, manifest=agreement.request_manifest)
     names = {name for name, _, _ in agreement.shared.entries}
-    return Incoming(
+    return RoundRequest(
         home=home,
         federation=federation,
         agreement=agreement,
@@ -121,7 +121,7 @@ def opened(message: Message, site_folder: Path) -> Incoming:
     )
 
 
-def require_not_stale(incoming: Incoming, kept: KeptRounds) -> None:
+def require_not_stale(incoming: RoundRequest, kept: RoundCache) -> None:
     """Raise StaleMessage (FM-F408) for a round that lies before one this site has answered in the same run."""
     last = kept.last()
     if last is not None and incoming.round_number < last.round_number:
@@ -130,7 +130,9 @@ def require_not_stale(incoming: Incoming, kept: KeptRounds) -> None:
         )
 
 
-def weigh_global_change(incoming: Incoming, former: KeptRound | None, limits: LimitSettings) -> None:
+def check_global_update_norm(
+    incoming: RoundRequest, former: CachedRound | None, limits: LimitSettings
+) -> None:
     """Hold the change of the global model since this site's last round against the site's own updates.
 
     A mean moves no further than its members do; where the server takes steps of its own (FedAdam, SCAFFOLD) nothing

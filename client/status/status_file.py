@@ -73,7 +73,7 @@ class StatusPage:
 
 
 @contextlib.contextmanager
-def only_client(folder: Path, *, beside: Sequence[Path] = ()) -> Iterator[None]:
+def client_lock(folder: Path, *, beside: Sequence[Path] = ()) -> Iterator[None]:
     """Be the one client of this folder while the context lasts.
 
     beside: folders that no client may be in either. Raises ClientRuns (FM-S522) where another process is.
@@ -100,7 +100,7 @@ def client_runs(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def kept_page(folder: Path, *, site: str) -> Iterator[StatusWriter]:
+def status_writer(folder: Path, *, site: str) -> Iterator[StatusWriter]:
     """The page of a client that lives as long as the context, and how it ended."""
     page = StatusWriter(folder, site=site)
     try:
@@ -132,7 +132,7 @@ class StatusWriter:
             self._page = replace(self._page, former=last_registration(*former))
         self._write()
 
-    def found(self, findings: Sequence[Finding], *, kit: Path) -> None:
+    def record_findings(self, findings: Sequence[Finding], *, kit: Path) -> None:
         """The checks have been made."""
         address, federation = _names_in(kit)
         self._page = replace(
@@ -144,19 +144,19 @@ class StatusWriter:
         )
         self._write()
 
-    def saw(self, registration: Registration) -> None:
+    def record_registration(self, registration: Registration) -> None:
         """How the node stands; `since` counts where something has changed."""
         present = self._page.registration
         if present is not None and _same_state(registration, present):
             registration = replace(registration, since=present.since)
         if registration == present:
-            self.look()
+            self.heartbeat()
             return
         former = last_registration(self._page, time.time())
         self._page = replace(self._page, registration=registration, former=former)
         self._write()
 
-    def look(self) -> None:
+    def heartbeat(self) -> None:
         """The client looks after itself, and nothing has changed."""
         if time.monotonic() - self._looked >= LOOK_INTERVAL_S:
             self._looked = time.monotonic()

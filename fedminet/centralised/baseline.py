@@ -44,7 +44,7 @@ def steps_of_one_round(homes: Sequence[SiteHome], federation: FederationSettings
     """Optimizer steps that a round of the federation gives one site: the one with the most."""
     training = federation.training
     return max(
-        training.most_steps(
+        training.max_steps(
             n_slices=len(StoreSlices(Store(home.store), "training")), batch_size=training.batch_size
         )
         for home in homes

@@ -12,7 +12,7 @@ from client.site_home import SiteHome
 from fedminet.centralised.baseline import PooledSlices, steps_of_one_round
 from fedminet.centralised.folder import TrainingFolder
 from fedminet.centralised.ranks import Ranks
-from fedminet.centralised.resumable_loop import LongRun, Means, train_to_end
+from fedminet.centralised.resumable_loop import Resources, TrainingPlan, train_to_end
 from minet_core.checkpoint import save_weights
 from minet_core.models.activation_checkpointing import recompute
 from minet_core.models.base import SuperResolver
@@ -38,7 +38,7 @@ SAVE_EVERY = 200
 class TrainingJob:
     """One model to train: on which sites' data, and where."""
 
-    run: LongRun
+    run: TrainingPlan
     homes: Mapping[str, SiteHome]
     folder: TrainingFolder
 
@@ -48,7 +48,7 @@ def training_job(
 ) -> TrainingJob:
     """The job of training what `federation` describes on all of `homes`, for as many steps as its rounds give."""
     stores = {name: Store(home.store) for name, home in homes.items()}
-    run = LongRun(
+    run = TrainingPlan(
         federation=federation,
         label="+".join(homes),
         cohorts={name: store.cohort.digest for name, store in stores.items()},
@@ -88,7 +88,7 @@ def train_job(
         PooledSlices([StoreSlices(Store(home.store), "training") for home in job.homes.values()]),
         job.folder,
         run=run,
-        means=Means(
+        means=Resources(
             ranks=ranks,
             n_workers=n_workers,
             save_every=save_every,
@@ -101,7 +101,7 @@ def train_job(
         },
         progress=progress,
     )
-    if ranks.leads:
+    if ranks.is_main:
         save_weights(
             job.folder.model,
             run.federation,

@@ -35,7 +35,7 @@ class Ranks:
     world: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process is the one that writes, validates and reports."""
         return self.rank == 0
 
@@ -49,7 +49,7 @@ class Ranks:
             )
         return range(self.rank, batch_size, self.world)
 
-    def shared(self, model: SuperResolver) -> SuperResolver:
+    def wrap_ddp(self, model: SuperResolver) -> SuperResolver:
         """The model with gradients that are the mean over all processes; itself where there is one."""
         return model if self.world == 1 else _Shared(model)
 
@@ -123,7 +123,7 @@ def ranks_of_launcher() -> Iterator[Ranks]:
     distributed.destroy_process_group()
 
 
-def leave() -> None:
+def exit_worker() -> None:
     """End a process of the launcher at once and well, when all its work is done; anything else goes on.
 
     torch 2.13 keeps the connection's threads of a model that was shared (its DistributedDataParallel leaves a reference

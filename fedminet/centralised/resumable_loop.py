@@ -6,7 +6,7 @@ from the state takes the same steps: to the same bytes where the arithmetic is t
 deterministic kernels).
 
 There is one Adam from the first step to the last; the schedule's warm-up is all that spares its first steps, where a
-site's round with fresh moments settles first (`SETTLING_STEPS` of `minet_core.training.loop`).
+site's round with fresh moments settles first (`OPTIMIZER_WARMUP_STEPS` of `minet_core.training.loop`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from minet_core.training.batches import (
     named_worker_deaths,
     plan_batches,
 )
-from minet_core.training.device import bring_to_form, device_of
+from minet_core.training.device import device_of, to_channels_last
 from minet_core.training.local_update import LocalState, local_update
 from minet_core.training.loop import StepPlan, TrainingReport
 
@@ -47,7 +47,7 @@ Validate = Callable[[nn.Module], dict[str, dict[str, float]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LongRun:
+class TrainingPlan:
     """What is trained: all that decides the model.
 
     label: what the run is called; its random numbers are its own. cohorts: by site, the digest of its cohort.
@@ -88,7 +88,7 @@ class LongRun:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Means:
+class Resources:
     """What it is trained with: nothing here decides the model, but for the rounding of sums.
 
     n_workers: processes that draw batches, of each rank. save_every: steps after which the state is replaced, at the
@@ -107,8 +107,8 @@ def train_to_end(
     source: SliceSource,
     folder: TrainingFolder,
     *,
-    run: LongRun,
-    means: Means,
+    run: TrainingPlan,
+    means: Resources,
     validate: Validate,
     progress: Advance | None = None,
 ) -> None:
@@ -117,18 +117,18 @@ def train_to_end(
     model: with its initial weights, on its device. progress: called with steps of this call.
     Raises OtherSettings (FM-C105) for the folder of another run, and what `local_update` and drawing raise.
     """
-    bring_to_form(model)
+    to_channels_last(model)
     first_step, state = folder.restore(model, run.settings)
     if first_step == run.n_steps:
         return
-    ranks, network = means.ranks, means.ranks.shared(model)
+    ranks, network = means.ranks, means.ranks.wrap_ddp(model)
     with _own_random_numbers(model), contextlib.ExitStack() as opened:
         opened.enter_context(named_worker_deaths())
         batches = opened.enter_context(
             contextlib.closing(_batches(source, run, means, first_step=first_step, device=device_of(model)))
         )
         record: Record | None = None
-        if ranks.leads:
+        if ranks.is_main:
             folder.begin(run.settings, step=first_step)
             record = opened.enter_context(
                 training_log(folder, step=first_step, tensorboard=means.tensorboard)
@@ -154,7 +154,7 @@ def train_to_end(
                 )
 
 
-def _stops(run: LongRun, *, first_step: int, save_every: int) -> Iterator[int]:
+def _stops(run: TrainingPlan, *, first_step: int, save_every: int) -> Iterator[int]:
     """The steps between which it trains without a look aside: from the first to the last, and each round's last."""
     step = first_step
     yield step
@@ -163,7 +163,7 @@ def _stops(run: LongRun, *, first_step: int, save_every: int) -> Iterator[int]:
         yield step
 
 
-def _plan_of(run: LongRun, begin: int, end: int, *, autocast_dtype: torch.dtype | None) -> StepPlan:
+def _plan_of(run: TrainingPlan, begin: int, end: int, *, autocast_dtype: torch.dtype | None) -> StepPlan:
     """Steps `begin` to `end` of the run, by the recipe of its federation file."""
     return StepPlan(
         settings=run.federation.training,
@@ -175,7 +175,7 @@ def _plan_of(run: LongRun, begin: int, end: int, *, autocast_dtype: torch.dtype 
 
 
 def _batches(
-    source: SliceSource, run: LongRun, means: Means, *, first_step: int, device: torch.device
+    source: SliceSource, run: TrainingPlan, means: Resources, *, first_step: int, device: torch.device
 ) -> Generator[Batch, None, None]:
     """This rank's part of every batch from `first_step` on, and before each one the random numbers of its step.
 
@@ -207,7 +207,7 @@ def _own_random_numbers(model: nn.Module) -> Iterator[None]:
 
 
 def _figures(
-    report: TrainingReport, run: LongRun, *, step: int, loss: float, model: nn.Module, validate: Validate
+    report: TrainingReport, run: TrainingPlan, *, step: int, loss: float, model: nn.Module, validate: Validate
 ) -> Figures:
     training = run.federation.training
     return Figures(

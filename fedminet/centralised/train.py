@@ -90,11 +90,11 @@ def train_models(
     asked = _asked(homes, out, options)
     with contextlib.ExitStack() as locks:
         with ranks_of_launcher() as ranks:
-            if ranks.leads:
+            if ranks.is_main:
                 for one in asked:
                     locks.enter_context(one.job.folder.locked())
-            models = [_train(one, ranks, options, quiet=quiet or not ranks.leads) for one in asked]
-        if not ranks.leads:
+            models = [_train(one, ranks, options, quiet=quiet or not ranks.is_main) for one in asked]
+        if not ranks.is_main:
             return []
         return [_tested(one, model, homes) for one, model in zip(asked, models, strict=True)]
 
@@ -140,7 +140,7 @@ def _train(asked: _Asked, ranks: Ranks, options: TrainOptions, *, quiet: bool) -
             tensorboard=options.tensorboard,
             progress=advance,
         )
-    if ranks.leads and asked.file != job.folder.model:
+    if ranks.is_main and asked.file != job.folder.model:
         federation = job.run.federation
         save_weights(
             asked.file,

@@ -16,7 +16,7 @@ from minet_core.training.batches import one_thread, random_batch
 from minet_core.training.device import autocast_dtype_for, preferred_device
 from minet_core.training.loop import StepPlan, train_steps
 
-FEWEST_ROUNDS = 8
+MIN_ROUNDS = 8
 """With fewer the model is not worth a look."""
 
 _MESSAGES_S = 3.5
@@ -36,7 +36,7 @@ def rounds_within(seconds: float, federation: FederationSettings, *, step_s: flo
     n_sites = len(federation.sites)
     steps = sum(federation.work_of(site).local_steps or 0 for site in federation.sites)
     round_s = _MESSAGES_S + _CROWDED * step_s * steps / min(n_cores, n_sites)
-    return max(min(FEWEST_ROUNDS, federation.rounds), min(federation.rounds, int(seconds / round_s)))
+    return max(min(MIN_ROUNDS, federation.rounds), min(federation.rounds, int(seconds / round_s)))
 
 
 def rounds_here(seconds: float, federation: FederationSettings) -> int:

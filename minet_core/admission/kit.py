@@ -37,7 +37,7 @@ FEDERATION_FILE = "federation.yaml"
 DIGESTED_FILES = (CA_FILE, CERTIFICATE_FILE, FEDERATION_FILE)
 ALL_FILES = (KIT_FILE, SIGNATURE_FILE, *DIGESTED_FILES)
 
-LARGEST_FILE_BYTES = 1 << 20
+MAX_FILE_BYTES = 1 << 20
 """No file of a kit is near it; what comes from outside is not read without a bound."""
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -80,7 +80,7 @@ def verified_settings(folder: Path, *, authority: x509.Certificate) -> KitSettin
                 got=f"no {path}",
                 action="Ask the coordinator for the kit of `fedminet server admit`",
             )
-        if path.stat().st_size > LARGEST_FILE_BYTES:
+        if path.stat().st_size > MAX_FILE_BYTES:
             raise AdmissionRefused("a file of the kit is too large", got=path)
     content = (folder / KIT_FILE).read_bytes()
     key = authority.public_key()
@@ -126,7 +126,7 @@ def read_authority(path: Path) -> x509.Certificate:
         raise FileMissing("the authority's certificate is missing", got=path)
     try:
         with path.open("rb") as stream:
-            certificate = x509.load_pem_x509_certificate(stream.read(LARGEST_FILE_BYTES))
+            certificate = x509.load_pem_x509_certificate(stream.read(MAX_FILE_BYTES))
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
         key = certificate.public_key()
     except (

@@ -40,7 +40,7 @@ from minet_core.settings.federation import SiteName
 from minet_core.settings.yaml_file import Settings, parse_settings
 
 REQUEST_FILE = "request.json"
-_LARGEST_BYTES = 64 * 1024
+_MAX_BYTES = 64 * 1024
 """A request is about 2 KB."""
 
 
@@ -121,7 +121,7 @@ def read_request(path: Path) -> tuple[RequestFile, CheckedRequest]:
         raise FileMissing(
             "the site's request is missing", got=path, action="Use the one of `fedminet site init`"
         )
-    if path.stat().st_size > _LARGEST_BYTES:
+    if path.stat().st_size > _MAX_BYTES:
         raise ConfigurationError(
             f"{path} is no request", got=f"{path.stat().st_size} bytes", expected="about 2 KB"
         )

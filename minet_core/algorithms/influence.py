@@ -1,6 +1,6 @@
 """How much one site may move the global model: a bound on its share, and rules that one site does not steer.
 
-    mean               sum_s p_s w_s, no p_s above `most_share`
+    mean               sum_s p_s w_s, no p_s above `max_share`
     trimmed-mean       by coordinate, the mean without the k largest and the k smallest values
     median             by coordinate, the middle value
     geometric-median   the point with the least sum of distances to the sites' whole updates
@@ -30,14 +30,14 @@ from minet_core.weights.manifest import Arrays
 Rule = Literal["mean", "trimmed-mean", "median", "geometric-median"]
 RULES: tuple[Rule, ...] = ("mean", "trimmed-mean", "median", "geometric-median")
 
-LEAST_CAPPED = 3
+MIN_CAPPED = 3
 """Replies from which a share is bounded: of two, one has half or more whatever is done."""
 
 AGREED, AGAINST = 0.3, 0.5
 """Mean cosine above which the others agree on a tensor, and the part of it by which a site must point the other way to
 be against them: half as much as they agree, so that a site which differs from all is not taken for one that opposes."""
 
-LEAST_VALUES, LEAST_TENSORS = 4, 5
+MIN_VALUES, MIN_TENSORS = 4, 5
 """A tensor of fewer values has a direction by chance, and of fewer tensors no share is said."""
 
 _BLOCK_VALUES = 2**20
@@ -50,19 +50,17 @@ _SMOOTHING = 1e-6
 
 @dataclass(frozen=True)
 class Combination:
-    """How the sites' tensors become one. most_share: above 0 to 1. trim: part cut off at either end, below 0.5."""
+    """How the sites' tensors become one. max_share: above 0 to 1. trim: part cut off at either end, below 0.5."""
 
     rule: Rule = "mean"
-    most_share: float = 1.0
+    max_share: float = 1.0
     trim: float = 0.2
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:
             raise InvalidSetting("there is no such rule of aggregation", got=self.rule, expected=RULES)
-        if not 0 < self.most_share <= 1:
-            raise InvalidSetting(
-                "most_share is out of its range", got=self.most_share, expected="above 0 to 1"
-            )
+        if not 0 < self.max_share <= 1:
+            raise InvalidSetting("max_share is out of its range", got=self.max_share, expected="above 0 to 1")
         if not 0 <= self.trim < 0.5:
             raise InvalidSetting("trim is out of its range", got=self.trim, expected="0 to below 0.5")
 
@@ -79,16 +77,16 @@ PLAIN = Combination()
 """The mean by slices, without a bound."""
 
 
-def capped_weights(slices_of: Mapping[str, int], *, most_share: float) -> Mapping[str, float]:
-    """By site, the weights of the mean: no share is above `most_share`.
+def capped_weights(slices_of: Mapping[str, int], *, max_share: float) -> Mapping[str, float]:
+    """By site, the weights of the mean: no share is above `max_share`.
 
     What a site has above it goes to the others, in proportion to their slices; where that lifts another one above it,
-    that one is bounded too. Where `most_share` is below 1/N, every site has 1/N. `slices_of` itself where nobody is
-    above it, and with fewer than `LEAST_CAPPED` sites.
+    that one is bounded too. Where `max_share` is below 1/N, every site has 1/N. `slices_of` itself where nobody is
+    above it, and with fewer than `MIN_CAPPED` sites.
     """
-    if len(slices_of) < LEAST_CAPPED:
+    if len(slices_of) < MIN_CAPPED:
         return slices_of
-    cap = max(Fraction(most_share), Fraction(1, len(slices_of)))
+    cap = max(Fraction(max_share), Fraction(1, len(slices_of)))
     capped: set[str] = set()
     while True:
         rest = {site: n for site, n in slices_of.items() if site not in capped}
@@ -136,7 +134,7 @@ def update_products(arrays_of: Mapping[str, Arrays], reference: Arrays) -> NDArr
 def products_and_tensors(
     arrays_of: Mapping[str, Arrays], reference: Arrays
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """`update_products`, and the same of each tensor of `LEAST_VALUES` and more, (tensor, site, site).
+    """`update_products`, and the same of each tensor of `MIN_VALUES` and more, (tensor, site, site).
 
     The tensors are in the order of their names. Raises WeightsRefused (FM-M302).
     """
@@ -150,7 +148,7 @@ def products_and_tensors(
             of_block = np.einsum("ik,jk->ij", block, block)
             products += of_block
             own += of_block
-        if flat.size >= LEAST_VALUES:
+        if flat.size >= MIN_VALUES:
             of_tensors.append(own)
     return products, np.reshape(of_tensors, (len(of_tensors), *products.shape))
 
@@ -185,7 +183,7 @@ def turned_shares(of_tensors: NDArray[np.float64]) -> NDArray[np.float64]:
     The others agree on a tensor where the mean cosine between them is above `AGREED`; a site goes against them where
     its own to their mean direction is below minus `AGAINST` of that. It counts tensors, and so sees what the
     cosine of whole updates does not: a reversed part that is short. nan where the others agree on fewer than
-    `LEAST_TENSORS`. of_tensors: of `products_and_tensors`, of three sites or more.
+    `MIN_TENSORS`. of_tensors: of `products_and_tensors`, of three sites or more.
     """
     n_sites = of_tensors.shape[1]
     found = np.full(n_sites, np.nan)
@@ -195,7 +193,7 @@ def turned_shares(of_tensors: NDArray[np.float64]) -> NDArray[np.float64]:
         pairs = np.triu_indices(len(others), 1)
         between = [float(of[np.ix_(others, others)][pairs].mean()) for of in cosines]
         agreed = [(of, mean) for of, mean in zip(cosines, between, strict=True) if mean > AGREED]
-        if len(agreed) >= LEAST_TENSORS:
+        if len(agreed) >= MIN_TENSORS:
             found[site] = np.mean([_agreement(of, site) < -AGAINST * mean for of, mean in agreed])
     return found
 

@@ -44,11 +44,11 @@ class Reply:
 class Diagnostics:
     """Figures of one step of the server.
 
-    weights_of: each site's share in the mean, p_s = n_s / sum_s n_s; they sum to one. update_norm: L2 norm of
+    site_shares: each site's share in the mean, p_s = n_s / sum_s n_s; they sum to one. update_norm: L2 norm of
         the change of the global weights. weights_norm: L2 norm of the new global weights.
     """
 
-    weights_of: Mapping[str, float]
+    site_shares: Mapping[str, float]
     update_norm: float
     weights_norm: float
 
@@ -60,7 +60,7 @@ class GradientRuleFactory(Protocol):
         """The rule.
 
         weights: the global weights that came down. memory: the server's memory that came with them, under the
-        prefixes of `Algorithm.memory_down`. site_memory: what the site kept with `GradientRule.kept` at the end
+        prefixes of `Algorithm.downlink_state`. site_memory: what the site kept with `GradientRule.kept` at the end
         of its last round; empty in its first.
         """
 
@@ -72,8 +72,8 @@ class Algorithm:
     source: the citation. init: the state before the first round, from the model's weights. apply: one step of
         the server, from a state and the round's replies, in any order; inputs are left as they were, and the
         result has the same bytes whatever the order. Its peak memory is the new state and a few tensors. Raises
-        WeightsRefused (FM-M302). shared: whether the tensor of this name travels. memory_down: prefixes of the
-        server's memory that is sent to the sites. memory_up: prefixes of the memory that a reply must have, for
+        WeightsRefused (FM-M302). shared: whether the tensor of this name travels. downlink_state: prefixes of the
+        server's memory that is sent to the sites. uplink_state: prefixes of the memory that a reply must have, for
         every shared tensor. gradient_rule: makes what corrects the gradient during local training; None where
         nothing does.
     """
@@ -83,8 +83,8 @@ class Algorithm:
     init: Callable[[Arrays], ServerState]
     apply: Callable[[ServerState, Sequence[Reply]], tuple[ServerState, Diagnostics]]
     shared: Callable[[str], bool]
-    memory_down: tuple[str, ...] = ()
-    memory_up: tuple[str, ...] = ()
+    downlink_state: tuple[str, ...] = ()
+    uplink_state: tuple[str, ...] = ()
     gradient_rule: GradientRuleFactory | None = None
 
 

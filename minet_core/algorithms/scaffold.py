@@ -55,7 +55,7 @@ def scaffold(settings: AlgorithmSettings, *, n_sites: int) -> Algorithm:
         return ServerState(weights, filled_memory(weights, {CONTROL: 0.0}))
 
     def apply(state: ServerState, replies: Sequence[Reply]) -> tuple[ServerState, Diagnostics]:
-        cohort = checked_cohort(state, replies, combination=combination, memory_up=(CONTROL,))
+        cohort = checked_cohort(state, replies, combination=combination, uplink_state=(CONTROL,))
         check_names(state.memory, memory_names(CONTROL, sorted(state.weights)), what="the server's memory")
         if cohort.n_sites > n_sites:
             raise WeightsRefused("more sites replied than are members", got=cohort.n_sites, expected=n_sites)
@@ -77,8 +77,8 @@ def scaffold(settings: AlgorithmSettings, *, n_sites: int) -> Algorithm:
         init=init,
         apply=apply,
         shared=everything_is_shared,
-        memory_down=(CONTROL,),
-        memory_up=(CONTROL,),
+        downlink_state=(CONTROL,),
+        uplink_state=(CONTROL,),
         gradient_rule=_control_variates,
     )
 

@@ -43,7 +43,7 @@ class Cohort:
     """
 
     n_slices_of: Mapping[str, float]
-    weights_of: Mapping[str, Arrays]
+    site_shares: Mapping[str, Arrays]
     memory_of: Mapping[str, Arrays]
     n_trimmed: int | None = None
 
@@ -54,18 +54,18 @@ class Cohort:
     def mean(self, name: str, *, like: NDArray[Any]) -> NDArray[Any]:
         """The mean of the sites' weights; of the shape and dtype of `like`, which each must have."""
         if self.n_trimmed is not None:
-            return cast_back(name, self._trimmed(name, self.weights_of, like=like), like.dtype)
+            return cast_back(name, self._trimmed(name, self.site_shares, like=like), like.dtype)
         return mean_over_sites(
-            name, self.weights_of, weight_of=self.n_slices_of, shape=like.shape, dtype=str(like.dtype)
+            name, self.site_shares, weight_of=self.n_slices_of, shape=like.shape, dtype=str(like.dtype)
         )
 
     def mean_update(self, name: str, *, start: NDArray[Any]) -> NDArray[np.float64]:
         """sum_s p_s (w_s - start): the mean change of the weights over the round."""
         if self.n_trimmed is not None:
-            return self._trimmed(name, self.weights_of, like=start) - start.astype(np.float64)
+            return self._trimmed(name, self.site_shares, like=start) - start.astype(np.float64)
         return float64_mean(
             name,
-            self.weights_of,
+            self.site_shares,
             weight_of=self.n_slices_of,
             shape=start.shape,
             dtype=str(start.dtype),
@@ -91,7 +91,7 @@ class Cohort:
 
 def combination_of(settings: AlgorithmSettings) -> Combination:
     """How the federation file lets the sites' tensors become one."""
-    return Combination(settings.rule, settings.most_share, settings.trim)
+    return Combination(settings.rule, settings.max_share, settings.trim)
 
 
 def checked_cohort(
@@ -99,14 +99,14 @@ def checked_cohort(
     replies: Sequence[Reply],
     *,
     combination: Combination = PLAIN,
-    memory_up: Sequence[str] = (),
+    uplink_state: Sequence[str] = (),
 ) -> Cohort:
     """The replies as a cohort, if their names and numbers agree with the state.
 
     No tensor is read, but for the geometric median: its shares follow from the updates.
 
     Raises WeightsRefused (FM-M302) where there is no reply, a site twice, a number of slices that is no whole
-    number above 0, or other tensors than those of the state and of `memory_up`.
+    number above 0, or other tensors than those of the state and of `uplink_state`.
     """
     n_slices_of = weight_by_site((reply.site, reply.n_training_slices) for reply in replies)
     names = sorted(state.weights)
@@ -121,12 +121,12 @@ def checked_cohort(
                 expected=f"a whole number from 1 to {MAX_SLICES}",
             )
         check_names(reply.weights, names, what=f"the weights of {reply.site}")
-        expected = [memory for prefix in memory_up for memory in memory_names(prefix, names)]
+        expected = [memory for prefix in uplink_state for memory in memory_names(prefix, names)]
         check_names(reply.memory, expected, what=f"the memory of {reply.site}")
-    weights_of = {reply.site: reply.weights for reply in replies}
+    site_shares = {reply.site: reply.weights for reply in replies}
     return Cohort(
-        n_slices_of=_weights(combination, n_slices_of, weights_of, state.weights),
-        weights_of=weights_of,
+        n_slices_of=_weights(combination, n_slices_of, site_shares, state.weights),
+        site_shares=site_shares,
         memory_of={reply.site: reply.memory for reply in replies},
         n_trimmed=combination.n_trimmed(len(replies)),
     )
@@ -135,16 +135,16 @@ def checked_cohort(
 def _weights(
     combination: Combination,
     n_slices_of: Mapping[str, float],
-    weights_of: Mapping[str, Arrays],
+    site_shares: Mapping[str, Arrays],
     reference: Arrays,
 ) -> Mapping[str, float]:
     """What each site counts for; see `minet_core.algorithms.influence`."""
     if combination.rule == "mean":
         whole = {site: int(n_slices) for site, n_slices in n_slices_of.items()}
-        return capped_weights(whole, most_share=combination.most_share)
+        return capped_weights(whole, max_share=combination.max_share)
     if combination.rule == "geometric-median":
-        found = geometric_median_weights(update_products(weights_of, reference))
-        return {site: float(share) for site, share in zip(sorted(weights_of), found, strict=True)}
+        found = geometric_median_weights(update_products(site_shares, reference))
+        return {site: float(share) for site, share in zip(sorted(site_shares), found, strict=True)}
     return dict.fromkeys(n_slices_of, 1.0)
 
 
@@ -186,7 +186,7 @@ def stepped(
         step(name)
     update_norm, weights_norm = (float(norm) for norm in np.sqrt(squares))
     figures = Diagnostics(
-        weights_of=shares(cohort.n_slices_of), update_norm=update_norm, weights_norm=weights_norm
+        site_shares=shares(cohort.n_slices_of), update_norm=update_norm, weights_norm=weights_norm
     )
     return ServerState(weights, memory), figures
 

@@ -48,7 +48,7 @@ FIT = (0.25, 0.6)
 PERIOD_RATIO, PERIOD_DEPTH = 15.0, 0.08
 """A period's line against the median of the others, and its depth. Full-matrix scans have at most 11.5 at 0.05 (depth
 0.34 on tiny ones, ratio 7); linear interpolation by 1.2 and 1.5 has 22 to 126 at 0.36 to 0.53, B-spline 9 to 45."""
-LEAST_PERIOD = 0.1
+MIN_PERIOD = 0.1
 """Lines of a lower frequency are anatomy."""
 
 
@@ -169,7 +169,7 @@ def _period(lines: NDArray[np.float32]) -> float | None:
         return None
     place = slice(int(used[0]), int(used[-1]) + 1)
     n = place.stop - place.start
-    lowest = int(np.ceil(LEAST_PERIOD * n))
+    lowest = int(np.ceil(MIN_PERIOD * n))
     best, period = PERIOD_RATIO, None
     for order in (
         2,

@@ -19,7 +19,7 @@ RIM_MM = 4.0
 IMMERKAER = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]])
 """Blind to edges of constant slope; its response to white noise of deviation s has deviation 6 s (Immerkaer 1996)."""
 MAD_TO_STD = 1.4826
-LEAST_FOREGROUND = 32
+MIN_FOREGROUND = 32
 CLIFF = 6.0
 """By so much the energy of k-space falls at the border of what was measured, and stays below. T1 and T2 of two
 training patients, as they are and degraded 2x and 4x: 1.4 to 3.9 anywhere. The same interpolated to twice the grid, the
@@ -57,13 +57,13 @@ def _of_slice(
     image: NDArray[np.float32], level: float, *, pixel_mm: float
 ) -> tuple[float, float, float] | None:
     anatomy = image > FOREGROUND_LEVEL * level
-    if anatomy.sum() < LEAST_FOREGROUND:
+    if anatomy.sum() < MIN_FOREGROUND:
         return None
     outline = ndimage.binary_fill_holes(ndimage.binary_opening(anatomy))
     depth_mm = ndimage.distance_transform_edt(outline) * pixel_mm
     rim_mm = max(RIM_MM, 1.01 * pixel_mm)  # the outermost pixels are one pixel deep
     shell, inside = anatomy & (depth_mm > 0) & (depth_mm <= rim_mm), anatomy & (depth_mm > 2 * rim_mm)
-    if min(shell.sum(), inside.sum()) < LEAST_FOREGROUND:
+    if min(shell.sum(), inside.sum()) < MIN_FOREGROUND:
         return None
     response = ndimage.convolve(image.astype(np.float64), IMMERKAER, mode="nearest")[anatomy]
     return (

@@ -39,7 +39,7 @@ HEAD = re.compile(r"[0-9a-f]{64}")
 LOCK_PATIENCE_S = 30.0
 """An append takes milliseconds; a disk that is busy, some seconds."""
 
-_LONGEST_LINE = 1 << 16
+_MAX_LINE_BYTES = 1 << 16
 """Bytes; the longest record, a test's figures, has 2 KB."""
 
 
@@ -118,7 +118,7 @@ class Ledger:
         record = {**details, "n": last.n + 1, "time": _now(), "event": event, "prev": last.sha256}
         record["sha256"] = _digest(record)
         line = _canonical(record) + b"\n"
-        if len(line) > _LONGEST_LINE:
+        if len(line) > _MAX_LINE_BYTES:
             raise ValueError(f"a record of {len(line)} bytes")
         before = self.path.stat().st_size if self.path.exists() else 0
         try:
@@ -160,7 +160,7 @@ class Ledger:
             if record is None or record["sha256"] != _digest(record) or _canonical(record) != line:
                 raise _damaged("its last line is not as it was written")
             last = Head(record["n"], record["sha256"])
-        elif half and len(half) >= _LONGEST_LINE:
+        elif half and len(half) >= _MAX_LINE_BYTES:
             raise _damaged("its last line has no end")
         noted = _parsed_head(self._head.read_bytes()) if self._head.exists() else Head()
         if noted is None or noted.n > last.n or (noted.n == last.n and noted != last):
@@ -263,7 +263,7 @@ def _tail(path: Path) -> bytes:
     if not path.exists():
         return b""
     with path.open("rb") as stream:
-        stream.seek(max(0, stream.seek(0, os.SEEK_END) - 2 * _LONGEST_LINE))
+        stream.seek(max(0, stream.seek(0, os.SEEK_END) - 2 * _MAX_LINE_BYTES))
         return stream.read()
 
 

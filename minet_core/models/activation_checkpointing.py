@@ -18,7 +18,7 @@ LARGE_MODEL = 1_000_000
 below, the paper's models are above."""
 
 
-class Recomputable(nn.Module):
+class ActivationCheckpointed(nn.Module):
     """A module whose call is recomputed in the backward pass while `recomputed` is set; parts may lie in parts."""
 
     recomputed: bool = False
@@ -39,5 +39,5 @@ def recompute(model: nn.Module, recomputed: bool | None) -> None:
         parameters = list(model.parameters())
         recomputed = parameters[0].is_cuda and sum(p.numel() for p in parameters) >= LARGE_MODEL
     for module in model.modules():
-        if isinstance(module, Recomputable):
+        if isinstance(module, ActivationCheckpointed):
             module.recomputed = recomputed

@@ -52,7 +52,7 @@ class SuperResolver(nn.Module):
         return correction + (bicubic(low_res, self.scale) if upsampled is None else upsampled)
 
 
-def shrink(convolution: nn.Conv2d) -> None:
+def scale_initial_weights(convolution: nn.Conv2d) -> None:
     """Let a last convolution start near zero, see START_OF_LAST_CONVOLUTION."""
     assert convolution.bias is not None
     with torch.no_grad():
@@ -60,16 +60,16 @@ def shrink(convolution: nn.Conv2d) -> None:
         convolution.bias.zero_()
 
 
-def convolution(n_in: int, n_out: int) -> nn.Conv2d:
+def conv3x3(n_in: int, n_out: int) -> nn.Conv2d:
     """3 x 3, the size of the image kept."""
     return nn.Conv2d(n_in, n_out, 3, padding=1)
 
 
-def enlargement(n_features: int, *, scale: int) -> list[nn.Module]:
+def pixel_shuffle_upsampler(n_features: int, *, scale: int) -> list[nn.Module]:
     """log2(scale) sub-pixel convolutions (Shi et al., CVPR 2016): (B, C, h, w) -> (B, C, H, W)."""
     layers: list[nn.Module] = []
     for _ in range(scale.bit_length() - 1):
-        layers += [convolution(n_features, 4 * n_features), nn.PixelShuffle(2)]
+        layers += [conv3x3(n_features, 4 * n_features), nn.PixelShuffle(2)]
     return layers
 
 

@@ -18,14 +18,14 @@ from minet_core.settings.federation import SiteName
 from minet_core.settings.yaml_file import Settings, parse_settings
 
 DECLARATION_FILE = "declaration.json"
-_LARGEST_BYTES = 64 * 1024
+_MAX_BYTES = 64 * 1024
 """A declaration has 200 bytes; more of a file is not read."""
 
 _DIGITS = 12
 """Hexadecimal digits of a digest that travel in a reply: 48 bits, which a float64 holds exactly."""
 
 
-MOST_SLICES = 100_000
+MAX_SLICES = 100_000
 """Training slices that a site is believed without a word of the coordinator: the whole fastMRI knee set, the largest
 public one, has about 60,000 slices."""
 
@@ -45,13 +45,13 @@ class CohortDeclaration(Settings):
         return cohort_number(self.cohort_digest)
 
 
-def require_believable(declared: CohortDeclaration, *, most_slices: int) -> None:
+def require_believable(declared: CohortDeclaration, *, max_slices: int) -> None:
     """Raise AdmissionRefused (FM-F404) for a declaration of more training slices than the coordinator believes."""
-    if declared.n_training_slices > most_slices:
+    if declared.n_training_slices > max_slices:
         raise AdmissionRefused(
             f"{declared.site} declares more training slices than are believed",
             got=declared.n_training_slices,
-            expected=f"at most {most_slices}",
+            expected=f"at most {max_slices}",
             action="Ask the site for its number of patients; where it is right, give --max-slices",
         )
 
@@ -78,7 +78,7 @@ def read_declaration(path: Path) -> CohortDeclaration:
         )
     try:
         with path.open("rb") as stream:
-            content = parse_json(stream.read(_LARGEST_BYTES))
+            content = parse_json(stream.read(_MAX_BYTES))
     except ValueError as failure:
         raise ConfigurationError(f"{path} is not a JSON file") from failure
     if not isinstance(content, dict):

@@ -28,7 +28,7 @@ from minet_core.weights.manifest import Arrays, WeightManifest, check_weights, l
 
 
 @dataclass(frozen=True)
-class Agreement:
+class ExchangePlan:
     """What both ends hold each other to.
 
     shared: name, shape and dtype of the tensors that every site shares; those of a personal head are not in it.
@@ -43,26 +43,26 @@ class Agreement:
     @cached_property
     def request_manifest(self) -> WeightManifest:
         """What a request's parcel must hold: the shared weights, and what of the server's memory travels down."""
-        return _joined(self.shared, self._memory(self.algorithm.memory_down))
+        return _joined(self.shared, self._memory(self.algorithm.downlink_state))
 
     @cached_property
     def reply_manifest(self) -> WeightManifest:
         """What a reply's parcel must hold."""
-        return _joined(self.codec.wire_manifest(self.shared), self._memory(self.algorithm.memory_up))
+        return _joined(self.codec.wire_manifest(self.shared), self._memory(self.algorithm.uplink_state))
 
     def request_arrays(self, state: ServerState) -> Arrays:
         """The arrays of a request: read when they are packed, not before."""
-        names = [name for name, _, _ in self._memory(self.algorithm.memory_down).entries]
-        return ChainMap({}, state.weights, Chosen(state.memory, names))  # type: ignore[arg-type]
+        names = [name for name, _, _ in self._memory(self.algorithm.downlink_state).entries]
+        return ChainMap({}, state.weights, SubsetView(state.memory, names))  # type: ignore[arg-type]
 
     def decoded(self, stored: Arrays, *, reference: Arrays) -> Arrays:
         """The weights of a reply's stored arrays, each decoded as it is asked for."""
         names = [name for name, _, _ in self.codec.wire_manifest(self.shared).entries]
-        return self.codec.decode(Chosen(stored, names), reference=reference)
+        return self.codec.decode(SubsetView(stored, names), reference=reference)
 
     def memory_in(self, stored: Arrays) -> Arrays:
         """What of a reply's stored arrays is the algorithm's own."""
-        return Chosen(stored, [name for name, _, _ in self._memory(self.algorithm.memory_up).entries])
+        return SubsetView(stored, [name for name, _, _ in self._memory(self.algorithm.uplink_state).entries])
 
     def checked_reply(self, path: Path, *, reference: Arrays) -> tuple[Arrays, Arrays]:
         """Weights and memory of a reply's file, whose every array and every decoded value was checked, one at a time.
@@ -84,7 +84,7 @@ class Agreement:
         return WeightManifest(tuple(sorted(entries)))
 
 
-class Chosen(Mapping[str, NDArray[Any]]):
+class SubsetView(Mapping[str, NDArray[Any]]):
     """Some of the arrays of another mapping, read only when asked for."""
 
     def __init__(self, arrays: Arrays, names: list[str]) -> None:
@@ -105,7 +105,7 @@ class Chosen(Mapping[str, NDArray[Any]]):
         return len(self._names)
 
 
-def agreement_of(federation: FederationSettings) -> Agreement:
+def exchange_plan_of(federation: FederationSettings) -> ExchangePlan:
     """The agreement of a federation file."""
     settings = federation.algorithm
     algorithm = make_algorithm(settings, n_sites=len(federation.sites))
@@ -120,7 +120,7 @@ def agreement_of(federation: FederationSettings) -> Agreement:
         if algorithm.shared(name)
     )
     n_parameters = sum(parameter.numel() for parameter in learning.values())
-    return Agreement(algorithm, CODECS[federation.traffic.uplink], WeightManifest(entries), n_parameters)
+    return ExchangePlan(algorithm, CODECS[federation.traffic.uplink], WeightManifest(entries), n_parameters)
 
 
 def initial_weights(federation: FederationSettings) -> tuple[SuperResolver, dict[str, NDArray[Any]]]:

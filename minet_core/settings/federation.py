@@ -25,7 +25,7 @@ from minet_core.weights.update_norm import (
     SUSPECT_FACTOR,
 )
 
-MOST_TIMED_STEPS = 1000
+MAX_TIMED_STEPS = 1000
 """Most steps of a round whose work is declared in seconds, and what it counts for in the schedule of the learning
 rate."""
 
@@ -98,10 +98,10 @@ class LocalWork(Settings):
             )
         return self
 
-    def most_steps(self, *, n_slices: int, batch_size: int) -> int:
+    def max_steps(self, *, n_slices: int, batch_size: int) -> int:
         """Optimizer steps that a site of so many training slices makes in a round at most."""
         if self.local_seconds is not None:
-            return MOST_TIMED_STEPS
+            return MAX_TIMED_STEPS
         if self.local_epochs is not None:
             return self.local_epochs * -(-n_slices // batch_size)
         assert self.local_steps is not None  # one of the three is declared
@@ -130,7 +130,7 @@ class ParticipationSettings(Settings):
 
     required: tuple[SiteName, ...] = Field((), description="sites without which no round is completed")
     quorum: PositiveInt = Field(description="valid replies below which a round is not completed")
-    least_share: float = Field(
+    min_share: float = Field(
         0.0, ge=0, le=1, description="least part of all members' training slices that a round must rest on"
     )
     deadline_s: PositiveFloat = Field(3600.0, description="how long a round waits for its sites, s")
@@ -169,7 +169,7 @@ class AlgorithmSettings(Settings):
         "mean",
         description="how the sites' weights become one: their mean by slices, or a rule that one site cannot steer",
     )
-    most_share: float = Field(
+    max_share: float = Field(
         0.5,
         gt=0,
         le=1,
@@ -222,7 +222,7 @@ class QuarantineSettings(Settings):
     fall_db: PositiveFloat = Field(
         FALL_DB, description="fall of a site's validation PSNR in one round that counts for that, dB"
     )
-    most_roll_backs: int = Field(4, ge=0, description="rounds of a run that are taken back at most")
+    max_roll_backs: int = Field(4, ge=0, description="rounds of a run that are taken back at most")
 
 
 class TrafficSettings(Settings):

@@ -19,11 +19,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from minet_core.errors import ConfigurationError, FileMissing, InvalidSetting, UnknownKey
 from minet_core.runtime.files.file_failures import naming_failures
 
-LARGEST_FILE_BYTES = 1 << 20
+MAX_FILE_BYTES = 1 << 20
 """A settings file of every key with its comment has 12 KB."""
-MOST_VALUES = 100_000
+MAX_VALUES = 100_000
 """Aliases written out: one that names another nine times, nine deep, is 400 million values in 200 bytes."""
-MOST_LEVELS = 100
+MAX_LEVELS = 100
 _SHOWN_CHARACTERS = 200
 """Of a wrong value in a message."""
 
@@ -66,8 +66,8 @@ def read_settings(path: Path, model: type[AnySettings]) -> AnySettings:
     if not path.is_file():
         raise FileMissing("a settings file is missing", got=path, action="Give the path of an existing file")
     with naming_failures(f"{path} cannot be read", path=path), path.open("rb") as stream:
-        text = stream.read(LARGEST_FILE_BYTES + 1)
-    if len(text) > LARGEST_FILE_BYTES:
+        text = stream.read(MAX_FILE_BYTES + 1)
+    if len(text) > MAX_FILE_BYTES:
         raise ConfigurationError(
             f"{path} is no settings file", got="over 1 MiB", expected="some KB of keys and values"
         )
@@ -87,7 +87,7 @@ def parse_yaml(text: str) -> Any:
     """What `text` says: plain values, lists and mappings. By libyaml where PyYAML has it, ten times as fast.
 
     Raises yaml.YAMLError, also for a date or a number that is none, for aliases that hold themselves, and for what
-    would be more than MOST_VALUES values or MOST_LEVELS levels once its aliases are written out.
+    would be more than MAX_VALUES values or MAX_LEVELS levels once its aliases are written out.
     """
     try:
         content = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
@@ -103,15 +103,15 @@ def _count(value: Any, counted: dict[int, int], *, level: int) -> int:
     """How many values `value` is, itself with all that it holds. counted: by identity, of what aliases share."""
     if not isinstance(value, dict | list | set | tuple):
         return 1
-    if level > MOST_LEVELS:  # also what holds itself
-        raise yaml.YAMLError(f"it is nested over {MOST_LEVELS} levels deep")
+    if level > MAX_LEVELS:  # also what holds itself
+        raise yaml.YAMLError(f"it is nested over {MAX_LEVELS} levels deep")
     known = counted.get(id(value))
     if known is not None:
         return known
     held: Iterable[Any] = [*value, *value.values()] if isinstance(value, dict) else value
     number = 1 + sum(_count(one, counted, level=level + 1) for one in held)
-    if number > MOST_VALUES:
-        raise yaml.YAMLError(f"it says over {MOST_VALUES} values")
+    if number > MAX_VALUES:
+        raise yaml.YAMLError(f"it says over {MAX_VALUES} values")
     counted[id(value)] = number
     return number
 

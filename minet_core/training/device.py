@@ -8,7 +8,7 @@ from torch import nn
 from minet_core.errors import DeviceMissing
 
 
-def bring_to_form(model: nn.Module) -> None:
+def to_channels_last(model: nn.Module) -> None:
     """Lay the weights out as the convolutions read them fastest (channels_last)."""
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from minet_core.models.base import SuperResolver
 from minet_core.training.batches import Batch
-from minet_core.training.device import bring_to_form
+from minet_core.training.device import to_channels_last
 from minet_core.training.gradient_rules import GradientRule
 from minet_core.training.loop import Progress, StepPlan, TrainingReport, adam, train_steps
 from minet_core.weights.manifest import Arrays, learnable
@@ -93,7 +93,7 @@ def local_update(
     TrainingDiverged, InvalidSetting
         As `train_steps`.
     """
-    bring_to_form(model)
+    to_channels_last(model)
     going_on = continued_adam(model, state.moments)
     optimizer = going_on or adam(model)
     report = train_steps(

@@ -17,18 +17,18 @@ from minet_core.errors import InvalidSetting, TrainingDiverged
 from minet_core.models.base import SuperResolver
 from minet_core.settings.federation import TrainingSettings
 from minet_core.training.batches import Batch
-from minet_core.training.device import bring_to_form, device_of
+from minet_core.training.device import device_of, to_channels_last
 from minet_core.training.gradient_rules import GradientRule
 
 Progress = Callable[[int, int], None]
 """Called after each step with (steps done in this call, its steps in all)."""
 
-SETTLING_STEPS = 10
+OPTIMIZER_WARMUP_STEPS = 10
 """Steps over which an Adam with fresh moments is brought to its rate, since its first steps have the full
 length in every weight, whatever the gradient. A site that starts each round of 75 steps with one ends 0.2 dB
 below one that keeps its moments, and 0.1 dB with the ramp (T1-guided T2, 2x, 600 steps, one seed)."""
 
-NO_IMAGE = 1e4
+DIVERGED_LOSS = 1e4
 """A mean absolute error at which an image is lost. The scans have a deviation of 1: an empty image errs by less than
 that. A model of the published size went there at a rate of 2e-3, stayed finite, and did not come back."""
 
@@ -39,9 +39,9 @@ class StepPlan:
 
     first_step: counted from the start of the run, not of the round. total_steps: of the whole run, over which the
     learning rate rises and falls. settings: of the federation file. autocast_dtype: see `autocast_dtype_for`; the loss
-    and the weights stay float32. settling_steps: `SETTLING_STEPS` for an Adam with fresh moments. seconds: of wall
-    time; where given, `n_steps` is the most, and training ends with the first step that ends at or past it; one step
-    is always taken, and the report says how many were.
+    and the weights stay float32. settling_steps: `OPTIMIZER_WARMUP_STEPS` for an Adam with fresh moments. seconds: of
+    wall time; where given, `n_steps` is the most, and training ends with the first step that ends at or past it; one
+    step is always taken, and the report says how many were.
     """
 
     settings: TrainingSettings
@@ -125,14 +125,14 @@ def train_steps(
     Raises
     ------
     TrainingDiverged
-        FM-M303, at a loss or a gradient that is not finite, and at a loss of images that are lost (`NO_IMAGE`), before
-        the weights are touched by it.
+        FM-M303, at a loss or a gradient that is not finite, and at a loss of images that are lost (`DIVERGED_LOSS`),
+        before the weights are touched by it.
     InvalidSetting
         FM-C102, for steps outside the run, batches that run out, or seconds that are not above 0.
     """
     plan.require_work()
     device = device_of(model)
-    bring_to_form(model)
+    to_channels_last(model)
     model.train()
     settling = plan.settling_steps
     optimizer = adam(model) if optimizer is None else optimizer
@@ -145,7 +145,7 @@ def train_steps(
         for group in optimizer.param_groups:
             group["lr"] = plan.learning_rate_at(step) * min(1.0, (len(losses) + 1) / (settling + 1))
         loss = _planned_loss(model, batch, plan, device=device)
-        losses.append(_descend(model, loss, optimizer, gradient_rule, plan=plan, step=step))
+        losses.append(_optimizer_step(model, loss, optimizer, gradient_rule, plan=plan, step=step))
         n_samples += len(batch.target)
         if progress is not None:
             progress(len(losses), plan.n_steps)
@@ -190,7 +190,7 @@ def adam(model: nn.Module) -> torch.optim.Adam:
     return torch.optim.Adam(learning, lr=0.0, fused=True)
 
 
-def _descend(
+def _optimizer_step(
     model: nn.Module,
     loss: Tensor,
     optimizer: torch.optim.Optimizer,
@@ -200,7 +200,7 @@ def _descend(
     step: int,
 ) -> float:
     """One step along the gradient; the loss before it."""
-    clip_norm, most = plan.settings.clip_norm, NO_IMAGE * (plan.settings.alpha + plan.settings.beta)
+    clip_norm, most = plan.settings.clip_norm, DIVERGED_LOSS * (plan.settings.alpha + plan.settings.beta)
     value = float(loss.detach())
     if not math.isfinite(value):
         raise TrainingDiverged(f"the loss of step {step} is not finite", got=value, action=DIVERGED)

@@ -47,7 +47,7 @@ _ALIGNMENT = 8
 """Bytes to which a safetensors file pads its header, so that the tensors behind it are aligned."""
 
 
-def packed(arrays: Arrays, *, manifest: WeightManifest | None = None) -> NDArray[np.uint8]:
+def pack(arrays: Arrays, *, manifest: WeightManifest | None = None) -> NDArray[np.uint8]:
     """The parcel of `arrays`, (bytes,) uint8; the same arrays give the same bytes.
 
     The layout is that of a safetensors file: the header's length in 8 bytes, little-endian; the header, JSON;
@@ -75,10 +75,10 @@ def save_parcel(
     manifest: WeightManifest | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the bytes of `packed` to a file durably: whole or not there. Memory holds one tensor at a time.
+    """Write the bytes of `pack` to a file durably: whole or not there. Memory holds one tensor at a time.
 
     metadata: texts that go into the header. Every file of tensors is written here, whatever the order of its arrays
-    in memory. Raises what `packed` raises, and DiskFull (FM-S504).
+    in memory. Raises what `pack` raises, and DiskFull (FM-S504).
     """
     known = _known_manifest(arrays, manifest)
     described = {name: (shape, dtype) for name, shape, dtype in known.entries}
@@ -89,7 +89,7 @@ def save_parcel(
             stream.write(_bytes_of(name, arrays[name], expected=described[name]).data)
 
 
-def unpacked(parcel: NDArray[Any], *, manifest: WeightManifest) -> dict[str, NDArray[Any]]:
+def unpack(parcel: NDArray[Any], *, manifest: WeightManifest) -> dict[str, NDArray[Any]]:
     """The arrays of a parcel, checked against `manifest`.
 
     Raises WeightsRefused (FM-M302) for what is no parcel, is larger than the manifest's weights need, or holds

@@ -34,17 +34,17 @@ from. Of 99 honest sites the largest is 0.19 and the next 0.13, also with 2, 5 a
 FALL_DB = 1.0
 """Fall of the validation PSNR in a round that counts, dB. Of honest federations the second largest fall is 0.05."""
 
-LEAST_REPLIES = 3
+MIN_REPLIES = 3
 """Replies from which a median of the round alone means something: of two, either may be the odd one."""
 
 HISTORY_ROUNDS = 50
 """How far back the run's median looks: norms fall as a run converges."""
 
 
-AGREEMENT_ROUNDS, LEAST_AGREEMENTS = 9, 3
+AGREEMENT_ROUNDS, MIN_AGREEMENTS = 9, 3
 """Rounds whose median direction decides, at most and at least: one round's noise does not."""
 
-MOST_NORM = 1e18
+MAX_NORM = 1e18
 """An update of a larger norm is refused whatever the settings say: squares of its values leave the range of float32,
 and with them FedAdam's second moment."""
 
@@ -65,9 +65,9 @@ def norm(arrays: Mapping[str, NDArray[Any]]) -> float:
 
 
 def lasting(history: Sequence[float]) -> float | None:
-    """The median of a site's figures of this round and the last ones; None of fewer than `LEAST_AGREEMENTS`."""
+    """The median of a site's figures of this round and the last ones; None of fewer than `MIN_AGREEMENTS`."""
     recent = history[-AGREEMENT_ROUNDS:]
-    return statistics.median(recent) if len(recent) >= LEAST_AGREEMENTS else None
+    return statistics.median(recent) if len(recent) >= MIN_AGREEMENTS else None
 
 
 def opposed(agreements: Sequence[float], turned: Sequence[float], *, below: float) -> bool:
@@ -100,7 +100,7 @@ def norm_bound(of_round: Sequence[float], of_run: Sequence[float], *, factor: fl
 
     of_round: the norms of this round's replies. of_run: those of the replies that counted in former rounds.
     """
-    if len(of_round) < LEAST_REPLIES and not of_run:
+    if len(of_round) < MIN_REPLIES and not of_run:
         return None
     others = [low_median(of_round)] if len(of_round) > 1 else []  # a lone reply must not set its own bound
     past = [low_median(of_run)] if of_run else []

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from server.admission.pki import Authority
     from server.server_home import ServerHome
 
-MOST_SLICES = 100_000
-"""`minet_core.protocol.cohort_declaration.MOST_SLICES`, which would take a second to import."""
+MAX_SLICES = 100_000
+"""`minet_core.protocol.cohort_declaration.MAX_SLICES`, which would take a second to import."""
 
 Home = Annotated[Path, typer.Argument(help="The coordinator's folder.")]
 SiteName = Annotated[str, typer.Option("--name", help="The site's name, as federation.yaml has it.")]
@@ -57,7 +57,7 @@ def admit(
     ] = None,
     max_slices: Annotated[
         int, typer.Option(min=1, help="Refuse a site that declares more training slices.")
-    ] = MOST_SLICES,
+    ] = MAX_SLICES,
     days: Annotated[int, typer.Option(min=1, max=366, help="How long the certificate is valid.")] = 90,
     passphrase_file: PassphraseFile = None,
     ca_key: CaKey = None,
@@ -142,8 +142,8 @@ def revoke(
     ca_key: CaKey = None,
 ) -> None:
     """Revoke a site: its keys are refused from now on, and are never admitted again."""
-    from server.admission.bring_in_line import tell_superlink
     from server.admission.enrolment import revoke as revoke_site
+    from server.admission.sync_registered_nodes import try_sync_registered_nodes
     from server.ledger import note_act
     from server.server_home import ServerHome
 
@@ -152,7 +152,7 @@ def revoke(
     revoked = revoke_site(coordinator, authority, name, reason=reason)
     note_act(coordinator, "revoked", site=name)
     typer.echo(f"{name} is revoked since {revoked.revoked_at}: {revoked.reason}.")
-    if tell_superlink(coordinator):
+    if try_sync_registered_nodes(coordinator):
         typer.echo("Its node is unregistered; the proxy refuses it when it has read its list again.")
     else:
         typer.echo("The server does not answer from here; it unregisters the node by itself once it runs.")
@@ -220,7 +220,7 @@ def _say_declared(home: ServerHome, name: str, cohort: CohortDeclaration | None,
     if cohort is None:
         typer.echo(f"{name} declares no cohort: its first reply of a run is what it is held to.", err=True)
         return
-    require_believable(cohort, most_slices=max_slices)
+    require_believable(cohort, max_slices=max_slices)
     typer.echo(f"{name} declares {cohort.n_training_slices} training slices, and is held to them.", err=True)
     others = {site: of.n_training_slices for site, of in declared_cohorts(home).items() if site != name}
     if others:
@@ -229,9 +229,9 @@ def _say_declared(home: ServerHome, name: str, cohort: CohortDeclaration | None,
 
 
 def _say_admitted(home: ServerHome, admitted: Admission, *, verb: str, json_output: bool) -> None:
-    from server.admission.bring_in_line import tell_superlink
+    from server.admission.sync_registered_nodes import try_sync_registered_nodes
 
-    registered = tell_superlink(home)
+    registered = try_sync_registered_nodes(home)
     until = admitted.certificate.not_valid_after_utc
     if json_output:
         facts = {

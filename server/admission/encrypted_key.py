@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from minet_core.errors import InvalidSetting
 
-LEAST_PASSPHRASE_LENGTH = 15
+MIN_PASSPHRASE_LENGTH = 15
 """NIST SP 800-63B-4, 3.1.1.2: a passphrase that is the only factor."""
 
 _COST, _BLOCK, _PARALLEL = 1 << 14, 8, 5
@@ -28,7 +28,7 @@ _SCRYPT = bytes.fromhex("06092b06010401da47040b")
 _AES_256_CBC = bytes.fromhex("060960864801650304012a")
 
 
-def seal(key: ec.EllipticCurvePrivateKey, passphrase: str) -> bytes:
+def encrypt_key(key: ec.EllipticCurvePrivateKey, passphrase: str) -> bytes:
     """The key encrypted, PEM. Raises InvalidSetting (FM-C102) for a passphrase that is too short."""
     require_long_enough(passphrase)
     salt, vector = os.urandom(16), os.urandom(16)
@@ -47,8 +47,8 @@ def seal(key: ec.EllipticCurvePrivateKey, passphrase: str) -> bytes:
     return f"-----BEGIN ENCRYPTED PRIVATE KEY-----\n{body}\n-----END ENCRYPTED PRIVATE KEY-----\n".encode()
 
 
-def unseal(content: bytes, passphrase: str) -> ec.EllipticCurvePrivateKey:
-    """The key in a PEM that `seal` wrote.
+def decrypt_key(content: bytes, passphrase: str) -> ec.EllipticCurvePrivateKey:
+    """The key in a PEM that `encrypt_key` wrote.
 
     Raises InvalidSetting (FM-C102) for a wrong passphrase, a key that is not encrypted, and one of another kind.
     """
@@ -72,11 +72,11 @@ def unseal(content: bytes, passphrase: str) -> ec.EllipticCurvePrivateKey:
 
 def require_long_enough(passphrase: str) -> None:
     """Raises InvalidSetting (FM-C102) for a passphrase that is too short."""
-    if len(passphrase) < LEAST_PASSPHRASE_LENGTH:
+    if len(passphrase) < MIN_PASSPHRASE_LENGTH:
         raise InvalidSetting(
             "the passphrase is too short",
             got=f"{len(passphrase)} characters",
-            expected=f"{LEAST_PASSPHRASE_LENGTH} or more",
+            expected=f"{MIN_PASSPHRASE_LENGTH} or more",
             action="Take several words",
         )
 

@@ -27,7 +27,7 @@ from minet_core.admission.fingerprints import authority_fingerprint, tls_key_dig
 from minet_core.admission.kit import read_authority
 from minet_core.errors import ConfigurationError, FileMissing, InvalidSetting
 from minet_core.runtime.files.atomic_write import append_line, mend_lines, replacing, write_private
-from server.admission.encrypted_key import seal, unseal
+from server.admission.encrypted_key import decrypt_key, encrypt_key
 
 CA_DAYS = 730
 SERVER_DAYS = 90
@@ -103,7 +103,7 @@ def make_ca(
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA384())
     )
-    sealed = seal(key, passphrase)
+    sealed = encrypt_key(key, passphrase)
     folder.mkdir(parents=True, exist_ok=True)
     write_private(files.private_key, sealed)
     _write_certificate(files.certificate, certificate)
@@ -126,7 +126,7 @@ def open_authority(folder: Path, passphrase: str, *, key: Path | None = None) ->
             action="Name the authority's key with --ca-key where it is kept elsewhere",
         )
     certificate = read_authority(files.certificate)
-    opened = unseal(path.read_bytes(), passphrase)
+    opened = decrypt_key(path.read_bytes(), passphrase)
     if opened.public_key() != certificate.public_key():
         raise InvalidSetting("the authority's key is not that of its certificate", got=path)
     return Authority(folder, certificate, opened)
@@ -142,8 +142,8 @@ def change_passphrase(folder: Path, *, former: str | None, passphrase: str, key:
         opened = serialization.load_pem_private_key(content, password=None)
         assert isinstance(opened, ec.EllipticCurvePrivateKey)  # nothing here has ever made another
     else:
-        opened = unseal(content, former)
-    write_private(path, seal(opened, passphrase))
+        opened = decrypt_key(content, former)
+    write_private(path, encrypt_key(opened, passphrase))
 
 
 def is_sealed(folder: Path, *, key: Path | None = None) -> bool:

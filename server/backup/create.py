@@ -204,7 +204,7 @@ def _written(home: ServerHome, archive: _Archive, *, beside: Path) -> Contents:
     runs = tuple(path.parent.name for path in sorted(home.runs.glob("*/state.json")))
     for name in runs:
         run = RunDirectory(home.runs / name)
-        with run.alone("submission"), run.alone("state"):
+        with run.lock("submission"), run.lock("state"):
             archive.add_tree(home, run.path, ending=".json")
             archive.add_tree(home, run.path)
     with changing(home.pki):

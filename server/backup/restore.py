@@ -31,13 +31,13 @@ from minet_core.runtime.json_text import parse_json
 from minet_core.settings.yaml_file import parse_settings
 from server.admission.pki import ca_files, server_files
 from server.backup.create import CONTENTS_FILE, DATABASE, Contents, StoredFile
-from server.backup.signature import LARGEST_SIGNATURE_BYTES, SIGNATURE_FILE, require_signature
+from server.backup.signature import MAX_SIGNATURE_BYTES, SIGNATURE_FILE, require_signature
 from server.flower.bundle import read_bundle
 from server.flower.file_names import BUNDLE_FILE
 from server.server_home import ServerHome
 
 _BLOCK_BYTES = 1 << 20
-_LARGEST_CONTENTS_BYTES = 1 << 28
+_MAX_CONTENTS_BYTES = 1 << 28
 _MADE_AGAIN = ("logs", "proxy")
 _ANOTHER = "Use another back-up"
 
@@ -148,11 +148,11 @@ def _unpacked(stream: IO[bytes], folder: Path) -> _Unpacked:
             if contents is not None:
                 raise BackupDamaged("the back-up goes on after its end", got=member.name, action=_ANOTHER)
             if member.name == CONTENTS_FILE and member.isreg():
-                page = _read(tar, member, most_bytes=_LARGEST_CONTENTS_BYTES)
+                page = _read(tar, member, max_bytes=_MAX_CONTENTS_BYTES)
                 contents = _contents_of(page)
                 continue
             if member.name == SIGNATURE_FILE and member.isreg() and signature is None:
-                signature = _read(tar, member, most_bytes=LARGEST_SIGNATURE_BYTES)
+                signature = _read(tar, member, max_bytes=MAX_SIGNATURE_BYTES)
                 continue
             target = folder / _safe(member)
             if target.exists() and not (member.isdir() and target.is_dir()):
@@ -190,11 +190,11 @@ def _safe(member: tarfile.TarInfo) -> PurePosixPath:
     return name
 
 
-def _read(tar: tarfile.TarFile, member: tarfile.TarInfo, *, most_bytes: int) -> bytes:
+def _read(tar: tarfile.TarFile, member: tarfile.TarInfo, *, max_bytes: int) -> bytes:
     _safe(member)
     stream = tar.extractfile(member)
     assert stream is not None  # it is a file
-    if member.size > most_bytes:
+    if member.size > max_bytes:
         raise BackupDamaged(f"{member.name} of the back-up is too large", got=f"{member.size} bytes")
     return stream.read()
 

@@ -20,7 +20,7 @@ from minet_core.errors import BackupDamaged, ConfigurationError
 from server.admission.pki import BACKUP_USAGE, Authority, backup_files, ca_files, issue_backup_key
 
 SIGNATURE_FILE = "back-up.sig"
-LARGEST_SIGNATURE_BYTES = 256
+MAX_SIGNATURE_BYTES = 256
 """DER of ECDSA-P384: 104 at most."""
 
 

@@ -22,13 +22,13 @@ from server.dashboard.control_routes import Access, add_control, reader_of
 from server.dashboard.guard import LOOPBACK_NAMES, Guard
 from server.dashboard.live import LivePage, stream
 from server.dashboard.metrics import CoordinatorCollector, exposition
-from server.dashboard.node_presence import Sightings
+from server.dashboard.node_presence import NodePresence
 from server.dashboard.rendering import Reader, message_page, run_page, runs_page
 from server.dashboard.run_reader import Runs
 from server.dashboard.run_view import RunView
 from server.server_home import ServerHome
 
-MOST_STREAMS = 64
+MAX_STREAMS = 64
 """Open pages at a time; one more works without live updates and tries again."""
 
 STATIC = {
@@ -43,7 +43,7 @@ class Screen:
     """What the routes share."""
 
     runs: Runs
-    sightings: Sightings
+    sightings: NodePresence
     may_control: bool
     n_streams: int = 0
     _pages: dict[str, LivePage] = field(default_factory=dict)
@@ -72,7 +72,7 @@ def build_app(
     SuperLink is not asked, what the server wrote down is read. closing: whether the server is about to end, which ends
     the open streams.
     """
-    sightings = Sightings.from_files(home) if files_only else Sightings.of(home)
+    sightings = NodePresence.from_files(home) if files_only else NodePresence.of(home)
     screen = Screen(Runs(home.runs), sightings, may_control=access is not None)
     registry = CollectorRegistry()
     registry.register(CoordinatorCollector(home, screen.runs, screen.sightings))
@@ -113,7 +113,7 @@ def _add_data(
     @app.get("/runs/{name}/stream")
     async def live(name: str, request: Request, after: int = 0) -> Response:
         page = screen.page(name)
-        if screen.n_streams >= MOST_STREAMS:
+        if screen.n_streams >= MAX_STREAMS:
             return PlainTextResponse("Too many open pages.\n", status_code=503, headers={"retry-after": "30"})
         last = request.headers.get("last-event-id", "")
         begin = int(last) if last.isascii() and last.isdigit() and len(last) < 10 else max(after, 0)

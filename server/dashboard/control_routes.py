@@ -20,11 +20,11 @@ from server.dashboard.guard import host_name, is_loopback
 from server.dashboard.password import Password
 from server.dashboard.rendering import Reader, control_page, login_page
 from server.dashboard.run_reader import Runs
-from server.dashboard.sessions import LONGEST_S, Attempts, Session, Sessions, csrf_matches
+from server.dashboard.sessions import MAX_DURATION_S, Attempts, Session, Sessions, csrf_matches
 from server.runs.follow import resume_run, stop_run
 from server.server_home import ServerHome
 
-MOST_BODY_BYTES = 8192
+MAX_BODY_BYTES = 8192
 READ_ONLY = "This screen only reads: it was started without --allow-control."
 
 
@@ -120,7 +120,7 @@ def _add_login(app: FastAPI, access: Access | None) -> None:
         answer.set_cookie(
             _cookie_name(request),
             known.sessions.begin(password=kept),
-            max_age=int(LONGEST_S),
+            max_age=int(MAX_DURATION_S),
             path="/",
             secure=_needs_secure(request),
             httponly=True,
@@ -162,7 +162,7 @@ async def _form(request: Request) -> dict[str, str]:
     body = b""
     async for part in request.stream():
         body += part
-        if len(body) > MOST_BODY_BYTES:
+        if len(body) > MAX_BODY_BYTES:
             raise HTTPException(413, "The form is too large.")
     try:
         fields = parse_qs(body.decode("utf-8"), keep_blank_values=True, max_num_fields=8)

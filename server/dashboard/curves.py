@@ -17,13 +17,13 @@ LEFT, RIGHT, TOP, BOTTOM = 58.0, 14.0, 12.0, 38.0
 N_STYLES = 8
 """Colours and markers in the style sheet; from the ninth site on they begin again, with a dashed line."""
 
-MOST_POINTS = 400
+MAX_POINTS = 400
 """Points of a line; of a longer run every n-th round is drawn, and the last."""
 
 FLAT = 1e-6
 """Values that lie closer than this, absolutely below 1 and relatively above, are drawn as one line in the middle."""
 
-MOST_MARKERS = 12
+MAX_MARKERS = 12
 STRIP_ROUNDS = 40
 """Rounds in a site's participation strip, the last ones."""
 
@@ -126,7 +126,7 @@ def _line(
         else:
             pieces[-1].append(place(number, value))
     placed = [point for piece in pieces for point in piece]
-    every = max(1, math.ceil(len(placed) / MOST_MARKERS))
+    every = max(1, math.ceil(len(placed) / MAX_MARKERS))
     alone = [piece[0] for piece in pieces if len(piece) == 1]  # else nothing would be drawn of them
     markers = dict.fromkeys([*placed[(len(placed) - 1) % every :: every], *alone])
     return Line(
@@ -139,7 +139,7 @@ def _line(
 
 
 def _thinned(rounds: Sequence[Figures]) -> list[Figures]:
-    every = math.ceil(len(rounds) / MOST_POINTS) or 1
+    every = math.ceil(len(rounds) / MAX_POINTS) or 1
     return [entry for index, entry in enumerate(rounds) if (len(rounds) - 1 - index) % every == 0]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclass
-class GrowingLines:
+class JsonlTail:
     """The records of `path` so far; `read` looks at what was appended since the last call and at nothing else.
 
     A last line that is not whole yet is left for the next call. A file that was replaced or cut short (as

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
 from minet_core.errors import FedminetError
-from server.dashboard.node_presence import Sightings
+from server.dashboard.node_presence import NodePresence
 from server.dashboard.rendering import announcement, page_title, run_sections
 from server.dashboard.run_reader import RunReader
 from server.dashboard.run_view import RunView
@@ -35,7 +35,7 @@ class LivePage:
     """The page of one run; `shown` renders only where something has changed."""
 
     reader: RunReader
-    sightings: Sightings
+    sightings: NodePresence
     may_control: bool
     _key: object = None
     _shown: tuple[RunView, dict[str, str]] | None = None

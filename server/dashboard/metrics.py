@@ -25,7 +25,7 @@ from minet_core.runtime.versions import versions
 from server.admission.enrolment import admitted_sites
 from server.admission.pki import ca_files, expires_at, server_files
 from server.admission.revocation import read_crl
-from server.dashboard.node_presence import Sightings
+from server.dashboard.node_presence import NodePresence
 from server.dashboard.run_reader import Runs
 from server.dashboard.run_view import RunView, SiteView
 from server.dashboard.wording import seen
@@ -64,7 +64,7 @@ SITE_COUNTERS = {
 class CoordinatorCollector(Collector):
     """Every metric of the coordinator at `home`."""
 
-    def __init__(self, home: ServerHome, runs: Runs, sightings: Sightings) -> None:
+    def __init__(self, home: ServerHome, runs: Runs, sightings: NodePresence) -> None:
         self._home, self._runs, self._sightings = home, runs, sightings
 
     def collect(self) -> Iterator[Metric]:

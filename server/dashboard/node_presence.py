@@ -30,7 +30,7 @@ class Sighting:
 
 
 @dataclass
-class Sightings:
+class NodePresence:
     """The last sighting, at most `ASK_AGAIN_S` older than the request before this one."""
 
     ask: Callable[[], Sighting]
@@ -40,7 +40,7 @@ class Sightings:
     _alone: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
-    def of(cls, home: ServerHome) -> Sightings:
+    def of(cls, home: ServerHome) -> NodePresence:
         """Of the SuperLink of `home`."""
 
         def ask() -> Sighting:
@@ -58,7 +58,7 @@ class Sightings:
         return cls(ask)
 
     @classmethod
-    def from_files(cls, home: ServerHome) -> Sightings:
+    def from_files(cls, home: ServerHome) -> NodePresence:
         """As the started server wrote down what its SuperLink said (server.processes.node_snapshot)."""
 
         def ask() -> Sighting:

@@ -13,7 +13,7 @@ from minet_core.errors import FileMissing, InvalidSetting
 from minet_core.runtime.files.atomic_write import write_private
 from server.server_home import ServerHome
 
-LEAST_CHARACTERS, MOST_CHARACTERS = 15, 1024
+MIN_CHARACTERS, MAX_CHARACTERS = 15, 1024
 """NIST SP 800-63B-4, 3.1.1.2: a password that is the only factor has 15; the guide says so. Argon2 makes each guess
 cost 64 MiB and tens of milliseconds; the length does the rest. No rule of composition."""
 
@@ -29,11 +29,11 @@ def set_password(home: ServerHome, password: str) -> Path:
     argon2-cffi's own parameters: argon2id, 64 MiB, 3 passes, 4 lanes (RFC 9106, the second recommendation). Raises
     InvalidSetting (FM-C102) for a password that is too short or too long.
     """
-    if not LEAST_CHARACTERS <= len(password) <= MOST_CHARACTERS:
+    if not MIN_CHARACTERS <= len(password) <= MAX_CHARACTERS:
         raise InvalidSetting(
             "the password has another length",
             got=f"{len(password)} characters",
-            expected=f"{LEAST_CHARACTERS} to {MOST_CHARACTERS}",
+            expected=f"{MIN_CHARACTERS} to {MAX_CHARACTERS}",
         )
     path = password_file(home)
     write_private(path, (PasswordHasher().hash(password) + "\n").encode("ascii"))
@@ -71,7 +71,7 @@ class Password:
 
     def matches(self, guess: str) -> bool:
         """Whether it is the password; argon2 compares in constant time."""
-        if len(guess) > MOST_CHARACTERS:
+        if len(guess) > MAX_CHARACTERS:
             return False
         with self._alone:
             try:

@@ -15,14 +15,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 REQUEST_S = 10.0
 """From the connection, or the answer before, to the last byte of a request; the largest is a form of a few hundred."""
 
-MOST_WAITING = 128
-MOST_CONNECTIONS = 224
+MAX_WAITING = 128
+MAX_CONNECTIONS = 224
 """Below LIMIT: who comes is answered, and not refused."""
 
 LIMIT = 256
 """uvicorn's own, which refuses."""
 
-LARGEST_HEAD_BYTES = 16 * 1024
+MAX_HEAD_BYTES = 16 * 1024
 """Of a request's line and headers. A browser sends one or two thousand."""
 
 
@@ -39,9 +39,9 @@ def patient_protocol(*, request_s: float = REQUEST_S) -> type[H11Protocol]:
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             self._wait()
-            if len(waiting) > MOST_WAITING:
+            if len(waiting) > MAX_WAITING:
                 next(iter(waiting))._give_way()  # type: ignore[attr-defined]
-            elif len(waiting) + len(answered) > MOST_CONNECTIONS:
+            elif len(waiting) + len(answered) > MAX_CONNECTIONS:
                 next(iter(answered))._give_way()  # type: ignore[attr-defined]
 
         def connection_lost(self, exc: Exception | None) -> None:

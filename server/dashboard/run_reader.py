@@ -12,7 +12,7 @@ from minet_core.errors import FedminetError, FileMissing, HostError
 from minet_core.protocol.messages import RUN_NAME
 from minet_core.runtime.files.atomic_write import status_of
 from minet_core.settings.federation import FederationSettings
-from server.dashboard.jsonl_tail import GrowingLines
+from server.dashboard.jsonl_tail import JsonlTail
 from server.dashboard.run_view import RunView, instant, view_of
 from server.runs.run_directory import RunDirectory
 
@@ -33,14 +33,14 @@ class RunReader:
     """One run's records, each line of which is parsed once however often `view` is called."""
 
     run: RunDirectory
-    _events: GrowingLines = field(init=False)
-    _rounds: GrowingLines = field(init=False)
+    _events: JsonlTail = field(init=False)
+    _rounds: JsonlTail = field(init=False)
     _federation: FederationSettings | None = None
     _alone: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self._events = GrowingLines(self.run.path / "events.jsonl")
-        self._rounds = GrowingLines(self.run.path / "metrics.jsonl")
+        self._events = JsonlTail(self.run.path / "events.jsonl")
+        self._rounds = JsonlTail(self.run.path / "metrics.jsonl")
 
     def view(self) -> RunView:
         """The run as it stands. Raises HostError (FM-S500) where its folder cannot be read."""
@@ -52,7 +52,7 @@ class RunReader:
                     name=self.run.path.name,
                     federation=self._federation,
                     state=state,
-                    worked_on=self.run.holder()[1],
+                    worked_on=self.run.lock_owner()[1],
                     rounds=self._rounds.read(),
                     events=self._events.read(),
                     declared={site: cohort.n_training_slices for site, cohort in self.run.declared().items()},

@@ -15,7 +15,7 @@ from server.dashboard.app import build_app
 from server.dashboard.control_routes import Access
 from server.dashboard.guard import is_loopback
 from server.dashboard.password import Password
-from server.dashboard.request_timeouts import LARGEST_HEAD_BYTES, LIMIT, REQUEST_S, patient_protocol
+from server.dashboard.request_timeouts import LIMIT, MAX_HEAD_BYTES, REQUEST_S, patient_protocol
 from server.server_home import ServerHome
 
 PORT = 9480
@@ -102,7 +102,7 @@ def server_of(
             lifespan="off",
             timeout_graceful_shutdown=CLOSING_S,
             http=patient_protocol(request_s=request_s),
-            h11_max_incomplete_event_size=LARGEST_HEAD_BYTES,
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             limit_concurrency=LIMIT,
         )
     )

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 IDLE_S = 30 * 60.0
 """A session that is not used ends after this, as the OWASP session guide has it for what matters."""
 
-LONGEST_S = 8 * 3600.0
-MOST_SESSIONS = 50
+MAX_DURATION_S = 8 * 3600.0
+MAX_SESSIONS = 50
 
-MOST_ATTEMPTS = 5
+MAX_ATTEMPTS = 5
 ATTEMPTS_WITHIN_S = 300.0
 """Five guesses in five minutes, whoever makes them: behind a proxy all readers have one address. Who locks the
 coordinator out so can be waited for; `fedminet server stop` needs no login."""
@@ -46,7 +46,7 @@ class Sessions:
         token = secrets.token_urlsafe(32)
         with self._alone:
             self._forget_old()
-            while len(self._by_digest) >= MOST_SESSIONS:
+            while len(self._by_digest) >= MAX_SESSIONS:
                 del self._by_digest[min(self._by_digest, key=lambda key: self._by_digest[key].used)]
             moment = self.now()
             self._by_digest[_digest(token)] = Session(secrets.token_urlsafe(32), password, moment, moment)
@@ -72,7 +72,7 @@ class Sessions:
     def _forget_old(self) -> None:
         moment = self.now()
         for key, session in list(self._by_digest.items()):
-            if moment - session.used > IDLE_S or moment - session.began > LONGEST_S:
+            if moment - session.used > IDLE_S or moment - session.began > MAX_DURATION_S:
                 del self._by_digest[key]
 
 
@@ -90,7 +90,7 @@ class Attempts:
             moment = self.now()
             while self._moments and moment - self._moments[0] > ATTEMPTS_WITHIN_S:
                 self._moments.popleft()
-            if len(self._moments) >= MOST_ATTEMPTS:
+            if len(self._moments) >= MAX_ATTEMPTS:
                 return self._moments[0] + ATTEMPTS_WITHIN_S - moment
             self._moments.append(moment)
             return 0.0

@@ -26,7 +26,7 @@ CLIENT_APP = "client.app:app"
 CONTENT = frozenset({"pyproject.toml", ".info/CONTENT"})
 """All that a bundle holds: its description and Flower's list of digests."""
 
-_LARGEST_BYTES = 1 << 20
+_MAX_BYTES = 1 << 20
 
 _PYPROJECT = """\
 [project]
@@ -86,8 +86,8 @@ def read_bundle(folder: Path) -> Bundle:
     if not path.is_file():
         raise FileMissing("the app bundle is missing", got=path, action="Run `fedminet server init`")
     with path.open("rb") as stream:
-        content = stream.read(_LARGEST_BYTES + 1)
-    if len(content) > _LARGEST_BYTES:
+        content = stream.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
         raise ConfigurationError(f"{path} is not an app bundle", got="over 1 MiB", expected="about 1 KB")
     return _checked(content, source=str(path))
 

@@ -27,7 +27,7 @@ FLEET_CALL = re.compile(r"/v1/fleet/(?!(?:un)?register-node\Z)[a-z-]+")
 
 HEALTH = "/health"
 
-MOST_FLEET_BYTES = 8 * 2**20
+MAX_FLEET_BYTES = 8 * 2**20
 """Of the body of a site's call, as at the proxy (docker/nginx): Flower sends a model in parts of 5 MiB."""
 
 
@@ -71,7 +71,7 @@ class InterfaceGuard:
             nonlocal n_bytes, too_large
             message = await receive()
             n_bytes += len(message.get("body", b""))
-            if n_bytes > MOST_FLEET_BYTES:
+            if n_bytes > MAX_FLEET_BYTES:
                 too_large = True
                 raise _TooLarge
             return message
@@ -84,7 +84,7 @@ class InterfaceGuard:
                 answered = True
                 await send(message)
 
-        if not declared.isdecimal() or int(declared) > MOST_FLEET_BYTES:
+        if not declared.isdecimal() or int(declared) > MAX_FLEET_BYTES:
             await PlainTextResponse("Too large.\n", 413)(scope, receive, send)
             return
         with contextlib.suppress(_TooLarge):

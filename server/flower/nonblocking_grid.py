@@ -63,12 +63,12 @@ class MessageGrid(Protocol):
         ...
 
 
-class PromptGrid:
-    """A MessageGrid over the deployment engine's grid. most_bytes: what the weights of a reply may have."""
+class NonBlockingGrid:
+    """A MessageGrid over the deployment engine's grid. max_bytes: what the weights of a reply may have."""
 
-    def __init__(self, grid: HttpGrid, *, most_bytes: int) -> None:
+    def __init__(self, grid: HttpGrid, *, max_bytes: int) -> None:
         self._grid = grid
-        self._most_bytes = most_bytes + OBJECTS_MARGIN_BYTES
+        self._max_bytes = max_bytes + OBJECTS_MARGIN_BYTES
         self._arriving: list[_Arriving] = []
 
     def get_nodes(self) -> Iterable[NodeInfo]:
@@ -99,9 +99,9 @@ class PromptGrid:
             except ObjectPullError:
                 message = _lost(reply.metadata)
             except Exception:  # whatever a site's bytes do to the code that puts them together
-                self._let_go(reply)
+                self._acknowledge(reply)
                 raise
-            self._let_go(reply)
+            self._acknowledge(reply)
             return [message]
         return []
 
@@ -121,9 +121,9 @@ class PromptGrid:
         pulled = make_pull_object_fn_protobuf(
             self._grid._runtime_client.PullObject, self._grid.node, self._run_id
         )
-        return reply.put_together(pulled, most_bytes=self._most_bytes)
+        return reply.put_together(pulled, max_bytes=self._max_bytes)
 
-    def _let_go(self, reply: _Arriving) -> None:
+    def _acknowledge(self, reply: _Arriving) -> None:
         """Neither this grid nor the SuperLink keeps it any longer."""
         self._arriving.remove(reply)
         self._grid._runtime_client.ConfirmMessageReceived(
@@ -137,9 +137,9 @@ class PromptGrid:
         return self._grid.run.run_id
 
 
-def without_waits(grid: MessageGrid, *, most_bytes: int) -> MessageGrid:
-    """The deployment engine's grid as a PromptGrid; that of a simulation, which waits for nothing, as it is."""
-    return PromptGrid(grid, most_bytes=most_bytes) if isinstance(grid, HttpGrid) else grid
+def as_nonblocking(grid: MessageGrid, *, max_bytes: int) -> MessageGrid:
+    """The deployment engine's grid as a NonBlockingGrid; that of a simulation, which waits for nothing, as it is."""
+    return NonBlockingGrid(grid, max_bytes=max_bytes) if isinstance(grid, HttpGrid) else grid
 
 
 @dataclass
@@ -153,7 +153,7 @@ class _Arriving:
     parts: frozenset[str]
     seen: set[str] = field(default_factory=set)
 
-    def put_together(self, pull: PullObject, *, most_bytes: int) -> Message:
+    def put_together(self, pull: PullObject, *, max_bytes: int) -> Message:
         """The message. Raises ObjectUnavailableError while parts are under way, and then held none of it."""
 
         def seen(object_id: str) -> bytes:
@@ -166,7 +166,7 @@ class _Arriving:
         if self.seen:  # an earlier try found a part missing: what came meanwhile is looked for first
             for object_id in sorted(self.parts - self.seen):
                 seen(object_id)
-        message = put_together(self.metadata.message_id, seen, most_bytes=most_bytes)
+        message = put_together(self.metadata.message_id, seen, max_bytes=max_bytes)
         if not isinstance(message, Message):
             raise ReplyRefused("a reply is no message")
         if message.has_error():
@@ -174,19 +174,19 @@ class _Arriving:
         return make_message(self.metadata, message.content)
 
 
-def put_together(object_id: str, pull: PullObject, *, most_bytes: int) -> InflatableObject:
+def put_together(object_id: str, pull: PullObject, *, max_bytes: int) -> InflatableObject:
     """An object and all that it consists of, each part pulled when it is needed and held once.
 
-    Raises ReplyRefused (FM-F401) for one that comes to more than `most_bytes`, and what `pull` raises.
+    Raises ReplyRefused (FM-F401) for one that comes to more than `max_bytes`, and what `pull` raises.
     """
-    return _Assembly(pull, most_bytes).made(object_id)
+    return _Assembly(pull, max_bytes).made(object_id)
 
 
 class _Assembly:
     """What was put together so far. No closures: one that calls itself would hold all of it until it is collected."""
 
-    def __init__(self, pull: PullObject, most_bytes: int) -> None:
-        self._pull, self._most_bytes, self._n_bytes = pull, most_bytes, 0
+    def __init__(self, pull: PullObject, max_bytes: int) -> None:
+        self._pull, self._max_bytes, self._n_bytes = pull, max_bytes, 0
         self._done: dict[str, InflatableObject] = {}
 
     def made(self, object_id: str) -> InflatableObject:
@@ -204,9 +204,9 @@ class _Assembly:
     def _pulled(self, object_id: str) -> bytes:
         content = self._pull(object_id)
         self._n_bytes += len(content)
-        if self._n_bytes > self._most_bytes:
+        if self._n_bytes > self._max_bytes:
             raise ReplyRefused(
-                "a reply is far larger than the weights", expected=f"{self._most_bytes} bytes at most"
+                "a reply is far larger than the weights", expected=f"{self._max_bytes} bytes at most"
             )
         return content
 

@@ -21,11 +21,11 @@ from minet_core.runtime.files.private_files import stay_private
 from minet_core.runtime.processes.child_processes import Child, ChildProcesses, require_port_free
 from minet_core.runtime.processes.flower_environment import RUNS_VARIABLE, SERVER_VARIABLE, flower_environment
 from minet_core.runtime.processes.supervisor import Supervisor
-from server.admission.bring_in_line import bring_in_line
 from server.admission.enrolment import node_keys
 from server.admission.expiry import warnings
 from server.admission.pki import ca_files, server_files, settle_server_key
 from server.admission.revocation import revocations
+from server.admission.sync_registered_nodes import sync_registered_nodes
 from server.flower import programs
 from server.flower.control_credential import make_credential
 from server.flower.programs import program_arguments
@@ -33,7 +33,7 @@ from server.flower.superlink_control import SuperLinkControl
 from server.processes.node_snapshot import ScreenFiles
 from server.processes.proxy_files import update_proxy_files
 from server.processes.walls import forget_deleted, hold_files, require_closed
-from server.processes.warn_once import SaidOnce
+from server.processes.warn_once import WarnOnce
 from server.server_home import ServerHome, local_address
 
 START_DEADLINE_S = 180.0
@@ -101,7 +101,7 @@ class ServerProcesses:
         superlink.needed = False
         require_closed(self.home, control)
         self._supervisor.keep(self._start_superexec, orphans_end_in_s=APPLICATION_ENDS_IN_S)
-        bring_in_line(self.home, control)
+        sync_registered_nodes(self.home, control)
         return control
 
     def renew_server_certificate(self) -> bool:
@@ -185,7 +185,7 @@ def serve(home: ServerHome, *, tend: Callable[[SuperLinkControl], None] = lambda
     with ChildProcesses() as children:
         processes = ServerProcesses(home, children)
         screen = ScreenFiles(home)
-        failures = SaidOnce()
+        failures = WarnOnce()
         with failures.of("proxy"):
             update_proxy_files(home)
         members = _members(home)  # before the start brings them in line: what changes meanwhile is seen
@@ -213,7 +213,7 @@ def serve(home: ServerHome, *, tend: Callable[[SuperLinkControl], None] = lambda
                 continue
             with failures.of("sites"):
                 if (present := _members(home)) != members:
-                    for name in bring_in_line(home, control):
+                    for name in sync_registered_nodes(home, control):
                         print(f"{name} is revoked: its node is unregistered.", flush=True)
                     members = present
             with failures.of("runs"):

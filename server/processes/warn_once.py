@@ -10,7 +10,7 @@ from minet_core.errors import FedminetError, HostError
 
 
 @dataclass
-class SaidOnce:
+class WarnOnce:
     """Failures that do not end the server: each is printed when it begins, and again only after it was over."""
 
     _said: dict[str, str] = field(default_factory=dict)

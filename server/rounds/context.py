@@ -11,7 +11,7 @@ from flwr.app import RecordDict
 from minet_core.algorithms.interface import ServerState
 from minet_core.checkpoint import read_manifest, save_weights
 from minet_core.protocol import messages
-from minet_core.protocol.exchange_plan import Agreement
+from minet_core.protocol.exchange_plan import ExchangePlan
 from minet_core.runtime.memory import give_back_memory
 from minet_core.settings.federation import FederationSettings
 from minet_core.training_domain import TrainingDomain, domain_of_figures, merged
@@ -25,13 +25,13 @@ from server.runs.run_directory import RunDirectory, file_digest
 
 
 @dataclass(frozen=True)
-class Conduct:
+class RoundContext:
     """What a server application needs to conduct a run."""
 
     grid: MessageGrid
     run: RunDirectory
     federation: FederationSettings
-    agreement: Agreement
+    agreement: ExchangePlan
     at: Moment
 
     @property
@@ -66,7 +66,7 @@ class Conduct:
         )
 
 
-def domain_after_round(conduct: Conduct, kept: Mapping[str, KeptReply]) -> TrainingDomain | None:
+def domain_after_round(conduct: RoundContext, kept: Mapping[str, KeptReply]) -> TrainingDomain | None:
     """What the global model was trained on, the round in work included, by the sites' own figures."""
     former = read_manifest(conduct.run.checkpoint(conduct.run.state.round)).domain
     return merged([former, *(domain_of_figures(kept[site].figures) for site in conduct.run.state.accepted)])
@@ -87,7 +87,7 @@ def digests_of_pages(run: RunDirectory, round_number: int, sites: Iterable[str])
 
 
 def save_state(
-    conduct: Conduct, state: ServerState, *, round_number: int, domain: TrainingDomain | None = None
+    conduct: RoundContext, state: ServerState, *, round_number: int, domain: TrainingDomain | None = None
 ) -> None:
     """The algorithm's memory first: a round with a checkpoint has all that the next one needs."""
     if state.memory:
@@ -101,7 +101,7 @@ def save_state(
     )
 
 
-def request_of(conduct: Conduct) -> RecordDict:
+def build_request(conduct: RoundContext) -> RecordDict:
     run, agreement = conduct.run, conduct.agreement
     give_back_memory(
         agreement.shared.n_bytes

@@ -29,7 +29,7 @@ from minet_core.ledger.records import NO_HEAD
 from minet_core.protocol import messages
 from minet_core.runtime.memory import give_back_memory
 from minet_core.weights.manifest import Arrays, WeightManifest
-from minet_core.weights.payload import MAX_OVERHEAD_BYTES, packed
+from minet_core.weights.payload import MAX_OVERHEAD_BYTES, pack
 from server.flower.nonblocking_grid import MessageGrid
 
 POLL_INTERVAL_S = 0.5
@@ -38,7 +38,7 @@ POLL_INTERVAL_S = 0.5
 NODES_INTERVAL_S = 2.0
 """How often the SuperLink is asked which nodes are online while some are missing."""
 
-REASKED = 3
+MAX_REASKS = 3
 """How often a site whose client ended in the middle of a round is asked again in it."""
 
 REPLY_MARGIN_S = 60.0
@@ -72,7 +72,7 @@ def members(grid: MessageGrid, *, declared: Collection[str]) -> dict[str, int]:
     The name is the one the SuperLink registered for the node's key; nothing a client sends can change it.
     Raises ServerLost (FM-S506).
     """
-    online = _online(grid, declared=declared)
+    online = _online_nodes(grid, declared=declared)
     return {site: online[site].node_id for site in sorted(online)}
 
 
@@ -100,7 +100,7 @@ def request(arrays: Arrays, *, round_number: int, run: str, digest: str, ledger:
     """The content of a request: the global weights and the four agreed values; ledger: the head of ours."""
     return RecordDict(
         {
-            messages.MODEL: ArrayRecord({messages.PARCEL: _array_of(packed(arrays))}),
+            messages.MODEL: ArrayRecord({messages.PARCEL: _array_of(pack(arrays))}),
             messages.REQUEST: ConfigRecord(
                 {"round": round_number, "run": run, "federation": digest, "ledger": ledger}
             ),
@@ -108,7 +108,7 @@ def request(arrays: Arrays, *, round_number: int, run: str, digest: str, ledger:
     )
 
 
-def exchange(
+def request_replies(
     grid: MessageGrid,
     content: Callable[[], RecordDict],
     *,
@@ -135,7 +135,7 @@ def exchange(
     while True:
         if time.monotonic() >= look_again:
             look_again = time.monotonic() + NODES_INTERVAL_S
-            online = _online(grid, declared=waiting)
+            online = _online_nodes(grid, declared=waiting)
             _forget_lost(asked, online)
             due = {
                 site: node for site, node in online.items() if site not in {a.site for a in asked.values()}
@@ -283,7 +283,7 @@ class _Asked:
     node: NodeInfo
 
 
-def _online(grid: MessageGrid, *, declared: Collection[str]) -> dict[str, NodeInfo]:
+def _online_nodes(grid: MessageGrid, *, declared: Collection[str]) -> dict[str, NodeInfo]:
     with lost_if_unanswered():
         nodes = list(grid.get_nodes())
     return {node.name: node for node in nodes if node.status in ("", "online") and node.name in declared}
@@ -320,4 +320,4 @@ def _worth_asking_again(reply: Message, site: str, failures: Counter[str]) -> bo
     if messages.code_within(reply.error.reason) != INTERNAL_CODE:
         return False
     failures[site] += 1
-    return failures[site] <= REASKED
+    return failures[site] <= MAX_REASKS

@@ -30,11 +30,11 @@ from minet_core.errors import (
 )
 from minet_core.protocol import messages
 from minet_core.protocol.cohort_declaration import CohortDeclaration
-from minet_core.protocol.exchange_plan import Agreement
+from minet_core.protocol.exchange_plan import ExchangePlan
 from minet_core.runtime.files.atomic_write import replacing, sha256_of_file
 from minet_core.weights.lazy_arrays import StoredArrays
 from minet_core.weights.manifest import Arrays
-from minet_core.weights.update_norm import MOST_NORM, norm, update_norm
+from minet_core.weights.update_norm import MAX_NORM, norm, update_norm
 from server.rounds.exchange import Received, opened_figures, opened_parcel
 from server.runs.checked_page import damaged, read_page, write_page
 
@@ -78,7 +78,7 @@ _KEPT = TypeAdapter(KeptReply)
 class Expected:
     """What a reply of the round in work must be."""
 
-    agreement: Agreement
+    agreement: ExchangePlan
     round_number: int
     run_number: int
     declared: Mapping[str, CohortDeclaration]
@@ -228,9 +228,9 @@ def _checked(folder: Path, received: Received, expected: Expected) -> KeptReply:
         temporary.write_bytes(content)
     weights, memory = agreement.checked_reply(path, reference=expected.global_weights)
     norms = (update_norm(weights, expected.global_weights), norm(memory))
-    if not max(norms) <= MOST_NORM:
+    if not max(norms) <= MAX_NORM:
         raise UpdateSuspect(
-            "an update is too large to compute with", expected=f"a norm of at most {MOST_NORM:g}"
+            "an update is too large to compute with", expected=f"a norm of at most {MAX_NORM:g}"
         )
     return KeptReply(
         site=received.site,

@@ -15,25 +15,25 @@ from typing import Any
 
 from minet_core.errors import UpdateOpposed
 from minet_core.weights.update_norm import fallen_sites
-from server.rounds.context import Conduct, digests_of_pages, digests_of_round
+from server.rounds.context import RoundContext, digests_of_pages, digests_of_round
 from server.rounds.replies import KeptReply
 from server.runs import state_machine
-from server.runs.participation import breach
+from server.runs.participation import participation_violation
 from server.runs.state_machine import RunState
 
-MOST_NAMED = 2
+MAX_NAMED = 2
 """Rounds taken back for one site's updates, after which none of them counts."""
 
 SCORE = "psnr_db"
 
 
 def left_out_for_good(state: RunState) -> list[str]:
-    """The sites for whose updates rounds were taken back `MOST_NAMED` times."""
+    """The sites for whose updates rounds were taken back `MAX_NAMED` times."""
     named = Counter(site for _, site in state.rolled_back)
-    return sorted(site for site, times in named.items() if times >= MOST_NAMED)
+    return sorted(site for site, times in named.items() if times >= MAX_NAMED)
 
 
-def roll_back(conduct: Conduct, kept: Mapping[str, KeptReply]) -> bool:
+def roll_back(conduct: RoundContext, kept: Mapping[str, KeptReply]) -> bool:
     """Take the last completed round back where the replies of the round in work say so; whether it was.
 
     kept: the judged replies of the round in work. Where the score fell and the round stands, an event says so.
@@ -50,8 +50,8 @@ def roll_back(conduct: Conduct, kept: Mapping[str, KeptReply]) -> bool:
     left = {site: int(entry["n_training_slices"]) for site, entry in counted.items() if site != named}
     can = (
         settings.roll_back
-        and len(state.rolled_back) < settings.most_roll_backs
-        and breach(conduct.federation.participation, left, declared=run.declared()) is None
+        and len(state.rolled_back) < settings.max_roll_backs
+        and participation_violation(conduct.federation.participation, left, declared=run.declared()) is None
     )
     event = "round-rolled-back" if can else "validation-fell"
     run.event(
@@ -63,7 +63,7 @@ def roll_back(conduct: Conduct, kept: Mapping[str, KeptReply]) -> bool:
         **digests_of_round(run, state.round - 1),
         **digests_of_pages(run, state.round, left),
     }
-    run.move(state_machine.rolled_back, named, left=tuple(left), digests=digests)
+    run.transition(state_machine.rolled_back, named, left=tuple(left), digests=digests)
     conduct.at("rolled back")
     shutil.rmtree(run.replies(state.round + 1))
     run.forget_beyond()

@@ -20,14 +20,14 @@ from minet_core.protocol import messages
 from minet_core.protocol.cohort_declaration import declared_by_reply
 from server.ledger import note_reply
 from server.rounds.context import (
-    Conduct,
+    RoundContext,
+    build_request,
     digests_of_pages,
     digests_of_round,
     domain_after_round,
-    request_of,
     save_state,
 )
-from server.rounds.exchange import exchange
+from server.rounds.exchange import request_replies
 from server.rounds.replies import (
     KeptReply,
     as_reply,
@@ -39,42 +39,46 @@ from server.rounds.replies import (
     take_reply,
 )
 from server.rounds.roll_back import roll_back
-from server.rounds.update_screening import NORMS, accepted, judged
+from server.rounds.update_screening import NORMS, accepted, screen_update_norms
 from server.runs import state_machine
-from server.runs.participation import breach
+from server.runs.participation import participation_violation
 from server.runs.run_directory import RunDirectory
 
 ABSENCE_S = 10.0
 """How long a site that is offline is waited for where the round can do without it: a killed node is back in 5 s."""
 
 
-def conduct_round(conduct: Conduct) -> None:
+def run_round(conduct: RoundContext) -> None:
     """One round, from wherever it stands: asked for, settled, aggregated. A round below the contract is repeated."""
     run, number = conduct.run, conduct.number
     if run.state.phase == "idle":
         run.event("round-started", round=number, attempt=run.state.attempt)
-        run.move(state_machine.asked, datetime.datetime.now(datetime.UTC).isoformat())
+        run.transition(state_machine.asked, datetime.datetime.now(datetime.UTC).isoformat())
         conduct.at("asked")
     if run.state.phase == "asked":
         _collect(conduct)
-        kept = judged(conduct)
+        kept = screen_update_norms(conduct)
         if not roll_back(conduct, kept):
             counted = accepted(kept)
-            breached = breach(conduct.federation.participation, counted, declared=run.declared())
+            breached = participation_violation(
+                conduct.federation.participation, counted, declared=run.declared()
+            )
             if breached is not None:
-                _repeat(conduct, kept, breached=breached)
+                _retry_round(conduct, kept, breached=breached)
                 return
-            run.move(state_machine.closed, tuple(counted), digests=digests_of_pages(run, number, counted))
+            run.transition(
+                state_machine.closed, tuple(counted), digests=digests_of_pages(run, number, counted)
+            )
     _aggregate(conduct)
 
 
-def _collect(conduct: Conduct) -> None:
+def _collect(conduct: RoundContext) -> None:
     """Ask every site whose reply is not on the disk yet, and keep what comes in before the deadline."""
     run, number, folder = conduct.run, conduct.number, conduct.folder
     contract = conduct.federation.participation
 
     def enough() -> bool:
-        return breach(contract, accepted(heard), declared=run.declared()) is None
+        return participation_violation(contract, accepted(heard), declared=run.declared()) is None
 
     began, sent = time.monotonic(), Counter[str]()
     heard = read_replies(folder)
@@ -83,9 +87,9 @@ def _collect(conduct: Conduct) -> None:
         if kept.refused is None:
             _declare_if_first(run, kept)
     unheard = [site for site in conduct.federation.sites if site not in heard]
-    for received in exchange(
+    for received in request_replies(
         conduct.grid,
-        partial(request_of, conduct),
+        partial(build_request, conduct),
         message_type=MessageType.TRAIN,
         sites=unheard,
         round_number=number,
@@ -122,7 +126,7 @@ def _declare_if_first(run: RunDirectory, kept: KeptReply) -> None:
         run.event("cohort-declared", site=kept.site, n_training_slices=cohort.n_training_slices)
 
 
-def _repeat(conduct: Conduct, kept: Mapping[str, KeptReply], *, breached: str) -> None:
+def _retry_round(conduct: RoundContext, kept: Mapping[str, KeptReply], *, breached: str) -> None:
     """Ask again the sites whose reply is wanting; raise QuorumNotMet (FM-F402) where that was done often enough."""
     run, number, attempt = conduct.run, conduct.number, conduct.run.state.attempt
     run.event("round-abandoned", round=number, attempt=attempt, breach=breached)
@@ -132,10 +136,10 @@ def _repeat(conduct: Conduct, kept: Mapping[str, KeptReply], *, breached: str) -
             got=breached,
         )
     forget_refused(conduct.folder)
-    run.move(state_machine.repeated)
+    run.transition(state_machine.repeated)
 
 
-def _aggregate(conduct: Conduct) -> None:
+def _aggregate(conduct: RoundContext) -> None:
     """The mean over the replies that count, its checkpoint, and the round's figures; all of it can be done twice."""
     run, number, folder = conduct.run, conduct.number, conduct.folder
     kept = _without_those_left_out(conduct, read_replies(folder))
@@ -154,26 +158,26 @@ def _aggregate(conduct: Conduct) -> None:
     shortfall = f"round {number} without {', '.join(missing)}" if missing else None
     former = {} if number == run.state.rounds else digests_of_round(run, number - 1)
     pages = {} if number == run.state.rounds else digests_of_pages(run, number, run.state.accepted)
-    run.move(
+    run.transition(
         state_machine.aggregated,
         shortfall=shortfall,
         digests={**former, **pages, **digests_of_round(run, number)},
         figures=figures,
     )
-    run.forget_old()
+    run.prune()
 
 
-def _tell_bounded(conduct: Conduct, kept: Mapping[str, KeptReply], diagnostics: Diagnostics) -> None:
-    """Say of which site the share in the mean was bounded (`algorithm.most_share`)."""
+def _tell_bounded(conduct: RoundContext, kept: Mapping[str, KeptReply], diagnostics: Diagnostics) -> None:
+    """Say of which site the share in the mean was bounded (`algorithm.max_share`)."""
     settings, slices = conduct.federation.algorithm, accepted(kept)
     total = sum(slices.values())
-    for site, share in diagnostics.weights_of.items():
+    for site, share in diagnostics.site_shares.items():
         claimed = slices[site] / total
-        if settings.rule == "mean" and claimed > settings.most_share and share < claimed:
+        if settings.rule == "mean" and claimed > settings.max_share and share < claimed:
             conduct.run.event("share-bounded", round=conduct.number, site=site, claimed=claimed, share=share)
 
 
-def _without_those_left_out(conduct: Conduct, kept: Mapping[str, KeptReply]) -> dict[str, KeptReply]:
+def _without_those_left_out(conduct: RoundContext, kept: Mapping[str, KeptReply]) -> dict[str, KeptReply]:
     """The replies, those refused whose sites the round was taken back for."""
     failure = UpdateOpposed("the round was taken back for the update of this site")
     left_out = {site for number, site in conduct.run.state.rolled_back if number == conduct.number}
@@ -187,7 +191,7 @@ def _missing(kept: Mapping[str, KeptReply]) -> list[str]:
     return [site for site, reply in sorted(kept.items()) if reply.refused is not None]
 
 
-def _record(conduct: Conduct, kept: Mapping[str, KeptReply], diagnostics: Diagnostics) -> str:
+def _record(conduct: RoundContext, kept: Mapping[str, KeptReply], diagnostics: Diagnostics) -> str:
     """Append the round's figures; the chained digest with them."""
     run, number = conduct.run, conduct.number
     sites: dict[str, dict[str, object]] = {}
@@ -208,7 +212,7 @@ def _record(conduct: Conduct, kept: Mapping[str, KeptReply], diagnostics: Diagno
                 "train_loss": reply.figures["train_loss"],
                 "train_seconds": reply.figures["seconds"],
                 "n_training_slices": reply.n_training_slices,
-                "share": diagnostics.weights_of[site],
+                "share": diagnostics.site_shares[site],
                 "validation": {score: reply.figures[f"validation_{score}"] for score in messages.SCORES},
             }
     return run.metrics(

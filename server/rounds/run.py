@@ -15,15 +15,15 @@ from flwr.app import MessageType
 
 from minet_core.errors import FedminetError, FileNotWritten, HostError, QuorumNotMet, RunDamaged, RunFailed
 from minet_core.protocol import messages
-from minet_core.protocol.exchange_plan import agreement_of, initial_weights
+from minet_core.protocol.exchange_plan import exchange_plan_of, initial_weights
 from minet_core.runtime.files.atomic_write import replacing
 from minet_core.weights.payload import MAX_OVERHEAD_BYTES
-from server.flower.nonblocking_grid import MessageGrid, without_waits
+from server.flower.nonblocking_grid import MessageGrid, as_nonblocking
 from server.ledger import note_test
-from server.rounds.context import Conduct, digests_of_round, request_of, save_state, verify_run
-from server.rounds.exchange import Moment, exchange, opened_figures, wait_for_members
+from server.rounds.context import RoundContext, build_request, digests_of_round, save_state, verify_run
+from server.rounds.exchange import Moment, opened_figures, request_replies, wait_for_members
 from server.rounds.replies import check_binding, refusal_code
-from server.rounds.round import conduct_round
+from server.rounds.round import run_round
 from server.runs import state_machine
 from server.runs.participation import require_declarations
 from server.runs.run_directory import RunDirectory
@@ -55,12 +55,12 @@ def run_federation(
         if run.ended:
             return run.state.status
         try:
-            run.mend()
+            run.repair_after_crash()
             verify_run(run)
             federation = run.federation()
-            agreement = agreement_of(federation)
-            prompt = without_waits(grid, most_bytes=agreement.reply_manifest.n_bytes + MAX_OVERHEAD_BYTES)
-            conduct = Conduct(prompt, run, federation, agreement, at)
+            agreement = exchange_plan_of(federation)
+            prompt = as_nonblocking(grid, max_bytes=agreement.reply_manifest.n_bytes + MAX_OVERHEAD_BYTES)
+            conduct = RoundContext(prompt, run, federation, agreement, at)
             reason = _to_the_end(conduct, join_deadline_s=join_deadline_s)
         except HostError as failure:
             _interrupt(run, f"{failure.code}: {failure.what}")
@@ -77,32 +77,32 @@ def run_federation(
         return status
 
 
-def _to_the_end(conduct: Conduct, *, join_deadline_s: float) -> str | None:
+def _to_the_end(conduct: RoundContext, *, join_deadline_s: float) -> str | None:
     """Every step that is left; returns what the run fell short of, if anything."""
     run, federation = conduct.run, conduct.federation
     _begin(conduct)
     if run.state.round == 0 and run.state.phase == "idle":
         _join(conduct, deadline_s=join_deadline_s)
     while run.state.round < federation.rounds:
-        conduct_round(conduct)
+        run_round(conduct)
     if run.state.phase == "idle":
-        run.move(state_machine.testing)
+        run.transition(state_machine.testing)
     _publish(conduct)
     untested = _test(conduct)
     shortfalls = [*run.state.shortfalls, *([f"test without {', '.join(untested)}"] if untested else [])]
     return "; ".join(shortfalls) or None
 
 
-def _begin(conduct: Conduct) -> None:
+def _begin(conduct: RoundContext) -> None:
     run, federation = conduct.run, conduct.federation
     require_declarations(federation, run.declared())
     first = run.state.status == "created"
-    run.move(state_machine.begun)
+    run.transition(state_machine.begun)
     if not run.state.digests:  # else they are there, and were verified
         weights = initial_weights(federation)[1]
         save_state(conduct, conduct.agreement.algorithm.init(weights), round_number=0)
         del weights
-        run.move(state_machine.saved, digests_of_round(run, 0))
+        run.transition(state_machine.saved, digests_of_round(run, 0))
     if first:
         run.event(
             "run-started", sites=list(federation.sites), rounds=federation.rounds, federation=conduct.digest
@@ -112,7 +112,7 @@ def _begin(conduct: Conduct) -> None:
         run.event("run-continued", round=state.round + 1, phase=state.phase, attempt=state.attempt)
 
 
-def _join(conduct: Conduct, *, deadline_s: float) -> None:
+def _join(conduct: RoundContext, *, deadline_s: float) -> None:
     run, federation = conduct.run, conduct.federation
     nodes = wait_for_members(
         conduct.grid,
@@ -126,21 +126,21 @@ def _join(conduct: Conduct, *, deadline_s: float) -> None:
         )
 
 
-def _publish(conduct: Conduct) -> None:
+def _publish(conduct: RoundContext) -> None:
     run = conduct.run
     with replacing(run.global_model) as temporary:
         shutil.copyfile(run.checkpoint(run.state.round), temporary)
     run.event("model-published", round=run.state.round)
 
 
-def _test(conduct: Conduct) -> list[str]:
+def _test(conduct: RoundContext) -> list[str]:
     """Ask every site for the scores of the final model on its test split; keep them per site. The untested ones."""
     run, federation = conduct.run, conduct.federation
     tested = run.tests_recorded()
     run.event("test-started", sites=[site for site in federation.sites if site not in tested])
-    for received in exchange(
+    for received in request_replies(
         conduct.grid,
-        partial(request_of, conduct),
+        partial(build_request, conduct),
         message_type=MessageType.EVALUATE,
         sites=[site for site in federation.sites if site not in tested],
         round_number=federation.rounds + 1,
@@ -177,11 +177,11 @@ def _interrupt(run: RunDirectory, reason: str) -> None:
         if run.ended:  # as one that the coordinator stopped meanwhile
             return
     with contextlib.suppress(FileNotWritten, RunDamaged):
-        run.move(state_machine.interrupted, reason)
+        run.transition(state_machine.interrupted, reason)
         run.event("run-interrupted", reason=reason)
 
 
 def _end(run: RunDirectory, *, status: Status, reason: str | None) -> None:
-    run.move(state_machine.ended, status, reason)
+    run.transition(state_machine.ended, status, reason)
     run.event("run-ended", status=status, reason=reason)
     summarise_run(run)

@@ -15,7 +15,7 @@ from minet_core.errors import FedminetError, UpdateOpposed, UpdateSuspect
 from minet_core.training.loop import learning_rate_at
 from minet_core.weights.update_norm import (
     HISTORY_ROUNDS,
-    LEAST_REPLIES,
+    MIN_REPLIES,
     OPPOSED_AT_ONCE,
     TURNED_TOLD,
     lasting,
@@ -23,10 +23,10 @@ from minet_core.weights.update_norm import (
     norm_bound,
     opposed,
 )
-from server.rounds.context import Conduct
+from server.rounds.context import RoundContext
 from server.rounds.replies import KeptReply, as_reply, keep, read_replies
 from server.rounds.roll_back import left_out_for_good
-from server.runs.participation import breach
+from server.runs.participation import participation_violation
 
 NORMS = ("update_norm", "memory_norm")
 """What of a reply is held against the round and the run: see `server.rounds.replies.KeptReply`."""
@@ -35,14 +35,14 @@ MEMORY_FACTOR = 10.0
 """Least multiple of the median for an algorithm's own tensors: a site that takes part for the first time sends a whole
 control, and the others the change of theirs."""
 
-LEAST_NORMS = 9
+MIN_NORMS = 9
 """Norms of former rounds from which the run's median alone may refuse: as many rounds as judge a direction."""
 
 JUDGED = (None, UpdateSuspect.code, UpdateOpposed.code)
 """Codes of replies that a judgement is made of: accepted, or refused by an earlier one."""
 
 
-def judged(conduct: Conduct) -> dict[str, KeptReply]:
+def screen_update_norms(conduct: RoundContext) -> dict[str, KeptReply]:
     """The round's replies with the verdict on each; what is new of it is kept, and told in the events."""
     before = read_replies(conduct.folder)
     held = {
@@ -70,7 +70,7 @@ def accepted(kept: Mapping[str, KeptReply]) -> dict[str, int]:
 
 
 def _by_norm(
-    conduct: Conduct, held: Mapping[str, KeptReply], before: Mapping[str, KeptReply]
+    conduct: RoundContext, held: Mapping[str, KeptReply], before: Mapping[str, KeptReply]
 ) -> dict[str, KeptReply]:
     settings, found = conduct.federation.quarantine, dict(held)
     failure = UpdateSuspect("an update is far larger than those of the round and of the run")
@@ -78,7 +78,7 @@ def _by_norm(
         norms = {site: value for site, kept in held.items() if (value := getattr(kept, kind)) is not None}
         usual = _usual(conduct, kind, norms)
         # One or two replies and a few rounds are no measure to refuse a site by: it is told of, and counts.
-        sure = len(norms) >= LEAST_REPLIES or len(_norms_of_run(conduct, kind)) >= LEAST_NORMS
+        sure = len(norms) >= MIN_REPLIES or len(_norms_of_run(conduct, kind)) >= MIN_NORMS
         factor = settings.norm_factor if kind == "update_norm" else max(settings.norm_factor, MEMORY_FACTOR)
         for site, length in norms.items() if usual else ():
             bound = factor * usual[site]
@@ -100,12 +100,12 @@ def _by_norm(
 
 
 def _by_direction(
-    conduct: Conduct, held: Mapping[str, KeptReply], before: Mapping[str, KeptReply]
+    conduct: RoundContext, held: Mapping[str, KeptReply], before: Mapping[str, KeptReply]
 ) -> dict[str, KeptReply]:
     """One site after the other, the one that agrees least first: fewer than half of the sites are ever refused."""
     found = dict(held)
     sites = sorted(site for site, kept in held.items() if kept.refused is None)
-    if len(sites) < LEAST_REPLIES:
+    if len(sites) < MIN_REPLIES:
         return found
     expected = conduct.expected(round_number=conduct.number)
     weights = {site: as_reply(conduct.folder, held[site], expected).weights for site in sites}
@@ -113,7 +113,7 @@ def _by_direction(
     failure = UpdateOpposed("an update points away from those of the other sites")
     left, may_refuse = list(range(len(sites))), (len(sites) - 1) // 2
     told: dict[tuple[str, str], tuple[float, float]] = {}
-    while len(left) >= LEAST_REPLIES:
+    while len(left) >= MIN_REPLIES:
         of = agreements(products[left][:, left])
         shares = turned_shares(of_tensors[:, left][:, :, left])
         for row, agreement, share in zip(left, of, shares, strict=True):
@@ -137,7 +137,7 @@ def _by_direction(
 
 
 def _looked_at(
-    conduct: Conduct, kept: KeptReply, *, is_lowest: bool
+    conduct: RoundContext, kept: KeptReply, *, is_lowest: bool
 ) -> tuple[dict[str, tuple[float, float]], bool]:
     """By kind, the figure and the bound that the direction of an update is told for; and whether it is to be refused.
 
@@ -156,7 +156,7 @@ def _looked_at(
     return told, opposed(cosines if is_lowest else [], shares, below=settings.opposed_agreement)
 
 
-def _by_record(conduct: Conduct, held: Mapping[str, KeptReply]) -> dict[str, KeptReply]:
+def _by_record(conduct: RoundContext, held: Mapping[str, KeptReply]) -> dict[str, KeptReply]:
     """Without the sites that had a round taken back twice, where the contract can be met without them."""
     found = dict(held)
     failure = UpdateOpposed("two rounds were taken back for the updates of this site")
@@ -165,14 +165,16 @@ def _by_record(conduct: Conduct, held: Mapping[str, KeptReply]) -> dict[str, Kep
             continue
         without = {**found, site: _refused(found[site], failure)}
         if (
-            breach(conduct.federation.participation, accepted(without), declared=conduct.run.declared())
+            participation_violation(
+                conduct.federation.participation, accepted(without), declared=conduct.run.declared()
+            )
             is None
         ):
             found = without
     return found
 
 
-def _tell(conduct: Conduct, before: KeptReply, failure: FedminetError, **figures: object) -> None:
+def _tell(conduct: RoundContext, before: KeptReply, failure: FedminetError, **figures: object) -> None:
     """Say once that an update is suspect."""
     if failure.code not in (*before.noted, before.refused):
         conduct.run.event(
@@ -188,14 +190,14 @@ def _noted(kept: KeptReply, failure: FedminetError) -> KeptReply:
     return replace(kept, noted=tuple(sorted({*kept.noted, failure.code})))
 
 
-def _usual(conduct: Conduct, kind: str, norms: Mapping[str, float]) -> dict[str, float]:
+def _usual(conduct: RoundContext, kind: str, norms: Mapping[str, float]) -> dict[str, float]:
     """By site, the norm that its update is held against; empty where nothing can be said.
 
     The larger of the medians of the round and of the run; for a site that trains more than the median site, as much
     larger as the sum of its steps' learning rates is.
     """
     past = _norms_of_run(conduct, kind)
-    if not norms or (len(norms) < LEAST_REPLIES and not past):
+    if not norms or (len(norms) < MIN_REPLIES and not past):
         return {}
     of_round = [(norms[site], _work(conduct, site, conduct.number)) for site in norms]
     lengths = [entries for entries in (of_round if len(norms) > 1 else [], past) if entries]
@@ -216,12 +218,12 @@ def _usual(conduct: Conduct, kind: str, norms: Mapping[str, float]) -> dict[str,
     }
 
 
-def _work(conduct: Conduct, site: str, round_number: int) -> float:
+def _work(conduct: RoundContext, site: str, round_number: int) -> float:
     """The sum of the learning rates of a site's steps in a round, which bounds how far Adam moves a weight in it."""
     federation = conduct.federation
     declared = conduct.run.declared().get(site)
     training = federation.training
-    n_steps = federation.work_of(site).most_steps(
+    n_steps = federation.work_of(site).max_steps(
         n_slices=1 if declared is None else declared.n_training_slices, batch_size=training.batch_size
     )
     return _summed_rates(
@@ -246,7 +248,7 @@ def _summed_rates(
     )
 
 
-def _norms_of_run(conduct: Conduct, kind: str) -> list[tuple[float, float]]:
+def _norms_of_run(conduct: RoundContext, kind: str) -> list[tuple[float, float]]:
     """The norms of the replies that counted in the last rounds, each with the work behind it."""
     return [
         (
@@ -259,6 +261,6 @@ def _norms_of_run(conduct: Conduct, kind: str) -> list[tuple[float, float]]:
     ]
 
 
-def _figures_of_run(conduct: Conduct, site: str, key: str) -> list[float]:
+def _figures_of_run(conduct: RoundContext, site: str, key: str) -> list[float]:
     records = conduct.run.rounds_recorded(last=HISTORY_ROUNDS)
     return [record["sites"][site][key] for record in records if key in record["sites"].get(site, {})]

@@ -9,7 +9,7 @@ from minet_core.protocol.cohort_declaration import CohortDeclaration
 from minet_core.settings.federation import FederationSettings, ParticipationSettings
 
 
-def breach(
+def participation_violation(
     contract: ParticipationSettings, accepted: Mapping[str, int], *, declared: Mapping[str, CohortDeclaration]
 ) -> str | None:
     """What of the contract these replies do not meet; None where they meet it.
@@ -22,17 +22,17 @@ def breach(
     if len(accepted) < contract.quorum:
         return f"{len(accepted)} valid replies, quorum {contract.quorum}"
     whole = sum(cohort.n_training_slices for cohort in declared.values())
-    if contract.least_share > 0 and sum(accepted.values()) < contract.least_share * whole:
-        return f"{sum(accepted.values())} of {whole} training slices, least share {contract.least_share:g}"
+    if contract.min_share > 0 and sum(accepted.values()) < contract.min_share * whole:
+        return f"{sum(accepted.values())} of {whole} training slices, least share {contract.min_share:g}"
     return None
 
 
 def require_declarations(federation: FederationSettings, declared: Collection[str]) -> None:
     """Raise ConfigurationError (FM-C100) where the contract's share cannot be known for want of a declaration."""
     undeclared = [site for site in federation.sites if site not in declared]
-    if federation.participation.least_share > 0 and undeclared:
+    if federation.participation.min_share > 0 and undeclared:
         raise ConfigurationError(
-            "participation.least_share needs the declaration of every site",
+            "participation.min_share needs the declaration of every site",
             got=f"none of {', '.join(undeclared)}",
             action="Admit the site with --declaration",
         )

@@ -24,7 +24,7 @@ from server.server_home import ServerHome
 START_GRACE_S = 60.0
 """How long a submitted run may take until its application works on it."""
 
-MOST_FRUITLESS = 5
+MAX_ATTEMPTS_WITHOUT_PROGRESS = 5
 """Submissions in a row that may bring a run no further before it is given up."""
 
 SPARE_MODELS = 4
@@ -64,7 +64,7 @@ def submit(
     failed where that was done too often in vain, DiskFull (FM-S504) where there is no room to go on, RunBusy (FM-S507)
     where it would have to wait and is not to.
     """
-    with run.alone("submission", wait=wait):
+    with run.lock("submission", wait=wait):
         present = last_submission(run)
         if present is not None and present != former:
             return present
@@ -72,7 +72,7 @@ def submit(
         if former is not None:
             require_room(run)
             fruitless = former.fruitless + 1 if former.progress == _progress(run) else 0
-            if fruitless > MOST_FRUITLESS:
+            if fruitless > MAX_ATTEMPTS_WITHOUT_PROGRESS:
                 raise give_up(run)
             control.stop_run(former.flower_run)
         flower_run = control.submit_run(read_bundle(home.superlink), run_config={"run": run.path.name})
@@ -96,7 +96,7 @@ def abandoned(run: RunDirectory, submission: Submission | None, *, finished: boo
     """
     if run.ended or submission is None:
         return False
-    holder, works = run.holder()
+    holder, works = run.lock_owner()
     if works:
         return False
     if holder == submission.flower_run or finished:
@@ -104,7 +104,7 @@ def abandoned(run: RunDirectory, submission: Submission | None, *, finished: boo
     return time.time() - submission.time_s > START_GRACE_S
 
 
-def tend_runs(home: ServerHome, control: SuperLinkControl) -> None:
+def resubmit_abandoned_runs(home: ServerHome, control: SuperLinkControl) -> None:
     """Submit every abandoned run again, and finish what a killed application left of one that has ended.
 
     Raises the first failure once all runs were seen to: DiskFull (FM-S504) where a run waits for room.
@@ -134,7 +134,7 @@ def tend_runs(home: ServerHome, control: SuperLinkControl) -> None:
 
 def _tend(home: ServerHome, control: SuperLinkControl, run: RunDirectory) -> None:
     if run.ended:
-        if not (run.path / "summary.json").exists() and not run.holder()[1]:
+        if not (run.path / "summary.json").exists() and not run.lock_owner()[1]:
             summarise_run(run)
         return
     submission = last_submission(run)
@@ -144,7 +144,7 @@ def _tend(home: ServerHome, control: SuperLinkControl, run: RunDirectory) -> Non
 
 def give_up(run: RunDirectory) -> NoProgress:
     """End a run as failed that was taken up again and again in vain."""
-    failure = NoProgress("the run was taken up again in vain", got=f"{MOST_FRUITLESS} times")
+    failure = NoProgress("the run was taken up again in vain", got=f"{MAX_ATTEMPTS_WITHOUT_PROGRESS} times")
     end_as_failed(run, reason=f"{failure.code}: {failure.what}")
     return failure
 
@@ -153,7 +153,7 @@ def end_as_failed(run: RunDirectory, *, reason: str) -> None:
     """`failed`, unless the run has just ended by itself."""
     if run.ended:
         return
-    run.move(state_machine.ended, "failed", reason)
+    run.transition(state_machine.ended, "failed", reason)
     run.event("run-ended", status="failed", reason=reason)
     summarise_run(run)
 

@@ -122,13 +122,13 @@ class RunDirectory:
             raise damaged(path, "is of an earlier version, or not what was written")
         return state
 
-    def move(self, transition: Callable[..., RunState], *arguments: Any, **options: Any) -> RunState:
+    def transition(self, transition: Callable[..., RunState], *arguments: Any, **options: Any) -> RunState:
         """Replace the state by what a transition of `server.runs.state_machine` makes of it; durable when this returns.
 
         One process at a time: a run that is stopped stays stopped, whatever its application is about to write. Raises
         IllegalTransition (FM-F406).
         """
-        with self.alone("state"):
+        with self.lock("state"):
             state = transition(self.state, *arguments, **options)
             return self._write_state(state)
 
@@ -138,7 +138,7 @@ class RunDirectory:
         return written
 
     @contextlib.contextmanager
-    def alone(self, what: str, *, wait: bool = True) -> Iterator[None]:
+    def lock(self, what: str, *, wait: bool = True) -> Iterator[None]:
         """Wait until no other process does `what` with this run, and be the one.
 
         wait: False for who has other work meanwhile, as a back-up holds a run for as long as it is copied. Raises
@@ -176,7 +176,7 @@ class RunDirectory:
         finally:
             let_go(descriptor)
 
-    def holder(self) -> tuple[int | None, bool]:
+    def lock_owner(self) -> tuple[int | None, bool]:
         """Flower's number of the run whose server application worked here last, and whether it still does."""
         if not self._lock.exists():
             return None, False
@@ -187,7 +187,7 @@ class RunDirectory:
             os.close(descriptor)
         return (int(text) if text.isdigit() else None), is_locked(self._lock)
 
-    def mend(self) -> None:
+    def repair_after_crash(self) -> None:
         """Undo what a killed server application left half done.
 
         Half files of models and a line that was cut off are removed, and so are figures of a round that is not
@@ -196,7 +196,7 @@ class RunDirectory:
         for name in ("checkpoints", "replies"):
             for half in (self.path / name).rglob(".*.partial"):
                 half.unlink()
-        with self.alone("events"):
+        with self.lock("events"):
             mend_lines(self.path / "events.jsonl")
         mend_lines(self.path / "metrics.jsonl")
         self.forget_beyond()
@@ -239,7 +239,7 @@ class RunDirectory:
         """Append to events.jsonl. `details` are agreed values: rounds, site names, codes, counts."""
         path = self.path / "events.jsonl"
         # The server appends too, maybe before what a killed application left is mended.
-        with self.alone("events"):
+        with self.lock("events"):
             mend_lines(path)
             append_line(path, {"time": _now(), "event": name, **details})
 
@@ -283,7 +283,7 @@ class RunDirectory:
         """Where the replies of a round are kept until it is completed."""
         return self.path / "replies" / f"round-{round_number:04d}"
 
-    def forget_old(self) -> None:
+    def prune(self) -> None:
         """Remove checkpoints beyond the retention that was asked for, and the replies of completed rounds.
 
         While rounds follow, what the last one was made of stays: it may be rolled back.

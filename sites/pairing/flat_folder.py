@@ -12,7 +12,7 @@ from sites.pairing.file_choice import BIDS_NAME, stem_of
 from sites.pairing.patient_names import same_patient_groups
 from sites.settings.site_settings import PATIENT_FOLDER, NiftiFiles
 
-LEAST_PATIENTS = 2
+MIN_PATIENTS = 2
 
 
 def patients_by_file_name(
@@ -48,7 +48,7 @@ def flat_pattern(paths: Sequence[Path], settings: NiftiFiles) -> str | None:
     """The `nifti.patient_id` that tells the patients of one folder apart by their files' names; None: there is none."""
     groups = _beginnings(paths)
     whole = [name for name, files in groups.items() if _has_both(files, settings)]
-    if len(whole) < LEAST_PATIENTS:
+    if len(whole) < MIN_PATIENTS:
         return None
     ends = sorted({_split(path)[1] for name in whole for path in groups[name]})
     return rf"(?P<examination>(?P<patient>[^/]+))[_-](?:{'|'.join(map(re.escape, ends))})\.nii"
@@ -59,7 +59,7 @@ def _are_patients(groups: dict[str, list[Path]], settings: NiftiFiles) -> bool:
     bids = all(BIDS_NAME.fullmatch(f"{name}_T1w") for name in names)
     patients = {name.split("_")[0] for name in names} if bids else set(names)
     return (
-        len(patients) >= LEAST_PATIENTS
+        len(patients) >= MIN_PATIENTS
         and all(re.search(r"\d", name) for name in names)
         and any(_has_both(files, settings) for files in groups.values())
         and (bids or not same_patient_groups(names))

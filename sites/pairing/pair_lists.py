@@ -22,7 +22,7 @@ from sites.scans.unreadable import refusal_of
 from sites.settings.site_settings import FastmriFiles
 from sites.store.split import Split
 
-_LARGEST_LIST_BYTES = 16 << 20
+_MAX_LIST_BYTES = 16 << 20
 """A line has 40 bytes: 400,000 pairs."""
 
 
@@ -72,10 +72,10 @@ def _read(path: Path) -> list[tuple[str, str]]:
     if not path.is_file():
         raise FileMissing("the pair list is missing", got=path)
     with naming_failures("the pair list cannot be read", path=path), path.open("rb") as stream:
-        content = stream.read(_LARGEST_LIST_BYTES + 1)
-    if len(content) > _LARGEST_LIST_BYTES:
+        content = stream.read(_MAX_LIST_BYTES + 1)
+    if len(content) > _MAX_LIST_BYTES:
         raise InvalidSetting(
-            f"{path} is no pair list", got=f"over {_LARGEST_LIST_BYTES} bytes", expected="a line a pair"
+            f"{path} is no pair list", got=f"over {_MAX_LIST_BYTES} bytes", expected="a line a pair"
         )
     pairs = []
     try:

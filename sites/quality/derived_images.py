@@ -18,28 +18,28 @@ from numpy.typing import NDArray
 
 from sites.quality.scan_quality import foreground
 
-FEWEST_VALUES = 48
+MIN_VALUES = 48
 """Distinct values. An 8-bit export of 10 real volumes has 204 to 256, 6 bits have 53 to 63."""
-MOST_EQUAL = 0.45
+MAX_EQUAL = 0.45
 """Share of neighbouring foreground voxels within 0.1% of the 99th percentile. 10 real volumes 0.009 to 0.019, their
 8-bit exports to 0.07, 6 bits 0.25, phantoms to 0.05; label maps of four classes 0.62 to 0.73, masks 1."""
-MOST_AT_TOP = 0.08
+MAX_AT_TOP = 0.08
 """Share of the foreground within 2% of the maximum. 10 real volumes at most 3e-6, 24 phantoms 0.0013, tiny ones 0.015,
 exports cut at their 99th percentile 0.016 to 0.069; probability maps 0.18 to 0.38, masks 1."""
 SAID_AT_TOP = 0.005
 """From here on a remark: the export was windowed, or the receiver was saturated."""
-LEAST_UNEVEN = 0.08
+MIN_UNEVEN = 0.08
 """Largest distance between the distribution of values and an even one. 10 real volumes 0.16 to 0.55, phantoms 0.18
 to 0.61; phase with or without a mask 0.01 to 0.03."""
-MOST_LONELY = 0.4
+MAX_LONELY = 0.4
 """Share of the brightest hundredth whose neighbour (not an exact zero) is below 0.3 of it. 10 real volumes at most
 0.06, noisy FS-PD phantoms 0.19; phase 0.6 to 0.9, ratios of two scans 0.6 to 0.9."""
-LEAST_NOISE = 0.004
+MIN_NOISE = 0.004
 """Median of the mixed second differences within the foreground, in units of a standard deviation over the 99th
 percentile. 10 real volumes 0.006 to 0.024, 6 phantom volumes 0.008 to 0.014; real ones smoothed by 0.7 pixels 0.001 to
 0.004, interpolated to twice the grid 0.0003 to 0.002. 44 masked maps made of two real pairs (T1, T2, ADC, FA, B1,
 distances, tissue probabilities; the noisy ones are maps of noisy scans): 0 to 0.17, 21 of them below."""
-FEWEST_BRIGHT = 30
+MIN_BRIGHT = 30
 """Voxels that a hundredth must have: in fewer chance decides."""
 SAMPLES = 200_000
 
@@ -83,20 +83,20 @@ def value_figures(magnitude: NDArray[np.float32]) -> ValueFigures:
 
 def why_derived(figures: ValueFigures) -> tuple[str, str] | None:
     """Why this is no magnitude image of anatomy: (what was found, what a magnitude image has), or None."""
-    if figures.n_values < FEWEST_VALUES:
-        return f"{figures.n_values} distinct values: a mask or label map", f"at least {FEWEST_VALUES}"
-    if figures.equal_neighbours > MOST_EQUAL:
+    if figures.n_values < MIN_VALUES:
+        return f"{figures.n_values} distinct values: a mask or label map", f"at least {MIN_VALUES}"
+    if figures.equal_neighbours > MAX_EQUAL:
         share = f"{figures.equal_neighbours:.0%} of neighbouring voxels equal"
-        return f"{share}: a label map or a segmentation", f"at most {MOST_EQUAL:.0%}"
-    if figures.at_top > MOST_AT_TOP:
+        return f"{share}: a label map or a segmentation", f"at most {MAX_EQUAL:.0%}"
+    if figures.at_top > MAX_AT_TOP:
         share = f"{figures.at_top:.0%} of the foreground at the maximum"
-        return f"{share}: a mask, a probability map or a saturated image", f"at most {MOST_AT_TOP:.0%}"
-    if figures.unevenness < LEAST_UNEVEN:
+        return f"{share}: a mask, a probability map or a saturated image", f"at most {MAX_AT_TOP:.0%}"
+    if figures.unevenness < MIN_UNEVEN:
         distance = f"values spread evenly (distance {figures.unevenness:.3f})"
-        return f"{distance}: a phase image, or an equalised histogram", f"at least {LEAST_UNEVEN}"
-    if figures.lonely > MOST_LONELY:
+        return f"{distance}: a phase image, or an equalised histogram", f"at least {MIN_UNEVEN}"
+    if figures.lonely > MAX_LONELY:
         share = f"{figures.lonely:.0%} of the brightest voxels beside dark ones"
-        return f"{share}: phase, or a ratio or parameter map", f"at most {MOST_LONELY:.0%}"
+        return f"{share}: phase, or a ratio or parameter map", f"at most {MAX_LONELY:.0%}"
     return None
 
 
@@ -107,7 +107,7 @@ def value_remarks(figures: ValueFigures) -> list[str]:
         said.append(f"{figures.at_top:.1%} of the foreground is at the maximum (windowed or saturated)")
     if figures.maximum <= 1.0 and figures.zeros > 0.3:
         said.append("values from 0 to 1 around exact zeros: a rescaled scan, or a map that looks like one")
-    if figures.noise < LEAST_NOISE:
+    if figures.noise < MIN_NOISE:
         said.append(
             "all but free of noise: interpolated, smoothed or denoised before it was stored, or a computed map "
             "(T1, T2, ADC, a probability)"
@@ -141,7 +141,7 @@ def _noise(image: NDArray[np.float32], inside: NDArray[np.bool_], *, top: float)
         & inside[:, 2:, :-2]
         & inside[:, 2:, 2:]
     )
-    if top <= 0 or deep.sum() < FEWEST_BRIGHT:
+    if top <= 0 or deep.sum() < MIN_BRIGHT:
         return 1.0
     differences = np.diff(np.diff(image, 2, axis=1), 2, axis=2)
     return float(1.4826 * np.median(np.abs(differences[deep]))) / 6 / top
@@ -154,7 +154,7 @@ def _lonely(image: NDArray[np.float32], inside: NDArray[np.bool_]) -> float:
         if not where.any():
             continue
         y, x = np.nonzero(of_slice >= np.percentile(of_slice[where], 99))
-        if len(y) < FEWEST_BRIGHT:
+        if len(y) < MIN_BRIGHT:
             continue
         padded = np.pad(of_slice, 1, mode="edge")
         beside = np.stack([padded[y + dy, x + dx] for dy, dx in ((0, 1), (2, 1), (1, 0), (1, 2))])

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 
-def told_apart(
-    figure: float, limit: float, *, least_digits: int = 2, most_digits: int = 9
-) -> tuple[str, str]:
+def told_apart(figure: float, limit: float, *, min_digits: int = 2, max_digits: int = 9) -> tuple[str, str]:
     """A limit and a figure beyond it with as many digits as it takes to see that they differ."""
-    for digits in range(least_digits, most_digits):
+    for digits in range(min_digits, max_digits):
         texts = f"{limit:.{digits}f}", f"{figure:.{digits}f}"
         if texts[0] != texts[1]:
             return texts
@@ -16,5 +14,5 @@ def told_apart(
 
 def shares_told_apart(figure: float, limit: float) -> tuple[str, str]:
     """The limit and the figure in percent."""
-    texts = told_apart(100 * figure, 100 * limit, least_digits=0)
+    texts = told_apart(100 * figure, 100 * limit, min_digits=0)
     return f"{texts[0]}%", f"{texts[1]}%"

@@ -100,12 +100,12 @@ def examine(target: Volume, reference: Volume, *, limits: QualitySettings) -> Ex
     detail = _step_ratios(target, reference, target_bands=seen[0].bands, reference_bands=seen[1].bands)
     measured = tuple(1.0 if band is None else band.to_quarter for band in seen[0].bands[1:])
     cropped = False
-    if min(measured) < limits.least_occupied and limits.interpolated_target != "remark":
+    if min(measured) < limits.min_occupied and limits.interpolated_target != "remark":
         if limits.interpolated_target == "refuse":
             raise ScanInvalid(
                 "the target was interpolated before it was stored",
                 got=f"signal in {measured[0]:.2f} of the row and {measured[1]:.2f} of the column frequencies",
-                expected=f"at least {limits.least_occupied:g}",
+                expected=f"at least {limits.min_occupied:g}",
                 action="Export the scan without interpolation, or set quality.interpolated_target: crop in site.yaml",
             )
         target, cropped = crop_to_measured(target, (measured[0], measured[1])), True

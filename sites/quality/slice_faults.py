@@ -38,7 +38,7 @@ MANY_BLENDED = 0.2
 INTERLEAVED = 0.8
 """Share of slices that are liker to the one a half, a third or a quarter of the stack away than to the next."""
 STRIDES = (2, 3, 4)
-LEAST_COMPARED = 6
+MIN_COMPARED = 6
 SAID = 3
 """Pairs of exchanged slices that are named."""
 FULL_AREA = 0.5
@@ -178,7 +178,7 @@ def _exchanged(units: NDArray[np.float32], good: NDArray[np.bool_]) -> tuple[int
 def _blended(volume: NDArray[np.float32], good: NDArray[np.bool_]) -> tuple[int, ...]:
     """The slices that are their neighbours' mean: a converter filled a gap."""
     places = [i for i in range(1, len(good) - 1) if good[i - 1 : i + 2].all()]
-    if len(places) < LEAST_COMPARED:
+    if len(places) < MIN_COMPARED:
         return ()
     left = np.array([np.abs(volume[i] - (volume[i - 1] + volume[i + 1]) / 2).mean() for i in places])
     blended = left < BLENDED * float(np.median(left))
@@ -192,7 +192,7 @@ def _interleaved(units: NDArray[np.float32], anatomy: NDArray[np.bool_]) -> bool
     for stride in STRIDES:
         distance = -(-len(units) // stride)
         seen = np.flatnonzero(anatomy[:-distance] & anatomy[distance:])
-        if len(seen) < LEAST_COMPARED or distance < 3:
+        if len(seen) < MIN_COMPARED or distance < 3:
             continue
         far, near = _likeness(units, distance), _likeness(units, 1)[: len(units) - distance]
         if float((far > near)[seen].mean()) > INTERLEAVED:

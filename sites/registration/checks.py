@@ -123,8 +123,8 @@ def _unlike(
     """The refusal of a pair whose blocks are not found: why."""
     least, share = shares_told_apart(motion.agreement, limits.min_agreement)
     got, expected = f"{share} of the blocks are found in their place", f"at least {least}"
-    for name, turned, most_starts in _turned(reference):
-        other = find_motion(fixed, matching_image(turned), limits=limits, most_starts=most_starts)
+    for name, turned, max_starts in _turned(reference):
+        other = find_motion(fixed, matching_image(turned), limits=limits, max_starts=max_starts)
         if other.agreement >= max(limits.min_agreement, 2 * motion.agreement):
             return RegistrationRefused(
                 f"the reference is {name}: its orientation was lost",
@@ -158,7 +158,7 @@ def _turned(reference: Volume) -> Iterator[tuple[str, Volume, int]]:
     Mirrored along an axis from all starts: the middle of half a stack lies elsewhere once it is turned.
     """
     array = reference.array
-    for name, axes, most_starts in (
+    for name, axes, max_starts in (
         ("mirrored from left to right", (2,), 3),
         ("upside down in its rows", (1,), 3),
         ("in reversed order of its slices", (0,), 3),
@@ -167,7 +167,7 @@ def _turned(reference: Volume) -> Iterator[tuple[str, Volume, int]]:
         ("turned by half a turn about its rows", (0, 2), 1),
         ("mirrored along all three axes", (0, 1, 2), 1),
     ):
-        yield name, dataclasses.replace(reference, array=_contiguous(np.flip(array, axes))), most_starts
+        yield name, dataclasses.replace(reference, array=_contiguous(np.flip(array, axes))), max_starts
     # Its rows as columns: with a quarter of a turn to either side, and mirrored.
     slices, rows, columns = reference.spacing_mm
     affine = reference.affine.copy()

@@ -24,13 +24,13 @@ from scipy import ndimage
 
 from sites.quality.scan_quality import foreground
 
-LEAST_AGREEMENT = 0.65
+MIN_AGREEMENT = 0.65
 """Set on the two training patients of the table: below all that lie within 1 mm, above all that are off by 2 mm."""
 WORKING_MM = 2.0
 SMOOTHING_MM = 1.5
 OUTLINE_MM = 6.0
 """Depth of the outline that is left out."""
-LEAST_VOXELS = 200
+MIN_VOXELS = 200
 
 
 def contour_agreement(
@@ -54,7 +54,7 @@ def contour_agreement(
     inside = ndimage.binary_erosion(inside, np.ones((1, 3, 3)), iterations=depth)
     seen = _shrunk(covered.astype(np.float32), factor) == 1
     inside &= ndimage.binary_erosion(seen, np.ones((1, 3, 3)), iterations=2, border_value=1)
-    if inside.sum() < LEAST_VOXELS:
+    if inside.sum() < MIN_VOXELS:
         return None
     sigma = max(SMOOTHING_MM, 0.75 * low_res_mm) / step_mm
     (a_row, a_column), (b_row, b_column) = (_gradient(volume, sigma, inside) for volume in (still, guide))

@@ -167,14 +167,14 @@ def register(target: Volume, reference: Volume, *, limits: RegistrationSettings)
 
 
 def find_motion(
-    fixed: sitk.Image, moving: sitk.Image, *, limits: RegistrationSettings, most_starts: int | None = None
+    fixed: sitk.Image, moving: sitk.Image, *, limits: RegistrationSettings, max_starts: int | None = None
 ) -> Motion:
     """The best motion of all starts, refined; its agreement says whether it is one.
 
-    most_starts: no more starts, and one look alone at each; None: all of them.
+    max_starts: no more starts, and one look alone at each; None: all of them.
     """
     best = IDENTITY
-    for start in itertools.islice(_starts(fixed, moving), most_starts):
+    for start in itertools.islice(_starts(fixed, moving), max_starts):
         try:
             searched = _search(fixed, moving, start=start)
         except RuntimeError:  # the images drifted apart: another start may hold them together
@@ -184,7 +184,7 @@ def find_motion(
             best = found
         if best.agreement >= CLEAR * limits.min_agreement:
             break
-    if most_starts is not None:
+    if max_starts is not None:
         return best
     return refined(fixed, moving, best, limits=limits, looks=(CLOSE_LOOK, FINAL_LOOK))
 

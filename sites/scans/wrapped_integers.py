@@ -22,13 +22,13 @@ SHARE_WRAPPED = 0.3
 and 65535 and stored as int16: 0.50 (a single voxel) to 1.00. Fill values beside tissue of usual brightness: to 0.05."""
 SHARE_DOUBTFUL = 0.1
 FILL_SHARE = 0.9
-"""Of the voxels below zero; where so many, and `LEAST_FILL` at least, hold one value, it is a fill value."""
-LEAST_FILL = 100
-LEAST_DEPTH = 0.125
+"""Of the voxels below zero; where so many, and `MIN_FILL` at least, hold one value, it is a fill value."""
+MIN_FILL = 100
+MIN_DEPTH = 0.125
 """Of half the range: what is less far below zero is ringing."""
 DEEPEST_RINGING = 0.09
 """Of the unsigned range, from its end: where ringing below zero comes to lie."""
-LEAST_VOXELS = 8
+MIN_VOXELS = 8
 HALF_OF_SHORT = 1 << 15
 
 
@@ -43,7 +43,7 @@ def unwrapped(stored: NDArray[Any], *, what: str) -> tuple[NDArray[Any], str | N
         return stored, None
     if stored.dtype.kind == "u":
         return _below_zero(stored, half)
-    if not stored.min() <= -LEAST_DEPTH * half:
+    if not stored.min() <= -MIN_DEPTH * half:
         return stored, None
     negative = stored < 0
     if _is_fill(stored[negative]):
@@ -71,7 +71,7 @@ def _half_of_range(stored: NDArray[Any]) -> int | None:
     if stored.dtype.kind in "iu":
         return 1 << (8 * stored.dtype.itemsize - 1) if stored.dtype.itemsize <= 2 else None
     low, high = stored.min(), stored.max()
-    within = -HALF_OF_SHORT <= low <= -LEAST_DEPTH * HALF_OF_SHORT and high < HALF_OF_SHORT
+    within = -HALF_OF_SHORT <= low <= -MIN_DEPTH * HALF_OF_SHORT and high < HALF_OF_SHORT
     return HALF_OF_SHORT if within and (np.trunc(stored) == stored).all() else None
 
 
@@ -79,7 +79,7 @@ def _below_zero(stored: NDArray[Any], half: int) -> tuple[NDArray[Any], str | No
     """An unsigned image whose brightest voxels are the ringing below zero of a signed one."""
     beyond = stored >= half
     n_beyond = int(beyond.sum())
-    if n_beyond < LEAST_VOXELS or stored[beyond].min() < 2 * half * (1 - DEEPEST_RINGING):
+    if n_beyond < MIN_VOXELS or stored[beyond].min() < 2 * half * (1 - DEEPEST_RINGING):
         return stored, None
     if _share_of_steps(stored, beyond, half) < 1 - SHARE_DOUBTFUL:
         return stored, None
@@ -93,7 +93,7 @@ def _below_zero(stored: NDArray[Any], half: int) -> tuple[NDArray[Any], str | No
 
 def _is_fill(values: NDArray[Any]) -> bool:
     n_equal = int((values == np.median(values)).sum())
-    return n_equal >= LEAST_FILL and n_equal >= FILL_SHARE * values.size
+    return n_equal >= MIN_FILL and n_equal >= FILL_SHARE * values.size
 
 
 def _share_of_steps(stored: NDArray[Any], chosen: NDArray[np.bool_], half: int) -> float:

@@ -26,7 +26,7 @@ FLOPS_PER_SECOND: dict[Device, float] = {"auto": 1e13, "cuda": 1e13, "cpu": 5e10
 """A tenth of what an H200 reaches with MINet at the paper's size (9e13; docs/results/gpu.md), and what a few processor
 cores reach. By compute.device, so that every part of a site comes to the same estimate."""
 
-LEAST_SLICE_PX = 64
+MIN_SLICE_PX = 64
 """Edge of a whole slice where the store is not seen: few scans are smaller."""
 
 
@@ -41,7 +41,7 @@ class CostOfRound:
 def cost_of_round(
     federation: FederationSettings, *, site: str, n_parameters: int, device: Device, cohort: Cohort | None
 ) -> CostOfRound:
-    """The cost of a round of `site`; where `cohort` is None, of one slice of LEAST_SLICE_PX."""
+    """The cost of a round of `site`; where `cohort` is None, of one slice of MIN_SLICE_PX."""
     model, training = federation.model, federation.training
     n_pixels = _pixels_of_a_sample(federation, cohort) / federation.scale**2
     n_slices = 1 if cohort is None else cohort.counts["training"].slices
@@ -60,5 +60,5 @@ def _pixels_of_a_sample(federation: FederationSettings, cohort: Cohort | None) -
     if federation.training.patch_px is not None:
         return federation.training.patch_px**2
     if cohort is None:
-        return LEAST_SLICE_PX**2
+        return MIN_SLICE_PX**2
     return max((pair.shape[1] * pair.shape[2] for pair, _ in cohort.pairs_of("training")), default=0)

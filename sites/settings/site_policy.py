@@ -17,11 +17,11 @@ from sites.settings.round_cost import CostOfRound, cost_of_round
 from sites.settings.site_settings import Device, PolicySettings
 from sites.store.cohort import Cohort
 
-MOST_BLOCKS = 1024
+MAX_BLOCKS = 1024
 """Blocks of a model that is built at all, to count its weights: building one of a million takes minutes. The published
 models have at most 36 (MINet, 6 x 6)."""
 
-MOST_FEATURES = 4096
+MAX_FEATURES = 4096
 """Feature channels likewise: the published models have 64 to 256."""
 
 OTHER_BOUNDS: dict[str, tuple[float, float]] = {
@@ -39,16 +39,16 @@ a strong proximal term holds the weights where they came from. The presets have 
 def open_policy() -> PolicySettings:
     """The policy of a site whose scans are nobody's, or whose owner is the coordinator: floors of one, no limit."""
     ones = (
-        *("least_patients", "least_slices", "least_validation_slices", "least_test_patients"),
-        *("least_batch", "least_patch_px", "least_steps", "least_samples"),
+        *("min_patients", "min_slices", "min_validation_slices", "min_test_patients"),
+        *("min_batch", "min_patch_px", "min_steps", "min_samples"),
     )
-    most = [name for name in PolicySettings.model_fields if name.startswith("most_")]
+    most = [name for name in PolicySettings.model_fields if name.startswith("max_")]
     return PolicySettings.model_validate(
         {
             "algorithms": tuple(ALGORITHMS),
             "personal": None,
-            "least_seconds": 1e-3,
-            "least_learning_rate": 1e-12,
+            "min_seconds": 1e-3,
+            "min_learning_rate": 1e-12,
             **dict.fromkeys(ones, 1),
             **dict.fromkeys(most),
         }
@@ -80,19 +80,19 @@ def require_federation_allowed(policy: PolicySettings, federation: FederationSet
         strange = [part for part in federation.algorithm.personal if not part.startswith(inside)]
         _require_listed("personal", strange, policy.personal)
     model, training = federation.model, federation.training
-    _require("model.n_groups x model.n_blocks", model.n_groups * model.n_blocks, most=MOST_BLOCKS)
-    _require("model.n_features", model.n_features, most=MOST_FEATURES)
-    _require("policy.most_rounds", federation.rounds, most=policy.most_rounds)
-    _require("policy.least_batch", training.batch_size, least=policy.least_batch)
-    _require("policy.most_batch", training.batch_size, most=policy.most_batch)
+    _require("model.n_groups x model.n_blocks", model.n_groups * model.n_blocks, most=MAX_BLOCKS)
+    _require("model.n_features", model.n_features, most=MAX_FEATURES)
+    _require("policy.max_rounds", federation.rounds, most=policy.max_rounds)
+    _require("policy.min_batch", training.batch_size, least=policy.min_batch)
+    _require("policy.max_batch", training.batch_size, most=policy.max_batch)
     if training.patch_px is not None:
-        _require("policy.least_patch_px", training.patch_px, least=policy.least_patch_px)
+        _require("policy.min_patch_px", training.patch_px, least=policy.min_patch_px)
     if training.validation_slices is not None:
         _require(
-            "policy.least_validation_slices", training.validation_slices, least=policy.least_validation_slices
+            "policy.min_validation_slices", training.validation_slices, least=policy.min_validation_slices
         )
-    _require("policy.least_learning_rate", training.learning_rate, least=policy.least_learning_rate)
-    _require("policy.most_learning_rate", training.learning_rate, most=policy.most_learning_rate)
+    _require("policy.min_learning_rate", training.learning_rate, least=policy.min_learning_rate)
+    _require("policy.max_learning_rate", training.learning_rate, most=policy.max_learning_rate)
     _require_other_bounds(federation)
     _require_work(policy, federation.work_of(site), batch_size=training.batch_size)
 
@@ -111,10 +111,10 @@ def require_model_allowed(
     n_parameters: the learnable weights of its model. cohort: None where the store is not seen: then the least that a
     round can cost is held to the policy. Returns the estimate.
     """
-    _require("policy.most_parameters", n_parameters, most=policy.most_parameters)
+    _require("policy.max_parameters", n_parameters, most=policy.max_parameters)
     cost = cost_of_round(federation, site=site, n_parameters=n_parameters, device=device, cohort=cohort)
-    _require("policy.most_memory_gb", cost.memory_gb, most=policy.most_memory_gb)
-    _require("policy.most_seconds", cost.seconds, most=policy.most_seconds)
+    _require("policy.max_memory_gb", cost.memory_gb, most=policy.max_memory_gb)
+    _require("policy.max_seconds", cost.seconds, most=policy.max_seconds)
     return cost
 
 
@@ -123,20 +123,18 @@ def require_cohort_allowed(
 ) -> None:
     """Raise PolicyRefused (FM-F420) where figures of this cohort would be of too few; no scan is read for it."""
     training, validation, test = (cohort.counts[split] for split in ("training", "validation", "test"))
-    _require("policy.least_patients", training.patients, least=policy.least_patients, of="training patients")
-    _require("policy.least_slices", training.slices, least=policy.least_slices, of="training slices")
+    _require("policy.min_patients", training.patients, least=policy.min_patients, of="training patients")
+    _require("policy.min_slices", training.slices, least=policy.min_slices, of="training slices")
     _require(
-        "policy.least_validation_slices",
+        "policy.min_validation_slices",
         validation.slices,
-        least=policy.least_validation_slices,
+        least=policy.min_validation_slices,
         of="validation slices",
     )
-    _require(
-        "policy.least_test_patients", test.patients, least=policy.least_test_patients, of="test patients"
-    )
+    _require("policy.min_test_patients", test.patients, least=policy.min_test_patients, of="test patients")
     if federation.training.patch_px is None:
         edge = min((min(pair.shape[1:]) for pair, _ in cohort.pairs_of("training")), default=0)
-        _require("policy.least_patch_px", edge, least=policy.least_patch_px)
+        _require("policy.min_patch_px", edge, least=policy.min_patch_px)
     work, batch_size = federation.work_of(site), federation.training.batch_size
     if work.local_epochs is not None:
         n_steps = work.local_epochs * -(-training.slices // batch_size)
@@ -145,24 +143,24 @@ def require_cohort_allowed(
 
 def require_steps_allowed(policy: PolicySettings, *, n_steps: int, n_samples: int) -> None:
     """Raise PolicyRefused (FM-F420) where a round has, or had, too few or too many steps for its figures to leave."""
-    _require("policy.least_steps", n_steps, least=policy.least_steps)
-    _require("policy.most_steps", n_steps, most=policy.most_steps)
-    _require("policy.least_samples", n_samples, least=policy.least_samples)
+    _require("policy.min_steps", n_steps, least=policy.min_steps)
+    _require("policy.max_steps", n_steps, most=policy.max_steps)
+    _require("policy.min_samples", n_samples, least=policy.min_samples)
 
 
 def require_budget_left(policy: PolicySettings, *, n_answered: int) -> None:
     """Raise PolicyRefused (FM-F420) where one request more is over the study's budget."""
-    _require("policy.most_requests", n_answered + 1, most=policy.most_requests)
+    _require("policy.max_requests", n_answered + 1, most=policy.max_requests)
 
 
 def _require_work(policy: PolicySettings, work: LocalWork, *, batch_size: int) -> None:
     if work.local_steps is not None:
         require_steps_allowed(policy, n_steps=work.local_steps, n_samples=work.local_steps * batch_size)
     if work.local_epochs is not None:  # each has a step at the least; how many, the cohort says
-        _require("policy.most_steps", work.local_epochs, most=policy.most_steps)
+        _require("policy.max_steps", work.local_epochs, most=policy.max_steps)
     if work.local_seconds is not None:
-        _require("policy.least_seconds", work.local_seconds, least=policy.least_seconds)
-        _require("policy.most_seconds", work.local_seconds, most=policy.most_seconds)
+        _require("policy.min_seconds", work.local_seconds, least=policy.min_seconds)
+        _require("policy.max_seconds", work.local_seconds, most=policy.max_seconds)
 
 
 def _require_other_bounds(federation: FederationSettings) -> None:

@@ -187,7 +187,7 @@ class QualitySettings(Settings):
         "crop",
         description="a target whose grid is much finer than what was measured; crop: bring it to the measured matrix",
     )
-    least_occupied: float = Field(
+    min_occupied: float = Field(
         0.6,
         gt=0,
         le=1,
@@ -281,40 +281,38 @@ class PolicySettings(Settings):
         ("target_reconstruction.", "reference_reconstruction."),
         description="personal-head: parts of the model that may stay at the site; null: any",
     )
-    least_patients: PositiveInt = Field(
+    min_patients: PositiveInt = Field(
         5,
         description="training patients; with fewer test patients no interval leaves, and their number only as 1",
     )
-    least_slices: PositiveInt = Field(20, description="training slices, whose number is the site's weight")
-    least_validation_slices: PositiveInt = Field(
-        3, description="slices that a validation score is the mean of"
-    )
-    least_test_patients: PositiveInt = Field(2, description="patients that a test score is the mean of")
-    least_batch: PositiveInt = Field(4, description="patches or slices in a training step")
-    least_patch_px: PositiveInt = Field(
+    min_slices: PositiveInt = Field(20, description="training slices, whose number is the site's weight")
+    min_validation_slices: PositiveInt = Field(3, description="slices that a validation score is the mean of")
+    min_test_patients: PositiveInt = Field(2, description="patients that a test score is the mean of")
+    min_batch: PositiveInt = Field(4, description="patches or slices in a training step")
+    min_patch_px: PositiveInt = Field(
         48, description="edge of a training patch, px; of whole slices the shorter"
     )
-    least_steps: PositiveInt = Field(5, description="optimizer steps in a round")
-    least_samples: PositiveInt = Field(20, description="patches or slices in all the steps of a round")
-    least_seconds: PositiveFloat = Field(5.0, description="a round of declared time, s")
-    least_learning_rate: PositiveFloat = Field(
+    min_steps: PositiveInt = Field(5, description="optimizer steps in a round")
+    min_samples: PositiveInt = Field(20, description="patches or slices in all the steps of a round")
+    min_seconds: PositiveFloat = Field(5.0, description="a round of declared time, s")
+    min_learning_rate: PositiveFloat = Field(
         1e-6,
         description="below it the weights stay where the coordinator put them, and a round is a measurement",
     )
-    most_learning_rate: PositiveFloat | None = Field(0.1, description="Adam's learning rate at its plateau")
-    most_rounds: PositiveInt | None = Field(200, description="rounds of a federation file; null: any number")
-    most_requests: PositiveInt | None = Field(
+    max_learning_rate: PositiveFloat | None = Field(0.1, description="Adam's learning rate at its plateau")
+    max_rounds: PositiveInt | None = Field(200, description="rounds of a federation file; null: any number")
+    max_requests: PositiveInt | None = Field(
         500, description="requests answered for one study, under all run names together; null: any number"
     )
-    most_batch: PositiveInt | None = Field(64, description="patches or slices in a training step; null: any")
-    most_steps: PositiveInt | None = Field(10_000, description="optimizer steps in a round; null: any number")
-    most_seconds: PositiveFloat | None = Field(
+    max_batch: PositiveInt | None = Field(64, description="patches or slices in a training step; null: any")
+    max_steps: PositiveInt | None = Field(10_000, description="optimizer steps in a round; null: any number")
+    max_seconds: PositiveFloat | None = Field(
         14_400.0, description="a round, declared or estimated, s; null: any time"
     )
-    most_memory_gb: PositiveFloat | None = Field(
+    max_memory_gb: PositiveFloat | None = Field(
         64.0, description="a training step, estimated in float32 without recomputing, GB; null: any"
     )
-    most_parameters: PositiveInt | None = Field(
+    max_parameters: PositiveInt | None = Field(
         100_000_000, description="learnable weights of the model; null: any number"
     )
 

@@ -1,6 +1,6 @@
 """What a site's model is trained on, measured from its store: see `minet_core.training_domain`.
 
-Of every pair of the training split, or of `MOST_PAIRS` evenly spread ones, a few slices are read.
+Of every pair of the training split, or of `MAX_PAIRS` evenly spread ones, a few slices are read.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from minet_core.training_domain import MM_STEP, NOISE_STEP, RATIO_STEP, Training
 from sites.store.cohort import PairRecord
 from sites.store.store import ROLES, Store, open_pair
 
-MOST_PAIRS = 24
+MAX_PAIRS = 24
 SLICES_OF_A_PAIR = 8
-MOST_STORES = 16
+MAX_STORES = 16
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ def measured_domain(store: Store, *, scale: int) -> TrainingDomain | None:
     return _measured(_OneCohort(store.path, store.cohort.digest, store), scale)
 
 
-@functools.lru_cache(maxsize=MOST_STORES)
+@functools.lru_cache(maxsize=MAX_STORES)
 def _measured(cohort: _OneCohort, scale: int) -> TrainingDomain | None:
     store = cohort.store
     pairs = store.cohort.pairs_of("training")
     if not pairs:
         raise NothingFound("there is nothing to train on", got="0 pairs", expected="at least one")
-    found = [_of_pair(store, *pairs[index], scale=scale) for index in _spread(len(pairs), MOST_PAIRS)]
+    found = [_of_pair(store, *pairs[index], scale=scale) for index in _spread(len(pairs), MAX_PAIRS)]
     known = [one for one in found if one is not None]
     if not known:
         return None

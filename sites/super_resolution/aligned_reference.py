@@ -20,7 +20,7 @@ from sites.registration.resampling import resample
 from sites.settings.site_settings import RegistrationSettings
 from sites.super_resolution.refined_grid import RefinedGrid, on_frame
 
-LEAST_COVERED = 0.1
+MIN_COVERED = 0.1
 """Share of the target's foreground that the reference must show: with less there is no guide to speak of."""
 
 
@@ -87,11 +87,11 @@ def _beyond_the_samples(
 def _covered_share(upsampled: Volume, covered: NDArray[np.bool_], grid: RefinedGrid) -> float:
     inner = grid.inner()
     share = float(covered[inner][foreground(upsampled.magnitude()[inner])].mean())
-    if share < LEAST_COVERED:
+    if share < MIN_COVERED:
         raise RegistrationRefused(
             "the reference does not show the target's field of view",
             got=f"{share:.0%} of the target's foreground",
-            expected=f"at least {LEAST_COVERED:.0%}",
+            expected=f"at least {MIN_COVERED:.0%}",
             action="See that both scans are of one patient and one region",
         )
     return share

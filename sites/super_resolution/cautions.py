@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from minet_core.imaging.scan_figures import ScanFigures
 from minet_core.training_domain import Span, TrainingDomain
-from sites.registration.contour_agreement import LEAST_AGREEMENT
+from sites.registration.contour_agreement import MIN_AGREEMENT
 
 WHOLE_COVER = 0.99
 NOISY = 0.04
@@ -59,12 +59,12 @@ def cautions_on_guide(*, covered_share: float, agreement: float | None) -> list[
     if agreement is None:
         sentence = "Too little is shared to tell whether the reference shows the anatomy of the scan."
         said.append(Caution("reference-unproven", None, None, sentence))
-    elif agreement < LEAST_AGREEMENT:
+    elif agreement < MIN_AGREEMENT:
         said.append(
             Caution(
                 "reference-disagrees",
                 round(agreement, 3),
-                LEAST_AGREEMENT,
+                MIN_AGREEMENT,
                 "The contours of the reference do not run as those of the scan: another patient's, moved, or mirrored. "
                 "Detail may be another's.",
             )

@@ -43,9 +43,7 @@ PATCH_MEANS = tiny_federation(
 )
 """With it, the loss of crafted weights is the mean of one patch."""
 
-FEW_HERE = dict.fromkeys(
-    ("least_patients", "least_slices", "least_validation_slices", "least_test_patients"), 1
-)
+FEW_HERE = dict.fromkeys(("min_patients", "min_slices", "min_validation_slices", "min_test_patients"), 1)
 """The made-up site has three patients: what it has is let through, so that what is asked for is what is refused."""
 
 
@@ -164,7 +162,7 @@ def test_the_same_question_is_answered_by_an_open_policy(home: SiteHome) -> None
 
 
 def test_the_budget_counts_over_all_run_names_and_lasts(home: SiteHome) -> None:
-    with_policy(home, open_policy().model_copy(update={"most_requests": 3}))
+    with_policy(home, open_policy().model_copy(update={"max_requests": 3}))
     federation = tiny_federation()
     for number in (1, 2):
         assert code_in(asked(home, federation, run=f"run-{number}")) is None
@@ -189,10 +187,10 @@ def test_a_damaged_count_answers_nothing(home: SiteHome) -> None:
 @pytest.mark.parametrize(
     ("floors", "key"),
     [
-        ({"least_patients": 3}, "least_patients"),
-        ({"least_slices": 1000}, "least_slices"),
-        ({"least_validation_slices": 1000}, "least_validation_slices"),
-        ({"least_test_patients": 2}, "least_test_patients"),
+        ({"min_patients": 3}, "min_patients"),
+        ({"min_slices": 1000}, "min_slices"),
+        ({"min_validation_slices": 1000}, "min_validation_slices"),
+        ({"min_test_patients": 2}, "min_test_patients"),
     ],
 )
 def test_a_site_of_too_few_sends_nothing(home: SiteHome, floors: dict[str, int], key: str) -> None:
@@ -205,14 +203,14 @@ def test_a_site_of_too_few_sends_nothing(home: SiteHome, floors: dict[str, int],
 
 def test_whole_slices_that_are_smaller_than_a_patch_are_refused(home: SiteHome) -> None:
     federation = tiny_federation(training={"local_steps": 2, "patch_px": None, "batch_size": 2})
-    policy = open_policy().model_copy(update={"least_patch_px": 48})
-    with pytest.raises(PolicyRefused, match="least_patch_px"):
+    policy = open_policy().model_copy(update={"min_patch_px": 48})
+    with pytest.raises(PolicyRefused, match="min_patch_px"):
         require_cohort_allowed(policy, federation, Store(home.store).cohort, site=SITE)
 
 
 def test_a_timed_round_that_came_to_one_step_does_not_leave(home: SiteHome) -> None:
     """Declared long enough, and stopped by a machine that is slow: the steps there were are counted."""
-    with_policy(home, open_policy().model_copy(update={"least_steps": 5}))
+    with_policy(home, open_policy().model_copy(update={"min_steps": 5}))
     work = {
         "local_steps": None,
         "local_seconds": 0.002,
@@ -222,12 +220,12 @@ def test_a_timed_round_that_came_to_one_step_does_not_leave(home: SiteHome) -> N
     }
     assert code_in(asked(home, tiny_federation(training=work))) == "FM-F420"
     assert not list(home.state.glob("**/*.safetensors"))
-    with pytest.raises(PolicyRefused, match="least_samples"):
+    with pytest.raises(PolicyRefused, match="min_samples"):
         require_steps_allowed(PolicySettings(), n_steps=5, n_samples=19)
 
 
 def test_every_figure_leaves_rounded_and_no_interval_of_few_patients(home: SiteHome) -> None:
-    with_policy(home, open_policy().model_copy(update={"least_patients": 2}))
+    with_policy(home, open_policy().model_copy(update={"min_patients": 2}))
     for kind, agreed in (("train", messages.TRAIN_FIGURES), ("evaluate", messages.TEST_FIGURES)):
         answer = asked(home, tiny_federation(), kind=kind)
         figures = dict(answer.metric_records[messages.METRICS])

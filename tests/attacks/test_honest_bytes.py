@@ -37,7 +37,7 @@ def test_the_defences_change_no_byte_of_an_honest_run(
     for name in ("fedavg", "fedprox", "scaffold", "fedadam"):
         server_step = {"server_learning_rate": 0.05} if name == "fedadam" else {}
         on = federation(rounds=4, algorithm={"name": name, **server_step})
-        off = federation(rounds=4, algorithm={"name": name, **server_step, "most_share": 1.0}, quarantine=OFF)
+        off = federation(rounds=4, algorithm={"name": name, **server_step, "max_share": 1.0}, quarantine=OFF)
         slices = {"sms": 30, "umr": 20, "fastmri": 25}
         runs = [
             conduct(tmp_path / name / end, settings, None, **slices)

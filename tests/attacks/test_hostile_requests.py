@@ -16,7 +16,7 @@ from minet_core.protocol import messages
 from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.files.atomic_write import write_text
 from minet_core.settings.yaml_file import settings_text
-from minet_core.weights.payload import packed
+from minet_core.weights.payload import pack
 from server.rounds.exchange import request
 from tests.faults.tiny_sites import make_tiny_sites, tiny_federation
 
@@ -49,7 +49,7 @@ def with_weights(change: Callable[[dict[str, np.ndarray]], None]) -> Change:
     def apply(content: RecordDict) -> None:
         _, weights = initial_weights(FEDERATION)
         change(weights)
-        content[messages.MODEL] = ArrayRecord({messages.PARCEL: Array(packed(weights))})
+        content[messages.MODEL] = ArrayRecord({messages.PARCEL: Array(pack(weights))})
 
     return apply
 

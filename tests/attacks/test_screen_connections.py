@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from minet_core.runtime.processes.child_processes import free_port
-from server.dashboard.request_timeouts import LARGEST_HEAD_BYTES, LIMIT, MOST_WAITING
+from server.dashboard.request_timeouts import LIMIT, MAX_HEAD_BYTES, MAX_WAITING
 from server.dashboard.serve import Binding, server_of
 from server.server_home import ServerHome
 from tests.support.screen import STARTS_WITHIN_S, created, made_home, wait_until
@@ -87,7 +87,7 @@ def test_half_requests_keep_no_reader_out_and_are_let_go_of(port: int, said: byt
     with many(port, said) as held:
         for _ in range(3):
             assert ask(port) == 200
-        assert sum(map(is_open, held)) <= MOST_WAITING + 1
+        assert sum(map(is_open, held)) <= MAX_WAITING + 1
         ends = time.monotonic() + 5 * REQUEST_S
         while any(map(is_open, held)):
             assert time.monotonic() < ends
@@ -130,17 +130,17 @@ def test_a_head_without_end_is_refused_early(port: int, before: bytes) -> None:
 
 
 def test_a_head_of_a_browsers_size_is_taken(port: int) -> None:
-    headers = {"cookie": "a" * (LARGEST_HEAD_BYTES // 2)}
+    headers = {"cookie": "a" * (MAX_HEAD_BYTES // 2)}
     answer = httpx.get(f"http://127.0.0.1:{port}/health", headers=headers, trust_env=False)
     assert answer.status_code == 200
 
 
 def test_the_password_is_as_long_as_the_guide_says(home: ServerHome) -> None:
     from minet_core.errors import InvalidSetting
-    from server.dashboard.password import LEAST_CHARACTERS, set_password
+    from server.dashboard.password import MIN_CHARACTERS, set_password
 
     guide = Path("docs/operations/coordinator.md").read_text(encoding="utf-8")
-    assert f"{LEAST_CHARACTERS} characters or more" in guide
-    set_password(home, "a" * LEAST_CHARACTERS)
+    assert f"{MIN_CHARACTERS} characters or more" in guide
+    set_password(home, "a" * MIN_CHARACTERS)
     with pytest.raises(InvalidSetting, match="FM-C102"):
-        set_password(home, "a" * (LEAST_CHARACTERS - 1))
+        set_password(home, "a" * (MIN_CHARACTERS - 1))

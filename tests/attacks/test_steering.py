@@ -16,7 +16,7 @@ from minet_core.protocol import messages
 from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from minet_core.settings.federation import FederationSettings
-from server.rounds.roll_back import MOST_NAMED
+from server.rounds.roll_back import MAX_NAMED
 from server.rounds.run import run_federation
 from server.runs.run_directory import RunDirectory
 from tests.faults.hostile import update_times, with_weights
@@ -167,7 +167,7 @@ def test_a_round_that_made_the_model_worse_is_taken_back_without_the_site_that_d
     back = [event for event in run.events_recorded() if event["event"] == "round-rolled-back"]
     assert [(event["round"], event["site"]) for event in back] == [(1, ODD), (2, ODD)]
     assert set(back[0]["fell"]) >= set(SITES) - {ODD}
-    assert len(back) == MOST_NAMED  # from then on it takes no part
+    assert len(back) == MAX_NAMED  # from then on it takes no part
     assert moved(run, settings) == pytest.approx(5 * STEP, rel=1e-3)
     assert run.state.status == "partial"
     assert run.state.reason == "; ".join(f"round {n} without {ODD}" for n in range(1, 6))

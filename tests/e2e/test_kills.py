@@ -53,7 +53,9 @@ def test_a_run_goes_on_after_the_coordinator_and_a_site_were_switched_off(bench:
         for name in ("server", "umr"):
             bench.kill_command(name)
         hold_file(bench.hold, 1, "received").unlink()
-        bench.children.wait_until(lambda: not run.holder()[1], deadline_s=30, what="nobody works on the run")
+        bench.children.wait_until(
+            lambda: not run.lock_owner()[1], deadline_s=30, what="nobody works on the run"
+        )
         for name in ("server", "umr"):
             bench.start(name)
         assert followed.result().status == "completed"

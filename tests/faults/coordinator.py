@@ -20,7 +20,7 @@ from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 
 from fedminet.simulation.in_process_grid import InProcessGrid, server_identity
-from minet_core.protocol.exchange_plan import agreement_of, initial_weights
+from minet_core.protocol.exchange_plan import exchange_plan_of, initial_weights
 from minet_core.settings.federation import FederationSettings, ModelSettings
 from minet_core.weights.lazy_arrays import StoredArrays
 from minet_core.weights.manifest import Arrays
@@ -105,7 +105,7 @@ def coordinator(
             for transport in (False, True)
         )
         flower = in_own_process(_flower, n_sites, parcel, environment=ALLOCATOR)
-    return Coordinator(n_sites, agreement_of(federation).shared.n_values, ours, transported, flower)
+    return Coordinator(n_sites, exchange_plan_of(federation).shared.n_values, ours, transported, flower)
 
 
 def coordinator_as_text(result: Coordinator) -> str:
@@ -199,7 +199,7 @@ def _conduct(folder: Path, federation: FederationSettings, parcel: Path, transpo
     with server_identity():
         run_federation(grid, run, at=peaks.at)
     peaks.step("end")
-    n_bytes = agreement_of(federation).shared.n_bytes
+    n_bytes = exchange_plan_of(federation).shared.n_bytes
     taken = peaks.clock - grid.clock
     return Cost(taken.wall / federation.rounds, taken.processor / federation.rounds, peaks.in_models(n_bytes))
 

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from fedminet.simulation.in_process_grid import InProcessGrid, server_identity
 from minet_core.errors import HostError
-from minet_core.protocol.exchange_plan import agreement_of
+from minet_core.protocol.exchange_plan import exchange_plan_of
 from minet_core.settings.federation import ModelSettings
 from server.rounds.run import run_federation
 from server.runs.run_directory import RunDirectory
@@ -174,4 +174,4 @@ def _conduct(rounds: int, early_round: int) -> Endurance:
         watch = _Watch(run, (early_round, rounds))
         run_federation(InProcessGrid(sites), run, at=watch.at)
     early, late = watch.found
-    return Endurance(rounds, agreement_of(federation).shared.n_values, early, late)
+    return Endurance(rounds, exchange_plan_of(federation).shared.n_values, early, late)

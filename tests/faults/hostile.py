@@ -17,7 +17,7 @@ from minet_core.protocol import messages
 from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.settings.federation import FederationSettings
 from minet_core.weights.manifest import weighted_mean
-from minet_core.weights.payload import packed
+from minet_core.weights.payload import pack
 from server.runs.run_directory import RunDirectory
 from tests.faults.trial_sites import (
     RepeatingGrid,
@@ -58,7 +58,7 @@ def parcel_of(content: RecordDict) -> Array:
 
 
 def with_weights(content: RecordDict, weights: Weights) -> RecordDict:
-    content[messages.MODEL] = ArrayRecord({messages.PARCEL: Array(packed(weights))})
+    content[messages.MODEL] = ArrayRecord({messages.PARCEL: Array(pack(weights))})
     return content
 
 

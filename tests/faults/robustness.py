@@ -228,7 +228,7 @@ def robustness(
                 STRATEGIES[name](),
                 honest,
                 quarantine=OPEN,
-                algorithm={"most_share": 1.0},
+                algorithm={"max_share": 1.0},
             )
         for rule in rules:
             one(f"honest, {rule}", None, honest, algorithm={"rule": rule})

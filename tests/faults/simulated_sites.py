@@ -137,7 +137,7 @@ class SimulatedSites(InProcessGrid):
             return response
 
         pull = make_pull_object_fn_protobuf(answered, Node(node_id=1), 1)
-        arrived = put_together(message_id, pull, most_bytes=2 * self._parcel.n_bytes)
+        arrived = put_together(message_id, pull, max_bytes=2 * self._parcel.n_bytes)
         assert isinstance(arrived, Message)
         return make_message(metadata, arrived.content)
 

@@ -15,7 +15,7 @@ from fedminet.simulation.in_process_grid import InProcessGrid, node_id_of, serve
 from minet_core.protocol import messages
 from minet_core.settings.federation import FederationSettings, ModelSettings
 from minet_core.settings.yaml_file import parse_settings
-from minet_core.weights.payload import packed
+from minet_core.weights.payload import pack
 from server.rounds.run import run_federation
 from server.runs.run_directory import RunDirectory
 
@@ -67,7 +67,7 @@ def honest_reply(message: Message, *, shift: float, n_training_slices: int) -> R
     return RecordDict(
         {
             messages.METRICS: MetricRecord(dict(figures)),
-            messages.MODEL: ArrayRecord({messages.PARCEL: Array(packed(moved))}),
+            messages.MODEL: ArrayRecord({messages.PARCEL: Array(pack(moved))}),
         }
     )
 

@@ -136,18 +136,18 @@ def run_folders(folder: Path) -> Attempt:
     federation = FederationSettings(name="trial", sites=("sms", "umr"), participation={"quorum": 1})
     declared = {"sms": CohortDeclaration(site="sms", cohort_digest="ab" * 32, n_training_slices=100)}
     run = RunDirectory.create(seed, federation, engine="in-process", declared=declared)
-    run.move(begun)
+    run.transition(begun)
     run.checkpoint(0).parent.mkdir()
     run.checkpoint(0).write_bytes(b"weights")
     digest = hashlib.sha256(b"weights").hexdigest()
-    run.move(lambda state: saved(state, {"checkpoints/round-0000.safetensors": digest}))
+    run.transition(lambda state: saved(state, {"checkpoints/round-0000.safetensors": digest}))
     run.event("asked", round=1)
     run.record_tests({"sms": {"psnr_db": 30.0}})
-    run.move(asked, "2026-01-01T00:00:00.000+00:00")
-    run.move(closed, ("sms",))
+    run.transition(asked, "2026-01-01T00:00:00.000+00:00")
+    run.transition(closed, ("sms",))
     figures = run.metrics({"round": 1, "sites": {"sms": {"train_loss": 0.1}}})
     run.checkpoint(1).write_bytes(b"weights")
-    run.move(aggregated, digests={"checkpoints/round-0001.safetensors": digest}, figures=figures)
+    run.transition(aggregated, digests={"checkpoints/round-0001.safetensors": digest}, figures=figures)
     replies = run.replies(2)
     replies.mkdir(parents=True)
     keep(replies, KeptReply("sms", 1.0, figures={"round": 2, "n_training_slices": 100}, sha256=digest))
@@ -196,11 +196,11 @@ def _use_run(run: RunDirectory) -> None:
         lambda: run.rounds_recorded(last=1),
         lambda: read_replies(run.replies(2)),
         lambda: check_parcels(run.replies(2), ["sms"], round_number=2),
-        run.holder,
+        run.lock_owner,
         run.verify,
-        run.mend,
-        run.forget_old,
-        lambda: run.move(begun),
+        run.repair_after_crash,
+        run.prune,
+        lambda: run.transition(begun),
     ):
         try:
             use()

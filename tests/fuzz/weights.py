@@ -28,7 +28,7 @@ from minet_core.settings.federation import ModelSettings
 from minet_core.weights.compression import CODECS
 from minet_core.weights.lazy_arrays import StoredArrays, check_stored
 from minet_core.weights.manifest import WeightManifest, learnable
-from minet_core.weights.payload import packed, save_parcel, unpacked
+from minet_core.weights.payload import pack, save_parcel, unpack
 from server.flower.bundle import build_bundle, read_bundle
 from server.flower.file_names import BUNDLE_FILE
 from tests.fuzz.measure import Attempt
@@ -48,7 +48,7 @@ def parcels(folder: Path) -> Attempt:
     seeds = {}
     for name, codec in CODECS.items():
         sent = codec.encode(changed, reference=reference, residual={})[0]
-        seeds[name] = packed(sent).tobytes()
+        seeds[name] = pack(sent).tobytes()
     manifest = WeightManifest.of(reference)
 
     def attempt(generator: random.Random) -> Callable[[], object]:
@@ -56,7 +56,7 @@ def parcels(folder: Path) -> Attempt:
         content = mutated_tensors(seeds[codec.name], generator)
 
         def read() -> object:
-            arrays = unpacked(np.frombuffer(content, np.uint8), manifest=codec.wire_manifest(manifest))
+            arrays = unpack(np.frombuffer(content, np.uint8), manifest=codec.wire_manifest(manifest))
             decoded = codec.decode(arrays, reference=reference)
             return [decoded[name] for name in decoded]
 

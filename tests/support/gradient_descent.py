@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from fedminet.centralised.ranks import Ranks, leave, ranks_of_launcher
+from fedminet.centralised.ranks import Ranks, exit_worker, ranks_of_launcher
 from minet_core.models.activation_checkpointing import recompute
 from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.settings.federation import TrainingSettings
@@ -28,7 +28,7 @@ from minet_core.training.batches import (
     drawn_batches,
     plan_batches,
 )
-from minet_core.training.device import bring_to_form
+from minet_core.training.device import to_channels_last
 from minet_core.training.loop import StepPlan, train_steps
 from minet_core.weights.manifest import learnable
 from tests.faults.tiny_sites import tiny_federation
@@ -52,7 +52,7 @@ def descend(ranks: Ranks, *, batch_size: int, recomputed: bool) -> dict[str, NDA
     recipe = BatchRecipe(scale=2, batch_size=batch_size, patch_px=None, seed=1, label="descent")
     model, _ = initial_weights(tiny_federation())
     recompute(model, recomputed)
-    bring_to_form(model)
+    to_channels_last(model)
     settings = TrainingSettings(
         learning_rate=LEARNING_RATE, warmup_steps=0, decay_fraction=0.0, clip_norm=None, alpha=0.3, beta=0.7
     )
@@ -60,7 +60,7 @@ def descend(ranks: Ranks, *, batch_size: int, recomputed: bool) -> dict[str, NDA
     samples = PlannedSamples(prepared, recipe, places=ranks.places(batch_size))
     plan = itertools.islice(plan_batches([(24, 24)] * 12, recipe), N_STEPS)
     train_steps(
-        ranks.shared(model),
+        ranks.wrap_ddp(model),
         drawn_batches(samples, plan, n_workers=0, pin_memory=False),
         StepPlan(settings=settings, n_steps=N_STEPS, total_steps=N_STEPS),
         optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
@@ -72,6 +72,6 @@ if __name__ == "__main__":
     with ranks_of_launcher() as own:
         weights = descend(own, batch_size=int(sys.argv[2]), recomputed=sys.argv[3] == "1")
         print("mean of the ranks' numbers", own.mean(own.rank))
-        if own.leads:
+        if own.is_main:
             save_file(weights, Path(sys.argv[1]))
-    leave()
+    exit_worker()

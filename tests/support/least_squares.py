@@ -31,7 +31,7 @@ SETTINGS: dict[str, Any] = {
 
 def made(name: str, **settings: Any) -> Algorithm:
     """An algorithm by the settings of a file; no share of a site is bounded."""
-    content = {"name": name, "most_share": 1.0, **SETTINGS, **settings}
+    content = {"name": name, "max_share": 1.0, **SETTINGS, **settings}
     n_sites = content.pop("n_sites")
     return make_algorithm(parse_settings(content, AlgorithmSettings, source="the trial"), n_sites=n_sites)
 

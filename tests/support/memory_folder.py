@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 MEMORY = Path("/dev/shm")
-LEAST_FREE_BYTES = 6 * 2**30
+MIN_FREE_BYTES = 6 * 2**30
 """The suites leave about a gigabyte at most; the rest is for the processes that share the memory."""
 
 
@@ -34,4 +34,4 @@ def _has_room(folder: Path) -> bool:
     if found.f_flag & os.ST_NOEXEC or not os.access(folder, os.W_OK):
         return False
     (available,) = (line.split()[1] for line in memory.splitlines() if line.startswith("MemAvailable:"))
-    return min(found.f_bavail * found.f_frsize, int(available) * 1024) >= LEAST_FREE_BYTES
+    return min(found.f_bavail * found.f_frsize, int(available) * 1024) >= MIN_FREE_BYTES

@@ -41,9 +41,9 @@ class ReferenceSwap:
 
     psnr_drop_db: PSNR with the own reference less PSNR with the foreign one, dB. 0: the model ignores the
         reference. Large: it relies on it; a wrong or moved reference costs as much.
-    painted: how much of the change the foreign anatomy explains, 0 to 1 (see `painted`).
+    painted: how much of the change the foreign anatomy explains, 0 to 1 (see `reference_leakage`).
     painted_energy: energy of what it explains, as a fraction of that of the truth's detail outside the band:
-        `painted` says what the change is made of, this one how much of it there is.
+        `reference_leakage` says what the change is made of, this one how much of it there is.
     data_inconsistency: of the image made with the foreign reference (see `minet_core.imaging.kspace_band`).
     """
 
@@ -71,7 +71,7 @@ def reference_swap(
     truth, low_res, own = images["target"], images["low_res"], images[MODEL]
     foreign_reference = fit_to_shape(np.abs(foreign_reference), truth.shape)
     foreign = super_resolve(model, low_res, foreign_reference, scale=scale, autocast_dtype=autocast_dtype)
-    share, energy = painted(
+    share, energy = reference_leakage(
         own,
         foreign,
         truth=truth,
@@ -87,7 +87,7 @@ def reference_swap(
     )
 
 
-def painted(
+def reference_leakage(
     own: ArrayLike,
     foreign: ArrayLike,
     *,
@@ -120,7 +120,7 @@ def painted(
     _check_sizes([own_detail, guide, new, other, true_detail])
     residual = np.concatenate(
         [
-            _given([own_slice, guide_slice], of=[new_slice, other_slice, *_moved(other_slice)])
+            _partial_out([own_slice, guide_slice], of=[new_slice, other_slice, *_moved(other_slice)])
             for own_slice, guide_slice, new_slice, other_slice in zip(
                 own_detail, guide, new, other, strict=True
             )
@@ -170,7 +170,7 @@ def _moved(detail: Tensor) -> list[Tensor]:
     return [detail.roll(step, dims=axis) for axis in (0, 1) for step in (TILE_PX, -TILE_PX)]
 
 
-def _given(given: list[Tensor], *, of: list[Tensor]) -> NDArray[np.float64]:
+def _partial_out(given: list[Tensor], *, of: list[Tensor]) -> NDArray[np.float64]:
     """Inner products of the slices `of` in each tile after `given` are projected out: (tiles, n, n).
 
     A Schur complement of the products of all, each slice of unit energy in a tile so that their units do

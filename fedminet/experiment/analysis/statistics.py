@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 N_RESAMPLES = 2000
-FEWEST_PATIENTS = 6
+MIN_PATIENTS = 6
 """Below it there is neither an interval nor a p: a bootstrap of two patients reaches from the one to the other, which
 holds the mean of all patients in half of the cases, and no pattern of five signs has a p under 0.05."""
 
@@ -26,7 +26,7 @@ Scores = Mapping[int, Sequence[float]]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95% interval, which is None for fewer than `FEWEST_PATIENTS`. n: different patients."""
+    """A mean with its 95% interval, which is None for fewer than `MIN_PATIENTS`. n: different patients."""
 
     mean: float
     low: float | None
@@ -49,7 +49,7 @@ def estimate(scores: Scores, *, same_patients: bool) -> Estimate:
     groups = [np.asarray(values, dtype=np.float64) for values in scores.values() if len(values)]
     there = [~np.isnan(group) for group in groups]
     n = int(np.any(there, axis=0).sum()) if same_patients else sum(int(group.sum()) for group in there)
-    if n < FEWEST_PATIENTS:
+    if n < MIN_PATIENTS:
         return Estimate(mean(scores), None, None, n)
     generator = np.random.default_rng(0)
     if same_patients:
@@ -92,11 +92,11 @@ def paired_differences(first: Scores, second: Scores, *, same_patients: bool) ->
 
 
 def paired_p(differences: NDArray[np.float64]) -> float | None:
-    """Two-sided p of a sign-flip permutation test of the mean difference; None below `FEWEST_PATIENTS`. Exact up to
+    """Two-sided p of a sign-flip permutation test of the mean difference; None below `MIN_PATIENTS`. Exact up to
     `EXACT_UP_TO` patients. It is of patients and of the models as they are: what another training would give is not
     in it."""
     n = len(differences)
-    if n < FEWEST_PATIENTS or not np.any(differences):
+    if n < MIN_PATIENTS or not np.any(differences):
         return None
     resamples = np.inf if n <= EXACT_UP_TO else 9999
     found = stats.permutation_test(

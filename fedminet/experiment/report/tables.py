@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from fedminet.experiment.analysis.statistics import FEWEST_PATIENTS
+from fedminet.experiment.analysis.statistics import MIN_PATIENTS
 from fedminet.experiment.methods import METHODS, is_learned
 from fedminet.experiment.report import published
 from fedminet.experiment.report.formats import Table
@@ -43,7 +43,7 @@ def main_tables(results: Results, *, scores: Sequence[str]) -> list[Table]:
                 for method in results.methods
             ),
             note=f"Mean over test patients and {len(results.seeds())} seed{'s' * (len(results.seeds()) > 1)}; from "
-            f"{FEWEST_PATIENTS} patients on with its 95% interval (bootstrap over seeds and patients, which is too "
+            f"{MIN_PATIENTS} patients on with its 95% interval (bootstrap over seeds and patients, which is too "
             "narrow where there are few). Each site's column is of its own test split."
             + _readings_note(results.methods),
         )
@@ -111,7 +111,7 @@ def _paired_table(results: Results, score: str) -> Table:
 
 _PAIRED_NOTE = (
     "Mean of the differences patient by patient; p of a two-sided sign-flip permutation test over patients, none below "
-    f"{FEWEST_PATIENTS}: it is of the models as they were trained, and not of what another training would give. "
+    f"{MIN_PATIENTS}: it is of the models as they were trained, and not of what another training would give. "
     f"*: below {LEVEL} after Holm's correction for all comparisons of the table. Of scans, which are the same for "
     "every seed, a patient's differences are averaged over the seeds first."
 )

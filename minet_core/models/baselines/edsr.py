@@ -16,8 +16,14 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from minet_core.models.activation_checkpointing import Recomputable
-from minet_core.models.base import SuperResolver, check_scale, convolution, enlargement, shrink
+from minet_core.models.activation_checkpointing import ActivationCheckpointed
+from minet_core.models.base import (
+    SuperResolver,
+    check_scale,
+    conv3x3,
+    pixel_shuffle_upsampler,
+    scale_initial_weights,
+)
 
 
 class EDSR(SuperResolver):
@@ -45,10 +51,10 @@ class EDSR(SuperResolver):
         self.body = ResidualBody(
             n_channels, n_features=n_features, n_blocks=n_blocks, residual_scale=residual_scale
         )
-        self.enlargement = nn.Sequential(*enlargement(n_features, scale=scale))
-        self.reconstruction = convolution(n_features, n_channels)
+        self.enlargement = nn.Sequential(*pixel_shuffle_upsampler(n_features, scale=scale))
+        self.reconstruction = conv3x3(n_features, n_channels)
         if bicubic_skip:
-            shrink(self.reconstruction)
+            scale_initial_weights(self.reconstruction)
 
     def forward(
         self, low_res: Tensor, _reference: Tensor | None, upsampled: Tensor | None = None
@@ -63,11 +69,11 @@ class ResidualBody(nn.Module):
 
     def __init__(self, n_channels: int, *, n_features: int, n_blocks: int, residual_scale: float) -> None:
         super().__init__()
-        self.first = convolution(n_channels, n_features)
+        self.first = conv3x3(n_channels, n_features)
         self.blocks = nn.ModuleList(
             ResidualBlock(n_features, residual_scale=residual_scale) for _ in range(n_blocks)
         )
-        self.last = convolution(n_features, n_features)
+        self.last = conv3x3(n_features, n_features)
 
     def forward(self, image: Tensor) -> Tensor:
         initial = self.first(image)
@@ -78,12 +84,12 @@ class ResidualBody(nn.Module):
         return added
 
 
-class ResidualBlock(Recomputable):
+class ResidualBlock(ActivationCheckpointed):
     """x + residual_scale * conv(relu(conv(x))) (Fig. 2c, Section 3.3)."""
 
     def __init__(self, n_features: int, *, residual_scale: float) -> None:
         super().__init__()
-        self.first, self.second = convolution(n_features, n_features), convolution(n_features, n_features)
+        self.first, self.second = conv3x3(n_features, n_features), conv3x3(n_features, n_features)
         self.residual_scale = residual_scale
 
     def forward(self, features: Tensor) -> Tensor:

@@ -32,14 +32,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from minet_core.imaging.interpolation import bicubic
-from minet_core.models.activation_checkpointing import Recomputable
+from minet_core.models.activation_checkpointing import ActivationCheckpointed
 from minet_core.models.base import (
     SuperResolver,
     check_reference,
     check_scale,
-    convolution,
-    enlargement,
-    shrink,
+    conv3x3,
+    pixel_shuffle_upsampler,
+    scale_initial_weights,
 )
 from minet_core.models.baselines.edsr import ResidualBody
 from minet_core.models.loss import reconstruction_loss
@@ -123,17 +123,19 @@ class Lyu(SuperResolver):
         return functional.relu(functional.conv2d(image, self.filters.to(image)))
 
 
-class _Level(Recomputable):
+class _Level(ActivationCheckpointed):
     """Enlarge by 2: (B, 1, h, w) and the reference (B, 1, 2 h, 2 w) -> (B, 1, 2 h, 2 w)."""
 
     def __init__(self, n_features: int, *, n_blocks: int, start_small: bool) -> None:
         super().__init__()
-        self.target = nn.Sequential(_body(1, n_features, n_blocks), *enlargement(n_features, scale=2))
+        self.target = nn.Sequential(
+            _body(1, n_features, n_blocks), *pixel_shuffle_upsampler(n_features, scale=2)
+        )
         self.reference = _body(1, n_features, n_blocks)
         self.fusion = _body(2 * n_features, n_features, n_blocks)
-        self.reconstruction = convolution(n_features, 1)
+        self.reconstruction = conv3x3(n_features, 1)
         if start_small:
-            shrink(self.reconstruction)
+            scale_initial_weights(self.reconstruction)
 
     def forward(self, image: Tensor, reference: Tensor) -> Tensor:
         features = torch.cat([self.target(image), self.reference(reference)], dim=1)

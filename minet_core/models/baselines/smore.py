@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from minet_core.imaging.interpolation import bicubic
-from minet_core.models.activation_checkpointing import Recomputable
-from minet_core.models.base import SuperResolver, check_scale, convolution, shrink
+from minet_core.models.activation_checkpointing import ActivationCheckpointed
+from minet_core.models.base import SuperResolver, check_scale, conv3x3, scale_initial_weights
 from minet_core.models.baselines.edsr import ResidualBody
 
 
@@ -74,14 +74,14 @@ class SMORE(SuperResolver):
         return restored
 
 
-class _Restoration(Recomputable):
+class _Restoration(ActivationCheckpointed):
     """An EDSR that keeps the grid, added to its input: (B, 1, H, W) -> (B, 1, H, W)."""
 
     def __init__(self, n_features: int, *, n_blocks: int, residual_scale: float) -> None:
         super().__init__()
         self.body = ResidualBody(1, n_features=n_features, n_blocks=n_blocks, residual_scale=residual_scale)
-        self.reconstruction = convolution(n_features, 1)
-        shrink(self.reconstruction)
+        self.reconstruction = conv3x3(n_features, 1)
+        scale_initial_weights(self.reconstruction)
 
     def forward(self, image: Tensor) -> Tensor:
         correction: Tensor = self.reconstruction(self.body(image))

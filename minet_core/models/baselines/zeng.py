@@ -22,9 +22,9 @@ from minet_core.models.base import (
     SuperResolver,
     check_reference,
     check_scale,
-    convolution,
-    enlargement,
-    shrink,
+    conv3x3,
+    pixel_shuffle_upsampler,
+    scale_initial_weights,
 )
 from minet_core.models.loss import reconstruction_loss
 
@@ -46,13 +46,13 @@ class Zeng(SuperResolver):
         self.scale, self.bicubic_skip = scale, bicubic_skip
         self.single = nn.Sequential(
             *_layers(1, n_features, n_blocks=n_blocks),
-            *enlargement(n_features, scale=scale),
-            convolution(n_features, 1),
+            *pixel_shuffle_upsampler(n_features, scale=scale),
+            conv3x3(n_features, 1),
         )
-        self.multi = nn.Sequential(*_layers(2, n_features, n_blocks=n_blocks), convolution(n_features, 1))
+        self.multi = nn.Sequential(*_layers(2, n_features, n_blocks=n_blocks), conv3x3(n_features, 1))
         if bicubic_skip:
-            shrink(self.single[-1])  # type: ignore[arg-type]
-        shrink(self.multi[-1])  # type: ignore[arg-type]
+            scale_initial_weights(self.single[-1])  # type: ignore[arg-type]
+        scale_initial_weights(self.multi[-1])  # type: ignore[arg-type]
 
     def forward(
         self, low_res: Tensor, reference: Tensor | None, upsampled: Tensor | None = None
@@ -79,7 +79,7 @@ class Zeng(SuperResolver):
 
 
 def _layers(n_in: int, n_features: int, *, n_blocks: int) -> list[nn.Module]:
-    layers: list[nn.Module] = [convolution(n_in, n_features), nn.ReLU(inplace=True)]
+    layers: list[nn.Module] = [conv3x3(n_in, n_features), nn.ReLU(inplace=True)]
     for _ in range(n_blocks):
-        layers += [convolution(n_features, n_features), nn.ReLU(inplace=True)]
+        layers += [conv3x3(n_features, n_features), nn.ReLU(inplace=True)]
     return layers

@@ -25,7 +25,7 @@ class ChannelSpatialAttention(nn.Module):
         assert kernel.bias is not None
         self.bias = nn.Parameter(kernel.bias.detach().clone())  # (1,)
         bands = torch.zeros(3, n_features, n_features)
-        # Where shapes alone are asked for (agreement_of), nothing is filled in: torch would import its compiler for
+        # Where shapes alone are asked for (exchange_plan_of), nothing is filled in: torch would import its compiler for
         # it, three seconds of a processor, and a model of any size must cost nothing there.
         if not bands.is_meta:
             for index, offset in enumerate((-1, 0, 1)):

@@ -32,9 +32,9 @@ from minet_core.models.base import (
     SuperResolver,
     check_reference,
     check_scale,
-    convolution,
-    enlargement,
-    shrink,
+    conv3x3,
+    pixel_shuffle_upsampler,
+    scale_initial_weights,
 )
 from minet_core.models.minet.channel_spatial_attention import ChannelSpatialAttention
 from minet_core.models.minet.multi_stage_integration import MultiStageIntegration
@@ -86,7 +86,7 @@ class MINet(SuperResolver):
             else None
         )
         if bicubic_skip:
-            shrink(self.target_reconstruction)
+            scale_initial_weights(self.target_reconstruction)
 
     def forward(
         self, low_res: Tensor, reference: Tensor | None, upsampled: Tensor | None = None
@@ -147,7 +147,7 @@ def _branch(n_groups: int, *, n_features: int, n_blocks: int, reduction: int) ->
 
 def _upsampling_head(n_features: int, *, scale: int) -> nn.Sequential:
     """A convolution, then log2(scale) sub-pixel convolutions (Section 2.1)."""
-    return nn.Sequential(convolution(1, n_features), *enlargement(n_features, scale=scale))
+    return nn.Sequential(conv3x3(1, n_features), *pixel_shuffle_upsampler(n_features, scale=scale))
 
 
 def _attended(features: Tensor, attention: ChannelSpatialAttention | None) -> Tensor:

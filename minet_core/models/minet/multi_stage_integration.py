@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-SMALLEST_NORM_SQUARED = 1e-12
+MIN_NORM_SQUARED = 1e-12
 """Below this a feature counts as zero and is similar to nothing, itself included."""
 
 
@@ -58,7 +58,7 @@ class MultiStageIntegration(nn.Module):
         rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
         products = rows @ rows.mT  # (N, N)
         if self.similarity == "cosine":
-            inverse = products.diagonal().clamp_min(SMALLEST_NORM_SQUARED).rsqrt()  # (N,)
+            inverse = products.diagonal().clamp_min(MIN_NORM_SQUARED).rsqrt()  # (N,)
             products = products * torch.outer(inverse, inverse)
             if self.temperature is not None:
                 products = products * self.temperature

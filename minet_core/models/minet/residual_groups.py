@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from minet_core.models.activation_checkpointing import Recomputable
+from minet_core.models.activation_checkpointing import ActivationCheckpointed
 
 
 class ChannelAttention(nn.Module):
@@ -45,7 +45,7 @@ class ResidualChannelAttentionBlock(nn.Module):
         return features + attended
 
 
-class ResidualGroup(Recomputable):
+class ResidualGroup(ActivationCheckpointed):
     """F^l of Eq. 1 and 2: x + conv(RCAB_n(... RCAB_1(x))) (RCAN, Eq. 5)."""
 
     def __init__(self, n_features: int, *, n_blocks: int, reduction: int) -> None:

@@ -34,7 +34,7 @@ LEFT_BEHIND_GRACE_S = 5.0
 
 _TAIL_LINES = 15
 _GIVEN_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
-_LOWEST_FREE_PORT = 20_000
+_MIN_FREE_PORT = 20_000
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -230,7 +230,7 @@ def program(name: str) -> str:
 def free_port(host: str = "127.0.0.1") -> int:
     """A TCP port that nobody listens on now, and that the system gives to no outgoing connection meanwhile."""
     lowest_given = int(_GIVEN_PORTS.read_text(encoding="ascii").split()[0]) if _GIVEN_PORTS.exists() else 0
-    ports = range(_LOWEST_FREE_PORT, lowest_given)
+    ports = range(_MIN_FREE_PORT, lowest_given)
     for port in random.SystemRandom().sample(ports, k=min(100, len(ports))):
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind((host, port))

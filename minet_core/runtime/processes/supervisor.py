@@ -14,7 +14,7 @@ from minet_core.runtime.processes.child_processes import Child
 from minet_core.runtime.processes.guardian import group_lives
 
 FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 15.0
+MAX_PAUSE_S = 15.0
 SETTLED_S = 60.0
 """A child that ran this long counts as well started: the next pause is short again."""
 
@@ -119,7 +119,7 @@ class Supervisor:
                 action=f"Read {kept.child.log_path}",
             )
         kept.start_again_at = now + kept.pause_s
-        kept.pause_s = min(2 * kept.pause_s, LONGEST_PAUSE_S)
+        kept.pause_s = min(2 * kept.pause_s, MAX_PAUSE_S)
         reason = kept.why(kept.child)
         if reason == kept.last_said:
             return None

@@ -13,7 +13,7 @@ from typing import IO
 STDIN_OPTION = "--token-stdin"
 """In the program's arguments: the token is the first line of the standard input. Flower's own word for it."""
 
-LONGEST_TOKEN = 1024
+MAX_TOKEN = 1024
 """Characters. Flower's have 64."""
 
 
@@ -40,5 +40,5 @@ def with_token_from(argv: Sequence[str], stream: IO[str]) -> list[str]:
     if STDIN_OPTION not in argv:
         return list(argv)
     place = list(argv).index(STDIN_OPTION)
-    token = stream.readline(LONGEST_TOKEN).strip()
+    token = stream.readline(MAX_TOKEN).strip()
     return [*argv[:place], "--token", token, *argv[place + 1 :]]

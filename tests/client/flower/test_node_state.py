@@ -22,7 +22,7 @@ from flwr.supercore.inflatable.inflatable_object import (
 from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
 from flwr.supernode.nodestate.in_memory_nodestate import InMemoryNodeState, MessageEntry
 
-from client.flower.node_state import REPEATS, SteadfastNodeState, keep_message
+from client.flower.node_state import REPEATS, RetryingNodeState, keep_message
 
 RUN = 7
 NODE = 11
@@ -85,7 +85,7 @@ def _content(value: float) -> RecordDict:
 
 @pytest.fixture
 def bench() -> Bench:
-    return Bench(SteadfastNodeState(InMemoryObjectStore(), on_admission=lambda _: None))
+    return Bench(RetryingNodeState(InMemoryObjectStore(), on_admission=lambda _: None))
 
 
 def test_a_task_that_ended_without_an_answer_is_given_out_again(bench: Bench) -> None:

@@ -9,12 +9,12 @@ import pytest
 from flwr.common import constant
 
 from client.flower import timeouts
-from client.flower.timeouts import HEARTBEAT_S, shorten_waits
+from client.flower.timeouts import HEARTBEAT_S, patch_timeouts
 from minet_core.errors import HostError
 
 TIMES = """
-from client.flower.timeouts import shorten_waits
-shorten_waits()
+from client.flower.timeouts import patch_timeouts
+patch_timeouts()
 from flwr.supercore import heartbeat
 from flwr.supercore.corestate import in_memory_corestate
 from flwr.supercore.retry import http_retry
@@ -45,7 +45,7 @@ def test_an_idle_node_looks_for_messages_more_often() -> None:
 def test_a_request_that_was_sent_by_half_is_given_up() -> None:
     code = (
         "from client.flower import timeouts; timeouts.REQUEST_PARTS_S = 1\n"
-        "timeouts.give_half_sent_requests_up()\n"
+        "timeouts.abort_incomplete_requests()\n"
         "from flwr.supercore.inflatable import inflatable_utils as flower\n"
         "from flwr.supernode import start_client_internal as loop\n"
         "def never(part): raise flower.ObjectUnavailableError(part)\n"
@@ -66,4 +66,4 @@ def test_the_server_accepts_the_interval_and_the_sender_keeps_it() -> None:
 def test_a_flower_without_such_a_time_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timeouts, "_SETTINGS", (("flwr.supercore.heartbeat", "NO_SUCH_TIME", 1),))
     with pytest.raises(HostError, match="NO_SUCH_TIME"):
-        shorten_waits()
+        patch_timeouts()

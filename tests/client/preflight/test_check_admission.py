@@ -105,9 +105,9 @@ def test_a_folder_of_keys_that_others_write_to_is_told(home: SiteHome) -> None:
 @pytest.mark.parametrize(
     ("policy", "passes"),
     [
-        ({"most_rounds": 3, "most_parameters": 10**6, "federations": ["tiny"]}, True),
-        ({"most_rounds": 2}, False),
-        ({"most_parameters": 100}, False),
+        ({"max_rounds": 3, "max_parameters": 10**6, "federations": ["tiny"]}, True),
+        ({"max_rounds": 2}, False),
+        ({"max_parameters": 100}, False),
         ({"federations": ["another"]}, False),
         ({"bundles": ["0" * 64]}, False),
     ],
@@ -128,7 +128,7 @@ def test_of_a_federation_outside_the_policy_no_model_is_built_for_the_other_chec
     checked: list[object] = []
     disk = Finding("disk", "ok", "room")
     monkeypatch.setattr("client.preflight.preflight.check_disk", lambda *given: checked.append(given) or disk)
-    _edit(home, policy={**OPEN, "most_rounds": 2})
+    _edit(home, policy={**OPEN, "max_rounds": 2})
     checked_again(home, [])
     assert checked == []
     _edit(home, policy=OPEN)
@@ -144,8 +144,8 @@ def test_a_listed_bundle_passes(home: SiteHome) -> None:
 def test_a_kit_cannot_widen_the_policy(home: SiteHome, coordinator: Coordinator) -> None:
     """The kit is whole and rightly made, and the policy that came with it counts for nothing."""
     _with_federation(home, coordinator, tiny_federation(rounds=4))
-    _edit(home, policy={**OPEN, "most_rounds": 3})
-    (home.kit / "site.yaml").write_text("policy: {most_rounds: 1000}\n")
+    _edit(home, policy={**OPEN, "max_rounds": 3})
+    (home.kit / "site.yaml").write_text("policy: {max_rounds: 1000}\n")
     assert found(check_admission(home).findings, "policy").code == "FM-F420"
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from client.rounds.round_cache import KeptRound, KeptRounds
+from client.rounds.round_cache import CachedRound, RoundCache
 from client.status.current_task import at_work, in_work, last_round
 from client.status.node_activity import KEPT_REPLIES, Answers, note_admission, read_admission, read_replies
 from client.status.site_status import as_json, as_text
-from client.status.status_file import StatusWriter, only_client
+from client.status.status_file import StatusWriter, client_lock
 from client.status_folders import NODE_NOTES, TRAINER_NOTES
 from minet_core.errors import StoreDamaged
 from tests.support.site_at_work import ASKED, LET_IN, held, kill, status_of
@@ -83,7 +83,7 @@ def test_a_failure_is_told_by_its_code_and_leaves_the_last_round(tmp_path: Path)
 
 def test_a_round_of_before_these_pages_is_found_among_the_kept_ones(tmp_path: Path) -> None:
     for number in (4, 5):
-        KeptRounds(tmp_path / "state", "study").keep(KeptRound(number, "abc", {"train_loss": 0.5}))
+        RoundCache(tmp_path / "state", "study").put(CachedRound(number, "abc", {"train_loss": 0.5}))
     text = as_text(status_of(tmp_path))
     assert "last round  5 of study" in text
     assert "whether the reply was sent is not known" in text
@@ -99,8 +99,8 @@ def test_an_admission_is_of_the_process_that_noted_it(tmp_path: Path) -> None:
 
 def test_the_last_answer_of_the_server_is_noted_and_a_long_silence_is_told(tmp_path: Path) -> None:
     (tmp_path / NODE_NOTES).mkdir(parents=True)
-    with only_client(tmp_path):
-        StatusWriter(tmp_path, site="sms").saw(LET_IN)
+    with client_lock(tmp_path):
+        StatusWriter(tmp_path, site="sms").record_registration(LET_IN)
         assert "the server has not answered" in as_text(status_of(tmp_path))
         Answers(tmp_path / NODE_NOTES).note_answer()
         assert "and answered 0 s ago" in as_text(status_of(tmp_path))

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.rounds.round_cache import KEPT_ROUNDS, KEPT_RUNS, KeptRound, KeptRounds, one_at_a_time
+from client.rounds.round_cache import KEPT_ROUNDS, KEPT_RUNS, CachedRound, RoundCache, one_at_a_time
 from minet_core.errors import StoreDamaged
 from tests.support.repository import ROOT
 
 
-def kept(number: int, *, request: str = "abc") -> KeptRound:
-    return KeptRound(
+def kept(number: int, *, request: str = "abc") -> CachedRound:
+    return CachedRound(
         round_number=number,
         request=request,
         figures={"train_loss": 0.5, "n_training_slices": 7},
@@ -29,10 +29,10 @@ def kept(number: int, *, request: str = "abc") -> KeptRound:
 
 
 def test_a_kept_round_is_read_back_as_it_was(tmp_path: Path) -> None:
-    rounds = KeptRounds(tmp_path, "study")
+    rounds = RoundCache(tmp_path, "study")
     assert rounds.last() is None
-    rounds.keep(kept(4))
-    found = rounds.at(4)
+    rounds.put(kept(4))
+    found = rounds.get(4)
     assert found is not None
     assert (found.request, found.figures, found.norms) == ("abc", kept(4).figures, (1.0, 2.0))
     assert set(found.answer) == {"w"}
@@ -42,37 +42,37 @@ def test_a_kept_round_is_read_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_the_last_rounds_stay_and_older_ones_leave(tmp_path: Path) -> None:
-    rounds = KeptRounds(tmp_path, "study")
+    rounds = RoundCache(tmp_path, "study")
     for number in range(1, 6):
-        rounds.keep(kept(number))
+        rounds.put(kept(number))
     assert len(list((tmp_path / "study").iterdir())) == KEPT_ROUNDS
     last, before = rounds.last(), rounds.last(before=5)
     assert last is not None
     assert before is not None
     assert (last.round_number, before.round_number) == (5, 4)
-    assert rounds.at(3) is None
+    assert rounds.get(3) is None
 
 
 def test_an_interrupted_run_keeps_its_rounds_while_others_run(tmp_path: Path) -> None:
     for number in range(KEPT_RUNS + 2):
-        KeptRounds(tmp_path, f"run-{number}").keep(kept(1))
+        RoundCache(tmp_path, f"run-{number}").put(kept(1))
         os.utime(tmp_path / f"run-{number}", (number, number))
-    assert KeptRounds(tmp_path, f"run-{KEPT_RUNS}").at(1) is not None
+    assert RoundCache(tmp_path, f"run-{KEPT_RUNS}").get(1) is not None
     assert len(list(tmp_path.iterdir())) == KEPT_RUNS
 
 
 def test_another_run_finds_nothing(tmp_path: Path) -> None:
-    KeptRounds(tmp_path, "first").keep(kept(1))
-    assert KeptRounds(tmp_path, "second").last() is None
+    RoundCache(tmp_path, "first").put(kept(1))
+    assert RoundCache(tmp_path, "second").last() is None
 
 
 def test_a_damaged_round_is_said_and_not_replaced_by_a_fresh_start(tmp_path: Path) -> None:
-    rounds = KeptRounds(tmp_path, "study")
-    rounds.keep(kept(1))
+    rounds = RoundCache(tmp_path, "study")
+    rounds.put(kept(1))
     path = tmp_path / "study" / "round-0001.safetensors"
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(StoreDamaged, match="FM-D207"):
-        rounds.at(1)
+        rounds.get(1)
 
 
 def test_a_second_task_waits_for_the_first_and_a_killed_one_lets_go(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from client.rounds import round as site_round
-from client.rounds.round import MOST_STORES, prepared_training_slices
+from client.rounds.round import MAX_STORES, prepared_training_slices
 from minet_core.training.samples import make_sample
 from sites.store.dataset import StoreSlices
 from sites.store.store import Store
@@ -42,11 +42,11 @@ def test_another_scale_another_folder_and_another_cohort_are_prepared_anew(tmp_p
 
 def test_many_sites_in_one_process_keep_no_more_than_a_few(tmp_path: Path) -> None:
     store = Store(make_tiny_sites(tmp_path, names=("sms",))["sms"].store)
-    for number in range(2 * MOST_STORES):
+    for number in range(2 * MAX_STORES):
         folder = tmp_path / str(number)
         shutil.copytree(store.path, folder)
         prepared_training_slices(Store(folder), scale=2)
-    assert site_round._prepared.cache_info().currsize == MOST_STORES
+    assert site_round._prepared.cache_info().currsize == MAX_STORES
 
 
 def test_an_ingest_in_the_middle_of_a_round_changes_nothing_in_it(tmp_path: Path) -> None:

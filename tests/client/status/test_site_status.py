@@ -19,8 +19,8 @@ from client.status.status_file import (
     STATUS_FILE,
     Registration,
     StatusWriter,
+    client_lock,
     client_runs,
-    only_client,
     read_page,
 )
 from client.status_folders import NODE_NOTES, TRAINER_NOTES
@@ -34,12 +34,12 @@ def _client(home: Path) -> subprocess.Popen[str]:
     return held(
         "import time; from pathlib import Path\n"
         "from client.status.finding import CONFIGURATION, Finding\n"
-        "from client.status.status_file import Registration, StatusWriter, only_client\n"
+        "from client.status.status_file import Registration, StatusWriter, client_lock\n"
         f"home = Path({str(home)!r})\n"
-        "with only_client(home):\n"
+        "with client_lock(home):\n"
         "    page = StatusWriter(home, site='sms')\n"
-        "    page.found([Finding(check, 'ok', 'x') for check in CONFIGURATION], kit=home / 'kit')\n"
-        "    page.saw(Registration(True, time.time(), node_id=7))\n"
+        "    page.record_findings([Finding(check, 'ok', 'x') for check in CONFIGURATION], kit=home / 'kit')\n"
+        "    page.record_registration(Registration(True, time.time(), node_id=7))\n"
         "    print('holds', flush=True); time.sleep(600)"
     )
 
@@ -61,7 +61,7 @@ def test_a_running_client_is_told_from_a_killed_one(tmp_path: Path) -> None:
         status = status_of(tmp_path)
         assert (status.runs, status.registration.registered) == (True, True)
         assert status.exit_status == HEALTHY
-        with pytest.raises(ClientRuns, match="FM-S522"), only_client(tmp_path):
+        with pytest.raises(ClientRuns, match="FM-S522"), client_lock(tmp_path):
             pass
     finally:
         kill(client)
@@ -72,7 +72,7 @@ def test_a_running_client_is_told_from_a_killed_one(tmp_path: Path) -> None:
     assert status.former.node_id == 7
     assert "it was killed; last seen" in as_text(status)
     assert "last registered until" in as_text(status)
-    with only_client(tmp_path):  # the killed one is in nobody's way
+    with client_lock(tmp_path):  # the killed one is in nobody's way
         StatusWriter(tmp_path, site="sms")
         page = read_page(tmp_path)
         assert page is not None
@@ -80,8 +80,8 @@ def test_a_running_client_is_told_from_a_killed_one(tmp_path: Path) -> None:
 
 
 def test_a_client_that_hangs_is_not_healthy(tmp_path: Path) -> None:
-    with only_client(tmp_path):
-        StatusWriter(tmp_path, site="sms").saw(LET_IN)
+    with client_lock(tmp_path):
+        StatusWriter(tmp_path, site="sms").record_registration(LET_IN)
         assert status_of(tmp_path).healthy
         later = status_of(tmp_path, now=time.time() + LOOKS_AFTER_ITSELF_S + 1)
         assert later.exit_status == UNHEALTHY
@@ -89,13 +89,13 @@ def test_a_client_that_hangs_is_not_healthy(tmp_path: Path) -> None:
 
 
 def test_a_node_that_waits_to_be_let_in_is_healthy_and_not_registered(tmp_path: Path) -> None:
-    with only_client(tmp_path):
+    with client_lock(tmp_path):
         page = StatusWriter(tmp_path, site="sms")
         assert "making its checks" in str(status_of(tmp_path).registration.reason)
-        page.saw(
+        page.record_registration(
             Registration(False, 10.0, reason="it does not know this site's key", next_try=time.time() + 15)
         )
-        page.saw(
+        page.record_registration(
             Registration(False, 99.0, reason="it does not know this site's key", next_try=time.time() + 30)
         )
         status = status_of(tmp_path)
@@ -106,10 +106,10 @@ def test_a_node_that_waits_to_be_let_in_is_healthy_and_not_registered(tmp_path: 
 
 
 def test_the_end_of_a_registration_is_kept(tmp_path: Path) -> None:
-    with only_client(tmp_path):
+    with client_lock(tmp_path):
         page = StatusWriter(tmp_path, site="sms")
-        page.saw(LET_IN)
-        page.saw(Registration(False, 2000.0, reason="the server did not let the node in"))
+        page.record_registration(LET_IN)
+        page.record_registration(Registration(False, 2000.0, reason="the server did not let the node in"))
         former = status_of(tmp_path).former
         assert former is not None
         assert (former.node_id, former.since) == (LET_IN.node_id, 1000.0)
@@ -126,12 +126,12 @@ def _part(home: Path, part: str) -> subprocess.Popen[str]:
         "import time; from pathlib import Path\n"
         "from client.status.finding import CHECKS_OF_PART, Finding\n"
         "from client.status_folders import NODE_NOTES, TRAINER_NOTES\n"
-        "from client.status.status_file import Registration, kept_page, only_client\n"
+        "from client.status.status_file import Registration, status_writer, client_lock\n"
         f"home, part = Path({str(home)!r}), {part!r}\n"
         "folder = home / {'node': NODE_NOTES, 'trainer': TRAINER_NOTES}[part]\n"
-        "with only_client(folder, beside=(home,)), kept_page(folder, site='sms') as page:\n"
-        "    page.found([Finding(check, 'ok', part) for check in CHECKS_OF_PART[part]], kit=home / 'kit')\n"
-        "    if part == 'node': page.saw(Registration(True, time.time(), node_id=7))\n"
+        "with client_lock(folder, beside=(home,)), status_writer(folder, site='sms') as page:\n"
+        "    page.record_findings([Finding(check, 'ok', part) for check in CHECKS_OF_PART[part]], kit=home / 'kit')\n"
+        "    if part == 'node': page.record_registration(Registration(True, time.time(), node_id=7))\n"
         "    print('holds', flush=True); time.sleep(600)"
     )
 
@@ -189,8 +189,8 @@ def test_of_what_both_parts_have_checked_the_worse_counts(tmp_path: Path) -> Non
         (TRAINER_NOTES, [Finding(check, "ok", "x") for check in ("kit", "policy", "store")]),
     ):
         (tmp_path / folder).mkdir(parents=True)
-        StatusWriter(tmp_path / folder, site="sms").found(findings, kit=tmp_path / "kit")
-    with only_client(tmp_path / NODE_NOTES), only_client(tmp_path / TRAINER_NOTES):
+        StatusWriter(tmp_path / folder, site="sms").record_findings(findings, kit=tmp_path / "kit")
+    with client_lock(tmp_path / NODE_NOTES), client_lock(tmp_path / TRAINER_NOTES):
         status = status_of(tmp_path)
     assert not status.configured
     assert [finding.check for finding in status.findings] == [*CONFIGURATION]
@@ -199,22 +199,22 @@ def test_of_what_both_parts_have_checked_the_worse_counts(tmp_path: Path) -> Non
 
 def test_a_site_is_one_client_or_two_parts_and_not_both(tmp_path: Path) -> None:
     both = (tmp_path / NODE_NOTES, tmp_path / TRAINER_NOTES)
-    with only_client(tmp_path, beside=both):
+    with client_lock(tmp_path, beside=both):
         for folder in both:
-            with pytest.raises(ClientRuns, match="FM-S522"), only_client(folder, beside=(tmp_path,)):
+            with pytest.raises(ClientRuns, match="FM-S522"), client_lock(folder, beside=(tmp_path,)):
                 pass
-    with only_client(both[1], beside=(tmp_path,)):
-        with pytest.raises(ClientRuns, match="FM-S522"), only_client(tmp_path, beside=both):
+    with client_lock(both[1], beside=(tmp_path,)):
+        with pytest.raises(ClientRuns, match="FM-S522"), client_lock(tmp_path, beside=both):
             pass
-        with only_client(both[0], beside=(tmp_path,)):
+        with client_lock(both[0], beside=(tmp_path,)):
             pass
 
 
 def test_of_a_site_that_was_moved_into_two_parts_the_newer_pages_tell(tmp_path: Path) -> None:
-    with only_client(tmp_path):
+    with client_lock(tmp_path):
         StatusWriter(tmp_path, site="sms").ended("ended by Ctrl-C")
     assert [part.part for part in status_of(tmp_path).parts] == ["all"]
-    with only_client(tmp_path / NODE_NOTES):
+    with client_lock(tmp_path / NODE_NOTES):
         StatusWriter(tmp_path / NODE_NOTES, site="sms").ended("moved")
     status = status_of(tmp_path)
     assert [part.part for part in status.parts] == ["node", "trainer"]
@@ -230,10 +230,10 @@ def test_a_page_of_a_crashed_disk_is_no_page(tmp_path: Path) -> None:
 
 def test_an_unchanged_page_is_not_written_again(tmp_path: Path) -> None:
     page = StatusWriter(tmp_path, site="sms")
-    page.saw(LET_IN)
+    page.record_registration(LET_IN)
     before = (tmp_path / STATUS_FILE).stat().st_ino
     for _ in range(5):
-        page.saw(LET_IN)
+        page.record_registration(LET_IN)
     assert (tmp_path / STATUS_FILE).stat().st_ino == before
 
 

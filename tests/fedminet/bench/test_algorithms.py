@@ -18,7 +18,7 @@ from fedminet.simulation import simulate
 from fedminet.single_machine.sites import MADE_OF
 from minet_core.checkpoint import load_checkpoint, load_model
 from minet_core.errors import ConfigurationError, QuorumNotMet, RunFailed
-from minet_core.protocol.exchange_plan import agreement_of
+from minet_core.protocol.exchange_plan import exchange_plan_of
 from minet_core.report.summary import Scores
 from minet_core.runtime.files.atomic_write import write_json
 from minet_core.runtime.progress import Advance
@@ -100,7 +100,7 @@ def test_only_a_federation_sends_and_a_control_variate_doubles_it(compared: tupl
     sent = {one.method: one.bytes_up for one in compared[1]}
     assert all(not sent[method] for method in ALONE)
     weights = {
-        name: agreement_of(tiny_federation(algorithm={"name": name})).reply_manifest for name in FEDERATED
+        name: exchange_plan_of(tiny_federation(algorithm={"name": name})).reply_manifest for name in FEDERATED
     }
     for name in FEDERATED:
         payload = 4 * sum(_n_values(shape) for _, shape, _ in weights[name].entries)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fedminet.centralised.folder import TrainingFolder
 from fedminet.centralised.ranks import Ranks
-from fedminet.centralised.resumable_loop import LongRun, Means, train_to_end
+from fedminet.centralised.resumable_loop import Resources, TrainingPlan, train_to_end
 from minet_core.errors import CheckpointInvalid, ConfigurationError, InvalidSetting, OtherSettings, RunBusy
 from minet_core.models.activation_checkpointing import recompute
 from minet_core.models.base import SuperResolver
@@ -33,7 +33,7 @@ from tests.faults.tiny_sites import make_tiny_sites, tiny_federation
 from tests.support.killed import Killed, killed_at
 from tests.support.repository import ROOT
 
-MEANS = Means(ranks=Ranks(), n_workers=0, save_every=2, autocast_dtype=None)
+MEANS = Resources(ranks=Ranks(), n_workers=0, save_every=2, autocast_dtype=None)
 
 
 class Dropping(SuperResolver):
@@ -70,9 +70,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(make_tiny_sites(tmp_path_factory.mktemp("long"))["sms"].store)
 
 
-def run_of(store: Store, **changes: object) -> LongRun:
+def run_of(store: Store, **changes: object) -> TrainingPlan:
     """Nine steps in three rounds; the state is replaced after steps 2, 3, 4, 6, 8 and 9."""
-    return LongRun(
+    return TrainingPlan(
         federation=tiny_federation(**changes),
         label="sms",
         cohorts={"sms": store.cohort.digest},
@@ -82,7 +82,12 @@ def run_of(store: Store, **changes: object) -> LongRun:
 
 
 def train(
-    path: Path, store: Store, *, model: str = "minet", run: LongRun | None = None, means: Means = MEANS
+    path: Path,
+    store: Store,
+    *,
+    model: str = "minet",
+    run: TrainingPlan | None = None,
+    means: Resources = MEANS,
 ) -> dict[str, bytes]:
     """Train to the end, as a fresh process would; the model's bytes."""
     run = run or run_of(store)

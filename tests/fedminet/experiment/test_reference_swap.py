@@ -7,7 +7,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from fedminet.experiment.analysis.reference_swap import ReferenceSwap, fit_to_shape, painted, reference_swap
+from fedminet.experiment.analysis.reference_swap import (
+    ReferenceSwap,
+    fit_to_shape,
+    reference_leakage,
+    reference_swap,
+)
 from minet_core.errors import MetricInvalid
 from minet_core.evaluation.metrics import psnr
 from minet_core.evaluation.volume_scores import evaluate_volume
@@ -63,7 +68,7 @@ def _share_and_amount(own_detail: Array, foreign_detail: Array) -> tuple[float, 
     """Of images of patient 0 with that detail, the foreign reference being patient 1's."""
     truth, reference = made_patient(0)
     image = zero_filled(low_res_of(truth, 2), 2)
-    return painted(
+    return reference_leakage(
         image + own_detail,
         image + foreign_detail,
         truth=truth,
@@ -121,7 +126,7 @@ def test_a_change_inside_the_measured_band_is_not_painted_but_contradicts_the_da
     image = zero_filled(low_res_of(truth, 2), 2)
     inside = zero_filled(low_res_of(made_patient(1)[1], 2), 2)
     arguments = {"truth": truth, "reference": reference, "foreign_reference": made_patient(1)[1], "scale": 2}
-    assert painted(image, image + 20 * inside, **arguments) == (0.0, 0.0)
+    assert reference_leakage(image, image + 20 * inside, **arguments) == (0.0, 0.0)
     assert data_inconsistency(np.abs(image + 20 * inside), low_res_of(truth, 2), 2) > 0.05
 
 
@@ -132,7 +137,7 @@ def test_a_foreign_reference_without_anatomy_of_its_own_is_refused() -> None:
     assert images is not None
     own_and_gain = 1.5 * images["reference"]
     with pytest.raises(MetricInvalid, match="no detail of its own"):
-        painted(
+        reference_leakage(
             images["sinc"],
             images["target"],
             truth=truth,
@@ -160,7 +165,9 @@ def test_on_real_patients_pasted_edges_are_found_and_chance_is_small(scale: int)
     arguments = {"truth": images["target"], "reference": images["reference"], "scale": scale}
     image_with_foreign = images["sinc"] + 50 * detail_of(torch.tensor(foreign / foreign.std()), scale).numpy()
     own = images["global"]
-    share, _ = painted(own, image_with_foreign, foreign_reference=foreign[:, ::-1].copy(), **arguments)
+    share, _ = reference_leakage(
+        own, image_with_foreign, foreign_reference=foreign[:, ::-1].copy(), **arguments
+    )
     assert share < 0.1
 
 
@@ -189,12 +196,12 @@ def test_volumes_that_cannot_be_compared_are_refused() -> None:
     volumes = {"truth": truth, "reference": reference, "foreign_reference": foreign}
     small = {name: volume[:, :28] for name, volume in volumes.items()}
     with pytest.raises(MetricInvalid, match="at least 32 px"):
-        painted(small["truth"], small["truth"] + 1, **small, scale=2)
+        reference_leakage(small["truth"], small["truth"] + 1, **small, scale=2)
     with pytest.raises(MetricInvalid, match="one shape"):
-        painted(truth, truth + 1, **(volumes | {"foreign_reference": foreign[1:]}), scale=2)
+        reference_leakage(truth, truth + 1, **(volumes | {"foreign_reference": foreign[1:]}), scale=2)
     interpolated = zero_filled(low_res_of(truth, 2), 2)
     with pytest.raises(MetricInvalid, match="no detail to compare"):
-        painted(truth, truth + 1, **(volumes | {"truth": interpolated}), scale=2)
+        reference_leakage(truth, truth + 1, **(volumes | {"truth": interpolated}), scale=2)
 
 
 def test_a_foreign_reference_of_another_size_with_phase_is_taken() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from client.app import build_client_app
-from client.rounds.round_cache import KeptRounds
+from client.rounds.round_cache import RoundCache
 from client.site_home import SiteHome
 from fedminet.simulation.in_process_grid import InProcessGrid, server_identity
 from minet_core.checkpoint import load_checkpoint, load_model
@@ -127,16 +127,16 @@ def test_a_personal_head_stays_at_its_site(small: Callable[..., Small]) -> None:
     assert not np.array_equal(heads[0], heads[1])
 
 
-@pytest.mark.parametrize(("uplink", "least_saving"), [("bf16", 1.5), ("int8", 2.0)])
+@pytest.mark.parametrize(("uplink", "min_saving"), [("bf16", 1.5), ("int8", 2.0)])
 def test_fewer_bytes_go_up_and_nearly_the_same_model_comes_out(
-    small: Callable[..., Small], uplink: str, least_saving: float
+    small: Callable[..., Small], uplink: str, min_saving: float
 ) -> None:
     runs = {}
     for form in ("full", uplink):
         federation = small(form, rounds=2, traffic={"uplink": form})
         runs[form] = federation.conduct(federation.begin())
     up = {form: run.rounds_recorded()[-1]["sites"]["sms"]["bytes_up"] for form, run in runs.items()}
-    assert up["full"] > least_saving * up[uplink]  # names and shapes are a good part of so small a model
+    assert up["full"] > min_saving * up[uplink]  # names and shapes are a good part of so small a model
     whole, short = (load_checkpoint(run.global_model)[0] for run in runs.values())
     start = load_checkpoint(runs["full"].checkpoint(0))[0]
     for name, tensor in whole.items():
@@ -151,7 +151,7 @@ def test_local_work_differs_by_site_and_seconds_are_kept_to(small: Callable[...,
     assert run.state.status == "completed"
     steps = {}
     for site in SITES:
-        kept = KeptRounds(unequal.home(site).state, "run").last()
+        kept = RoundCache(unequal.home(site).state, "run").last()
         assert kept is not None
         steps[site] = float(kept.site["adam/fusions.0.bias:step"])
     per_epoch = -(-run.rounds_recorded()[0]["sites"]["umr"]["n_training_slices"] // 2)

@@ -11,7 +11,7 @@ import torch
 from fedminet.single_machine.demo import shortened
 from fedminet.single_machine.federation import DEMO_TRAINING_S, Rehearsal, Schedule
 from fedminet.single_machine.rounds_within_budget import (
-    FEWEST_ROUNDS,
+    MIN_ROUNDS,
     rounds_here,
     rounds_within,
     seconds_of_a_step,
@@ -33,7 +33,7 @@ def federation(*, rounds: int = 24) -> FederationSettings:
         (0.2, 2, 9),  # a Zen 3
         (0.2, 64, 12),  # three sites use three cores
         (0.001, 2, 24),
-        (10.0, 2, FEWEST_ROUNDS),
+        (10.0, 2, MIN_ROUNDS),
     ],
 )
 def test_a_slow_machine_trains_fewer_rounds(step_s: float, n_cores: int, rounds: int) -> None:
@@ -50,7 +50,7 @@ def test_a_step_is_timed_and_nothing_is_left_changed() -> None:
     assert 0.001 < seconds_of_a_step(federation()) < 60
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), drawn)
-    assert FEWEST_ROUNDS <= rounds_here(DEMO_TRAINING_S, federation()) <= 24
+    assert MIN_ROUNDS <= rounds_here(DEMO_TRAINING_S, federation()) <= 24
 
 
 def test_a_demonstration_without_time_says_that_it_is_short(
@@ -61,7 +61,7 @@ def test_a_demonstration_without_time_says_that_it_is_short(
     )
     short = shortened(rehearsal, 1.0, quiet=False)
     assert short == replace(rehearsal, federation=short.federation)
-    assert short.federation.rounds == FEWEST_ROUNDS
+    assert short.federation.rounds == MIN_ROUNDS
     assert "--rounds 24" in capsys.readouterr().err
     assert shortened(rehearsal, 1e9, quiet=False) is rehearsal
     assert capsys.readouterr().err == ""

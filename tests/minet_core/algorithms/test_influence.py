@@ -32,23 +32,23 @@ COUNTS = st.dictionaries(st.sampled_from("abcdefg"), st.integers(1, 10**6), min_
 
 
 def test_half_goes_to_the_largest_and_the_rest_to_the_others_by_slices() -> None:
-    found = shares(capped_weights({"a": 1_000_000, "b": 30, "c": 10}, most_share=0.5))
+    found = shares(capped_weights({"a": 1_000_000, "b": 30, "c": 10}, max_share=0.5))
     assert found == pytest.approx({"a": 0.5, "b": 0.375, "c": 0.125})
 
 
 def test_one_that_the_excess_lifts_above_the_bound_is_bounded_too() -> None:
-    found = shares(capped_weights({"a": 1000, "b": 500, "c": 10, "d": 10}, most_share=0.4))
+    found = shares(capped_weights({"a": 1000, "b": 500, "c": 10, "d": 10}, max_share=0.4))
     assert found == pytest.approx({"a": 0.4, "b": 0.4, "c": 0.1, "d": 0.1})
 
 
 @pytest.mark.parametrize("counts", [{"a": 7}, {"a": 10**6, "b": 1}, {"a": 50, "b": 30, "c": 20}])
 def test_nothing_changes_where_nobody_is_above_the_bound_or_only_two_replied(counts: dict[str, int]) -> None:
-    assert capped_weights(counts, most_share=0.5) is counts
+    assert capped_weights(counts, max_share=0.5) is counts
 
 
 @given(counts=COUNTS, most=st.floats(0.01, 1.0))
 def test_no_share_is_above_the_bound_and_their_order_stays(counts: dict[str, int], most: float) -> None:
-    found = shares(capped_weights(counts, most_share=most))
+    found = shares(capped_weights(counts, max_share=most))
     assert sum(found.values()) == pytest.approx(1)
     for one, other in itertools.combinations(counts, 2):
         if counts[one] <= counts[other]:
@@ -126,7 +126,7 @@ def replies(arrays_of: dict[str, dict[str, np.ndarray]], *, control: bool) -> li
 def test_bytes_do_not_depend_on_the_order_and_inputs_stay(name: str, rule: influence.Rule) -> None:
     start, arrays_of = updates(5)
     settings = AlgorithmSettings(
-        name=name, proximal_mu=0.1, server_learning_rate=1.0, personal=("b",), rule=rule, most_share=0.25
+        name=name, proximal_mu=0.1, server_learning_rate=1.0, personal=("b",), rule=rule, max_share=0.25
     )
     algorithm = make_algorithm(settings, n_sites=5)
     state = algorithm.init(start)
@@ -143,7 +143,7 @@ def test_bytes_do_not_depend_on_the_order_and_inputs_stay(name: str, rule: influ
                 {n: a.tobytes() for n, a in after.memory.items()},
             )
         )
-        assert sum(figures.weights_of.values()) == pytest.approx(1)
+        assert sum(figures.site_shares.values()) == pytest.approx(1)
     assert results[0] == results[1] == results[2]
 
 
@@ -160,7 +160,7 @@ def test_one_site_of_five_does_not_carry_a_robust_rule_away(rule: influence.Rule
 def test_the_bound_that_nobody_passes_leaves_the_bytes_of_plain_fedavg() -> None:
     start, arrays_of = updates(3)
     plain, _ = FEDAVG.apply(FEDAVG.init(start), replies(arrays_of, control=False))
-    bounded, _ = averaging(Combination(most_share=0.5)).apply(
+    bounded, _ = averaging(Combination(max_share=0.5)).apply(
         FEDAVG.init(start), replies(arrays_of, control=False)
     )
     assert all(plain.weights[n].tobytes() == bounded.weights[n].tobytes() for n in start)
@@ -174,7 +174,7 @@ def test_a_shortened_update_keeps_its_direction() -> None:
     np.testing.assert_array_equal(Shortened(start, None, 0.0)["w"], np.zeros((3, 5)))
 
 
-@pytest.mark.parametrize("wrong", [{"most_share": 0.0}, {"most_share": 1.1}, {"trim": 0.5}, {"rule": "mode"}])
+@pytest.mark.parametrize("wrong", [{"max_share": 0.0}, {"max_share": 1.1}, {"trim": 0.5}, {"rule": "mode"}])
 def test_a_combination_out_of_its_range_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidSetting):
         Combination(**wrong)  # type: ignore[arg-type]

@@ -32,7 +32,7 @@ def start_of(algorithm: Algorithm) -> ServerState:
 
 
 def replies_to(algorithm: Algorithm) -> list[Reply]:
-    asked = [f"{prefix}/{name}" for prefix in algorithm.memory_up for name in NAMES]
+    asked = [f"{prefix}/{name}" for prefix in algorithm.uplink_state for name in NAMES]
     return [
         Reply(site, 10 * n + 1, tensors(n + 1), tensors(n + 50, asked) if asked else {})
         for n, site in enumerate(SITES)
@@ -114,7 +114,7 @@ def test_figures_of_a_step_are_its_shares_and_norms(name: str) -> None:
     algorithm = made(name)
     state = start_of(algorithm)
     new, figures = algorithm.apply(state, replies_to(algorithm))
-    assert figures.weights_of == pytest.approx({"fastmri": 1 / 33, "sms": 11 / 33, "umr": 21 / 33})
+    assert figures.site_shares == pytest.approx({"fastmri": 1 / 33, "sms": 11 / 33, "umr": 21 / 33})
     flat = [np.concatenate([s.weights[n].ravel() for n in NAMES]).astype(float) for s in (state, new)]
     assert figures.update_norm == pytest.approx(np.linalg.norm(flat[1] - flat[0]))
     assert figures.weights_norm == pytest.approx(np.linalg.norm(flat[1]))
@@ -124,7 +124,7 @@ def test_figures_of_a_step_are_its_shares_and_norms(name: str) -> None:
 def test_one_site_alone_is_a_federation(name: str) -> None:
     algorithm = made(name, n_sites=1)
     state, figures = algorithm.apply(start_of(algorithm), replies_to(algorithm)[:1])
-    assert figures.weights_of == {"fastmri": 1.0}
+    assert figures.site_shares == {"fastmri": 1.0}
     if name in ("fedavg", "fedprox", "personal-head"):
         assert as_bytes(state) == as_bytes(ServerState(tensors(1), {}))
 
@@ -202,7 +202,7 @@ def test_integers_are_averaged_exactly(name: str) -> None:
 
 def test_what_travels_is_named_by_the_algorithm() -> None:
     memory = {
-        name: (made(name).memory_down, made(name).memory_up, made(name).gradient_rule is None)
+        name: (made(name).downlink_state, made(name).uplink_state, made(name).gradient_rule is None)
         for name in ALGORITHMS
     }
     assert memory == {

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from minet_core.models.activation_checkpointing import LARGE_MODEL, Recomputable, recompute
+from minet_core.models.activation_checkpointing import LARGE_MODEL, ActivationCheckpointed, recompute
 from minet_core.models.base import SuperResolver
 from minet_core.models.baselines.edsr import EDSR
 from minet_core.models.baselines.lyu import Lyu
@@ -80,13 +80,15 @@ def test_left_to_the_device_a_processor_stores_all_and_a_gpu_recomputes_large_mo
     for model in (small, large):
         recompute(model, True)
         recompute(model, None)
-        assert not any(part.recomputed for part in model.modules() if isinstance(part, Recomputable))
+        assert not any(
+            part.recomputed for part in model.modules() if isinstance(part, ActivationCheckpointed)
+        )
     if torch.cuda.is_available():
         for model, expected in ((small, False), (large, True)):
             recompute(model.cuda(), None)
-            assert {part.recomputed for part in model.modules() if isinstance(part, Recomputable)} == {
-                expected
-            }
+            assert {
+                part.recomputed for part in model.modules() if isinstance(part, ActivationCheckpointed)
+            } == {expected}
 
 
 def test_a_model_without_such_parts_stores_all() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fedminet.experiment.analysis.image_shift import shift_px
 from minet_core.errors import InvalidSetting, ModelError, UnknownKey
 from minet_core.imaging.interpolation import bicubic, sinc
-from minet_core.models.base import SuperResolver, convolution, enlargement
+from minet_core.models.base import SuperResolver, conv3x3, pixel_shuffle_upsampler
 from minet_core.models.baselines.edsr import EDSR
 from minet_core.models.baselines.lyu import FILTER_PX, N_FILTERS, Lyu, gram, halved
 from minet_core.models.baselines.smore import SMORE, burst
@@ -148,7 +148,7 @@ def test_rcan_of_our_residual_groups_has_the_published_number_of_parameters() ->
     """Zhang et al. 2018: 10 groups of 20 blocks, 64 features, reduction 16: about 16 M, 15.59 M at 4x."""
     groups = [ResidualGroup(64, n_blocks=20, reduction=16) for _ in range(10)]
     rcan = nn.Sequential(
-        convolution(3, 64), *groups, convolution(64, 64), *enlargement(64, scale=4), convolution(64, 3)
+        conv3x3(3, 64), *groups, conv3x3(64, 64), *pixel_shuffle_upsampler(64, scale=4), conv3x3(64, 3)
     )
     assert round(n_parameters(rcan) / 1e6, 2) == 15.59
 

@@ -220,9 +220,9 @@ def test_channels_last_and_contiguous_models_agree() -> None:
 def test_the_shapes_of_a_model_are_known_without_torch_s_compiler() -> None:
     """Every start of a site and of a run asks for them, and importing the compiler takes three seconds."""
     asked = (
-        "import sys; from minet_core.protocol.exchange_plan import agreement_of; "
+        "import sys; from minet_core.protocol.exchange_plan import exchange_plan_of; "
         "from minet_core.settings.federation import *; "
-        "agreement_of(FederationSettings(name='x', sites=('a',), participation={'quorum': 1})); "
+        "exchange_plan_of(FederationSettings(name='x', sites=('a',), participation={'quorum': 1})); "
         "sys.exit('torch._dynamo' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", asked], check=True)

@@ -37,7 +37,7 @@ def test_an_unknown_key_of_a_section_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line",
     ["scale: 3", "rounds: 0", "participation: {quorum: 3}", "participation: {quorum: 1, required: [ward]}",
-     "participation: {quorum: 1, least_share: 1.5}", "local_work: {ward: {local_steps: 1}}",
+     "participation: {quorum: 1, min_share: 1.5}", "local_work: {ward: {local_steps: 1}}",
      "local_work: {sms: {}}", "sites: [sms, sms]", "sites: ['../x', umr]", "seed: -1", "rounds: many",
      "training: {local_steps: 5, local_epochs: 5}", "training: {local_steps: null}", "name: 'Bad Name'"],
 )  # fmt: skip
@@ -78,3 +78,18 @@ def test_the_digest_is_of_the_settings_and_not_of_the_layout(tmp_path: Path) -> 
     )
     other = read(tmp_path, MINIMAL + "scale: 4\n")
     assert plain.digest() == reordered.digest() != other.digest()
+
+
+def test_a_key_by_its_former_name_is_taken_once_more_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    former = f"{'least'}_share"
+    text = f"name: study\nsites: [a, b]\nparticipation: {{quorum: 2, {former}: 0.25}}\n"
+    (tmp_path / "federation.yaml").write_text(text, encoding="utf-8")
+    settings = read_settings(tmp_path / "federation.yaml", FederationSettings)
+    assert settings.participation.min_share == 0.25
+    assert f"the key {former} is now called min_share" in caplog.text
+    both = text.replace("0.25}", "0.25, min_share: 0.5}")
+    (tmp_path / "federation.yaml").write_text(both, encoding="utf-8")
+    with pytest.raises(UnknownKey, match=former):
+        read_settings(tmp_path / "federation.yaml", FederationSettings)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from minet_core.models.minet.model import MINet
-from minet_core.training.device import bring_to_form
+from minet_core.training.device import to_channels_last
 from minet_core.training.local_update import continued_adam, moments_of
 from minet_core.training.loop import adam
 
@@ -15,7 +15,7 @@ from minet_core.training.loop import adam
 def small_model() -> MINet:
     torch.manual_seed(0)
     model = MINet(scale=2, n_groups=1, n_blocks=1, n_features=4, reduction=2)
-    bring_to_form(model)
+    to_channels_last(model)
     return model
 
 

@@ -25,7 +25,7 @@ from minet_core.training.batches import Batch
 from minet_core.training.device import autocast_dtype_for
 from minet_core.training.gradient_rules import ControlVariates
 from minet_core.training.loop import (
-    SETTLING_STEPS,
+    OPTIMIZER_WARMUP_STEPS,
     StepPlan,
     TrainingReport,
     adam,
@@ -126,14 +126,14 @@ def test_a_run_in_pieces_with_one_optimizer_is_the_run_in_one_piece() -> None:
         assert (array == learnable(pieces)[name]).all(), name
 
 
-@pytest.mark.parametrize(("is_fresh", "length"), [(True, 2e-3 / (SETTLING_STEPS + 1)), (False, 2e-3)])
+@pytest.mark.parametrize(("is_fresh", "length"), [(True, 2e-3 / (OPTIMIZER_WARMUP_STEPS + 1)), (False, 2e-3)])
 def test_an_adam_with_fresh_moments_settles_before_it_takes_the_full_rate(
     is_fresh: bool, length: float
 ) -> None:
     """Adam's first step is the rate in every weight that has a gradient, for both moments are its own."""
     model = make_model()
     before = learnable(model)
-    settling = SETTLING_STEPS if is_fresh else 0
+    settling = OPTIMIZER_WARMUP_STEPS if is_fresh else 0
     taken(model, endless(), n_steps=1, total_steps=1, settling_steps=settling, **PLAN)
     moved = abs(learnable(model)["reference_head.weight"] - before["reference_head.weight"]).max()
     assert moved == pytest.approx(length, rel=1e-3)

@@ -14,7 +14,7 @@ from minet_core.errors import WeightsRefused
 from minet_core.models.minet.model import MINet
 from minet_core.weights.compression import CODECS, INT8_STEPS
 from minet_core.weights.manifest import WeightManifest, check_weights, learnable
-from minet_core.weights.payload import packed, unpacked
+from minet_core.weights.payload import pack, unpack
 from tests.support.least_squares import CountingArrays
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -44,7 +44,7 @@ def test_what_travels_is_what_the_manifest_says_and_comes_back_with_shape_and_dt
     manifest = WeightManifest.of(REFERENCE)
     sent, _ = codec.encode(weights, reference=REFERENCE, residual={})
     check_weights(sent, codec.wire_manifest(manifest))
-    opened = unpacked(packed(sent), manifest=codec.wire_manifest(manifest))
+    opened = unpack(pack(sent), manifest=codec.wire_manifest(manifest))
     check_weights(codec.decode(opened, reference=REFERENCE), manifest)
     assert codec.name == name
 
@@ -194,7 +194,7 @@ def test_the_same_weights_give_the_same_bytes(name: str) -> None:
     for order in (1, -1):
         weights = dict(list(moved(3).items())[::order])
         sent, _ = CODECS[name].encode(weights, reference=REFERENCE, residual=moved(4))
-        parcels.add(packed(sent).tobytes())
+        parcels.add(pack(sent).tobytes())
     assert len(parcels) == 1
 
 

@@ -13,7 +13,7 @@ from minet_core.errors import FileMissing, WeightsRefused
 from minet_core.weights import lazy_arrays
 from minet_core.weights.lazy_arrays import StoredArrays, check_stored
 from minet_core.weights.manifest import WeightManifest
-from minet_core.weights.payload import DTYPES, packed, save_parcel
+from minet_core.weights.payload import DTYPES, pack, save_parcel
 
 ARRAYS = {
     "weights/b": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -80,8 +80,8 @@ def test_a_stored_tensor_is_its_own_and_outlives_the_file(path: Path) -> None:
 def test_a_whole_file_passes_its_check_and_can_be_packed_again(path: Path) -> None:
     manifest = WeightManifest.of(ARRAYS)
     stored = check_stored(path, manifest)
-    assert packed(stored).tobytes() == path.read_bytes()
-    assert packed(stored, manifest=stored.manifest()).tobytes() == path.read_bytes()
+    assert pack(stored).tobytes() == path.read_bytes()
+    assert pack(stored, manifest=stored.manifest()).tobytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize("change", ["missing", "extra", "shape", "dtype", "value"])

@@ -12,12 +12,12 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from client.rounds.round_cache import KeptRound, KeptRounds
+from client.rounds.round_cache import CachedRound, RoundCache
 from minet_core.checkpoint import describe, load_checkpoint, save_checkpoint
 from minet_core.settings.federation import ModelSettings
 from minet_core.weights.lazy_arrays import StoredArrays
 from minet_core.weights.manifest import WeightManifest
-from minet_core.weights.payload import packed, save_parcel, unpacked
+from minet_core.weights.payload import pack, save_parcel, unpack
 
 BASE = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
 
@@ -45,7 +45,7 @@ ORDERS: dict[str, NDArray[Any]] = {
 
 def by_parcel(folder: Path, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     native = {name: array.astype(array.dtype.newbyteorder("=")) for name, array in arrays.items()}
-    return unpacked(packed(arrays), manifest=WeightManifest.of(native))
+    return unpack(pack(arrays), manifest=WeightManifest.of(native))
 
 
 def by_file(folder: Path, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -54,8 +54,8 @@ def by_file(folder: Path, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[
 
 
 def by_kept_round(folder: Path, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    KeptRounds(folder, "run").keep(KeptRound(1, "abc", {"train_loss": 0.5}, answer=arrays, site=arrays))
-    found = KeptRounds(folder, "run").at(1)
+    RoundCache(folder, "run").put(CachedRound(1, "abc", {"train_loss": 0.5}, answer=arrays, site=arrays))
+    found = RoundCache(folder, "run").get(1)
     assert found is not None
     for name in arrays:
         np.testing.assert_array_equal(found.site[name], arrays[name])

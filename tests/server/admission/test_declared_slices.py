@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from minet_core.errors import AdmissionRefused
-from minet_core.protocol.cohort_declaration import MOST_SLICES
+from minet_core.protocol.cohort_declaration import MAX_SLICES
 from server.admission.enrolment import admitted_sites
 from server.commands import server_commands
 from tests.support.admitted import PASSPHRASE, Coordinator, make_coordinator, make_site
@@ -26,7 +26,7 @@ def declared(path: Path, n_slices: int) -> Path:
     ("n_slices", "limit", "is_admitted"),
     [
         (1_000_000, None, False),
-        (MOST_SLICES, None, True),
+        (MAX_SLICES, None, True),
         (500, 499, False),
         (1_000_000, 1_000_000, True),
     ],

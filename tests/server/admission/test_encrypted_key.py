@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from minet_core.errors import InvalidSetting
-from server.admission.encrypted_key import seal, unseal
+from server.admission.encrypted_key import decrypt_key, encrypt_key
 
 PASSPHRASE = "four words of a trial"
 
@@ -24,33 +24,33 @@ def key() -> ec.EllipticCurvePrivateKey:
 
 @pytest.fixture(scope="module")
 def sealed(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return seal(key, PASSPHRASE)
+    return encrypt_key(key, PASSPHRASE)
 
 
 def test_what_was_sealed_is_opened_by_the_same_passphrase(
     key: ec.EllipticCurvePrivateKey, sealed: bytes
 ) -> None:
-    assert unseal(sealed, PASSPHRASE).private_numbers() == key.private_numbers()
+    assert decrypt_key(sealed, PASSPHRASE).private_numbers() == key.private_numbers()
 
 
 @pytest.mark.parametrize("passphrase", ["", "four words of a triaL", PASSPHRASE + " "])
 def test_another_passphrase_opens_nothing(sealed: bytes, passphrase: str) -> None:
     with pytest.raises(InvalidSetting, match="FM-C102"):
-        unseal(sealed, passphrase)
+        decrypt_key(sealed, passphrase)
 
 
 def test_a_passphrase_of_letters_outside_ascii_works(key: ec.EllipticCurvePrivateKey) -> None:
-    assert unseal(seal(key, "fünf Wörter für die Probe"), "fünf Wörter für die Probe")
+    assert decrypt_key(encrypt_key(key, "fünf Wörter für die Probe"), "fünf Wörter für die Probe")
 
 
 def test_a_short_passphrase_is_refused(key: ec.EllipticCurvePrivateKey) -> None:
     with pytest.raises(InvalidSetting, match="15 or more"):
-        seal(key, "x" * 14)
+        encrypt_key(key, "x" * 14)
 
 
 def test_a_file_that_was_cut_off_is_refused(sealed: bytes) -> None:
     with pytest.raises(InvalidSetting):
-        unseal(sealed[:-120], PASSPHRASE)
+        decrypt_key(sealed[:-120], PASSPHRASE)
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="the oracle openssl is not installed")

@@ -232,21 +232,21 @@ def test_a_run_in_work_is_copied_as_a_killed_application_would_leave_it(
     home: ServerHome, tmp_path: Path
 ) -> None:
     run = RunDirectory(home.runs / "first")
-    run.move(state_machine.begun)
+    run.transition(state_machine.begun)
     copied = threading.Event()
 
     def conduct() -> None:
         """The writes of server.rounds.round, in their order."""
         for number in range(1, home.federation().rounds + 1):
-            run.move(state_machine.asked, "2026-01-01T00:00:00+00:00")
+            run.transition(state_machine.asked, "2026-01-01T00:00:00+00:00")
             run.replies(number).mkdir(parents=True)
             (run.replies(number) / "sms.safetensors").write_bytes(b"reply" * number * 1000)
             write_json(run.replies(number) / "sms.json", {"site": "sms"})
-            run.move(state_machine.closed, ("sms",))
+            run.transition(state_machine.closed, ("sms",))
             run.checkpoint(number).write_bytes(b"weights" * number)
             run.metrics({"round": number})
-            run.move(state_machine.aggregated, shortfall=None)
-            run.forget_old()
+            run.transition(state_machine.aggregated, shortfall=None)
+            run.prune()
             if copied.is_set():
                 return
 
@@ -259,7 +259,7 @@ def test_a_run_in_work_is_copied_as_a_killed_application_would_leave_it(
     for index in range(4):
         again, _ = restore(tmp_path / f"{index}.tar", tmp_path / f"again-{index}")
         copy = RunDirectory(again.runs / "first")
-        copy.mend()
+        copy.repair_after_crash()
         state = copy.state
         assert copy.checkpoint(state.round).is_file()
         assert [record["round"] for record in copy.rounds_recorded()] == list(range(1, state.round + 1))
@@ -274,11 +274,11 @@ def test_a_round_that_is_forgotten_while_it_is_copied_is_left_out(
 ) -> None:
     """Whether its folder goes before it is looked at or between its pages and its tensors."""
     run = RunDirectory(home.runs / "first")
-    run.move(state_machine.begun)
+    run.transition(state_machine.begun)
     for _ in range(2):  # the replies of the last round stay: it may be rolled back
-        run.move(state_machine.asked, "2026-01-01T00:00:00+00:00")
-        run.move(state_machine.closed, ("sms",))
-        run.move(state_machine.aggregated, shortfall=None)
+        run.transition(state_machine.asked, "2026-01-01T00:00:00+00:00")
+        run.transition(state_machine.closed, ("sms",))
+        run.transition(state_machine.aggregated, shortfall=None)
     replies = run.replies(1)
     add_folder, add = _Archive.add_folder, _Archive.add
 
@@ -303,7 +303,7 @@ def test_a_round_that_is_forgotten_while_it_is_copied_is_left_out(
         back_up(home, tmp_path / f"{forgotten_at.name}.tar")
         assert not replies.exists()
         again, _ = restore(tmp_path / f"{forgotten_at.name}.tar", tmp_path / f"again-{forgotten_at.name}")
-        RunDirectory(again.runs / "first").mend()
+        RunDirectory(again.runs / "first").repair_after_crash()
         assert not [name for name in _files(again.path) if "round-0001" in name]
 
 

@@ -117,7 +117,7 @@ def test_a_damaged_run_is_named_and_does_not_hide_the_others(tmp_path: Path) -> 
 def test_a_run_marked_as_running_on_which_nobody_works_is_said_so(tmp_path: Path) -> None:
     home = made_home(tmp_path)
     run = created(home, "orphan")
-    run.move(state_machine.begun)
+    run.transition(state_machine.begun)
     with served(home) as client:
         assert "no server application works on it at this moment" in page(client, "/runs/orphan")
         with run.locked(holder=1):
@@ -131,8 +131,8 @@ def test_html_in_a_reason_or_a_sites_name_is_text(tmp_path: Path) -> None:
     run.event("reply-refused", round=1, site=HOSTILE, code=HOSTILE, reason=HOSTILE)
     run.event("sites-online", sites=[HOSTILE])
     run.event(HOSTILE, round=HOSTILE)
-    run.move(state_machine.begun)
-    run.move(state_machine.interrupted, HOSTILE)
+    run.transition(state_machine.begun)
+    run.transition(state_machine.interrupted, HOSTILE)
     with served(home) as client:
         for text in (page(client, "/runs/hostile"), "".join(first_view(client, "hostile").values())):
             assert "<script>alert" not in text
@@ -269,7 +269,7 @@ def test_a_stream_tells_a_running_run_and_goes_on_where_it_broke(tmp_path: Path)
 def test_open_pages_are_bounded_and_one_that_is_closed_makes_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.dashboard.app.MOST_STREAMS", 1)
+    monkeypatch.setattr("server.dashboard.app.MAX_STREAMS", 1)
     home = made_home(tmp_path)
     created(home, "waits")
     with served(home) as client:
@@ -299,7 +299,7 @@ def test_a_line_that_is_half_written_waits_for_its_other_half(tmp_path: Path) ->
         assert len(reader.view().events) == 1
         stream.write('online","sites":["sms"]}\n')
     assert [event["event"] for event in reader.view().events] == ["run-started", "sites-online"]
-    run.mend()
+    run.repair_after_crash()
     assert len(reader.view().events) == 2
 
 

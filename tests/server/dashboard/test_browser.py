@@ -145,7 +145,7 @@ def test_a_run_is_followed_at_both_widths_in_light_and_dark(browser: Browser, tm
                         watched.keep(f"running-{width}-{scheme}")
                         watched.assert_clean()
         finally:
-            run.move(state_machine.ended, "failed", "the trial is over")
+            run.transition(state_machine.ended, "failed", "the trial is over")
 
 
 def test_every_page_of_every_state_is_accessible_and_loads_nothing_else(
@@ -163,8 +163,8 @@ def test_every_page_of_every_state_is_accessible_and_loads_nothing_else(
     )
     waits = created(home, "waits", rounds=5)
     halted = created(home, "halted", rounds=5)
-    halted.move(state_machine.begun)
-    halted.move(state_machine.interrupted, "FM-S504: the run halted waits for room on the disk")
+    halted.transition(state_machine.begun)
+    halted.transition(state_machine.interrupted, "FM-S504: the run halted waits for room on the disk")
     created(home, "many", sites=[f"site-{letter}" for letter in "abcdefghijk"], rounds=9)
     conduct(created(home, "several", sites=[f"site-{letter}" for letter in "abcdefghijk"], rounds=9))
     paths = ["runs", *(f"runs/{path.name}" for path in sorted(home.runs.iterdir())), "runs/none", "login"]
@@ -225,7 +225,7 @@ def test_the_keyboard_reaches_everything_and_keeps_its_place_through_updates(
             page.keyboard.press("Enter")
             page.wait_for_function(f"() => document.getElementById('progress').value > {shown}")
         finally:
-            run.move(state_machine.ended, "failed", "the trial is over")
+            run.transition(state_machine.ended, "failed", "the trial is over")
         page.wait_for_function(
             "() => document.getElementById('connection').innerText === 'the run has ended'"
         )

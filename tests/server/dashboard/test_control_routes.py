@@ -17,9 +17,9 @@ from server.dashboard.password import Password, set_password
 from server.dashboard.sessions import (
     ATTEMPTS_WITHIN_S,
     IDLE_S,
-    LONGEST_S,
-    MOST_ATTEMPTS,
-    MOST_SESSIONS,
+    MAX_ATTEMPTS,
+    MAX_DURATION_S,
+    MAX_SESSIONS,
     Attempts,
     Sessions,
 )
@@ -150,9 +150,9 @@ def test_the_cookie_is_out_of_reach_of_scripts_other_sites_and_plain_http(home: 
 
 def test_guessing_is_slowed_down_and_the_right_password_waits_too(client: httpx.Client) -> None:
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda number: log_in(client, f"guess {number}"), range(3 * MOST_ATTEMPTS)))
-    assert sorted(answer.status_code for answer in answers) == [401] * MOST_ATTEMPTS + [429] * (
-        2 * MOST_ATTEMPTS
+        answers = list(pool.map(lambda number: log_in(client, f"guess {number}"), range(3 * MAX_ATTEMPTS)))
+    assert sorted(answer.status_code for answer in answers) == [401] * MAX_ATTEMPTS + [429] * (
+        2 * MAX_ATTEMPTS
     )
     refused = log_in(client)
     assert refused.status_code == 429
@@ -163,7 +163,7 @@ def test_guessing_is_slowed_down_and_the_right_password_waits_too(client: httpx.
 def test_after_the_window_a_guess_may_be_made_again() -> None:
     clock = [0.0]
     attempts = Attempts(now=lambda: clock[0])
-    assert [attempts.take() for _ in range(MOST_ATTEMPTS)] == [0.0] * MOST_ATTEMPTS
+    assert [attempts.take() for _ in range(MAX_ATTEMPTS)] == [0.0] * MAX_ATTEMPTS
     assert attempts.take() == ATTEMPTS_WITHIN_S
     clock[0] = ATTEMPTS_WITHIN_S + 1
     assert attempts.take() == 0.0
@@ -176,18 +176,18 @@ def test_a_session_ends_when_it_is_not_used_and_after_its_longest_time() -> None
     clock[0] = IDLE_S + 1
     assert sessions.find(idle, password="hash") is None
     busy, began = sessions.begin(password="hash"), clock[0]
-    while clock[0] + IDLE_S - 1 < began + LONGEST_S:
+    while clock[0] + IDLE_S - 1 < began + MAX_DURATION_S:
         clock[0] += IDLE_S - 1
         assert sessions.find(busy, password="hash") is not None
-    clock[0] = began + LONGEST_S + 1
+    clock[0] = began + MAX_DURATION_S + 1
     assert sessions.find(busy, password="hash") is None
 
 
 def test_the_sessions_that_are_kept_are_bounded() -> None:
     sessions = Sessions()
-    tokens = [sessions.begin(password="hash") for _ in range(MOST_SESSIONS + 5)]
+    tokens = [sessions.begin(password="hash") for _ in range(MAX_SESSIONS + 5)]
     held = [token for token in tokens if sessions.find(token, password="hash") is not None]
-    assert len(held) == MOST_SESSIONS
+    assert len(held) == MAX_SESSIONS
     assert tokens[-1] in held
 
 

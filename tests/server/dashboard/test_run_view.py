@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minet_core.errors import InvalidSetting
-from server.dashboard.curves import BOTTOM, HEIGHT, LEFT, MOST_MARKERS, MOST_POINTS, RIGHT, TOP, WIDTH, curves
-from server.dashboard.node_presence import Sighting, Sightings
+from server.dashboard.curves import BOTTOM, HEIGHT, LEFT, MAX_MARKERS, MAX_POINTS, RIGHT, TOP, WIDTH, curves
+from server.dashboard.node_presence import NodePresence, Sighting
 from server.dashboard.run_view import Figures, SiteView, time_left
 from server.dashboard.serve import binding_of
 from server.dashboard.wording import left_words, participation_words, seen
@@ -104,7 +104,7 @@ def test_last_seen_says_who_saw_the_site() -> None:
 
 
 def test_a_superlink_that_does_not_answer_holds_up_no_page_after_the_first() -> None:
-    sightings = Sightings(lambda: Sighting(NOW, {"sms": node("online")}))
+    sightings = NodePresence(lambda: Sighting(NOW, {"sms": node("online")}))
     wait_until(lambda: sightings.latest() is not None)
     first = sightings.latest()
     assert first is not None
@@ -143,8 +143,8 @@ def test_a_long_run_is_drawn_with_few_points_and_with_its_last_round() -> None:
     site = SiteView("sms", "idle", tuple(counted(number, float(number)) for number in range(1, 5001)))
     drawn = curves([site], psnr_of, key="psnr", title="PSNR", unit=" dB")
     assert drawn is not None
-    assert sum(len(piece.split()) for piece in drawn.lines[0].pieces) <= MOST_POINTS
-    assert len(drawn.lines[0].markers) <= MOST_MARKERS + 1
+    assert sum(len(piece.split()) for piece in drawn.lines[0].pieces) <= MAX_POINTS
+    assert len(drawn.lines[0].markers) <= MAX_MARKERS + 1
     assert "5000 dB in round 5000" in drawn.words
     assert drawn.x_ticks[-1].label == "5000"
 

@@ -28,9 +28,9 @@ from flwr.supercore.run import Run
 
 from fedminet.simulation.in_process_grid import RUN_ID, node_id_of, server_identity
 from minet_core.errors import ReplyRefused
-from server.flower.nonblocking_grid import OBJECTS_MARGIN_BYTES, PromptGrid, put_together
+from server.flower.nonblocking_grid import OBJECTS_MARGIN_BYTES, NonBlockingGrid, put_together
 
-MOST_BYTES = 100_000
+MAX_BYTES = 100_000
 
 
 class SuperLink:
@@ -106,13 +106,13 @@ def superlink(flower: FlowerGrid) -> SuperLink:
 
 
 @pytest.fixture
-def grid(flower: FlowerGrid) -> PromptGrid:
-    return PromptGrid(flower, most_bytes=MOST_BYTES)  # type: ignore[arg-type]
+def grid(flower: FlowerGrid) -> NonBlockingGrid:
+    return NonBlockingGrid(flower, max_bytes=MAX_BYTES)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("n_values", [10, 4_000_000])
 def test_a_whole_reply_comes_as_it_was_sent(flower: FlowerGrid, superlink: SuperLink, n_values: int) -> None:
-    grid = PromptGrid(flower, most_bytes=2**25)  # type: ignore[arg-type]
+    grid = NonBlockingGrid(flower, max_bytes=2**25)  # type: ignore[arg-type]
     sent = np.arange(n_values, dtype=np.float32)
     superlink.parts = superlink.announce("request-sms", answer("sms", sent))
     (reply,) = grid.pull_messages(["request-sms"])
@@ -124,7 +124,9 @@ def test_a_whole_reply_comes_as_it_was_sent(flower: FlowerGrid, superlink: Super
     assert list(grid.pull_messages(["request-sms"])) == []
 
 
-def test_a_reply_whose_parts_are_under_way_holds_nobody_up(grid: PromptGrid, superlink: SuperLink) -> None:
+def test_a_reply_whose_parts_are_under_way_holds_nobody_up(
+    grid: NonBlockingGrid, superlink: SuperLink
+) -> None:
     slow = superlink.announce("request-umr", answer("umr", np.ones(100, np.float32)))
     whole = superlink.announce("request-sms", answer("sms", np.zeros(100, np.float32)))
     superlink.parts = dict(whole)
@@ -141,7 +143,7 @@ def test_a_reply_whose_parts_are_under_way_holds_nobody_up(grid: PromptGrid, sup
 
 
 def test_a_part_that_is_missing_is_asked_for_alone_and_nothing_is_pulled_again_and_again(
-    grid: PromptGrid, superlink: SuperLink
+    grid: NonBlockingGrid, superlink: SuperLink
 ) -> None:
     parts = superlink.announce("request-umr", answer("umr", np.ones(100, np.float32)))
     missing = list(parts)[-1]
@@ -153,7 +155,7 @@ def test_a_part_that_is_missing_is_asked_for_alone_and_nothing_is_pulled_again_a
 
 
 def test_a_reply_whose_parts_were_lost_is_answered_for_by_an_error(
-    grid: PromptGrid, superlink: SuperLink
+    grid: NonBlockingGrid, superlink: SuperLink
 ) -> None:
     superlink.announce("request-umr", answer("umr", np.ones(100, np.float32)))
     assert list(grid.pull_messages(["request-umr"])) == []
@@ -165,7 +167,7 @@ def test_a_reply_whose_parts_were_lost_is_answered_for_by_an_error(
 
 
 def test_what_was_arriving_from_a_node_is_forgotten_when_it_is_asked_anew(
-    grid: PromptGrid, superlink: SuperLink
+    grid: NonBlockingGrid, superlink: SuperLink
 ) -> None:
     superlink.announce("request-umr", answer("umr", np.ones(100, np.float32)))
     superlink.announce("request-sms", answer("sms", np.ones(100, np.float32)))
@@ -175,7 +177,7 @@ def test_what_was_arriving_from_a_node_is_forgotten_when_it_is_asked_anew(
 
 
 def test_a_reply_counts_for_whom_the_superlink_announced_and_not_for_whom_it_names(
-    grid: PromptGrid, superlink: SuperLink
+    grid: NonBlockingGrid, superlink: SuperLink
 ) -> None:
     """The announcement was checked against the key; the parts are whatever the site wrote."""
     true, false = answer("umr", np.ones(3, np.float32)), answer("sms", np.ones(3, np.float32))
@@ -190,9 +192,9 @@ def test_a_reply_counts_for_whom_the_superlink_announced_and_not_for_whom_it_nam
 
 
 def test_more_bytes_than_the_weights_have_are_refused_before_they_are_all_here(
-    grid: PromptGrid, superlink: SuperLink
+    grid: NonBlockingGrid, superlink: SuperLink
 ) -> None:
-    n_bytes = MOST_BYTES + OBJECTS_MARGIN_BYTES
+    n_bytes = MAX_BYTES + OBJECTS_MARGIN_BYTES
     superlink.parts = superlink.announce("request-umr", answer("umr", np.zeros(2 * n_bytes, np.uint8)))
     with pytest.raises(ReplyRefused, match="far larger"):
         grid.pull_messages(["request-umr"])
@@ -213,13 +215,13 @@ def chunks_named(n_times: int) -> tuple[str, dict[str, bytes]]:
 
 def test_a_small_reply_that_unfolds_into_a_large_one_is_refused() -> None:
     root, parts = chunks_named(2)
-    assert len(put_together(root, parts.__getitem__, most_bytes=200_000).data) == 100_000  # type: ignore[attr-defined]
+    assert len(put_together(root, parts.__getitem__, max_bytes=200_000).data) == 100_000  # type: ignore[attr-defined]
     root, parts = chunks_named(1_000)
     with pytest.raises(ReplyRefused, match="far larger"):
-        put_together(root, parts.__getitem__, most_bytes=200_000)
+        put_together(root, parts.__getitem__, max_bytes=200_000)
 
 
-def test_a_reply_that_names_a_part_of_another_is_refused(grid: PromptGrid, superlink: SuperLink) -> None:
+def test_a_reply_that_names_a_part_of_another_is_refused(grid: NonBlockingGrid, superlink: SuperLink) -> None:
     parts = superlink.announce("request-umr", answer("umr", np.ones(100, np.float32)))
     _, tree = superlink.replies["request-umr"]
     del tree.children[:]  # type: ignore[attr-defined]
@@ -235,7 +237,7 @@ def test_what_was_put_together_is_let_go_without_waiting_for_the_garbage_collect
     gc.collect()
     gc.disable()
     try:
-        made = put_together(array.object_id, parts.__getitem__, most_bytes=MOST_BYTES)
+        made = put_together(array.object_id, parts.__getitem__, max_bytes=MAX_BYTES)
         gone: Callable[[], object] = weakref.ref(made)
         del made
         assert gone() is None

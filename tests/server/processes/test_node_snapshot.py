@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from minet_core.errors import ServerUnreachable
-from server.dashboard.node_presence import Sightings
+from server.dashboard.node_presence import NodePresence
 from server.flower.superlink_control import Node
 from server.processes.node_snapshot import ASK_EVERY_S, CERTIFICATES, OLD_AFTER_S, ScreenFiles, read_nodes
 from server.server_home import ServerHome
@@ -72,7 +72,7 @@ def test_what_a_server_that_ended_has_left_is_not_told_as_the_present(home: Serv
 def test_a_screen_of_files_sees_what_was_written_and_when(home: ServerHome) -> None:
     ScreenFiles(home).update(lambda: [SMS])
     written = read_nodes(home, now=time.time())
-    sightings = Sightings.from_files(home)
+    sightings = NodePresence.from_files(home)
     wait_until(lambda: sightings.latest() is not None)
     seen = sightings.latest()
     assert seen is not None
@@ -81,7 +81,7 @@ def test_a_screen_of_files_sees_what_was_written_and_when(home: ServerHome) -> N
 
 
 def test_a_screen_without_such_files_says_that_the_superlink_does_not_answer(home: ServerHome) -> None:
-    sightings = Sightings.from_files(home)
+    sightings = NodePresence.from_files(home)
     wait_until(lambda: sightings.latest() is not None)
     seen = sightings.latest()
     assert seen is not None

@@ -14,7 +14,7 @@ from server.admission.pki import ca_files, server_files
 from server.commands import server_commands
 from server.flower.superlink_control import SuperLinkControl
 from server.processes.server_processes import ServerProcesses
-from server.processes.warn_once import SaidOnce
+from server.processes.warn_once import WarnOnce
 from server.server_home import ServerHome, local_address
 from tests.support.admitted import make_coordinator
 
@@ -75,7 +75,7 @@ def test_the_local_address_is_one_that_the_certificate_holds(
 def test_a_failure_that_does_not_end_the_server_is_said_when_it_begins(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    failures = SaidOnce()
+    failures = WarnOnce()
 
     def look(part: str, failure: Exception | None) -> None:
         with failures.of(part):

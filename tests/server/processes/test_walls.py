@@ -29,7 +29,7 @@ from minet_core.runtime.processes.task_token import start_with_token, with_token
 from server.admission.pki import ca_files, server_files
 from server.commands import server_commands
 from server.flower.control_credential import HEADER, make_credential
-from server.flower.interface_guard import MOST_FLEET_BYTES, InterfaceGuard
+from server.flower.interface_guard import MAX_FLEET_BYTES, InterfaceGuard
 from server.flower.programs import home_from_environment
 from server.flower.superlink_control import SuperLinkControl
 from server.processes.server_processes import ServerProcesses
@@ -290,10 +290,10 @@ def test_a_body_is_bounded_whatever_it_declares(superlink: httpx.AsyncClient) ->
             yield b"a" * 2**20
 
     path = "/v1/fleet/push-object"
-    assert _ask(superlink, "POST", path, content=b"a" * MOST_FLEET_BYTES).text == str(MOST_FLEET_BYTES)
-    assert _ask(superlink, "POST", path, content=b"a" * (MOST_FLEET_BYTES + 1)).status_code == 413
-    assert _ask(superlink, "POST", path, content=parts(MOST_FLEET_BYTES)).text == str(MOST_FLEET_BYTES)
-    assert _ask(superlink, "POST", path, content=parts(MOST_FLEET_BYTES + 2**20)).status_code == 413
+    assert _ask(superlink, "POST", path, content=b"a" * MAX_FLEET_BYTES).text == str(MAX_FLEET_BYTES)
+    assert _ask(superlink, "POST", path, content=b"a" * (MAX_FLEET_BYTES + 1)).status_code == 413
+    assert _ask(superlink, "POST", path, content=parts(MAX_FLEET_BYTES)).text == str(MAX_FLEET_BYTES)
+    assert _ask(superlink, "POST", path, content=parts(MAX_FLEET_BYTES + 2**20)).status_code == 413
 
 
 def test_a_credential_is_new_at_each_start_and_private(home: ServerHome) -> None:

@@ -15,7 +15,7 @@ from fedminet.simulation.in_process_grid import InProcessGrid, node_id_of
 from minet_core.errors import ConfigurationError
 from minet_core.protocol.cohort_declaration import CohortDeclaration
 from minet_core.settings.federation import ParticipationSettings
-from server.runs.participation import breach, require_declarations
+from server.runs.participation import participation_violation, require_declarations
 from tests.faults.trial_sites import conduct_trial, trial_federation, trial_site
 
 SLICES = {"sms": 100, "umr": 50, "fastmri": 70}
@@ -29,24 +29,20 @@ DECLARED = {
     accepted=st.sets(st.sampled_from(sorted(SLICES))),
     quorum=st.integers(1, 3),
     required=st.sets(st.sampled_from(sorted(SLICES))),
-    least_share=st.floats(0, 1),
+    min_share=st.floats(0, 1),
 )
 def test_a_round_counts_where_every_part_of_the_contract_is_met(
-    accepted: set[str], quorum: int, required: set[str], least_share: float
+    accepted: set[str], quorum: int, required: set[str], min_share: float
 ) -> None:
-    contract = ParticipationSettings(quorum=quorum, required=tuple(required), least_share=least_share)
-    found = breach(contract, {site: SLICES[site] for site in accepted}, declared=DECLARED)
+    contract = ParticipationSettings(quorum=quorum, required=tuple(required), min_share=min_share)
+    found = participation_violation(contract, {site: SLICES[site] for site in accepted}, declared=DECLARED)
     share = sum(SLICES[site] for site in accepted) / sum(SLICES.values())
-    met = (
-        len(accepted) >= quorum
-        and required <= accepted
-        and (share >= least_share - 1e-12 or least_share == 0)
-    )
+    met = len(accepted) >= quorum and required <= accepted and (share >= min_share - 1e-12 or min_share == 0)
     assert (found is None) == met
 
 
 def test_a_share_of_all_cases_needs_every_declaration() -> None:
-    federation = trial_federation(participation={"quorum": 1, "least_share": 0.5})
+    federation = trial_federation(participation={"quorum": 1, "min_share": 0.5})
     require_declarations(federation, ("sms", "umr", "fastmri"))
     with pytest.raises(ConfigurationError, match=r"FM-C100.*umr"):
         require_declarations(federation, ("sms", "fastmri"))

@@ -15,7 +15,7 @@ from minet_core.runtime.processes.child_processes import free_port
 from server.admission.pki import ca_files
 from server.flower.superlink_control import SuperLinkControl
 from server.runs import resubmit, state_machine
-from server.runs.resubmit import Submission, tend_runs
+from server.runs.resubmit import Submission, resubmit_abandoned_runs
 from server.runs.run_directory import RunDirectory
 from server.server_home import ServerHome, local_address
 from tests.support.admitted import make_coordinator
@@ -29,9 +29,9 @@ def home(tmp_path: Path) -> ServerHome:
         RunDirectory.create(home.runs / name, home.federation(), engine="deployment")
         for name in ("abandoned", "ended")
     )
-    abandoned.move(state_machine.begun)
+    abandoned.transition(state_machine.begun)
     write_json(abandoned.path / "submission.json", asdict(Submission(1, time.time() - 3600.0, "")))
-    ended.move(state_machine.ended, "failed", "as a test has it")
+    ended.transition(state_machine.ended, "failed", "as a test has it")
     return home
 
 
@@ -47,7 +47,7 @@ def _other_run_was_seen_to(home: ServerHome) -> bool:
 
 def test_an_abandoned_run_is_given_to_the_superlink(home: ServerHome, control: SuperLinkControl) -> None:
     with pytest.raises(ServerUnreachable):
-        tend_runs(home, control)
+        resubmit_abandoned_runs(home, control)
     assert _other_run_was_seen_to(home)
 
 
@@ -55,8 +55,8 @@ def test_a_run_that_is_being_copied_is_left_for_the_next_look(
     home: ServerHome, control: SuperLinkControl
 ) -> None:
     """A back-up into a slow pipe holds it for hours; the server has certificates and revocations to see to."""
-    with RunDirectory(home.runs / "abandoned").alone("submission"):
-        tend_runs(home, control)
+    with RunDirectory(home.runs / "abandoned").lock("submission"):
+        resubmit_abandoned_runs(home, control)
     assert _other_run_was_seen_to(home)
 
 
@@ -65,7 +65,7 @@ def test_a_lock_that_cannot_be_opened_holds_up_no_other_run(
 ) -> None:
     (home.runs / "abandoned" / "submission.lock").mkdir()
     with pytest.raises(HostError, match="folder of the run abandoned cannot be read"):
-        tend_runs(home, control)
+        resubmit_abandoned_runs(home, control)
     assert _other_run_was_seen_to(home)
 
 
@@ -83,6 +83,6 @@ def test_a_run_that_is_removed_meanwhile_holds_up_no_other_run(
 
     monkeypatch.setattr(resubmit, "_tend", removed_before_it_is_looked_at)
     with pytest.raises(HostError, match="is missing"):
-        tend_runs(home, control)
+        resubmit_abandoned_runs(home, control)
     assert _other_run_was_seen_to(home)
-    tend_runs(home, control)
+    resubmit_abandoned_runs(home, control)

@@ -37,22 +37,22 @@ def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
 
 def test_a_run_that_ended_is_never_taken_up_again(tmp_path: Path) -> None:
     run = create(tmp_path)
-    run.move(state_machine.begun)
-    run.move(state_machine.ended, "failed", "stopped")
+    run.transition(state_machine.begun)
+    run.transition(state_machine.ended, "failed", "stopped")
     with pytest.raises(IllegalTransition, match="the run has ended"):
-        run.move(state_machine.begun)
+        run.transition(state_machine.begun)
     assert run.ended
     assert run.state.reason == "stopped"
 
 
 def test_only_one_process_works_on_a_run(tmp_path: Path) -> None:
     run = create(tmp_path)
-    assert run.holder() == (None, False)
+    assert run.lock_owner() == (None, False)
     with run.locked(holder=7):
-        assert run.holder() == (7, True)
+        assert run.lock_owner() == (7, True)
         with pytest.raises(RunBusy, match="FM-S507"), run.locked(holder=8):
             pass
-    assert run.holder() == (7, False)
+    assert run.lock_owner() == (7, False)
 
 
 def test_a_killed_process_lets_go_of_its_run(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_killed_process_lets_go_of_its_run(tmp_path: Path) -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
     assert ended.returncode == -signal.SIGKILL
-    assert run.holder() == (3, False)
+    assert run.lock_owner() == (3, False)
 
 
 def test_mending_removes_a_line_that_was_cut_off_and_figures_of_an_open_round(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_mending_removes_a_line_that_was_cut_off_and_figures_of_an_open_round(tm
             stream.write(cut_off)
         if cut_off != "{":
             run.event("run-submitted")  # by the server, before the next application mends anything
-    run.mend()
+    run.repair_after_crash()
     assert [event["event"] for event in run.events_recorded()] == ["run-started", "run-submitted"]
     assert run.rounds_recorded() == []
 
@@ -83,21 +83,21 @@ def test_mending_removes_a_line_that_was_cut_off_and_figures_of_an_open_round(tm
 def test_events_are_written_while_the_run_is_copied(tmp_path: Path) -> None:
     """A reply that came in time is taken in time: a back-up holds the state for as long as its pipe is slow."""
     run = create(tmp_path)
-    with run.alone("submission"), run.alone("state"):
+    with run.lock("submission"), run.lock("state"):
         run.event("reply-accepted", round=1, site="sms")
     assert [event["event"] for event in run.events_recorded()] == ["reply-accepted"]
 
 
 def test_old_checkpoints_leave_and_the_last_ones_stay(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path / "kept", FEDERATION, engine="in-process", keep_checkpoints=2)
-    run.move(state_machine.begun)
+    run.transition(state_machine.begun)
     for number in range(1, 6):
         write_text(run.checkpoint(number), "weights")
         write_text(run.replies(number) / "sms.json", "{}")
-        run.move(state_machine.asked, run.state.started)
-        run.move(state_machine.closed, ("sms",))
-        run.move(state_machine.aggregated)
-        run.forget_old()
+        run.transition(state_machine.asked, run.state.started)
+        run.transition(state_machine.closed, ("sms",))
+        run.transition(state_machine.aggregated)
+        run.prune()
     kept = sorted(path.name for path in (run.path / "checkpoints").iterdir())
     assert kept == ["round-0004.safetensors", "round-0005.safetensors"]
     # The last round may be rolled back.

@@ -10,7 +10,7 @@ from server.flower.superlink_control import SuperLinkControl
 from server.server_home import ServerHome, local_address
 
 
-def bring_in_line(home: ServerHome, control: SuperLinkControl) -> list[str]:
+def sync_registered_nodes(home: ServerHome, control: SuperLinkControl) -> list[str]:
     """Unregister the nodes of revoked sites, and register the admitted ones; the names of those unregistered.
 
     The proxy's map is written too, without which no site is let through: that needs no key of the authority.
@@ -23,10 +23,10 @@ def bring_in_line(home: ServerHome, control: SuperLinkControl) -> list[str]:
     return gone
 
 
-def tell_superlink(home: ServerHome) -> bool:
-    """`bring_in_line` where the SuperLink answers from here; False where the started server has to do it."""
+def try_sync_registered_nodes(home: ServerHome) -> bool:
+    """`sync_registered_nodes` where the SuperLink answers from here; False where the started server has to do it."""
     try:
-        bring_in_line(home, SuperLinkControl(local_address(home), ca=ca_files(home.pki).certificate))
+        sync_registered_nodes(home, SuperLinkControl(local_address(home), ca=ca_files(home.pki).certificate))
     except ServerUnreachable:
         return False
     return True
