@@ -38,7 +38,7 @@ MIN_NOISE = 0.004
 """Median of the mixed second differences within the foreground, in units of a standard deviation over the 99th
 percentile. 10 real volumes 0.006 to 0.024, 6 phantom volumes 0.008 to 0.014; real ones smoothed by 0.7 pixels 0.001 to
 0.004, interpolated to twice the grid 0.0003 to 0.002. 44 masked maps made of two real pairs (T1, T2, ADC, FA, B1,
-distances, tissue probabilities; the noisy ones are maps of noisy scans): 0 to 0.17, 21 of them below."""
+distances, tissue probabilities; the noisy ones are maps of noisy scans): 0 to 0.17, about half of them below."""
 MIN_BRIGHT = 30
 """Voxels that a hundredth must have: in fewer chance decides."""
 SAMPLES = 200_000
