@@ -28,7 +28,7 @@ IDLE_PAUSE_S = 0.5
 REQUEST_PARTS_S = 30
 """How long a request whose parts do not come is waited for. Its server ended while it sent them, or will not end."""
 
-_SETTINGS: tuple[tuple[str, str, int], ...] = (
+INTERVALS: tuple[tuple[str, str, int], ...] = (
     ("flwr.supercore.heartbeat", "HEARTBEAT_DEFAULT_INTERVAL", HEARTBEAT_S),  # how often a sign is given
     (
         "flwr.supernode.fleet_http_connection",
@@ -42,7 +42,7 @@ _SETTINGS: tuple[tuple[str, str, int], ...] = (
 
 def patch_timeouts() -> None:
     """Set the shorter times in this process. Raises HostError (FM-S500) where this Flower has no such time."""
-    for name, constant, value in _SETTINGS:
+    for name, constant, value in INTERVALS:
         module: Any = importlib.import_module(name)
         if not hasattr(module, constant):
             raise HostError(f"{name} of the installed Flower has no {constant}", expected="flwr 1.41")

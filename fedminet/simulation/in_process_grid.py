@@ -14,13 +14,17 @@ from typing import cast
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
-from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid, ServerApp
-from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
-from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
+
+from server.flower.private_names import (
+    SUPERLINK_NODE_ID,
+    ErrorCode,
+    NodeInfo,
+    Run,
+    TaskIdentity,
+    get_all_nested_objects,
+    inflate_object_from_contents,
+)
 
 RUN_ID = 1
 _TASK_ID = 1

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
-from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
 from client.app import build_client_app
 from minet_core.errors import ConfigurationError, DeadlinePassed
+from server.flower.private_names import NodeInfo
 from server.rounds.run import run_federation
 from server.runs.run_directory import RunDirectory
 

@@ -17,10 +17,6 @@ from dataclasses import dataclass
 import httpx
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from flwr.common.constant import ErrorCode, SType
-from flwr.proto.node_pb2 import NodeInfo
-from flwr.supercore.error import FlowerError
-from flwr.supercore.run import RunNotRunningException
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
@@ -31,6 +27,7 @@ from minet_core.runtime.memory import give_back_memory
 from minet_core.weights.manifest import Arrays, WeightManifest
 from minet_core.weights.payload import MAX_OVERHEAD_BYTES, pack
 from server.flower.nonblocking_grid import MessageGrid
+from server.flower.private_names import ErrorCode, FlowerError, NodeInfo, RunNotRunningException, SType
 
 POLL_INTERVAL_S = 0.5
 """How often the SuperLink is asked for replies; Flower's own loop asks every 3 s."""

@@ -64,6 +64,6 @@ def test_the_server_accepts_the_interval_and_the_sender_keeps_it() -> None:
 
 
 def test_a_flower_without_such_a_time_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timeouts, "_SETTINGS", (("flwr.supercore.heartbeat", "NO_SUCH_TIME", 1),))
+    monkeypatch.setattr(timeouts, "INTERVALS", (("flwr.supercore.heartbeat", "NO_SUCH_TIME", 1),))
     with pytest.raises(HostError, match="NO_SUCH_TIME"):
         patch_timeouts()
