@@ -26,7 +26,16 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
 
-MAX_FIRST = (
+
+@pytest.fixture(autouse=True)
+def _umask_of_a_user() -> Generator[None]:
+    """Commands make what they write their owner's alone, for the rest of their process: here, of one test."""
+    former = os.umask(0o022)
+    yield
+    os.umask(former)
+
+
+LONG_FIRST = (
     "operations/test_operations_guide.py",
     "e2e/",
     "fedminet/centralised/",
@@ -43,13 +52,15 @@ MAX_FIRST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole files in the order of MAX_FIRST, and within a file as they stand."""
+    """Whole files in the order of LONG_FIRST, and within a file as they stand."""
     items.sort(key=_place)
 
 
 def _place(item: pytest.Item) -> int:
     file = item.nodeid.removeprefix("tests/")
-    return next((number for number, start in enumerate(MAX_FIRST) if file.startswith(start)), len(MAX_FIRST))
+    return next(
+        (number for number, start in enumerate(LONG_FIRST) if file.startswith(start)), len(LONG_FIRST)
+    )
 
 
 @pytest.hookimpl(wrapper=True)

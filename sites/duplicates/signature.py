@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from minet_core.imaging.block_means import block_means
 from minet_core.imaging.volume import Volume
 from sites.quality.scan_quality import FOREGROUND_LEVEL
 
@@ -73,7 +74,7 @@ class Signature:
     @cached_property
     def coarse(self) -> Floats:
         """(2, voxel): the image at 12 mm, and its foreground there."""
-        images = [_blocks(one, (COARSE,) * 3) for one in (self._blurred, self.mask.astype(np.float32))]
+        images = [block_means(one, (COARSE,) * 3) for one in (self._blurred, self.mask.astype(np.float32))]
         return np.stack(
             [(images[0] * (images[1] > FOREGROUND_SHARE)).ravel(), (images[1] > FOREGROUND_SHARE).ravel()]
         )
@@ -151,8 +152,8 @@ def signature_of(volume: Volume) -> Signature:
     factors = tuple(max(1, int(STEP_MM / 2 / step)) for step in volume.spacing_mm)
     # Every other row and column: the percentile of a whole volume takes longer than all that follows.
     level, limit = np.percentile(magnitude[:, ::3, ::3], (99, 99.5)).astype(np.float32)
-    anatomy = _blocks((magnitude > FOREGROUND_LEVEL * level).astype(np.float32), factors)
-    image = _blocks(np.minimum(magnitude, limit), factors)
+    anatomy = block_means((magnitude > FOREGROUND_LEVEL * level).astype(np.float32), factors)
+    image = block_means(np.minimum(magnitude, limit), factors)
     affine = volume.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ ((np.array(factors) - 1) / 2)
     affine[:3, :3] = affine[:3, :3] * np.array(factors)
@@ -181,13 +182,6 @@ def _normalised(image: Floats, mask: NDArray[np.bool_]) -> Signature:
     floor = 0.3 * float(np.median(spread[mask])) if mask.any() else 1.0
     values = np.clip(deviation / np.maximum(spread + floor, 1e-12), -MOST, MOST)
     return Signature(np.where(mask, np.rint(values * LEVELS), OUTSIDE).astype(np.int8))
-
-
-def _blocks(array: Floats, factors: tuple[int, ...]) -> Floats:
-    """The means of blocks; what does not fill a block at the end is left out."""
-    kept = array[tuple(slice(0, n // f * f) for n, f in zip(array.shape, factors, strict=True))]
-    shape = [m for n, f in zip(kept.shape, factors, strict=True) for m in (n // f, f)]
-    return np.asarray(kept.reshape(shape).mean(axis=(1, 3, 5)), np.float32)
 
 
 def _sample(image: Floats, points: Floats) -> Floats:

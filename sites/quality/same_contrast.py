@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from minet_core.imaging.block_means import block_means
 from minet_core.imaging.volume import Volume
 from sites.quality.scan_quality import foreground
 
@@ -64,15 +65,8 @@ def _working_images(
 ) -> tuple[list[NDArray[np.float32]], NDArray[np.bool_], NDArray[np.float64]]:
     """Both images averaged to voxels of about `step_mm`, where most of a voxel is anatomy, and the spacing."""
     bins = [max(1, int(step_mm / step + 0.25)) for step in target.spacing_mm]
-    images = [_binned(volume.magnitude(), bins) for volume in (target, guide)]
-    return images, _binned(anatomy, bins) > 0.5, np.array(target.spacing_mm) * bins
-
-
-def _binned(array: NDArray[np.float32], bins: list[int]) -> NDArray[np.float32]:
-    size = [edge // b * b for edge, b in zip(array.shape, bins, strict=True)]
-    shape = [n for edge, b in zip(size, bins, strict=True) for n in (edge // b, b)]
-    mean: NDArray[np.float32] = array[: size[0], : size[1], : size[2]].reshape(shape).mean(axis=(1, 3, 5))
-    return mean
+    images = [block_means(volume.magnitude(), bins) for volume in (target, guide)]
+    return images, block_means(anatomy, bins) > 0.5, np.array(target.spacing_mm) * bins
 
 
 def _median_correlation(
@@ -90,7 +84,7 @@ def _median_correlation(
             break
         block = tuple(slice(c * s, (c + 1) * s) for c, s in zip(corner, size, strict=True))
         shared = inside[block]
-        if shared.mean() < MIN_FOREGROUND or shared.sum() < MIN_VOXELS:
+        if np.count_nonzero(shared) < max(MIN_FOREGROUND * shared.size, MIN_VOXELS):
             continue
         a, b = (image[block][shared].astype(np.float64) for image in (one, other))
         a, b = a - a.mean(), b - b.mean()

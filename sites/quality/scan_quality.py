@@ -21,6 +21,9 @@ MAX_VOXELS = 1 << 28
 MAX_NEGATIVE = 0.02
 """Share of the intensity that may be negative: resampling rings below zero, CT and z-scores do not stop there."""
 
+BRIGHT_LEVEL = 0.2
+"""Of the maximum: where `bright_percentile` looks first."""
+
 FOREGROUND_LEVEL = 0.1
 """Of the 99th percentile: above the noise of air, below fat-suppressed tissue."""
 ANATOMY_SHARE = 0.1
@@ -78,7 +81,17 @@ def check_image(array: NDArray[np.generic], *, what: str) -> Image:
 
 def foreground(magnitude: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Voxels (slice, row, column) that are no air: above a tenth of the 99th percentile."""
-    return np.asarray(magnitude > FOREGROUND_LEVEL * float(np.percentile(magnitude, 99)))
+    return np.asarray(magnitude > FOREGROUND_LEVEL * bright_percentile(magnitude, 99))
+
+
+def bright_percentile(values: NDArray[np.float32], percent: float) -> float:
+    """`np.percentile` of a percentage near 100, found among the bright values alone: most of an image is darker."""
+    top = float(values.max(initial=0))
+    bright = values[values > BRIGHT_LEVEL * top]
+    n_above = (values.size - 1) * (1 - percent / 100)
+    if top <= 0 or bright.size < n_above + 2:
+        return float(np.percentile(values, percent))
+    return float(np.percentile(bright, 100 * (1 - n_above / (bright.size - 1))))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minet_core.errors import ScanInvalid
-from sites.quality.scan_quality import check_shape, use_of_slices
+from sites.quality.scan_quality import bright_percentile, check_shape, use_of_slices
 from tests.support.small_scans import make_volume
 
 
@@ -45,3 +45,22 @@ def test_a_shape_that_is_no_scan_is_refused(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("shape", [(4, 16, 16), (182, 218, 182), (36, 448, 406)])
 def test_the_shape_of_a_scan_passes(shape: tuple[int, ...]) -> None:
     check_shape(shape, what="scan")
+
+
+@pytest.mark.parametrize("percent", [95, 99, 99.9])
+@pytest.mark.parametrize(
+    "kind", ["noise", "air with a few bright voxels", "constant", "zeros", "one hot voxel"]
+)
+def test_a_bright_percentile_is_the_percentile(kind: str, percent: float) -> None:
+    values = np.random.default_rng(5).rayleigh(10, (6, 40, 40)).astype(np.float32)
+    if kind == "air with a few bright voxels":
+        values[2, 10:20, 10:20] = 900
+    elif kind == "constant":
+        values[:] = 7
+    elif kind == "zeros":
+        values[:] = 0
+    elif kind == "one hot voxel":
+        values[0, 0, 0] = 1e6
+    assert bright_percentile(values, percent) == pytest.approx(
+        float(np.percentile(values, percent)), rel=1e-5
+    )
