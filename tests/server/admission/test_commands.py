@@ -146,6 +146,7 @@ def test_the_passphrase_is_changed_and_the_former_opens_nothing(
 
 def test_a_short_passphrase_makes_no_coordinator(fedminet: Call, tmp_path: Path) -> None:
     (tmp_path / "short").write_text("secret")
+    (tmp_path / "short").chmod(0o600)
     status, _, said = fedminet("server", "init", tmp_path / "other", "--passphrase-file", tmp_path / "short")
     assert (status, "too short" in said) == (2, True)
     assert not (tmp_path / "other").exists()
