@@ -33,6 +33,7 @@ from server.server_home import ServerHome, ServerSettings
 from tests.faults import process_table
 from tests.faults.held_server import HOLD_VARIABLE, SERVER_APP, hold_file, reached_file
 from tests.faults.tiny_sites import make_tiny_sites, tiny_federation
+from tests.support.repository import ROOT
 
 PHASES = {
     "before sending": "asked",
@@ -102,7 +103,10 @@ class Bench:
             name,
             [sys.executable, "-m", "fedminet", name if name == "server" else "site", "start", str(home.path)],
             env=child_environment(
-                **cpu_threading_environment(), OMP_NUM_THREADS="1", **{HOLD_VARIABLE: str(self.hold)}
+                **cpu_threading_environment(),
+                OMP_NUM_THREADS="1",
+                PYTHONPATH=str(ROOT),  # where the held ServerApp is found: the tests are not installed
+                **{HOLD_VARIABLE: str(self.hold)},
             ),
             log_path=home.logs / "start.log",
             needed=False,
