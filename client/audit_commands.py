@@ -53,7 +53,7 @@ def verify(
 ) -> None:
     """Verify that no record was changed, removed or moved; with --head or --against, that none is missing."""
     from client.site_home import SiteHome
-    from minet_core.ledger.page import heads_held, require_whole, verified_as_text
+    from minet_core.ledger.page import audit, heads_held
     from minet_core.ledger.records import Ledger
 
     site = SiteHome.at(home)
@@ -61,11 +61,4 @@ def verify(
     held = set(head or ())
     if against is not None:
         held |= heads_held(against, key="site_head", where={"site": site.settings().name})
-    found = ledger.verify(held=held)
-    if json_output:
-        facts = {"records": found.head.n, "head": found.head.sha256}
-        typer.echo(json.dumps({**facts, "problems": list(found.problems), "notes": list(found.notes)}))
-    require_whole(found, path=ledger.path)
-    ledger.append("audited", records=found.head.n, heads_of_the_other_end=len(held))
-    if not json_output:
-        typer.echo(verified_as_text(found, n_held=len(held)))
+    audit(ledger, held=held, as_json=json_output, say=typer.echo)

@@ -57,7 +57,7 @@ if [[ ! -f $stamp || $(< "$stamp") != "$wanted" ]]; then
   done
   echo "$wanted" > "$stamp"
 fi
-# Each of them the very file that the list beside the source names: a version alone can be given again to another file.
+# Each of them the very file that the list beside the source names, also those that an earlier build left here.
 if [[ $accelerator == cpu ]]; then
   "$python" docker/wheel_hashes.py check "$wheels" docker/wheels-cpu.txt || {
     rm -f "$stamp"

@@ -46,7 +46,7 @@ def verify(
     json_output: AsJson = False,
 ) -> None:
     """Verify that no record was changed, removed or moved; with --head or --against, that none is missing."""
-    from minet_core.ledger.page import heads_held, require_whole, verified_as_text
+    from minet_core.ledger.page import audit, heads_held
     from server.ledger import ledger_of
     from server.server_home import ServerHome
 
@@ -54,11 +54,4 @@ def verify(
     held = set(head or ())
     for path in against or ():
         held |= heads_held(path, key="coordinator_head")
-    found = ledger.verify(held=held)
-    if json_output:
-        facts = {"records": found.head.n, "head": found.head.sha256}
-        typer.echo(json.dumps({**facts, "problems": list(found.problems), "notes": list(found.notes)}))
-    require_whole(found, path=ledger.path)
-    ledger.append("audited", records=found.head.n, heads_of_the_other_end=len(held))
-    if not json_output:
-        typer.echo(verified_as_text(found, n_held=len(held)))
+    audit(ledger, held=held, as_json=json_output, say=typer.echo)

@@ -130,7 +130,7 @@ def _header(path: Path, reader: str) -> str:
             return _grid((fastmri.shape[0], *fastmri.matrix), fastmri.spacing_mm)
         image = nibabel.load(path)
         return _grid(image.shape, image.header.get_zooms())  # type: ignore[attr-defined]
-    except Exception as failure:
+    except Exception as failure:  # a line for a person before anything is read: ingest itself refuses by code
         return f"its header cannot be read: {type(failure).__name__}"
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,35 @@ def require_whole(found: Verified, *, path: Path) -> None:
             got=f"{path}: {'; '.join(found.problems)}",
             action="Keep its files as they are, and compare with the ledger of the other end",
         )
+
+
+def audit(ledger: Ledger, *, held: Collection[str], as_json: bool, say: Callable[[str], None]) -> None:
+    """Verify a ledger at either end, say what was found, and note in it that it was audited.
+
+    Parameters
+    ----------
+    ledger
+        This end's own.
+    held
+        Heads of it that the other end holds.
+    as_json
+        Say one JSON object, also of a ledger that is damaged, before the failure.
+    say
+        Takes what is said.
+
+    Raises
+    ------
+    LedgerDamaged
+        FM-S523, with the first problem.
+    """
+    found = ledger.verify(held=held)
+    if as_json:
+        facts = {"records": found.head.n, "head": found.head.sha256}
+        say(json.dumps({**facts, "problems": list(found.problems), "notes": list(found.notes)}))
+    require_whole(found, path=ledger.path)
+    ledger.append("audited", records=found.head.n, heads_of_the_other_end=len(held))
+    if not as_json:
+        say(verified_as_text(found, n_held=len(held)))
 
 
 def verified_as_text(found: Verified, *, n_held: int) -> str:

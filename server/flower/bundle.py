@@ -93,6 +93,8 @@ def read_bundle(folder: Path) -> Bundle:
 
 
 def _checked(content: bytes, *, source: str) -> Bundle:
+    # Besides BadZipFile, zipfile raises these for an archive whose directory says what it cannot be, such as a version
+    # of the format that nothing writes (NotImplementedError is zipfile's own, and nothing of ours is unfinished here).
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = archive.namelist()
