@@ -102,16 +102,20 @@ def _by_norm(
 def _by_direction(
     conduct: RoundContext, held: Mapping[str, KeptReply], before: Mapping[str, KeptReply]
 ) -> dict[str, KeptReply]:
-    """One site after the other, the one that agrees least first: fewer than half of the sites are ever refused."""
+    """One site after the other, the one that agrees least first: fewer than half of the sites are ever refused.
+
+    An update that was refused for its norm has a direction too, which counts when its site sends a smaller one.
+    """
     found = dict(held)
-    sites = sorted(site for site, kept in held.items() if kept.refused is None)
+    sites = sorted(held, key=lambda site: (held[site].refused is not None, site))
+    n_sites = sum(kept.refused is None for kept in held.values())
     if len(sites) < MIN_REPLIES:
         return found
     expected = conduct.expected(round_number=conduct.number)
     weights = {site: as_reply(conduct.folder, held[site], expected).weights for site in sites}
     products, of_tensors = products_and_tensors(weights, expected.global_weights)
     failure = UpdateOpposed("an update points away from those of the other sites")
-    left, may_refuse = list(range(len(sites))), (len(sites) - 1) // 2
+    left, may_refuse = list(range(n_sites)), (n_sites - 1) // 2
     told: dict[tuple[str, str], tuple[float, float]] = {}
     while len(left) >= MIN_REPLIES:
         of = agreements(products[left][:, left])
@@ -130,6 +134,13 @@ def _by_direction(
         found[against[0]] = _refused(found[against[0]], failure)
         left.remove(sites.index(against[0]))
         may_refuse -= 1
+    for row in range(n_sites, len(sites)):
+        beside = [*left, row]
+        agreement = float(agreements(products[beside][:, beside])[-1])
+        share = float(turned_shares(of_tensors[:, beside][:, :, beside])[-1])
+        found[sites[row]] = replace(
+            found[sites[row]], agreement=agreement, turned=None if math.isnan(share) else share
+        )
     for (site, kind), (figure, bound) in told.items():
         _tell(conduct, before[site], failure, kind=kind, norm=figure, bound=bound)
         found[site] = _noted(found[site], failure)

@@ -118,6 +118,21 @@ def half_reversed(content: RecordDict, request: Message) -> RecordDict:
     return with_weights(content, sent)
 
 
+def test_a_site_that_was_refused_for_its_norm_is_known_by_its_direction_when_it_sends_less(
+    tmp_path: Path,
+) -> None:
+    """Its direction was measured in the rounds that refused it: the first smaller update is not the first look."""
+
+    def reshape(content: RecordDict, request: Message) -> RecordDict:
+        number = int(request.content.config_records[messages.REQUEST]["round"])  # type: ignore[arg-type]
+        return update_times(-9.9 if number <= 3 else -2.0)(content, request)
+
+    run = conduct(tmp_path, federation(), reshape)
+    refused = [(e["round"], e["code"]) for e in run.events_recorded() if e["event"] == "reply-refused"]
+    assert refused == [(1, "FM-F410"), (2, "FM-F410"), (3, "FM-F410"), (4, "FM-F412"), (5, "FM-F412")]
+    assert moved(run, federation()) == pytest.approx(5 * STEP, rel=1e-3)
+
+
 def test_an_update_of_which_half_is_reversed_is_told_from_the_third_round(tmp_path: Path) -> None:
     run = conduct(tmp_path, federation(rounds=4), half_reversed)
     tensors = [event for event in run.events_recorded() if event.get("kind") == "tensors"]
