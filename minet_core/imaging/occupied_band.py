@@ -147,14 +147,20 @@ def _spectral_edge(log_power: NDArray[np.float64], *, edge_db: float) -> float:
     smooth = ndimage.uniform_filter1d(log_power[:n], 2 * half_width + 1, mode="nearest")
     logarithm = np.log(np.maximum(np.arange(n + 1), 1) / n)
     lowest = 3  # the window's main lobe
-    for edge in range(2 * lowest, n):
-        low, high = max(lowest, int(np.ceil(FIT[0] * edge))), max(lowest + 1, int(FIT[1] * edge))
-        fitted, level = logarithm[low : high + 1], smooth[low : high + 1]
-        centred = fitted - fitted.mean()
-        slope = min(float(centred @ level / (centred @ centred)), 0.0)
-        expected = level.mean() + slope * (logarithm[edge:n] - fitted.mean())
-        missing = expected - log_power[edge:n]
-        if missing[0] >= edge_db and bool((missing >= edge_db - 1).all()):
+    edges = np.arange(2 * lowest, n)
+    low = np.maximum(lowest, np.ceil(FIT[0] * edges).astype(int))
+    stop = np.maximum(lowest + 1, (FIT[1] * edges).astype(int)) + 1
+    sum_x, sum_y, sum_xx, sum_xy = (
+        (total := np.concatenate([[0.0], np.cumsum(values)]))[stop] - total[low]
+        for values in (logarithm[:n], smooth, logarithm[:n] ** 2, logarithm[:n] * smooth)
+    )
+    mean_x, mean_y = sum_x / (stop - low), sum_y / (stop - low)
+    slopes = np.minimum((sum_xy - sum_x * mean_y) / (sum_xx - sum_x * mean_x), 0.0)
+    first = mean_y + slopes * (logarithm[edges] - mean_x) - log_power[edges]
+    for index in np.flatnonzero(first >= edge_db):
+        edge = int(edges[index])
+        expected = mean_y[index] + slopes[index] * (logarithm[edge:n] - mean_x[index])
+        if bool((expected - log_power[edge:n] >= edge_db - 1).all()):
             return edge / n
     return 1.0
 
