@@ -136,6 +136,8 @@ def _by_direction(
         may_refuse -= 1
     for row in range(n_sites, len(sites)):
         beside = [*left, row]
+        if len(beside) < MIN_REPLIES:  # the others have no direction of their own
+            break
         agreement = float(agreements(products[beside][:, beside])[-1])
         share = float(turned_shares(of_tensors[:, beside][:, :, beside])[-1])
         found[sites[row]] = replace(
