@@ -89,10 +89,34 @@ class Algorithm:
 
 
 def everything_is_shared(name: str) -> bool:  # noqa: ARG001 - the signature of `Algorithm.shared`
-    """Every tensor travels."""
+    """Every tensor travels.
+
+    Parameters
+    ----------
+    name
+        Of a tensor.
+
+    Returns
+    -------
+    bool
+        True.
+    """
     return True
 
 
 def memory_names(prefix: str, names: Sequence[str]) -> list[str]:
-    """The names of an algorithm's own tensors: "control/head.weight" for "head.weight"."""
+    """The names of an algorithm's own tensors.
+
+    Parameters
+    ----------
+    prefix
+        What they are, such as "control".
+    names
+        Of the weights that they belong to.
+
+    Returns
+    -------
+    list of str
+        "control/head.weight" for "head.weight", in the order of `names`.
+    """
     return [f"{prefix}/{name}" for name in names]

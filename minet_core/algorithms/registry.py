@@ -48,9 +48,14 @@ def make_algorithm(settings: AlgorithmSettings, *, n_sites: int) -> Algorithm:
     Parameters
     ----------
     settings
-        Its section `algorithm`, whose numbers were checked when it was read.
+        The file's section `algorithm`, whose numbers were checked when it was read.
     n_sites
         Member sites of the federation, at least 1.
+
+    Returns
+    -------
+    Algorithm
+        That of `settings.name`.
 
     Raises
     ------

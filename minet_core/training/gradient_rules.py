@@ -23,13 +23,31 @@ class GradientRule(Protocol):
     """The correction of one site's gradients in one round."""
 
     def correct(self, model: nn.Module) -> None:
-        """Change `parameter.grad` of the parameters that learn, in place."""
+        """Change the gradients of the parameters that learn, in place.
+
+        Parameters
+        ----------
+        model
+            After the backward pass: `parameter.grad` of each is set.
+        """
 
     def kept(self) -> dict[str, NDArray[Any]]:
-        """What the site keeps for its next round, "PREFIX/NAME", after the last step."""
+        """What the site keeps for its next round, after the last step.
+
+        Returns
+        -------
+        dict of arrays
+            By "PREFIX/NAME"; empty where nothing is kept.
+        """
 
     def sent(self) -> dict[str, NDArray[Any]]:
-        """What goes to the server beside the weights, "PREFIX/NAME", after the last step."""
+        """What goes to the server beside the weights, after the last step.
+
+        Returns
+        -------
+        dict of arrays
+            By "PREFIX/NAME"; empty where nothing is sent.
+        """
 
 
 class Proximal:
@@ -45,7 +63,20 @@ class Proximal:
         self._tensors: dict[str, Tensor] | None = None
 
     def correct(self, model: nn.Module) -> None:
-        """Add the term. Raises WeightsRefused (FM-M302) where the anchor is not of this model."""
+        """Add the proximal term.
+
+        Parameters
+        ----------
+        model
+            After the backward pass; its gradients are changed in place.
+
+        Raises
+        ------
+        WeightsRefused
+            FM-M302, where the anchor is not of this model.
+        InvalidSetting
+            FM-C102, where a parameter that learns has no gradient.
+        """
         parameters = _learning(model)
         if self._tensors is None:
             self._tensors = _tensors_like(parameters, self._anchor, what="the anchor")
@@ -54,11 +85,23 @@ class Proximal:
                 _gradient(name, parameter).add_(parameter - self._tensors[name], alpha=self._mu)
 
     def kept(self) -> dict[str, NDArray[Any]]:
-        """Nothing."""
+        """Nothing.
+
+        Returns
+        -------
+        dict
+            Empty.
+        """
         return {}
 
     def sent(self) -> dict[str, NDArray[Any]]:
-        """Nothing."""
+        """Nothing.
+
+        Returns
+        -------
+        dict
+            Empty.
+        """
         return {}
 
 
@@ -83,7 +126,20 @@ class ControlVariates:
         self._n_steps = 0
 
     def correct(self, model: nn.Module) -> None:
-        """Add c - c_i and count the raw gradient. Raises WeightsRefused (FM-M302) for controls of another model."""
+        """Add c - c_i, and count the raw gradient.
+
+        Parameters
+        ----------
+        model
+            After the backward pass; its gradients are changed in place.
+
+        Raises
+        ------
+        WeightsRefused
+            FM-M302, for controls of another model.
+        InvalidSetting
+            FM-C102, where a parameter that learns has no gradient.
+        """
         parameters = _learning(model)
         with torch.no_grad():
             if self._correction is None:
@@ -96,9 +152,17 @@ class ControlVariates:
         self._n_steps += 1
 
     def new_local_control(self) -> dict[str, NDArray[np.float32]]:
-        """c_i+, by the parameter's name, float32: the mean raw gradient over the steps so far.
+        """c_i+: the mean raw gradient over the steps so far.
 
-        Raises InvalidSetting (FM-C102) before the first step, where there is no gradient.
+        Returns
+        -------
+        dict of float32 arrays
+            By the parameter's name; copies on the CPU in C order.
+
+        Raises
+        ------
+        InvalidSetting
+            FM-C102, before the first step, where there is no gradient.
         """
         if self._n_steps == 0:
             raise InvalidSetting(
@@ -110,11 +174,33 @@ class ControlVariates:
         }
 
     def kept(self) -> dict[str, NDArray[Any]]:
-        """c_i+ as "control/NAME"."""
+        """c_i+, for the site's next round.
+
+        Returns
+        -------
+        dict of float32 arrays
+            By "control/NAME".
+
+        Raises
+        ------
+        InvalidSetting
+            FM-C102, before the first step.
+        """
         return {f"{CONTROL}/{name}": array for name, array in self.new_local_control().items()}
 
     def sent(self) -> dict[str, NDArray[Any]]:
-        """c_i+ - c_i as "control/NAME" (line 12)."""
+        """c_i+ - c_i (line 12).
+
+        Returns
+        -------
+        dict of float32 arrays
+            By "control/NAME".
+
+        Raises
+        ------
+        InvalidSetting
+            FM-C102, before the first step.
+        """
         changes = self.new_local_control()
         for name in changes if self._local_control else ():
             changes[name] -= self._local_control[name]

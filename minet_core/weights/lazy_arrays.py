@@ -64,7 +64,18 @@ class StoredArrays(Mapping[str, NDArray[Any]]):
         return len(self._places)
 
     def manifest(self) -> WeightManifest:
-        """Names, shapes and dtypes from the file's header; no tensor is read."""
+        """Names, shapes and dtypes from the file's header; no tensor is read.
+
+        Returns
+        -------
+        WeightManifest
+            Of the names without the prefix.
+
+        Raises
+        ------
+        WeightsRefused
+            FM-M302, for a number type that cannot travel.
+        """
         entries = [
             (name, place.shape, _numpy_name(place.dtype, self._path)) for name, place in self._places.items()
         ]
@@ -75,7 +86,26 @@ def check_stored(path: Path, manifest: WeightManifest) -> StoredArrays:
     """The tensors of a file that holds exactly what the manifest names, every value finite.
 
     The header's length is bounded before it is read, it is compared before a tensor is read, and the tensors are read
-    one at a time. Raises FileMissing (FM-C103) and WeightsRefused (FM-M302).
+    one at a time.
+
+    Parameters
+    ----------
+    path
+        A safetensors file.
+    manifest
+        All that it must hold.
+
+    Returns
+    -------
+    StoredArrays
+        Which reads the file again as it is asked.
+
+    Raises
+    ------
+    FileMissing
+        FM-C103, where there is no file.
+    WeightsRefused
+        FM-M302, for any other content.
     """
     with _unreadable_refused(path), path.open("rb") as stream:
         if int.from_bytes(stream.read(_LENGTH_BYTES), "little") > MAX_OVERHEAD_BYTES:

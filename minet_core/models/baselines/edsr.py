@@ -59,7 +59,22 @@ class EDSR(SuperResolver):
     def forward(
         self, low_res: Tensor, _reference: Tensor | None, upsampled: Tensor | None = None
     ) -> tuple[Tensor, None]:
-        """The target image (B, 1, H, W), and no image of the reference. See `SuperResolver`."""
+        """The super-resolved target; the reference is not looked at.
+
+        Parameters
+        ----------
+        low_res : Tensor (B, n_channels, h, w)
+            Normalised.
+        _reference
+            Taken as every `SuperResolver` takes it.
+        upsampled : Tensor (B, n_channels, H, W) or None
+            The aligned bicubic target, under `bicubic_skip`; None computes it from `low_res`.
+
+        Returns
+        -------
+        tuple of Tensor (B, n_channels, H, W) and None
+            The target image, and no image of the reference.
+        """
         image = self.reconstruction(self.enlargement(self.body(low_res)))
         return self._with_skip(image, low_res, upsampled), None
 
@@ -76,6 +91,18 @@ class ResidualBody(nn.Module):
         self.last = conv3x3(n_features, n_features)
 
     def forward(self, image: Tensor) -> Tensor:
+        """First convolution, residual blocks and last convolution, with a skip over the latter two.
+
+        Parameters
+        ----------
+        image : Tensor (B, n_channels, h, w)
+            At the low resolution in EDSR; the size is kept.
+
+        Returns
+        -------
+        Tensor (B, C, h, w)
+            Features.
+        """
         initial = self.first(image)
         features = initial
         for block in self.blocks:
@@ -93,5 +120,17 @@ class ResidualBlock(ActivationCheckpointed):
         self.residual_scale = residual_scale
 
     def forward(self, features: Tensor) -> Tensor:
+        """The features and the block's scaled response.
+
+        Parameters
+        ----------
+        features : Tensor (B, C, h, w)
+            Left as they are.
+
+        Returns
+        -------
+        Tensor (B, C, h, w)
+            New features.
+        """
         response: Tensor = self.second(functional.relu(self.first(features), inplace=True))
         return features + self.residual_scale * response

@@ -33,6 +33,18 @@ class ChannelSpatialAttention(nn.Module):
         self.register_buffer("bands", bands, persistent=False)  # (3, C, C): offset, output, input
 
     def forward(self, features: Tensor) -> Tensor:  # (B, C, H, W)
+        """G of Eq. 4.
+
+        Parameters
+        ----------
+        features : Tensor (B, C, H, W)
+            F^L of one branch.
+
+        Returns
+        -------
+        Tensor (B, C, H, W)
+            Enriched features.
+        """
         weight = torch.einsum("doi,dhw->oihw", self.bands, self.kernel)  # (C, C, 3, 3)
         attention = functional.conv2d(features, weight, self.bias.expand(features.shape[1]), padding=1)
         return torch.sigmoid(attention) * features + features

@@ -91,13 +91,28 @@ class MINet(SuperResolver):
     def forward(
         self, low_res: Tensor, reference: Tensor | None, upsampled: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """The target image (B, 1, H, W) and the reconstructed reference (B, 1, H, W) or None.
+        """The target image and the reconstructed reference.
 
-        low_res: (B, 1, h, w), normalised. reference: (B, 1, H, W) with H = scale h, normalised by its own mean
-        and standard deviation; not looked at without the reference branch. upsampled: the aligned bicubic
-        target (B, 1, H, W); a caller with a patch gives the patch of the interpolated frame, and without it
-        the interpolation is computed from `low_res`, which is right for a whole frame only.
-        Raises ModelError (FM-M300) if the sizes do not fit.
+        Parameters
+        ----------
+        low_res : Tensor (B, 1, h, w)
+            Normalised.
+        reference : Tensor (B, 1, H, W) or None
+            H = scale h; normalised by its own mean and standard deviation. Not looked at without the reference
+            branch.
+        upsampled : Tensor (B, 1, H, W) or None
+            The aligned bicubic target. A caller with a patch gives the patch of the interpolated frame; without it
+            the interpolation is computed from `low_res`, which is right for a whole frame only.
+
+        Returns
+        -------
+        tuple of Tensor (B, 1, H, W) and Tensor (B, 1, H, W) or None
+            None without the reference branch.
+
+        Raises
+        ------
+        ModelError
+            FM-M300, if the sizes do not fit.
         """
         target_initial = self.target_head(low_res)  # F_tgt^0, (B, C, H, W)
         if self.reference_branch is None:

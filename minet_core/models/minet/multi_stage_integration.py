@@ -38,6 +38,18 @@ class MultiStageIntegration(nn.Module):
         self.temperature = nn.Parameter(torch.tensor([10.0])) if learns_temperature else None
 
     def forward(self, stored: list[Tensor]) -> Tensor:  # N x (B, C, H, W) -> (B, C, H, W)
+        """P(H), with the affinity of each sample computed in float32 whatever autocast says.
+
+        Parameters
+        ----------
+        stored : N tensors (B, C, H, W)
+            F of Eq. 3.
+
+        Returns
+        -------
+        Tensor (B, C, H, W)
+            The integrated and projected features.
+        """
         samples = torch.cat(stored, dim=1)[:, None].unbind()  # B x (1, N C, H, W)
         projected = []
         for sample in samples:
@@ -47,10 +59,20 @@ class MultiStageIntegration(nn.Module):
         return torch.cat(projected)
 
     def affinity(self, sample: Tensor) -> Tensor:
-        """S of Eq. 7, (N, N), of one sample's stored features (1, N C, H, W).
+        """S of Eq. 7, of one sample.
 
-        Accumulated in float32 at least: at this length bfloat16 errs by thousands. One sample at a time: a
-        batched product of matrices this flat takes three times as long.
+        Accumulated in float32 at least: at this length bfloat16 errs by thousands. One sample at a time: a batched
+        product of matrices this flat takes three times as long.
+
+        Parameters
+        ----------
+        sample : Tensor (1, N C, H, W)
+            The sample's stored features, one behind the other.
+
+        Returns
+        -------
+        Tensor (N, N)
+            Each row sums to one.
         """
         blocks = sample.reshape(self.n_stored, self.n_features, *sample.shape[2:])  # (N, C, H, W)
         # The order of the elements does not matter to a dot product; this one is near to channels_last.

@@ -25,6 +25,18 @@ class ChannelAttention(nn.Module):
         nn.init.constant_(self.down.bias, 0.5)
 
     def forward(self, features: Tensor) -> Tensor:  # (B, C, H, W)
+        """The features times their channels' gates.
+
+        Parameters
+        ----------
+        features : Tensor (B, C, H, W)
+            The response of a block.
+
+        Returns
+        -------
+        Tensor (B, C, H, W)
+            Each channel times a number from 0 to 1.
+        """
         pooled = features.mean(dim=(2, 3))  # (B, C)
         gate = torch.sigmoid(self.up(functional.relu(self.down(pooled))))
         return features * gate[:, :, None, None]
@@ -40,6 +52,18 @@ class ResidualChannelAttentionBlock(nn.Module):
         self.attention = ChannelAttention(n_features, reduction=reduction)
 
     def forward(self, features: Tensor) -> Tensor:  # (B, C, H, W)
+        """The features and the block's attended response.
+
+        Parameters
+        ----------
+        features : Tensor (B, C, H, W)
+            Left as they are.
+
+        Returns
+        -------
+        Tensor (B, C, H, W)
+            New features.
+        """
         response = self.second(functional.relu(self.first(features), inplace=True))
         attended: Tensor = self.attention(response)
         return features + attended
@@ -56,6 +80,18 @@ class ResidualGroup(ActivationCheckpointed):
         self.last = nn.Conv2d(n_features, n_features, 3, padding=1)
 
     def forward(self, features: Tensor) -> Tensor:  # (B, C, H, W)
+        """The features and the group's correction.
+
+        Parameters
+        ----------
+        features : Tensor (B, C, H, W)
+            Left as they are.
+
+        Returns
+        -------
+        Tensor (B, C, H, W)
+            F^l.
+        """
         response = features
         for block in self.blocks:
             response = block(response)
