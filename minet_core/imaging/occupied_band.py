@@ -112,7 +112,8 @@ def crop_to_measured(volume: Volume, shares: tuple[float, float]) -> Volume:
     Returns
     -------
     Volume
-        Of the same dtype; its matrix is even in the plane, its spacing and affine are those of the new matrix.
+        Of the same dtype, with the spacing and affine of its new matrix. Rows and columns are rounded to even
+        numbers, never above those of `volume`.
 
     Raises
     ------

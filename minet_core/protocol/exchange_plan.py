@@ -84,7 +84,7 @@ class ExchangePlan:
         Raises
         ------
         WeightsRefused
-            FM-M302, for wrong names at once, and for a wrong tensor when it is asked for.
+            FM-M302, for wrong names at once, and for a wrong tensor of a compressed form when it is asked for.
         """
         names = [name for name, _, _ in self.codec.wire_manifest(self.shared).entries]
         return self.codec.decode(SubsetView(stored, names), reference=reference)

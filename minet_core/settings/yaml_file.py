@@ -220,7 +220,7 @@ def settings_text(settings: Settings, *, indent: str = "") -> str:
     Returns
     -------
     str
-        Lines of YAML, which `parse_settings` reads back as equal settings.
+        Lines that `parse_yaml` and `parse_settings` read back as equal settings.
     """
     lines: list[str] = []
     for name, field in type(settings).model_fields.items():

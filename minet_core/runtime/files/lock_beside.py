@@ -21,7 +21,18 @@ _UNREADABLE_S = 5.0
 
 
 def holder_beside(locked: Path) -> str:
-    """For a message: who holds a lock that a file stands for, and what to do where that process is no more."""
+    """For a message: who holds a lock that a file stands for, and what to do where that process is no more.
+
+    Parameters
+    ----------
+    locked
+        The file whose lock is meant.
+
+    Returns
+    -------
+    str
+        Part of a sentence; empty where no file stands for the lock.
+    """
     beside = LockBeside(locked)
     content = _read(beside.path)
     if content is None:

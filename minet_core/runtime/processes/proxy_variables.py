@@ -14,7 +14,18 @@ PROXY_VARIABLES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY
 
 
 def without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a process that speaks with this machine alone."""
+    """The environment of a process that speaks with this machine alone.
+
+    Parameters
+    ----------
+    environment
+        Of this process, as a rule.
+
+    Returns
+    -------
+    dict of str
+        Without `PROXY_VARIABLES`, in capitals or not.
+    """
     return {name: value for name, value in environment.items() if name.upper() not in PROXY_VARIABLES}
 
 
