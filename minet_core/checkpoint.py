@@ -227,6 +227,19 @@ def load_model(path: Path) -> tuple[SuperResolver, CheckpointManifest]:
         FM-C103, where there is no file.
     CheckpointInvalid
         FM-M301, as `load_checkpoint`, and where the tensors are not those of the model that the manifest describes.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from minet_core.checkpoint import load_model, save_weights
+    >>> from minet_core.protocol.exchange_plan import initial_weights
+    >>> from minet_core.settings.presets import federation_of
+    >>> federation = federation_of(name="pilot", sites=("north",), preset="quick", scale=2, rounds=3)
+    >>> _, weights = initial_weights(federation)
+    >>> save_weights(Path("model.safetensors"), federation, weights, round_number=0)
+    >>> model, manifest = load_model(Path("model.safetensors"))
+    >>> manifest.scale, manifest.model.architecture, manifest.provenance["federation"]
+    (2, 'minet', 'pilot')
     """
     tensors, manifest = load_checkpoint(path)
     _require_its_size(manifest, source=str(path))

@@ -72,6 +72,17 @@ def average(
     ----------
     McMahan et al.: "Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS 2017,
     Algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minet_core.algorithms.fedavg import average, no_memory
+    >>> from minet_core.algorithms.interface import Reply
+    >>> zero, one = np.zeros(2, np.float32), np.ones(2, np.float32)
+    >>> replies = [Reply("north", 300, {"bias": one}), Reply("south", 100, {"bias": zero})]
+    >>> state, figures = average(no_memory({"bias": zero}), replies)
+    >>> state.weights["bias"], figures.site_shares
+    (array([0.75, 0.75], dtype=float32), {'north': 0.75, 'south': 0.25})
     """
     cohort = checked_cohort(state, replies, combination=combination)
 

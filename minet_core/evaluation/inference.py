@@ -62,6 +62,16 @@ def super_resolve(
         For input that does not fit or is not finite.
     ModelError
         For an output that does not fit or is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minet_core.evaluation.inference import super_resolve
+    >>> from minet_core.models.registry import build_model
+    >>> model = build_model({"architecture": "minet", "n_features": 8}, scale=2)
+    >>> low_res, reference = np.ones((3, 16, 15), np.float32), np.ones((3, 32, 30), np.float32)
+    >>> super_resolve(model, low_res, reference, scale=2).shape
+    (3, 32, 30)
     """
     _check_shapes(low_res, reference, scale)
     high_res = np.empty(reference.shape, dtype=np.float32)

@@ -48,6 +48,14 @@ def psnr(target: ArrayLike, image: ArrayLike, *, data_range: float | None = None
     ------
     MetricInvalid
         Where a figure would mean nothing: shapes that differ, complex or not finite values, no range above zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minet_core.evaluation.metrics import psnr
+    >>> target = np.ones((2, 16, 16))
+    >>> round(psnr(target, target + 0.1), 2)
+    20.0
     """
     true, seen = _checked(target, image, data_range=data_range)
     mean_squared_error = float(np.mean((true - seen) ** 2))
@@ -77,6 +85,14 @@ def ssim(target: ArrayLike, image: ArrayLike, *, data_range: float | None = None
     ------
     MetricInvalid
         Where a figure would mean nothing, as in `psnr`, and for a slice smaller than the window.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minet_core.evaluation.metrics import ssim
+    >>> target = np.random.default_rng(1).random((2, 16, 16))
+    >>> round(ssim(target, target), 4), ssim(target, np.zeros_like(target)) < 0.1
+    (1.0, True)
     """
     true, seen = _checked(target, image, data_range=data_range)
     if min(true.shape[1:]) < SSIM_WINDOW_PX:

@@ -95,6 +95,15 @@ def low_resolution(high_res: Tensor, scale: int) -> Tensor:
     ------
     ScanInvalid
         For other sizes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from minet_core.imaging.degradation import crop_to_multiple, low_resolution
+    >>> slice_ = torch.full((321, 320), 7.0)
+    >>> low_res = low_resolution(crop_to_multiple(slice_, 2), 2)
+    >>> low_res.shape, round(float(low_res.mean()), 3)
+    (torch.Size([160, 160]), 7.0)
     """
     return ifft2c(_central_kspace(high_res, scale)).abs()
 

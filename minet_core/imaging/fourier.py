@@ -100,6 +100,15 @@ def centre_crop(x: Tensor, size: tuple[int, int]) -> Tensor:
     ------
     ScanInvalid
         Where `size` is larger than `x` or not positive.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from minet_core.imaging.fourier import centre_crop, fft2c
+    >>> kspace = fft2c(torch.rand(320, 320))
+    >>> central = centre_crop(kspace, (160, 160))
+    >>> central.shape, bool(central[80, 80] == kspace[160, 160])
+    (torch.Size([160, 160]), True)
     """
     H, W = x.shape[-2:]
     if not (0 < size[0] <= H and 0 < size[1] <= W):

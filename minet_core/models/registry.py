@@ -63,6 +63,16 @@ def build_model(settings: dict[str, object], *, scale: int) -> SuperResolver:
     ------
     InvalidSetting
         FM-C102, for sizes that no model has.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from minet_core.models.registry import build_model
+    >>> model = build_model({"architecture": "minet", "n_features": 8}, scale=2)
+    >>> low_res, reference = torch.rand(1, 1, 16, 16), torch.rand(1, 1, 32, 32)
+    >>> target_image, reference_image = model(low_res, reference)
+    >>> target_image.shape
+    torch.Size([1, 1, 32, 32])
     """
     architecture = str(settings["architecture"])
     taken = {name: settings[name] for name in settings_of(architecture) & settings.keys()}

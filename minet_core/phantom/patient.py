@@ -69,6 +69,16 @@ def make_patient(acquisition: Acquisition, *, seed: int) -> PhantomScan:
     -------
     PhantomScan
         Target and reference, (slice, row, column) complex64 in the site's units.
+
+    Examples
+    --------
+    >>> import dataclasses
+    >>> from minet_core.phantom.acquisition import SITES
+    >>> from minet_core.phantom.patient import make_patient
+    >>> coarse = dataclasses.replace(SITES["sms"], matrix=(64, 64), n_slices=2)
+    >>> scan = make_patient(coarse, seed=1)
+    >>> scan.reference.contrast, scan.target.contrast, scan.target.array.shape
+    ('T1', 'T2', (2, 64, 64))
     """
     grid = grid_of(acquisition)
     signals = _painted(acquisition, grid, numpy_generator(seed, acquisition.name, "anatomy"))

@@ -80,6 +80,18 @@ def read_settings(path: Path, model: type[AnySettings]) -> AnySettings:
         FM-C100, for what is not YAML.
     UnknownKey, InvalidSetting
         FM-C101 and FM-C102; each names the file and the key.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from minet_core.settings.federation import FederationSettings
+    >>> from minet_core.settings.presets import federation_of
+    >>> from minet_core.settings.yaml_file import read_settings, write_settings
+    >>> pilot = federation_of(name="pilot", sites=("north",), preset="quick", scale=2, rounds=3)
+    >>> write_settings(Path("federation.yaml"), pilot)
+    >>> federation = read_settings(Path("federation.yaml"), FederationSettings)
+    >>> federation.rounds, federation.training.batch_size, federation == pilot
+    (3, 8, True)
     """
     if not path.is_file():
         raise FileMissing("a settings file is missing", got=path, action="Give the path of an existing file")

@@ -92,6 +92,21 @@ def local_update(
     ------
     TrainingDiverged, InvalidSetting
         As `train_steps`.
+
+    Examples
+    --------
+    >>> import itertools
+    >>> from minet_core.models.registry import build_model
+    >>> from minet_core.settings.federation import TrainingSettings
+    >>> from minet_core.training.batches import random_batch
+    >>> from minet_core.training.local_update import LocalState, local_update
+    >>> from minet_core.training.loop import StepPlan
+    >>> model = build_model({"architecture": "minet", "n_features": 8}, scale=2)
+    >>> batches = itertools.repeat(random_batch(16, scale=2, batch_size=2))
+    >>> plan = StepPlan(settings=TrainingSettings(), n_steps=2, total_steps=100)
+    >>> update = local_update(model, batches, plan, LocalState())
+    >>> update.report.n_steps, update.weights["target_reconstruction.weight"].shape
+    (2, (1, 8, 3, 3))
     """
     to_channels_last(model)
     going_on = continued_adam(model, state.moments)
