@@ -2,7 +2,8 @@
 
 A public function, and a public method of a public class, has a section `Parameters` that names the parameters of its
 signature and no other, and a section `Returns` or `Yields` where it gives something. A property has neither, and a
-method that takes nothing and gives one plain value needs neither. `MISSING` names what has no such text yet: a name may
+method that takes nothing and gives one plain value needs neither. The parameters of a constructor stand in the text of
+its class. `MISSING` names what has no such text yet: a name may
 leave it and none may come.
 """
 
@@ -21,11 +22,13 @@ ROOMS = ("minet_core", "sites")
 
 MISSING: frozenset[str] = frozenset(
     {
+        "sites/duplicates/likeness.py:Signatures",
         "sites/duplicates/likeness.py:Signatures.add",
         "sites/duplicates/likeness.py:Signatures.drop",
         "sites/duplicates/likeness.py:Signatures.nearest",
         "sites/duplicates/likeness.py:Signatures.save",
         "sites/duplicates/likeness.py:images_of",
+        "sites/duplicates/same_anatomy.py:SameAnatomy",
         "sites/duplicates/same_anatomy.py:SameAnatomy.keep",
         "sites/duplicates/same_anatomy.py:SameAnatomy.owner_of",
         "sites/duplicates/same_anatomy.py:SameAnatomy.require_known",
@@ -105,11 +108,13 @@ MISSING: frozenset[str] = frozenset(
         "sites/scans/fastmri_hdf5.py:central_slices",
         "sites/scans/fastmri_hdf5.py:read_fastmri",
         "sites/scans/fastmri_hdf5.py:read_header",
+        "sites/scans/foreign_hdf5.py:ForeignFile",
         "sites/scans/foreign_hdf5.py:ForeignFile.array",
         "sites/scans/foreign_hdf5.py:ForeignFile.attribute",
         "sites/scans/foreign_hdf5.py:ForeignFile.mask",
         "sites/scans/foreign_hdf5.py:ForeignFile.slice",
         "sites/scans/foreign_hdf5.py:ForeignFile.text",
+        "sites/scans/hdf5_worker.py:OpenedFile",
         "sites/scans/hdf5_worker.py:OpenedFile.array",
         "sites/scans/hdf5_worker.py:OpenedFile.attribute",
         "sites/scans/hdf5_worker.py:OpenedFile.mask",
@@ -145,6 +150,7 @@ MISSING: frozenset[str] = frozenset(
         "sites/store/cohort.py:Cohort.remarks",
         "sites/store/cohort.py:cohort_lines",
         "sites/store/cohort.py:make_cohort",
+        "sites/store/dataset.py:StoreSlices",
         "sites/store/dataset.py:require_patch",
         "sites/store/hdf5_file.py:open_to_read",
         "sites/store/hdf5_file.py:writing",
@@ -161,6 +167,7 @@ MISSING: frozenset[str] = frozenset(
         "sites/store/split.py:slices_of",
         "sites/store/split_register.py:read_register",
         "sites/store/split_register.py:write_register",
+        "sites/store/store.py:Store",
         "sites/store/store.py:Store.keep_only",
         "sites/store/store.py:Store.read_pair",
         "sites/store/store.py:Store.volumes",
@@ -221,15 +228,28 @@ def parameters_of(function: Function) -> set[str]:
     return {one.arg for one in named} - {"self", "cls"}
 
 
+def faults_of_parameters(parameters: set[str], sections: dict[str, str]) -> list[str]:
+    named = names_in(sections.get("Parameters", ""))
+    faults = [f"the parameter {name} is not in Parameters" for name in sorted(parameters - named)]
+    return faults + [
+        f"Parameters names {name}, which the signature lacks" for name in sorted(named - parameters)
+    ]
+
+
+def faults_of_class(node: ast.ClassDef) -> list[str]:
+    """What the docstring of a public class lacks of its own constructor."""
+    made = [one for one in node.body if isinstance(one, Function) and one.name == "__init__"]
+    sections = sections_of(ast.get_docstring(node) or "")
+    return [fault for one in made for fault in faults_of_parameters(parameters_of(one), sections)]
+
+
 def faults_of(function: Function, *, is_method: bool) -> list[str]:
     """What the docstring of a public function lacks, or says of a parameter that is none."""
     parameters = parameters_of(function)
     returned = "None" if function.returns is None else ast.unparse(function.returns)
     gives = NOTHING.fullmatch(returned) is None
     sections = sections_of(ast.get_docstring(function) or "")
-    named = names_in(sections.get("Parameters", ""))
-    faults = [f"the parameter {name} is not in Parameters" for name in sorted(parameters - named)]
-    faults += [f"Parameters names {name}, which the signature lacks" for name in sorted(named - parameters)]
+    faults = faults_of_parameters(parameters, sections)
     told = bool({"Returns", "Yields"} & sections.keys())
     is_plain = is_method and not parameters and returned.removesuffix(" | None") in PLAIN
     if gives and not told and not is_plain:
@@ -260,10 +280,10 @@ def public_functions(tree: ast.Module) -> Iterator[tuple[str, Function, bool]]:
 
 
 def faults_in(source: str) -> dict[str, list[str]]:
-    found = {
-        name: faults_of(function, is_method=is_method)
-        for name, function, is_method in public_functions(ast.parse(source))
-    }
+    tree = ast.parse(source)
+    found = {name: faults_of(one, is_method=is_method) for name, one, is_method in public_functions(tree)}
+    classes = (node for node in tree.body if isinstance(node, ast.ClassDef) and is_public(node))
+    found |= {node.name: faults_of_class(node) for node in classes}
     return {name: faults for name, faults in found.items() if faults}
 
 
@@ -324,6 +344,18 @@ def test_each_fault_is_seen(old: str, new: str, fault: str) -> None:
 
 def test_a_method_that_takes_something_is_a_function_as_any() -> None:
     assert list(faults_in(TOLD.replace("area(self)", "area(self, scale: float)"))) == ["Shape.area"]
+
+
+def test_the_parameters_of_a_constructor_stand_in_the_text_of_its_class() -> None:
+    made = TOLD.replace(
+        "    def draw(self)", "    def __init__(self, edge_mm: float) -> None: ...\n\n    def draw(self)"
+    )
+    assert faults_in(made) == {"Shape": ["the parameter edge_mm is not in Parameters"]}
+    told = made.replace(
+        "class Shape:\n",
+        'class Shape:\n    """Any.\n\n    Parameters\n    ----------\n    edge_mm\n        An edge, mm.\n    """\n',
+    )
+    assert faults_in(told) == {}
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -324,7 +324,17 @@ def _agreement(cosines: NDArray[np.float64], site: int) -> float:
 
 
 class Shortened(Mapping[str, NDArray[Any]]):
-    """Arrays whose distance from a reference is made `factor` times as long; read as they are asked for."""
+    """Arrays whose distance from a reference is made `factor` times as long; read as they are asked for.
+
+    Parameters
+    ----------
+    arrays
+        By name.
+    reference
+        Of the same names; None for zero.
+    factor
+        0 to 1.
+    """
 
     def __init__(self, arrays: Arrays, reference: Arrays | None, factor: float) -> None:
         self._arrays, self._reference, self._factor = arrays, reference, factor

@@ -57,11 +57,26 @@ class GradientRuleFactory(Protocol):
     """Makes the rule of one round at one site."""
 
     def __call__(self, *, weights: Arrays, memory: Arrays, site_memory: Arrays) -> GradientRule:
-        """The rule.
+        """Make the rule.
 
-        weights: the global weights that came down. memory: the server's memory that came with them, under the
-        prefixes of `Algorithm.downlink_state`. site_memory: what the site kept with `GradientRule.kept` at the end
-        of its last round; empty in its first.
+        Parameters
+        ----------
+        weights
+            The global weights that came down.
+        memory
+            The server's memory that came with them, under the prefixes of `Algorithm.downlink_state`.
+        site_memory
+            What the site kept with `GradientRule.kept` at the end of its last round; empty in its first.
+
+        Returns
+        -------
+        GradientRule
+            For this round alone.
+
+        Raises
+        ------
+        WeightsRefused
+            FM-M302, for a memory of other names.
         """
 
 

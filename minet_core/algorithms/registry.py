@@ -22,7 +22,7 @@ class AlgorithmFactory(Protocol):
     """Makes an algorithm from the federation file."""
 
     def __call__(self, settings: AlgorithmSettings, *, n_sites: int) -> Algorithm:
-        """The algorithm.
+        """Make the algorithm.
 
         Parameters
         ----------
@@ -30,6 +30,11 @@ class AlgorithmFactory(Protocol):
             The section `algorithm` of the federation file; each algorithm takes its own part.
         n_sites
             Member sites of the federation, at least 1 (SCAFFOLD's N).
+
+        Returns
+        -------
+        Algorithm
+            Without state of its own.
         """
 
 

@@ -25,7 +25,28 @@ not."""
 
 
 class Interpolation(Protocol):
-    def __call__(self, low_res: Tensor, scale: int, *, non_negative: bool = False) -> Tensor: ...
+    def __call__(self, low_res: Tensor, scale: int, *, non_negative: bool = False) -> Tensor:
+        """Interpolate an image onto a grid that is finer in the plane.
+
+        Parameters
+        ----------
+        low_res : Tensor (..., h, w)
+            Real.
+        scale
+            Factor along both axes.
+        non_negative
+            Clamp what lies below zero.
+
+        Returns
+        -------
+        Tensor (..., scale * h, scale * w)
+            Real, in the units of `low_res`.
+
+        Raises
+        ------
+        ScanInvalid
+            For a complex image.
+        """
 
 
 def sinc(low_res: Tensor, scale: int, *, non_negative: bool = False) -> Tensor:

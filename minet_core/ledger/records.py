@@ -61,7 +61,13 @@ class Verified:
 
 
 class Ledger:
-    """The ledger in a folder. Any number of processes may append."""
+    """The ledger in a folder. Any number of processes may append.
+
+    Parameters
+    ----------
+    folder
+        Made at the first look where it is not there.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / LEDGER_FILE

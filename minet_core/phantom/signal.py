@@ -48,6 +48,13 @@ class SignalTable:
     """What every tissue gives in every contrast: a value, and its slope with the fine texture.
 
     The slope is the signal equation linearised about no texture (the texture is a few per cent).
+
+    Parameters
+    ----------
+    contrasts
+        Of the acquisition, in the order of the planes.
+    fat_residual
+        What fat suppression leaves of the fat's share of the signal, 0 to 1.
     """
 
     def __init__(self, contrasts: Sequence[Contrast], *, fat_residual: float) -> None:
@@ -69,8 +76,15 @@ class SignalTable:
 class Canvas:
     """One slice in all contrasts, painted tissue over tissue.
 
-    planes: (contrast, row, column) float32. Painting a tissue with coverage a leaves (1 - a) of what was there:
+    `planes` are (contrast, row, column) float32. Painting a tissue with coverage a leaves (1 - a) of what was there:
     a pixel on a boundary holds both tissues' signals by their share of it, which is the partial-volume effect.
+
+    Parameters
+    ----------
+    table
+        What each tissue gives.
+    shape : (rows, columns)
+        Of the slice, which begins without signal.
     """
 
     def __init__(self, table: SignalTable, shape: tuple[int, int]) -> None:

@@ -142,7 +142,15 @@ class ExchangePlan:
 
 
 class SubsetView(Mapping[str, NDArray[Any]]):
-    """Some of the arrays of another mapping, read only when asked for."""
+    """Some of the arrays of another mapping, read only when asked for.
+
+    Parameters
+    ----------
+    arrays
+        The other mapping, which may be lazy.
+    names
+        Of the arrays to show; all of them are in it.
+    """
 
     def __init__(self, arrays: Arrays, names: list[str]) -> None:
         self._arrays, self._names = arrays, frozenset(names)

@@ -124,8 +124,10 @@ def colour_bar_uri() -> str:
 
 
 def figure_for_readme(panels: dict[str, Panel], path: Path) -> None:
-    """Write one PNG of all sites, a row per site: the target with its detail framed, then the detail in the
-    reference, the low-resolution image, sinc, the global model and the target, and two error maps.
+    """Write one PNG of all sites, a row per site.
+
+    A row has the target with its detail framed, then the detail in the reference, the low-resolution image, sinc, the
+    global model and the target, and two error maps.
 
     Parameters
     ----------

@@ -187,8 +187,16 @@ def require_drawable(n_slices: int, *, scale: int, patch_px: int | None) -> None
 class PlannedSamples(Dataset[Drawn]):
     """The batches of a plan, drawn on request and in any order; may be pickled or forked.
 
-    places: of every batch, those that are drawn here; None for all.
     A failure that has a code is given as a value: a worker process would otherwise bury it in a traceback.
+
+    Parameters
+    ----------
+    prepared
+        Slices of the source.
+    recipe
+        What the batches are made of.
+    places
+        Of every batch, those that are drawn here; None for all.
     """
 
     def __init__(
@@ -260,10 +268,15 @@ def drawn_batches(
 
 @contextlib.contextmanager
 def named_worker_deaths() -> Iterator[None]:
-    """Raise ProcessDied (FM-S503) where a worker of `drawn_batches` was killed.
+    """Name the death of a worker of `drawn_batches`.
 
     It shows as a broken connection to the worker, as an error that torch's signal handler raises in whatever runs
     just then, or as one after the other.
+
+    Raises
+    ------
+    ProcessDied
+        FM-S503, where one was killed.
     """
     try:
         yield
@@ -298,7 +311,17 @@ def one_thread() -> Iterator[None]:
 
 
 class PreparedSlices:
-    """Samples of a source by number, kept in memory up to `cache_bytes`; the least recently used leaves."""
+    """Samples of a source by number, kept in memory; the least recently used leaves.
+
+    Parameters
+    ----------
+    source
+        Pairs of slices.
+    scale
+        Of the degradation.
+    cache_bytes
+        Bytes of samples that are kept at most.
+    """
 
     def __init__(self, source: SliceSource, *, scale: int, cache_bytes: int) -> None:
         self.source = source

@@ -53,8 +53,14 @@ class GradientRule(Protocol):
 class Proximal:
     """FedProx's proximal term: adds mu (w - w_global), the gradient of mu/2 |w - w_global|^2 (Li et al. 2020).
 
-    mu: per unit of weight squared, zero or more; 0 changes nothing. anchor: the global weights, one array for
-    each parameter that learns. Holds one copy of the model on its device.
+    Holds one copy of the model on its device.
+
+    Parameters
+    ----------
+    mu
+        Per unit of weight squared, zero or more; 0 changes nothing.
+    anchor
+        The global weights, one array for each parameter that learns.
     """
 
     def __init__(self, mu: float, anchor: Arrays) -> None:
@@ -108,14 +114,19 @@ class Proximal:
 class ControlVariates:
     """SCAFFOLD's correction: adds c - c_i to the gradient of site i (Karimireddy et al. 2020, Algorithm 1, line 10).
 
-    global_control: c, and local_control: c_i, one float32 array for each parameter that learns, by its name; no
-    names at all in local_control for a site's first round, which starts from c_i = 0. Holds two copies of the
-    model on its device: the correction, and the sum of the gradients before it.
+    Holds two copies of the model on its device: the correction, and the sum of the gradients before it.
 
     Departure: the new c_i is the mean of the round's raw stochastic gradients, taken before the correction and
     before clipping. Under plain SGD with a constant rate eta and no clipping that is option II of the paper,
     c_i+ = c_i - c + (x - y) / (K eta), to rounding. It stays a mean gradient under Adam, a varying rate or
     clipping, where (x - y) / (K eta) is none.
+
+    Parameters
+    ----------
+    global_control
+        c, one float32 array for each parameter that learns, by its name.
+    local_control
+        c_i, of the same form; no names at all for a site's first round, which starts from c_i = 0.
     """
 
     def __init__(self, global_control: Arrays, local_control: Arrays) -> None:

@@ -27,14 +27,26 @@ _NUMPY_NAMES = {stored: name for name, stored in DTYPES.items()}
 
 
 class StoredArrays(Mapping[str, NDArray[Any]]):
-    """The tensors of the file at `path` whose names start with `prefix`, named without it.
+    """The tensors of a safetensors file as a lazy mapping.
 
     `arrays[name]` opens the file, reads one tensor and closes the file: memory holds what the caller holds. Names and
     places are those of the time of construction, sorted, and shared among files of the same layout: a hundred replies
     have one. The file is not checked against anything; see `check_stored`.
 
-    Raises FileMissing (FM-C103) where there is no file, and WeightsRefused (FM-M302) for one that is no whole
-    safetensors file, has a number type that cannot travel, or has become shorter since.
+    Parameters
+    ----------
+    path
+        Of the file.
+    prefix
+        Only tensors whose names start with it are in the mapping, named without it.
+
+    Raises
+    ------
+    FileMissing
+        FM-C103, where there is no file.
+    WeightsRefused
+        FM-M302, for one that is no whole safetensors file, has a number type that cannot travel, or has become
+        shorter since.
     """
 
     def __init__(self, path: Path, prefix: str = "") -> None:

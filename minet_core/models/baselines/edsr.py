@@ -29,8 +29,25 @@ from minet_core.models.base import (
 class EDSR(SuperResolver):
     """Super-resolve a target contrast from its low-resolution image alone.
 
-    residual_scale: factor on a block's response. n_channels: of the images, 1; 3 as in the paper.
-    Raises InvalidSetting (FM-C102) for a scale other than 2 and 4.
+    Parameters
+    ----------
+    scale
+        2 or 4.
+    n_blocks
+        Residual blocks.
+    n_features
+        C, feature channels.
+    residual_scale
+        Factor on a block's response.
+    bicubic_skip
+        The target image is the interpolated one plus what the layers add.
+    n_channels
+        Of the images, 1; 3 as in the paper.
+
+    Raises
+    ------
+    InvalidSetting
+        FM-C102, for another scale.
     """
 
     uses_reference = False
@@ -80,7 +97,19 @@ class EDSR(SuperResolver):
 
 
 class ResidualBody(nn.Module):
-    """EDSR up to the enlargement: (B, n_channels, h, w) -> (B, C, h, w)."""
+    """EDSR up to the enlargement: (B, n_channels, h, w) -> (B, C, h, w).
+
+    Parameters
+    ----------
+    n_channels
+        Of the input.
+    n_features
+        C, feature channels.
+    n_blocks
+        Residual blocks.
+    residual_scale
+        Factor on a block's response.
+    """
 
     def __init__(self, n_channels: int, *, n_features: int, n_blocks: int, residual_scale: float) -> None:
         super().__init__()
@@ -112,7 +141,15 @@ class ResidualBody(nn.Module):
 
 
 class ResidualBlock(ActivationCheckpointed):
-    """x + residual_scale * conv(relu(conv(x))) (Fig. 2c, Section 3.3)."""
+    """x + residual_scale * conv(relu(conv(x))) (Fig. 2c, Section 3.3).
+
+    Parameters
+    ----------
+    n_features
+        C, feature channels.
+    residual_scale
+        Factor on the block's response.
+    """
 
     def __init__(self, n_features: int, *, residual_scale: float) -> None:
         super().__init__()

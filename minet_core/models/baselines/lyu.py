@@ -54,8 +54,21 @@ N_FILTERS, FILTER_PX, FILTER_SEED = 32, 5, 1
 class Lyu(SuperResolver):
     """Super-resolve a target contrast from its low-resolution image and a high-resolution reference contrast.
 
-    n_blocks: residual blocks in each of a level's three parts. Raises InvalidSetting (FM-C102) for a scale other than
-    2 and 4.
+    Parameters
+    ----------
+    scale
+        2 or 4.
+    n_blocks
+        Residual blocks in each of a level's three parts.
+    n_features
+        C, feature channels.
+    bicubic_skip
+        Each level's image is the interpolated one plus what the layers add.
+
+    Raises
+    ------
+    InvalidSetting
+        FM-C102, for another scale.
     """
 
     uses_reference = True

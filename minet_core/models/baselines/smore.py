@@ -34,8 +34,23 @@ from minet_core.models.baselines.edsr import ResidualBody
 class SMORE(SuperResolver):
     """Super-resolve a target contrast from its low-resolution image alone.
 
-    n_blocks: residual blocks in each of the two networks. Raises InvalidSetting (FM-C102) for a scale other than 2
-    and 4.
+    Parameters
+    ----------
+    scale
+        2 or 4.
+    n_blocks
+        Residual blocks in each of the two networks.
+    n_features
+        C, feature channels.
+    residual_scale
+        Factor on a block's response.
+    burst_power
+        p of the weights |U|^p / sum |U|^p.
+
+    Raises
+    ------
+    InvalidSetting
+        FM-C102, for another scale.
     """
 
     uses_reference = False

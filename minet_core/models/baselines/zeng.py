@@ -32,8 +32,21 @@ from minet_core.models.loss import reconstruction_loss
 class Zeng(SuperResolver):
     """Super-resolve a target contrast from its low-resolution image and a high-resolution reference contrast.
 
-    n_blocks: hidden convolutions in each of the two networks. Raises InvalidSetting (FM-C102) for a scale other than
-    2 and 4.
+    Parameters
+    ----------
+    scale
+        2 or 4.
+    n_blocks
+        Hidden convolutions in each of the two networks.
+    n_features
+        C, feature channels.
+    bicubic_skip
+        The first network's image is the interpolated one plus what the layers add.
+
+    Raises
+    ------
+    InvalidSetting
+        FM-C102, for another scale.
     """
 
     uses_reference = True

@@ -14,6 +14,11 @@ class ChannelSpatialAttention(nn.Module):
     channels as its depth. It equals a two-dimensional convolution from C to C channels whose weights are
     banded: output channel o sees the input channels o-1, o and o+1. That form is some ten times faster and is
     used here; the parameters are those of the three-dimensional kernel.
+
+    Parameters
+    ----------
+    n_features
+        C, feature channels.
     """
 
     bands: Tensor

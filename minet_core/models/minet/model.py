@@ -44,8 +44,33 @@ from minet_core.models.minet.residual_groups import ResidualGroup
 class MINet(SuperResolver):
     """Super-resolve a target contrast from its low-resolution image and a high-resolution reference contrast.
 
-    Parameters: the fields of `minet_core.settings.federation.ModelSettings`, and `scale`, 2 or 4.
-    Raises InvalidSetting (FM-C102) for sizes that no model has.
+    Parameters
+    ----------
+    scale
+        2 or 4.
+    n_groups
+        L, stages of residual groups.
+    n_blocks
+        RCABs in a residual group.
+    n_features
+        C, feature channels.
+    reduction
+        Channel reduction of RCAN's attention; divides `n_features`.
+    integration
+        Similarity of Eq. 7: "cosine" with a learnable temperature, or "raw" as printed.
+    use_reference, use_integration, use_attention
+        False: the ablation without the auxiliary contrast, F_Int, F_Att.
+    bicubic_skip
+        The target image is the interpolated one plus what the layers add.
+
+    Raises
+    ------
+    InvalidSetting
+        FM-C102, for sizes that no model has.
+
+    References
+    ----------
+    Feng et al.: "Multi-Contrast MRI Super-Resolution via a Multi-Stage Integration Network", MICCAI 2021.
     """
 
     def __init__(

@@ -22,9 +22,16 @@ MIN_NORM_SQUARED = 1e-12
 class MultiStageIntegration(nn.Module):
     """P(H), where H = S F + F (Eq. 8) and S is the softmax, by rows, of the features' similarities (Eq. 7).
 
-    similarity: "raw" takes the dot products of Eq. 7 as printed. They grow with H W C, so S is one-hot for
-        any real image and its path has no gradient. "cosine", the default, divides them by both norms and
-        multiplies by a learnable temperature: the same for a patch and for a frame of the same content.
+    Parameters
+    ----------
+    n_stored
+        N, stored features.
+    n_features
+        C, feature channels.
+    similarity
+        "raw" takes the dot products of Eq. 7 as printed. They grow with H W C, so S is one-hot for any real image and
+        its path has no gradient. "cosine", the default of `MINet`, divides them by both norms and multiplies by a
+        learnable temperature: the same for a patch and for a frame of the same content.
     """
 
     def __init__(self, n_stored: int, *, n_features: int, similarity: Literal["cosine", "raw"]) -> None:

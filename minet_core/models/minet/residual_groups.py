@@ -13,7 +13,15 @@ from minet_core.models.activation_checkpointing import ActivationCheckpointed
 
 
 class ChannelAttention(nn.Module):
-    """A gate per channel from the channel's mean: x * sigmoid(W_up relu(W_down mean(x))) (RCAN, Eq. 10)."""
+    """A gate per channel from the channel's mean: x * sigmoid(W_up relu(W_down mean(x))) (RCAN, Eq. 10).
+
+    Parameters
+    ----------
+    n_features
+        C, feature channels.
+    reduction
+        C / reduction hidden units.
+    """
 
     def __init__(self, n_features: int, *, reduction: int) -> None:
         super().__init__()
@@ -43,7 +51,15 @@ class ChannelAttention(nn.Module):
 
 
 class ResidualChannelAttentionBlock(nn.Module):
-    """RCAB: x + CA(conv(relu(conv(x)))) (RCAN, Eq. 11)."""
+    """RCAB: x + CA(conv(relu(conv(x)))) (RCAN, Eq. 11).
+
+    Parameters
+    ----------
+    n_features
+        C, feature channels.
+    reduction
+        Of its channel attention.
+    """
 
     def __init__(self, n_features: int, *, reduction: int) -> None:
         super().__init__()
@@ -70,7 +86,17 @@ class ResidualChannelAttentionBlock(nn.Module):
 
 
 class ResidualGroup(ActivationCheckpointed):
-    """F^l of Eq. 1 and 2: x + conv(RCAB_n(... RCAB_1(x))) (RCAN, Eq. 5)."""
+    """F^l of Eq. 1 and 2: x + conv(RCAB_n(... RCAB_1(x))) (RCAN, Eq. 5).
+
+    Parameters
+    ----------
+    n_features
+        C, feature channels.
+    n_blocks
+        n, the group's RCABs.
+    reduction
+        Of their channel attention.
+    """
 
     def __init__(self, n_features: int, *, n_blocks: int, reduction: int) -> None:
         super().__init__()

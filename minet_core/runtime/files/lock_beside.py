@@ -46,7 +46,13 @@ def holder_beside(locked: Path) -> str:
 
 
 class LockBeside:
-    """`.<name>.held` beside the file whose lock it stands for."""
+    """`.<name>.held` beside the file whose lock it stands for.
+
+    Parameters
+    ----------
+    locked
+        The file whose lock is meant.
+    """
 
     def __init__(self, locked: Path) -> None:
         self.path = locked.with_name(f".{locked.name.removeprefix('.')}.held")
@@ -54,7 +60,13 @@ class LockBeside:
         self._process = 0
 
     def take(self) -> bool:
-        """Make the file unless a holder's is there; whether it was made. Raises OSError."""
+        """Make the file unless a holder's is there; whether it was made.
+
+        Raises
+        ------
+        OSError
+            Where it cannot be made for another reason.
+        """
         for _ in range(2):  # again after one that was left behind
             if self._made():
                 return True

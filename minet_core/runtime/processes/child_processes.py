@@ -64,6 +64,11 @@ class ChildProcesses:
 
     Inside the context SIGTERM and SIGHUP raise SystemExit, as Ctrl-C raises KeyboardInterrupt, so that the
     children are ended on the way out. A second signal while they are being ended kills them at once.
+
+    Parameters
+    ----------
+    grace_s
+        Between SIGTERM and SIGKILL, s.
     """
 
     def __init__(self, *, grace_s: float = GRACE_S) -> None:

@@ -30,7 +30,9 @@ def without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def stay_on_this_machine() -> None:
-    """Take the variables out of this process's environment, and so of its children's: for a command all of whose
-    connections end on this machine."""
+    """Take the variables out of this process's environment, and so of its children's.
+
+    For a command all of whose connections end on this machine.
+    """
     for name in [name for name in os.environ if name.upper() in PROXY_VARIABLES]:
         del os.environ[name]

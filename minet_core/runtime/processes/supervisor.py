@@ -43,7 +43,13 @@ class _Kept:
 
 
 class Supervisor:
-    """Starts children again that have ended; `tend` is to be called a few times a second."""
+    """Starts children again that have ended; `tend` is to be called a few times a second.
+
+    Parameters
+    ----------
+    clock
+        Seconds, which never go back.
+    """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
