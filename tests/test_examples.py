@@ -26,6 +26,7 @@ EXAMPLES = (
     "minet_core.phantom.patient:make_patient",
     "minet_core.settings.yaml_file:read_settings",
     "minet_core.training.local_update:local_update",
+    "sites.super_resolution.super_resolve:super_resolve_file",
 )
 
 

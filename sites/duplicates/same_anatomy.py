@@ -14,7 +14,19 @@ from sites.store.store import Store
 
 
 class SameAnatomy:
-    """What an ingest asks of every pair. labels: by file, what the site calls the pairs accepted so far."""
+    """What an ingest asks of every pair.
+
+    Parameters
+    ----------
+    store
+        Of the site.
+    signatures
+        Of the pairs in it.
+    settings
+        How alike two patients' images may be, and what is done where they are more.
+    labels
+        By file, what the site calls the pairs accepted so far.
+    """
 
     def __init__(
         self,

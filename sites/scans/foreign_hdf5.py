@@ -51,7 +51,18 @@ _numbers = itertools.count()
 
 
 class ForeignFile:
-    """One file. Every question raises ScanUnreadable (FM-D201), ScanInvalid (FM-D202), ScanReaderFailed (FM-D211)."""
+    """One file.
+
+    Parameters
+    ----------
+    path
+        Of the file; it is opened in another process, at the first question.
+
+    Raises
+    ------
+    ScanUnreadable, ScanInvalid, ScanReaderFailed
+        FM-D201, FM-D202, FM-D211, of the constructor and of every question.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path

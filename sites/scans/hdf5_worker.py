@@ -47,7 +47,13 @@ class NotTaken(Exception):
 
 
 class OpenedFile:
-    """The file that is asked about."""
+    """The file that is asked about.
+
+    Parameters
+    ----------
+    path
+        Of the file, which stays open until `close`.
+    """
 
     def __init__(self, path: str) -> None:
         with Path(path).open("rb") as stream:  # its refusal says why; that of HDF5 does not

@@ -38,7 +38,13 @@ ROLES = ("target", "reference")
 
 
 class Store:
-    """One site's pairs. Making the object reads nothing; `cohort` is read once."""
+    """One site's pairs. Making the object reads nothing; `cohort` is read once.
+
+    Parameters
+    ----------
+    path
+        The store's folder.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -186,6 +186,27 @@ def super_resolve_file(
         FM-M301: the model's file is none.
     DiskFull
         FM-S504, or another kind of FileNotWritten.
+
+    Examples
+    --------
+    >>> import dataclasses
+    >>> from pathlib import Path
+    >>> from minet_core.checkpoint import save_weights
+    >>> from minet_core.phantom.acquisition import SITES
+    >>> from minet_core.phantom.patient import make_patient
+    >>> from minet_core.protocol.exchange_plan import initial_weights
+    >>> from minet_core.settings.presets import federation_of
+    >>> from sites.phantom_files import write_nifti
+    >>> from sites.super_resolution.super_resolve import super_resolve_file
+    >>> scan = make_patient(dataclasses.replace(SITES["sms"], matrix=(64, 64), n_slices=4), seed=1)
+    >>> model, target, reference, out = map(Path, ("model.safetensors", "T2.nii.gz", "T1.nii.gz", "fine.nii.gz"))
+    >>> write_nifti(target, scan.target)
+    >>> write_nifti(reference, scan.reference)
+    >>> federation = federation_of(name="pilot", sites=("north",), preset="quick", scale=2, rounds=3)
+    >>> save_weights(model, federation, initial_weights(federation)[1], round_number=0)
+    >>> made = super_resolve_file(model, target, reference, out, register=False)
+    >>> made.shape, made.plane.name, made.sidecar.name
+    ((128, 128, 4), 'axial', 'fine.json')
     """
     _check_paths(target_path, reference_path, out_path, slice_axis=slice_axis)
     model, manifest = load_model(model_path)
