@@ -281,7 +281,7 @@ def agreements(products: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def turned_shares(of_tensors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """In which part of the tensors that the others agree on each site goes against them.
+    """The part of the tensors in which each site goes against the others, of those that the others agree on.
 
     The others agree on a tensor where the mean cosine between them is above `AGREED`; a site goes against them where
     its own to their mean direction is below minus `AGAINST` of that. It counts tensors, and so sees what the cosine

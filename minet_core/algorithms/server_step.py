@@ -52,7 +52,7 @@ class Cohort:
         return len(self.n_slices_of)
 
     def mean(self, name: str, *, like: NDArray[Any]) -> NDArray[Any]:
-        """One tensor of the sites' weights become one, by their mean or a coordinate-wise rule.
+        """Combine one tensor of the sites' weights: their mean, or a coordinate-wise rule.
 
         Parameters
         ----------

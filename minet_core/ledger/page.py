@@ -145,7 +145,7 @@ def audit(ledger: Ledger, *, held: Collection[str], as_json: bool, say: Callable
 
 
 def verified_as_text(found: Verified, *, n_held: int) -> str:
-    """What a whole ledger is told of: how far it reaches, what was mended, and its head to give to the other end.
+    """Describe a whole ledger: how far it reaches, what was mended, and its head to give to the other end.
 
     Parameters
     ----------

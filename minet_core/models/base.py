@@ -35,7 +35,7 @@ class SuperResolver(nn.Module):
     def training_images(
         self, low_res: Tensor, reference: Tensor | None, upsampled: Tensor | None
     ) -> tuple[Any, ...]:
-        """What the loss is taken of; the images of the call, where a method has no more.
+        """The images that the loss is taken of; those of the call, where a method has no more.
 
         Parameters
         ----------

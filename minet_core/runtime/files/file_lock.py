@@ -34,9 +34,9 @@ _said: set[Path] = set()
 
 
 def locked_within(descriptor: int, patience_s: float | None, *, of_posix: bool = False) -> bool:
-    """Take the lock if it is free within that time: whoever asks whether it is taken holds it for a moment.
+    """Take the lock of a file if it is free within some time.
 
-    `let_go` ends it.
+    Whoever asks whether it is taken holds it for a moment. `let_go` ends it.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ _UNREADABLE_S = 5.0
 
 
 def holder_beside(locked: Path) -> str:
-    """For a message: who holds a lock that a file stands for, and what to do where that process is no more.
+    """Who holds a lock that a file stands for, and what to do where that process is no more: for a message.
 
     Parameters
     ----------

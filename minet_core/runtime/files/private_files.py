@@ -26,7 +26,7 @@ def stay_private() -> None:
 
 @contextlib.contextmanager
 def private_files() -> Iterator[None]:
-    """The same until the context is left; of the whole process, all threads included."""
+    """Make files for this user alone until the context is left; of the whole process, all threads included."""
     former = os.umask(PRIVATE_UMASK)
     try:
         yield
@@ -35,7 +35,7 @@ def private_files() -> Iterator[None]:
 
 
 def tighten(folder: Path, *, linked: Collection[str] = ()) -> int:
-    """Take the others' rights to a folder and to all that is in it.
+    """Remove other users' rights to a folder and to all that is in it.
 
     What is another user's, or on a file system that is read only here, stays as it is: see `open_to_others`.
 
