@@ -63,7 +63,15 @@ class CheckpointManifest(Settings):
     domain: TrainingDomain | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """As the file has it. A file from before there was a domain keeps its digest."""
+        """The manifest as the file has it.
+
+        A file from before there was a domain keeps its digest.
+
+        Returns
+        -------
+        dict
+            Plain values, lists and mappings; without `domain` where it is None.
+        """
         return self.model_dump(mode="json", exclude={"domain"} if self.domain is None else None)
 
 
@@ -76,7 +84,26 @@ def describe(
     provenance: Mapping[str, str],
     domain: TrainingDomain | None = None,
 ) -> CheckpointManifest:
-    """The manifest of `tensors`."""
+    """The manifest of some tensors.
+
+    Parameters
+    ----------
+    tensors
+        By name, on any device.
+    model, scale
+        What they are the weights of.
+    round_number
+        Aggregations behind them, 0 for the weights a run starts from.
+    provenance
+        Where they come from; never a path and never a patient.
+    domain
+        What they were trained on, where that was measured.
+
+    Returns
+    -------
+    CheckpointManifest
+        With the SHA-256 of every tensor.
+    """
     entries = tuple(_entry(name, _as_array(tensors[name])) for name in sorted(tensors))
     return CheckpointManifest(
         scale=scale,
@@ -91,7 +118,21 @@ def describe(
 def save_checkpoint(path: Path, tensors: Tensors, manifest: CheckpointManifest) -> None:
     """Write a checkpoint durably: whole or not there. The same content gives the same bytes.
 
-    Raises CheckpointInvalid (FM-M301) if the manifest does not describe the tensors.
+    Parameters
+    ----------
+    path
+        Of the `.safetensors` file; replaced where it is there.
+    tensors
+        By name, on any device.
+    manifest
+        As `describe` gives it of these tensors.
+
+    Raises
+    ------
+    CheckpointInvalid
+        FM-M301, if the manifest does not describe the tensors.
+    DiskFull
+        FM-S504, and the other failures of writing (`FileNotWritten`).
     """
     arrays = {name: _as_array(tensors[name]) for name in sorted(tensors)}
     _check_entries(arrays, manifest, source=str(path))
@@ -102,8 +143,23 @@ def save_checkpoint(path: Path, tensors: Tensors, manifest: CheckpointManifest) 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], CheckpointManifest]:
     """The tensors of a checkpoint and its manifest, every byte of the tensors checked against its digest.
 
-    Raises FileMissing (FM-C103), and CheckpointInvalid (FM-M301) for a file that is truncated, is no
-    safetensors file, has no manifest, or holds other tensors than its manifest says.
+    Parameters
+    ----------
+    path
+        Of a `.safetensors` file.
+
+    Returns
+    -------
+    tuple of dict and CheckpointManifest
+        The tensors by name, on the CPU.
+
+    Raises
+    ------
+    FileMissing
+        FM-C103, where there is no file.
+    CheckpointInvalid
+        FM-M301, for a file that is truncated, is no safetensors file, has no manifest, or holds other tensors than
+        its manifest says.
     """
     if not path.is_file():
         raise FileMissing("a checkpoint is missing", got=path, action="Give the path of an existing file")
@@ -121,7 +177,25 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], CheckpointManifest]:
 
 
 def read_manifest(path: Path) -> CheckpointManifest:
-    """The manifest alone; no tensor is read. Raises FileMissing (FM-C103), CheckpointInvalid (FM-M301)."""
+    """The manifest of a checkpoint alone; no tensor is read.
+
+    Parameters
+    ----------
+    path
+        Of a `.safetensors` file.
+
+    Returns
+    -------
+    CheckpointManifest
+        Held to its own SHA-256; the tensors are not held to it.
+
+    Raises
+    ------
+    FileMissing
+        FM-C103, where there is no file.
+    CheckpointInvalid
+        FM-M301, for a file without a whole manifest.
+    """
     if not path.is_file():
         raise FileMissing("a checkpoint is missing", got=path, action="Give the path of an existing file")
     try:
@@ -135,10 +209,37 @@ def read_manifest(path: Path) -> CheckpointManifest:
 
 
 def load_model(path: Path) -> tuple[SuperResolver, CheckpointManifest]:
-    """The model of a checkpoint, in evaluation mode and channels_last on the CPU, and the manifest.
+    """The model of a checkpoint, and its manifest.
 
-    Raises what `load_checkpoint` raises, and CheckpointInvalid (FM-M301) where the tensors are not those of
-    the model that the manifest describes.
+    Parameters
+    ----------
+    path
+        Of a `.safetensors` file.
+
+    Returns
+    -------
+    tuple of SuperResolver and CheckpointManifest
+        The model is in evaluation mode and channels_last, on the CPU.
+
+    Raises
+    ------
+    FileMissing
+        FM-C103, where there is no file.
+    CheckpointInvalid
+        FM-M301, as `load_checkpoint`, and where the tensors are not those of the model that the manifest describes.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from minet_core.checkpoint import load_model, save_weights
+    >>> from minet_core.protocol.exchange_plan import initial_weights
+    >>> from minet_core.settings.presets import federation_of
+    >>> federation = federation_of(name="pilot", sites=("north",), preset="quick", scale=2, rounds=3)
+    >>> _, weights = initial_weights(federation)
+    >>> save_weights(Path("model.safetensors"), federation, weights, round_number=0)
+    >>> model, manifest = load_model(Path("model.safetensors"))
+    >>> manifest.scale, manifest.model.architecture, manifest.provenance["federation"]
+    (2, 'minet', 'pilot')
     """
     tensors, manifest = load_checkpoint(path)
     _require_its_size(manifest, source=str(path))
@@ -250,7 +351,26 @@ def save_weights(
     round_number: int,
     domain: TrainingDomain | None = None,
 ) -> None:
-    """Write the global weights as a checkpoint of this federation. domain: what they were trained on."""
+    """Write the global weights as a checkpoint of this federation.
+
+    Parameters
+    ----------
+    path
+        Of the `.safetensors` file; replaced where it is there.
+    federation
+        Its model, scale, names and digest go into the manifest.
+    weights
+        By name; of a personal head's federation the shared ones.
+    round_number
+        Aggregations behind them.
+    domain
+        What they were trained on, where that was measured.
+
+    Raises
+    ------
+    DiskFull
+        FM-S504, and the other failures of writing (`FileNotWritten`).
+    """
     manifest = describe(
         weights,
         model=federation.model,

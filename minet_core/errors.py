@@ -23,10 +23,14 @@ class FedminetError(Exception):
 
     Parameters
     ----------
-    what: what failed, in one clause.
-    got: what was found there.
-    expected: what would have been right.
-    action: what the reader can do about it, as an imperative sentence.
+    what
+        What failed, in one clause.
+    got
+        What was found there.
+    expected
+        What would have been right.
+    action
+        What the reader can do about it, as an imperative sentence.
     """
 
     code: ClassVar[str] = "FM-S900"
@@ -424,5 +428,16 @@ INTERNAL_CODE = "FM-S900"
 
 
 def code_of(failure: BaseException) -> str:
-    """The code that may leave a site for any exception, known or not."""
+    """The code that may leave a site for any exception, known or not.
+
+    Parameters
+    ----------
+    failure
+        Any exception.
+
+    Returns
+    -------
+    str
+        Its own code, or `INTERNAL_CODE` where it has none.
+    """
     return failure.code if isinstance(failure, FedminetError) else INTERNAL_CODE

@@ -12,16 +12,51 @@ import torch
 
 
 def derived_seed(seed: int, *parts: str | int) -> int:
-    """A 63-bit seed from the experiment's seed and what the numbers are for."""
+    """A seed from the experiment's seed and what the numbers are for.
+
+    Parameters
+    ----------
+    seed
+        The experiment's.
+    *parts
+        What the numbers are for, such as round, site and purpose; 1 and "1" are not the same.
+
+    Returns
+    -------
+    int
+        63 bits.
+    """
     text = "\x1f".join([str(seed), *(f"{type(part).__name__}:{part}" for part in parts)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def torch_generator(seed: int, *parts: str | int) -> torch.Generator:
-    """A torch generator on the CPU for one purpose."""
+    """A torch generator for one purpose.
+
+    Parameters
+    ----------
+    seed, *parts
+        As in `derived_seed`.
+
+    Returns
+    -------
+    torch.Generator
+        On the CPU.
+    """
     return torch.Generator().manual_seed(derived_seed(seed, *parts))
 
 
 def numpy_generator(seed: int, *parts: str | int) -> np.random.Generator:
-    """A numpy generator for one purpose."""
+    """A numpy generator for one purpose.
+
+    Parameters
+    ----------
+    seed, *parts
+        As in `derived_seed`.
+
+    Returns
+    -------
+    numpy.random.Generator
+        The same for the same arguments.
+    """
     return np.random.default_rng(derived_seed(seed, *parts))

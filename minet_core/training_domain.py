@@ -45,7 +45,15 @@ class TrainingDomain(Settings):
     reference_noise: Span
 
     def figures(self) -> dict[str, int | float]:
-        """As they travel: see `wire.DOMAIN_FIGURES`. A site's domain has one contrast for each role and one kind."""
+        """The domain as it travels: see `minet_core.protocol.messages.DOMAIN_FIGURES`.
+
+        A site's domain has one contrast for each role and one kind.
+
+        Returns
+        -------
+        dict
+            Whole numbers for contrasts and kind, mm and ratios for the ends of the ranges.
+        """
         content: dict[str, int | float] = {
             "domain_target": _index(self.target, messages.CONTRASTS),
             "domain_reference": _index(self.reference, messages.CONTRASTS),
@@ -58,7 +66,18 @@ class TrainingDomain(Settings):
 
 
 def domain_of_figures(figures: Mapping[str, float] | None) -> TrainingDomain | None:
-    """The domain that a reply's checked figures tell of; None where one of them is missing."""
+    """The domain that a reply's checked figures tell of.
+
+    Parameters
+    ----------
+    figures
+        By name, or None where there is no reply.
+
+    Returns
+    -------
+    TrainingDomain or None
+        None where one of `DOMAIN_FIGURES` is missing.
+    """
     if figures is None or any(name not in figures for name in messages.DOMAIN_FIGURES):
         return None
     spans = {
@@ -74,13 +93,37 @@ def domain_of_figures(figures: Mapping[str, float] | None) -> TrainingDomain | N
 
 
 def merged(domains: Iterable[TrainingDomain | None]) -> TrainingDomain | None:
-    """The domain that holds all of these; None where there is none. In whatever order, and twice, the same."""
+    """The domain that holds all of some domains; in whatever order, and twice, the same.
+
+    Parameters
+    ----------
+    domains
+        Of sites; None where one has not told its own.
+
+    Returns
+    -------
+    TrainingDomain or None
+        None where there is none.
+    """
     known = [domain for domain in domains if domain is not None]
     return reduce(_united, known) if known else None
 
 
 def rounded_span(values: Sequence[float], step: float) -> Span:
-    """The range of `values`, its ends rounded to multiples of `step`."""
+    """The range of `values`, its ends rounded to multiples of `step`.
+
+    Parameters
+    ----------
+    values
+        At least one, in the unit of the figure.
+    step
+        In the same unit, above 0.
+
+    Returns
+    -------
+    Span
+        In the same unit.
+    """
     digits = len(f"{step:.10f}".rstrip("0").split(".")[1])
     low, high = (round(round(value / step) * step, digits) for value in (min(values), max(values)))
     return Span(low=low, high=high)

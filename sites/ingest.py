@@ -59,12 +59,42 @@ def ingest(
 ) -> IngestReport:
     """Put every usable pair below `source` into the store at `store`; patients already there stay.
 
-    found: what `find_pairs` gave for `source`; None: it is looked for. prune: remove the pairs whose scans are not
-    there. Refusals are added to `found`.
+    Parameters
+    ----------
+    source
+        The folder with the scans.
+    store
+        The folder of the store; made where there is none.
+    settings
+        The site's.
+    found
+        What `find_pairs` gave for `source`, to which refusals are added; None: it is looked for.
+    prune
+        Remove the pairs whose scans are not there.
+    progress
+        Called with (candidates done, candidates in all), before each and at the end.
 
-    Raises FileMissing (FM-C103), NothingFound (FM-D205), PatientNamesDoubtful (FM-D210), NothingAccepted (FM-D209),
-    TooFewPatients (FM-D206), StoreBusy (FM-D208), StoreDamaged (FM-D207), InvalidSetting (FM-C102) where the store is
-    another site's, ScanUnreadable (FM-D201) for `prune` where a folder cannot be listed.
+    Returns
+    -------
+    IngestReport
+        For the site alone: it holds paths.
+
+    Raises
+    ------
+    FileMissing
+        FM-C103: `source` is no folder.
+    InvalidSetting
+        FM-C102: the store is another site's, or a list puts a patient elsewhere.
+    NothingFound, NothingAccepted
+        FM-D205, FM-D209: no scan of the definition's; every one refused.
+    PatientNamesDoubtful
+        FM-D210: names by which one patient would be trained on and tested.
+    TooFewPatients
+        FM-D206: too few to split.
+    StoreBusy, StoreDamaged
+        FM-D208, FM-D207: another ingest writes; the cohort, the key or the register of splits cannot be read.
+    ScanUnreadable
+        FM-D201: `prune`, and a folder cannot be listed.
     """
     began = time.monotonic()
     found = find_pairs(source, settings, skip=store) if found is None else found

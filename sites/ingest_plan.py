@@ -33,7 +33,13 @@ class IngestPlan:
     headers: dict[Path, str]
 
     def as_json(self) -> dict[str, Any]:
-        """The plan as plain values."""
+        """The plan as plain values.
+
+        Returns
+        -------
+        dict[str, Any]
+            By patient the pairs, then what was refused, ignored and remarked; with paths.
+        """
         return {
             "patients": {
                 patient: [
@@ -89,9 +95,30 @@ class IngestPlan:
 def plan_ingest(
     source: Path, settings: SiteSettings, *, skip: Path | None = None, headers: bool = False
 ) -> IngestPlan:
-    """What an ingest of `source` would try. headers: read the files' headers too.
+    """What an ingest of a folder would try; nothing is written.
 
-    Raises FileMissing (FM-C103), NothingFound (FM-D205).
+    Parameters
+    ----------
+    source
+        The folder with the scans.
+    settings
+        The site's.
+    skip
+        A folder not to enter, such as the store.
+    headers
+        Read the files' headers too.
+
+    Returns
+    -------
+    IngestPlan
+        For the site alone: it holds names of patients and files.
+
+    Raises
+    ------
+    FileMissing
+        FM-C103: `source` is no folder, or a pair list is not there.
+    NothingFound
+        FM-D205: the folder holds nothing of the definition's.
     """
     found = find_pairs(source, settings, skip=skip)
     require_found(found, source, settings)
@@ -101,7 +128,22 @@ def plan_ingest(
 
 
 def require_found(found: Found, source: Path, settings: SiteSettings) -> None:
-    """Raises NothingFound (FM-D205) where a folder holds nothing of the definition's."""
+    """Refuse a folder that holds nothing of the definition's.
+
+    Parameters
+    ----------
+    found
+        What `find_pairs` gave.
+    source
+        The folder, for the message.
+    settings
+        The site's, for the message.
+
+    Raises
+    ------
+    NothingFound
+        FM-D205: neither a candidate nor a refusal.
+    """
     if not found.candidates and not found.refused:
         raise NothingFound(
             "no scan was found",
@@ -112,7 +154,20 @@ def require_found(found: Found, source: Path, settings: SiteSettings) -> None:
 
 
 def name_warnings(found: Found, settings: SiteSettings) -> list[NameWarning]:
-    """What is doubtful about the names of the patients found; none stops where the site has accepted them."""
+    """What is doubtful about the names of the patients found.
+
+    Parameters
+    ----------
+    found
+        What `find_pairs` gave.
+    settings
+        The site's; with `accept_patient_names` no warning stops.
+
+    Returns
+    -------
+    list[NameWarning]
+        Empty where the names are plain.
+    """
     places: dict[str, list[str]] = defaultdict(list)
     for candidate in found.candidates:
         places[candidate.patient_id].append(candidate.label)

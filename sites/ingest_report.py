@@ -52,7 +52,14 @@ class IngestReport:
     removed: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """The report as plain values."""
+        """The report as plain values.
+
+        Returns
+        -------
+        dict[str, Any]
+            The fields, with the cohort's digest and counts in the cohort's place, its remarks, and the causes of the
+            refusals.
+        """
         content = dataclasses.asdict(dataclasses.replace(self, cohort=None))  # type: ignore[arg-type]
         counts = {split: count.model_dump() for split, count in self.cohort.counts.items()}
         content |= {"cohort": self.cohort.digest, "counts": counts}
@@ -110,7 +117,18 @@ class Cause:
 
 
 def causes_of(refused: Iterable[Refusal]) -> list[Cause]:
-    """Refusals by code and cause, the most frequent first."""
+    """Refusals by code and cause.
+
+    Parameters
+    ----------
+    refused
+        In any order.
+
+    Returns
+    -------
+    list[Cause]
+        The most frequent first.
+    """
     groups: dict[tuple[str, str], list[Refusal]] = defaultdict(list)
     for refusal in refused:
         groups[refusal.code, refusal.cause].append(refusal)
@@ -127,7 +145,18 @@ def causes_of(refused: Iterable[Refusal]) -> list[Cause]:
 
 
 def refusal_lines(refused: Sequence[Refusal]) -> list[str]:
-    """Every refusal with its figures, then how many there were of each cause and what to do."""
+    """Every refusal with its figures, then how many there were of each cause and what to do.
+
+    Parameters
+    ----------
+    refused
+        In the order in which they are to be shown.
+
+    Returns
+    -------
+    list[str]
+        Lines for a person; a cause has one only where several share it.
+    """
     lines = [f"  refused {refusal.label}: {refusal.message}" for refusal in refused]
     return lines + [
         f"  {len(cause.labels)} refused ({cause.code}): {cause.cause}"
@@ -138,7 +167,18 @@ def refusal_lines(refused: Sequence[Refusal]) -> list[str]:
 
 
 def causes_in_short(refused: Iterable[Refusal]) -> str:
-    """Refusals in a clause, for the message of what follows from them."""
+    """Refusals in a clause, for the message of what follows from them.
+
+    Parameters
+    ----------
+    refused
+        In any order.
+
+    Returns
+    -------
+    str
+        The `SHOWN` most frequent causes with their counts, then how many others there are.
+    """
     causes = causes_of(refused)
     said = [f"{len(cause.labels)} x {cause.code} ({cause.cause})" for cause in causes[:SHOWN]]
     left = sum(len(cause.labels) for cause in causes[SHOWN:])

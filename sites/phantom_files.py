@@ -50,13 +50,35 @@ def write_phantom_site(
     multicoil: bool = False,
     progress: Progress | None = None,
 ) -> list[Path]:
-    """Write the patients of one of the paper's sites ("sms", "umr", "fastmri") under `folder`.
+    """Write the patients of one of the paper's sites. The same arguments give the same images.
 
-    n_slices: another number of slices than the protocol's. multicoil: fastMRI with several coils and
-    reconstruction_rss. The same arguments give the same images. Returns the paths written, the target of each patient
-    beside its reference; fastMRI's folder also gets a pair list (`pairs.csv`).
+    Parameters
+    ----------
+    folder
+        Where the files go.
+    site
+        "sms", "umr" or "fastmri".
+    n_patients
+        1 or more.
+    seed
+        Any whole number; every patient has a seed of its own that is derived from it.
+    n_slices
+        Another number of slices than the protocol's.
+    multicoil
+        fastMRI with `N_COILS` coils and reconstruction_rss.
+    progress
+        Called with (patients written, patients in all).
 
-    Raises InvalidSetting (FM-C102) for an unknown site, no patient, or coils where the site has no raw data.
+    Returns
+    -------
+    list[Path]
+        Of each patient the reference, then the target; fastMRI's folder also gets a pair list (`pairs.csv`), which is
+        not among them.
+
+    Raises
+    ------
+    InvalidSetting
+        FM-C102: an unknown site, no patient, or coils where the site has no raw data.
     """
     acquisition = _checked(site, n_patients=n_patients, multicoil=multicoil)
     if n_slices is not None:
@@ -83,7 +105,15 @@ def write_phantom_site(
 
 
 def write_nifti(path: Path, volume: Volume) -> None:
-    """Write the magnitude as int16, axes (column, row, slice), gzipped at level 1, with its affine to RAS+ mm."""
+    """Write the magnitude as int16, axes (column, row, slice), gzipped at level 1, with its affine to RAS+ mm.
+
+    Parameters
+    ----------
+    path
+        A name in .nii.gz.
+    volume
+        Rounded to whole numbers; what is above 32767 becomes 32767.
+    """
     magnitude = np.rint(volume.magnitude())
     stored = np.minimum(magnitude, np.iinfo(np.int16).max).astype(np.int16)
     order = [2, 1, 0]
@@ -100,9 +130,22 @@ def write_fastmri(
 ) -> None:
     """Write raw k-space and its reconstruction as fastMRI's knee files have them.
 
-    volume: complex64. n_coils: 0 writes `kspace` (slice, read-out, phase) and `reconstruction_esc`; more write
-    `kspace` (slice, coil, read-out, phase) and `reconstruction_rss`. The reconstruction is the central crop of the
-    magnitude of the centred inverse transform of `kspace`, which is the volume itself.
+    The reconstruction is the central crop of the magnitude of the centred inverse transform of `kspace`, which is the
+    volume itself.
+
+    Parameters
+    ----------
+    path
+        A name in .h5.
+    volume
+        (slice, row, column) complex64, no larger than `ENCODED_MATRIX`.
+    acquisition
+        The protocol; it has a contrast of the volume's name.
+    patient_id
+        The file's attribute.
+    n_coils
+        0 writes `kspace` (slice, read-out, phase) and `reconstruction_esc`; more write `kspace` (slice, coil, read-out,
+        phase) and `reconstruction_rss`.
     """
     contrast = next(one for one in acquisition.contrasts if one.name == volume.contrast)
     image = _beyond_the_image(volume.array.astype(np.complex64, copy=False), shape=ENCODED_MATRIX)
@@ -124,13 +167,40 @@ def write_fastmri(
 
 
 def write_pair_list(path: Path, pairs: Iterable[tuple[Path, Path]]) -> None:
-    """Write which PD file belongs to which FS-PD file: one line a pair, `PD stem,FS-PD stem,number`, no heading."""
+    """Write which PD file belongs to which FS-PD file: one line a pair, `PD stem,FS-PD stem,number`, no heading.
+
+    Parameters
+    ----------
+    path
+        The CSV file.
+    pairs
+        (reference, target) of each pair.
+    """
     lines = [f"{reference.stem},{target.stem},{number}" for number, (reference, target) in enumerate(pairs)]
     write_text(path, "\n".join(lines) + "\n")
 
 
 def ismrmrd_header(acquisition: Acquisition, contrast: Contrast, *, encoded_matrix: tuple[int, int]) -> bytes:
-    """The ISMRMRD header of one scan: x is the read-out (rows), y the phase encoding (columns), z the slice."""
+    """The ISMRMRD header of one scan: x is the read-out (rows), y the phase encoding (columns), z the slice.
+
+    Parameters
+    ----------
+    acquisition
+        The protocol: matrix, spacing in mm, slices.
+    contrast
+        Its repetition and echo time, ms.
+    encoded_matrix
+        Raw samples along (read-out, phase).
+
+    Returns
+    -------
+    bytes
+        XML in UTF-8 with its declaration.
+
+    References
+    ----------
+    Inati et al., ISMRM Raw Data Format: A Proposed Standard for MRI Raw Datasets, MRM 77 (2017).
+    """
     thickness, row_mm, column_mm = acquisition.spacing_mm
     root = ElementTree.Element("ismrmrdHeader", xmlns=ISMRMRD_NAMESPACE)
     conditions = ElementTree.SubElement(root, "experimentalConditions")
@@ -157,7 +227,20 @@ def ismrmrd_header(acquisition: Acquisition, contrast: Contrast, *, encoded_matr
 
 
 def coil_sensitivities(matrix: tuple[int, int], n_coils: int) -> ComplexArray:
-    """Smooth complex sensitivities of coils around the limb, (coil, row, column); their squares sum to 1."""
+    """Smooth complex sensitivities of coils around the limb.
+
+    Parameters
+    ----------
+    matrix
+        (rows, columns).
+    n_coils
+        1 or more.
+
+    Returns
+    -------
+    NDArray[np.complex64]
+        (coil, row, column); the squares of the magnitudes sum to 1 over the coils.
+    """
     rows, columns = (np.linspace(-1, 1, count, dtype=np.float32) for count in matrix)
     angles = 2 * np.pi * (np.arange(n_coils, dtype=np.float32) + 0.5) / n_coils
     down = rows[None, :, None] - 1.2 * np.sin(angles)[:, None, None]

@@ -19,7 +19,22 @@ from sites.store.store import Store
 
 
 def validation_scores(model: nn.Module, store: Store, federation: FederationSettings) -> dict[str, float]:
-    """The model's scores on as many slices of the validation split as the federation file says, evenly spread."""
+    """The model's scores on the validation split.
+
+    Parameters
+    ----------
+    model
+        On its device.
+    store
+        The site's.
+    federation
+        Says the scale, and how many slices (`training.validation_slices`, evenly spread; None: all).
+
+    Returns
+    -------
+    dict[str, float]
+        By score, as `minet_core.evaluation.volume_scores.score_slices` names them.
+    """
     slices = StoreSlices(store, "validation")
     limit = federation.training.validation_slices or len(slices)
     indices = np.unique(np.linspace(0, len(slices) - 1, min(limit, len(slices))).round().astype(int))
@@ -35,7 +50,26 @@ def validation_scores(model: nn.Module, store: Store, federation: FederationSett
 def scores_on_test_split(
     model: SuperResolver, store: Store, *, scale: int, seed: int, progress: Advance | None = None
 ) -> dict[str, float]:
-    """Mean and interval over the site's test volumes for the model, sinc and bicubic, under their agreed names."""
+    """Scores of the model, sinc and bicubic over the site's test volumes.
+
+    Parameters
+    ----------
+    model
+        On its device.
+    store
+        The site's; its test volumes are held in memory together.
+    scale
+        Super-resolution factor.
+    seed
+        Of the intervals' resampling.
+    progress
+        Called with (volumes done, volumes in all).
+
+    Returns
+    -------
+    dict[str, float]
+        `n_test_volumes`, and mean and interval of every score under their agreed names.
+    """
     precision = autocast_dtype_for(device_of(model))
     volumes = list(store.volumes("test"))
     metrics = []
@@ -48,7 +82,18 @@ def scores_on_test_split(
 
 
 def by_method(figures: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """`{"global": {"psnr_db": ...}, "sinc": ..., "bicubic": ...}` from figures under their agreed names."""
+    """The means of the scores, a method at a time.
+
+    Parameters
+    ----------
+    figures
+        Under their agreed names, `METHOD_SCORE`.
+
+    Returns
+    -------
+    dict[str, dict[str, float]]
+        `{"global": {"psnr_db": ...}, "sinc": ..., "bicubic": ...}`; PSNR in dB.
+    """
     return {
         method: {score: figures[f"{method}_{score}"] for score in messages.SCORES}
         for method in messages.METHODS
@@ -56,7 +101,18 @@ def by_method(figures: Mapping[str, float]) -> dict[str, dict[str, float]]:
 
 
 def scores_as_text(figures: Mapping[str, float]) -> str:
-    """One line a method."""
+    """The means of the scores, for a person.
+
+    Parameters
+    ----------
+    figures
+        As `scores_on_test_split` gives them.
+
+    Returns
+    -------
+    str
+        The number of volumes, then one line a method.
+    """
     lines = [f"{int(figures['n_test_volumes'])} test volumes"]
     for method, scores in by_method(figures).items():
         lines.append(

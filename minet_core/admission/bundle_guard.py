@@ -13,7 +13,20 @@ from minet_core.errors import AdmissionRefused
 
 
 def guard_bundle(content: bytes, *, digest: str) -> None:
-    """Raise AdmissionRefused (FM-F404) unless the SHA-256 of `content` is `digest`."""
+    """Refuse an app bundle that is not the federation's own.
+
+    Parameters
+    ----------
+    content
+        Bytes of the bundle.
+    digest
+        SHA-256 of the federation's own, 64 hexadecimal digits.
+
+    Raises
+    ------
+    AdmissionRefused
+        FM-F404, where the SHA-256 of `content` is another.
+    """
     found = hashlib.sha256(content).hexdigest()
     if found != digest:
         raise AdmissionRefused("the app bundle is not the federation's own", got=found, expected=digest)

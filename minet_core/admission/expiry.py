@@ -18,18 +18,51 @@ class Expiry:
     action: str
 
     def days_left(self, now: datetime.datetime | None = None) -> int:
-        """Whole days until then; negative once it has expired."""
+        """Whole days until the end.
+
+        Parameters
+        ----------
+        now
+            With a time zone; None for the machine's clock.
+
+        Returns
+        -------
+        int
+            Negative once it has expired.
+        """
         return (self.expires_at - (now or datetime.datetime.now(datetime.UTC))).days
 
     def state(self, now: datetime.datetime | None = None) -> str:
-        """`valid`, `expires soon` or `expired`."""
+        """Whether it is valid.
+
+        Parameters
+        ----------
+        now
+            With a time zone; None for the machine's clock.
+
+        Returns
+        -------
+        str
+            `valid`, `expires soon` (less than `WARNING_DAYS`) or `expired`.
+        """
         days = self.days_left(now)
         if days < 0:
             return "expired"
         return "expires soon" if days < WARNING_DAYS else "valid"
 
     def warning(self, now: datetime.datetime | None = None) -> str | None:
-        """What to tell people from 30 days before; None until then."""
+        """What to tell people from `WARNING_DAYS` before the end.
+
+        Parameters
+        ----------
+        now
+            With a time zone; None for the machine's clock.
+
+        Returns
+        -------
+        str or None
+            One or two sentences; None until then.
+        """
         state = self.state(now)
         if state == "valid":
             return None

@@ -27,9 +27,22 @@ KEY_KIND = "ecdsa-sha2-nistp384"
 
 
 def key_fingerprint(public_key: Path) -> str:
-    """Fingerprint of an OpenSSH public key, `SHA256:...`, as `ssh-keygen -l` prints it.
+    """Fingerprint of a public key in a file.
 
-    Raises AdmissionRefused (FM-F404) for a file that holds no EC P-384 key in OpenSSH form.
+    Parameters
+    ----------
+    public_key
+        Of a file of one line, OpenSSH form.
+
+    Returns
+    -------
+    str
+        `SHA256:...`, as `ssh-keygen -l` prints it.
+
+    Raises
+    ------
+    AdmissionRefused
+        FM-F404, for a file that holds no EC P-384 key in OpenSSH form.
     """
     try:
         return line_fingerprint(public_key.read_text(encoding="ascii"))
@@ -43,12 +56,44 @@ def key_fingerprint(public_key: Path) -> str:
 
 
 def line_fingerprint(line: str) -> str:
-    """The same of the line itself."""
+    """Fingerprint of a public key in an OpenSSH line.
+
+    Parameters
+    ----------
+    line
+        Kind, key in base64 and an optional comment.
+
+    Returns
+    -------
+    str
+        `SHA256:...`, as `ssh-keygen -l` prints it.
+
+    Raises
+    ------
+    AdmissionRefused
+        FM-F404, for a line of another kind.
+    """
     return "SHA256:" + base64.b64encode(hashlib.sha256(_key_blob(line)).digest()).decode().rstrip("=")
 
 
 def read_node_key(line: str) -> ec.EllipticCurvePublicKey:
-    """The key in an OpenSSH line. Raises AdmissionRefused (FM-F404) for any that is not EC P-384."""
+    """The key in an OpenSSH line.
+
+    Parameters
+    ----------
+    line
+        Kind, key in base64 and an optional comment.
+
+    Returns
+    -------
+    EllipticCurvePublicKey
+        On the curve P-384.
+
+    Raises
+    ------
+    AdmissionRefused
+        FM-F404, for any other key.
+    """
     _key_blob(line)
     try:
         key = serialization.load_ssh_public_key(line.encode("ascii"))
@@ -60,14 +105,44 @@ def read_node_key(line: str) -> ec.EllipticCurvePublicKey:
 
 
 def tls_key_digest(key: ec.EllipticCurvePublicKey) -> str:
-    """SHA-256 of a TLS key (its SubjectPublicKeyInfo, DER), as 64 hexadecimal digits."""
+    """SHA-256 of a TLS key.
+
+    Parameters
+    ----------
+    key
+        Its SubjectPublicKeyInfo, DER, is what is hashed.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
     return hashlib.sha256(_public_der(key)).hexdigest()
 
 
 def site_fingerprint(site: str, *, node_key: str, tls_key: ec.EllipticCurvePublicKey) -> str:
     """The one fingerprint of a site: of its name and both its public keys, so that none can be exchanged unseen.
 
-    node_key: the OpenSSH line. Only the keys count: a later request with the same ones has the same fingerprint.
+    Only the keys count: a later request with the same ones has the same fingerprint.
+
+    Parameters
+    ----------
+    site
+        Its name.
+    node_key
+        The OpenSSH line.
+    tls_key
+        Of its certificate request.
+
+    Returns
+    -------
+    str
+        Eight groups of five digits.
+
+    Raises
+    ------
+    AdmissionRefused
+        FM-F404, for a node key that cannot be read.
     """
     parts = (b"fedminet site", site.encode(), _key_blob(node_key), _public_der(tls_key))
     framed = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
@@ -75,18 +150,53 @@ def site_fingerprint(site: str, *, node_key: str, tls_key: ec.EllipticCurvePubli
 
 
 def authority_fingerprint(certificate: x509.Certificate) -> str:
-    """The fingerprint of a federation's authority: of its certificate (DER)."""
+    """The fingerprint of a federation's authority.
+
+    Parameters
+    ----------
+    certificate
+        Its DER is what is hashed, by SHA-256.
+
+    Returns
+    -------
+    str
+        Eight groups of five digits.
+    """
     return spoken(certificate.fingerprint(hashes.SHA256()))
 
 
 def spoken(digest: bytes) -> str:
-    """A SHA-256 digest as eight groups of five digits: its value modulo 10^40."""
+    """A digest as people read it aloud: its value modulo 10^40.
+
+    Parameters
+    ----------
+    digest
+        SHA-256, 32 bytes.
+
+    Returns
+    -------
+    str
+        Eight groups of five digits, spaces between them.
+    """
     digits = f"{int.from_bytes(digest, 'big') % 10**_N_DIGITS:0{_N_DIGITS}d}"
     return " ".join(digits[start : start + _GROUP_DIGITS] for start in range(0, _N_DIGITS, _GROUP_DIGITS))
 
 
 def same_fingerprint(given: str, expected: str) -> bool:
-    """Whether a person has given the fingerprint `expected`; how the digits were grouped does not matter."""
+    """Whether a person has given the expected fingerprint.
+
+    Parameters
+    ----------
+    given
+        As typed; how the digits were grouped does not matter.
+    expected
+        As `spoken` gives it.
+
+    Returns
+    -------
+    bool
+        False also for what is not of digits.
+    """
     digits = re.sub(r"[\s,.-]", "", given)
     return digits.isdecimal() and digits == expected.replace(" ", "")
 

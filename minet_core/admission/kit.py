@@ -62,15 +62,46 @@ class KitSettings(Settings):
 
 
 def kit_bytes(settings: KitSettings) -> bytes:
-    """`kit.json` in its one form: keys sorted, so that equal kits are equal bytes."""
+    """`kit.json` in its one form: keys sorted, so that equal kits are equal bytes.
+
+    Parameters
+    ----------
+    settings
+        Of the kit.
+
+    Returns
+    -------
+    bytes
+        JSON, UTF-8, which the authority signs.
+    """
     return (json.dumps(settings.model_dump(mode="json"), sort_keys=True, indent=2) + "\n").encode()
 
 
 def verified_settings(folder: Path, *, authority: x509.Certificate) -> KitSettings:
-    """kit.json of a kit that `authority` has signed and whose every file is the one it was signed with.
+    """The settings of a kit that an authority has signed and whose every file is the one it was signed with.
 
-    The signature comes first: nothing of a kit is read before it holds. Raises FileMissing (FM-C103),
-    AdmissionRefused (FM-F404) with what was altered, ConfigurationError and its kin.
+    The signature comes first: nothing of a kit is read before it holds.
+
+    Parameters
+    ----------
+    folder
+        Of the kit; `ALL_FILES` must be in it.
+    authority
+        Its certificate, as `read_authority` gives it.
+
+    Returns
+    -------
+    KitSettings
+        Of kit.json. Whether the kit has expired, `require_current` says.
+
+    Raises
+    ------
+    FileMissing
+        FM-C103, where a file is not there.
+    AdmissionRefused
+        FM-F404, with what was altered.
+    ConfigurationError, UnknownKey, InvalidSetting
+        FM-C100 to FM-C102, for a kit.json of another form.
     """
     for name in ALL_FILES:
         path = folder / name
@@ -111,7 +142,20 @@ def verified_settings(folder: Path, *, authority: x509.Certificate) -> KitSettin
 
 
 def require_current(settings: KitSettings, *, now: datetime.datetime | None = None) -> None:
-    """Raises AdmissionRefused (FM-F404) for a kit that has expired."""
+    """Refuse a kit that has expired.
+
+    Parameters
+    ----------
+    settings
+        Of the kit.
+    now
+        With a time zone; None for the machine's clock.
+
+    Raises
+    ------
+    AdmissionRefused
+        FM-F404, from the moment at which it expires.
+    """
     if settings.expires_at <= (now or datetime.datetime.now(datetime.UTC)):
         raise AdmissionRefused(
             "the kit is stale: it has expired",
@@ -121,7 +165,25 @@ def require_current(settings: KitSettings, *, now: datetime.datetime | None = No
 
 
 def read_authority(path: Path) -> x509.Certificate:
-    """The certificate of an authority. Raises FileMissing (FM-C103), AdmissionRefused (FM-F404) for any other file."""
+    """The certificate of a federation's authority.
+
+    Parameters
+    ----------
+    path
+        Of a PEM file.
+
+    Returns
+    -------
+    Certificate
+        Of a certificate authority with an elliptic-curve key.
+
+    Raises
+    ------
+    FileMissing
+        FM-C103, where there is no file.
+    AdmissionRefused
+        FM-F404, for any other file.
+    """
     if not path.is_file():
         raise FileMissing("the authority's certificate is missing", got=path)
     try:

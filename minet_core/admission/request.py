@@ -55,7 +55,13 @@ class RequestFile(Settings):
     signature: str = Field("", description="of the node key over the other fields, base64")
 
     def signed_bytes(self) -> bytes:
-        """What the node key signs: the other fields, keys sorted, without spaces."""
+        """What the node key signs: the other fields, keys sorted, without spaces.
+
+        Returns
+        -------
+        bytes
+            JSON, UTF-8.
+        """
         content = self.model_dump(mode="json", exclude={"signature"})
         return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
@@ -91,7 +97,22 @@ def build_request(
     tls_key: ec.EllipticCurvePrivateKey,
     declaration: CohortDeclaration | None,
 ) -> RequestFile:
-    """The request of the site that has both private keys."""
+    """The request for admission of a site.
+
+    Parameters
+    ----------
+    site
+        Its name.
+    node_key, tls_key
+        Its private keys, on the curve P-384; neither is in the request.
+    declaration
+        What it declares of its cohort, or None.
+
+    Returns
+    -------
+    RequestFile
+        Signed by both keys.
+    """
     node_line = _openssh(node_key.public_key(), site)
     csr = (
         x509.CertificateSigningRequestBuilder()
@@ -114,8 +135,24 @@ def build_request(
 def read_request(path: Path) -> tuple[RequestFile, CheckedRequest]:
     """Read a site's request and hold it to its signatures.
 
-    Raises FileMissing (FM-C103), ConfigurationError and its kin for what is no request, AdmissionRefused (FM-F404)
-    with the reason for one that was altered.
+    Parameters
+    ----------
+    path
+        Of `request.json`.
+
+    Returns
+    -------
+    tuple of RequestFile and CheckedRequest
+        The file as it is, and what it says once it is believed.
+
+    Raises
+    ------
+    FileMissing
+        FM-C103, where there is no file.
+    ConfigurationError, UnknownKey, InvalidSetting
+        FM-C100 to FM-C102, for what is no request.
+    AdmissionRefused
+        FM-F404, with the reason, for one that was altered.
     """
     if not path.is_file():
         raise FileMissing(
@@ -136,7 +173,23 @@ def read_request(path: Path) -> tuple[RequestFile, CheckedRequest]:
 
 
 def check_request(request: RequestFile) -> CheckedRequest:
-    """Hold a request to its signatures. Raises AdmissionRefused (FM-F404) with what does not hold."""
+    """Hold a request to its signatures.
+
+    Parameters
+    ----------
+    request
+        As it was received.
+
+    Returns
+    -------
+    CheckedRequest
+        The site, its keys and its declaration, all of which name each other.
+
+    Raises
+    ------
+    AdmissionRefused
+        FM-F404, with what does not hold.
+    """
     node_key = read_node_key(request.node_key)
     try:
         node_key.verify(

@@ -44,7 +44,25 @@ USUAL_STEP = 0.01
 
 
 def fedadam(settings: AlgorithmSettings, *, n_sites: int) -> Algorithm:  # noqa: ARG001 - as every algorithm
-    """FedAdam. server_learning_rate: eta, in units of weight; tau: in units of the sites' mean update."""
+    """FedAdam of a federation file: Adam on the server, with the sites' mean update in place of a gradient.
+
+    Parameters
+    ----------
+    settings
+        server_learning_rate (eta, in units of weight; `USUAL_STEP` where it is null), beta1, beta2, tau (in units of
+        the sites' mean update), and how the sites' tensors become one.
+    n_sites
+        Taken as every algorithm takes it; not used.
+
+    Returns
+    -------
+    Algorithm
+        Its memory is "first_moment/NAME" and "second_moment/NAME", float32; none of it travels.
+
+    References
+    ----------
+    Reddi et al.: "Adaptive Federated Optimization", ICLR 2021, Algorithm 2.
+    """
     eta = settings.server_learning_rate or USUAL_STEP
     beta1, beta2, tau = settings.beta1, settings.beta2, settings.tau
     combination = combination_of(settings)

@@ -29,14 +29,61 @@ SOURCE = "McMahan et al. 2017, Algorithm 1"
 
 
 def no_memory(weights: Arrays) -> ServerState:
-    """The state of an algorithm that has no tensors of its own."""
+    """The state of an algorithm that has no tensors of its own.
+
+    Parameters
+    ----------
+    weights
+        The model's shared tensors, by name.
+
+    Returns
+    -------
+    ServerState
+        With these weights and an empty memory.
+    """
     return ServerState(weights=weights, memory={})
 
 
 def average(
     state: ServerState, replies: Sequence[Reply], *, combination: Combination = PLAIN
 ) -> tuple[ServerState, Diagnostics]:
-    """The mean of the sites' weights. Raises WeightsRefused (FM-M302)."""
+    """One step of federated averaging: the mean of the sites' weights.
+
+    Parameters
+    ----------
+    state
+        Before the round; left as it is.
+    replies
+        In any order, at least one.
+    combination
+        How the sites' weights become one.
+
+    Returns
+    -------
+    tuple of ServerState and Diagnostics
+        The state after the round, of the same names, shapes and dtypes, and the figures of the step.
+
+    Raises
+    ------
+    WeightsRefused
+        FM-M302, for replies that do not agree with the state (`checked_cohort`), or a tensor that does not.
+
+    References
+    ----------
+    McMahan et al.: "Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS 2017,
+    Algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minet_core.algorithms.fedavg import average, no_memory
+    >>> from minet_core.algorithms.interface import Reply
+    >>> zero, one = np.zeros(2, np.float32), np.ones(2, np.float32)
+    >>> replies = [Reply("north", 300, {"bias": one}), Reply("south", 100, {"bias": zero})]
+    >>> state, figures = average(no_memory({"bias": zero}), replies)
+    >>> state.weights["bias"], figures.site_shares
+    (array([0.75, 0.75], dtype=float32), {'north': 0.75, 'south': 0.25})
+    """
     cohort = checked_cohort(state, replies, combination=combination)
 
     def averaged(name: str, before: NDArray[Any]) -> tuple[NDArray[Any], Arrays]:
@@ -46,7 +93,18 @@ def average(
 
 
 def averaging(combination: Combination = PLAIN) -> Algorithm:
-    """FedAvg; combination: how the sites' weights become one."""
+    """FedAvg under a rule of combination.
+
+    Parameters
+    ----------
+    combination
+        How the sites' weights become one.
+
+    Returns
+    -------
+    Algorithm
+        Every tensor travels, and it has no memory.
+    """
     return Algorithm(
         name="fedavg",
         source=SOURCE,
@@ -57,7 +115,20 @@ def averaging(combination: Combination = PLAIN) -> Algorithm:
 
 
 def fedavg(settings: AlgorithmSettings, *, n_sites: int) -> Algorithm:  # noqa: ARG001 - as every algorithm
-    """FedAvg of a federation file."""
+    """FedAvg of a federation file.
+
+    Parameters
+    ----------
+    settings
+        How the sites' tensors become one: rule, max_share and trim.
+    n_sites
+        Taken as every algorithm takes it; not used.
+
+    Returns
+    -------
+    Algorithm
+        As `averaging`.
+    """
     return averaging(combination_of(settings))
 
 

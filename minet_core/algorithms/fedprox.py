@@ -29,7 +29,24 @@ SOURCE = "Li et al. 2020, Algorithm 2"
 
 
 def fedprox(settings: AlgorithmSettings, *, n_sites: int) -> Algorithm:  # noqa: ARG001 - as every algorithm
-    """FedProx with the proximal weight mu of the federation file; mu = 0 is FedAvg."""
+    """FedProx of a federation file: sites are held near the global model while they train.
+
+    Parameters
+    ----------
+    settings
+        proximal_mu (mu, per unit of weight squared; 0 is FedAvg), and how the sites' tensors become one.
+    n_sites
+        Taken as every algorithm takes it; not used.
+
+    Returns
+    -------
+    Algorithm
+        With a gradient rule, and without memory.
+
+    References
+    ----------
+    Li et al.: "Federated Optimization in Heterogeneous Networks", MLSys 2020, Algorithm 2.
+    """
 
     def proximal(*, weights: Arrays, memory: Arrays, site_memory: Arrays) -> Proximal:  # noqa: ARG001
         return Proximal(settings.proximal_mu, weights)

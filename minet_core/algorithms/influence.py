@@ -65,7 +65,18 @@ class Combination:
             raise InvalidSetting("trim is out of its range", got=self.trim, expected="0 to below 0.5")
 
     def n_trimmed(self, n_sites: int) -> int | None:
-        """Values left out at either end of a coordinate; None where the rule is no coordinate-wise one."""
+        """Values that are left out at either end of a coordinate.
+
+        Parameters
+        ----------
+        n_sites
+            Replies of the round, at least 1.
+
+        Returns
+        -------
+        int or None
+            At most (n_sites - 1) // 2, so that one value stays; None where the rule is no coordinate-wise one.
+        """
         if self.rule == "median":
             return (n_sites - 1) // 2
         if self.rule == "trimmed-mean":
@@ -78,11 +89,22 @@ PLAIN = Combination()
 
 
 def capped_weights(slices_of: Mapping[str, int], *, max_share: float) -> Mapping[str, float]:
-    """By site, the weights of the mean: no share is above `max_share`.
+    """The weights of the mean, such that no share is above a bound.
 
     What a site has above it goes to the others, in proportion to their slices; where that lifts another one above it,
-    that one is bounded too. Where `max_share` is below 1/N, every site has 1/N. `slices_of` itself where nobody is
-    above it, and with fewer than `MIN_CAPPED` sites.
+    that one is bounded too. Where `max_share` is below 1/N, every site has 1/N.
+
+    Parameters
+    ----------
+    slices_of
+        Training slices by site, whole numbers above 0.
+    max_share
+        The largest part of the sum that one site may have, above 0 to 1.
+
+    Returns
+    -------
+    mapping of site to weight
+        Not normalised. `slices_of` itself where nobody is above the bound, and with fewer than `MIN_CAPPED` sites.
     """
     if len(slices_of) < MIN_CAPPED:
         return slices_of
@@ -109,9 +131,32 @@ def trimmed_mean(
     shape: tuple[int, ...],
     dtype: str,
 ) -> NDArray[np.float64]:
-    """Of the tensor `name`, by coordinate the mean without the `n_trimmed` largest and smallest, float64.
+    """The mean of a tensor by coordinate, without the largest and the smallest values.
 
-    Raises WeightsRefused (FM-M302) for a tensor of another shape or dtype, that is not finite or not of floats.
+    Parameters
+    ----------
+    name
+        Of the tensor.
+    arrays_of
+        By site its tensors, which may be read when they are asked for.
+    n_trimmed
+        Values left out at either end; less than half of the sites.
+    shape, dtype
+        What each site's tensor must have; dtype as numpy writes it, a floating one.
+
+    Returns
+    -------
+    float64 array of `shape`
+        Each site has one vote.
+
+    Raises
+    ------
+    WeightsRefused
+        FM-M302, for a tensor of another shape or dtype, that is not finite or not of floats.
+
+    References
+    ----------
+    Yin et al.: "Byzantine-Robust Distributed Learning", ICML 2018.
     """
     if np.dtype(dtype).kind != "f":
         raise WeightsRefused(f"{name} has no order to trim", got=dtype, expected="floating numbers")
@@ -124,9 +169,26 @@ def trimmed_mean(
 
 
 def update_products(arrays_of: Mapping[str, Arrays], reference: Arrays) -> NDArray[np.float64]:
-    """<u_s, u_t> of the sites' updates u_s = w_s - reference, (site, site) float64 in the order of the sites' names.
+    """The products <u_s, u_t> of the sites' updates u_s = w_s - reference.
 
-    Holds one tensor of one site and a block of all. Raises WeightsRefused (FM-M302).
+    Holds one tensor of one site and a block of all.
+
+    Parameters
+    ----------
+    arrays_of
+        By site its tensors, w_s.
+    reference
+        The global weights before the round.
+
+    Returns
+    -------
+    (site, site) float64
+        In the order of the sites' names.
+
+    Raises
+    ------
+    WeightsRefused
+        FM-M302, for a tensor of another shape or dtype than the reference's, or that is not finite.
     """
     return products_and_tensors(arrays_of, reference)[0]
 
@@ -134,9 +196,25 @@ def update_products(arrays_of: Mapping[str, Arrays], reference: Arrays) -> NDArr
 def products_and_tensors(
     arrays_of: Mapping[str, Arrays], reference: Arrays
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """`update_products`, and the same of each tensor of `MIN_VALUES` and more, (tensor, site, site).
+    """`update_products`, and the same of each tensor alone.
 
-    The tensors are in the order of their names. Raises WeightsRefused (FM-M302).
+    Parameters
+    ----------
+    arrays_of
+        By site its tensors, w_s.
+    reference
+        The global weights before the round.
+
+    Returns
+    -------
+    (site, site) and (tensor, site, site) float64
+        Sites and tensors in the order of their names; tensors of fewer than `MIN_VALUES` values are left out of the
+        second.
+
+    Raises
+    ------
+    WeightsRefused
+        FM-M302, as `update_products`.
     """
     products, of_tensors = np.zeros((len(arrays_of), len(arrays_of))), []
     for name in sorted(reference):
@@ -154,7 +232,22 @@ def products_and_tensors(
 
 
 def geometric_median_weights(products: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The shares whose mean is the geometric median of the updates, from `update_products`; smoothed Weiszfeld."""
+    """The shares whose mean is the geometric median of the updates, by the smoothed Weiszfeld algorithm.
+
+    Parameters
+    ----------
+    products : (site, site) float64
+        From `update_products`.
+
+    Returns
+    -------
+    (site,) float64
+        Above 0, of sum 1.
+
+    References
+    ----------
+    Pillutla, Kakade, Harchaoui: "Robust Aggregation for Federated Learning", IEEE TSP 2022.
+    """
     n_sites = len(products)
     squares = np.diag(products)
     least = _SMOOTHING * float(np.sqrt(np.median(squares))) + np.finfo(np.float64).tiny
@@ -168,9 +261,19 @@ def geometric_median_weights(products: NDArray[np.float64]) -> NDArray[np.float6
 
 
 def agreements(products: NDArray[np.float64]) -> NDArray[np.float64]:
-    """By site, the cosine of its update to the mean of the others' directions, (site,); 0 for an update of nothing.
+    """The cosine of each site's update to the mean of the others' directions.
 
     Directions and not updates: the largest of the others must not speak for all of them.
+
+    Parameters
+    ----------
+    products : (site, site) float64
+        From `update_products`.
+
+    Returns
+    -------
+    (site,) float64
+        -1 to 1; 0 for an update of nothing, and where there are no others.
     """
     cosines = _cosines(products)
     found = [_agreement(cosines, site) for site in range(len(products))]
@@ -178,12 +281,21 @@ def agreements(products: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def turned_shares(of_tensors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """By site, in which part of the tensors that the others agree on it goes against them, (site,) from 0 to 1.
+    """The part of the tensors in which each site goes against the others, of those that the others agree on.
 
     The others agree on a tensor where the mean cosine between them is above `AGREED`; a site goes against them where
-    its own to their mean direction is below minus `AGAINST` of that. It counts tensors, and so sees what the
-    cosine of whole updates does not: a reversed part that is short. nan where the others agree on fewer than
-    `MIN_TENSORS`. of_tensors: of `products_and_tensors`, of three sites or more.
+    its own to their mean direction is below minus `AGAINST` of that. It counts tensors, and so sees what the cosine
+    of whole updates does not: a reversed part that is short.
+
+    Parameters
+    ----------
+    of_tensors : (tensor, site, site) float64
+        The second of `products_and_tensors`, of three sites or more.
+
+    Returns
+    -------
+    (site,) float64
+        0 to 1; nan where the others agree on fewer than `MIN_TENSORS`.
     """
     n_sites = of_tensors.shape[1]
     found = np.full(n_sites, np.nan)
@@ -212,7 +324,17 @@ def _agreement(cosines: NDArray[np.float64], site: int) -> float:
 
 
 class Shortened(Mapping[str, NDArray[Any]]):
-    """Arrays whose distance from a reference is made `factor` times as long; read as they are asked for."""
+    """Arrays whose distance from a reference is made `factor` times as long; read as they are asked for.
+
+    Parameters
+    ----------
+    arrays
+        By name.
+    reference
+        Of the same names; None for zero.
+    factor
+        0 to 1.
+    """
 
     def __init__(self, arrays: Arrays, reference: Arrays | None, factor: float) -> None:
         self._arrays, self._reference, self._factor = arrays, reference, factor

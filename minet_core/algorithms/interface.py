@@ -57,11 +57,26 @@ class GradientRuleFactory(Protocol):
     """Makes the rule of one round at one site."""
 
     def __call__(self, *, weights: Arrays, memory: Arrays, site_memory: Arrays) -> GradientRule:
-        """The rule.
+        """Make the rule.
 
-        weights: the global weights that came down. memory: the server's memory that came with them, under the
-        prefixes of `Algorithm.downlink_state`. site_memory: what the site kept with `GradientRule.kept` at the end
-        of its last round; empty in its first.
+        Parameters
+        ----------
+        weights
+            The global weights that came down.
+        memory
+            The server's memory that came with them, under the prefixes of `Algorithm.downlink_state`.
+        site_memory
+            What the site kept with `GradientRule.kept` at the end of its last round; empty in its first.
+
+        Returns
+        -------
+        GradientRule
+            For this round alone.
+
+        Raises
+        ------
+        WeightsRefused
+            FM-M302, for a memory of other names.
         """
 
 
@@ -89,10 +104,34 @@ class Algorithm:
 
 
 def everything_is_shared(name: str) -> bool:  # noqa: ARG001 - the signature of `Algorithm.shared`
-    """Every tensor travels."""
+    """Every tensor travels.
+
+    Parameters
+    ----------
+    name
+        Of a tensor.
+
+    Returns
+    -------
+    bool
+        True.
+    """
     return True
 
 
 def memory_names(prefix: str, names: Sequence[str]) -> list[str]:
-    """The names of an algorithm's own tensors: "control/head.weight" for "head.weight"."""
+    """The names of an algorithm's own tensors.
+
+    Parameters
+    ----------
+    prefix
+        What they are, such as "control".
+    names
+        Of the weights that they belong to.
+
+    Returns
+    -------
+    list of str
+        "control/head.weight" for "head.weight", in the order of `names`.
+    """
     return [f"{prefix}/{name}" for name in names]

@@ -27,11 +27,33 @@ SOURCE = "Feng et al. 2022 (FedMRI), without its contrastive term"
 
 
 def personal_head(settings: AlgorithmSettings, *, n_sites: int) -> Algorithm:  # noqa: ARG001 - as every algorithm
-    """FedAvg over the body. The settings' `personal`: prefixes of the head's names, "target_reconstruction.".
+    """FedAvg over the body of the model.
 
-    `init` takes the whole model or the body alone, and keeps the body. Raises InvalidSetting (FM-C102) without a
-    prefix, and in `init` where nothing is left to share. Whether every prefix names a tensor, `check_personal`
-    says of a whole model.
+    `init` takes the whole model or the body alone, and keeps the body. Whether every prefix names a tensor,
+    `check_personal` says of a whole model.
+
+    Parameters
+    ----------
+    settings
+        personal, the prefixes of the head's names, such as "target_reconstruction.", and how the sites' tensors
+        become one.
+    n_sites
+        Taken as every algorithm takes it; not used.
+
+    Returns
+    -------
+    Algorithm
+        Only the body's tensors are shared; it has no memory.
+
+    Raises
+    ------
+    InvalidSetting
+        FM-C102, without a prefix, and in `init` where nothing is left to share.
+
+    References
+    ----------
+    Feng et al.: "Specificity-Preserving Federated Learning for MR Image Reconstruction" (FedMRI), IEEE Transactions
+    on Medical Imaging 2022.
     """
     personal = settings.personal
     if not personal or not all(personal):
@@ -55,7 +77,17 @@ def personal_head(settings: AlgorithmSettings, *, n_sites: int) -> Algorithm:  #
 def check_personal(names: Iterable[str], *, personal: tuple[str, ...]) -> None:
     """Refuse a prefix that names no tensor of the model: a misspelt one would let a part of the head travel.
 
-    names: all that learn in the whole model. Raises InvalidSetting (FM-C102).
+    Parameters
+    ----------
+    names
+        All that learn in the whole model.
+    personal
+        Prefixes of the head's names.
+
+    Raises
+    ------
+    InvalidSetting
+        FM-C102, for such a prefix.
     """
     known = sorted(names)
     idle = [prefix for prefix in personal if not any(name.startswith(prefix) for name in known)]

@@ -22,7 +22,7 @@ class AlgorithmFactory(Protocol):
     """Makes an algorithm from the federation file."""
 
     def __call__(self, settings: AlgorithmSettings, *, n_sites: int) -> Algorithm:
-        """The algorithm.
+        """Make the algorithm.
 
         Parameters
         ----------
@@ -30,6 +30,11 @@ class AlgorithmFactory(Protocol):
             The section `algorithm` of the federation file; each algorithm takes its own part.
         n_sites
             Member sites of the federation, at least 1 (SCAFFOLD's N).
+
+        Returns
+        -------
+        Algorithm
+            Without state of its own.
         """
 
 
@@ -48,9 +53,14 @@ def make_algorithm(settings: AlgorithmSettings, *, n_sites: int) -> Algorithm:
     Parameters
     ----------
     settings
-        Its section `algorithm`, whose numbers were checked when it was read.
+        The file's section `algorithm`, whose numbers were checked when it was read.
     n_sites
         Member sites of the federation, at least 1.
+
+    Returns
+    -------
+    Algorithm
+        That of `settings.name`.
 
     Raises
     ------

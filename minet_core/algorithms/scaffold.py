@@ -47,7 +47,25 @@ USUAL_STEP = 1.0
 
 
 def scaffold(settings: AlgorithmSettings, *, n_sites: int) -> Algorithm:
-    """SCAFFOLD among `n_sites` member sites (N); server_learning_rate: eta_g."""
+    """SCAFFOLD of a federation file: control variates take the drift out of long local training.
+
+    Parameters
+    ----------
+    settings
+        server_learning_rate (eta_g; `USUAL_STEP` where it is null), and how the sites' tensors become one.
+    n_sites
+        N, the member sites.
+
+    Returns
+    -------
+    Algorithm
+        Its memory is "control/NAME", float32, which travels both ways; a step raises WeightsRefused (FM-M302) where
+        more sites replied than are members.
+
+    References
+    ----------
+    Karimireddy et al.: "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning", ICML 2020, Algorithm 1.
+    """
     eta = settings.server_learning_rate or USUAL_STEP
     combination = combination_of(settings)
 

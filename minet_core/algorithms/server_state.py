@@ -13,9 +13,24 @@ from minet_core.weights.manifest import Arrays, WeightManifest
 
 
 def filled_memory(weights: Arrays, value_of: Mapping[str, float]) -> dict[str, NDArray[Any]]:
-    """One float32 tensor for each weight and prefix, "PREFIX/NAME", filled with the prefix's value.
+    """An algorithm's own tensors, each filled with one value.
 
-    Raises WeightsRefused (FM-M302) for weights that are no floating numbers: an integer has no gradient.
+    Parameters
+    ----------
+    weights
+        The model's shared tensors, by name.
+    value_of
+        By prefix, the value of its tensors.
+
+    Returns
+    -------
+    dict of float32 arrays
+        One for each weight and prefix, "PREFIX/NAME", of the weight's shape.
+
+    Raises
+    ------
+    WeightsRefused
+        FM-M302, for weights that are no floating numbers: an integer has no gradient.
     """
     entries = WeightManifest.of(weights).entries
     for name, _, dtype in entries:

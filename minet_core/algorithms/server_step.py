@@ -52,7 +52,25 @@ class Cohort:
         return len(self.n_slices_of)
 
     def mean(self, name: str, *, like: NDArray[Any]) -> NDArray[Any]:
-        """The mean of the sites' weights; of the shape and dtype of `like`, which each must have."""
+        """Combine one tensor of the sites' weights: their mean, or a coordinate-wise rule.
+
+        Parameters
+        ----------
+        name
+            Of the tensor.
+        like
+            The global tensor; each site's must have its shape and dtype.
+
+        Returns
+        -------
+        array
+            Of the shape and dtype of `like`.
+
+        Raises
+        ------
+        WeightsRefused
+            FM-M302, for a site's tensor that differs from `like`, or a value that is not finite.
+        """
         if self.n_trimmed is not None:
             return cast_back(name, self._trimmed(name, self.site_shares, like=like), like.dtype)
         return mean_over_sites(
@@ -60,7 +78,25 @@ class Cohort:
         )
 
     def mean_update(self, name: str, *, start: NDArray[Any]) -> NDArray[np.float64]:
-        """sum_s p_s (w_s - start): the mean change of the weights over the round."""
+        """sum_s p_s (w_s - start): the mean change of one tensor over the round.
+
+        Parameters
+        ----------
+        name
+            Of the tensor.
+        start
+            The global tensor before the round.
+
+        Returns
+        -------
+        float64 array
+            Of the shape of `start`.
+
+        Raises
+        ------
+        WeightsRefused
+            FM-M302, for a site's tensor that differs from `start`, or a value that is not finite.
+        """
         if self.n_trimmed is not None:
             return self._trimmed(name, self.site_shares, like=start) - start.astype(np.float64)
         return float64_mean(
@@ -73,7 +109,25 @@ class Cohort:
         )
 
     def mean_memory(self, name: str, *, like: NDArray[Any]) -> NDArray[np.float64]:
-        """The mean of what the sites sent under "PREFIX/NAME"."""
+        """The mean of one tensor of the memory that the sites sent.
+
+        Parameters
+        ----------
+        name
+            "PREFIX/NAME".
+        like
+            The server's own tensor of that name; each site's must have its shape and dtype.
+
+        Returns
+        -------
+        float64 array
+            Of the shape of `like`.
+
+        Raises
+        ------
+        WeightsRefused
+            FM-M302, for a site's tensor that differs from `like`, or a value that is not finite.
+        """
         if self.n_trimmed is not None:
             return self._trimmed(name, self.memory_of, like=like)
         return float64_mean(
@@ -90,7 +144,18 @@ class Cohort:
 
 
 def combination_of(settings: AlgorithmSettings) -> Combination:
-    """How the federation file lets the sites' tensors become one."""
+    """How the federation file lets the sites' tensors become one.
+
+    Parameters
+    ----------
+    settings
+        The file's section `algorithm`.
+
+    Returns
+    -------
+    Combination
+        Of its rule, max_share and trim.
+    """
     return Combination(settings.rule, settings.max_share, settings.trim)
 
 
@@ -105,8 +170,27 @@ def checked_cohort(
 
     No tensor is read, but for the geometric median: its shares follow from the updates.
 
-    Raises WeightsRefused (FM-M302) where there is no reply, a site twice, a number of slices that is no whole
-    number above 0, or other tensors than those of the state and of `uplink_state`.
+    Parameters
+    ----------
+    state
+        Of the server before the round; it names the weights.
+    replies
+        Of the round, in any order.
+    combination
+        How the sites' tensors become one.
+    uplink_state
+        Prefixes of the memory that each reply must have, for every weight.
+
+    Returns
+    -------
+    Cohort
+        What each site counts for, and its tensors.
+
+    Raises
+    ------
+    WeightsRefused
+        FM-M302, where there is no reply, a site twice, a number of slices that is no whole number above 0, or other
+        tensors than those of the state and of `uplink_state`.
     """
     n_slices_of = weight_by_site((reply.site, reply.n_training_slices) for reply in replies)
     names = sorted(state.weights)
@@ -149,7 +233,22 @@ def _weights(
 
 
 def check_names(arrays: Arrays, expected: Sequence[str], *, what: str) -> None:
-    """Refuse a mapping of other names than expected; raises WeightsRefused (FM-M302)."""
+    """Refuse a mapping of other names than expected.
+
+    Parameters
+    ----------
+    arrays
+        Of which no tensor is read.
+    expected
+        All the names, in any order.
+    what
+        Whose names they are, for the message.
+
+    Raises
+    ------
+    WeightsRefused
+        FM-M302, where a name is missing or unknown.
+    """
     # Sets of names, for `in` on a lazy mapping may read the tensor.
     differing = sorted(set(arrays) ^ set(expected))
     if differing:
@@ -167,8 +266,20 @@ def stepped(
 ) -> tuple[ServerState, Diagnostics]:
     """The next state, tensor by tensor, and the figures of the step.
 
-    new_tensors: from a name and the global tensor before the round, the one after it, and the algorithm's own
-    new tensors that belong to it.
+    Parameters
+    ----------
+    state
+        Before the round; left as it is.
+    cohort
+        Of the round; its shares go into the figures.
+    new_tensors
+        From a name and the global tensor before the round, the one after it, and the algorithm's own new tensors that
+        belong to it.
+
+    Returns
+    -------
+    tuple of ServerState and Diagnostics
+        The state after the round, and L2 norms of the change and of the new weights.
     """
     weights: dict[str, NDArray[Any]] = {}
     memory: dict[str, NDArray[Any]] = {}

@@ -20,10 +20,22 @@ from minet_core.weights.array_check import check_array
 
 
 def weight_by_site(weights: Iterable[tuple[str, float]]) -> dict[str, float]:
-    """The weight of every site, by name and in the order of names.
+    """The weight of every site, in the order of their names.
 
-    Raises WeightsRefused (FM-M302) where there is no site, a site twice, or a weight that is not positive and
-    finite.
+    Parameters
+    ----------
+    weights
+        Pairs of site and weight, such as its number of training slices.
+
+    Returns
+    -------
+    dict of site to weight
+        Not normalised.
+
+    Raises
+    ------
+    WeightsRefused
+        FM-M302, where there is no site, a site twice, or a weight that is not positive and finite.
     """
     ordered = sorted(weights, key=lambda pair: pair[0])
     if not ordered:
@@ -40,7 +52,18 @@ def weight_by_site(weights: Iterable[tuple[str, float]]) -> dict[str, float]:
 
 
 def shares(weight_of: Mapping[str, float]) -> dict[str, float]:
-    """p_s = n_s / sum_s n_s, by site and in the order of names."""
+    """The shares of the sites, p_s = n_s / sum_s n_s.
+
+    Parameters
+    ----------
+    weight_of
+        n_s by site, above 0.
+
+    Returns
+    -------
+    dict of site to share
+        In the order of names, of sum 1.
+    """
     total = math.fsum(weight_of.values())
     return {site: weight_of[site] / total for site in sorted(weight_of)}
 
@@ -53,12 +76,32 @@ def mean_over_sites(
     shape: tuple[int, ...],
     dtype: str,
 ) -> NDArray[Any]:
-    """sum_s n_s w_s / sum_s n_s of the tensor `name`, with the given shape and dtype.
+    """sum_s n_s w_s / sum_s n_s of one tensor.
 
-    arrays_of: the tensors of each site, by site; weight_of: n_s, as `weight_by_site` gives it. Floating numbers
-    are summed in float64 and cast back. Integers are exact: summed and divided as Python integers, however
-    large, and rounded half to even. Raises WeightsRefused (FM-M302) where a site's tensor is not of this shape
-    and dtype, is not finite, or is of a type that has no mean.
+    Floating numbers are summed in float64 and cast back. Integers are exact: summed and divided as Python integers,
+    however large, and rounded half to even.
+
+    Parameters
+    ----------
+    name
+        Of the tensor.
+    arrays_of
+        By site its tensors, which may be read when they are asked for.
+    weight_of
+        n_s, as `weight_by_site` gives it.
+    shape, dtype
+        What each site's tensor must have; dtype as numpy writes it, "float32".
+
+    Returns
+    -------
+    array
+        Of `shape` and `dtype`.
+
+    Raises
+    ------
+    WeightsRefused
+        FM-M302, where a site's tensor is not of this shape and dtype, is not finite, or is of a type that has no
+        mean.
     """
     kind = np.dtype(dtype).kind
     if kind == "f":
@@ -84,9 +127,30 @@ def float64_mean(
     dtype: str,
     start: NDArray[Any] | None = None,
 ) -> NDArray[np.float64]:
-    """sum_s p_s (w_s - start) of the tensor `name` in float64; start: `shape`, or None for zero.
+    """sum_s p_s (w_s - start) of one tensor.
 
-    With `start`, the mean update: exactly zero where no site moved. Raises as `mean_over_sites`.
+    Parameters
+    ----------
+    name
+        Of the tensor.
+    arrays_of
+        By site its tensors, which may be read when they are asked for.
+    weight_of
+        n_s, as `weight_by_site` gives it.
+    shape, dtype
+        What each site's tensor must have.
+    start : array of `shape` or None
+        With it, the mean update, exactly zero where no site moved; None for zero.
+
+    Returns
+    -------
+    float64 array of `shape`
+        Summed in the order of the sites' names.
+
+    Raises
+    ------
+    WeightsRefused
+        FM-M302, where a site's tensor is not of this shape and dtype, or is not finite.
     """
     mean = np.zeros(shape, dtype=np.float64)
     for site, share in shares(weight_of).items():
@@ -95,7 +159,27 @@ def float64_mean(
 
 
 def cast_back(name: str, values: NDArray[np.float64], dtype: DTypeLike) -> NDArray[Any]:
-    """`values` in `dtype`; WeightsRefused (FM-M302) where one of them is too large for it."""
+    """Values in the dtype of the weights.
+
+    Parameters
+    ----------
+    name
+        Of the tensor, for the message.
+    values : float64 array
+        Of any shape.
+    dtype
+        The number type to bring them to.
+
+    Returns
+    -------
+    array
+        Of the shape of `values`.
+
+    Raises
+    ------
+    WeightsRefused
+        FM-M302, where one of them is too large for it.
+    """
     with np.errstate(over="ignore"):
         cast = np.asarray(values, dtype=np.float64).astype(dtype)
     if not np.isfinite(cast).all():

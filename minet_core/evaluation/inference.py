@@ -33,14 +33,45 @@ def super_resolve(
     autocast_dtype: torch.dtype | None = None,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
-    """The high-resolution magnitude volume, in the units of `low_res` and never negative.
+    """Super-resolve a volume slice by slice.
 
-    model: called as model(low_res, reference, upsampled=...) and returns (target image, reference image). It
-        runs where its parameters are, in evaluation mode; its mode is put back afterwards.
-    low_res: (S, h, w) magnitude of any size, odd too. reference: (S, scale * h, scale * w).
-    autocast_dtype: torch.bfloat16 where the processor has it; None computes in float32.
-    Returns (S, scale * h, scale * w). Raises ScanInvalid for input that does not fit or is not finite,
-    ModelError for an output that does not fit or is not finite.
+    Parameters
+    ----------
+    model
+        Called as model(low_res, reference, upsampled=...) and returns (target image, reference image). It runs where
+        its parameters are, in evaluation mode; its mode is put back afterwards.
+    low_res : (S, h, w)
+        Magnitude of any size, odd too, in any unit.
+    reference : (S, scale * h, scale * w)
+        Magnitude or complex, in any unit.
+    scale
+        That of the model.
+    autocast_dtype
+        torch.bfloat16 where the processor has it; None computes in float32.
+    progress
+        Called after each slice.
+
+    Returns
+    -------
+    (S, scale * h, scale * w) float32
+        Magnitude in the units of `low_res`, never negative.
+
+    Raises
+    ------
+    ScanInvalid
+        For input that does not fit or is not finite.
+    ModelError
+        For an output that does not fit or is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minet_core.evaluation.inference import super_resolve
+    >>> from minet_core.models.registry import build_model
+    >>> model = build_model({"architecture": "minet", "n_features": 8}, scale=2)
+    >>> low_res, reference = np.ones((3, 16, 15), np.float32), np.ones((3, 32, 30), np.float32)
+    >>> super_resolve(model, low_res, reference, scale=2).shape
+    (3, 32, 30)
     """
     _check_shapes(low_res, reference, scale)
     high_res = np.empty(reference.shape, dtype=np.float32)
@@ -71,11 +102,34 @@ def super_resolve_frame(
     """As `super_resolve`, on a frame that begins (scale - 1) samples before the first low-resolution sample.
 
     A grid that counts an axis the other way has its spare samples there. The slice is continued by its edge samples
-    before the first one, and the normalisation is that of training: of the slice itself, and of the reference over the
-    samples that training would have seen.
-    low_res: (S, h, w) magnitude. reference, covered: (S, scale * h + scale - 1, scale * w + scale - 1); covered: where
-    the reference shows something. Elsewhere the model is shown the nearest value that there is, which neither counts
-    for the normalisation nor makes an edge. A slice without any reference comes back as NaN.
+    before the first one, and the normalisation is that of training: of the slice itself, and of the reference over
+    the samples that training would have seen. Where the reference shows nothing, the model is shown the nearest value
+    that there is, which neither counts for the normalisation nor makes an edge.
+
+    Parameters
+    ----------
+    model
+        As in `super_resolve`.
+    low_res : (S, h, w)
+        Magnitude, in any unit.
+    reference : (S, scale * h + scale - 1, scale * w + scale - 1)
+        Magnitude, in any unit.
+    covered : bool, of the shape of `reference`
+        Where the reference shows something.
+    scale
+        That of the model.
+    progress
+        Called after each slice.
+
+    Returns
+    -------
+    float32, of the shape of `reference`
+        Magnitude in the units of `low_res`; NaN in a slice without any reference.
+
+    Raises
+    ------
+    ScanInvalid, ModelError
+        As `super_resolve`.
     """
     spare = scale - 1
     _check_shapes(low_res, reference[:, spare:, spare:], scale)

@@ -30,10 +30,32 @@ five real patients have 1.2 to 1.5, noisy FS-PD phantoms to 1.7."""
 
 
 def psnr(target: ArrayLike, image: ArrayLike, *, data_range: float | None = None) -> float:
-    """Peak signal-to-noise ratio, dB: 10 log10(data range^2 / mean squared error); infinite if equal.
+    """Peak signal-to-noise ratio: 10 log10(data range^2 / mean squared error).
 
-    target, image: (S, H, W) magnitude. data_range: the maximum of `target`, if it is not given; it is given
-    where the samples are part of a larger volume. Raises MetricInvalid where a figure would mean nothing.
+    Parameters
+    ----------
+    target, image : (S, H, W)
+        Magnitudes in the same units.
+    data_range
+        The maximum of `target`, if it is not given; it is given where the samples are part of a larger volume.
+
+    Returns
+    -------
+    float, dB
+        Infinite where the two are equal.
+
+    Raises
+    ------
+    MetricInvalid
+        Where a figure would mean nothing: shapes that differ, complex or not finite values, no range above zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minet_core.evaluation.metrics import psnr
+    >>> target = np.ones((2, 16, 16))
+    >>> round(psnr(target, target + 0.1), 2)
+    20.0
     """
     true, seen = _checked(target, image, data_range=data_range)
     mean_squared_error = float(np.mean((true - seen) ** 2))
@@ -46,9 +68,31 @@ def psnr(target: ArrayLike, image: ArrayLike, *, data_range: float | None = None
 def ssim(target: ArrayLike, image: ArrayLike, *, data_range: float | None = None) -> float:
     """Structural similarity: the mean over slices of the mean over a slice (7 x 7 uniform window).
 
-    target, image: (S, H, W) magnitude. data_range: the maximum of `target`, if it is not given; it is given
-    where the slices are part of a larger volume, and then `target` may be empty. Raises MetricInvalid where a
-    figure would mean nothing.
+    Parameters
+    ----------
+    target, image : (S, H, W)
+        Magnitudes in the same units; H and W at least `SSIM_WINDOW_PX`.
+    data_range
+        The maximum of `target`, if it is not given; it is given where the slices are part of a larger volume, and
+        then `target` may be zero everywhere.
+
+    Returns
+    -------
+    float
+        -1 to 1; 1 where the two are equal.
+
+    Raises
+    ------
+    MetricInvalid
+        Where a figure would mean nothing, as in `psnr`, and for a slice smaller than the window.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minet_core.evaluation.metrics import ssim
+    >>> target = np.random.default_rng(1).random((2, 16, 16))
+    >>> round(ssim(target, target), 4), ssim(target, np.zeros_like(target)) < 0.1
+    (1.0, True)
     """
     true, seen = _checked(target, image, data_range=data_range)
     if min(true.shape[1:]) < SSIM_WINDOW_PX:
@@ -68,21 +112,62 @@ def ssim(target: ArrayLike, image: ArrayLike, *, data_range: float | None = None
 def nmse(target: ArrayLike, image: ArrayLike) -> float:
     """Normalised mean squared error: |target - image|^2 / |target|^2 over the volume.
 
-    target, image: (S, H, W) magnitude. Raises MetricInvalid where a figure would mean nothing.
+    Parameters
+    ----------
+    target, image : (S, H, W)
+        Magnitudes in the same units.
+
+    Returns
+    -------
+    float
+        0 or more; 0 where the two are equal.
+
+    Raises
+    ------
+    MetricInvalid
+        Where a figure would mean nothing, as in `psnr`.
     """
     true, seen = _checked(target, image)
     return float(np.sum((true - seen) ** 2) / np.sum(true**2))
 
 
 def volume_metrics(target: ArrayLike, image: ArrayLike) -> dict[str, float]:
-    """PSNR (dB), SSIM and NMSE of one volume, under the names of the reports: psnr_db, ssim, nmse."""
+    """PSNR, SSIM and NMSE of one volume, under the names of the reports.
+
+    Parameters
+    ----------
+    target, image : (S, H, W)
+        Magnitudes in the same units; the data range is the maximum of `target`.
+
+    Returns
+    -------
+    dict
+        `psnr_db` (dB), `ssim` and `nmse`.
+
+    Raises
+    ------
+    MetricInvalid
+        As `psnr`, `ssim` and `nmse`.
+    """
     return {"psnr_db": psnr(target, image), "ssim": ssim(target, image), "nmse": nmse(target, image)}
 
 
 def foreground_percentile(target: ArrayLike, percentile: float) -> float:
-    """A percentile of the voxels above a tenth of the volume's 99th percentile; 0 for a volume of zeros.
+    """A percentile of the voxels above a tenth of the volume's 99th percentile.
 
-    target: (S, H, W) magnitude. Large volumes are looked at in one row of four.
+    Large volumes are looked at in one row of four.
+
+    Parameters
+    ----------
+    target : (S, H, W)
+        Magnitude in any unit.
+    percentile
+        0 to 100.
+
+    Returns
+    -------
+    float
+        In the units of `target`; 0 for a volume of zeros.
     """
     magnitude = np.asarray(target)
     rows = magnitude[:, ::4] if magnitude.size > 2**20 else magnitude
@@ -91,9 +176,24 @@ def foreground_percentile(target: ArrayLike, percentile: float) -> float:
 
 
 def robust_range(target: ArrayLike) -> float:
-    """A data range that a few hot voxels do not move: the foreground's 99.9th percentile. target: (S, H, W) magnitude.
+    """A data range that a few hot voxels do not move: the foreground's 99.9th percentile.
 
-    Not the fastMRI definition. Raises MetricInvalid for an empty target.
+    Not the fastMRI definition.
+
+    Parameters
+    ----------
+    target : (S, H, W)
+        Magnitude in any unit.
+
+    Returns
+    -------
+    float
+        In the units of `target`, above zero.
+
+    Raises
+    ------
+    MetricInvalid
+        For an empty target.
     """
     level = foreground_percentile(target, ROBUST_PERCENTILE)
     if not level > 0:
@@ -102,7 +202,23 @@ def robust_range(target: ArrayLike) -> float:
 
 
 def peak_ratio(target: ArrayLike) -> float:
-    """The maximum over `robust_range`: above `OUTLYING_PEAK` PSNR and SSIM by the maximum flatter every method."""
+    """The maximum over `robust_range`: above `OUTLYING_PEAK` PSNR and SSIM by the maximum flatter every method.
+
+    Parameters
+    ----------
+    target : (S, H, W)
+        Magnitude in any unit.
+
+    Returns
+    -------
+    float
+        About 1 and more.
+
+    Raises
+    ------
+    MetricInvalid
+        For an empty target.
+    """
     return float(np.max(np.asarray(target))) / robust_range(target)
 
 
@@ -113,11 +229,33 @@ def bootstrap_interval(
     level: float = 0.95,
     n_resamples: int = 2000,
 ) -> tuple[float, float] | None:
-    """Percentile bootstrap interval of the mean (Efron, Tibshirani 1993, chapter 13).
+    """Percentile bootstrap interval of the mean.
 
-    values: one figure a volume. Returns (low, high), or None for a single volume: its resamples are all
-    equal, and an interval of no width would claim a certainty that one volume cannot give.
-    Raises MetricInvalid for no values or one that is not finite.
+    Parameters
+    ----------
+    values : (n,)
+        One figure a volume, in any unit.
+    generator
+        Draws the resamples.
+    level
+        Of confidence, above 0 and below 1.
+    n_resamples
+        Means that the quantiles are taken of.
+
+    Returns
+    -------
+    (low, high) or None
+        In the unit of `values`. None for a single volume: its resamples are all equal, and an interval of no width
+        would claim a certainty that one volume cannot give.
+
+    Raises
+    ------
+    MetricInvalid
+        For no values or one that is not finite.
+
+    References
+    ----------
+    Efron, Tibshirani: "An Introduction to the Bootstrap", 1993, chapter 13.
     """
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1 or sample.size == 0 or not np.isfinite(sample).all():

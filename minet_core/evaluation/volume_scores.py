@@ -61,8 +61,34 @@ def evaluate_volume(
 ) -> VolumeScores:
     """Degrade one volume, restore it by every method, and score each against the truth.
 
-    target: (S, H, W) magnitude or complex. reference: (S, H, W) on the same grid. Both are cropped to
-    multiples of 2 * scale. Raises ScanInvalid for volumes that do not fit, MetricInvalid for an empty target.
+    Parameters
+    ----------
+    model
+        As in `super_resolve`.
+    target : (S, H, W)
+        Magnitude or complex, in any unit; cropped to multiples of 2 * scale.
+    reference : (S, H, W)
+        Magnitude or complex, on the same grid; cropped alike.
+    scale
+        Of the model and of the degradation.
+    autocast_dtype
+        Of the model's run; None computes in float32.
+    keep_images
+        Give the images too.
+    progress
+        Called after each slice of the model's run.
+
+    Returns
+    -------
+    VolumeScores
+        By "global", "sinc" and "bicubic".
+
+    Raises
+    ------
+    ScanInvalid
+        For volumes that do not fit.
+    MetricInvalid
+        For an empty target.
     """
     truth, low_res, guide = degraded_volume(target, reference, scale=scale)
     images = {
@@ -86,9 +112,26 @@ def evaluate_volume(
 def degraded_volume(
     target: NDArray[Any], reference: NDArray[Any], *, scale: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Truth (S, H, W), low-resolution volume (S, h, w) and reference (S, H, W), cropped, magnitudes.
+    """Truth, low-resolution volume and reference of one evaluation, cropped to multiples of 2 * scale.
 
-    Raises ScanInvalid (FM-D202) for volumes that do not fit.
+    Parameters
+    ----------
+    target : (S, H, W)
+        Magnitude or complex, in any unit.
+    reference : (S, H, W)
+        Magnitude or complex, on the same grid.
+    scale
+        Of the degradation.
+
+    Returns
+    -------
+    (S, H', W'), (S, H' / scale, W' / scale) and (S, H', W') float32
+        Magnitudes in the units of what they come from.
+
+    Raises
+    ------
+    ScanInvalid
+        FM-D202, for volumes that do not fit.
     """
     if target.ndim != 3 or len(target) == 0 or target.shape != reference.shape:
         raise ScanInvalid(
@@ -100,7 +143,22 @@ def degraded_volume(
 
 
 def interpolated_volume(low_res: NDArray[np.float32], name: str, *, scale: int) -> NDArray[np.float32]:
-    """(S, h, w) -> (S, H, W) slice by slice by a method of `BASELINES`, clamped at zero as the model's image is."""
+    """A volume interpolated slice by slice, clamped at zero as the model's image is.
+
+    Parameters
+    ----------
+    low_res : (S, h, w) float32
+        Magnitude in any unit, at least one slice.
+    name
+        Of a method of `BASELINES`.
+    scale
+        Factor along both axes in the plane.
+
+    Returns
+    -------
+    (S, scale * h, scale * w) float32
+        In the units of `low_res`.
+    """
     return np.stack(
         [_array(BASELINES[name](as_tensor(slice_), scale, non_negative=True)) for slice_ in low_res]
     )
@@ -114,11 +172,36 @@ def score_slices(
     scale: int,
     autocast_dtype: torch.dtype | None = None,
 ) -> dict[str, float]:
-    """psnr_db, ssim and nmse of the model on the chosen slices taken as one volume: a cheap look each round.
+    """PSNR, SSIM and NMSE of the model on chosen slices taken as one volume: a cheap look each round.
 
-    The slices may differ in size. The data range is the maximum over all of them, as in a volume; slices of
-    several patients are on several scales, so the figure follows a run and is not to be compared with those
-    of `evaluate_volume`. Raises NothingFound where no slice is chosen.
+    The slices may differ in size. The data range is the maximum over all of them, as in a volume; slices of several
+    patients are on several scales, so the figure follows a run and is not to be compared with those of
+    `evaluate_volume`.
+
+    Parameters
+    ----------
+    model
+        As in `super_resolve`.
+    source
+        Pairs of slices by number.
+    indices
+        Which of them.
+    scale
+        Of the model and of the degradation.
+    autocast_dtype
+        Of the model's run; None computes in float32.
+
+    Returns
+    -------
+    dict
+        `psnr_db` (dB), `nmse`, and `ssim`, the mean over the slices.
+
+    Raises
+    ------
+    NothingFound
+        Where no slice is chosen.
+    ScanInvalid, MetricInvalid
+        For slices that do not fit or are empty together.
     """
     if not indices:
         raise NothingFound("there is nothing to score", got="0 slices", expected="at least one")

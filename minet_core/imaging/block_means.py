@@ -10,19 +10,21 @@ from numpy.typing import NDArray
 
 
 def block_means(array: NDArray[np.generic], factors: Sequence[int]) -> NDArray[np.float32]:
-    """The means of blocks, an axis after the other: a fifth of the time of a mean over all axes of the blocks at once.
+    """Means of blocks of samples.
+
+    One axis after the other: a fifth of the time of a mean over all axes of the blocks at once.
 
     Parameters
     ----------
-    array
-        Any number of axes; numbers or truth values.
+    array : of any number of axes
+        Numbers or truth values.
     factors
         Samples of a block along each axis, at least 1.
 
     Returns
     -------
-    NDArray[np.float32]
-        Shape `array.shape[i] // factors[i]`; what does not fill a block at the end of an axis is left out.
+    float32, of shape `array.shape[i] // factors[i]`
+        What does not fill a block at the end of an axis is left out.
     """
     means = np.asarray(array, np.float32)
     for axis, factor in enumerate(factors):

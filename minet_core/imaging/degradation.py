@@ -48,7 +48,22 @@ IDENTITY = DegradationDraw()
 def crop_to_multiple(x: Tensor, scale: int) -> Tensor:
     """Centre-crop the last two axes to the largest multiples of 2 * scale.
 
-    Raises ScanInvalid where an axis is shorter than 2 * scale.
+    Parameters
+    ----------
+    x : Tensor (..., H, W)
+        Real or complex.
+    scale
+        Factor of the degradation, 2 or more.
+
+    Returns
+    -------
+    Tensor (..., H', W')
+        A view of `x`; H' and W' are multiples of 2 * scale.
+
+    Raises
+    ------
+    ScanInvalid
+        Where an axis is shorter than 2 * scale.
     """
     multiple = 2 * scale
     H, W = x.shape[-2:]
@@ -64,8 +79,31 @@ def crop_to_multiple(x: Tensor, scale: int) -> Tensor:
 def low_resolution(high_res: Tensor, scale: int) -> Tensor:
     """The low-resolution magnitude image of a slice, without the random part.
 
-    high_res: (..., H, W) real or complex, H and W multiples of 2 * scale (see `crop_to_multiple`).
-    Returns (..., H / scale, W / scale), real, in the units of `high_res`. Raises ScanInvalid for other sizes.
+    Parameters
+    ----------
+    high_res : Tensor (..., H, W)
+        Real or complex, H and W multiples of 2 * scale (see `crop_to_multiple`).
+    scale
+        The central 1/scale of k-space is kept in both directions.
+
+    Returns
+    -------
+    Tensor (..., H / scale, W / scale)
+        Real, in the units of `high_res`.
+
+    Raises
+    ------
+    ScanInvalid
+        For other sizes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from minet_core.imaging.degradation import crop_to_multiple, low_resolution
+    >>> slice_ = torch.full((321, 320), 7.0)
+    >>> low_res = low_resolution(crop_to_multiple(slice_, 2), 2)
+    >>> low_res.shape, round(float(low_res.mean()), 3)
+    (torch.Size([160, 160]), 7.0)
     """
     return ifft2c(_central_kspace(high_res, scale)).abs()
 
@@ -73,7 +111,22 @@ def low_resolution(high_res: Tensor, scale: int) -> Tensor:
 def draw_degradation(
     generator: torch.Generator, *, max_noise_fraction: float, max_shift_px: float
 ) -> DegradationDraw:
-    """Draw the random part, uniform: noise in [0, max_noise_fraction), shift in +-max_shift_px an axis."""
+    """Draw the random part of a degradation, each number uniform.
+
+    Parameters
+    ----------
+    generator
+        On the CPU; four numbers are taken from it.
+    max_noise_fraction
+        The noise is drawn in [0, max_noise_fraction), as `DegradationDraw.noise_fraction`.
+    max_shift_px : float, low-resolution pixels
+        The shift along each axis is drawn in +-max_shift_px.
+
+    Returns
+    -------
+    DegradationDraw
+        To be applied by `apply_degradation`, as often as is wanted.
+    """
     noise, row, column = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
     seed = int(torch.randint(2**62, (), generator=generator))
     return DegradationDraw(
@@ -87,6 +140,25 @@ def apply_degradation(high_res: Tensor, draw: DegradationDraw, scale: int) -> Te
     """`low_resolution` with the drawn noise and shift; with `IDENTITY` the same numbers to the bit.
 
     The same draw on the same image gives the same result: the noise is made on the CPU from the draw's seed.
+
+    Parameters
+    ----------
+    high_res : Tensor (..., H, W)
+        Real or complex, H and W multiples of 2 * scale.
+    draw
+        Noise and shift, as `draw_degradation` gives them.
+    scale
+        The central 1/scale of k-space is kept in both directions.
+
+    Returns
+    -------
+    Tensor (..., H / scale, W / scale)
+        Magnitude, in the units of `high_res`.
+
+    Raises
+    ------
+    ScanInvalid
+        For other sizes.
     """
     kspace = _central_kspace(high_res, scale)  # (..., h, w)
     if draw.shift_px != (0.0, 0.0):

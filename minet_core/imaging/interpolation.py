@@ -25,15 +25,54 @@ not."""
 
 
 class Interpolation(Protocol):
-    def __call__(self, low_res: Tensor, scale: int, *, non_negative: bool = False) -> Tensor: ...
+    def __call__(self, low_res: Tensor, scale: int, *, non_negative: bool = False) -> Tensor:
+        """Interpolate an image onto a grid that is finer in the plane.
+
+        Parameters
+        ----------
+        low_res : Tensor (..., h, w)
+            Real.
+        scale
+            Factor along both axes.
+        non_negative
+            Clamp what lies below zero.
+
+        Returns
+        -------
+        Tensor (..., scale * h, scale * w)
+            Real, in the units of `low_res`.
+
+        Raises
+        ------
+        ScanInvalid
+            For a complex image.
+        """
 
 
 def sinc(low_res: Tensor, scale: int, *, non_negative: bool = False) -> Tensor:
-    """Zero-filling in k-space, amplitude preserved: (..., h, w) real -> (..., scale * h, scale * w) real.
+    """Zero-filling in k-space, amplitude preserved.
 
-    The line at the Nyquist frequency of an even size stands for +h/2 and -h/2 alike, so half of it goes to
-    each: the k-space stays Hermitian, the image real, and every sample of `low_res` is reproduced.
-    non_negative: clamp the ringing at zero, as a magnitude image has no negative values.
+    The line at the Nyquist frequency of an even size stands for +h/2 and -h/2 alike, so half of it goes to each: the
+    k-space stays Hermitian, the image real, and every sample of `low_res` is reproduced.
+
+    Parameters
+    ----------
+    low_res : Tensor (..., h, w)
+        Real.
+    scale
+        Factor along both axes.
+    non_negative
+        Clamp the ringing at zero, as a magnitude image has no negative values.
+
+    Returns
+    -------
+    Tensor (..., scale * h, scale * w)
+        Real, in the units of `low_res`.
+
+    Raises
+    ------
+    ScanInvalid
+        For a complex image.
     """
     _refuse_complex(low_res)
     h, w = low_res.shape[-2:]
@@ -47,9 +86,32 @@ def sinc(low_res: Tensor, scale: int, *, non_negative: bool = False) -> Tensor:
 
 
 def bicubic(low_res: Tensor, scale: int, *, non_negative: bool = False) -> Tensor:
-    """Separable cubic convolution (Keys 1981): (..., h, w) real -> (..., scale * h, scale * w) real.
+    """Separable cubic convolution with the kernel of Keys.
 
-    Beyond the frame the edge samples are repeated. non_negative: clamp the overshoot at zero.
+    Beyond the frame the edge samples are repeated.
+
+    Parameters
+    ----------
+    low_res : Tensor (..., h, w)
+        Real.
+    scale
+        Factor along both axes.
+    non_negative
+        Clamp the overshoot at zero.
+
+    Returns
+    -------
+    Tensor (..., scale * h, scale * w)
+        Real, in the units of `low_res`.
+
+    Raises
+    ------
+    ScanInvalid
+        For a complex image.
+
+    References
+    ----------
+    Keys: "Cubic Convolution Interpolation for Digital Image Processing", IEEE TASSP 1981, Eq. 4 with a = `KEYS_A`.
     """
     _refuse_complex(low_res)
     along_rows = _cubic_last_axis(low_res, scale)  # (..., h, W)
@@ -58,10 +120,32 @@ def bicubic(low_res: Tensor, scale: int, *, non_negative: bool = False) -> Tenso
 
 
 def bspline(low_res: Tensor, scale: int, *, non_negative: bool = False) -> Tensor:
-    """Interpolating cubic B-spline (Unser et al. 1993): (..., h, w) real -> (..., scale * h, scale * w) real.
+    """Interpolating cubic B-spline.
 
-    The image is mirrored about its edge samples. Every sample of `low_res` is reproduced. non_negative: clamp the
-    overshoot at zero.
+    The image is mirrored about its edge samples. Every sample of `low_res` is reproduced.
+
+    Parameters
+    ----------
+    low_res : Tensor (..., h, w)
+        Real.
+    scale
+        Factor along both axes.
+    non_negative
+        Clamp the overshoot at zero.
+
+    Returns
+    -------
+    Tensor (..., scale * h, scale * w)
+        Real, of the dtype and in the units of `low_res`; the coefficients are solved for in float64.
+
+    Raises
+    ------
+    ScanInvalid
+        For a complex image.
+
+    References
+    ----------
+    Unser, Aldroubi, Eden: "B-Spline Signal Processing", IEEE Transactions on Signal Processing 1993.
     """
     _refuse_complex(low_res)
     along_rows = _spline_last_axis(low_res, scale)

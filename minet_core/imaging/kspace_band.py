@@ -29,12 +29,29 @@ ROUNDING_ENERGY = float(np.finfo(np.float32).eps) ** 2
 def data_inconsistency(image: ArrayLike, low_res: ArrayLike, scale: int) -> float:
     """|D(image) - low_res| / |low_res|, D being `low_resolution`, over the volume; 0 agrees with the data.
 
-    The numerator leaves out the k-space lines at -h/2 and -w/2: how they share their signal with +h/2 and
-    +w/2 cannot be known from a magnitude, and zero-filled sinc shares it equally.
-    image: (S, H, W) magnitude. low_res: (S, h, w), what it was made from. A truth without phase scores 0, one
-    with phase does not: call this with the truth's magnitude for what is lost with the phase. Zero-filled
-    sinc scores the little that the clamp at zero costs.
-    Raises MetricInvalid for shapes that do not fit, no signal, or a value that is not finite.
+    The numerator leaves out the k-space lines at -h/2 and -w/2: how they share their signal with +h/2 and +w/2 cannot
+    be known from a magnitude, and zero-filled sinc shares it equally. A truth without phase scores 0, one with phase
+    does not: call this with the truth's magnitude for what is lost with the phase. Zero-filled sinc scores the little
+    that the clamp at zero costs.
+
+    Parameters
+    ----------
+    image : (S, H, W) magnitude
+        H and W multiples of 2 * scale.
+    low_res : (S, H / scale, W / scale) magnitude
+        What the image was made from, in its units.
+    scale
+        The central 1/scale of k-space was measured in both directions.
+
+    Returns
+    -------
+    float
+        A ratio of L2 norms, 0 or more.
+
+    Raises
+    ------
+    MetricInvalid
+        For shapes that do not fit, no signal, or a value that is not finite.
     """
     high_res, measured = _checked(image, scale), _checked(low_res, 1)
     expected = (high_res.shape[0], high_res.shape[1] // scale, high_res.shape[2] // scale)
@@ -51,7 +68,22 @@ def data_inconsistency(image: ArrayLike, low_res: ArrayLike, scale: int) -> floa
 def energy_outside_band(image: ArrayLike, truth: ArrayLike, scale: int) -> float:
     """Energy of the k-space outside the measured band, image over truth: 1 is as much as there really is.
 
-    image, truth: (S, H, W) magnitude. Raises MetricInvalid where the truth has no detail there.
+    Parameters
+    ----------
+    image, truth : (S, H, W) magnitude
+        In the same units; H and W multiples of 2 * scale.
+    scale
+        The central 1/scale of k-space was measured in both directions.
+
+    Returns
+    -------
+    float
+        A ratio of energies (squares), 0 or more.
+
+    Raises
+    ------
+    MetricInvalid
+        Where the truth has no detail there, and as `detail_outside_band`.
     """
     detail, true_detail = _details(image, truth, scale)
     return float(detail.square().sum() / true_detail.square().sum())
@@ -60,9 +92,25 @@ def energy_outside_band(image: ArrayLike, truth: ArrayLike, scale: int) -> float
 def correlation_outside_band(image: ArrayLike, truth: ArrayLike, scale: int) -> float | None:
     """Re <image, truth> / (|image| |truth|) over the k-space outside the measured band, -1 to 1.
 
-    image, truth: (S, H, W) magnitude. With c the correlation and e the ratio of energies, (1 - c^2) e is the
-    energy of what is not in the truth, as a fraction of the truth's. None where the image has no detail
-    there; raises MetricInvalid where the truth has none.
+    With c the correlation and e the ratio of energies, (1 - c^2) e is the energy of what is not in the truth, as a
+    fraction of the truth's.
+
+    Parameters
+    ----------
+    image, truth : (S, H, W) magnitude
+        H and W multiples of 2 * scale.
+    scale
+        The central 1/scale of k-space was measured in both directions.
+
+    Returns
+    -------
+    float or None
+        None where the image has no detail there.
+
+    Raises
+    ------
+    MetricInvalid
+        Where the truth has no detail there, and as `detail_outside_band`.
     """
     detail, true_detail = _details(image, truth, scale)
     if is_rounding(float(detail.square().sum()), image):
@@ -71,10 +119,26 @@ def correlation_outside_band(image: ArrayLike, truth: ArrayLike, scale: int) -> 
 
 
 def detail_outside_band(image: ArrayLike, scale: int) -> Tensor:
-    """The part of a volume whose k-space lies outside the measured band: (S, H, W) real -> float64.
+    """The part of a volume whose k-space lies outside the measured band.
 
-    Energies and products of it are those of the k-space (Parseval). Raises MetricInvalid for other shapes,
-    complex values, or a value that is not finite.
+    Energies and products of it are those of the k-space (Parseval).
+
+    Parameters
+    ----------
+    image : (S, H, W) real
+        H and W multiples of 2 * scale.
+    scale
+        The central 1/scale of k-space was measured in both directions.
+
+    Returns
+    -------
+    Tensor (S, H, W)
+        float64, in the units of `image`; both signs.
+
+    Raises
+    ------
+    MetricInvalid
+        For other shapes, complex values, or a value that is not finite.
     """
     volume = _checked(image, scale)
     H, W = volume.shape[1:]
@@ -84,7 +148,20 @@ def detail_outside_band(image: ArrayLike, scale: int) -> Tensor:
 
 
 def is_rounding(energy: float, volume: ArrayLike) -> bool:
-    """Whether an energy is no more than the rounding of `volume` to float32 would make."""
+    """Whether an energy is no more than the rounding of `volume` to float32 would make.
+
+    Parameters
+    ----------
+    energy
+        Sum of squares, in the units of `volume` squared.
+    volume : array of any shape
+        Real.
+
+    Returns
+    -------
+    bool
+        True for an energy of nan too.
+    """
     return not energy > ROUNDING_ENERGY * float(np.sum(np.asarray(volume, dtype=np.float64) ** 2))
 
 

@@ -16,9 +16,24 @@ from minet_core.imaging.interpolation import sinc
 
 
 def mirrored_sinc(low_res: Tensor, scale: int) -> Tensor:
-    """(h, w) real -> (scale * h + scale - 1, scale * w + scale - 1): from scale - 1 samples before the first sample.
+    """Zero-filled sinc of a slice continued by its mirror image, from scale - 1 samples before the first sample.
 
-    Sample scale * n + scale - 1 is low-resolution sample n. Never negative, as a magnitude.
+    Parameters
+    ----------
+    low_res : Tensor (h, w)
+        Real.
+    scale
+        Factor along both axes.
+
+    Returns
+    -------
+    Tensor (scale * h + scale - 1, scale * w + scale - 1)
+        Real and never negative, as a magnitude. Sample scale * n + scale - 1 is low-resolution sample n.
+
+    Raises
+    ------
+    ScanInvalid
+        For a complex image.
     """
     h, w = low_res.shape
     mirrored = low_res[_there_and_back(h)][:, _there_and_back(w)]

@@ -64,11 +64,23 @@ class Occupied:
 
 
 def occupied_band(magnitude: NDArray[np.float32], *, axis: int) -> Occupied | None:
-    """How much of an axis' frequencies holds signal; None: the axis is too short, or too little of it is anatomy.
+    """How much of an axis' frequencies holds signal.
 
-    magnitude: (slice, row, column). Known shares of 0.4 to 0.9, 11 volumes each (3 real), both ends of the error:
-    zero-filled k-space +0.00 to +0.02, linear, cubic and B-spline interpolation -0.01 to 0.00; a filter before
-    zero-filling takes its part (Tukey of a quarter -0.14, Hann half of the share).
+    Known shares of 0.4 to 0.9, 11 volumes each (3 real), both ends of the error: zero-filled k-space +0.00 to +0.02,
+    linear, cubic and B-spline interpolation -0.01 to 0.00; a filter before zero-filling takes its part (Tukey of a
+    quarter -0.14, Hann half of the share).
+
+    Parameters
+    ----------
+    magnitude : (slice, row, column) float32
+        In any unit.
+    axis
+        0, 1 or 2: slices, rows or columns.
+
+    Returns
+    -------
+    Occupied or None
+        None where the axis is too short (`MIN_SAMPLES`), or too little of it is anatomy (`MIN_EXTENT`).
     """
     if magnitude.shape[axis] < MIN_SAMPLES[axis]:
         return None
@@ -86,10 +98,27 @@ def occupied_band(magnitude: NDArray[np.float32], *, axis: int) -> Occupied | No
 
 
 def crop_to_measured(volume: Volume, shares: tuple[float, float]) -> Volume:
-    """The volume on the matrix that was measured: the centre of each slice's k-space, to these shares of rows, columns.
+    """The volume on the matrix that was measured: the centre of each slice's k-space.
 
     Slices keep their number and place; sample N // 2 of an axis becomes sample M // 2. Amplitudes are preserved.
-    Raises ScanInvalid (FM-D202) for a share that is none.
+
+    Parameters
+    ----------
+    volume
+        Magnitude or complex.
+    shares : (rows, columns)
+        The part of either axis' frequencies that is kept, above 0 and at most 1.
+
+    Returns
+    -------
+    Volume
+        Of the same dtype, with the spacing and affine of its new matrix. Rows and columns are rounded to even
+        numbers, never above those of `volume`.
+
+    Raises
+    ------
+    ScanInvalid
+        FM-D202, for a share that is none.
     """
     H, W = volume.array.shape[1:]
     if not all(0 < share <= 1 for share in shares):

@@ -44,7 +44,20 @@ class ScanFigures:
 
 
 def scan_figures(volume: NDArray[np.float32], *, pixel_mm: float) -> ScanFigures | None:
-    """The figures of a magnitude volume (S, H, W); None for one that shows nothing."""
+    """The figures of a magnitude volume.
+
+    Parameters
+    ----------
+    volume : (S, H, W) float32
+        Magnitude in any unit.
+    pixel_mm : float, mm
+        Distance between pixels in the plane, for the depth of the rim.
+
+    Returns
+    -------
+    ScanFigures or None
+        None for a volume that shows nothing: no slice has `MIN_FOREGROUND` pixels of rim and of inside.
+    """
     level = float(np.percentile(volume, 99))
     rows = [of_slice for one in volume if (of_slice := _of_slice(one, level, pixel_mm=pixel_mm)) is not None]
     if level <= 0 or not rows:
@@ -74,10 +87,20 @@ def _of_slice(
 
 
 def occupied_band(volume: NDArray[np.float32]) -> float:
-    """The part of k-space, 0 to 1 along the axis where it is less, that was measured; 1 where no border is seen.
+    """The part of k-space that was measured, along the axis in the plane where it is less.
 
     An image that was interpolated by zero-filling holds next to nothing beyond what was measured, and what it holds
     begins at once; a filter's slope is no border.
+
+    Parameters
+    ----------
+    volume : (S, H, W) float32
+        Magnitude in any unit.
+
+    Returns
+    -------
+    float
+        0 to 1; 1 where no border is seen.
     """
     parts = []
     for axis in (1, 2):

@@ -51,7 +51,13 @@ class Volume:
         return int(self.array.shape[0])
 
     def magnitude(self) -> NDArray[np.float32]:
-        """The magnitude image, (slice, row, column) float32."""
+        """The magnitude image.
+
+        Returns
+        -------
+        (slice, row, column) float32
+            In the units of `array`.
+        """
         return np.abs(self.array).astype(np.float32, copy=False)
 
 

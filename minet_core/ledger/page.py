@@ -17,12 +17,36 @@ _OWN = ("n", "time", "event", "prev", "sha256")
 
 
 def last_records(records: Iterable[dict[str, Any]], *, last: int) -> list[dict[str, Any]]:
-    """The last `last` records, or all for 0."""
+    """The last records of a ledger.
+
+    Parameters
+    ----------
+    records
+        Oldest first; they are gone through once.
+    last
+        How many; 0 for all.
+
+    Returns
+    -------
+    list of dict
+        Oldest first.
+    """
     return list(deque(records, maxlen=last or None))
 
 
 def record_as_text(record: Mapping[str, Any]) -> str:
-    """One line: number, time, event, and what it says; digests by their first digits."""
+    """One line: number, time, event, and what it says; digests by their first digits.
+
+    Parameters
+    ----------
+    record
+        Of a ledger.
+
+    Returns
+    -------
+    str
+        Without a line's end.
+    """
     keys = [
         *(key for key in _FIRST if key in record),
         *(key for key in record if key not in (*_FIRST, *_OWN)),
@@ -32,9 +56,28 @@ def record_as_text(record: Mapping[str, Any]) -> str:
 
 
 def heads_held(path: Path, *, key: str, where: Mapping[str, str] | None = None) -> set[str]:
-    """The heads of this end that the other end's ledger holds under `key`, in records that say `where`.
+    """The heads of this end that the other end's ledger holds.
 
-    Raises FileMissing (FM-C103), LedgerDamaged (FM-S523).
+    Parameters
+    ----------
+    path
+        Of the other end's ledger.
+    key
+        Under which its records have a head of this end.
+    where
+        Only records that say all of this are looked at.
+
+    Returns
+    -------
+    set of str
+        64 hexadecimal digits each, without `NO_HEAD`.
+
+    Raises
+    ------
+    FileMissing
+        FM-C103, where there is no file.
+    LedgerDamaged
+        FM-S523, for a line that is no record.
     """
     if not path.is_file():
         raise FileMissing("the other end's ledger is missing", got=path)
@@ -50,7 +93,20 @@ def heads_held(path: Path, *, key: str, where: Mapping[str, str] | None = None) 
 
 
 def require_whole(found: Verified, *, path: Path) -> None:
-    """Raise LedgerDamaged (FM-S523) with the first problem that was found."""
+    """Refuse a ledger in which a problem was found.
+
+    Parameters
+    ----------
+    found
+        As `Ledger.verify` gives it.
+    path
+        Of the ledger, for the message.
+
+    Raises
+    ------
+    LedgerDamaged
+        FM-S523, with the problems.
+    """
     if found.problems:
         raise LedgerDamaged(
             "the ledger does not hold together",
@@ -89,7 +145,20 @@ def audit(ledger: Ledger, *, held: Collection[str], as_json: bool, say: Callable
 
 
 def verified_as_text(found: Verified, *, n_held: int) -> str:
-    """What a whole ledger is told of: how far it reaches, what was mended, and its head to give to the other end."""
+    """Describe a whole ledger: how far it reaches, what was mended, and its head to give to the other end.
+
+    Parameters
+    ----------
+    found
+        Without a problem.
+    n_held
+        How many heads the other end holds.
+
+    Returns
+    -------
+    str
+        Lines.
+    """
     lines = [
         f"{found.head.n} records hold together"
         + (f", and {n_held} heads of the other end's" if n_held else "")

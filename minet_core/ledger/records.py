@@ -61,7 +61,13 @@ class Verified:
 
 
 class Ledger:
-    """The ledger in a folder. Any number of processes may append."""
+    """The ledger in a folder. Any number of processes may append.
+
+    Parameters
+    ----------
+    folder
+        Made at the first look where it is not there.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / LEDGER_FILE
@@ -70,7 +76,18 @@ class Ledger:
 
     @classmethod
     def at_file(cls, path: Path) -> Ledger:
-        """A ledger by its file, as one that was sent; it is read and never appended to."""
+        """A ledger by its file, as one that was sent; it is read and never appended to.
+
+        Parameters
+        ----------
+        path
+            Of a ledger under any name.
+
+        Returns
+        -------
+        Ledger
+            Its head and its lock are those of the file's folder.
+        """
         ledger = cls(path.parent)
         ledger.path = path
         return ledger
@@ -78,8 +95,26 @@ class Ledger:
     def append(self, event: str, **details: Any) -> Head:
         """Write a record; it is on the disk when this returns.
 
-        details: JSON values. Raises LedgerDamaged (FM-S523) where the end does not hold together, and nothing is
-        written; DiskFull (FM-S504); RunBusy (FM-S507) where another process does not let go.
+        Parameters
+        ----------
+        event
+            What happened, a word or two.
+        **details
+            JSON values.
+
+        Returns
+        -------
+        Head
+            Number and SHA-256 of the record.
+
+        Raises
+        ------
+        LedgerDamaged
+            FM-S523, where the end does not hold together; nothing is written then.
+        DiskFull
+            FM-S504, where the record cannot be written.
+        RunBusy
+            FM-S507, where another process does not let go.
         """
         with self._alone():
             last, half = self._end()
@@ -90,12 +125,36 @@ class Ledger:
             return self._write(last, event, details)
 
     def head(self) -> Head:
-        """The last whole line. Raises LedgerDamaged (FM-S523)."""
+        """The last whole line.
+
+        Returns
+        -------
+        Head
+            Of number 0 where the ledger is empty.
+
+        Raises
+        ------
+        LedgerDamaged
+            FM-S523, where the end does not hold together.
+        RunBusy
+            FM-S507, where another process does not let go.
+        """
         with self._alone():
             return self._end()[0]
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """The records, oldest first, whether they hold together or not. Raises LedgerDamaged (FM-S523)."""
+        """The records, whether they hold together or not.
+
+        Yields
+        ------
+        dict
+            Oldest first; a half line at the end is left out.
+
+        Raises
+        ------
+        LedgerDamaged
+            FM-S523, for a line that is no record.
+        """
         if not self.path.exists():
             return
         with self.path.open("rb") as stream:
@@ -108,7 +167,23 @@ class Ledger:
                 yield record
 
     def verify(self, *, held: Collection[str] = ()) -> Verified:
-        """Whether every line is as it was written, and none is missing; held: heads that the other end was told."""
+        """Whether every line is as it was written, and none is missing.
+
+        Parameters
+        ----------
+        held
+            Heads that the other end was told.
+
+        Returns
+        -------
+        Verified
+            The last line that holds, and what is wrong.
+
+        Raises
+        ------
+        RunBusy
+            FM-S507, where another process does not let go.
+        """
         with self._alone():
             content = self.path.read_bytes() if self.path.exists() else b""
             noted = self._head.read_bytes() if self._head.exists() else b""

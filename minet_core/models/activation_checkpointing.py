@@ -32,8 +32,14 @@ class ActivationCheckpointed(nn.Module):
 def recompute(model: nn.Module, recomputed: bool | None) -> None:
     """Recompute every part of `model` that can be, or store all.
 
-    None: recompute the parts of a large model on a GPU, whose memory is the shorter. A model without such parts stores
-    all.
+    A model without such parts stores all.
+
+    Parameters
+    ----------
+    model
+        Its parts of the class `ActivationCheckpointed` are set, in place.
+    recomputed
+        None recomputes the parts of a large model (`LARGE_MODEL`) on a GPU, whose memory is the shorter.
     """
     if recomputed is None:
         parameters = list(model.parameters())

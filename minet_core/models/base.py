@@ -35,14 +35,49 @@ class SuperResolver(nn.Module):
     def training_images(
         self, low_res: Tensor, reference: Tensor | None, upsampled: Tensor | None
     ) -> tuple[Any, ...]:
-        """What the loss is taken of; the images of the call, where a method has no more."""
+        """The images that the loss is taken of; those of the call, where a method has no more.
+
+        Parameters
+        ----------
+        low_res : Tensor (B, 1, h, w)
+            Normalised.
+        reference : Tensor (B, 1, H, W) or None
+            Normalised by itself.
+        upsampled : Tensor (B, 1, H, W) or None
+            The aligned bicubic target; None computes it from `low_res`.
+
+        Returns
+        -------
+        tuple
+            What `training_loss` takes, in its order; of the base class the target image and the reference's or None.
+        """
         images: tuple[Any, ...] = self(low_res, reference, upsampled)
         return images
 
     def training_loss(
         self, images: tuple[Any, ...], target: Tensor, reference: Tensor, *, alpha: float, beta: float
     ) -> Tensor:
-        """A scalar in float32 of what `training_images` gave; Eq. 6 of MINet, where a method has none of its own."""
+        """The loss of what `training_images` gave; Eq. 6 of MINet, where a method has none of its own.
+
+        Parameters
+        ----------
+        images
+            As `training_images` gave them.
+        target, reference : Tensor (B, 1, H, W)
+            The truth, normalised.
+        alpha, beta
+            Weights of the target's and of the reference's term, 0 or more.
+
+        Returns
+        -------
+        Tensor
+            A scalar in float32, with its graph.
+
+        Raises
+        ------
+        ModelError
+            FM-M300, where an image and its truth differ in shape.
+        """
         target_image, reference_image = images
         return reconstruction_loss((target_image, reference_image), target, reference, alpha=alpha, beta=beta)
 
@@ -53,7 +88,13 @@ class SuperResolver(nn.Module):
 
 
 def scale_initial_weights(convolution: nn.Conv2d) -> None:
-    """Let a last convolution start near zero, see START_OF_LAST_CONVOLUTION."""
+    """Let a last convolution start near zero, see START_OF_LAST_CONVOLUTION.
+
+    Parameters
+    ----------
+    convolution
+        With a bias, which becomes zero; changed in place.
+    """
     assert convolution.bias is not None
     with torch.no_grad():
         convolution.weight.mul_(START_OF_LAST_CONVOLUTION)
@@ -61,12 +102,41 @@ def scale_initial_weights(convolution: nn.Conv2d) -> None:
 
 
 def conv3x3(n_in: int, n_out: int) -> nn.Conv2d:
-    """3 x 3, the size of the image kept."""
+    """A 3 x 3 convolution that keeps the size of the image.
+
+    Parameters
+    ----------
+    n_in, n_out
+        Channels.
+
+    Returns
+    -------
+    Conv2d
+        (B, n_in, H, W) -> (B, n_out, H, W), padded with zeros.
+    """
     return nn.Conv2d(n_in, n_out, 3, padding=1)
 
 
 def pixel_shuffle_upsampler(n_features: int, *, scale: int) -> list[nn.Module]:
-    """log2(scale) sub-pixel convolutions (Shi et al., CVPR 2016): (B, C, h, w) -> (B, C, H, W)."""
+    """Sub-pixel convolutions, log2(scale) of them.
+
+    Parameters
+    ----------
+    n_features
+        C, channels before and after.
+    scale
+        A power of two.
+
+    Returns
+    -------
+    list of Module
+        In order; together (B, C, h, w) -> (B, C, scale * h, scale * w).
+
+    References
+    ----------
+    Shi et al.: "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural
+    Network", CVPR 2016.
+    """
     layers: list[nn.Module] = []
     for _ in range(scale.bit_length() - 1):
         layers += [conv3x3(n_features, 4 * n_features), nn.PixelShuffle(2)]
@@ -74,13 +144,44 @@ def pixel_shuffle_upsampler(n_features: int, *, scale: int) -> list[nn.Module]:
 
 
 def check_scale(scale: int) -> None:
-    """Raise InvalidSetting (FM-C102) for an enlargement that no model has."""
+    """Refuse an enlargement that no model has.
+
+    Parameters
+    ----------
+    scale
+        2 or 4.
+
+    Raises
+    ------
+    InvalidSetting
+        FM-C102, for another one.
+    """
     if scale not in (2, 4):
         raise InvalidSetting("the model's scale is wrong", got=scale, expected="2 or 4")
 
 
 def check_reference(low_res: Tensor, reference: Tensor | None, *, scale: int) -> Tensor:
-    """The reference, where it is on the grid of the enlarged target. Raises ModelError (FM-M300)."""
+    """The reference, where it is on the grid of the enlarged target.
+
+    Parameters
+    ----------
+    low_res : Tensor (B, 1, h, w)
+        The low-resolution target.
+    reference : Tensor or None
+        Expected as (B, 1, scale * h, scale * w).
+    scale
+        Factor along both axes.
+
+    Returns
+    -------
+    Tensor (B, 1, scale * h, scale * w)
+        `reference` itself.
+
+    Raises
+    ------
+    ModelError
+        FM-M300, where there is no reference or it has another shape.
+    """
     batch, _, rows, columns = low_res.shape
     expected = (batch, 1, rows * scale, columns * scale)
     if reference is None or tuple(reference.shape) != expected:

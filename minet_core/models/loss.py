@@ -11,12 +11,33 @@ from minet_core.errors import ModelError
 def reconstruction_loss(
     images: tuple[Tensor, Tensor | None], target: Tensor, reference: Tensor, *, alpha: float, beta: float
 ) -> Tensor:
-    """alpha * L1(target) + beta * L1(reference), each a mean over batch and pixels, a scalar in float32.
+    """alpha * L1(target) + beta * L1(reference), each a mean over batch and pixels.
 
-    images: the model's target image and its reconstruction of the reference, None for a model without the
-        reference branch, whose loss is the first term alone. target, reference: the truth, (B, 1, H, W).
     The mean per pixel, where Eq. 6 prints a norm, so that a learning rate serves patches and frames alike.
-    Raises ModelError (FM-M300) where an image and its truth differ in shape.
+
+    Parameters
+    ----------
+    images : (Tensor (B, 1, H, W), Tensor (B, 1, H, W) or None)
+        The model's target image and its reconstruction of the reference; None for a model without the reference
+        branch, whose loss is the first term alone.
+    target, reference : Tensor (B, 1, H, W)
+        The truth.
+    alpha, beta
+        Weights of the two terms.
+
+    Returns
+    -------
+    Tensor
+        A scalar of the truth's dtype, float32 in training.
+
+    Raises
+    ------
+    ModelError
+        FM-M300, where an image and its truth differ in shape.
+
+    References
+    ----------
+    Feng et al.: "Multi-Contrast MRI Super-Resolution via a Multi-Stage Integration Network", MICCAI 2021, Eq. 6.
     """
     target_image, reference_image = images
     loss = alpha * _mean_l1(target_image, target)

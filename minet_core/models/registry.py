@@ -25,14 +25,54 @@ def settings_of(architecture: str) -> frozenset[str]:
 
     A federation file sets those that are fields of `minet_core.settings.federation.ModelSettings`; the others keep
     their defaults.
+
+    Parameters
+    ----------
+    architecture
+        A name of `MODELS`.
+
+    Returns
+    -------
+    frozenset of str
+        Names of keyword arguments.
+
+    Raises
+    ------
+    KeyError
+        For another name.
     """
     return frozenset(inspect.signature(MODELS[architecture]).parameters) - {"scale"}
 
 
 def build_model(settings: dict[str, object], *, scale: int) -> SuperResolver:
-    """The model of `ModelSettings.model_dump()`, with weights drawn from torch's generator.
+    """A model by the settings of a federation file, with weights drawn from torch's generator.
 
-    Raises InvalidSetting (FM-C102) for sizes that no model has.
+    Parameters
+    ----------
+    settings
+        As `ModelSettings.model_dump()` gives them; those that the method does not have are not looked at.
+    scale
+        2 or 4.
+
+    Returns
+    -------
+    SuperResolver
+        On torch's default device, in training mode.
+
+    Raises
+    ------
+    InvalidSetting
+        FM-C102, for sizes that no model has.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from minet_core.models.registry import build_model
+    >>> model = build_model({"architecture": "minet", "n_features": 8}, scale=2)
+    >>> low_res, reference = torch.rand(1, 1, 16, 16), torch.rand(1, 1, 32, 32)
+    >>> target_image, reference_image = model(low_res, reference)
+    >>> target_image.shape
+    torch.Size([1, 1, 32, 32])
     """
     architecture = str(settings["architecture"])
     taken = {name: settings[name] for name in settings_of(architecture) & settings.keys()}

@@ -28,7 +28,25 @@ class PhantomScan:
 
 
 def with_slices(acquisition: Acquisition, n_slices: int) -> Acquisition:
-    """The same protocol with another number of slices about the same centre."""
+    """The same protocol with another number of slices about the same centre.
+
+    Parameters
+    ----------
+    acquisition
+        A site's protocol; left as it is.
+    n_slices
+        1 or more; their thickness stays.
+
+    Returns
+    -------
+    Acquisition
+        A copy.
+
+    Raises
+    ------
+    InvalidSetting
+        FM-C102, for less than one slice.
+    """
     if n_slices < 1:
         raise InvalidSetting("the number of slices is out of range", got=n_slices, expected="1 or more")
     return dataclasses.replace(acquisition, n_slices=n_slices)
@@ -39,6 +57,28 @@ def make_patient(acquisition: Acquisition, *, seed: int) -> PhantomScan:
 
     The same acquisition and seed give the same bytes; another seed gives another patient. Anatomy, coil and noise
     have their own generators: a change of noise leaves the anatomy as it was.
+
+    Parameters
+    ----------
+    acquisition
+        The site's protocol, such as `SITES["sms"]`.
+    seed
+        Of the patient.
+
+    Returns
+    -------
+    PhantomScan
+        Target and reference, (slice, row, column) complex64 in the site's units.
+
+    Examples
+    --------
+    >>> import dataclasses
+    >>> from minet_core.phantom.acquisition import SITES
+    >>> from minet_core.phantom.patient import make_patient
+    >>> coarse = dataclasses.replace(SITES["sms"], matrix=(64, 64), n_slices=2)
+    >>> scan = make_patient(coarse, seed=1)
+    >>> scan.reference.contrast, scan.target.contrast, scan.target.array.shape
+    ('T1', 'T2', (2, 64, 64))
     """
     grid = grid_of(acquisition)
     signals = _painted(acquisition, grid, numpy_generator(seed, acquisition.name, "anatomy"))
@@ -64,6 +104,18 @@ def affine_of(acquisition: Acquisition, grid: Grid) -> NDArray[np.float64]:
 
     Brain: axial, rows run from front to back, columns from the patient's right to left (radiological display), slices
     upwards. Knee: coronal, rows run down the leg, columns as above, slices forwards.
+
+    Parameters
+    ----------
+    acquisition
+        Anatomy and spacing.
+    grid
+        That of the acquisition.
+
+    Returns
+    -------
+    (4, 4) float64
+        mm.
     """
     slice_mm, row_mm, column_mm = acquisition.spacing_mm
     slice_axis, row_axis = (2, 1) if acquisition.anatomy == "brain" else (1, 2)

@@ -16,9 +16,21 @@ ComplexArray = NDArray[np.complex64]
 
 
 def distorted_positions(grid: Grid, *, distortion: float) -> tuple[Array, Array]:
-    """Where in the body each voxel's signal comes from: (x, y), each (row, column) mm, x to the right, y upwards.
+    """Where in the body each voxel's signal comes from.
 
     Gradients that fall off with radius displace radially by distortion * (r / 100 mm)^2, relative.
+
+    Parameters
+    ----------
+    grid
+        Of the acquisition.
+    distortion
+        Relative radial displacement at 100 mm.
+
+    Returns
+    -------
+    x, y : (row, column) float32, mm
+        x to the right of the image, y upwards.
     """
     x = np.broadcast_to(grid.columns_mm[None, :], grid.shape[1:])
     y = np.broadcast_to(-grid.rows_mm[:, None], grid.shape[1:])
@@ -27,7 +39,22 @@ def distorted_positions(grid: Grid, *, distortion: float) -> tuple[Array, Array]
 
 
 def receive_field(grid: Grid, generator: np.random.Generator, *, acquisition: Acquisition) -> ComplexArray:
-    """The coil's complex sensitivity, (slice, row, column): smooth magnitude about 1 and smooth phase."""
+    """The coil's complex sensitivity: smooth magnitude about 1 and smooth phase.
+
+    Parameters
+    ----------
+    grid
+        Of the acquisition.
+    generator
+        Draws the field.
+    acquisition
+        Its bias, phase_cycles and field of view.
+
+    Returns
+    -------
+    (slice, row, column) complex64
+        Without unit.
+    """
     smooth = smooth_field(grid, generator, scale_mm=90.0, slice_scale_mm=80.0)
     bend = smooth_field(grid, generator, scale_mm=110.0, slice_scale_mm=80.0)
     across = grid.columns_mm[None, :] / np.float32(acquisition.field_of_view_mm[1])
@@ -51,10 +78,26 @@ def receive_field(grid: Grid, generator: np.random.Generator, *, acquisition: Ac
 def acquire(
     signal: Array, *, sensitivity: ComplexArray, blur_px: float, noise: float, generator: np.random.Generator
 ) -> ComplexArray:
-    """Image one contrast: (slice, row, column) signal to a complex image with point spread and noise.
+    """Image one contrast, with point spread and noise.
 
-    blur_px: standard deviation of the Gaussian point spread, px. noise: standard deviation of each of the real and
-    imaginary channel, so the magnitude is Rician.
+    Parameters
+    ----------
+    signal : (slice, row, column) float32
+        Noiseless, in units of the signal of water.
+    sensitivity : (slice, row, column) complex64
+        Of the coil.
+    blur_px : float, pixels
+        Standard deviation of the Gaussian point spread.
+    noise
+        Standard deviation of each of the real and imaginary channel, in the units of `signal`, so the magnitude is
+        Rician.
+    generator
+        Draws the noise.
+
+    Returns
+    -------
+    (slice, row, column) complex64
+        In the units of `signal`.
     """
     spectrum = fft.fft2(signal * sensitivity, axes=(-2, -1), overwrite_x=True)
     for axis in (-2, -1):

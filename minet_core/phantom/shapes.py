@@ -16,7 +16,20 @@ Plane = NDArray[np.float32]
 
 
 def coverage(distance: Plane, *, edge_mm: float) -> Plane:
-    """Share of each pixel inside the figure, 0 to 1; edge_mm is the pixel's size."""
+    """Share of each pixel inside a figure.
+
+    Parameters
+    ----------
+    distance : (row, column) float32, mm
+        Signed, negative inside.
+    edge_mm
+        The pixel's size, mm.
+
+    Returns
+    -------
+    (row, column) float32
+        0 to 1.
+    """
     share: Plane = np.clip(np.float32(0.5) - distance * np.float32(1 / edge_mm), np.float32(0), np.float32(1))
     return share
 
@@ -24,7 +37,24 @@ def coverage(distance: Plane, *, edge_mm: float) -> Plane:
 def ellipse(
     x: Plane, y: Plane, *, centre: tuple[float, float], radii: tuple[float, float], angle_rad: float = 0.0
 ) -> Plane:
-    """Distance of an ellipse; radii along its own axes, of which the first is turned by angle_rad from x."""
+    """Signed distance of an ellipse.
+
+    Parameters
+    ----------
+    x, y : (row, column) float32, mm
+        Positions.
+    centre : (x, y), mm
+        Of the ellipse.
+    radii : mm
+        Along its own axes.
+    angle_rad
+        From x to the first of its axes, radians.
+
+    Returns
+    -------
+    (row, column) float32, mm
+        Negative inside.
+    """
     cosine, sine = np.float32(math.cos(angle_rad)), np.float32(math.sin(angle_rad))
     right, up = x - np.float32(centre[0]), y - np.float32(centre[1])
     u = (cosine * right + sine * up) * np.float32(1 / radii[0])
@@ -41,7 +71,20 @@ def ellipse(
 
 
 def segment(x: Plane, y: Plane, *, start: tuple[float, float], end: tuple[float, float]) -> Plane:
-    """Distance to a straight line between two points (never negative)."""
+    """Distance to a straight line between two points.
+
+    Parameters
+    ----------
+    x, y : (row, column) float32, mm
+        Positions.
+    start, end : (x, y), mm
+        Two different points.
+
+    Returns
+    -------
+    (row, column) float32, mm
+        Never negative.
+    """
     along_x, along_y = end[0] - start[0], end[1] - start[1]
     length_squared = along_x**2 + along_y**2
     right, up = x - np.float32(start[0]), y - np.float32(start[1])
@@ -54,7 +97,20 @@ def segment(x: Plane, y: Plane, *, start: tuple[float, float], end: tuple[float,
 
 
 def polyline(x: Plane, y: Plane, *, points: list[tuple[float, float]]) -> Plane:
-    """Distance to a chain of straight lines."""
+    """Distance to a chain of straight lines.
+
+    Parameters
+    ----------
+    x, y : (row, column) float32, mm
+        Positions.
+    points : list of (x, y), mm
+        At least two.
+
+    Returns
+    -------
+    (row, column) float32, mm
+        Never negative.
+    """
     distance = segment(x, y, start=points[0], end=points[1])
     for start, end in itertools.pairwise(points[1:]):
         distance = np.minimum(distance, segment(x, y, start=start, end=end))
@@ -62,12 +118,38 @@ def polyline(x: Plane, y: Plane, *, points: list[tuple[float, float]]) -> Plane:
 
 
 def smooth_union(first: Plane, second: Plane, *, radius_mm: float) -> Plane:
-    """Union of two figures with a fillet of about radius_mm where they meet."""
+    """Union of two figures with a fillet where they meet.
+
+    Parameters
+    ----------
+    first, second : (row, column) float32, mm
+        Signed distances.
+    radius_mm
+        Of the fillet, about, mm.
+
+    Returns
+    -------
+    (row, column) float32, mm
+        Signed distance.
+    """
     blend = np.maximum(np.float32(radius_mm) - np.abs(first - second), np.float32(0))
     union: Plane = np.minimum(first, second) - blend * blend * np.float32(0.25 / radius_mm)
     return union
 
 
 def section(position_mm: float, *, centre_mm: float, half_length_mm: float) -> float:
-    """Relative size, 0 to 1, of an ellipsoid's cross-section at a position along its axis."""
+    """Relative size of an ellipsoid's cross-section at a position along its axis.
+
+    Parameters
+    ----------
+    position_mm
+        Where the section is, mm.
+    centre_mm, half_length_mm
+        Of the ellipsoid along the axis, mm.
+
+    Returns
+    -------
+    float
+        0, outside of it, to 1.
+    """
     return math.sqrt(max(0.0, 1.0 - ((position_mm - centre_mm) / half_length_mm) ** 2))

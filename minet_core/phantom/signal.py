@@ -17,10 +17,24 @@ Plane = NDArray[np.float32]
 def spin_echo_signal(
     tissue: Tissue, *, contrast: Contrast, fat_residual: float = 0.06, texture: float = 0.0
 ) -> float:
-    """Signal of a spin echo, S = PD (1 - exp(-TR/T1)) exp(-TE/T2), in units of fully relaxed water at TE = 0.
+    """Signal of a spin echo, S = PD (1 - exp(-TR/T1)) exp(-TE/T2).
 
-    texture: standard deviations of the fine texture at this point; it changes PD and T2 together, as a change of
-    water content does. fat_residual: what fat suppression leaves of the fat's share of the signal.
+    Parameters
+    ----------
+    tissue
+        T1, T2 and PD.
+    contrast
+        TR, TE and whether fat is suppressed.
+    fat_residual
+        What fat suppression leaves of the fat's share of the signal, 0 to 1.
+    texture
+        Standard deviations of the fine texture at this point; it changes PD and T2 together, as a change of water
+        content does.
+
+    Returns
+    -------
+    float
+        In units of fully relaxed water at TE = 0.
     """
     proton_density = tissue.proton_density * (1 + tissue.texture * texture)
     t2_ms = tissue.t2_ms * (1 + 2 * tissue.texture * texture)
@@ -34,6 +48,13 @@ class SignalTable:
     """What every tissue gives in every contrast: a value, and its slope with the fine texture.
 
     The slope is the signal equation linearised about no texture (the texture is a few per cent).
+
+    Parameters
+    ----------
+    contrasts
+        Of the acquisition, in the order of the planes.
+    fat_residual
+        What fat suppression leaves of the fat's share of the signal, 0 to 1.
     """
 
     def __init__(self, contrasts: Sequence[Contrast], *, fat_residual: float) -> None:
@@ -55,8 +76,15 @@ class SignalTable:
 class Canvas:
     """One slice in all contrasts, painted tissue over tissue.
 
-    planes: (contrast, row, column) float32. Painting a tissue with coverage a leaves (1 - a) of what was there:
+    `planes` are (contrast, row, column) float32. Painting a tissue with coverage a leaves (1 - a) of what was there:
     a pixel on a boundary holds both tissues' signals by their share of it, which is the partial-volume effect.
+
+    Parameters
+    ----------
+    table
+        What each tissue gives.
+    shape : (rows, columns)
+        Of the slice, which begins without signal.
     """
 
     def __init__(self, table: SignalTable, shape: tuple[int, int]) -> None:
@@ -64,7 +92,17 @@ class Canvas:
         self.planes = np.zeros((table.n_contrasts, *shape), np.float32)
 
     def paint(self, tissue: str, coverage: Plane, *, texture: Plane | None = None) -> None:
-        """Cover the slice with a tissue. coverage: (row, column), 0 to 1; texture: (row, column), unit variance."""
+        """Cover the slice with a tissue, in all contrasts.
+
+        Parameters
+        ----------
+        tissue
+            A name of `TISSUES`.
+        coverage : (row, column) float32
+            Share of each pixel, 0 to 1.
+        texture : (row, column) float32
+            Of unit variance; None for none.
+        """
         values, slopes = self.table.values[tissue], self.table.slopes[tissue]
         for plane, value, slope in zip(self.planes, values, slopes, strict=True):
             change = np.float32(value) - plane

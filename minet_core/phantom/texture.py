@@ -40,7 +40,18 @@ class Grid:
 
 
 def grid_of(acquisition: Acquisition) -> Grid:
-    """The voxel centres of an acquisition."""
+    """The voxel centres of an acquisition.
+
+    Parameters
+    ----------
+    acquisition
+        Its matrix, spacing, number of slices and position.
+
+    Returns
+    -------
+    Grid
+        mm.
+    """
     counts = (acquisition.n_slices, *acquisition.matrix)
     axes = [
         ((np.arange(count) - (count - 1) / 2) * spacing).astype(np.float32)
@@ -61,12 +72,34 @@ class SmoothField:
     column_slopes: Array  # (W, w), per mm
 
     def at(self, index: int) -> Array:
-        """The field on one slice, (H, W)."""
+        """The field on one slice.
+
+        Parameters
+        ----------
+        index
+            Of the slice.
+
+        Returns
+        -------
+        (H, W) float32
+            Of zero mean and about unit variance.
+        """
         plane: Array = self.rows @ self.weights[index] @ self.columns.T
         return plane
 
     def steepness_at(self, index: int) -> Array:
-        """Magnitude of the in-plane gradient on one slice, (H, W), per mm."""
+        """Magnitude of the in-plane gradient on one slice.
+
+        Parameters
+        ----------
+        index
+            Of the slice.
+
+        Returns
+        -------
+        (H, W) float32, per mm
+            Never negative.
+        """
         weights = self.weights[index]
         down = self.row_slopes @ weights @ self.columns.T
         across = self.rows @ weights @ self.column_slopes.T
@@ -82,9 +115,23 @@ def smooth_field(
     slice_scale_mm: float,
     band_pass: bool = False,
 ) -> SmoothField:
-    """Draw a field with control points every scale_mm in-plane and slice_scale_mm across slices.
+    """Draw a smooth random field.
 
-    band_pass removes what varies over more than about three control points: the zero lines are then evenly spaced.
+    Parameters
+    ----------
+    grid
+        Where it is evaluated.
+    generator
+        Draws the weights of the control points.
+    scale_mm, slice_scale_mm
+        Distance of the control points in the plane and across slices, mm.
+    band_pass
+        Remove what varies over more than about three control points: the zero lines are then evenly spaced.
+
+    Returns
+    -------
+    SmoothField
+        On the grid.
     """
     along, _ = _spline_basis(grid.slices_mm, slice_scale_mm)
     rows, row_slopes = _spline_basis(grid.rows_mm, scale_mm)
@@ -100,10 +147,25 @@ def smooth_field(
 def fine_field(
     grid: Grid, generator: np.random.Generator, *, width_px: float, along_rows_px: float | None = None
 ) -> Array:
-    """Draw a texture of unit variance, (S, H, W), with a correlation length of width_px (Gaussian, sigma).
+    """Draw a fine texture, down to a pixel.
 
-    along_rows_px: another length across columns' direction, for textures that run up and down.
     Neighbouring slices share half of it, as 4 mm apart in tissue they would little more than that.
+
+    Parameters
+    ----------
+    grid
+        Its shape alone is looked at.
+    generator
+        Draws the texture.
+    width_px : float, pixels
+        Correlation length (Gaussian, sigma).
+    along_rows_px : float or None, pixels
+        Another length from row to row, for textures that run up and down.
+
+    Returns
+    -------
+    (S, H, W) float32
+        Of unit variance.
     """
     noise = generator.standard_normal(grid.shape, dtype=np.float32)
     noise[1:] = np.float32(0.8) * noise[1:] + np.float32(0.6) * noise[:-1]

@@ -46,7 +46,20 @@ class CohortDeclaration(Settings):
 
 
 def require_believable(declared: CohortDeclaration, *, max_slices: int) -> None:
-    """Raise AdmissionRefused (FM-F404) for a declaration of more training slices than the coordinator believes."""
+    """Refuse a declaration of more training slices than the coordinator believes.
+
+    Parameters
+    ----------
+    declared
+        By a site.
+    max_slices
+        The most that are believed, `MAX_SLICES` without a word of the coordinator.
+
+    Raises
+    ------
+    AdmissionRefused
+        FM-F404, for more.
+    """
     if declared.n_training_slices > max_slices:
         raise AdmissionRefused(
             f"{declared.site} declares more training slices than are believed",
@@ -57,19 +70,63 @@ def require_believable(declared: CohortDeclaration, *, max_slices: int) -> None:
 
 
 def cohort_number(digest: str) -> int:
-    """The first 48 bits of a cohort's digest, as a whole number."""
+    """The first 48 bits of a cohort's digest.
+
+    Parameters
+    ----------
+    digest
+        12 hexadecimal digits or more.
+
+    Returns
+    -------
+    int
+        0 to 2^48 - 1, which a float64 holds exactly.
+    """
     return int(digest[:_DIGITS], 16)
 
 
 def declared_by_reply(site: str, *, number: int, n_training_slices: int) -> CohortDeclaration:
-    """The declaration that a site's first valid reply stands for."""
+    """The declaration that a site's first valid reply stands for.
+
+    Parameters
+    ----------
+    site
+        Its name.
+    number
+        The cohort's, as the reply has it (`cohort_number`).
+    n_training_slices
+        As the reply has them.
+
+    Returns
+    -------
+    CohortDeclaration
+        Its digest has 12 hexadecimal digits.
+    """
     return CohortDeclaration(
         site=site, cohort_digest=f"{number:0{_DIGITS}x}", n_training_slices=n_training_slices
     )
 
 
 def read_declaration(path: Path) -> CohortDeclaration:
-    """Read `declaration.json`. Raises FileMissing (FM-C103), ConfigurationError and its kin."""
+    """Read a site's declaration.
+
+    Parameters
+    ----------
+    path
+        Of `declaration.json`.
+
+    Returns
+    -------
+    CohortDeclaration
+        What the site declares.
+
+    Raises
+    ------
+    FileMissing
+        FM-C103, where there is no file.
+    ConfigurationError, UnknownKey, InvalidSetting
+        FM-C100 to FM-C102, for what is no declaration.
+    """
     if not path.is_file():
         raise FileMissing(
             "a site's declaration is missing",

@@ -51,23 +51,80 @@ class ExchangePlan:
         return _joined(self.codec.wire_manifest(self.shared), self._memory(self.algorithm.uplink_state))
 
     def request_arrays(self, state: ServerState) -> Arrays:
-        """The arrays of a request: read when they are packed, not before."""
+        """The arrays of a request: read when they are packed, not before.
+
+        Parameters
+        ----------
+        state
+            Of the server before the round.
+
+        Returns
+        -------
+        Arrays
+            The shared weights and the memory that travels down, by the names of `request_manifest`.
+        """
         names = [name for name, _, _ in self._memory(self.algorithm.downlink_state).entries]
         return ChainMap({}, state.weights, SubsetView(state.memory, names))  # type: ignore[arg-type]
 
     def decoded(self, stored: Arrays, *, reference: Arrays) -> Arrays:
-        """The weights of a reply's stored arrays, each decoded as it is asked for."""
+        """The weights of a reply's stored arrays, each decoded as it is asked for.
+
+        Parameters
+        ----------
+        stored
+            All arrays of the reply, by the names of `reply_manifest`.
+        reference
+            The global weights that the site was sent.
+
+        Returns
+        -------
+        Arrays
+            By the names of `shared`, read and decoded at each look.
+
+        Raises
+        ------
+        WeightsRefused
+            FM-M302, for wrong names at once, and for a wrong tensor of a compressed form when it is asked for.
+        """
         names = [name for name, _, _ in self.codec.wire_manifest(self.shared).entries]
         return self.codec.decode(SubsetView(stored, names), reference=reference)
 
     def memory_in(self, stored: Arrays) -> Arrays:
-        """What of a reply's stored arrays is the algorithm's own."""
+        """What of a reply's stored arrays is the algorithm's own.
+
+        Parameters
+        ----------
+        stored
+            All arrays of the reply, by the names of `reply_manifest`.
+
+        Returns
+        -------
+        Arrays
+            "PREFIX/NAME"; empty for an algorithm without memory on its way up.
+        """
         return SubsetView(stored, [name for name, _, _ in self._memory(self.algorithm.uplink_state).entries])
 
     def checked_reply(self, path: Path, *, reference: Arrays) -> tuple[Arrays, Arrays]:
         """Weights and memory of a reply's file, whose every array and every decoded value was checked, one at a time.
 
-        Raises WeightsRefused (FM-M302).
+        Parameters
+        ----------
+        path
+            A safetensors file.
+        reference
+            The global weights that the site was sent.
+
+        Returns
+        -------
+        tuple of two Arrays
+            Weights and memory, read from the file when they are asked for.
+
+        Raises
+        ------
+        FileMissing
+            FM-C103, where there is no file.
+        WeightsRefused
+            FM-M302, for anything that was not agreed.
         """
         stored = check_stored(path, self.reply_manifest)
         weights = self.decoded(stored, reference=reference)
@@ -85,7 +142,15 @@ class ExchangePlan:
 
 
 class SubsetView(Mapping[str, NDArray[Any]]):
-    """Some of the arrays of another mapping, read only when asked for."""
+    """Some of the arrays of another mapping, read only when asked for.
+
+    Parameters
+    ----------
+    arrays
+        The other mapping, which may be lazy.
+    names
+        Of the arrays to show; all of them are in it.
+    """
 
     def __init__(self, arrays: Arrays, names: list[str]) -> None:
         self._arrays, self._names = arrays, frozenset(names)
@@ -106,7 +171,23 @@ class SubsetView(Mapping[str, NDArray[Any]]):
 
 
 def exchange_plan_of(federation: FederationSettings) -> ExchangePlan:
-    """The agreement of a federation file."""
+    """What a federation file means for both ends.
+
+    Parameters
+    ----------
+    federation
+        The file; the model is built without its memory, for its shapes alone.
+
+    Returns
+    -------
+    ExchangePlan
+        Equal at both ends for equal settings.
+
+    Raises
+    ------
+    InvalidSetting
+        FM-C102, for sizes that no model has, and a personal head that names no tensor.
+    """
     settings = federation.algorithm
     algorithm = make_algorithm(settings, n_sites=len(federation.sites))
     with torch.device("meta"):
@@ -124,7 +205,18 @@ def exchange_plan_of(federation: FederationSettings) -> ExchangePlan:
 
 
 def initial_weights(federation: FederationSettings) -> tuple[SuperResolver, dict[str, NDArray[Any]]]:
-    """The seeded model that round 1 begins with, and all its learnable weights."""
+    """The seeded model that round 1 begins with, and all its learnable weights.
+
+    Parameters
+    ----------
+    federation
+        Its seed and its model.
+
+    Returns
+    -------
+    tuple of SuperResolver and dict
+        The model on the CPU, and copies of its weights by name; the same at every call.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(federation.seed, "initial weights"))
         model = build_model(federation.model.model_dump(), scale=federation.scale)

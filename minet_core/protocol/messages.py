@@ -60,7 +60,18 @@ class Figure:
     decimals: int | None = None
 
     def rounded(self, value: float) -> int | float:
-        """The value as it leaves, inside the range where it was inside."""
+        """The value as it leaves.
+
+        Parameters
+        ----------
+        value
+            As it was computed.
+
+        Returns
+        -------
+        int or float
+            Inside the range where `value` was inside.
+        """
         if self.whole:
             return int(value)
         coarse = float(f"{value:.{self.digits - 1}e}")
@@ -156,15 +167,43 @@ has enough patients: of two, its ends would be their own scores."""
 
 
 def run_number(run: str, *, federation: str) -> int:
-    """A run's name and its federation's digest as a whole number below 2**53, which a reply repeats."""
+    """A run's name and its federation's digest as a whole number, which a reply repeats.
+
+    Parameters
+    ----------
+    run
+        Name of the run.
+    federation
+        Digest of the federation file.
+
+    Returns
+    -------
+    int
+        Below 2^53, which a float64 holds exactly.
+    """
     digest = hashlib.sha256(f"{federation}/{run}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 11
 
 
 def checked_figures(received: Mapping[str, object], *, agreed: Mapping[str, Figure]) -> dict[str, float]:
-    """`received` as floats, if it is exactly what was agreed.
+    """The figures of a reply, if they are exactly what was agreed.
 
-    Raises ReplyRefused (FM-F401). The message never repeats a key or a text that the other end chose.
+    Parameters
+    ----------
+    received
+        As the other end sent them.
+    agreed
+        By name, the range and the kind of each.
+
+    Returns
+    -------
+    dict of float
+        Those that came; only figures that are not required may be missing.
+
+    Raises
+    ------
+    ReplyRefused
+        FM-F401. The message never repeats a key or a text that the other end chose.
     """
     n_unknown = sum(1 for name in received if name not in agreed)
     if n_unknown:
@@ -192,24 +231,70 @@ def checked_figures(received: Mapping[str, object], *, agreed: Mapping[str, Figu
 def rounded_figures(
     figures: Mapping[str, int | float], *, agreed: Mapping[str, Figure]
 ) -> dict[str, int | float]:
-    """`figures` as they leave: each rounded as agreed; one that was not agreed stays, to be refused."""
+    """Figures as they leave: each rounded as agreed.
+
+    Parameters
+    ----------
+    figures
+        By name.
+    agreed
+        By name, how each is rounded.
+
+    Returns
+    -------
+    dict
+        Of the same names: one that was not agreed stays as it is, to be refused.
+    """
     return {name: agreed[name].rounded(value) if name in agreed else value for name, value in figures.items()}
 
 
 def head_figures(head: str) -> dict[str, int]:
-    """The head of a ledger as the numbers that travel in a reply."""
+    """The head of a ledger as the numbers that travel in a reply.
+
+    Parameters
+    ----------
+    head
+        64 hexadecimal digits.
+
+    Returns
+    -------
+    dict of int
+        The eight `LEDGER_FIGURES`, 32 bits each.
+    """
     return {name: int(head[8 * n : 8 * n + 8], 16) for n, name in enumerate(LEDGER_FIGURES)}
 
 
 def head_in(figures: Mapping[str, float]) -> str | None:
-    """The head of the site's ledger in a reply's figures; None where it sent none."""
+    """The head of the site's ledger in a reply's figures.
+
+    Parameters
+    ----------
+    figures
+        That were checked.
+
+    Returns
+    -------
+    str or None
+        64 hexadecimal digits; None where the site sent none.
+    """
     if not LEDGER_FIGURES.keys() <= figures.keys():
         return None
     return "".join(f"{int(figures[name]):08x}" for name in LEDGER_FIGURES)
 
 
 def without_head(figures: Mapping[str, float]) -> dict[str, float]:
-    """A reply's figures but those of the site's ledger."""
+    """A reply's figures but those of the site's ledger.
+
+    Parameters
+    ----------
+    figures
+        By name.
+
+    Returns
+    -------
+    dict
+        Without `LEDGER_FIGURES`.
+    """
     return {name: value for name, value in figures.items() if name not in LEDGER_FIGURES}
 
 
@@ -217,13 +302,35 @@ _CODE = re.compile(r"FM-[CDMFS][0-9]{3}")
 
 
 def code_within(reason: str | None) -> str:
-    """All of an error's text that may be kept or may leave a site: its code, or FM-S900 where it has none."""
+    """All of an error's text that may be kept or may leave a site: its code.
+
+    Parameters
+    ----------
+    reason
+        Any text.
+
+    Returns
+    -------
+    str
+        The first code in it, or FM-S900 where it has none.
+    """
     found = _CODE.search(reason or "")
     return found.group() if found else INTERNAL_CODE
 
 
 def checked_code(received: object) -> str:
-    """A failure code as it may be stored; anything that is not of a code's form becomes FM-S900."""
+    """A failure code as it may be stored.
+
+    Parameters
+    ----------
+    received
+        Anything that the other end sent.
+
+    Returns
+    -------
+    str
+        FM-S900 in place of what is not of a code's form.
+    """
     if isinstance(received, str) and _CODE.fullmatch(received):
         return received
     return INTERNAL_CODE

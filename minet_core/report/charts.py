@@ -43,12 +43,40 @@ class Chart:
 
 
 def data_uri(content: bytes, media_type: str) -> str:
-    """Bytes as an address that needs no other file."""
+    """Bytes as an address that needs no other file.
+
+    Parameters
+    ----------
+    content
+        Of an image.
+    media_type
+        Such as "image/png".
+
+    Returns
+    -------
+    str
+        `data:...`, in base64.
+    """
     return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def score_chart(summary: Summary, metric: Metric, *, title: str) -> Chart | None:
-    """Every method's mean and 95% interval at every site; None before a site was scored."""
+    """A chart of every method's mean and 95% interval at every site.
+
+    Parameters
+    ----------
+    summary
+        Of the run.
+    metric
+        Of the test scores.
+    title
+        With its unit.
+
+    Returns
+    -------
+    Chart or None
+        None before a site was scored.
+    """
     scored = {name: site.methods() for name, site in summary.all_sites().items() if site.methods()}
     if not scored:
         return None
@@ -86,9 +114,25 @@ def score_chart(summary: Summary, metric: Metric, *, title: str) -> Chart | None
 def round_chart(
     summary: Summary, value_of: Callable[[RoundSite], float | None], *, title: str, bars: bool
 ) -> Chart | None:
-    """One value per site and round, as lines or as grouped bars from zero; None where nothing is known.
+    """A chart of one value per site and round, as lines or as grouped bars from zero.
 
     A grey band is a round that aggregated nothing.
+
+    Parameters
+    ----------
+    summary
+        Of the run.
+    value_of
+        From a site's round to the value; None where it has none.
+    title
+        With its unit.
+    bars
+        Bars, or else lines.
+
+    Returns
+    -------
+    Chart or None
+        None where nothing is known.
     """
     series = {
         name: [

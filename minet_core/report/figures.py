@@ -64,7 +64,18 @@ class Sheet:
 
 
 def sheet_of(panel: Panel) -> Sheet:
-    """The panel's images as PNG addresses in the order reference, low-res, sinc, bicubic, global, target."""
+    """What the report draws of a panel.
+
+    Parameters
+    ----------
+    panel
+        One slice of one patient.
+
+    Returns
+    -------
+    Sheet
+        Images as PNG addresses in the order reference, low-res, sinc, bicubic, global, target.
+    """
     rows, columns = panel.detail_window()
     grey = display_ceiling(panel.target)
     ceiling = panel.error_ceiling()
@@ -101,14 +112,35 @@ def sheet_of(panel: Panel) -> Sheet:
 
 
 def colour_bar_uri() -> str:
-    """The error maps' colours from 0 to their ceiling, left to right."""
+    """The error maps' colours from 0 to their ceiling, left to right.
+
+    Returns
+    -------
+    str
+        A PNG address.
+    """
     ramp = np.linspace(0, 1, 256, dtype=np.float32)[np.newaxis]
     return _png_uri(ramp, 1.0, ERROR_COLOURS)
 
 
 def figure_for_readme(panels: dict[str, Panel], path: Path) -> None:
-    """One PNG of at most 250 kB, a row per site: the target with its detail framed, then the detail in the
-    reference, the low-resolution image, sinc, the global model and the target, and two error maps."""
+    """Write one PNG of all sites, a row per site.
+
+    A row has the target with its detail framed, then the detail in the reference, the low-resolution image, sinc, the
+    global model and the target, and two error maps.
+
+    Parameters
+    ----------
+    panels
+        By site, one slice of one patient; at least one.
+    path
+        Of the PNG, of at most `README_LIMIT_BYTES`.
+
+    Raises
+    ------
+    DiskFull
+        FM-S504, and the other failures of writing (`FileNotWritten`).
+    """
     pixels_per_inch = 150.0
     content = _readme_png(panels, pixels_per_inch=pixels_per_inch)
     while len(content) > README_LIMIT_BYTES:  # bytes grow with the number of pixels

@@ -22,11 +22,23 @@ TINY = float(np.finfo(np.float32).tiny)
 
 
 def on_half_pixels(low_res: FloatImage, scale: int) -> FloatImage:
-    """A low-resolution image (h, w) as blocks of one value, what was measured and no more: (2 scale h, 2 scale w).
+    """A low-resolution image as blocks of one value: what was measured and no more.
 
     Sample n lies at sample scale n of the high-resolution grid (`minet_core.imaging.degradation`), and its block has
     its middle there. That needs half pixels: repeating each pixel `scale` times would show the image moved by (scale
     - 1) / 2.
+
+    Parameters
+    ----------
+    low_res : (h, w) float32
+        In any unit.
+    scale
+        Between the two resolutions.
+
+    Returns
+    -------
+    (2 scale h, 2 scale w) float32
+        In the same unit.
     """
     blocks = np.repeat(np.repeat(low_res, 2 * scale, axis=0), 2 * scale, axis=1)
     early = scale - 1
@@ -71,12 +83,34 @@ class Panel:
         return int(self.target.shape[0] // self.low_res.shape[0])
 
     def low_res_shown(self, window: tuple[slice, slice] | None = None) -> FloatImage:
-        """The low-resolution image as `on_half_pixels`, or of it what lies in a window of the target's grid."""
+        """The low-resolution image as `on_half_pixels`, or of it what lies in a window of the target's grid.
+
+        Parameters
+        ----------
+        window : (rows, columns) of the target's grid, or None
+            None for the whole image.
+
+        Returns
+        -------
+        (2 H, 2 W) float32
+            Or twice the window's rows and columns.
+        """
         shown = on_half_pixels(self.low_res, self.scale)
         return shown if window is None else shown[tuple(slice(2 * w.start, 2 * w.stop) for w in window)]
 
     def error(self, method: str) -> FloatImage:
-        """Absolute difference from the target, (H, W), as a fraction of the target's maximum."""
+        """Absolute difference of a method's image from the target.
+
+        Parameters
+        ----------
+        method
+            A name of `METHODS`.
+
+        Returns
+        -------
+        (H, W) float32
+            As a fraction of the target's maximum, 0 or more.
+        """
         difference = np.abs(getattr(self, method) - self.target)
         return np.asarray(difference / self.target_maximum, dtype=np.float32)
 
@@ -95,6 +129,11 @@ class Panel:
         The choice looks at the target alone, never at a method's error, so that it favours none. The outer
         sixth on each side is left out: the rim of skin and fat would always win. Its edges fall on
         low-resolution pixels.
+
+        Returns
+        -------
+        (rows, columns)
+            Slices of the target's grid, of a quarter of its shorter edge each.
         """
         step = self.scale
         edge = max(step, min(self.target.shape) // 4 // step * step)
@@ -109,5 +148,16 @@ class Panel:
 
 
 def display_ceiling(image: FloatImage) -> float:
-    """The value that is drawn white; 0 is drawn black."""
+    """The value that is drawn white; 0 is drawn black.
+
+    Parameters
+    ----------
+    image : float32
+        Magnitude in any unit.
+
+    Returns
+    -------
+    float
+        In the same unit, above zero.
+    """
     return max(float(np.percentile(image, GREY_PERCENTILE)), TINY)

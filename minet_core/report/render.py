@@ -62,16 +62,41 @@ class Traffic:
 
 
 def write_report(path: Path, summary: Summary, *, panels: dict[str, Panel] | None = None) -> None:
-    """Write the report durably.
+    """Write `report.html` durably.
 
-    `panels` shows one slice per site. Pass phantoms anywhere, and a patient's slice only where the report
-    stays at the site that owns it: the pixels are in the file.
+    Parameters
+    ----------
+    path
+        Of the file; replaced where it is there.
+    summary
+        Of the run.
+    panels
+        By site, one slice that is shown. Pass phantoms anywhere, and a patient's slice only where the report stays at
+        the site that owns it: the pixels are in the file.
+
+    Raises
+    ------
+    DiskFull
+        FM-S504, and the other failures of writing (`FileNotWritten`).
     """
     atomic_write.write_text(path, report_html(summary, panels=panels))
 
 
 def report_html(summary: Summary, *, panels: dict[str, Panel] | None = None) -> str:
-    """The report as text; every name in it is escaped."""
+    """The report as text.
+
+    Parameters
+    ----------
+    summary
+        Of the run; every name in it is escaped.
+    panels
+        As in `write_report`.
+
+    Returns
+    -------
+    str
+        One HTML page that loads nothing.
+    """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     source = (files("minet_core.report") / "template.html").read_text(encoding="utf-8")
     judged = verdict(summary)

@@ -70,7 +70,13 @@ class SiteSummary(Settings):
     intervals: dict[str, Intervals] = Field(default_factory=dict)
 
     def methods(self) -> dict[str, Scores]:
-        """Every method that was scored, in the order in which a table lists them."""
+        """The scores of every method that was scored.
+
+        Returns
+        -------
+        dict of method to Scores
+            In the order in which a table lists them: "sinc", "bicubic", those compared, "global".
+        """
         given = {"sinc": self.sinc, "bicubic": self.bicubic, **self.compared, "global": self.global_model}
         return {method: scores for method, scores in given.items() if scores is not None}
 
@@ -150,7 +156,13 @@ class Summary(Settings):
         return self
 
     def all_sites(self) -> dict[str, SiteSummary]:
-        """Every member site, those that never got as far as a test included."""
+        """Every member site, those that never got as far as a test included.
+
+        Returns
+        -------
+        dict of site to SiteSummary
+            Members first, in the order of the federation file.
+        """
         members = self.federation.get("sites", ())
         replied = (name for entry in self.per_round for name in entry.sites)
         return {name: self.sites.get(name, SiteSummary()) for name in (*members, *replied, *self.sites)}
@@ -179,7 +191,18 @@ class Verdict:
 
 
 def verdict(summary: Summary) -> Verdict:
-    """Compare the global model's means with the baselines', site by site and never on the average."""
+    """Compare the global model's means with the baselines', site by site and never on the average.
+
+    Parameters
+    ----------
+    summary
+        Of the run.
+
+    Returns
+    -------
+    Verdict
+        A site without all three scores counts as unscored.
+    """
     shortfalls: list[Shortfall] = []
     unscored: list[str] = []
     scored: list[str] = []
@@ -200,15 +223,44 @@ def verdict(summary: Summary) -> Verdict:
 
 
 def write_summary(path: Path, summary: Summary) -> None:
-    """Write `summary.json` durably."""
+    """Write `summary.json` durably.
+
+    Parameters
+    ----------
+    path
+        Of the file; replaced where it is there.
+    summary
+        Of the run.
+
+    Raises
+    ------
+    DiskFull
+        FM-S504, and the other failures of writing (`FileNotWritten`).
+    """
     atomic_write.write_json(path, summary.model_dump(mode="json", by_alias=True))
 
 
 def read_summary(path: Path) -> Summary:
-    """Read `summary.json`.
+    """Read a run's summary.
 
-    Raises FileMissing (FM-C103), ConfigurationError (FM-C100) for what is not JSON, UnknownKey (FM-C101) and
-    InvalidSetting (FM-C102).
+    Parameters
+    ----------
+    path
+        Of `summary.json`.
+
+    Returns
+    -------
+    Summary
+        As it was written.
+
+    Raises
+    ------
+    FileMissing
+        FM-C103, where there is no file.
+    ConfigurationError
+        FM-C100, for what is not JSON.
+    UnknownKey, InvalidSetting
+        FM-C101 and FM-C102, for JSON of another form.
     """
     if not path.is_file():
         raise FileMissing("a run's summary is missing", got=path, action="Give the folder of a run")

@@ -13,7 +13,15 @@ COLUMNS = ("site", "method", "PSNR [dB]", "SSIM", "NMSE", "over sinc [dB]")
 
 
 def print_table(summary: Summary, console: Console) -> None:
-    """Print every site's scores and the verdict; a name is printed as it is, never read as markup."""
+    """Print every site's scores and the verdict.
+
+    Parameters
+    ----------
+    summary
+        Of the run; a name is printed as it is, never read as markup.
+    console
+        A terminal gets rules and colours, anything else plain columns.
+    """
     rows = [row for name, site in summary.all_sites().items() for row in _rows(name, site)]
     if console.is_terminal:
         _print_ruled(rows, summary, console)

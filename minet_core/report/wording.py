@@ -31,12 +31,34 @@ METRIC_WORDS: dict[Metric, str] = {"psnr_db": "PSNR", "ssim": "SSIM", "nmse": "N
 
 
 def method_label(method: str) -> str:
-    """A method's name in a table."""
+    """A method's name in a table.
+
+    Parameters
+    ----------
+    method
+        As a summary has it.
+
+    Returns
+    -------
+    str
+        "global model" for "global"; any other as it is.
+    """
     return "global model" if method == "global" else method
 
 
 def verdict_text(verdict: Verdict) -> str:
-    """The verdict as sentences, naming each site and metric in which the model falls short."""
+    """The verdict as sentences, naming each site and metric in which the model falls short.
+
+    Parameters
+    ----------
+    verdict
+        Of a summary.
+
+    Returns
+    -------
+    str
+        Sentences with a space between them.
+    """
     sentences = []
     if verdict.beats_everywhere:
         sentences.append("The global model beats sinc and bicubic on every site, in PSNR and in SSIM.")
@@ -54,17 +76,52 @@ def verdict_text(verdict: Verdict) -> str:
 
 
 def count_text(number: int, noun: str) -> str:
-    """A number of things, in the singular for one."""
+    """A number of things, in the singular for one.
+
+    Parameters
+    ----------
+    number
+        Of things.
+    noun
+        In the singular; its plural ends in s.
+
+    Returns
+    -------
+    str
+        "1 round", "24 rounds".
+    """
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def gain_text(gain_db: float) -> str:
-    """A difference in dB, with its sign."""
+    """A difference, with its sign.
+
+    Parameters
+    ----------
+    gain_db
+        dB.
+
+    Returns
+    -------
+    str
+        Two decimals, without the unit.
+    """
     return f"{gain_db:+.2f}".replace("-", "−")
 
 
 def size_text(n_bytes: float) -> str:
-    """A number of bytes in decimal units, as network traffic is counted."""
+    """A number of bytes in decimal units, as network traffic is counted.
+
+    Parameters
+    ----------
+    n_bytes
+        0 or more.
+
+    Returns
+    -------
+    str
+        "1.50 MB": a thousand of a unit is one of the next.
+    """
     for unit in ("B", "kB", "MB", "GB"):
         if n_bytes < 1000:
             return f"{n_bytes:.0f} B" if unit == "B" else f"{n_bytes:.2f} {unit}"
@@ -73,7 +130,18 @@ def size_text(n_bytes: float) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """A duration in the two largest units that it has."""
+    """A duration in the two largest units that it has.
+
+    Parameters
+    ----------
+    seconds
+        0 or more, s.
+
+    Returns
+    -------
+    str
+        "12.3 s", "4 min 05 s" or "2 h 07 min".
+    """
     if seconds < 60:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -83,7 +151,18 @@ def duration_text(seconds: float) -> str:
 
 
 def code_meaning(code: str) -> str:
-    """What a stable code stands for: the first line of its class in the exception tree."""
+    """What a stable code stands for: the first line of its class in the exception tree.
+
+    Parameters
+    ----------
+    code
+        Such as "FM-F402".
+
+    Returns
+    -------
+    str
+        A sentence, also for a code that is not known.
+    """
     if code == INTERNAL_CODE:
         return "A failure that has no code of its own: see the site's own log."
     pending: list[type[FedminetError]] = [FedminetError]

@@ -6,12 +6,17 @@ from __future__ import annotations
 def cpu_threading_environment() -> dict[str, str]:
     """Variables for a child process that trains on the CPU beside others.
 
-    They act when OpenMP and the allocator start: OpenMP's before torch is imported, the allocator's before the process
-    begins. A waiting OpenMP thread
-    sleeps rather than spins: on a busy machine a spinning one takes the core that its own partner waits for
-    (six times the time for one residual block). glibc keeps freed memory instead of giving it back: a step
-    frees and asks for the same megabytes, and a step of the `quick` preset takes 30 page faults, not 4,000.
-    The number of threads is the caller's: one for each process where several share the cores.
+    They act when OpenMP and the allocator start: OpenMP's before torch is imported, the allocator's before the
+    process begins. A waiting OpenMP thread sleeps rather than spins: on a busy machine a spinning one takes the core
+    that its own partner waits for (six times the time for one residual block). glibc keeps freed memory instead of
+    giving it back: a step frees and asks for the same megabytes, and a step of the `quick` preset takes 30 page
+    faults, not 4,000.
+
+    Returns
+    -------
+    dict
+        The number of threads is not among them, it is the caller's: one for each process where several share the
+        cores.
     """
     return {
         "OMP_WAIT_POLICY": "passive",

@@ -7,7 +7,23 @@ from typing import Any
 
 
 def parse_json(text: str | bytes) -> Any:
-    """What `text` says. Raises ValueError for anything that is no JSON, and for one nested too deep to be read."""
+    """What a JSON text says.
+
+    Parameters
+    ----------
+    text
+        One value; bytes are UTF-8, UTF-16 or UTF-32.
+
+    Returns
+    -------
+    Any
+        Plain values, lists and mappings.
+
+    Raises
+    ------
+    ValueError
+        For anything that is no JSON, and for one nested too deep to be read.
+    """
     try:
         return json.loads(text)
     except RecursionError as failure:

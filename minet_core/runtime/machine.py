@@ -18,7 +18,13 @@ class MachineFacts:
 
 
 def machine_facts() -> MachineFacts:
-    """The facts of this machine."""
+    """The facts of this machine.
+
+    Returns
+    -------
+    MachineFacts
+        Of the whole machine, but for the cores.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return MachineFacts(cores=cores, memory_gib=round(memory, 1), processor=_processor())

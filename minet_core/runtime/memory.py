@@ -15,6 +15,11 @@ def give_back_memory(n_bytes: int) -> None:
 
     Arrays of some ten kilobytes lie on the heap, where one small allocation behind them keeps the pages of all of them
     in the process: as much as a whole model, now and then. Without glibc only the first half is done.
+
+    Parameters
+    ----------
+    n_bytes
+        That were freed, about; below `WORTH_IT_BYTES` nothing is done.
     """
     if n_bytes < WORTH_IT_BYTES:
         return

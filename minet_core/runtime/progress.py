@@ -26,7 +26,20 @@ PLAIN_INTERVAL_S = 10.0
 
 @contextlib.contextmanager
 def progress(description: str, *, quiet: bool = False) -> Iterator[Advance]:
-    """Show the progress of what runs inside, on standard error so that standard output stays a script's."""
+    """Show the progress of what runs inside, on standard error so that standard output stays a script's.
+
+    Parameters
+    ----------
+    description
+        Stands before the bar or in each line.
+    quiet
+        Show nothing.
+
+    Yields
+    ------
+    Advance
+        To be called with (done, total) as work goes on.
+    """
     if quiet:
         yield lambda *_: None
     elif sys.stderr.isatty():

@@ -9,10 +9,22 @@ DISTRIBUTIONS = ("fedminet", "torch", "flwr", "numpy", "scikit-image", "h5py", "
 
 
 def versions() -> dict[str, str]:
-    """Version by name, of Python and of the distributions that touch a figure."""
+    """Version by name, of Python and of the distributions that touch a figure.
+
+    Returns
+    -------
+    dict of str
+        "python" and `DISTRIBUTIONS`.
+    """
     return {"python": platform.python_version(), **{name: version(name) for name in DISTRIBUTIONS}}
 
 
 def version_line() -> str:
-    """All of them on one line."""
+    """The versions a result depends on, on one line.
+
+    Returns
+    -------
+    str
+        "NAME VERSION", commas between them.
+    """
     return ", ".join(f"{name} {number}" for name, number in versions().items())

@@ -99,7 +99,20 @@ class LocalWork(Settings):
         return self
 
     def max_steps(self, *, n_slices: int, batch_size: int) -> int:
-        """Optimizer steps that a site of so many training slices makes in a round at most."""
+        """Optimizer steps that a site makes in a round at most.
+
+        Parameters
+        ----------
+        n_slices
+            Training slices of the site.
+        batch_size
+            Patches or slices in a step.
+
+        Returns
+        -------
+        int
+            `MAX_TIMED_STEPS` where the work is declared in seconds.
+        """
         if self.local_seconds is not None:
             return MAX_TIMED_STEPS
         if self.local_epochs is not None:
@@ -269,7 +282,18 @@ class FederationSettings(Settings):
         return self
 
     def work_of(self, site: str) -> LocalWork:
-        """How much `site` trains in a round."""
+        """How much a site trains in a round.
+
+        Parameters
+        ----------
+        site
+            Name of a member.
+
+        Returns
+        -------
+        LocalWork
+            Its own where `local_work` has one, else `training`.
+        """
         return self.local_work.get(site, self.training)
 
     def digest(self) -> str:

@@ -15,7 +15,18 @@ FIRST = (
 
 
 def federation_changes(former: FederationSettings, present: FederationSettings) -> tuple[str, ...]:
-    """One line for each setting that differs: `rounds: 6 -> 1000000`; empty where the files say the same."""
+    """The settings that differ between two federation files, one line for each.
+
+    Parameters
+    ----------
+    former, present
+        The file that was agreed to, and the one that is to be agreed to.
+
+    Returns
+    -------
+    tuple of str
+        `rounds: 6 -> 1000000`, what matters most to a hospital first (`FIRST`); empty where the files say the same.
+    """
     before, after = _leaves(former.model_dump(mode="json")), _leaves(present.model_dump(mode="json"))
     keys = sorted(before.keys() | after.keys(), key=_place)
     return tuple(
@@ -26,7 +37,18 @@ def federation_changes(former: FederationSettings, present: FederationSettings) 
 
 
 def federation_in_words(federation: FederationSettings) -> tuple[str, ...]:
-    """What a first federation file asks for, in the lines that a hospital looks at first."""
+    """What a first federation file asks for, in the lines that a hospital looks at first.
+
+    Parameters
+    ----------
+    federation
+        The file.
+
+    Returns
+    -------
+    tuple of str
+        `rounds: 24`; settings that are null are left out.
+    """
     leaves = _leaves(federation.model_dump(mode="json"))
     shown = (
         *("name", "rounds", "algorithm.name", "training.local_steps", "training.local_epochs"),

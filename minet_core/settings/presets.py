@@ -26,7 +26,34 @@ def federation_of(
 ) -> FederationSettings:
     """A federation file from a preset; every site is needed for a round until the file is edited.
 
-    rounds, local_steps: None for the preset's own.
+    Parameters
+    ----------
+    name
+        Of the federation.
+    sites
+        Names of its members.
+    preset
+        "quick" or "paper".
+    scale
+        2 or 4.
+    rounds, local_steps
+        None for the preset's own.
+    seed
+        Every random number of the run is derived from it.
+    algorithm
+        A name of `ALGORITHMS`.
+
+    Returns
+    -------
+    FederationSettings
+        With a quorum of all sites.
+
+    Raises
+    ------
+    ConfigurationError
+        FM-C100, for an unknown preset.
+    InvalidSetting
+        FM-C102, for a value that the file may not hold.
     """
     if preset not in PRESETS:
         raise ConfigurationError("no such preset", got=preset, expected=" or ".join(PRESETS))

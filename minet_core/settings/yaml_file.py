@@ -58,10 +58,40 @@ AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
 def read_settings(path: Path, model: type[AnySettings]) -> AnySettings:
-    """Read `path` into `model`.
+    """Read a YAML file into settings.
 
-    Raises FileMissing (FM-C103), ConfigurationError (FM-C100) for what is not YAML, UnknownKey (FM-C101) and
-    InvalidSetting (FM-C102); each names the file and the key.
+    Parameters
+    ----------
+    path
+        Of a file of at most `MAX_FILE_BYTES`, UTF-8.
+    model
+        The class of the settings.
+
+    Returns
+    -------
+    AnySettings
+        An instance of `model`, frozen.
+
+    Raises
+    ------
+    FileMissing
+        FM-C103, where there is no file.
+    ConfigurationError
+        FM-C100, for what is not YAML.
+    UnknownKey, InvalidSetting
+        FM-C101 and FM-C102; each names the file and the key.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from minet_core.settings.federation import FederationSettings
+    >>> from minet_core.settings.presets import federation_of
+    >>> from minet_core.settings.yaml_file import read_settings, write_settings
+    >>> pilot = federation_of(name="pilot", sites=("north",), preset="quick", scale=2, rounds=3)
+    >>> write_settings(Path("federation.yaml"), pilot)
+    >>> federation = read_settings(Path("federation.yaml"), FederationSettings)
+    >>> federation.rounds, federation.training.batch_size, federation == pilot
+    (3, 8, True)
     """
     if not path.is_file():
         raise FileMissing("a settings file is missing", got=path, action="Give the path of an existing file")
@@ -84,10 +114,23 @@ def read_settings(path: Path, model: type[AnySettings]) -> AnySettings:
 
 
 def parse_yaml(text: str) -> Any:
-    """What `text` says: plain values, lists and mappings. By libyaml where PyYAML has it, ten times as fast.
+    """What a YAML text says, by libyaml where PyYAML has it, ten times as fast.
 
-    Raises yaml.YAMLError, also for a date or a number that is none, for aliases that hold themselves, and for what
-    would be more than MAX_VALUES values or MAX_LEVELS levels once its aliases are written out.
+    Parameters
+    ----------
+    text
+        One document.
+
+    Returns
+    -------
+    Any
+        Plain values, lists and mappings.
+
+    Raises
+    ------
+    yaml.YAMLError
+        For what is not YAML, a date or a number that is none, aliases that hold themselves, and what would be more
+        than `MAX_VALUES` values or `MAX_LEVELS` levels once its aliases are written out.
     """
     try:
         content = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
@@ -117,7 +160,29 @@ def _count(value: Any, counted: dict[int, int], *, level: int) -> int:
 
 
 def parse_settings(content: dict[str, object], model: type[AnySettings], *, source: str) -> AnySettings:
-    """The settings in `content`; `source` names it in an error message."""
+    """Settings from keys and values.
+
+    Parameters
+    ----------
+    content
+        As a file says them.
+    model
+        The class of the settings.
+    source
+        Names where they come from, in an error message.
+
+    Returns
+    -------
+    AnySettings
+        An instance of `model`, frozen.
+
+    Raises
+    ------
+    UnknownKey
+        FM-C101, with the nearest known key.
+    InvalidSetting
+        FM-C102, with the key and the value.
+    """
     try:
         return model.model_validate(content)
     except ValidationError as failure:
@@ -142,12 +207,33 @@ def _shown(text: str) -> str:
 
 
 def write_settings(path: Path, settings: Settings) -> None:
-    """Write `settings` with the description of each key as a comment above it."""
+    """Write settings to a YAML file, each key with its description as a comment.
+
+    Parameters
+    ----------
+    path
+        Of the file; written over where it is there.
+    settings
+        What to write.
+    """
     path.write_text(settings_text(settings), encoding="utf-8")
 
 
 def settings_text(settings: Settings, *, indent: str = "") -> str:
-    """The YAML of `settings`, commented from the fields' descriptions, as a person would write it."""
+    """The YAML of `settings`, commented from the fields' descriptions, as a person would write it.
+
+    Parameters
+    ----------
+    settings
+        What to write.
+    indent
+        Spaces before each key.
+
+    Returns
+    -------
+    str
+        Lines that `parse_yaml` and `parse_settings` read back as equal settings.
+    """
     lines: list[str] = []
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)

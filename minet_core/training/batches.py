@@ -118,6 +118,11 @@ def plan_batches(
     first
         Number of the first batch that is given: the same one as if all before it had been.
 
+    Returns
+    -------
+    Iterator of PlannedBatch
+        In order of their numbers, from `first` on, without end.
+
     Raises
     ------
     NothingFound, InvalidSetting
@@ -153,7 +158,24 @@ def _planned(
 
 
 def require_drawable(n_slices: int, *, scale: int, patch_px: int | None) -> None:
-    """Raises NothingFound for no slice, InvalidSetting for a patch edge that is no multiple of `scale`."""
+    """Refuse a source and settings that no batch can be drawn of.
+
+    Parameters
+    ----------
+    n_slices
+        Of the source.
+    scale
+        Factor of the degradation.
+    patch_px : int or None, high-resolution pixels
+        Edge of a patch; None for whole slices.
+
+    Raises
+    ------
+    NothingFound
+        For no slice.
+    InvalidSetting
+        For a patch edge that is not above zero or no multiple of `scale`.
+    """
     if n_slices == 0:
         raise NothingFound("there is nothing to train on", got="0 slices", expected="at least one")
     if patch_px is not None and (patch_px <= 0 or patch_px % scale):
@@ -165,8 +187,16 @@ def require_drawable(n_slices: int, *, scale: int, patch_px: int | None) -> None
 class PlannedSamples(Dataset[Drawn]):
     """The batches of a plan, drawn on request and in any order; may be pickled or forked.
 
-    places: of every batch, those that are drawn here; None for all.
     A failure that has a code is given as a value: a worker process would otherwise bury it in a traceback.
+
+    Parameters
+    ----------
+    prepared
+        Slices of the source.
+    recipe
+        What the batches are made of.
+    places
+        Of every batch, those that are drawn here; None for all.
     """
 
     def __init__(
@@ -198,10 +228,28 @@ class PlannedSamples(Dataset[Drawn]):
 def drawn_batches(
     samples: PlannedSamples, plan: Iterable[PlannedBatch], *, n_workers: int = 0, pin_memory: bool = False
 ) -> Iterator[Batch]:
-    """The batches of `plan` in its order, the same for any number of worker processes; 0 draws them here.
+    """The batches of a plan in its order, the same for any number of worker processes.
 
-    pin_memory: give them in memory from which CUDA copies while the processor goes on.
-    Raises what drawing raises; see also `named_worker_deaths`.
+    Parameters
+    ----------
+    samples
+        What draws a planned batch.
+    plan
+        Which batches; of an endless plan as many as are asked for.
+    n_workers
+        Worker processes; 0 draws here.
+    pin_memory
+        Give them in memory from which CUDA copies while the processor goes on.
+
+    Yields
+    ------
+    Batch
+        On the CPU.
+
+    Raises
+    ------
+    FedminetError
+        What drawing raised, in a worker too. A worker's death shows as `named_worker_deaths` says.
     """
     loader = DataLoader(
         samples,
@@ -220,10 +268,15 @@ def drawn_batches(
 
 @contextlib.contextmanager
 def named_worker_deaths() -> Iterator[None]:
-    """Raise ProcessDied (FM-S503) where a worker of `drawn_batches` was killed.
+    """Name the death of a worker of `drawn_batches`.
 
     It shows as a broken connection to the worker, as an error that torch's signal handler raises in whatever runs
     just then, or as one after the other.
+
+    Raises
+    ------
+    ProcessDied
+        FM-S503, where one was killed.
     """
     try:
         yield
@@ -258,7 +311,17 @@ def one_thread() -> Iterator[None]:
 
 
 class PreparedSlices:
-    """Samples of a source by number, kept in memory up to `cache_bytes`; the least recently used leaves."""
+    """Samples of a source by number, kept in memory; the least recently used leaves.
+
+    Parameters
+    ----------
+    source
+        Pairs of slices.
+    scale
+        Of the degradation.
+    cache_bytes
+        Bytes of samples that are kept at most.
+    """
 
     def __init__(self, source: SliceSource, *, scale: int, cache_bytes: int) -> None:
         self.source = source
@@ -287,7 +350,30 @@ class PreparedSlices:
 def draw_patch(
     prepared: PreparedSlices, order: Iterator[int], *, patch_px: int, generator: torch.Generator
 ) -> Sample:
-    """A patch with foreground, of the next slice of `order` that gives one, within `MAX_DRAWS`."""
+    """A patch with foreground, of the next slice of `order` that gives one, within `MAX_DRAWS`.
+
+    Parameters
+    ----------
+    prepared
+        Whole slices by number.
+    order
+        Numbers of slices to try, `MAX_DRAWS` or more.
+    patch_px : int, high-resolution pixels
+        Edge of the patch, a multiple of the scale.
+    generator
+        Draws the place in each slice.
+
+    Returns
+    -------
+    Sample
+        (patch_px, patch_px) at high resolution; `mean` and `std` are those of the whole slice. The last draw is taken
+        even if it is air.
+
+    Raises
+    ------
+    ScanInvalid
+        Where a slice is smaller than the patch.
+    """
     for _ in range(MAX_DRAWS):
         sample = prepared[next(order)]
         patch = _cut(sample, patch_px=patch_px, scale=prepared.scale, generator=generator)
@@ -298,7 +384,18 @@ def draw_patch(
 
 
 def stack_samples(samples: list[Sample]) -> Batch:
-    """A batch of samples of one size."""
+    """A batch of samples of one size.
+
+    Parameters
+    ----------
+    samples
+        At least one; h, w and H, W are those of all.
+
+    Returns
+    -------
+    Batch
+        B is their number.
+    """
     return Batch(
         low_res=torch.stack([sample.low_res for sample in samples])[:, None],
         upsampled=torch.stack([sample.upsampled for sample in samples])[:, None],
@@ -337,7 +434,22 @@ def _n_bytes(sample: Sample) -> int:
 
 
 def random_batch(patch_px: int, *, scale: int, batch_size: int) -> Batch:
-    """A batch of noise: what a step takes does not depend on the values."""
+    """A batch of noise, to measure a step with: what a step takes does not depend on the values.
+
+    Parameters
+    ----------
+    patch_px : int, high-resolution pixels
+        Edge of the patches.
+    scale
+        Factor between the resolutions; divides `patch_px`.
+    batch_size
+        B.
+
+    Returns
+    -------
+    Batch
+        Standard normal, the same at every call.
+    """
     generator = torch_generator(0, "bench", "train")
     edge = patch_px // scale
     low_res = torch.randn(batch_size, 1, edge, edge, generator=generator)

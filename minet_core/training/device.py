@@ -9,14 +9,33 @@ from minet_core.errors import DeviceMissing
 
 
 def to_channels_last(model: nn.Module) -> None:
-    """Lay the weights out as the convolutions read them fastest (channels_last)."""
+    """Lay the weights out as the convolutions read them fastest (channels_last).
+
+    Parameters
+    ----------
+    model
+        Changed in place; the values stay.
+    """
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def preferred_device(wish: str = "auto") -> torch.device:
-    """The first CUDA device, or the CPU where there is none; or the one that is wished for, "cuda" or "cpu".
+    """The device to train on: the one that is wished for, or the first CUDA device, or the CPU where there is none.
 
-    Raises DeviceMissing (FM-S521) where a CUDA device is wished for and there is none.
+    Parameters
+    ----------
+    wish : "auto", "cuda" or "cpu"
+        As in site.yaml.
+
+    Returns
+    -------
+    torch.device
+        "cuda" or "cpu".
+
+    Raises
+    ------
+    DeviceMissing
+        FM-S521, where a CUDA device is wished for and there is none.
     """
     if wish == "cpu":
         return torch.device("cpu")
@@ -33,7 +52,18 @@ def preferred_device(wish: str = "auto") -> torch.device:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the model's parameters are."""
+    """Where the model's parameters are.
+
+    Parameters
+    ----------
+    model
+        With at least one parameter, all on one device.
+
+    Returns
+    -------
+    torch.device
+        That of the first parameter.
+    """
     return next(model.parameters()).device
 
 
@@ -42,6 +72,16 @@ def autocast_dtype_for(device: torch.device) -> torch.dtype | None:
 
     On a Zen 5 core it saves 15% of a step of the `quick` preset and half of one with 64 features; on a
     processor that only emulates it, it costs several times the time.
+
+    Parameters
+    ----------
+    device
+        The CPU or a CUDA device.
+
+    Returns
+    -------
+    torch.dtype or None
+        For `torch.autocast`; None computes in float32.
     """
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None

@@ -23,20 +23,44 @@ class GradientRule(Protocol):
     """The correction of one site's gradients in one round."""
 
     def correct(self, model: nn.Module) -> None:
-        """Change `parameter.grad` of the parameters that learn, in place."""
+        """Change the gradients of the parameters that learn, in place.
+
+        Parameters
+        ----------
+        model
+            After the backward pass: `parameter.grad` of each is set.
+        """
 
     def kept(self) -> dict[str, NDArray[Any]]:
-        """What the site keeps for its next round, "PREFIX/NAME", after the last step."""
+        """What the site keeps for its next round, after the last step.
+
+        Returns
+        -------
+        dict of arrays
+            By "PREFIX/NAME"; empty where nothing is kept.
+        """
 
     def sent(self) -> dict[str, NDArray[Any]]:
-        """What goes to the server beside the weights, "PREFIX/NAME", after the last step."""
+        """What goes to the server beside the weights, after the last step.
+
+        Returns
+        -------
+        dict of arrays
+            By "PREFIX/NAME"; empty where nothing is sent.
+        """
 
 
 class Proximal:
     """FedProx's proximal term: adds mu (w - w_global), the gradient of mu/2 |w - w_global|^2 (Li et al. 2020).
 
-    mu: per unit of weight squared, zero or more; 0 changes nothing. anchor: the global weights, one array for
-    each parameter that learns. Holds one copy of the model on its device.
+    Holds one copy of the model on its device.
+
+    Parameters
+    ----------
+    mu
+        Per unit of weight squared, zero or more; 0 changes nothing.
+    anchor
+        The global weights, one array for each parameter that learns.
     """
 
     def __init__(self, mu: float, anchor: Arrays) -> None:
@@ -45,7 +69,20 @@ class Proximal:
         self._tensors: dict[str, Tensor] | None = None
 
     def correct(self, model: nn.Module) -> None:
-        """Add the term. Raises WeightsRefused (FM-M302) where the anchor is not of this model."""
+        """Add the proximal term.
+
+        Parameters
+        ----------
+        model
+            After the backward pass; its gradients are changed in place.
+
+        Raises
+        ------
+        WeightsRefused
+            FM-M302, where the anchor is not of this model.
+        InvalidSetting
+            FM-C102, where a parameter that learns has no gradient.
+        """
         parameters = _learning(model)
         if self._tensors is None:
             self._tensors = _tensors_like(parameters, self._anchor, what="the anchor")
@@ -54,25 +91,42 @@ class Proximal:
                 _gradient(name, parameter).add_(parameter - self._tensors[name], alpha=self._mu)
 
     def kept(self) -> dict[str, NDArray[Any]]:
-        """Nothing."""
+        """Nothing.
+
+        Returns
+        -------
+        dict
+            Empty.
+        """
         return {}
 
     def sent(self) -> dict[str, NDArray[Any]]:
-        """Nothing."""
+        """Nothing.
+
+        Returns
+        -------
+        dict
+            Empty.
+        """
         return {}
 
 
 class ControlVariates:
     """SCAFFOLD's correction: adds c - c_i to the gradient of site i (Karimireddy et al. 2020, Algorithm 1, line 10).
 
-    global_control: c, and local_control: c_i, one float32 array for each parameter that learns, by its name; no
-    names at all in local_control for a site's first round, which starts from c_i = 0. Holds two copies of the
-    model on its device: the correction, and the sum of the gradients before it.
+    Holds two copies of the model on its device: the correction, and the sum of the gradients before it.
 
     Departure: the new c_i is the mean of the round's raw stochastic gradients, taken before the correction and
     before clipping. Under plain SGD with a constant rate eta and no clipping that is option II of the paper,
     c_i+ = c_i - c + (x - y) / (K eta), to rounding. It stays a mean gradient under Adam, a varying rate or
     clipping, where (x - y) / (K eta) is none.
+
+    Parameters
+    ----------
+    global_control
+        c, one float32 array for each parameter that learns, by its name.
+    local_control
+        c_i, of the same form; no names at all for a site's first round, which starts from c_i = 0.
     """
 
     def __init__(self, global_control: Arrays, local_control: Arrays) -> None:
@@ -83,7 +137,20 @@ class ControlVariates:
         self._n_steps = 0
 
     def correct(self, model: nn.Module) -> None:
-        """Add c - c_i and count the raw gradient. Raises WeightsRefused (FM-M302) for controls of another model."""
+        """Add c - c_i, and count the raw gradient.
+
+        Parameters
+        ----------
+        model
+            After the backward pass; its gradients are changed in place.
+
+        Raises
+        ------
+        WeightsRefused
+            FM-M302, for controls of another model.
+        InvalidSetting
+            FM-C102, where a parameter that learns has no gradient.
+        """
         parameters = _learning(model)
         with torch.no_grad():
             if self._correction is None:
@@ -96,9 +163,17 @@ class ControlVariates:
         self._n_steps += 1
 
     def new_local_control(self) -> dict[str, NDArray[np.float32]]:
-        """c_i+, by the parameter's name, float32: the mean raw gradient over the steps so far.
+        """c_i+: the mean raw gradient over the steps so far.
 
-        Raises InvalidSetting (FM-C102) before the first step, where there is no gradient.
+        Returns
+        -------
+        dict of float32 arrays
+            By the parameter's name; copies on the CPU in C order.
+
+        Raises
+        ------
+        InvalidSetting
+            FM-C102, before the first step, where there is no gradient.
         """
         if self._n_steps == 0:
             raise InvalidSetting(
@@ -110,11 +185,33 @@ class ControlVariates:
         }
 
     def kept(self) -> dict[str, NDArray[Any]]:
-        """c_i+ as "control/NAME"."""
+        """c_i+, for the site's next round.
+
+        Returns
+        -------
+        dict of float32 arrays
+            By "control/NAME".
+
+        Raises
+        ------
+        InvalidSetting
+            FM-C102, before the first step.
+        """
         return {f"{CONTROL}/{name}": array for name, array in self.new_local_control().items()}
 
     def sent(self) -> dict[str, NDArray[Any]]:
-        """c_i+ - c_i as "control/NAME" (line 12)."""
+        """c_i+ - c_i (line 12).
+
+        Returns
+        -------
+        dict of float32 arrays
+            By "control/NAME".
+
+        Raises
+        ------
+        InvalidSetting
+            FM-C102, before the first step.
+        """
         changes = self.new_local_control()
         for name in changes if self._local_control else ():
             changes[name] -= self._local_control[name]

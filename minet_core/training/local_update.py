@@ -92,6 +92,21 @@ def local_update(
     ------
     TrainingDiverged, InvalidSetting
         As `train_steps`.
+
+    Examples
+    --------
+    >>> import itertools
+    >>> from minet_core.models.registry import build_model
+    >>> from minet_core.settings.federation import TrainingSettings
+    >>> from minet_core.training.batches import random_batch
+    >>> from minet_core.training.local_update import LocalState, local_update
+    >>> from minet_core.training.loop import StepPlan
+    >>> model = build_model({"architecture": "minet", "n_features": 8}, scale=2)
+    >>> batches = itertools.repeat(random_batch(16, scale=2, batch_size=2))
+    >>> plan = StepPlan(settings=TrainingSettings(), n_steps=2, total_steps=100)
+    >>> update = local_update(model, batches, plan, LocalState())
+    >>> update.report.n_steps, update.weights["target_reconstruction.weight"].shape
+    (2, (1, 8, 3, 3))
     """
     to_channels_last(model)
     going_on = continued_adam(model, state.moments)
@@ -114,7 +129,20 @@ def local_update(
 
 
 def moments_of(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, NDArray[Any]]:
-    """The moments, "adam/NAME:PART", as they are kept."""
+    """Adam's moments, as they are kept for the next round.
+
+    Parameters
+    ----------
+    optimizer
+        An Adam that has taken a step.
+    model
+        All of whose parameters it holds.
+
+    Returns
+    -------
+    dict of arrays
+        Copies on the CPU, by "adam/NAME:PART": exp_avg, exp_avg_sq (of the parameter's shape) and step.
+    """
     return {
         f"{_PREFIX}{name}:{part}": np.array(
             optimizer.state[parameter][part].detach().cpu().numpy(), order="C", copy=True
@@ -125,13 +153,39 @@ def moments_of(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, 
 
 
 def has_moments(model: nn.Module, kept: Arrays) -> bool:
-    """Whether `kept` holds the moments of this model's parameters, and no other's."""
+    """Whether `kept` holds the moments of this model's parameters, and no other's.
+
+    Parameters
+    ----------
+    model
+        Its parameters' names are compared, and no shapes.
+    kept
+        What a site keeps; names without "adam/" are not looked at.
+
+    Returns
+    -------
+    bool
+        False where one of the model's is missing.
+    """
     names = {f"{_PREFIX}{name}:{part}" for name, _ in model.named_parameters() for part in _PARTS}
     return {name for name in kept if name.startswith(_PREFIX)} == names
 
 
 def continued_adam(model: nn.Module, kept: Arrays) -> torch.optim.Adam | None:
-    """Adam with the moments in `kept`; None where it holds none, or another model's."""
+    """Adam that goes on with kept moments.
+
+    Parameters
+    ----------
+    model
+        On its device; the moments are laid out as its parameters are.
+    kept
+        As `moments_of` gave them; other names may be among them.
+
+    Returns
+    -------
+    Adam or None
+        None where `kept` holds no moments, or another model's.
+    """
     if not has_moments(model, kept):
         return None
     optimizer = adam(model)

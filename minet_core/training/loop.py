@@ -53,7 +53,23 @@ class StepPlan:
     seconds: float | None = None
 
     def learning_rate_at(self, step: int) -> float:
-        """The schedule's rate at a step of the run. Raises InvalidSetting (FM-C102) outside it."""
+        """The schedule's rate at a step of the run.
+
+        Parameters
+        ----------
+        step
+            Counted from the start of the run.
+
+        Returns
+        -------
+        float
+            As the function `learning_rate_at` has it.
+
+        Raises
+        ------
+        InvalidSetting
+            FM-C102, outside the run.
+        """
         return learning_rate_at(
             step,
             total_steps=self.total_steps,
@@ -63,7 +79,13 @@ class StepPlan:
         )
 
     def require_work(self) -> None:
-        """Raises InvalidSetting (FM-C102) for no step, or no time."""
+        """Refuse a plan of no step, or of no time.
+
+        Raises
+        ------
+        InvalidSetting
+            FM-C102, for either.
+        """
         if self.n_steps < 1:
             raise InvalidSetting("there is no step to train", got=self.n_steps, expected="at least 1")
         if self.seconds is not None and not self.seconds > 0:
@@ -84,10 +106,32 @@ class TrainingReport:
 def learning_rate_at(
     step: int, *, total_steps: int, learning_rate: float, warmup_steps: int, decay_fraction: float
 ) -> float:
-    """Linear warm-up, constant, linear decay over the last `decay_fraction` of the run.
+    """Linear warm-up, constant, linear decay at the end of the run.
 
-    step: 0 to total_steps - 1, counted from the start of the run, not of the round. No step has rate zero: the
-    first is at 1 / warmup_steps of the plateau, the last at 1 / (decay steps + 1).
+    No step has rate zero: the first is at 1 / warmup_steps of the plateau, the last at 1 / (decay steps + 1).
+
+    Parameters
+    ----------
+    step
+        0 to total_steps - 1, counted from the start of the run, not of the round.
+    total_steps
+        Of the whole run.
+    learning_rate
+        Of the plateau.
+    warmup_steps
+        Steps of the rise; 0 begins on the plateau.
+    decay_fraction
+        Part of the run over which the rate falls, 0 to 1.
+
+    Returns
+    -------
+    float
+        Above 0, at most `learning_rate`.
+
+    Raises
+    ------
+    InvalidSetting
+        FM-C102, for a step outside the run.
     """
     if not 0 <= step < total_steps:
         raise InvalidSetting(
@@ -114,13 +158,22 @@ def train_steps(
     ----------
     model
         Brought to channels_last and to training mode, and trained in place.
-    batches, plan
-        One batch for each step, or more; which steps, and by which settings.
+    batches
+        One for each step, or more.
+    plan
+        Which steps, and by which settings.
     optimizer
         Given the step's learning rate before each step; its rate rises over `plan.settling_steps` on top of the
         schedule. None makes an Adam with fresh moments.
-    gradient_rule, progress
-        Changes the gradient of each step before it is clipped; called after each step.
+    gradient_rule
+        Changes the gradient of each step before it is clipped.
+    progress
+        Called after each step.
+
+    Returns
+    -------
+    TrainingReport
+        Steps, samples, losses (means over batch and pixels) and seconds of this call.
 
     Raises
     ------
@@ -174,7 +227,31 @@ def batch_loss(
     beta: float,
     autocast_dtype: torch.dtype | None,
 ) -> Tensor:
-    """The model's own loss of one batch (Eq. 6 for MINet), a scalar with its graph."""
+    """The model's own loss of one batch (Eq. 6 for MINet).
+
+    Parameters
+    ----------
+    model
+        On `device`.
+    batch
+        On any device; it is copied.
+    device
+        Where the loss is computed.
+    alpha, beta
+        Weights of the target's and of the reference's term.
+    autocast_dtype
+        Of the forward pass; None for the model's own. The loss is taken in float32.
+
+    Returns
+    -------
+    Tensor
+        A scalar with its graph.
+
+    Raises
+    ------
+    ModelError
+        FM-M300, where the reference or an image does not fit.
+    """
     low_res, upsampled, reference, target = (
         tensor.to(device, non_blocking=True)
         for tensor in (batch.low_res, batch.upsampled, batch.reference, batch.target)
@@ -185,7 +262,18 @@ def batch_loss(
 
 
 def adam(model: nn.Module) -> torch.optim.Adam:
-    """Adam over the parameters that learn; `train_steps` sets its learning rate."""
+    """Adam over the parameters that learn.
+
+    Parameters
+    ----------
+    model
+        On its device.
+
+    Returns
+    -------
+    Adam
+        Fused, with fresh moments and a learning rate of 0: `train_steps` sets it.
+    """
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return torch.optim.Adam(learning, lr=0.0, fused=True)
 

@@ -46,7 +46,18 @@ class Inputs:
     std: float
 
     def restore(self, image: Tensor) -> Tensor:
-        """A normalised target image in the units of the low-resolution image."""
+        """A normalised target image in the units of the low-resolution image.
+
+        Parameters
+        ----------
+        image : Tensor of any shape
+            Normalised by `mean` and `std`.
+
+        Returns
+        -------
+        Tensor of the same shape
+            image * std + mean.
+        """
         return image * self.std + self.mean
 
 
@@ -60,8 +71,24 @@ class Sample(Inputs):
 def make_inputs(low_res: Tensor, reference: Tensor, scale: int) -> Inputs:
     """Normalised inputs of one slice, for training and inference alike.
 
-    low_res: (h, w) magnitude of any size. reference: (scale * h, scale * w) magnitude or complex.
-    Raises ScanInvalid where the shapes do not fit or a value is not finite.
+    Parameters
+    ----------
+    low_res : Tensor (h, w)
+        Magnitude of any size.
+    reference : Tensor (scale * h, scale * w)
+        Magnitude or complex.
+    scale
+        Factor along both axes.
+
+    Returns
+    -------
+    Inputs
+        float32.
+
+    Raises
+    ------
+    ScanInvalid
+        Where the shapes do not fit or a value is not finite.
     """
     expected = (scale * low_res.shape[0], scale * low_res.shape[1])
     if tuple(reference.shape) != expected:
@@ -91,8 +118,26 @@ def make_sample(
 ) -> Sample:
     """One training sample: both slices cropped to multiples of 2 * scale, the target degraded.
 
-    target: (H, W) magnitude or complex. reference: (H, W) on the same grid. draw: the degradation's random
-    part. Raises ScanInvalid where the slices differ in shape, are too small, or hold a value not finite.
+    Parameters
+    ----------
+    target : array (H, W)
+        Magnitude or complex.
+    reference : array (H, W)
+        Magnitude or complex, on the same grid.
+    scale
+        Factor along both axes.
+    draw
+        The degradation's random part.
+
+    Returns
+    -------
+    Sample
+        float32, of the cropped slices.
+
+    Raises
+    ------
+    ScanInvalid
+        Where the slices differ in shape, are too small, or hold a value not finite.
     """
     if target.ndim != 2 or target.shape != reference.shape:
         raise ScanInvalid(
@@ -114,12 +159,34 @@ def make_sample(
 
 
 def as_tensor(image: NDArray[Any]) -> Tensor:
-    """A copy as float32, or complex64 where the array is complex, whatever its byte order."""
+    """A copy as float32, or complex64 where the array is complex, whatever its byte order.
+
+    Parameters
+    ----------
+    image : array of any shape
+        Numbers.
+
+    Returns
+    -------
+    Tensor of the same shape
+        float32 or complex64, on the CPU.
+    """
     dtype = np.complex64 if np.iscomplexobj(image) else np.float32
     return torch.tensor(np.ascontiguousarray(image, dtype=dtype))
 
 
 def mean_and_std(image: Tensor) -> tuple[float, float]:
-    """Mean and standard deviation of a slice, the latter never zero; 1 for an image of zeros."""
+    """Mean and standard deviation of a slice, for its normalisation.
+
+    Parameters
+    ----------
+    image : Tensor of any shape
+        Real.
+
+    Returns
+    -------
+    tuple of float
+        Mean, and the population's standard deviation, never zero (`MIN_STD_TO_MEAN`); 1 for an image of zeros.
+    """
     mean, std = float(image.mean()), float(image.std(correction=0))
     return mean, max(std, MIN_STD_TO_MEAN * abs(mean)) or 1.0

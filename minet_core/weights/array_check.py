@@ -13,8 +13,23 @@ from minet_core.errors import WeightsRefused
 def check_array(name: str, array: NDArray[Any], *, shape: tuple[int, ...], dtype: str) -> None:
     """Refuse an array of another shape or dtype, one with no value, and one with a value that is not finite.
 
-    dtype: as numpy writes it, "float32". Nothing is converted and nothing broadcast. Raises WeightsRefused
-    (FM-M302).
+    Nothing is converted and nothing broadcast.
+
+    Parameters
+    ----------
+    name
+        Of the tensor, for the message.
+    array
+        What was received or computed.
+    shape
+        What it must have.
+    dtype
+        As numpy writes it, "float32".
+
+    Raises
+    ------
+    WeightsRefused
+        FM-M302, with what differs.
     """
     if tuple(array.shape) != shape:
         raise WeightsRefused(f"{name} has the wrong shape", got=tuple(array.shape), expected=shape)

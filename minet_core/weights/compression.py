@@ -40,21 +40,50 @@ class Encode(Protocol):
     def __call__(
         self, weights: Arrays, *, reference: Arrays, residual: Arrays
     ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-        """What travels, and the new residual.
+        """Encode weights for their way up.
 
-        weights, reference: float32 of the same names and shapes; reference is the global model that came down.
-        residual: what the call of the round before returned; no names at all in the first round. Raises
-        WeightsRefused (FM-M302) for another dtype, names or shapes that differ, or a change that is not finite.
+        Parameters
+        ----------
+        weights
+            float32, after the local training.
+        reference
+            The global model that came down, of the same names and shapes.
+        residual
+            What the call of the round before returned; no names at all in the first round.
+
+        Returns
+        -------
+        tuple of two dicts of arrays
+            What travels, and the new residual.
+
+        Raises
+        ------
+        WeightsRefused
+            FM-M302, for another dtype, names or shapes that differ, or a change that is not finite.
         """
 
 
 class Decode(Protocol):
     def __call__(self, arrays: Arrays, *, reference: Arrays) -> Arrays:
-        """The weights, w_global + q, as a lazy mapping: each tensor is decoded when it is asked for.
+        """Decode weights, w_global + q.
 
-        Raises WeightsRefused (FM-M302) for wrong names at once, and when a tensor is asked for, for one of the
-        wrong shape or dtype, a pattern or a step that is not a finite number, a step below zero, or weights
-        that are not finite.
+        Parameters
+        ----------
+        arrays
+            What travelled.
+        reference
+            The global model that the site was sent.
+
+        Returns
+        -------
+        Arrays
+            A lazy mapping: each tensor is decoded when it is asked for.
+
+        Raises
+        ------
+        WeightsRefused
+            FM-M302, for wrong names at once, and when a tensor is asked for, for one of the wrong shape or dtype, a
+            pattern or a step that is not a finite number, a step below zero, or weights that are not finite.
         """
 
 

@@ -27,14 +27,26 @@ _NUMPY_NAMES = {stored: name for name, stored in DTYPES.items()}
 
 
 class StoredArrays(Mapping[str, NDArray[Any]]):
-    """The tensors of the file at `path` whose names start with `prefix`, named without it.
+    """The tensors of a safetensors file as a lazy mapping.
 
     `arrays[name]` opens the file, reads one tensor and closes the file: memory holds what the caller holds. Names and
     places are those of the time of construction, sorted, and shared among files of the same layout: a hundred replies
     have one. The file is not checked against anything; see `check_stored`.
 
-    Raises FileMissing (FM-C103) where there is no file, and WeightsRefused (FM-M302) for one that is no whole
-    safetensors file, has a number type that cannot travel, or has become shorter since.
+    Parameters
+    ----------
+    path
+        Of the file.
+    prefix
+        Only tensors whose names start with it are in the mapping, named without it.
+
+    Raises
+    ------
+    FileMissing
+        FM-C103, where there is no file.
+    WeightsRefused
+        FM-M302, for one that is no whole safetensors file, has a number type that cannot travel, or has become
+        shorter since.
     """
 
     def __init__(self, path: Path, prefix: str = "") -> None:
@@ -64,7 +76,18 @@ class StoredArrays(Mapping[str, NDArray[Any]]):
         return len(self._places)
 
     def manifest(self) -> WeightManifest:
-        """Names, shapes and dtypes from the file's header; no tensor is read."""
+        """Names, shapes and dtypes from the file's header; no tensor is read.
+
+        Returns
+        -------
+        WeightManifest
+            Of the names without the prefix.
+
+        Raises
+        ------
+        WeightsRefused
+            FM-M302, for a number type that cannot travel.
+        """
         entries = [
             (name, place.shape, _numpy_name(place.dtype, self._path)) for name, place in self._places.items()
         ]
@@ -75,7 +98,26 @@ def check_stored(path: Path, manifest: WeightManifest) -> StoredArrays:
     """The tensors of a file that holds exactly what the manifest names, every value finite.
 
     The header's length is bounded before it is read, it is compared before a tensor is read, and the tensors are read
-    one at a time. Raises FileMissing (FM-C103) and WeightsRefused (FM-M302).
+    one at a time.
+
+    Parameters
+    ----------
+    path
+        A safetensors file.
+    manifest
+        All that it must hold.
+
+    Returns
+    -------
+    StoredArrays
+        Which reads the file again as it is asked.
+
+    Raises
+    ------
+    FileMissing
+        FM-C103, where there is no file.
+    WeightsRefused
+        FM-M302, for any other content.
     """
     with _unreadable_refused(path), path.open("rb") as stream:
         if int.from_bytes(stream.read(_LENGTH_BYTES), "little") > MAX_OVERHEAD_BYTES:

@@ -31,6 +31,18 @@ class WeightManifest:
 
     @classmethod
     def of(cls, arrays: Arrays) -> WeightManifest:
+        """The manifest of some arrays.
+
+        Parameters
+        ----------
+        arrays
+            Each is read once.
+
+        Returns
+        -------
+        WeightManifest
+            Sorted by name.
+        """
         return cls(tuple((name, *_shape_and_dtype(arrays[name])) for name in sorted(arrays)))
 
     @property
@@ -42,11 +54,29 @@ class WeightManifest:
         return sum(math.prod(shape) * np.dtype(dtype).itemsize for _, shape, dtype in self.entries)
 
     def as_json(self) -> list[list[Any]]:
+        """The manifest in plain lists.
+
+        Returns
+        -------
+        list of [name, shape, dtype]
+            Sorted by name.
+        """
         return [[name, list(shape), dtype] for name, shape, dtype in self.entries]
 
 
 def learnable(model: nn.Module) -> dict[str, NDArray[Any]]:
-    """Copies of the parameters that learn, by name, on the CPU and in C order."""
+    """Copies of the parameters that learn.
+
+    Parameters
+    ----------
+    model
+        On any device.
+
+    Returns
+    -------
+    dict of arrays
+        By name, of the parameters' dtype, on the CPU and in C order.
+    """
     return {
         name: np.array(parameter.detach().cpu().numpy(), order="C", copy=True)
         for name, parameter in model.named_parameters()
@@ -55,7 +85,20 @@ def learnable(model: nn.Module) -> dict[str, NDArray[Any]]:
 
 
 def load_weights(model: nn.Module, arrays: Arrays) -> None:
-    """Put `arrays` into the model's learnable parameters; all of them, or none and WeightsRefused (FM-M302)."""
+    """Put arrays into the model's learnable parameters: all of them, or none.
+
+    Parameters
+    ----------
+    model
+        Changed in place; it stays on its device.
+    arrays
+        One for each parameter that learns, of its shape and dtype.
+
+    Raises
+    ------
+    WeightsRefused
+        FM-M302, where they differ from the parameters in anything, or hold a value that is not finite.
+    """
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     expected = {name: (tuple(p.shape), str(p.dtype).removeprefix("torch.")) for name, p in parameters.items()}
     manifest = WeightManifest(tuple((name, *expected[name]) for name in sorted(expected)))
@@ -68,8 +111,19 @@ def load_weights(model: nn.Module, arrays: Arrays) -> None:
 def check_weights(arrays: Arrays, manifest: WeightManifest) -> None:
     """Refuse weights that differ from the manifest in anything, or hold a value that is not finite.
 
-    Nothing is converted and nothing broadcast. A lazy mapping is read tensor by tensor, each once. Raises
-    WeightsRefused (FM-M302).
+    Nothing is converted and nothing broadcast. A lazy mapping is read tensor by tensor, each once.
+
+    Parameters
+    ----------
+    arrays
+        By name.
+    manifest
+        All that they must be.
+
+    Raises
+    ------
+    WeightsRefused
+        FM-M302, with what differs.
     """
     expected = {name: (shape, dtype) for name, shape, dtype in manifest.entries}
     if not expected:
@@ -87,11 +141,28 @@ def check_weights(arrays: Arrays, manifest: WeightManifest) -> None:
 
 
 def weighted_mean(replies: Iterable[tuple[str, float, Arrays]]) -> dict[str, NDArray[Any]]:
-    """Mean of the sites' weights, sum_s n_s w_s / sum_s n_s (FedAvg, McMahan et al. 2017, Algorithm 1).
+    """Mean of the sites' weights, sum_s n_s w_s / sum_s n_s.
 
-    replies: (site, weight, arrays), the weight being the site's number of training slices; `mean_over_sites`
-    has how it is computed. Raises WeightsRefused (FM-M302) where there is no reply, a site twice, a weight that
-    is not positive and finite, or arrays that differ in name, shape or dtype.
+    Parameters
+    ----------
+    replies : (site, weight, arrays)
+        The weight is the site's number of training slices; `mean_over_sites` has how the mean is computed.
+
+    Returns
+    -------
+    dict of arrays
+        Of the sites' names, shapes and dtypes.
+
+    Raises
+    ------
+    WeightsRefused
+        FM-M302, where there is no reply, a site twice, a weight that is not positive and finite, or arrays that
+        differ in name, shape or dtype.
+
+    References
+    ----------
+    McMahan et al.: "Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS 2017,
+    Algorithm 1.
     """
     listed = list(replies)
     weight_of = weight_by_site((site, weight) for site, weight, _ in listed)

@@ -48,14 +48,28 @@ _ALIGNMENT = 8
 
 
 def pack(arrays: Arrays, *, manifest: WeightManifest | None = None) -> NDArray[np.uint8]:
-    """The parcel of `arrays`, (bytes,) uint8; the same arrays give the same bytes.
+    """The parcel of some arrays: the same arrays give the same bytes.
 
-    The layout is that of a safetensors file: the header's length in 8 bytes, little-endian; the header, JSON;
-    the tensors, those of the largest numbers first and then by name, each in C order, little-endian. A lazy
-    mapping is read tensor by tensor, so the parcel is all the memory it takes. manifest: that of `arrays`, where
-    it is known; without it every tensor is read twice.
+    The layout is that of a safetensors file: the header's length in 8 bytes, little-endian; the header, JSON; the
+    tensors, those of the largest numbers first and then by name, each in C order, little-endian. A lazy mapping is
+    read tensor by tensor, so the parcel is all the memory it takes.
 
-    Raises WeightsRefused (FM-M302) for a number type that cannot travel, or arrays that are not the manifest's.
+    Parameters
+    ----------
+    arrays
+        By name, of the number types of `DTYPES`.
+    manifest
+        That of `arrays`, where it is known; without it every tensor is read twice.
+
+    Returns
+    -------
+    (bytes,) uint8
+        A whole safetensors file.
+
+    Raises
+    ------
+    WeightsRefused
+        FM-M302, for a number type that cannot travel, or arrays that are not the manifest's.
     """
     known = _known_manifest(arrays, manifest)
     described = {name: (shape, dtype) for name, shape, dtype in known.entries}
@@ -77,8 +91,25 @@ def save_parcel(
 ) -> None:
     """Write the bytes of `pack` to a file durably: whole or not there. Memory holds one tensor at a time.
 
-    metadata: texts that go into the header. Every file of tensors is written here, whatever the order of its arrays
-    in memory. Raises what `pack` raises, and DiskFull (FM-S504).
+    Every file of tensors is written here, whatever the order of its arrays in memory.
+
+    Parameters
+    ----------
+    path
+        Of the file; replaced where it is there.
+    arrays
+        By name, of the number types of `DTYPES`.
+    manifest
+        That of `arrays`, where it is known.
+    metadata
+        Texts that go into the header.
+
+    Raises
+    ------
+    WeightsRefused
+        FM-M302, as `pack`.
+    DiskFull
+        FM-S504, and the other failures of writing (`FileNotWritten`).
     """
     known = _known_manifest(arrays, manifest)
     described = {name: (shape, dtype) for name, shape, dtype in known.entries}
@@ -90,10 +121,25 @@ def save_parcel(
 
 
 def unpack(parcel: NDArray[Any], *, manifest: WeightManifest) -> dict[str, NDArray[Any]]:
-    """The arrays of a parcel, checked against `manifest`.
+    """The arrays of a parcel, held to what was agreed.
 
-    Raises WeightsRefused (FM-M302) for what is no parcel, is larger than the manifest's weights need, or holds
-    other weights than the manifest names. The message repeats nothing that the other end chose.
+    Parameters
+    ----------
+    parcel : (bytes,) uint8
+        As `pack` gives it, received from the other end.
+    manifest
+        All that it must hold.
+
+    Returns
+    -------
+    dict of arrays
+        By name, each of the manifest's shape and dtype and finite.
+
+    Raises
+    ------
+    WeightsRefused
+        FM-M302, for what is no parcel, is larger than the manifest's weights need, or holds other weights than the
+        manifest names. The message repeats nothing that the other end chose.
     """
     if parcel.dtype != np.uint8 or parcel.ndim != 1:
         raise WeightsRefused("a parcel of weights is not a row of bytes")

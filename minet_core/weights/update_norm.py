@@ -50,7 +50,20 @@ and with them FedAdam's second moment."""
 
 
 def update_norm(weights: Mapping[str, NDArray[Any]], reference: Mapping[str, NDArray[Any]]) -> float:
-    """L2 norm of `weights` minus `reference`, summed in float64 and tensor by tensor."""
+    """L2 norm of an update, summed in float64 and tensor by tensor.
+
+    Parameters
+    ----------
+    weights
+        After the local training.
+    reference
+        Before it; it has at least their names.
+
+    Returns
+    -------
+    float
+        Of `weights` minus `reference`.
+    """
     squares = []
     for name in sorted(weights):
         difference = weights[name].astype(np.float64) - reference[name].astype(np.float64)
@@ -59,13 +72,35 @@ def update_norm(weights: Mapping[str, NDArray[Any]], reference: Mapping[str, NDA
 
 
 def norm(arrays: Mapping[str, NDArray[Any]]) -> float:
-    """L2 norm of all the arrays together, summed in float64 and tensor by tensor."""
+    """L2 norm of all the arrays together, summed in float64 and tensor by tensor.
+
+    Parameters
+    ----------
+    arrays
+        By name.
+
+    Returns
+    -------
+    float
+        0 or more.
+    """
     squares = (arrays[name].astype(np.float64) for name in sorted(arrays))
     return math.sqrt(math.fsum(float(np.vdot(values, values)) for values in squares))
 
 
 def lasting(history: Sequence[float]) -> float | None:
-    """The median of a site's figures of this round and the last ones; None of fewer than `MIN_AGREEMENTS`."""
+    """The median of a site's figures of this round and the last ones (`AGREEMENT_ROUNDS`).
+
+    Parameters
+    ----------
+    history
+        One figure a round, this round's last.
+
+    Returns
+    -------
+    float or None
+        None of fewer than `MIN_AGREEMENTS`.
+    """
     recent = history[-AGREEMENT_ROUNDS:]
     return statistics.median(recent) if len(recent) >= MIN_AGREEMENTS else None
 
@@ -73,8 +108,22 @@ def lasting(history: Sequence[float]) -> float | None:
 def opposed(agreements: Sequence[float], turned: Sequence[float], *, below: float) -> bool:
     """Whether a site goes against the others for long enough to be refused.
 
-    agreements: its cosines, below: their bound. turned: its shares of tensors against the others'. A cosine alone
-    does not decide where there are shares: an honest site that trains longer than the others comes near the bound.
+    A cosine alone does not decide where there are shares: an honest site that trains longer than the others comes
+    near the bound.
+
+    Parameters
+    ----------
+    agreements
+        The site's cosines to the others' mean direction, one a round, this round's last.
+    turned
+        Its shares of tensors against the others', 0 to 1, in the same order.
+    below
+        Bound of the cosines, -1 to 1.
+
+    Returns
+    -------
+    bool
+        By the medians of the last rounds; False of fewer than `MIN_AGREEMENTS`.
     """
     cosine, share = lasting(agreements), lasting(turned)
     if share is not None and share > TURNED_REFUSED:
@@ -85,10 +134,21 @@ def opposed(agreements: Sequence[float], turned: Sequence[float], *, below: floa
 def fallen_sites(
     before: Mapping[str, float], now: Mapping[str, float], *, fall_db: float
 ) -> tuple[list[str], bool]:
-    """The sites whose score fell by more than `fall_db`, and whether they are most of those that gave both scores.
+    """The sites whose score fell in a round, and whether they are most.
 
-    before, now: by site the validation PSNR of two global models, dB. One site alone is never most: its word is not
-    enough to take a round back.
+    One site alone is never most: its word is not enough to take a round back.
+
+    Parameters
+    ----------
+    before, now
+        By site the validation PSNR of two global models, dB.
+    fall_db
+        A fall of more than this counts, dB.
+
+    Returns
+    -------
+    tuple of list and bool
+        The sites in the order of their names; whether they are most of those that gave both scores.
     """
     both = sorted(set(before) & set(now))
     fell = [site for site in both if before[site] - now[site] > fall_db]
@@ -96,9 +156,21 @@ def fallen_sites(
 
 
 def norm_bound(of_round: Sequence[float], of_run: Sequence[float], *, factor: float) -> float | None:
-    """The norm beyond which an update of this round is suspect; None where nothing can be said.
+    """The norm beyond which an update of this round is suspect.
 
-    of_round: the norms of this round's replies. of_run: those of the replies that counted in former rounds.
+    Parameters
+    ----------
+    of_round
+        The norms of this round's replies.
+    of_run
+        Those of the replies that counted in former rounds.
+    factor
+        Multiple of the usual norm.
+
+    Returns
+    -------
+    float or None
+        None where nothing can be said.
     """
     if len(of_round) < MIN_REPLIES and not of_run:
         return None
@@ -108,5 +180,16 @@ def norm_bound(of_round: Sequence[float], of_run: Sequence[float], *, factor: fl
 
 
 def low_median(norms: Sequence[float]) -> float:
-    """The middle value, of an even number the smaller of the two in the middle."""
+    """The middle value, of an even number the smaller of the two in the middle.
+
+    Parameters
+    ----------
+    norms
+        At least one.
+
+    Returns
+    -------
+    float
+        One of them.
+    """
     return sorted(norms)[(len(norms) - 1) // 2]

@@ -61,10 +61,17 @@ class _Entry:
 
 
 class Signatures:
-    """The signatures of a store's pairs, kept in the store. They are made again where the file is lost or damaged."""
+    """The signatures of a store's pairs, kept in the store. They are made again where the file is lost or damaged.
+
+    Parameters
+    ----------
+    store
+        The store's folder.
+    patients
+        By name of a pair's file, whose it is; what the file of signatures has of others is left out.
+    """
 
     def __init__(self, store: Path, *, patients: Mapping[str, str]) -> None:
-        """patients: by name of a pair's file, whose it is; what the file has of others is left out."""
         self._path = store / FILE
         self._entries: dict[tuple[str, str], _Entry] = {}
         self._saved: set[tuple[str, str]] = set()
@@ -78,16 +85,47 @@ class Signatures:
         return any(kept == file for kept, _ in self._entries)
 
     def add(self, images: Images, *, file: str, patient: str) -> None:
-        """Keep a pair's signatures."""
+        """Keep a pair's signatures.
+
+        Parameters
+        ----------
+        images
+            By role, "target" and "reference".
+        file
+            The name of the pair's file in the store.
+        patient
+            The pseudonym of the patient whose it is.
+        """
         for role, signature in images.items():
             self._put(file, patient, role, signature)
 
     def drop(self, file: str) -> None:
-        """Forget a pair."""
+        """Forget a pair.
+
+        Parameters
+        ----------
+        file
+            The name of its file; one that is not kept is no error.
+        """
         self._entries = {key: entry for key, entry in self._entries.items() if key[0] != file}
 
     def nearest(self, images: Images, *, patient: str, limit: float) -> Match | None:
-        """The pair of another patient that is most like this one; None where none reaches the limit."""
+        """The pair of another patient that is most like this one.
+
+        Parameters
+        ----------
+        images
+            By role, the signatures of the new pair; each is compared with targets and references alike.
+        patient
+            The pseudonym of the patient whose pairs are left out.
+        limit
+            Least likeness, -1 to 1.
+
+        Returns
+        -------
+        Match | None
+            None where no image reaches the limit, or shows enough to be compared.
+        """
         others = [entry for entry in self._entries.values() if entry.patient != patient]
         if not others:
             return None
@@ -106,7 +144,13 @@ class Signatures:
         return best
 
     def save(self, files: Collection[str]) -> None:
-        """Keep these files' signatures and no others; nothing is written where nothing has changed."""
+        """Keep these files' signatures and no others; nothing is written where nothing has changed.
+
+        Parameters
+        ----------
+        files
+            Names of the pairs' files.
+        """
         self._entries = {key: entry for key, entry in self._entries.items() if key[0] in files}
         if self._entries.keys() != self._saved:
             content = {
@@ -121,7 +165,18 @@ class Signatures:
 
 
 def images_of(pair: Pair) -> Images:
-    """By role, the signatures of a pair."""
+    """The signatures of a pair.
+
+    Parameters
+    ----------
+    pair
+        Target and reference on one grid.
+
+    Returns
+    -------
+    Images
+        By role, "target" and "reference".
+    """
     return {"target": signature_of(pair.target), "reference": signature_of(pair.reference)}
 
 

@@ -14,7 +14,19 @@ from sites.store.store import Store
 
 
 class SameAnatomy:
-    """What an ingest asks of every pair. labels: by file, what the site calls the pairs accepted so far."""
+    """What an ingest asks of every pair.
+
+    Parameters
+    ----------
+    store
+        Of the site.
+    signatures
+        Of the pairs in it.
+    settings
+        How alike two patients' images may be, and what is done where they are more.
+    labels
+        By file, what the site calls the pairs accepted so far.
+    """
 
     def __init__(
         self,
@@ -35,7 +47,18 @@ class SameAnatomy:
         return self._settings.same_anatomy == "merge"
 
     def same_files(self, record: PairRecord) -> ScanInvalid:
-        """The refusal of files that are there, byte for byte, under another patient."""
+        """The refusal of files that are there, byte for byte, under another patient.
+
+        Parameters
+        ----------
+        record
+            The pair that was there before.
+
+        Returns
+        -------
+        ScanInvalid
+            FM-D202, to be raised.
+        """
         return ScanInvalid(
             "the same scans are there under another patient",
             got=self._called(record.file),
@@ -46,8 +69,17 @@ class SameAnatomy:
     def require_known(self, record: PairRecord, records: MutableMapping[str, PairRecord]) -> None:
         """Compare a pair that is in the store already, where it was not compared before.
 
-        Raises ScanInvalid (FM-D202), and takes it out of `records`, where it is another patient's: a store that was
-        made before pairs were compared.
+        Parameters
+        ----------
+        record
+            The pair.
+        records
+            By name, the store's pairs; a refused one is taken out: the store was made before pairs were compared.
+
+        Raises
+        ------
+        ScanInvalid
+            FM-D202: it shows another patient's anatomy.
         """
         if record.file in self._signatures:
             return
@@ -62,7 +94,22 @@ class SameAnatomy:
     def owner_of(self, pair: Pair, *, file: str) -> str:
         """Whose a new pair is: its patient's, or the one's who shows the same anatomy, where the site merges.
 
-        Raises ScanInvalid (FM-D202) where it is another's and is not to be joined.
+        Parameters
+        ----------
+        pair
+            The pair, under the pseudonym of the patient it was ingested for.
+        file
+            The name that its file will have in the store.
+
+        Returns
+        -------
+        str
+            A pseudonym.
+
+        Raises
+        ------
+        ScanInvalid
+            FM-D202: it is another's and is not to be joined, or a copy of another's scan.
         """
         images = images_of(pair)
         self._made = file, images
@@ -74,7 +121,15 @@ class SameAnatomy:
         raise self._refusal(match)
 
     def keep(self, pair: Pair, *, file: str) -> None:
-        """Remember a pair that `owner_of` was asked about and that is taken."""
+        """Remember a pair that `owner_of` was asked about last, and that is taken.
+
+        Parameters
+        ----------
+        pair
+            The pair, under the pseudonym that `owner_of` gave.
+        file
+            The name of its file in the store.
+        """
         if self._made is not None:
             self._signatures.drop(file)
             self._signatures.add(self._made[1], file=file, patient=pair.patient)

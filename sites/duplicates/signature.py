@@ -147,7 +147,18 @@ MOTIONS = [(index, shift) for index in range(len(_ROTATIONS)) for shift in produ
 
 
 def signature_of(volume: Volume) -> Signature:
-    """The signature of one image of a pair."""
+    """The signature of one image of a pair.
+
+    Parameters
+    ----------
+    volume
+        Any grid; its affine says where the patient's axes lie.
+
+    Returns
+    -------
+    Signature
+        (EDGE, EDGE, EDGE) int8 at `STEP_MM`; all OUTSIDE where there is no foreground.
+    """
     magnitude = volume.magnitude()
     factors = tuple(max(1, int(STEP_MM / 2 / step)) for step in volume.spacing_mm)
     # Every other row and column: the percentile of a whole volume takes longer than all that follows.
@@ -192,9 +203,20 @@ def _sample(image: Floats, points: Floats) -> Floats:
 
 
 def rank(one: Signature, others: Floats) -> tuple[Floats, NDArray[np.intp]]:
-    """(other,): the coarse likeness of `one` with each of many, and (N_STARTS, other): its best motions.
+    """How like one image is to many, at 12 mm, in whichever of MOTIONS fits best.
 
-    others: (2, other, voxel), the coarse images. The likeness is the correlation over the common foreground.
+    Parameters
+    ----------
+    one
+        The image that is moved.
+    others
+        (2, other, voxel): the coarse images and their foregrounds, as `Signature.coarse` gives them.
+
+    Returns
+    -------
+    tuple[NDArray[np.float32], NDArray[np.intp]]
+        (other,) the correlation over the common foreground, -1 where too little is shared; and (N_STARTS, other) the
+        best motions, numbers of MOTIONS, the best first.
     """
     (images, inside), (other_images, other_inside) = one.variants, others
     product_of = images @ other_images.T  # (motion, other)
@@ -209,9 +231,23 @@ def rank(one: Signature, others: Floats) -> tuple[Floats, NDArray[np.intp]]:
 
 
 def similarity(one: Signature, other: Signature, *, starts: NDArray[np.intp]) -> float:
-    """The correlation of two signatures over their common foreground, after rigid alignment. -1: no overlap.
+    """How like two images are, after rigid alignment.
 
-    starts: motions of `one`'s variants to begin from.
+    Parameters
+    ----------
+    one, other
+        The images; `one` is moved.
+    starts
+        Numbers of MOTIONS to begin from, as `rank` gives them for `other`.
+
+    Returns
+    -------
+    float
+        The correlation over the common foreground, -1 to 1; -1 where too little is shared.
+
+    References
+    ----------
+    Baker and Matthews, Lucas-Kanade 20 Years On: A Unifying Framework, IJCV 56 (2004).
     """
     poses = []
     for start in starts:

@@ -52,6 +52,15 @@ class Found:
     unlisted: list[str] = field(default_factory=list)
 
     def refuse(self, label: str, failure: FedminetError) -> None:
+        """Keep a scan or pair as refused, with its cause without names of files.
+
+        Parameters
+        ----------
+        label
+            What the site calls it: a path below the source, or a name made of such.
+        failure
+            Why it was not taken.
+        """
         cause = _FILE.sub("a file", failure.what)
         refusal = Refusal(label, failure.code, str(failure), cause=cause, action=failure.action or "")
         self.refused.append(refusal)
@@ -61,5 +70,18 @@ _FILE = re.compile(r"\S+\.(?:nii\.gz|nii|h5)\b")
 
 
 def label_of(path: Path, source: Path) -> str:
-    """A file's path below the folder that is searched."""
+    """What the site calls a file: its path below the folder that is searched.
+
+    Parameters
+    ----------
+    path
+        A file or folder below `source`.
+    source
+        The folder that is searched.
+
+    Returns
+    -------
+    str
+        With forward slashes.
+    """
     return path.relative_to(source).as_posix()

@@ -34,12 +34,39 @@ BIDS_NAME = re.compile(
 
 
 def stem_of(path: Path) -> str:
-    """A file's name without .nii or .nii.gz."""
+    """A file's name without .nii or .nii.gz.
+
+    Parameters
+    ----------
+    path
+        Its folders are left out.
+
+    Returns
+    -------
+    str
+        The name, with its case.
+    """
     return re.sub(r"\.nii(?:\.gz)?$", "", path.name, flags=re.IGNORECASE)
 
 
 def is_no_magnitude(path: Path) -> bool:
-    """Whether a name says that the file holds a phase, a part of a complex image or a region's mask."""
+    """Whether a name says that the file holds a phase, a part of a complex image or a region's mask.
+
+    Parameters
+    ----------
+    path
+        Its name alone counts; the file is not opened.
+
+    Returns
+    -------
+    bool
+        True where it is to be passed over.
+
+    References
+    ----------
+    dcm2niix, FILENAMING.md, https://github.com/rordenlab/dcm2niix;
+    Brain Imaging Data Structure, entity `part`, https://bids-specification.readthedocs.io.
+    """
     stem = stem_of(path)
     return bool(NO_MAGNITUDE.search(stem) or NO_MAGNITUDE_PART.search(stem))
 
@@ -47,8 +74,31 @@ def is_no_magnitude(path: Path) -> bool:
 def choose_file(matching: Sequence[Path], *, role: str, beside: Iterable[Path]) -> tuple[Path, list[str]]:
     """The one file for a role, and what is to be said of the choice.
 
-    matching: the files of the role's first pattern that matches any. beside: all scan files of their folders.
-    Raises ScanInvalid (FM-D202) where the rules leave none or several.
+    Parameters
+    ----------
+    matching
+        The files of the role's first pattern that matches any; at least one.
+    role
+        "target" or "reference", for the message.
+    beside
+        All scan files of their folders.
+
+    Returns
+    -------
+    tuple[Path, list[str]]
+        The file, and sentences about what was passed over.
+
+    Raises
+    ------
+    ReferenceMissing
+        FM-D203: no file holds a magnitude image.
+    ScanInvalid
+        FM-D202: the rules leave several, or dcm2niix altered the slices.
+
+    References
+    ----------
+    dcm2niix, FILENAMING.md, https://github.com/rordenlab/dcm2niix;
+    Brain Imaging Data Structure, entities `run` and `part`, https://bids-specification.readthedocs.io.
     """
     said: list[str] = []
     images = [path for path in matching if not is_no_magnitude(path)]

@@ -18,11 +18,25 @@ MIN_PATIENTS = 2
 def patients_by_file_name(
     paths: Iterable[Path], settings: NiftiFiles, *, source: Path
 ) -> dict[Path, tuple[str, str]]:
-    """(patient, examination) of the files in folders that hold several patients; others are not in it.
+    """Whose the files are in folders that hold several patients.
 
     Only where the site left `nifti.patient_id` as it is, and only where the names leave no doubt: two or more
     beginnings with a number in each, of which no two differ by a session or a counter, each with a target and a
     reference, and in no second folder.
+
+    Parameters
+    ----------
+    paths
+        Files that a pattern of the site matches.
+    settings
+        The site's.
+    source
+        The folder that is searched.
+
+    Returns
+    -------
+    dict[Path, tuple[str, str]]
+        (patient, examination) of each file of such a folder; the other files are not in it.
     """
     if settings.patient_id != PATIENT_FOLDER:
         return {}
@@ -45,7 +59,20 @@ def patients_by_file_name(
 
 
 def flat_pattern(paths: Sequence[Path], settings: NiftiFiles) -> str | None:
-    """The `nifti.patient_id` that tells the patients of one folder apart by their files' names; None: there is none."""
+    """The `nifti.patient_id` that tells the patients of one folder apart by their files' names.
+
+    Parameters
+    ----------
+    paths
+        Files of one examination as the present expression groups them.
+    settings
+        The site's, for the patterns of target and reference.
+
+    Returns
+    -------
+    str | None
+        A regular expression; None where fewer than `MIN_PATIENTS` beginnings have a target and a reference.
+    """
     groups = _beginnings(paths)
     whole = [name for name, files in groups.items() if _has_both(files, settings)]
     if len(whole) < MIN_PATIENTS:

@@ -27,7 +27,29 @@ _MAX_LIST_BYTES = 16 << 20
 
 
 def find_listed(files: Iterable[Path], settings: FastmriFiles, *, source: Path) -> Found:
-    """The listed pairs among `files`. Raises FileMissing (FM-C103), InvalidSetting (FM-C102) for a wrong list."""
+    """The listed pairs among the files of a folder.
+
+    Parameters
+    ----------
+    files
+        HDF5 files below `source`.
+    settings
+        The lists and the contrasts.
+    source
+        The folder that is searched; a list's path is absolute or below it.
+
+    Returns
+    -------
+    Found
+        In the lists' order. A pair that fails is in `refused`, a file that no list names in `ignored`.
+
+    Raises
+    ------
+    FileMissing
+        FM-C103: a list is not there.
+    InvalidSetting
+        FM-C102: a list is no CSV of pairs.
+    """
     found = Found()
     named: dict[str, list[Path]] = defaultdict(list)
     for path in files:

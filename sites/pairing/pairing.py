@@ -20,10 +20,29 @@ from sites.settings.site_settings import FastmriFiles, NiftiFiles, SiteSettings
 
 
 def find_pairs(source: Path, settings: SiteSettings, *, skip: Path | None = None) -> Found:
-    """All pairs below `source`, in a fixed order. `skip`: a folder not to enter (the store).
+    """All pairs below a folder, in a fixed order; no voxel is decoded.
 
-    Raises FileMissing (FM-C103) where `source` is no folder; a scan without partner is in `refused` (FM-D203), as is a
-    folder that cannot be listed (FM-D201).
+    Parameters
+    ----------
+    source
+        The folder with the scans.
+    settings
+        The site's.
+    skip
+        A folder not to enter, such as the store.
+
+    Returns
+    -------
+    Found
+        Candidates sorted by label. A scan without partner is in `refused` (FM-D203), as is a folder that cannot be
+        listed (FM-D201).
+
+    Raises
+    ------
+    FileMissing
+        FM-C103: `source` is no folder, or a pair list is not there.
+    InvalidSetting
+        FM-C102: a pair list is none.
     """
     if not source.is_dir():
         raise FileMissing(

@@ -86,7 +86,18 @@ class NameWarning:
 
 
 def judge_names(places: Mapping[str, Iterable[str]]) -> list[NameWarning]:
-    """What is doubtful about the names of patients. places: by name, the folders above or labels of its scans."""
+    """What is doubtful about the names of patients.
+
+    Parameters
+    ----------
+    places
+        By name, the labels of its examinations, such as their folders below the source.
+
+    Returns
+    -------
+    list[NameWarning]
+        Empty where the names are plain.
+    """
     names = sorted(places)
     said = [*_dates(names), *_spellings(names), *_sessions_alone(places), *_examinations(names)]
     n_examinations = sum(len(list(labels)) for labels in places.values())
@@ -100,7 +111,18 @@ def judge_names(places: Mapping[str, Iterable[str]]) -> list[NameWarning]:
 
 
 def require_plain(said: Iterable[NameWarning]) -> None:
-    """Raises PatientNamesDoubtful (FM-D210) where a warning means wrong splits."""
+    """Refuse names by which one patient would be trained on and tested.
+
+    Parameters
+    ----------
+    said
+        As `judge_names` gives it.
+
+    Raises
+    ------
+    PatientNamesDoubtful
+        FM-D210: a warning stops.
+    """
     stopping = [one.message for one in said if one.stops]
     if stopping:
         raise PatientNamesDoubtful(
@@ -113,7 +135,18 @@ def require_plain(said: Iterable[NameWarning]) -> None:
 
 
 def same_patient_groups(names: Iterable[str]) -> list[list[str]]:
-    """Groups of names that differ by a session, a counter or their spelling, and so are likely one patient each."""
+    """Groups of names that differ by a session, a counter or their spelling, and so are likely one patient each.
+
+    Parameters
+    ----------
+    names
+        Of patients; a name given twice counts once.
+
+    Returns
+    -------
+    list[list[str]]
+        Groups of two or more.
+    """
     names = sorted(set(names))
     found = [*_grouped(names, key=_spelling), *(group for group, sure in _session_groups(names) if sure)]
     return [group for group in found if len(group) > 1]

@@ -53,7 +53,18 @@ class BrightFigures:
 
 
 def bright_figures(magnitude: NDArray[np.float32]) -> BrightFigures:
-    """The figures of (slice, row, column) magnitudes."""
+    """How bright a scan is where it should not be.
+
+    Parameters
+    ----------
+    magnitude
+        (slice, row, column).
+
+    Returns
+    -------
+    BrightFigures
+        `peak_ratio` is 1 where the foreground's 99.9th percentile is 0.
+    """
     usual = foreground_percentile(magnitude, 99.9)
     hot = _hot_voxels(magnitude, level=HOT_LEVEL * usual)
     worst = max(hot, key=lambda place: float(magnitude[place]), default=None)
@@ -68,7 +79,18 @@ def bright_figures(magnitude: NDArray[np.float32]) -> BrightFigures:
 
 
 def why_too_bright(figures: BrightFigures) -> tuple[str, str] | None:
-    """Why no figure of this image would mean anything: (what was found, what is expected), or None."""
+    """Why no figure of this image would mean anything.
+
+    Parameters
+    ----------
+    figures
+        As `bright_figures` gives them.
+
+    Returns
+    -------
+    tuple[str, str] | None
+        (what was found, what is expected); None for an image that passes.
+    """
     if figures.hot is not None:
         place = f"{figures.n_hot} hot voxels, the worst {figures.peak_ratio:.1f} times the 99.9th percentile"
         return (

@@ -59,7 +59,18 @@ class ValueFigures:
 
 
 def value_figures(magnitude: NDArray[np.float32]) -> ValueFigures:
-    """The figures of (slice, row, column) magnitudes, from at most 12 slices across the middle half."""
+    """How an image's values are distributed, from at most about two dozen slices across the middle half.
+
+    Parameters
+    ----------
+    magnitude
+        (slice, row, column).
+
+    Returns
+    -------
+    ValueFigures
+        Shares from 0 to 1; `noise` over the 99th percentile, 1 where too little is inside to say.
+    """
     n = len(magnitude)
     step = max(1, (n // 2) // 12)
     image = magnitude[n // 4 : max(n // 4 + 3, 3 * n // 4) : step]
@@ -82,7 +93,18 @@ def value_figures(magnitude: NDArray[np.float32]) -> ValueFigures:
 
 
 def why_derived(figures: ValueFigures) -> tuple[str, str] | None:
-    """Why this is no magnitude image of anatomy: (what was found, what a magnitude image has), or None."""
+    """Why this is no magnitude image of anatomy.
+
+    Parameters
+    ----------
+    figures
+        As `value_figures` gives them.
+
+    Returns
+    -------
+    tuple[str, str] | None
+        (what was found, what a magnitude image has); None for an image that passes.
+    """
     if figures.n_values < MIN_VALUES:
         return f"{figures.n_values} distinct values: a mask or label map", f"at least {MIN_VALUES}"
     if figures.equal_neighbours > MAX_EQUAL:
@@ -101,7 +123,18 @@ def why_derived(figures: ValueFigures) -> tuple[str, str] | None:
 
 
 def value_remarks(figures: ValueFigures) -> list[str]:
-    """What is to be said of an image that passed."""
+    """What is to be said of an image that passed.
+
+    Parameters
+    ----------
+    figures
+        As `value_figures` gives them.
+
+    Returns
+    -------
+    list[str]
+        Clauses without a full stop; empty where nothing is to be said.
+    """
     said = []
     if figures.at_top > SAID_AT_TOP:
         said.append(f"{figures.at_top:.1%} of the foreground is at the maximum (windowed or saturated)")

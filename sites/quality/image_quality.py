@@ -59,7 +59,20 @@ class Examined:
     def used_with(self, covered: NDArray[np.bool_] | None) -> tuple[SliceUse, PairQuality]:
         """Which slices are used where the reference covers this much, and the figures for the cohort.
 
-        covered: (slice, row, column) on the target's grid; None: all. Raises ScanInvalid (FM-D202) for no slice.
+        Parameters
+        ----------
+        covered
+            (slice, row, column) on the target's grid; None: all.
+
+        Returns
+        -------
+        tuple[SliceUse, PairQuality]
+            The run of slices, and the pair's figures, rounded as the cohort keeps them.
+
+        Raises
+        ------
+        ScanInvalid
+            FM-D202: no slice is left.
         """
         lost = self.target_figures.faults.lost
         use = use_of_slices(self.target.magnitude(), covered=covered, faulty=lost)
@@ -82,7 +95,25 @@ class Examined:
 
 
 def examine(target: Volume, reference: Volume, *, limits: QualitySettings) -> Examined:
-    """Look at both scans, each on its own grid. Raises ScanInvalid (FM-D202) with what was seen and the figure."""
+    """Look at both scans, each on its own grid.
+
+    Parameters
+    ----------
+    target, reference
+        As they were read.
+    limits
+        The site's, from site.yaml.
+
+    Returns
+    -------
+    Examined
+        With the target to go on with: the given one, or its k-space cropped to what was measured.
+
+    Raises
+    ------
+    ScanInvalid
+        FM-D202, with what was seen and the figure.
+    """
     seen = [
         examine_scan(volume, role=role, limits=limits)
         for volume, role in ((target, "target"), (reference, "reference"))
@@ -113,7 +144,28 @@ def examine(target: Volume, reference: Volume, *, limits: QualitySettings) -> Ex
 
 
 def examine_scan(volume: Volume, *, role: str, limits: QualitySettings) -> ScanFigures:
-    """Look at one scan. role: "target" or "reference", for the message. Raises ScanInvalid (FM-D202)."""
+    """Look at one scan.
+
+    Parameters
+    ----------
+    volume
+        On its own grid.
+    role
+        "target" or "reference", for the message.
+    limits
+        The site's: what is refused, and what is taken with a remark.
+
+    Returns
+    -------
+    ScanFigures
+        Figures of the whole volume, its remarks, and slices that are lost; these refuse a reference in `examine`.
+
+    Raises
+    ------
+    ScanInvalid
+        FM-D202: a derived image or a bright artefact where the site refuses them; slices repeated, foreign, blended,
+        exchanged or in the order of their acquisition.
+    """
     magnitude = volume.magnitude()
     values, bright = value_figures(magnitude), bright_figures(magnitude)
     remarks = value_remarks(values)

@@ -64,7 +64,18 @@ class PairQuality(Settings):
 
 
 def quality_remarks(pairs: Sequence[PairQuality]) -> list[str]:
-    """What must be said beside every figure of these pairs."""
+    """What must be said beside every figure of these pairs.
+
+    Parameters
+    ----------
+    pairs
+        Those whose images were looked at; older records have no figures.
+
+    Returns
+    -------
+    list[str]
+        Sentences, each with how many of the pairs it is said of; empty where nothing is to be said.
+    """
     said, of_all = [], f"of {len(pairs)} pairs"
 
     def chosen(condition: Callable[[PairQuality], bool]) -> list[PairQuality]:

@@ -33,7 +33,20 @@ COVERED_SHARE = 0.95
 
 
 def check_shape(shape: Sequence[int], *, what: str) -> None:
-    """Refuse a shape that is no stack of slices, or larger than a scan is. Raises ScanInvalid (FM-D202)."""
+    """Refuse a shape that is no stack of slices, or larger than a scan is.
+
+    Parameters
+    ----------
+    shape
+        Voxels along the axes, in any order.
+    what
+        The scan's name, for the message.
+
+    Raises
+    ------
+    ScanInvalid
+        FM-D202: not three axes, under `MIN_SLICES` or `MIN_EDGE`, over `MAX_EDGE` or `MAX_VOXELS`.
+    """
     if len(shape) != 3:
         raise ScanInvalid(f"{what} is not one volume", got=f"shape {tuple(shape)}", expected="three axes")
     if min(shape) < MIN_SLICES or sorted(shape)[1] < MIN_EDGE:
@@ -49,9 +62,24 @@ def check_shape(shape: Sequence[int], *, what: str) -> None:
 
 
 def check_image(array: NDArray[np.generic], *, what: str) -> Image:
-    """`array` as contiguous float32 or complex64; slight negative magnitudes are set to zero.
+    """An image in the number type that the project works with; slight negative magnitudes are set to zero.
 
-    Raises ScanInvalid (FM-D202) for too few slices, NaN, infinity, a constant, or an image that is largely negative.
+    Parameters
+    ----------
+    array
+        (slice, row, column), real or complex.
+    what
+        The scan's name, for the message.
+
+    Returns
+    -------
+    Image
+        Contiguous float32, or complex64 for a complex array.
+
+    Raises
+    ------
+    ScanInvalid
+        FM-D202: too few slices, NaN, infinity, a constant, or an image that is largely negative.
     """
     check_shape(array.shape, what=what)
     if array.shape[0] > min(array.shape[1:]) * 8:
@@ -80,12 +108,36 @@ def check_image(array: NDArray[np.generic], *, what: str) -> Image:
 
 
 def foreground(magnitude: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Voxels (slice, row, column) that are no air: above a tenth of the 99th percentile."""
+    """Voxels that are no air: above a tenth of the 99th percentile.
+
+    Parameters
+    ----------
+    magnitude
+        (slice, row, column).
+
+    Returns
+    -------
+    NDArray[np.bool_]
+        (slice, row, column).
+    """
     return np.asarray(magnitude > FOREGROUND_LEVEL * bright_percentile(magnitude, 99))
 
 
 def bright_percentile(values: NDArray[np.float32], percent: float) -> float:
-    """`np.percentile` of a percentage near 100, found among the bright values alone: most of an image is darker."""
+    """`np.percentile` of a percentage near 100, found among the bright values alone: most of an image is darker.
+
+    Parameters
+    ----------
+    values
+        Any shape, magnitudes.
+    percent
+        0 to 100.
+
+    Returns
+    -------
+    float
+        The same number as `np.percentile`, to rounding.
+    """
     top = float(values.max(initial=0))
     bright = values[values > BRIGHT_LEVEL * top]
     n_above = (values.size - 1) * (1 - percent / 100)
@@ -114,9 +166,26 @@ def use_of_slices(
 ) -> SliceUse:
     """The longest run of slices that show anatomy of the target within the reference's view, and what it leaves out.
 
-    target: magnitude (slice, row, column). covered: the reference's field of view on the target's grid; None: all.
-    faulty: numbers of slices that are not to be used. Training, validation and test all use this run, so that slices
-    of air neither teach nor flatter. Raises ScanInvalid (FM-D202) where no slice qualifies.
+    Training, validation and test all use this run, so that slices of air neither teach nor flatter.
+
+    Parameters
+    ----------
+    target
+        (slice, row, column) magnitude.
+    covered
+        The reference's field of view on the target's grid; None: all.
+    faulty
+        Numbers of slices, from 0, that are not to be used.
+
+    Returns
+    -------
+    SliceUse
+        The run [first, stop), and counts of slices.
+
+    Raises
+    ------
+    ScanInvalid
+        FM-D202: no slice qualifies.
     """
     anatomy = foreground(target)
     area = anatomy.sum(axis=(1, 2))  # (slice,)

@@ -72,7 +72,13 @@ class SliceFaults:
         return tuple(sorted({*self.empty, *self.dark, *self.bright}))
 
     def named(self) -> list[str]:
-        """What is wrong, for a person: 'empty slice 9', each kind once; counted from 0."""
+        """What is wrong, for a person: 'empty slice 9', each kind once.
+
+        Returns
+        -------
+        list[str]
+            Slices counted from 0; empty where nothing is wrong.
+        """
         kinds = ("empty", "dark", "bright", "repeated", "foreign", "blended")
         found = [(kind, getattr(self, kind)) for kind in kinds]
         said = [f"{kind} slice {', '.join(map(str, slices))}" for kind, slices in found if slices]
@@ -85,7 +91,18 @@ class SliceFaults:
 
 
 def find_slice_faults(magnitude: NDArray[np.float32]) -> SliceFaults:
-    """The faulty slices of (slice, row, column) magnitudes."""
+    """The slices that were lost, repeated, replaced or put out of order.
+
+    Parameters
+    ----------
+    magnitude
+        (slice, row, column).
+
+    Returns
+    -------
+    SliceFaults
+        Without a fault where fewer than three slices show anatomy; of an interleaved stack this alone is said.
+    """
     thinned = magnitude[:, ::2, ::2] if min(magnitude.shape[1:]) >= 128 else magnitude
     inside = foreground(thinned)
     area = inside.sum(axis=(1, 2))  # (slice,)

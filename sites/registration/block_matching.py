@@ -80,12 +80,34 @@ class Matches:
 
 
 def axes_of(image: sitk.Image) -> Floats:
-    """Unit vectors of (slice, row, column) as columns, world: (3, 3)."""
+    """The directions of an image's axes.
+
+    Parameters
+    ----------
+    image
+        Three axes; SimpleITK's own order is (column, row, slice).
+
+    Returns
+    -------
+    NDArray[np.float64]
+        (3, 3): unit vectors of (slice, row, column) as columns, world.
+    """
     return np.array(image.GetDirection()).reshape(3, 3)[:, ::-1]
 
 
 def match_blocks(blocks: Blocks) -> Matches:
-    """The best place of every block."""
+    """The best place of every block, between the places that were tried by a parabola along each axis.
+
+    Parameters
+    ----------
+    blocks
+        As `compare_blocks` gives them.
+
+    Returns
+    -------
+    Matches
+        N as in `blocks`; displacements in mm along the target's (slice, row, column).
+    """
     places, at_limit = _peaks(blocks.agreement)
     reach = np.array(blocks.reach)
     middle = blocks.agreement[:, reach[0], reach[1], reach[2]]
@@ -108,11 +130,34 @@ def compare_blocks(
     step_mm: float = 1.5,
     slab_mm: float = SLAB_MM,
 ) -> Blocks:
-    """Compare blocks of `fixed` with `moving` seen through `transform`.
+    """Compare blocks of one scan with another scan at every displacement within reach.
 
-    transform: from points of `fixed` to points of `moving`. reach_mm: the farthest displacement along (slice, row,
-    column); 0: none along that axis. max_blocks: drawn with a fixed seed where there are more; None: all. step_mm:
-    wanted distance of places between slices; within a slice it is the pixel of `fixed`. slab_mm: a block's thickness.
+    Parameters
+    ----------
+    fixed
+        The scan that the blocks are cut from.
+    moving
+        The scan in which they are looked for.
+    transform
+        From points of `fixed` to points of `moving`, world mm.
+    reach_mm
+        The farthest displacement along (slice, row, column); 0: none along that axis.
+    max_blocks
+        Drawn with a fixed seed where there are more; None: all.
+    step_mm
+        Wanted distance of places between slices; within a slice it is the pixel of `fixed`.
+    slab_mm
+        A block's thickness.
+
+    Returns
+    -------
+    Blocks
+        Those that are foreground for the most part, that `moving` covers, and that show structure.
+
+    References
+    ----------
+    Ourselin et al., Reconstructing a 3D structure from serial histological sections, Image and Vision
+    Computing 19 (2001).
     """
     voxels = _normalised(sitk.GetArrayFromImage(fixed))
     spacing = np.array(fixed.GetSpacing())[::-1]  # (slice, row, column)

@@ -44,7 +44,25 @@ def require_registered(
     motion: Motion,
     limits: RegistrationSettings,
 ) -> None:
-    """Raise RegistrationRefused (FM-D204) with the cause where the pair must not be used."""
+    """Refuse a pair that must not be used, with the cause.
+
+    Parameters
+    ----------
+    target, reference
+        The scans as they were read, each on its own grid.
+    fixed, moving
+        The same two as `matching_image` made them.
+    motion
+        What registration found, from points of the target to points of the reference.
+    limits
+        The site's, from site.yaml.
+
+    Raises
+    ------
+    RegistrationRefused
+        FM-D204: hardly any overlap, slices missing, doubled or out of order, a lost orientation, another anatomy, an
+        error or a stretch above the limit.
+    """
     blocks = compare_blocks(fixed, moving, motion.as_sitk(), reach_mm=(0, 0, 0), max_blocks=SEEN_BLOCKS)
     overlaps = blocks.inside_share >= MIN_SHARED
     if not overlaps and motion.agreement >= limits.min_agreement:
@@ -94,7 +112,24 @@ def require_registered(
 def require_two_contrasts(
     target: Volume, guide: Volume, *, covered: NDArray[np.bool_] | None, limits: RegistrationSettings
 ) -> None:
-    """Raise RegistrationRefused (FM-D204) where the reference is the target itself. guide: on the target's grid."""
+    """Refuse a reference that is the target itself, or made from it.
+
+    Parameters
+    ----------
+    target
+        The scan to be super-resolved.
+    guide
+        The reference on the target's grid.
+    covered
+        (slice, row, column) where the guide has data; None: everywhere.
+    limits
+        The site's; with `max_likeness` 1 nothing is checked.
+
+    Raises
+    ------
+    RegistrationRefused
+        FM-D204, with the squared correlation.
+    """
     if limits.max_likeness == 1:  # the site looks for itself
         return
     coarse, fine = measure_likeness(target, guide, covered=covered)

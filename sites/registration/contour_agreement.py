@@ -41,9 +41,30 @@ def contour_agreement(
     pixel_mm: float,
     low_res_mm: float,
 ) -> float | None:
-    """-1 to 1 over (slice, row, column) arrays on one grid; None where too little is shared.
+    """How far the contours of two scans run the same way, inside the head and without its outline.
 
-    target: interpolated from pixels of low_res_mm. covered: where the reference has data.
+    Parameters
+    ----------
+    target
+        (slice, row, column) magnitude, interpolated from pixels of `low_res_mm`.
+    reference
+        (slice, row, column) magnitude on the target's grid.
+    covered
+        (slice, row, column): where the reference has data.
+    pixel_mm
+        Pixel of the grid in the plane.
+    low_res_mm
+        Pixel that the target was measured with; gradients are smoothed by three quarters of it, 1.5 mm at least.
+
+    Returns
+    -------
+    float | None
+        -1 to 1: the mean of cos(2 angle) between the gradients, weighted by both. None where fewer than `MIN_VOXELS`
+        voxels of 2 mm are shared or nothing has a gradient.
+
+    References
+    ----------
+    Haber and Modersitzki, Intensity Gradient Based Registration and Fusion of Multi-modal Images, MICCAI 2006.
     """
     factor = max(1, round(WORKING_MM / pixel_mm))
     still, guide = _shrunk(target, factor), _shrunk(reference, factor)

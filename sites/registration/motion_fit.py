@@ -66,13 +66,40 @@ class MotionFit:
     weights: Floats
 
     def displacements_at(self, points_mm: Floats) -> Floats:
-        """(N, 3) displacement of points (N, 3)."""
+        """Where the motion moves points to.
+
+        Parameters
+        ----------
+        points_mm
+            (N, 3), in the axes of the fit.
+
+        Returns
+        -------
+        NDArray[np.float64]
+            (N, 3) displacements, mm.
+        """
         moved: Floats = self.shift_mm + (points_mm - self.centre_mm) @ self.matrix.T
         return moved
 
 
 def fit_motion(points_mm: Floats, displacements_mm: Floats, *, max_stretch: float) -> MotionFit:
-    """The motion that most blocks share. points_mm, displacements_mm: (N, 3). max_stretch: 0 allows rotation alone."""
+    """The motion that most blocks share, by Tukey's biweight.
+
+    Parameters
+    ----------
+    points_mm
+        (N, 3) places of the blocks.
+    displacements_mm
+        (N, 3) along the same axes as the places.
+    max_stretch
+        0 allows rotation and shift alone; above it a small stretch is fitted too. The stretch itself is not
+        bounded.
+
+    Returns
+    -------
+    MotionFit
+        With a weight of each block.
+    """
     centre = np.median(points_mm, axis=0)
     design = _design(points_mm - centre)  # (N, 3, 12)
     parameters = np.concatenate([np.median(displacements_mm, axis=0), np.zeros(9)])
@@ -103,7 +130,18 @@ def _design(offsets: Floats) -> Floats:
 
 
 def sub_volumes(points_mm: Floats) -> NDArray[np.int_]:
-    """The octant about the median, 0 to 7, of each point: (N,)."""
+    """The octant about the median in which each point lies.
+
+    Parameters
+    ----------
+    points_mm
+        (N, 3).
+
+    Returns
+    -------
+    NDArray[np.int_]
+        (N,) 0 to 7.
+    """
     above = points_mm > np.median(points_mm, axis=0)
     octants: NDArray[np.int_] = above @ np.array([4, 2, 1])
     return octants
@@ -112,9 +150,24 @@ def sub_volumes(points_mm: Floats) -> NDArray[np.int_]:
 def error_of(
     fit: MotionFit, points_mm: Floats, displacements_mm: Floats, *, step_mm: float, max_stretch: float
 ) -> float:
-    """How far the motion is from the true one, root mean square over the blocks' places [mm].
+    """How far the motion is from the true one, estimated from the blocks themselves.
 
-    step_mm: between the places at which blocks were looked for. Infinite where too few blocks follow the motion.
+    Parameters
+    ----------
+    fit
+        The motion of these blocks.
+    points_mm, displacements_mm
+        (N, 3) each, as they were given to `fit_motion`.
+    step_mm
+        Distance of the places at which blocks were looked for.
+    max_stretch
+        As it was given to `fit_motion`.
+
+    Returns
+    -------
+    float
+        Root mean square over the blocks' places, mm. Infinite where fewer than `MIN_BLOCKS` blocks in four sub-volumes
+        follow the motion.
     """
     kept = fit.weights > 0
     points, seen = points_mm[kept], displacements_mm[kept]

@@ -108,6 +108,13 @@ class Motion:
     error_mm: float = float("inf")
 
     def as_sitk(self) -> sitk.AffineTransform:
+        """The same motion for SimpleITK.
+
+        Returns
+        -------
+        sitk.AffineTransform
+            From points of the target to points of the reference, world mm.
+        """
         transform = sitk.AffineTransform(3)
         transform.SetMatrix(self.matrix.ravel().tolist())
         transform.SetTranslation(self.shift_mm.tolist())
@@ -124,8 +131,29 @@ IDENTITY = Motion(np.eye(3), np.zeros(3))
 def register(target: Volume, reference: Volume, *, limits: RegistrationSettings) -> Registered:
     """The reference on the target's grid; resampled only where it is on another grid or has moved.
 
-    Raises RegistrationRefused (FM-D204) with what was seen: no common anatomy, mirrored, another patient, slices
-    missing or out of order, the target itself, an error above the limit.
+    Parameters
+    ----------
+    target
+        The scan to be super-resolved; it is never changed.
+    reference
+        The scan that guides, on any grid.
+    limits
+        The site's, from site.yaml.
+
+    Returns
+    -------
+    Registered
+        The reference, magnitude and float32 where it was resampled, with what was measured on the way.
+
+    Raises
+    ------
+    RegistrationRefused
+        FM-D204 with what was seen: no common anatomy, mirrored, another patient, slices missing or out of order, the
+        target itself, an error above the limit.
+
+    References
+    ----------
+    Mattes et al., PET-CT image registration in the chest using free-form deformations, IEEE TMI 22 (2003).
     """
     from sites.registration.checks import require_registered, require_two_contrasts
 
@@ -171,7 +199,19 @@ def find_motion(
 ) -> Motion:
     """The best motion of all starts, refined; its agreement says whether it is one.
 
-    max_starts: no more starts, and one look alone at each; None: all of them.
+    Parameters
+    ----------
+    fixed, moving
+        Target and reference as `matching_image` makes them.
+    limits
+        `min_agreement` says when no other start is needed, `max_stretch` what the refinement may correct.
+    max_starts
+        No more starts, and one look alone at each; None: all of them.
+
+    Returns
+    -------
+    Motion
+        From points of `fixed` to points of `moving`; the identity with agreement 0 where no start agrees anywhere.
     """
     best = IDENTITY
     for start in itertools.islice(_starts(fixed, moving), max_starts):
@@ -197,7 +237,24 @@ def refined(
     limits: RegistrationSettings,
     looks: tuple[Look, ...],
 ) -> Motion:
-    """The motion corrected by what blocks' displacements have in common, once for each look."""
+    """The motion corrected by what blocks' displacements have in common, once for each look.
+
+    Parameters
+    ----------
+    fixed, moving
+        Target and reference as `matching_image` makes them.
+    motion
+        Where to begin.
+    limits
+        `max_stretch`: 0 holds the correction to a rigid one.
+    looks
+        In their order, the widest first.
+
+    Returns
+    -------
+    Motion
+        With the agreement of the last look, 0 to 1; `error_mm` is infinite unless that look measures it.
+    """
     axes = axes_of(fixed)
     for look in looks:
         blocks = compare_blocks(
@@ -242,9 +299,22 @@ def _corrected(
 
 
 def matching_image(volume: Volume) -> sitk.Image:
-    """The foreground's box of a volume, its pixels averaged to about MATCHING_SPACING_MM.
+    """The foreground's box of a volume, its pixels averaged to about `MATCHING_SPACING_MM`.
 
-    Raises RegistrationRefused (FM-D204) where there is no foreground.
+    Parameters
+    ----------
+    volume
+        Either scan of a pair.
+
+    Returns
+    -------
+    sitk.Image
+        Magnitude, its world RAS+ mm, with a margin of `BOX_MARGIN_MM` where the scan has it.
+
+    Raises
+    ------
+    RegistrationRefused
+        FM-D204: there is no foreground.
     """
     image = as_sitk(volume)
     anatomy = foreground(sitk.GetArrayViewFromImage(image))
@@ -334,7 +404,20 @@ def _smoothed(image: sitk.Image) -> sitk.Image:
 
 
 def foreground_points(image: sitk.Image, *, n: int) -> Floats:
-    """(n, 3) points of the foreground in mm, drawn with a fixed seed."""
+    """Points of the foreground, drawn with a fixed seed.
+
+    Parameters
+    ----------
+    image
+        A magnitude image with a foreground.
+    n
+        How many; one voxel may be drawn twice.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        (n, 3) world, mm.
+    """
     indices = np.argwhere(foreground(sitk.GetArrayViewFromImage(image)))  # (m, 3): slice, row, column
     drawn = np.random.default_rng(0).choice(len(indices), n)
     step = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
@@ -343,7 +426,20 @@ def foreground_points(image: sitk.Image, *, n: int) -> Floats:
 
 
 def moved_by(fixed: sitk.Image, motion: Motion) -> float:
-    """Mean displacement of the target's foreground [mm]."""
+    """Mean displacement of the target's foreground.
+
+    Parameters
+    ----------
+    fixed
+        The target as `matching_image` makes it.
+    motion
+        From its points to those of the reference.
+
+    Returns
+    -------
+    float
+        mm.
+    """
     points = foreground_points(fixed, n=N_POINTS)
     moved = points @ motion.matrix.T + motion.shift_mm
     return float(np.linalg.norm(moved - points, axis=1).mean())

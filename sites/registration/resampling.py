@@ -14,7 +14,18 @@ GRID_TOLERANCE_MM = 0.01
 
 
 def same_grid(one: Volume, other: Volume) -> bool:
-    """Whether two volumes' voxels lie at the same places."""
+    """Whether two volumes' voxels lie at the same places.
+
+    Parameters
+    ----------
+    one, other
+        Volumes of any shape.
+
+    Returns
+    -------
+    bool
+        True where shapes are equal and no corner differs by more than `GRID_TOLERANCE_MM` along an axis.
+    """
     if one.array.shape != other.array.shape:
         return False
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in one.array.shape])).reshape(3, -1)
@@ -25,7 +36,22 @@ def same_grid(one: Volume, other: Volume) -> bool:
 def resample(
     reference: Volume, *, target: Volume, transform: sitk.Transform
 ) -> tuple[Volume, NDArray[np.bool_]]:
-    """The reference by cubic B-spline on the target's grid, held to its own range (no ringing beyond it)."""
+    """The reference by cubic B-spline on the target's grid, held to its own range (no ringing beyond it).
+
+    Parameters
+    ----------
+    reference
+        The scan to be interpolated; its magnitude is taken.
+    target
+        The scan that has the grid.
+    transform
+        From points of the target to points of the reference, world mm; an affine one.
+
+    Returns
+    -------
+    tuple[Volume, NDArray[np.bool_]]
+        The reference on the grid, float32, 0 where it has no data; and where it has, (slice, row, column).
+    """
     moving, fixed = as_sitk(reference), as_sitk(target)
     resampler = sitk.ResampleImageFilter()
     resampler.SetReferenceImage(fixed)
@@ -58,7 +84,18 @@ def _in_view(reference: Volume, *, target: Volume, transform: sitk.Transform) ->
 
 
 def as_sitk(volume: Volume) -> sitk.Image:
-    """The magnitude as a SimpleITK image whose world is RAS+ mm (SimpleITK does not care which)."""
+    """The magnitude as a SimpleITK image whose world is RAS+ mm (SimpleITK does not care which).
+
+    Parameters
+    ----------
+    volume
+        (slice, row, column).
+
+    Returns
+    -------
+    sitk.Image
+        float32; SimpleITK counts its axes (column, row, slice).
+    """
     image = sitk.GetImageFromArray(volume.magnitude())
     matrix = volume.affine[:3, [2, 1, 0]]  # SimpleITK's index is (column, row, slice)
     spacing = np.linalg.norm(matrix, axis=0)

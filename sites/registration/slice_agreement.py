@@ -63,7 +63,20 @@ class Step:
 
 
 def measure_slices(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform) -> SliceOffsets:
-    """Look for each slice of `fixed` in `moving`, seen through `transform`, along the slice axis."""
+    """Look for each slice of the target in the registered reference, along the slice axis alone.
+
+    Parameters
+    ----------
+    fixed, moving
+        Target and reference as `matching_image` makes them.
+    transform
+        From points of `fixed` to points of `moving`, world mm.
+
+    Returns
+    -------
+    SliceOffsets
+        (S,) each, S the slices of `fixed`; NaN for a slice that says nothing.
+    """
     spacing = fixed.GetSpacing()[2]
     reach = max(REACH * spacing, MIN_REACH_MM)
     blocks = compare_blocks(
@@ -89,7 +102,18 @@ def measure_slices(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transf
 
 
 def largest_step(found: SliceOffsets) -> Step | None:
-    """The largest change of offset between two neighbours, by medians of the slices around; None: too few slices."""
+    """The largest change of offset between two neighbours, by medians of the slices around.
+
+    Parameters
+    ----------
+    found
+        The offsets of a stack.
+
+    Returns
+    -------
+    Step | None
+        Its height has a sign; in spacings. None: too few slices say anything.
+    """
     window = int(np.clip(round(WINDOW_MM / found.spacing_mm), MIN_WINDOW, MAX_WINDOW))
     margin = max(MIN_WINDOW, round(MIN_WINDOW_MM / found.spacing_mm))
     known = np.flatnonzero(np.isfinite(found.offsets))
@@ -106,7 +130,19 @@ def largest_step(found: SliceOffsets) -> Step | None:
 
 
 def out_of_order_share(found: SliceOffsets) -> float:
-    """Share of the slices that lie more than half a spacing from the median of their neighbours: 0 in a whole stack."""
+    """How many slices lie beside their place.
+
+    Parameters
+    ----------
+    found
+        The offsets of a stack.
+
+    Returns
+    -------
+    float
+        0 to 1: the share of the slices more than half a spacing from the median of five neighbours. 0 in a whole stack,
+        and where too few slices say anything.
+    """
     values = found.offsets[np.isfinite(found.offsets)]
     if len(values) < 2 * MIN_WINDOW:
         return 0.0

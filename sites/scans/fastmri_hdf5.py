@@ -58,9 +58,31 @@ class _Geometry:
 
 
 def read_header(path: Path) -> FastmriHeader:
-    """The file's attributes and geometry. Raises ScanUnreadable (FM-D201), ScanInvalid (FM-D202).
+    """The file's attributes and geometry; no voxel is read.
 
-    ScanReaderFailed (FM-D211) where the file brings the reading process down.
+    Parameters
+    ----------
+    path
+        An HDF5 file of the set, knee or brain.
+
+    Returns
+    -------
+    FastmriHeader
+        `shape` of the array that the image is made from, `matrix` of the image, spacing in mm along (slice, row,
+        column).
+
+    Raises
+    ------
+    ScanUnreadable
+        FM-D201: truncated, not HDF5, no image, a header that is no XML.
+    ScanInvalid
+        FM-D202: no contrast or header in the file, an impossible voxel size or matrix, undersampled k-space.
+    ScanReaderFailed
+        FM-D211: the file brings the reading process down.
+
+    References
+    ----------
+    Zbontar et al., fastMRI: An Open Dataset and Benchmarks for Accelerated MRI, arXiv:1811.08839 (2018).
     """
     file = ForeignFile(path)
     acquisition = file.attribute("acquisition")
@@ -81,11 +103,29 @@ def read_header(path: Path) -> FastmriHeader:
 
 
 def read_fastmri(path: Path, *, contrast: str) -> Volume:
-    """The scan: complex64 from single-coil kspace, float32 otherwise; (slice, row, column), the file's own units.
+    """The scan of one file of the set, in the file's own units.
 
-    Raises ScanUnreadable (FM-D201) for a truncated or foreign file; ScanInvalid (FM-D202) for undersampled k-space,
-    a matrix larger than the image, too few slices, NaN, a constant; ScanReaderFailed (FM-D211) where the file brings
-    the reading process down.
+    Parameters
+    ----------
+    path
+        An HDF5 file of the set, knee or brain.
+    contrast
+        The contrast's name for the volume, such as "PD"; the file's attribute is not held against it.
+
+    Returns
+    -------
+    Volume
+        (slice, row, column): complex64 from single-coil kspace, float32 otherwise (several coils: root sum of squares).
+        The affine is nominal; its spacing alone is the file's.
+
+    Raises
+    ------
+    ScanUnreadable
+        FM-D201: a truncated or foreign file.
+    ScanInvalid
+        FM-D202: undersampled k-space, a matrix larger than the samples, too few slices, NaN, a constant.
+    ScanReaderFailed
+        FM-D211: the file brings the reading process down.
     """
     file = ForeignFile(path)
     geometry = _geometry(file, name=path.name)
@@ -268,6 +308,16 @@ def central_slices(one: Volume, other: Volume) -> tuple[Volume, Volume]:
 
     The files hold no slice positions: stacks of one examination are planned about one centre. Where they were not,
     the measured residual shows a shift of a slice and the pair is refused.
+
+    Parameters
+    ----------
+    one, other
+        Volumes as `read_fastmri` gives them; rows and columns are left as they are.
+
+    Returns
+    -------
+    tuple[Volume, Volume]
+        Both in the order given, with as many slices each, and the nominal affine of what is left.
     """
     n_slices = min(one.n_slices, other.n_slices)
     return _central(one, n_slices), _central(other, n_slices)

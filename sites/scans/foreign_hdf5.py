@@ -51,7 +51,18 @@ _numbers = itertools.count()
 
 
 class ForeignFile:
-    """One file. Every question raises ScanUnreadable (FM-D201), ScanInvalid (FM-D202), ScanReaderFailed (FM-D211)."""
+    """One file.
+
+    Parameters
+    ----------
+    path
+        Of the file; it is opened in another process, at the first question.
+
+    Raises
+    ------
+    ScanUnreadable, ScanInvalid, ScanReaderFailed
+        FM-D201, FM-D202, FM-D211, of the constructor and of every question.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -64,27 +75,84 @@ class ForeignFile:
             raise ScanUnreadable("a scan is no plain file", got=path.name, expected="a file")
 
     def attribute(self, name: str) -> str | float | int | None:
-        """An attribute of the file: one text or number; None where it is not there or empty."""
+        """An attribute of the file: one text or number.
+
+        Parameters
+        ----------
+        name
+            The attribute's name, of the root group.
+
+        Returns
+        -------
+        str | float | int | None
+            The value; None where the attribute is not there, is empty or not finite.
+        """
         value: str | float | int | None = self._ask("attribute", name)
         return value
 
     def text(self, name: str) -> str | None:
-        """The text in a dataset; None where there is none."""
+        """The text in a dataset of one value.
+
+        Parameters
+        ----------
+        name
+            The dataset's name in the root group.
+
+        Returns
+        -------
+        str | None
+            At most 1 MiB; None where there is no such dataset or it is empty.
+        """
         value: str | None = self._ask("text", name)
         return value
 
     def mask(self, name: str) -> tuple[int, int] | None:
-        """(values that are not zero, values) of a dataset; None where there is none."""
+        """How many values of a small dataset are set.
+
+        Parameters
+        ----------
+        name
+            The dataset's name in the root group; it holds numbers or truth values.
+
+        Returns
+        -------
+        tuple[int, int] | None
+            (values that are not zero, values in all); None where there is no such dataset.
+        """
         value = self._ask("mask", name)
         return None if value is None else (int(value[0]), int(value[1]))
 
     def array(self, name: str) -> tuple[tuple[int, ...], bool] | None:
-        """Shape, and whether it is complex, of an array of slices; None where there is none."""
+        """What an array of slices is, without its values.
+
+        Parameters
+        ----------
+        name
+            The dataset's name in the root group.
+
+        Returns
+        -------
+        tuple[tuple[int, ...], bool] | None
+            The stored shape, slices first, and whether the values are complex; None where there is no such dataset.
+        """
         value = self._ask("array", name)
         return None if value is None else (tuple(int(n) for n in value["shape"]), value["kind"] == "complex")
 
     def slice(self, name: str, index: int) -> NDArray[Any]:
-        """One slice, complex64 or float32."""
+        """One slice of an array that `array` told about.
+
+        Parameters
+        ----------
+        name
+            The dataset's name in the root group.
+        index
+            Along the first axis, from 0.
+
+        Returns
+        -------
+        NDArray[Any]
+            The stored shape without its first axis; complex64 or float32. Values that are not finite stay in it.
+        """
         value: NDArray[Any] = self._ask("slice", name, index)
         return value
 

@@ -47,7 +47,13 @@ class NotTaken(Exception):
 
 
 class OpenedFile:
-    """The file that is asked about."""
+    """The file that is asked about.
+
+    Parameters
+    ----------
+    path
+        Of the file, which stays open until `close`.
+    """
 
     def __init__(self, path: str) -> None:
         with Path(path).open("rb") as stream:  # its refusal says why; that of HDF5 does not
@@ -59,7 +65,23 @@ class OpenedFile:
         self._file.close()
 
     def attribute(self, name: str) -> str | float | int | None:
-        """One value; None where it is not there or empty."""
+        """One attribute of the root group.
+
+        Parameters
+        ----------
+        name
+            The attribute's name.
+
+        Returns
+        -------
+        str | float | int | None
+            Text without padding, or a finite number; None where the attribute is not there or empty.
+
+        Raises
+        ------
+        NotTaken
+            More than one value, a text over 1 MiB, or neither text nor number.
+        """
         if not h5py.h5a.exists(self._file.id, name.encode()):
             return None
         attribute = h5py.h5a.open(self._file.id, name.encode())
@@ -76,7 +98,23 @@ class OpenedFile:
         return _plain(self._file.attrs[name], name)
 
     def text(self, name: str) -> str | None:
-        """The text in a dataset of one value; None where there is no such dataset."""
+        """The text in a dataset of one value.
+
+        Parameters
+        ----------
+        name
+            The dataset's name in the root group.
+
+        Returns
+        -------
+        str | None
+            None where there is no such dataset or it is empty.
+
+        Raises
+        ------
+        NotTaken
+            A link, more than one value, a text over 1 MiB.
+        """
         dataset = self._dataset(name)
         if dataset is None or dataset.shape is None:
             return None
@@ -87,7 +125,23 @@ class OpenedFile:
         return None if value is None else str(value)
 
     def mask(self, name: str) -> tuple[int, int] | None:
-        """How many values of a small dataset are not zero, and how many there are; None where there is none."""
+        """How many values of a small dataset are not zero.
+
+        Parameters
+        ----------
+        name
+            The dataset's name in the root group.
+
+        Returns
+        -------
+        tuple[int, int] | None
+            (values that are not zero, values in all); None where there is no such dataset.
+
+        Raises
+        ------
+        NotTaken
+            A link, no numbers, more than `MAX_SLICE_VALUES`, or more declared bytes than the file can hold.
+        """
         dataset = self._dataset(name)
         if dataset is None or not dataset.shape:
             return None
@@ -99,7 +153,24 @@ class OpenedFile:
         return int(np.count_nonzero(dataset[()])), int(dataset.size)
 
     def array(self, name: str) -> dict[str, Any] | None:
-        """Shape and kind ("complex" or "real") of an array of slices; None where there is no such dataset."""
+        """What an array of slices is; no value is decoded.
+
+        Parameters
+        ----------
+        name
+            The dataset's name in the root group.
+
+        Returns
+        -------
+        dict[str, Any] | None
+            `shape` (list of int, slices first) and `kind` ("complex" or "real"); None where there is no such dataset.
+
+        Raises
+        ------
+        NotTaken
+            A link, empty, no numbers, slices over `MAX_SLICE_VALUES`, a filter that is not here, chunks or an inflation
+            beyond the bounds above.
+        """
         dataset = self._dataset(name)
         if dataset is None:
             return None
@@ -117,7 +188,20 @@ class OpenedFile:
         return {"shape": list(dataset.shape), "kind": kind}
 
     def slice(self, name: str, index: int) -> NDArray[Any]:
-        """One slice as complex64 or float32."""
+        """One slice of an array that `array` has passed.
+
+        Parameters
+        ----------
+        name
+            The dataset's name in the root group.
+        index
+            Along the first axis, from 0.
+
+        Returns
+        -------
+        NDArray[Any]
+            Contiguous complex64 or float32, the stored shape without its first axis.
+        """
         dataset = self._dataset(name)
         assert dataset is not None
         kind = _kind(dataset.dtype)
@@ -201,7 +285,16 @@ def _plain(value: Any, name: str) -> str | float | int | None:
 
 
 def serve(questions: BinaryIO, answers: BinaryIO) -> None:
-    """Answer until the questions end."""
+    """Answer until the questions end.
+
+    Parameters
+    ----------
+    questions
+        One JSON object a line: `number` and `path` of the file, `ask` (a method of `OpenedFile`), `about` (its
+        arguments).
+    answers
+        Gets one JSON line for each: `answer`, `not_taken` or `failed`; behind a slice's line its bytes, in C order.
+    """
     opened: dict[int, OpenedFile] = {}
     for line in questions:
         _allow_time()

@@ -34,21 +34,58 @@ field of view that is usual, 256 x 256 x 150); a stack of thick slices has less.
 
 
 def read_nifti(path: Path, *, contrast: str, slice_axis: int | None = None) -> Volume:
-    """The volume of `read_nifti_with_remarks`."""
+    """The volume of `read_nifti_with_remarks`, without the remarks.
+
+    Parameters
+    ----------
+    path
+        A .nii or .nii.gz file.
+    contrast
+        The contrast's name for the volume, such as "T2".
+    slice_axis
+        The file's axis (0, 1, 2) that runs through the slices; None: found from the spacing.
+
+    Returns
+    -------
+    Volume
+        (slice, row, column) float32, spacing in mm, affine to RAS+ mm.
+
+    Raises
+    ------
+    ScanUnreadable, ScanInvalid
+        As `read_nifti_with_remarks`.
+    """
     return read_nifti_with_remarks(path, contrast=contrast, slice_axis=slice_axis)[0]
 
 
 def read_nifti_with_remarks(
     path: Path, *, contrast: str, slice_axis: int | None = None, trust_geometry: bool = False
 ) -> tuple[Volume, tuple[str, ...]]:
-    """The scan in `path` (.nii or .nii.gz), float32, spacing in mm, affine to RAS+ mm; and what was noticed.
+    """The scan in one file, and what a person should know of how it was read.
 
-    slice_axis: the file's axis (0, 1, 2) that runs through the slices; None: found from the spacing.
-    trust_geometry: a person has said which axis that is, so a header that says nothing is no reason to refuse. A remark
-    says, for a person, what was repaired or taken on trust; it holds no path.
-    Raises ScanUnreadable (FM-D201): truncated, failed checksum, not NIfTI.
-    Raises ScanInvalid (FM-D202): not three axes, too few slices, too large, NaN, infinite, constant, negative, no
-    geometry.
+    Parameters
+    ----------
+    path
+        A .nii or .nii.gz file.
+    contrast
+        The contrast's name for the volume, such as "T2".
+    slice_axis
+        The file's axis (0, 1, 2) that runs through the slices; None: found from the spacing.
+    trust_geometry
+        A person has said which axis that is, so a header that says nothing is no reason to refuse.
+
+    Returns
+    -------
+    tuple[Volume, tuple[str, ...]]
+        The volume: (slice, row, column) float32, spacing in mm, affine to RAS+ mm. The remarks: what was repaired or
+        taken on trust; they hold no path.
+
+    Raises
+    ------
+    ScanUnreadable
+        FM-D201: truncated, failed checksum, not NIfTI.
+    ScanInvalid
+        FM-D202: not three axes, too few slices, too large, NaN, infinite, constant, negative, not in mm, no geometry.
     """
     header, stored = read_stored(path)
     if header.unit not in ("mm", "unknown"):
@@ -72,7 +109,22 @@ def read_nifti_with_remarks(
 
 
 def require_geometry(header: NiftiHeader, *, name: str, trusted: bool) -> None:
-    """Refuse a header whose geometry `read_nifti` would refuse, before its voxels are read (FM-D202)."""
+    """Refuse a header whose geometry `read_nifti` would refuse, before its voxels are read.
+
+    Parameters
+    ----------
+    header
+        As `sites.scans.nifti_file.read_header` gives it.
+    name
+        The file's name, for the message.
+    trusted
+        A person has said which axis runs through the slices.
+
+    Raises
+    ------
+    ScanInvalid
+        FM-D202: an impossible voxel size, axes not at right angles, no geometry.
+    """
     _orientation(header.affine, slice_axis=None, name=name)
     _remarks_on_geometry(header, trusted=trusted, name=name)
 

@@ -85,16 +85,53 @@ class NiftiHeader:
 
 
 def read_header(path: Path) -> NiftiHeader:
-    """The header alone. Raises ScanUnreadable (FM-D201), ScanInvalid (FM-D202) for a shape that is no scan's."""
+    """The header alone.
+
+    Parameters
+    ----------
+    path
+        A .nii or .nii.gz file; what it is, its first bytes say.
+
+    Returns
+    -------
+    NiftiHeader
+        Checked as far as reading needs it.
+
+    Raises
+    ------
+    ScanUnreadable
+        FM-D201: not single-file NIfTI, or it ends within its header.
+    ScanInvalid
+        FM-D202: a shape that is no scan's.
+    """
     with _unreadable(path), _opened(path) as stream:
         return _header(stream, name=path.name)
 
 
 def read_stored(path: Path) -> tuple[NiftiHeader, NDArray[Any]]:
-    """The header, and the voxels as they are stored, along the file's axes.
+    """The header, and the voxels as they are stored.
 
-    Raises ScanUnreadable (FM-D201): truncated, failed checksum, not NIfTI. Raises ScanInvalid (FM-D202): not three
-    axes, too few slices, too large, no real numbers, longer than its header says.
+    Parameters
+    ----------
+    path
+        A .nii or .nii.gz file; what it is, its first bytes say.
+
+    Returns
+    -------
+    tuple[NiftiHeader, NDArray[Any]]
+        The voxels have the header's `shape` along the file's axes, in Fortran order, and the stored dtype: slope and
+        inter are not applied.
+
+    Raises
+    ------
+    ScanUnreadable
+        FM-D201: truncated, failed checksum, not NIfTI.
+    ScanInvalid
+        FM-D202: not three axes, too few slices, too large, no real numbers, longer than its header says.
+
+    References
+    ----------
+    NIfTI-1 Data Format, https://nifti.nimh.nih.gov/nifti-1.
     """
     with _unreadable(path), _opened(path) as stream:
         header = _header(stream, name=path.name)

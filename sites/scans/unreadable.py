@@ -11,7 +11,20 @@ from minet_core.runtime.files.file_failures import action_for, cause_of
 
 
 def unreadable(failure: OSError, path: Path) -> ScanUnreadable:
-    """The refusal of a scan that the file system does not give."""
+    """The refusal of a scan that the file system does not give.
+
+    Parameters
+    ----------
+    failure
+        What the system raised.
+    path
+        The scan; its name alone is in the message.
+
+    Returns
+    -------
+    ScanUnreadable
+        FM-D201, to be raised or kept.
+    """
     gone = failure.errno == errno.ENOENT
     return ScanUnreadable(
         "a scan cannot be read",
@@ -24,7 +37,20 @@ def unreadable(failure: OSError, path: Path) -> ScanUnreadable:
 
 
 def unlisted(failure: OSError, path: Path) -> ScanUnreadable:
-    """The refusal of a folder whose content the file system does not give."""
+    """The refusal of a folder whose content the file system does not give.
+
+    Parameters
+    ----------
+    failure
+        What the system raised.
+    path
+        The folder; its name alone is in the message.
+
+    Returns
+    -------
+    ScanUnreadable
+        FM-D201, to be raised or kept.
+    """
     return ScanUnreadable(
         "a folder cannot be listed: the scans in it, if any, are not seen",
         got=f"{path.name}: {cause_of(failure, path=path)}",
@@ -34,9 +60,24 @@ def unlisted(failure: OSError, path: Path) -> ScanUnreadable:
 
 
 def refusal_of(failure: Exception) -> FedminetError:
-    """What an exception of one pair is told as; it is raised again where it is of the store, for no pair is to blame.
+    """What an exception of one pair is told as.
 
     An exception without a code is named by its class; its text, which may hold anything, goes to the site's own log.
+
+    Parameters
+    ----------
+    failure
+        What reading or checking the pair raised.
+
+    Returns
+    -------
+    FedminetError
+        The exception itself where it has a code; else ScanReaderFailed (FM-D211).
+
+    Raises
+    ------
+    FileNotWritten
+        `failure` itself, where it is of the store: no pair is to blame for it.
     """
     if isinstance(failure, FileNotWritten):
         raise failure

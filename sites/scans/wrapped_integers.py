@@ -33,10 +33,25 @@ HALF_OF_SHORT = 1 << 15
 
 
 def unwrapped(stored: NDArray[Any], *, what: str) -> tuple[NDArray[Any], str | None]:
-    """The voxels as they were meant, and the remark to be made; the same array and None where nothing is wrong.
+    """The voxels as they were meant, and the remark to be made.
 
-    stored: whole numbers in the type they were stored in, or floats that hold 16-bit ones. Raises ScanInvalid
-    (FM-D202) where voxels are far below zero and it cannot be told which of them are bright.
+    Parameters
+    ----------
+    stored
+        Any shape: whole numbers in the type they were stored in, or floats that hold 16-bit ones.
+    what
+        The scan's name, for the message.
+
+    Returns
+    -------
+    tuple[NDArray[Any], str | None]
+        The same array and None where nothing is wrong. Else a copy of the same shape, int32 for whole numbers and the
+        stored type for floats, and a sentence.
+
+    Raises
+    ------
+    ScanInvalid
+        FM-D202: voxels are far below zero and it cannot be told which of them are bright.
     """
     half = _half_of_range(stored)
     if half is None:

@@ -13,12 +13,34 @@ FILE_NAME = "site.yaml"
 
 
 def definition_names() -> tuple[str, ...]:
-    """The names of all definitions, sorted."""
+    """The names of all definitions that come with fedminet.
+
+    Returns
+    -------
+    tuple[str, ...]
+        Sorted.
+    """
     return tuple(sorted(entry.name for entry in resources.files("sites").iterdir() if _file(entry).is_file()))
 
 
 def definition_text(name: str) -> str:
-    """The commented text of a definition: what an engineer copies and edits. Raises InvalidSetting (FM-C102)."""
+    """The commented text of a definition: what an engineer copies and edits.
+
+    Parameters
+    ----------
+    name
+        One of `definition_names`.
+
+    Returns
+    -------
+    str
+        YAML.
+
+    Raises
+    ------
+    InvalidSetting
+        FM-C102: there is no such definition.
+    """
     if name not in definition_names():
         raise InvalidSetting(
             "there is no such site definition",
@@ -29,7 +51,23 @@ def definition_text(name: str) -> str:
 
 
 def definition(name: str) -> SiteSettings:
-    """The settings of a definition. Raises InvalidSetting (FM-C102) for a name that is not one."""
+    """The settings of a definition.
+
+    Parameters
+    ----------
+    name
+        One of `definition_names`.
+
+    Returns
+    -------
+    SiteSettings
+        As its site.yaml has them.
+
+    Raises
+    ------
+    InvalidSetting
+        FM-C102: there is no such definition.
+    """
     content = parse_yaml(definition_text(name))
     return parse_settings(content, SiteSettings, source=f"the definition {name}")
 

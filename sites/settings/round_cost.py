@@ -41,7 +41,26 @@ class CostOfRound:
 def cost_of_round(
     federation: FederationSettings, *, site: str, n_parameters: int, device: Device, cohort: Cohort | None
 ) -> CostOfRound:
-    """The cost of a round of `site`; where `cohort` is None, of one slice of MIN_SLICE_PX."""
+    """What a round costs a site, estimated.
+
+    Parameters
+    ----------
+    federation
+        Says the model's size, the patch or slice, the batch and the local work.
+    site
+        The name whose local work counts.
+    n_parameters
+        Learnable weights of the model.
+    device
+        By which the operations per second are taken.
+    cohort
+        Whose largest training slice and number of training slices count; None: one slice of `MIN_SLICE_PX`.
+
+    Returns
+    -------
+    CostOfRound
+        GB of 1e9 bytes, and seconds.
+    """
     model, training = federation.model, federation.training
     n_pixels = _pixels_of_a_sample(federation, cohort) / federation.scale**2
     n_slices = 1 if cohort is None else cohort.counts["training"].slices

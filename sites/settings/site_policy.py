@@ -37,7 +37,13 @@ a strong proximal term holds the weights where they came from. The presets have 
 
 
 def open_policy() -> PolicySettings:
-    """The policy of a site whose scans are nobody's, or whose owner is the coordinator: floors of one, no limit."""
+    """The policy of a site whose scans are nobody's, or whose owner is the coordinator.
+
+    Returns
+    -------
+    PolicySettings
+        Floors of one and no limit.
+    """
     ones = (
         *("min_patients", "min_slices", "min_validation_slices", "min_test_patients"),
         *("min_batch", "min_patch_px", "min_steps", "min_samples"),
@@ -56,7 +62,20 @@ def open_policy() -> PolicySettings:
 
 
 def require_bundle_allowed(policy: PolicySettings, *, digest: str) -> None:
-    """Raise PolicyRefused (FM-F420) for an app bundle that is not on the site's list; an empty list holds the kit's."""
+    """Refuse an app bundle that is not on the site's list; an empty list holds the kit's.
+
+    Parameters
+    ----------
+    policy
+        The site's.
+    digest
+        SHA-256 of the bundle, hexadecimal.
+
+    Raises
+    ------
+    PolicyRefused
+        FM-F420.
+    """
     if policy.bundles and digest not in policy.bundles:
         raise PolicyRefused(
             "the kit's app bundle is not on this site's list",
@@ -67,9 +86,21 @@ def require_bundle_allowed(policy: PolicySettings, *, digest: str) -> None:
 
 
 def require_federation_allowed(policy: PolicySettings, federation: FederationSettings, *, site: str) -> None:
-    """Raise PolicyRefused (FM-F420) for a federation file that lies outside the policy; no model is built for it.
+    """Refuse a federation file that lies outside the policy; no model is built for it.
 
-    site: whose local work counts.
+    Parameters
+    ----------
+    policy
+        The site's.
+    federation
+        The file that came.
+    site
+        The name whose local work counts.
+
+    Raises
+    ------
+    PolicyRefused
+        FM-F420, with the key of site.yaml, what is asked for and what is allowed.
     """
     _require_listed("federations", [federation.name], policy.federations or None)
     pinned = policy.federation_digest
@@ -106,10 +137,32 @@ def require_model_allowed(
     device: Device = "auto",
     cohort: Cohort | None = None,
 ) -> CostOfRound:
-    """Raise PolicyRefused (FM-F420) where the model, or a round's estimated memory or time, is beyond the policy.
+    """Refuse a model, or a round's estimated memory or time, that is beyond the policy.
 
-    n_parameters: the learnable weights of its model. cohort: None where the store is not seen: then the least that a
-    round can cost is held to the policy. Returns the estimate.
+    Parameters
+    ----------
+    policy
+        The site's.
+    federation
+        The file that came.
+    site
+        The name whose local work counts.
+    n_parameters
+        Learnable weights of the file's model.
+    device
+        As `compute.device` of site.yaml.
+    cohort
+        None where the store is not seen: then the least that a round can cost is held to the policy.
+
+    Returns
+    -------
+    CostOfRound
+        The estimate, which the policy allows.
+
+    Raises
+    ------
+    PolicyRefused
+        FM-F420.
     """
     _require("policy.max_parameters", n_parameters, most=policy.max_parameters)
     cost = cost_of_round(federation, site=site, n_parameters=n_parameters, device=device, cohort=cohort)
@@ -121,7 +174,24 @@ def require_model_allowed(
 def require_cohort_allowed(
     policy: PolicySettings, federation: FederationSettings, cohort: Cohort, *, site: str
 ) -> None:
-    """Raise PolicyRefused (FM-F420) where figures of this cohort would be of too few; no scan is read for it."""
+    """Refuse a request whose figures would be of too few of this cohort; no scan is read for it.
+
+    Parameters
+    ----------
+    policy
+        The site's.
+    federation
+        The file that came.
+    cohort
+        What the site's store holds.
+    site
+        The name whose local work counts.
+
+    Raises
+    ------
+    PolicyRefused
+        FM-F420.
+    """
     training, validation, test = (cohort.counts[split] for split in ("training", "validation", "test"))
     _require("policy.min_patients", training.patients, least=policy.min_patients, of="training patients")
     _require("policy.min_slices", training.slices, least=policy.min_slices, of="training slices")
@@ -142,14 +212,42 @@ def require_cohort_allowed(
 
 
 def require_steps_allowed(policy: PolicySettings, *, n_steps: int, n_samples: int) -> None:
-    """Raise PolicyRefused (FM-F420) where a round has, or had, too few or too many steps for its figures to leave."""
+    """Refuse a round that has, or had, too few or too many steps for its figures to leave.
+
+    Parameters
+    ----------
+    policy
+        The site's.
+    n_steps
+        Optimizer steps of the round.
+    n_samples
+        Patches or slices in all of them.
+
+    Raises
+    ------
+    PolicyRefused
+        FM-F420.
+    """
     _require("policy.min_steps", n_steps, least=policy.min_steps)
     _require("policy.max_steps", n_steps, most=policy.max_steps)
     _require("policy.min_samples", n_samples, least=policy.min_samples)
 
 
 def require_budget_left(policy: PolicySettings, *, n_answered: int) -> None:
-    """Raise PolicyRefused (FM-F420) where one request more is over the study's budget."""
+    """Refuse the request that would be one more than the study's budget.
+
+    Parameters
+    ----------
+    policy
+        The site's.
+    n_answered
+        Requests of the study that were answered before.
+
+    Raises
+    ------
+    PolicyRefused
+        FM-F420.
+    """
     _require("policy.max_requests", n_answered + 1, most=policy.max_requests)
 
 

@@ -85,7 +85,13 @@ class SplitLists(Settings):
     test: Path | None = Field(None, description="split_lists: the pairs to test on")
 
     def given(self) -> dict[Split, Path]:
-        """The lists there are. The test is first: of a patient who is listed twice, it keeps the pairs."""
+        """The lists there are.
+
+        Returns
+        -------
+        dict[Split, Path]
+            The test is first: of a patient who is listed twice, it keeps the pairs.
+        """
         lists: dict[Split, Path | None] = {
             "test": self.test,
             "validation": self.validation,

@@ -74,7 +74,18 @@ class Cohort(Settings):
     digest: str = ""
 
     def pairs_of(self, split: Split) -> list[tuple[PairRecord, list[int]]]:
-        """The pairs that give slices to a split, and these slices' indices."""
+        """The pairs that give slices to a split.
+
+        Parameters
+        ----------
+        split
+            "training", "validation" or "test".
+
+        Returns
+        -------
+        list[tuple[PairRecord, list[int]]]
+            Each with the indices of its slices, from 0 in the stored volume, rising; a pair without any is left out.
+        """
         found = []
         for pair in self.pairs:
             indices = slices_of(
@@ -97,7 +108,13 @@ class Cohort(Settings):
         return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def remarks(self) -> list[str]:
-        """What must be said beside every figure of this cohort."""
+        """What must be said beside every figure of this cohort.
+
+        Returns
+        -------
+        list[str]
+            Sentences; empty where nothing is to be said.
+        """
         said = []
         if self.data_kind != "real":
             said.append(f"The scans are {self.data_kind} data, not the site's own.")
@@ -117,7 +134,26 @@ def make_cohort(
     target: str,
     reference: str,
 ) -> Cohort:
-    """The cohort of these pairs, counted and signed with its digest."""
+    """The cohort of these pairs, counted and signed with its digest.
+
+    Parameters
+    ----------
+    pairs
+        In any order; they are sorted by file.
+    patients
+        By pseudonym, the split; every pair's patient is in it.
+    site
+        The site's registered name.
+    data_kind
+        What the scans are.
+    target, reference
+        Names of the contrasts.
+
+    Returns
+    -------
+    Cohort
+        Validation is on slices of training patients where no patient has that split.
+    """
     cohort = Cohort(
         site=site,
         data_kind=data_kind,
@@ -144,7 +180,18 @@ def _count(cohort: Cohort, split: Split) -> Count:
 
 
 def cohort_lines(cohort: Cohort) -> list[str]:
-    """A cohort's counts and remarks, for a person."""
+    """A cohort's counts and remarks, for a person.
+
+    Parameters
+    ----------
+    cohort
+        Counted.
+
+    Returns
+    -------
+    list[str]
+        One line a split, then the remarks.
+    """
     lines = [
         f"{split}: {count.patients} patients, {count.pairs} pairs, {count.slices} slices"
         for split, count in ((split, cohort.counts[split]) for split in SPLITS)

@@ -19,7 +19,20 @@ OPEN_FILES = 32
 
 
 def require_patch(store: Store, patch_px: int | None) -> None:
-    """Raises ScanInvalid (FM-D202), naming the pair, where a training slice is smaller than a patch. None: no patch."""
+    """Refuse a training slice that is smaller than a patch, naming the pair.
+
+    Parameters
+    ----------
+    store
+        The site's; its cohort alone is read.
+    patch_px
+        Edge of a patch, px; None: no patch, and nothing is refused.
+
+    Raises
+    ------
+    ScanInvalid
+        FM-D202.
+    """
     for pair, _ in store.cohort.pairs_of("training") if patch_px is not None else ():
         n_slices, *edges = pair.shape
         if patch_px is not None and min(edges) < patch_px:
@@ -37,6 +50,13 @@ class StoreSlices:
     """The slices of one split, in a fixed order: (target (H, W) float32 or complex64, reference (H, W) float32).
 
     Files are opened at the first use, separately in every process: it may be pickled or forked at any time.
+
+    Parameters
+    ----------
+    store
+        Whose cohort is read at once, and whose files at the first use.
+    split
+        "training", "validation" or "test".
     """
 
     def __init__(self, store: Store, split: Split) -> None:
@@ -55,9 +75,26 @@ class StoreSlices:
         return len(self._places)
 
     def __getitem__(self, index: int, /) -> tuple[NDArray[Any], NDArray[np.float32]]:
-        """One pair of slices.
+        """One pair of slices, read from its file.
 
-        Raises IndexError; StoreDamaged (FM-D207) where a checksum fails, FileNotWritten (FM-S509).
+        Parameters
+        ----------
+        index
+            0 to `len(self) - 1`.
+
+        Returns
+        -------
+        tuple[NDArray[Any], NDArray[np.float32]]
+            Target (H, W), float32 or complex64, and reference (H, W), float32.
+
+        Raises
+        ------
+        IndexError
+            There is no such slice.
+        StoreDamaged
+            FM-D207: a checksum fails, or the file is not what the cohort says.
+        FileNotWritten
+            FM-S509 or its kind: the file system does not give it.
         """
         name, number = self._places[index]
         with reading(f"{name}, slice {number}", self._folder / name):

@@ -16,15 +16,47 @@ import h5py
 
 
 def open_to_read(path: Path) -> h5py.File:
-    """The file, without a lock: it never changes once it has its name, and not every share has locks."""
+    """The file, without a lock: it never changes once it has its name, and not every share has locks.
+
+    Parameters
+    ----------
+    path
+        A file of our own.
+
+    Returns
+    -------
+    h5py.File
+        Open for reading; who asked for it closes it.
+
+    Raises
+    ------
+    OSError
+        As h5py raises it.
+    """
     return h5py.File(path, "r", locking=False)
 
 
 @contextlib.contextmanager
 def writing(path: Path, *, libver: str | None = None) -> Iterator[h5py.File]:
-    """A new file at `path`, to be filled in the block. libver: the least version of HDF5 that reads it, as h5py's.
+    """A new file, to be filled in the block; it is on the disk when the block has ended.
 
-    Raises the OSError of the first write that failed."""
+    Parameters
+    ----------
+    path
+        Where nothing is yet.
+    libver
+        The least version of HDF5 that reads it, as h5py names it; None: h5py's default.
+
+    Yields
+    ------
+    h5py.File
+        Open for writing.
+
+    Raises
+    ------
+    OSError
+        The first write that failed, at the block's end; FileExistsError where `path` is there.
+    """
     with path.open("xb", buffering=0) as stream:
         sink = _Sink(stream)
         with h5py.File(sink, "w", libver=libver) as file:

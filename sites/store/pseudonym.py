@@ -23,7 +23,27 @@ DIGITS = 12
 
 
 def site_key(store: Path, *, may_make: bool) -> bytes:
-    """The store's key; made where there is none and `may_make`. Raises StoreDamaged (FM-D207) otherwise."""
+    """The store's key.
+
+    Parameters
+    ----------
+    store
+        The folder of the store.
+    may_make
+        Make a key where there is none.
+
+    Returns
+    -------
+    bytes
+        `KEY_BYTES` long.
+
+    Raises
+    ------
+    StoreDamaged
+        FM-D207: there is none and none may be made, or it has another length.
+    FileNotWritten
+        FM-S509 or its kind: the file system does not give it.
+    """
     path = store / KEY_FILE
     if not path.exists():
         if not may_make:
@@ -41,7 +61,15 @@ def site_key(store: Path, *, may_make: bool) -> bytes:
 
 
 def keep_key(store: Path, key: bytes) -> None:
-    """Give a store its key, for made-up patients, whose pseudonyms may be alike everywhere; one that is there stays."""
+    """Give a store its key, for made-up patients, whose pseudonyms may be alike everywhere; one that is there stays.
+
+    Parameters
+    ----------
+    store
+        The folder of the store; made where there is none, for its owner alone.
+    key
+        `KEY_BYTES` long.
+    """
     store.mkdir(parents=True, exist_ok=True, mode=0o700)
     if (store / KEY_FILE).exists():
         return
@@ -52,11 +80,43 @@ def keep_key(store: Path, key: bytes) -> None:
 
 
 def pseudonym(key: bytes, patient_id: str) -> str:
-    """The patient's name in the store: 12 hexadecimal digits."""
+    """The patient's name in the store.
+
+    Parameters
+    ----------
+    key
+        The store's.
+    patient_id
+        The hospital's identifier.
+
+    Returns
+    -------
+    str
+        12 hexadecimal digits.
+    """
     return keyed(key, "patient", patient_id)[:DIGITS]
 
 
 def keyed(key: bytes, purpose: str, *parts: str) -> str:
-    """HMAC-SHA-256 of `parts` for one purpose, 64 hexadecimal digits."""
+    """HMAC-SHA-256 of some texts for one purpose.
+
+    Parameters
+    ----------
+    key
+        The store's.
+    purpose
+        So that the same texts give other digits elsewhere.
+    *parts
+        Texts; their lengths are hashed too, so that no two lists of them are alike.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+
+    References
+    ----------
+    RFC 2104, HMAC: Keyed-Hashing for Message Authentication.
+    """
     message = "\x1f".join([purpose, *(f"{len(part)}:{part}" for part in parts)])
     return hmac.new(key, message.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()

@@ -16,6 +16,24 @@ _BITS = 63
 
 
 def patch_seed(store: Path, *, federation_seed: int) -> int:
-    """The seed by which this site draws its patches. Raises StoreDamaged (FM-D207) where the store has no key."""
+    """The seed by which this site draws its patches.
+
+    Parameters
+    ----------
+    store
+        The folder of the store.
+    federation_seed
+        The seed of the federation file.
+
+    Returns
+    -------
+    int
+        0 to 2**63 - 1.
+
+    Raises
+    ------
+    StoreDamaged
+        FM-D207: the store has no key, or a damaged one.
+    """
     digest = keyed(site_key(store, may_make=False), "patches", str(federation_seed))
     return int(digest[:16], 16) >> (64 - _BITS)

@@ -38,12 +38,38 @@ BLOCK = (5, 6, 8)
 
 
 def order_of(patient_id: str, *, seed: int) -> int:
-    """A patient's place in the drawn order: a number to sort by."""
+    """A patient's place in the drawn order.
+
+    Parameters
+    ----------
+    patient_id
+        The hospital's identifier.
+    seed
+        `split.seed` of site.yaml.
+
+    Returns
+    -------
+    int
+        A number to sort by, 0 to `SEEDS - 1`.
+    """
     return derived_seed(seed, patient_id, "split")
 
 
 def drawn_share(patient_id: str, *, seed: int) -> float:
-    """A patient's draw, uniform in [0, 1)."""
+    """A patient's draw.
+
+    Parameters
+    ----------
+    patient_id
+        The hospital's identifier.
+    seed
+        `split.seed` of site.yaml.
+
+    Returns
+    -------
+    float
+        Uniform in [0, 1).
+    """
     return order_of(patient_id, seed=seed) / SEEDS
 
 
@@ -58,9 +84,28 @@ def draw_splits(
     ratio: tuple[int, int, int],
     allow_few: bool,
 ) -> dict[str, Split]:
-    """The split of every patient, existing and new (these by their draw), each by its own draw.
+    """The split of every patient, existing and new, where each new one is drawn alone.
 
-    Raises TooFewPatients (FM-D206) below three patients, with `allow_few` below two.
+    Parameters
+    ----------
+    new_patients
+        By pseudonym, the draw of `drawn_share`; those who are in `existing` too keep what they have.
+    existing
+        By pseudonym, the split of those who have one.
+    ratio
+        (training, validation, test).
+    allow_few
+        Below `FEW_PATIENTS`, validate on slices of training patients.
+
+    Returns
+    -------
+    dict[str, Split]
+        By pseudonym.
+
+    Raises
+    ------
+    TooFewPatients
+        FM-D206: below three patients, with `allow_few` below two; or nobody is left for training or the test.
     """
     new = {patient: share for patient, share in new_patients.items() if patient not in existing}
     total = len(existing) + len(new)
@@ -123,9 +168,28 @@ def assign_splits(
     ratio: tuple[int, int, int],
     allow_few: bool,
 ) -> dict[str, Split]:
-    """The split of every patient, existing and new (these in their drawn order).
+    """The split of every patient, existing and new, where new ones fill the split that is furthest behind the ratio.
 
-    Raises TooFewPatients (FM-D206) below three patients, with `allow_few` below two.
+    Parameters
+    ----------
+    new_patients
+        Pseudonyms in their drawn order; those who are in `existing` too keep what they have.
+    existing
+        By pseudonym, the split of those who have one.
+    ratio
+        (training, validation, test).
+    allow_few
+        Below `FEW_PATIENTS`, validate on slices of training patients and test on one patient.
+
+    Returns
+    -------
+    dict[str, Split]
+        By pseudonym.
+
+    Raises
+    ------
+    TooFewPatients
+        FM-D206: below three patients, with `allow_few` below two.
     """
     new = [patient for patient in dict.fromkeys(new_patients) if patient not in existing]
     total = len(existing) + len(new)
@@ -150,10 +214,30 @@ def listed_splits(
     listed: Mapping[str, Split],
     expected: Collection[Split],
 ) -> dict[str, Split]:
-    """The split of every patient where lists say it. expected: the splits that have a list.
+    """The split of every patient where lists say it.
 
-    Raises InvalidSetting (FM-C102) where the store has a patient in another split, or one that no list names;
-    TooFewPatients (FM-D206) where a list gave no patient.
+    Parameters
+    ----------
+    patients
+        Pseudonyms of the store's patients.
+    existing
+        By pseudonym, the split of those who have one.
+    listed
+        By pseudonym, the split that a list gives.
+    expected
+        The splits that have a list.
+
+    Returns
+    -------
+    dict[str, Split]
+        By pseudonym.
+
+    Raises
+    ------
+    InvalidSetting
+        FM-C102: the store has a patient in another split, or one that no list names.
+    TooFewPatients
+        FM-D206: a list gave no patient.
     """
     assigned = {patient: existing.get(patient) or listed.get(patient) for patient in patients}
     strangers = [
@@ -188,10 +272,26 @@ def _quota(total: int, *, ratio: tuple[int, int, int]) -> dict[Split, int]:
 def slices_of(
     usable: tuple[int, int], *, of: Split, to: Split, validation_from_training: bool
 ) -> Iterable[int]:
-    """The slice indices that a volume of split `of` gives to split `to`.
+    """The slices that a volume gives to a split.
 
     Where validation is taken from training patients, one slice on either side of the block goes to neither:
     neighbouring slices are nearly the same.
+
+    Parameters
+    ----------
+    usable
+        [first, stop) of the volume's usable slices.
+    of
+        The split of the volume's patient.
+    to
+        The split that asks.
+    validation_from_training
+        Whether validation takes a block of slices of training patients.
+
+    Returns
+    -------
+    Iterable[int]
+        Indices from 0 in the stored volume, rising; it may be empty.
     """
     first, stop = usable
     if not validation_from_training or of != "training":

@@ -18,9 +18,22 @@ SPLITS_FILE = "splits.json"
 
 
 def read_register(store: Path) -> dict[str, Split]:
-    """By pseudonym, the split of everyone who ever had one; empty for a store without the page.
+    """The split of everyone who ever had one.
 
-    Raises StoreDamaged (FM-D207).
+    Parameters
+    ----------
+    store
+        The folder of the store.
+
+    Returns
+    -------
+    dict[str, Split]
+        By pseudonym; empty for a store without the page.
+
+    Raises
+    ------
+    StoreDamaged
+        FM-D207: the page cannot be read, or has another form.
     """
     path = store / SPLITS_FILE
     if not path.is_file():
@@ -40,7 +53,20 @@ def read_register(store: Path) -> dict[str, Split]:
 
 
 def write_register(store: Path, splits: Mapping[str, Split]) -> None:
-    """Add these splits to the page; nothing is written where nothing is new."""
+    """Add splits to the page; nothing is written where nothing is new.
+
+    Parameters
+    ----------
+    store
+        The folder of the store.
+    splits
+        By pseudonym; they replace what the page says of the same patients.
+
+    Raises
+    ------
+    StoreDamaged
+        FM-D207: the page that is there cannot be read.
+    """
     former = read_register(store)
     patients = dict(sorted({**former, **splits}.items()))
     if patients != former:

@@ -38,14 +38,30 @@ ROLES = ("target", "reference")
 
 
 class Store:
-    """One site's pairs. Making the object reads nothing; `cohort` is read once."""
+    """One site's pairs. Making the object reads nothing; `cohort` is read once.
+
+    Parameters
+    ----------
+    path
+        The store's folder.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @cached_property
     def cohort(self) -> Cohort:
-        """What the store holds. Raises NothingFound (FM-D205), StoreDamaged (FM-D207), FileNotWritten (FM-S509)."""
+        """What the store holds.
+
+        Raises
+        ------
+        NothingFound
+            FM-D205: the store holds no cohort.
+        StoreDamaged
+            FM-D207: the page cannot be read, or is not what its digest says.
+        FileNotWritten
+            FM-S509 or its kind: the file system does not give it.
+        """
         path = self.path / COHORT_FILE
         with naming_failures("the store's cohort cannot be read", path=path):
             if not path.is_file():
@@ -65,9 +81,23 @@ class Store:
         return cohort
 
     def volumes(self, split: Split) -> Iterator[tuple[str, NDArray[Any], NDArray[np.float32]]]:
-        """(name, target, reference) of every pair of a split, its usable slices only, one at a time.
+        """Every pair of a split, one at a time, its slices of this split only.
 
-        The name is the patient's pseudonym and the examination. target: (S, H, W) complex64 or float32.
+        Parameters
+        ----------
+        split
+            "training", "validation" or "test".
+
+        Yields
+        ------
+        tuple[str, NDArray[Any], NDArray[np.float32]]
+            The pair's name (the patient's pseudonym and the examination); target (S, H, W), complex64 or float32;
+            reference (S, H, W), float32.
+
+        Raises
+        ------
+        NothingFound, StoreDamaged, FileNotWritten
+            As `cohort` and `open_pair`.
         """
         for pair, indices in self.cohort.pairs_of(split):
             with open_pair(self.path / pair.file, shape=pair.shape) as file:
@@ -75,18 +105,56 @@ class Store:
             yield pair.name, target, reference
 
     def read_pair(self, record: PairRecord) -> Pair:
-        """A whole pair with its geometry, all slices."""
+        """A whole pair with its geometry, all slices.
+
+        Parameters
+        ----------
+        record
+            A pair of the store.
+
+        Returns
+        -------
+        Pair
+            Target and reference on one grid.
+
+        Raises
+        ------
+        StoreDamaged, FileNotWritten
+            As `open_pair`.
+        """
         with open_pair(self.path / record.file, shape=record.shape) as file:
             target, reference = (_volume(file, role) for role in ROLES)
         return Pair(target=target, reference=reference, patient=record.patient)
 
     def write_cohort(self, cohort: Cohort) -> None:
-        """Make `cohort` what readers see."""
+        """Make a cohort what readers see.
+
+        Parameters
+        ----------
+        cohort
+            With its digest.
+
+        Raises
+        ------
+        FileNotWritten
+            FM-S509 or its kind.
+        """
         write_json(self.path / COHORT_FILE, cohort.model_dump(mode="json"))
         self.__dict__.pop("cohort", None)
 
     def keep_only(self, names: Iterable[str]) -> None:
-        """Remove the pair files of other names; the store is held for writing. Raises FileNotWritten (FM-S509)."""
+        """Remove the pair files of other names; the store is held for writing.
+
+        Parameters
+        ----------
+        names
+            File names to keep.
+
+        Raises
+        ------
+        FileNotWritten
+            FM-S509 or its kind.
+        """
         kept = set(names)
         with naming_failures("a file of the store cannot be removed", path=self.path):
             for path in self.path.glob("*.h5"):
@@ -97,7 +165,12 @@ class Store:
     def locked(self) -> Iterator[None]:
         """Hold the store for writing; half files of a killed ingest are removed.
 
-        Raises StoreBusy (FM-D208); FileNotWritten (FM-S509) or its kind for every OSError, of the block too.
+        Raises
+        ------
+        StoreBusy
+            FM-D208: another ingest is writing.
+        FileNotWritten
+            FM-S509 or its kind, for every OSError, of the block too.
         """
         with naming_failures("the store cannot be written to", path=self.path):
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -118,7 +191,27 @@ INGEST_AGAIN = "Remove the file and ingest the scans again"
 
 
 def write_pair(path: Path, pair: Pair, record: dict[str, Any]) -> str:
-    """Write a pair durably with its record (all but file and digest); gives the file's SHA-256."""
+    """Write a pair durably with its record.
+
+    Parameters
+    ----------
+    path
+        The file; one that is there is replaced whole.
+    pair
+        Target and reference on one grid.
+    record
+        The fields of `PairRecord` but `file` and `sha256`.
+
+    Returns
+    -------
+    str
+        The file's SHA-256, hexadecimal.
+
+    Raises
+    ------
+    FileNotWritten
+        FM-S509 or its kind.
+    """
     with replacing(path) as temporary:
         with writing(temporary, libver="v110") as file:
             for role, volume in zip(ROLES, (pair.target, pair.reference), strict=True):
@@ -132,7 +225,23 @@ def write_pair(path: Path, pair: Pair, record: dict[str, Any]) -> str:
 
 
 def read_record(path: Path) -> PairRecord:
-    """The record of a whole pair file that no cohort speaks of yet. Raises StoreDamaged (FM-D207)."""
+    """The record of a whole pair file that no cohort speaks of yet.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    PairRecord
+        With the file's name and its SHA-256 as it is now.
+
+    Raises
+    ------
+    StoreDamaged
+        FM-D207: it is no pair, or has no record.
+    """
     try:
         with open_pair(path) as file:
             content = parse_json(file.attrs["record"])
@@ -143,10 +252,26 @@ def read_record(path: Path) -> PairRecord:
 
 @contextlib.contextmanager
 def open_pair(path: Path, *, shape: Sequence[int] | None = None) -> Iterator[h5py.File]:
-    """A pair's file, open for reading, of this shape.
+    """A pair's file, open for reading.
 
-    Raises StoreDamaged (FM-D207) where it or a chunk cannot be read or it holds no pair, FilePermission (FM-S510) or
-    another kind where the file is not to blame.
+    Parameters
+    ----------
+    path
+        The file.
+    shape
+        (slice, row, column) that the cohort says; None: any.
+
+    Yields
+    ------
+    h5py.File
+        With `target` and `reference` of one shape.
+
+    Raises
+    ------
+    StoreDamaged
+        FM-D207: it or a chunk cannot be read, in the block too, or it holds no such pair.
+    FileNotWritten
+        FM-S510 or another kind: the file is not to blame.
     """
     with reading(path.name, path), open_to_read(path) as file:
         require_pair(file, path, shape=shape)
@@ -155,7 +280,22 @@ def open_pair(path: Path, *, shape: Sequence[int] | None = None) -> Iterator[h5p
 
 @contextlib.contextmanager
 def reading(what: str, path: Path) -> Iterator[None]:
-    """What h5py raises in the block as what it means: StoreDamaged (FM-D207), or a file system's refusal."""
+    """What h5py raises in the block, as what it means.
+
+    Parameters
+    ----------
+    what
+        What is read, for the message.
+    path
+        The file that it is read from.
+
+    Raises
+    ------
+    StoreDamaged
+        FM-D207.
+    FileNotWritten
+        A kind of it where the file system refuses.
+    """
     try:
         yield
     except OSError as failure:
@@ -167,9 +307,23 @@ def reading(what: str, path: Path) -> Iterator[None]:
 
 
 def require_pair(file: h5py.File, path: Path, *, shape: Sequence[int] | None) -> None:
-    """Raise StoreDamaged (FM-D207) unless a file holds two volumes of one shape, and all the bytes that they say.
+    """Refuse a file that does not hold two volumes of one shape, and all the bytes that they say.
 
     A pair is stored as it is: what would be more than its file was not written here.
+
+    Parameters
+    ----------
+    file
+        Open for reading.
+    path
+        Where it is, for its size.
+    shape
+        (slice, row, column) that the cohort says; None: any.
+
+    Raises
+    ------
+    ValueError, KeyError
+        What is wrong; `reading` around it makes StoreDamaged (FM-D207) of it.
     """
     n_bytes, found = path.stat().st_size, []
     for role in ROLES:
@@ -196,7 +350,21 @@ def _require_consistent(cohort: Cohort, path: Path) -> None:
 def read_failure(failure: OSError, path: Path, *, what: str) -> StoreDamaged | FileNotWritten:
     """What it means that a file of the store cannot be read: damage, unless the system gives another reason.
 
-    what: the file, or its part that was asked for. A file that is gone is damage, as is one that a disk cannot read.
+    A file that is gone is damage, as is one that a disk cannot read.
+
+    Parameters
+    ----------
+    failure
+        What h5py or the system raised.
+    path
+        The file.
+    what
+        The file, or its part that was asked for.
+
+    Returns
+    -------
+    StoreDamaged | FileNotWritten
+        To be raised.
     """
     own = failure.errno not in (None, *_OF_THE_FILE)
     if own:

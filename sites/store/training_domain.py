@@ -43,7 +43,27 @@ class _OfPair:
 
 
 def measured_domain(store: Store, *, scale: int) -> TrainingDomain | None:
-    """The domain of the training split at this scale; None where no slice shows enough to be measured."""
+    """The domain of the training split at one scale, measured once for each cohort.
+
+    Parameters
+    ----------
+    store
+        The site's; up to `MAX_PAIRS` pairs of it are read, `SLICES_OF_A_PAIR` slices of each.
+    scale
+        Super-resolution factor.
+
+    Returns
+    -------
+    TrainingDomain | None
+        Spans over the pairs, their ends rounded; None where no slice shows enough to be measured.
+
+    Raises
+    ------
+    NothingFound
+        FM-D205: no pair to train on.
+    StoreDamaged, FileNotWritten
+        As `sites.store.store.open_pair`.
+    """
     return _measured(_OneCohort(store.path, store.cohort.digest, store), scale)
 
 

@@ -22,7 +22,13 @@ class CheckReport:
     loose: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """The report as plain values."""
+        """The report as plain values.
+
+        Returns
+        -------
+        dict[str, Any]
+            The cohort's digest, site, kind and counts, `bytes` of the pair files, the loose files and the remarks.
+        """
         counts = {split: count.model_dump() for split, count in self.cohort.counts.items()}
         return {
             "cohort": self.cohort.digest,
@@ -50,9 +56,26 @@ class CheckReport:
 
 
 def check(store: Path) -> CheckReport:
-    """Read every byte of the store. Raises StoreDamaged (FM-D207) naming the files, NothingFound (FM-D205).
+    """Read every byte of the store.
 
-    FilePermission (FM-S510) or another kind of FileNotWritten where the file system refuses a file that may be whole.
+    Parameters
+    ----------
+    store
+        The folder of the store.
+
+    Returns
+    -------
+    CheckReport
+        Of a store that was found whole.
+
+    Raises
+    ------
+    StoreDamaged
+        FM-D207, naming the files; or the key is missing or damaged.
+    NothingFound
+        FM-D205: the store holds no cohort.
+    FileNotWritten
+        FM-S510 or another kind: the file system refuses a file that may be whole.
     """
     cohort = Store(store).cohort
     site_key(store, may_make=False)

@@ -41,9 +41,29 @@ class Guide:
 def bring_guide(
     upsampled: Volume, reference: Volume, grid: RefinedGrid, *, limits: RegistrationSettings | None
 ) -> Guide:
-    """`reference` on the grid of `upsampled`, the interpolated target on the frame.
+    """The reference on the frame of the scan that is super-resolved.
 
-    limits: of registration; None trusts the scanner's coordinates. Raises RegistrationRefused (FM-D204).
+    Parameters
+    ----------
+    upsampled
+        The interpolated target on the frame.
+    reference
+        As it was read, on its own grid.
+    grid
+        The frame.
+    limits
+        Of registration; None trusts the scanner's coordinates.
+
+    Returns
+    -------
+    Guide
+        Magnitude on the frame; rows and columns beyond the outermost low-resolution samples repeat those next to them
+        where the reference ends.
+
+    Raises
+    ------
+    RegistrationRefused
+        FM-D204: registration refuses the pair, or too little of the target's foreground is covered.
     """
     placed = on_frame(reference, grid)
     found = None

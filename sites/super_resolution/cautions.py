@@ -44,7 +44,20 @@ class Caution:
 
 
 def cautions_on_guide(*, covered_share: float, agreement: float | None) -> list[Caution]:
-    """On the reference as it lies on the scan."""
+    """On the reference as it lies on the scan.
+
+    Parameters
+    ----------
+    covered_share
+        Of the target's foreground, 0 to 1.
+    agreement
+        Of the contours, -1 to 1 (`sites.registration.contour_agreement`); None where too little is shared.
+
+    Returns
+    -------
+    list[Caution]
+        Empty where nothing is to be said.
+    """
     said = []
     if covered_share < WHOLE_COVER:
         said.append(
@@ -79,7 +92,24 @@ def cautions_on_kind(
     target: ScanFigures | None,
     reference: ScanFigures | None,
 ) -> list[Caution]:
-    """On the kind of scan, against what the model was trained on. spacing_mm: of the high resolution."""
+    """On the kind of scan, against what the model was trained on.
+
+    Parameters
+    ----------
+    domain
+        What the model's file says of its training; None where it says nothing, which is a caution of its own.
+    spacing_mm
+        Of the high resolution, (slice, row, column).
+    target
+        Figures of the low-resolution scan; None where it shows too little to be measured.
+    reference
+        Figures of the reference on the frame; None likewise.
+
+    Returns
+    -------
+    list[Caution]
+        Empty where nothing is to be said.
+    """
     noisy = NOISY if domain is None else max(NOISY, NOISIER * domain.reference_noise.high)
     said = []
     if reference is not None and reference.noise > noisy:
@@ -103,7 +133,18 @@ def cautions_on_kind(
 
 
 def caution_on_data(inconsistency: float) -> list[Caution]:
-    """On the image against the measured data."""
+    """On the image against the measured data.
+
+    Parameters
+    ----------
+    inconsistency
+        Norm of what the image says otherwise, over that of the data.
+
+    Returns
+    -------
+    list[Caution]
+        One caution above `DATA_LIMIT`, else none.
+    """
     if inconsistency <= DATA_LIMIT:
         return []
     sentence = f"The image says otherwise than the measured data by {inconsistency:.0%} of their norm."
@@ -111,7 +152,20 @@ def caution_on_data(inconsistency: float) -> list[Caution]:
 
 
 def cautions_of_reading(role: str, remarks: Iterable[str]) -> list[Caution]:
-    """What the reader of a file noticed."""
+    """What the reader of a file noticed.
+
+    Parameters
+    ----------
+    role
+        "target" or "reference".
+    remarks
+        Clauses as `read_nifti_with_remarks` gives them.
+
+    Returns
+    -------
+    list[Caution]
+        One a remark.
+    """
     return [Caution(f"{role}-read", None, None, f"The {role}: {remark}.") for remark in remarks]
 
 

@@ -41,7 +41,18 @@ class RefinedGrid:
     file_affine: Affine
 
     def in_file_axes(self, frame: Array) -> Array:
-        """The file's part of an array on the frame, along the file's axes."""
+        """The file's part of an array on the frame, along the file's axes.
+
+        Parameters
+        ----------
+        frame
+            Of this grid's `shape`.
+
+        Returns
+        -------
+        NDArray[np.float32]
+            `scale` times the low-resolution rows and columns, in the file's order and directions.
+        """
         spare = self.scale - 1
         parts = [
             slice(0, n - spare) if axis in self.flips else slice(spare, n)
@@ -51,17 +62,49 @@ class RefinedGrid:
         return np.transpose(np.flip(frame[:, parts[0], parts[1]], self.flips), np.argsort(self.order))
 
     def inner(self) -> tuple[slice, slice, slice]:
-        """From the first low-resolution sample to the last: what the input says something of on both sides."""
+        """From the first low-resolution sample to the last: what the input says something of on both sides.
+
+        Returns
+        -------
+        tuple[slice, slice, slice]
+            Of (slice, row, column) on the frame.
+        """
         spare = self.scale - 1
         return (slice(None), slice(spare, self.shape[1] - spare), slice(spare, self.shape[2] - spare))
 
     def refined(self, form: Affine) -> Affine:
-        """A form of the input's header, for the new file."""
+        """A form of the input's header, for the new file.
+
+        Parameters
+        ----------
+        form
+            (4, 4) from the input file's indices to mm.
+
+        Returns
+        -------
+        NDArray[np.float64]
+            (4, 4) with the two in-plane columns divided by the scale.
+        """
         return _divided(form, (self.order[1], self.order[2]), self.scale)
 
 
 def refined_grid(low_res: Volume, file: NiftiHeader, *, scale: int) -> RefinedGrid:
-    """The grid for `low_res`, which was read from a file with this header."""
+    """The grid for a low-resolution volume.
+
+    Parameters
+    ----------
+    low_res
+        As it was read, slices first.
+    file
+        The header of the file that it was read from.
+    scale
+        Super-resolution factor.
+
+    Returns
+    -------
+    RefinedGrid
+        `scale - 1` rows and columns more on either side than the samples span.
+    """
     turned = np.linalg.solve(file.affine[:3, :3], low_res.affine[:3, :3])  # a signed permutation
     order = tuple(int(axis) for axis in np.abs(turned).argmax(axis=0))
     through, down, across = low_res.spacing_mm
@@ -80,9 +123,20 @@ def refined_grid(low_res: Volume, file: NiftiHeader, *, scale: int) -> RefinedGr
 
 
 def on_frame(reference: Volume, grid: RefinedGrid) -> tuple[Volume, NDArray[np.bool_]] | None:
-    """The reference on the frame without interpolation, and where it has data; None where its voxels lie elsewhere.
+    """The reference on the frame without interpolation.
 
-    Beyond its own edges its outermost values are repeated.
+    Parameters
+    ----------
+    reference
+        As it was read, on its own grid.
+    grid
+        The frame.
+
+    Returns
+    -------
+    tuple[Volume, NDArray[np.bool_]] | None
+        The reference, whose outermost values are repeated beyond its edges, and where it has data. None where its
+        voxels lie elsewhere than the frame's.
     """
     offset = np.linalg.solve(grid.affine, reference.affine)
     first = np.rint(offset[:3, 3]).astype(int)  # frame index of the reference's first voxel

@@ -41,9 +41,26 @@ class Plane:
 
 
 def find_plane(target: NiftiHeader, reference: NiftiHeader, *, scale: int, given: int | None) -> Plane:
-    """The plane that is refined by `scale`. given: what the user said, which is believed.
+    """The plane that is refined.
 
-    Raises InvalidSetting (FM-C102) where the witnesses disagree or there is none.
+    Parameters
+    ----------
+    target, reference
+        Headers of the two files.
+    scale
+        Super-resolution factor.
+    given
+        The target file's axis (0, 1, 2) through the slices as the user said it, which is believed; None: not said.
+
+    Returns
+    -------
+    Plane
+        With who says so.
+
+    Raises
+    ------
+    InvalidSetting
+        FM-C102: the witnesses disagree, or there is none.
     """
     if given is not None:
         return Plane(given, plane_name(target, given), "given")
@@ -74,13 +91,41 @@ def find_plane(target: NiftiHeader, reference: NiftiHeader, *, scale: int, given
 
 
 def plane_name(header: NiftiHeader, slice_axis: int) -> str:
-    """The plane of the slices that the file's axis `slice_axis` runs through."""
+    """The plane of the slices that an axis runs through.
+
+    Parameters
+    ----------
+    header
+        Of a file.
+    slice_axis
+        The file's axis, 0 to 2.
+
+    Returns
+    -------
+    str
+        One of `PLANES`, the nearest.
+    """
     codes = nibabel.orientations.io_orientation(header.affine)  # type: ignore[no-untyped-call]
     return PLANES[int(codes[slice_axis, 0])]
 
 
 def parallel_axis(header: NiftiHeader, other: NiftiHeader, axis: int) -> int:
-    """The axis of `other` that lies nearest to the direction of `axis` of `header`."""
+    """The axis of another file that lies nearest to the direction of an axis of this one.
+
+    Parameters
+    ----------
+    header
+        Of this file.
+    other
+        Of the other file.
+    axis
+        Of this file, 0 to 2.
+
+    Returns
+    -------
+    int
+        Of the other file, 0 to 2.
+    """
     return int(np.argmax(_cosines(header, other)[axis]))
 
 

@@ -96,7 +96,13 @@ class SuperResolved:
     cautions: tuple[Caution, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """As plain values: no path, and nothing of the patient."""
+        """What was made, as plain values: no path, and nothing of the patient.
+
+        Returns
+        -------
+        dict[str, Any]
+            What the sidecar holds.
+        """
         content = asdict(self)
         del content["path"], content["sidecar"]
         return {"made_by": MADE_BY, "use": "research output, not for diagnosis", **content}
@@ -141,15 +147,66 @@ def super_resolve_file(
     slice_axis: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SuperResolved:
-    """Super-resolve the scan in `target_path`, guided by the one in `reference_path`; write `out_path` and its sidecar.
+    """Super-resolve one scan, guided by another; write the image and its sidecar.
 
-    register: find the rigid motion between the scans; False trusts the scanner's coordinates. registration: the
-    limits at which a pair is refused. slice_axis: the target file's axis (0, 1, 2) through the slices; None: as
-    `sites.super_resolution.refinement_plane` finds it.
+    Parameters
+    ----------
+    model_path
+        A model's file.
+    target_path, reference_path
+        The low-resolution scan and the one that guides, .nii or .nii.gz.
+    out_path
+        A name in .nii or .nii.gz; the sidecar has the same name in .json.
+    register
+        Find the rigid motion between the scans; False trusts the scanner's coordinates.
+    registration
+        The limits at which a pair is refused; None: the defaults.
+    slice_axis
+        The target file's axis (0, 1, 2) through the slices; None: as `find_plane` finds
+        it.
+    progress
+        Called with (done, in all) as the model goes through the slices.
 
-    Raises FileMissing (FM-C103), InvalidSetting (FM-C102) where the plane cannot be told too, ScanUnreadable
-    (FM-D201), ScanInvalid (FM-D202) for one slice or NaN, RegistrationRefused (FM-D204), CheckpointInvalid (FM-M301),
-    DiskFull (FM-S504).
+    Returns
+    -------
+    SuperResolved
+        What was written, and what must be said beside it.
+
+    Raises
+    ------
+    FileMissing
+        FM-C103: a scan is not there.
+    InvalidSetting
+        FM-C102: the output's name or place, the slice axis, or a plane that cannot be told.
+    ScanUnreadable, ScanInvalid
+        FM-D201, FM-D202: such as one slice, or NaN.
+    RegistrationRefused
+        FM-D204: the pair is refused, or hardly overlaps.
+    CheckpointInvalid
+        FM-M301: the model's file is none.
+    DiskFull
+        FM-S504, or another kind of FileNotWritten.
+
+    Examples
+    --------
+    >>> import dataclasses
+    >>> from pathlib import Path
+    >>> from minet_core.checkpoint import save_weights
+    >>> from minet_core.phantom.acquisition import SITES
+    >>> from minet_core.phantom.patient import make_patient
+    >>> from minet_core.protocol.exchange_plan import initial_weights
+    >>> from minet_core.settings.presets import federation_of
+    >>> from sites.phantom_files import write_nifti
+    >>> from sites.super_resolution.super_resolve import super_resolve_file
+    >>> scan = make_patient(dataclasses.replace(SITES["sms"], matrix=(64, 64), n_slices=4), seed=1)
+    >>> model, target, reference, out = map(Path, ("model.safetensors", "T2.nii.gz", "T1.nii.gz", "fine.nii.gz"))
+    >>> write_nifti(target, scan.target)
+    >>> write_nifti(reference, scan.reference)
+    >>> federation = federation_of(name="pilot", sites=("north",), preset="quick", scale=2, rounds=3)
+    >>> save_weights(model, federation, initial_weights(federation)[1], round_number=0)
+    >>> made = super_resolve_file(model, target, reference, out, register=False)
+    >>> made.shape, made.plane.name, made.sidecar.name
+    ((128, 128, 4), 'axial', 'fine.json')
     """
     _check_paths(target_path, reference_path, out_path, slice_axis=slice_axis)
     model, manifest = load_model(model_path)

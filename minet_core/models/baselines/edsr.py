@@ -29,8 +29,25 @@ from minet_core.models.base import (
 class EDSR(SuperResolver):
     """Super-resolve a target contrast from its low-resolution image alone.
 
-    residual_scale: factor on a block's response. n_channels: of the images, 1; 3 as in the paper.
-    Raises InvalidSetting (FM-C102) for a scale other than 2 and 4.
+    Parameters
+    ----------
+    scale
+        2 or 4.
+    n_blocks
+        Residual blocks.
+    n_features
+        C, feature channels.
+    residual_scale
+        Factor on a block's response.
+    bicubic_skip
+        The target image is the interpolated one plus what the layers add.
+    n_channels
+        Of the images, 1; 3 as in the paper.
+
+    Raises
+    ------
+    InvalidSetting
+        FM-C102, for another scale.
     """
 
     uses_reference = False
@@ -59,13 +76,40 @@ class EDSR(SuperResolver):
     def forward(
         self, low_res: Tensor, _reference: Tensor | None, upsampled: Tensor | None = None
     ) -> tuple[Tensor, None]:
-        """The target image (B, 1, H, W), and no image of the reference. See `SuperResolver`."""
+        """The super-resolved target; the reference is not looked at.
+
+        Parameters
+        ----------
+        low_res : Tensor (B, n_channels, h, w)
+            Normalised.
+        _reference
+            Taken as every `SuperResolver` takes it.
+        upsampled : Tensor (B, n_channels, H, W) or None
+            The aligned bicubic target, under `bicubic_skip`; None computes it from `low_res`.
+
+        Returns
+        -------
+        tuple of Tensor (B, n_channels, H, W) and None
+            The target image, and no image of the reference.
+        """
         image = self.reconstruction(self.enlargement(self.body(low_res)))
         return self._with_skip(image, low_res, upsampled), None
 
 
 class ResidualBody(nn.Module):
-    """EDSR up to the enlargement: (B, n_channels, h, w) -> (B, C, h, w)."""
+    """EDSR up to the enlargement: (B, n_channels, h, w) -> (B, C, h, w).
+
+    Parameters
+    ----------
+    n_channels
+        Of the input.
+    n_features
+        C, feature channels.
+    n_blocks
+        Residual blocks.
+    residual_scale
+        Factor on a block's response.
+    """
 
     def __init__(self, n_channels: int, *, n_features: int, n_blocks: int, residual_scale: float) -> None:
         super().__init__()
@@ -76,6 +120,18 @@ class ResidualBody(nn.Module):
         self.last = conv3x3(n_features, n_features)
 
     def forward(self, image: Tensor) -> Tensor:
+        """First convolution, residual blocks and last convolution, with a skip over the latter two.
+
+        Parameters
+        ----------
+        image : Tensor (B, n_channels, h, w)
+            At the low resolution in EDSR; the size is kept.
+
+        Returns
+        -------
+        Tensor (B, C, h, w)
+            Features.
+        """
         initial = self.first(image)
         features = initial
         for block in self.blocks:
@@ -85,7 +141,15 @@ class ResidualBody(nn.Module):
 
 
 class ResidualBlock(ActivationCheckpointed):
-    """x + residual_scale * conv(relu(conv(x))) (Fig. 2c, Section 3.3)."""
+    """x + residual_scale * conv(relu(conv(x))) (Fig. 2c, Section 3.3).
+
+    Parameters
+    ----------
+    n_features
+        C, feature channels.
+    residual_scale
+        Factor on the block's response.
+    """
 
     def __init__(self, n_features: int, *, residual_scale: float) -> None:
         super().__init__()
@@ -93,5 +157,17 @@ class ResidualBlock(ActivationCheckpointed):
         self.residual_scale = residual_scale
 
     def forward(self, features: Tensor) -> Tensor:
+        """The features and the block's scaled response.
+
+        Parameters
+        ----------
+        features : Tensor (B, C, h, w)
+            Left as they are.
+
+        Returns
+        -------
+        Tensor (B, C, h, w)
+            New features.
+        """
         response: Tensor = self.second(functional.relu(self.first(features), inplace=True))
         return features + self.residual_scale * response

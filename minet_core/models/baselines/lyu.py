@@ -54,8 +54,21 @@ N_FILTERS, FILTER_PX, FILTER_SEED = 32, 5, 1
 class Lyu(SuperResolver):
     """Super-resolve a target contrast from its low-resolution image and a high-resolution reference contrast.
 
-    n_blocks: residual blocks in each of a level's three parts. Raises InvalidSetting (FM-C102) for a scale other than
-    2 and 4.
+    Parameters
+    ----------
+    scale
+        2 or 4.
+    n_blocks
+        Residual blocks in each of a level's three parts.
+    n_features
+        C, feature channels.
+    bicubic_skip
+        Each level's image is the interpolated one plus what the layers add.
+
+    Raises
+    ------
+    InvalidSetting
+        FM-C102, for another scale.
     """
 
     uses_reference = True
@@ -75,13 +88,53 @@ class Lyu(SuperResolver):
     def forward(
         self, low_res: Tensor, reference: Tensor | None, upsampled: Tensor | None = None
     ) -> tuple[Tensor, None]:
-        """The last level's image (B, 1, H, W), and no image of the reference. Raises ModelError (FM-M300)."""
+        """The last level's image.
+
+        Parameters
+        ----------
+        low_res : Tensor (B, 1, h, w)
+            Normalised.
+        reference : Tensor (B, 1, H, W)
+            Normalised by itself; None is refused.
+        upsampled : Tensor (B, 1, H, W) or None
+            The aligned bicubic target; None computes it from `low_res`.
+
+        Returns
+        -------
+        tuple of Tensor (B, 1, H, W) and None
+            The target image, and no image of the reference.
+
+        Raises
+        ------
+        ModelError
+            FM-M300, where the reference does not fit.
+        """
         return self.training_images(low_res, reference, upsampled)[-1], None
 
     def training_images(
         self, low_res: Tensor, reference: Tensor | None, upsampled: Tensor | None
     ) -> tuple[Tensor, ...]:
-        """Every level's image, the coarsest first."""
+        """Every level's image.
+
+        Parameters
+        ----------
+        low_res : Tensor (B, 1, h, w)
+            Normalised.
+        reference : Tensor (B, 1, H, W)
+            Normalised by itself; None is refused.
+        upsampled : Tensor (B, 1, H, W) or None
+            The aligned bicubic target; None computes it from `low_res`.
+
+        Returns
+        -------
+        tuple of Tensor
+            log2(scale) images, the coarsest first: (B, 1, 2 h, 2 w), and for 4x (B, 1, 4 h, 4 w).
+
+        Raises
+        ------
+        ModelError
+            FM-M300, where the reference does not fit.
+        """
         guides = [check_reference(low_res, reference, scale=self.scale)]
         while len(guides) < len(self.levels):
             guides.insert(0, halved(guides[0]))
@@ -100,7 +153,29 @@ class Lyu(SuperResolver):
     def training_loss(
         self, images: tuple[Any, ...], target: Tensor, reference: Tensor, *, alpha: float, beta: float
     ) -> Tensor:
-        """alpha times the mean over the levels of the composite loss; there is no image of the reference for beta."""
+        """alpha times the mean over the levels of the composite loss.
+
+        Parameters
+        ----------
+        images
+            Every level's, as `training_images` gave them.
+        target : Tensor (B, 1, H, W)
+            The truth, normalised; halved for the coarser level.
+        reference, beta
+            Not used: there is no image of the reference.
+        alpha
+            Weight of the loss.
+
+        Returns
+        -------
+        Tensor
+            A scalar in float32, with its graph.
+
+        Raises
+        ------
+        ModelError
+            FM-M300, where an image and its truth differ in shape.
+        """
         truths = [target]
         while len(truths) < len(images):
             truths.insert(0, halved(truths[0]))
@@ -144,14 +219,36 @@ class _Level(ActivationCheckpointed):
 
 
 def halved(image: Tensor) -> Tensor:
-    """(B, 1, H, W) -> (B, 1, H / 2, W / 2): low-passed with (1, 2, 1) / 4 each way, every second sample kept."""
+    """Half the resolution: low-passed with (1, 2, 1) / 4 each way, every second sample kept.
+
+    Parameters
+    ----------
+    image : Tensor (B, 1, H, W)
+        The edge samples are repeated beyond the frame.
+
+    Returns
+    -------
+    Tensor (B, 1, H / 2, W / 2)
+        Rounded up for odd sizes; sample n is sample 2 n of `image`.
+    """
     weights = torch.tensor([0.25, 0.5, 0.25], dtype=image.dtype, device=image.device)
     padded = functional.pad(image, (1, 1, 1, 1), mode="replicate")
     return functional.conv2d(padded, torch.outer(weights, weights)[None, None], stride=2)
 
 
 def gram(features: Tensor) -> Tensor:
-    """(B, N, H, W) -> (B, N, N): mean products of every two features over the image."""
+    """Gram matrices: mean products of every two features over the image.
+
+    Parameters
+    ----------
+    features : Tensor (B, N, H, W)
+        Of one layer.
+
+    Returns
+    -------
+    Tensor (B, N, N)
+        Symmetric.
+    """
     flat = features.flatten(2)
     return flat @ flat.transpose(1, 2) / flat.shape[-1]
 

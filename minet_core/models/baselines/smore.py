@@ -34,8 +34,23 @@ from minet_core.models.baselines.edsr import ResidualBody
 class SMORE(SuperResolver):
     """Super-resolve a target contrast from its low-resolution image alone.
 
-    n_blocks: residual blocks in each of the two networks. Raises InvalidSetting (FM-C102) for a scale other than 2
-    and 4.
+    Parameters
+    ----------
+    scale
+        2 or 4.
+    n_blocks
+        Residual blocks in each of the two networks.
+    n_features
+        C, feature channels.
+    residual_scale
+        Factor on a block's response.
+    burst_power
+        p of the weights |U|^p / sum |U|^p.
+
+    Raises
+    ------
+    InvalidSetting
+        FM-C102, for another scale.
     """
 
     uses_reference = False
@@ -60,7 +75,22 @@ class SMORE(SuperResolver):
     def forward(
         self, low_res: Tensor, _reference: Tensor | None, upsampled: Tensor | None = None
     ) -> tuple[Tensor, None]:
-        """The target image (B, 1, H, W), and no image of the reference. See `SuperResolver`."""
+        """The burst of both orientations; the reference is not looked at.
+
+        Parameters
+        ----------
+        low_res : Tensor (B, 1, h, w)
+            Normalised.
+        _reference
+            Taken as every `SuperResolver` takes it.
+        upsampled : Tensor (B, 1, H, W) or None
+            The aligned bicubic target, which the networks work on; None computes it from `low_res`.
+
+        Returns
+        -------
+        tuple of Tensor (B, 1, H, W) and None
+            The target image in float32, and no image of the reference.
+        """
         interpolated = bicubic(low_res, self.scale) if upsampled is None else upsampled
         turned = interpolated.rot90(1, dims=(-2, -1))
         return burst(
@@ -89,9 +119,25 @@ class _Restoration(ActivationCheckpointed):
 
 
 def burst(first: Tensor, second: Tensor, *, power: float) -> Tensor:
-    """Fourier burst accumulation of two images (..., H, W): each frequency by the power of its magnitudes.
+    """Fourier burst accumulation of two images: each frequency by the power of its magnitudes.
 
     In float32, whatever the images are in: sums of bfloat16 spectra are not worth having.
+
+    Parameters
+    ----------
+    first, second : Tensor (..., H, W)
+        Real, of one shape.
+    power
+        p of the weights |U|^p / sum |U|^p; 0 is the plain mean.
+
+    Returns
+    -------
+    Tensor (..., H, W)
+        float32.
+
+    References
+    ----------
+    Delbracio, Sapiro: "Burst Deblurring: Removing Camera Shake Through Fourier Burst Accumulation", CVPR 2015.
     """
     spectra = torch.fft.rfft2(torch.stack([first.float(), second.float()]))
     strength = spectra.abs().clamp_min(1e-12) ** power

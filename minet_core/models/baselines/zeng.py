@@ -32,8 +32,21 @@ from minet_core.models.loss import reconstruction_loss
 class Zeng(SuperResolver):
     """Super-resolve a target contrast from its low-resolution image and a high-resolution reference contrast.
 
-    n_blocks: hidden convolutions in each of the two networks. Raises InvalidSetting (FM-C102) for a scale other than
-    2 and 4.
+    Parameters
+    ----------
+    scale
+        2 or 4.
+    n_blocks
+        Hidden convolutions in each of the two networks.
+    n_features
+        C, feature channels.
+    bicubic_skip
+        The first network's image is the interpolated one plus what the layers add.
+
+    Raises
+    ------
+    InvalidSetting
+        FM-C102, for another scale.
     """
 
     uses_reference = True
@@ -57,13 +70,53 @@ class Zeng(SuperResolver):
     def forward(
         self, low_res: Tensor, reference: Tensor | None, upsampled: Tensor | None = None
     ) -> tuple[Tensor, None]:
-        """The multi-contrast image (B, 1, H, W), and no image of the reference. Raises ModelError (FM-M300)."""
+        """The multi-contrast image.
+
+        Parameters
+        ----------
+        low_res : Tensor (B, 1, h, w)
+            Normalised.
+        reference : Tensor (B, 1, H, W)
+            Normalised by itself; None is refused.
+        upsampled : Tensor (B, 1, H, W) or None
+            The aligned bicubic target, under `bicubic_skip`; None computes it from `low_res`.
+
+        Returns
+        -------
+        tuple of Tensor (B, 1, H, W) and None
+            The target image, and no image of the reference.
+
+        Raises
+        ------
+        ModelError
+            FM-M300, where the reference does not fit.
+        """
         return self.training_images(low_res, reference, upsampled)[1], None
 
     def training_images(
         self, low_res: Tensor, reference: Tensor | None, upsampled: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """The single- and the multi-contrast image, (B, 1, H, W) each."""
+        """The single- and the multi-contrast image.
+
+        Parameters
+        ----------
+        low_res : Tensor (B, 1, h, w)
+            Normalised.
+        reference : Tensor (B, 1, H, W)
+            Normalised by itself; None is refused.
+        upsampled : Tensor (B, 1, H, W) or None
+            The aligned bicubic target, under `bicubic_skip`; None computes it from `low_res`.
+
+        Returns
+        -------
+        tuple of two Tensor (B, 1, H, W)
+            Both are results and both are in the loss.
+
+        Raises
+        ------
+        ModelError
+            FM-M300, where the reference does not fit.
+        """
         guide = check_reference(low_res, reference, scale=self.scale)
         single = self._with_skip(self.single(low_res), low_res, upsampled)
         return single, single + self.multi(torch.cat([single, guide.to(single.dtype)], dim=1))
@@ -71,7 +124,29 @@ class Zeng(SuperResolver):
     def training_loss(
         self, images: tuple[Any, ...], target: Tensor, reference: Tensor, *, alpha: float, beta: float
     ) -> Tensor:
-        """alpha times the mean of both images' L1; there is no image of the reference for beta."""
+        """alpha times the mean of both images' L1.
+
+        Parameters
+        ----------
+        images
+            Both, as `training_images` gave them.
+        target : Tensor (B, 1, H, W)
+            The truth, normalised.
+        reference, beta
+            Not used: there is no image of the reference.
+        alpha
+            Weight of the loss.
+
+        Returns
+        -------
+        Tensor
+            A scalar in float32, with its graph.
+
+        Raises
+        ------
+        ModelError
+            FM-M300, where an image and its truth differ in shape.
+        """
         losses = [
             reconstruction_loss((image, None), target, reference, alpha=alpha, beta=beta) for image in images
         ]

@@ -14,6 +14,11 @@ class ChannelSpatialAttention(nn.Module):
     channels as its depth. It equals a two-dimensional convolution from C to C channels whose weights are
     banded: output channel o sees the input channels o-1, o and o+1. That form is some ten times faster and is
     used here; the parameters are those of the three-dimensional kernel.
+
+    Parameters
+    ----------
+    n_features
+        C, feature channels.
     """
 
     bands: Tensor
@@ -33,6 +38,18 @@ class ChannelSpatialAttention(nn.Module):
         self.register_buffer("bands", bands, persistent=False)  # (3, C, C): offset, output, input
 
     def forward(self, features: Tensor) -> Tensor:  # (B, C, H, W)
+        """G of Eq. 4.
+
+        Parameters
+        ----------
+        features : Tensor (B, C, H, W)
+            F^L of one branch.
+
+        Returns
+        -------
+        Tensor (B, C, H, W)
+            Enriched features.
+        """
         weight = torch.einsum("doi,dhw->oihw", self.bands, self.kernel)  # (C, C, 3, 3)
         attention = functional.conv2d(features, weight, self.bias.expand(features.shape[1]), padding=1)
         return torch.sigmoid(attention) * features + features

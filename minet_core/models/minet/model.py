@@ -44,8 +44,33 @@ from minet_core.models.minet.residual_groups import ResidualGroup
 class MINet(SuperResolver):
     """Super-resolve a target contrast from its low-resolution image and a high-resolution reference contrast.
 
-    Parameters: the fields of `minet_core.settings.federation.ModelSettings`, and `scale`, 2 or 4.
-    Raises InvalidSetting (FM-C102) for sizes that no model has.
+    Parameters
+    ----------
+    scale
+        2 or 4.
+    n_groups
+        L, stages of residual groups.
+    n_blocks
+        RCABs in a residual group.
+    n_features
+        C, feature channels.
+    reduction
+        Channel reduction of RCAN's attention; divides `n_features`.
+    integration
+        Similarity of Eq. 7: "cosine" with a learnable temperature, or "raw" as printed.
+    use_reference, use_integration, use_attention
+        False: the ablation without the auxiliary contrast, F_Int, F_Att.
+    bicubic_skip
+        The target image is the interpolated one plus what the layers add.
+
+    Raises
+    ------
+    InvalidSetting
+        FM-C102, for sizes that no model has.
+
+    References
+    ----------
+    Feng et al.: "Multi-Contrast MRI Super-Resolution via a Multi-Stage Integration Network", MICCAI 2021.
     """
 
     def __init__(
@@ -91,13 +116,28 @@ class MINet(SuperResolver):
     def forward(
         self, low_res: Tensor, reference: Tensor | None, upsampled: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """The target image (B, 1, H, W) and the reconstructed reference (B, 1, H, W) or None.
+        """The target image and the reconstructed reference.
 
-        low_res: (B, 1, h, w), normalised. reference: (B, 1, H, W) with H = scale h, normalised by its own mean
-        and standard deviation; not looked at without the reference branch. upsampled: the aligned bicubic
-        target (B, 1, H, W); a caller with a patch gives the patch of the interpolated frame, and without it
-        the interpolation is computed from `low_res`, which is right for a whole frame only.
-        Raises ModelError (FM-M300) if the sizes do not fit.
+        Parameters
+        ----------
+        low_res : Tensor (B, 1, h, w)
+            Normalised.
+        reference : Tensor (B, 1, H, W) or None
+            H = scale h; normalised by its own mean and standard deviation. Not looked at without the reference
+            branch.
+        upsampled : Tensor (B, 1, H, W) or None
+            The aligned bicubic target. A caller with a patch gives the patch of the interpolated frame; without it
+            the interpolation is computed from `low_res`, which is right for a whole frame only.
+
+        Returns
+        -------
+        tuple of Tensor (B, 1, H, W) and Tensor (B, 1, H, W) or None
+            None without the reference branch.
+
+        Raises
+        ------
+        ModelError
+            FM-M300, if the sizes do not fit.
         """
         target_initial = self.target_head(low_res)  # F_tgt^0, (B, C, H, W)
         if self.reference_branch is None:

@@ -22,9 +22,16 @@ MIN_NORM_SQUARED = 1e-12
 class MultiStageIntegration(nn.Module):
     """P(H), where H = S F + F (Eq. 8) and S is the softmax, by rows, of the features' similarities (Eq. 7).
 
-    similarity: "raw" takes the dot products of Eq. 7 as printed. They grow with H W C, so S is one-hot for
-        any real image and its path has no gradient. "cosine", the default, divides them by both norms and
-        multiplies by a learnable temperature: the same for a patch and for a frame of the same content.
+    Parameters
+    ----------
+    n_stored
+        N, stored features.
+    n_features
+        C, feature channels.
+    similarity
+        "raw" takes the dot products of Eq. 7 as printed. They grow with H W C, so S is one-hot for any real image and
+        its path has no gradient. "cosine", the default of `MINet`, divides them by both norms and multiplies by a
+        learnable temperature: the same for a patch and for a frame of the same content.
     """
 
     def __init__(self, n_stored: int, *, n_features: int, similarity: Literal["cosine", "raw"]) -> None:
@@ -38,6 +45,18 @@ class MultiStageIntegration(nn.Module):
         self.temperature = nn.Parameter(torch.tensor([10.0])) if learns_temperature else None
 
     def forward(self, stored: list[Tensor]) -> Tensor:  # N x (B, C, H, W) -> (B, C, H, W)
+        """P(H), with the affinity of each sample computed in float32 whatever autocast says.
+
+        Parameters
+        ----------
+        stored : N tensors (B, C, H, W)
+            F of Eq. 3.
+
+        Returns
+        -------
+        Tensor (B, C, H, W)
+            The integrated and projected features.
+        """
         samples = torch.cat(stored, dim=1)[:, None].unbind()  # B x (1, N C, H, W)
         projected = []
         for sample in samples:
@@ -47,10 +66,20 @@ class MultiStageIntegration(nn.Module):
         return torch.cat(projected)
 
     def affinity(self, sample: Tensor) -> Tensor:
-        """S of Eq. 7, (N, N), of one sample's stored features (1, N C, H, W).
+        """S of Eq. 7, of one sample.
 
-        Accumulated in float32 at least: at this length bfloat16 errs by thousands. One sample at a time: a
-        batched product of matrices this flat takes three times as long.
+        Accumulated in float32 at least: at this length bfloat16 errs by thousands. One sample at a time: a batched
+        product of matrices this flat takes three times as long.
+
+        Parameters
+        ----------
+        sample : Tensor (1, N C, H, W)
+            The sample's stored features, one behind the other.
+
+        Returns
+        -------
+        Tensor (N, N)
+            Each row sums to one.
         """
         blocks = sample.reshape(self.n_stored, self.n_features, *sample.shape[2:])  # (N, C, H, W)
         # The order of the elements does not matter to a dot product; this one is near to channels_last.

@@ -13,7 +13,15 @@ from minet_core.models.activation_checkpointing import ActivationCheckpointed
 
 
 class ChannelAttention(nn.Module):
-    """A gate per channel from the channel's mean: x * sigmoid(W_up relu(W_down mean(x))) (RCAN, Eq. 10)."""
+    """A gate per channel from the channel's mean: x * sigmoid(W_up relu(W_down mean(x))) (RCAN, Eq. 10).
+
+    Parameters
+    ----------
+    n_features
+        C, feature channels.
+    reduction
+        C / reduction hidden units.
+    """
 
     def __init__(self, n_features: int, *, reduction: int) -> None:
         super().__init__()
@@ -25,13 +33,33 @@ class ChannelAttention(nn.Module):
         nn.init.constant_(self.down.bias, 0.5)
 
     def forward(self, features: Tensor) -> Tensor:  # (B, C, H, W)
+        """The features times their channels' gates.
+
+        Parameters
+        ----------
+        features : Tensor (B, C, H, W)
+            The response of a block.
+
+        Returns
+        -------
+        Tensor (B, C, H, W)
+            Each channel times a number from 0 to 1.
+        """
         pooled = features.mean(dim=(2, 3))  # (B, C)
         gate = torch.sigmoid(self.up(functional.relu(self.down(pooled))))
         return features * gate[:, :, None, None]
 
 
 class ResidualChannelAttentionBlock(nn.Module):
-    """RCAB: x + CA(conv(relu(conv(x)))) (RCAN, Eq. 11)."""
+    """RCAB: x + CA(conv(relu(conv(x)))) (RCAN, Eq. 11).
+
+    Parameters
+    ----------
+    n_features
+        C, feature channels.
+    reduction
+        Of its channel attention.
+    """
 
     def __init__(self, n_features: int, *, reduction: int) -> None:
         super().__init__()
@@ -40,13 +68,35 @@ class ResidualChannelAttentionBlock(nn.Module):
         self.attention = ChannelAttention(n_features, reduction=reduction)
 
     def forward(self, features: Tensor) -> Tensor:  # (B, C, H, W)
+        """The features and the block's attended response.
+
+        Parameters
+        ----------
+        features : Tensor (B, C, H, W)
+            Left as they are.
+
+        Returns
+        -------
+        Tensor (B, C, H, W)
+            New features.
+        """
         response = self.second(functional.relu(self.first(features), inplace=True))
         attended: Tensor = self.attention(response)
         return features + attended
 
 
 class ResidualGroup(ActivationCheckpointed):
-    """F^l of Eq. 1 and 2: x + conv(RCAB_n(... RCAB_1(x))) (RCAN, Eq. 5)."""
+    """F^l of Eq. 1 and 2: x + conv(RCAB_n(... RCAB_1(x))) (RCAN, Eq. 5).
+
+    Parameters
+    ----------
+    n_features
+        C, feature channels.
+    n_blocks
+        n, the group's RCABs.
+    reduction
+        Of their channel attention.
+    """
 
     def __init__(self, n_features: int, *, n_blocks: int, reduction: int) -> None:
         super().__init__()
@@ -56,6 +106,18 @@ class ResidualGroup(ActivationCheckpointed):
         self.last = nn.Conv2d(n_features, n_features, 3, padding=1)
 
     def forward(self, features: Tensor) -> Tensor:  # (B, C, H, W)
+        """The features and the group's correction.
+
+        Parameters
+        ----------
+        features : Tensor (B, C, H, W)
+            Left as they are.
+
+        Returns
+        -------
+        Tensor (B, C, H, W)
+            F^l.
+        """
         response = features
         for block in self.blocks:
             response = block(response)

@@ -48,7 +48,20 @@ class Brain:
 
 
 def draw_brain(grid: Grid, generator: np.random.Generator) -> Brain:
-    """Draw a patient: every number and field of the head."""
+    """Draw a patient: every number and field of the head.
+
+    Parameters
+    ----------
+    grid
+        Where the fields are evaluated.
+    generator
+        Draws everything.
+
+    Returns
+    -------
+    Brain
+        To be painted slice by slice.
+    """
     uniform = generator.uniform
     return Brain(
         half_width_mm=float(uniform(72.0, 78.0)),
@@ -81,7 +94,23 @@ def draw_brain(grid: Grid, generator: np.random.Generator) -> Brain:
 def paint_brain(
     canvas: Canvas, brain: Brain, index: int, *, x: Plane, y: Plane, z_mm: float, edge_mm: float
 ) -> None:
-    """Paint one slice. x, y: (row, column) positions in the head's coordinates before the patient's own pose."""
+    """Paint one slice of the head.
+
+    Parameters
+    ----------
+    canvas
+        Painted in place.
+    brain
+        The patient.
+    index
+        Of the slice on the patient's grid.
+    x, y : (row, column) float32, mm
+        Positions in the head's coordinates before the patient's own pose.
+    z_mm
+        Position of the slice, mm, upwards.
+    edge_mm
+        The pixel's size, mm.
+    """
     cosine, sine = np.float32(math.cos(brain.turn_rad)), np.float32(math.sin(brain.turn_rad))
     right, up = x - np.float32(brain.shift_mm[0]), y - np.float32(brain.shift_mm[1])
     x, y = cosine * right + sine * up, cosine * up - sine * right

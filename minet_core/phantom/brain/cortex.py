@@ -43,7 +43,20 @@ class Cortex:
 
 
 def draw_cortex(grid: Grid, generator: np.random.Generator) -> Cortex:
-    """Draw the folds of one patient."""
+    """Draw the folds of one patient.
+
+    Parameters
+    ----------
+    grid
+        Where the fields are evaluated.
+    generator
+        Draws everything.
+
+    Returns
+    -------
+    Cortex
+        To be painted slice by slice.
+    """
     arc_mm = np.linspace(0, 2 * math.pi * _ARC_RADIUS_MM, _ARC_STEPS, dtype=np.float32)
     depth_mm = np.arange(_DEPTH_STEPS, dtype=np.float32) / np.float32(_FOLD_LENGTH)
 
@@ -76,9 +89,31 @@ def paint_cortex(
     edge_mm: float,
     texture: Plane,
 ) -> Plane:
-    """Paint fluid, grey and white matter where depth [mm below the brain's surface] is positive.
+    """Paint fluid, grey and white matter.
 
-    Returns the distance to the pial surface, (row, column) mm: how deep in tissue each point lies.
+    Parameters
+    ----------
+    canvas
+        Painted in place.
+    cortex
+        The patient's folds.
+    index
+        Of the slice on the patient's grid.
+    x, y : (row, column) float32, mm
+        Positions in the head's coordinates.
+    z_mm
+        Position of the slice, mm, upwards.
+    depth : (row, column) float32, mm
+        Below the brain's surface; painted is where it is positive.
+    edge_mm
+        The pixel's size, mm.
+    texture : (row, column) float32
+        Fine texture of unit variance.
+
+    Returns
+    -------
+    (row, column) float32, mm
+        Distance to the pial surface: how deep in tissue each point lies.
     """
     open_surface = np.minimum(depth, _fissures(x, y, z_mm))
     sulcus = _distance_to_sulci(

@@ -31,7 +31,24 @@ def draw_lesions(
     extent_mm: tuple[float, float, float],
     centre_mm: tuple[float, float, float],
 ) -> list[Lesion]:
-    """Draw lesions of each kind, between the given numbers of them, uniformly in a box of half-widths extent_mm."""
+    """Draw lesions of several kinds, uniformly in a box.
+
+    Parameters
+    ----------
+    generator
+        Draws their numbers, places and sizes.
+    kinds
+        By tissue, the smallest and the largest number of them.
+    extent_mm : (x, y, through the slices), mm
+        Half-widths of the box.
+    centre_mm : (x, y, through the slices), mm
+        Middle of the box.
+
+    Returns
+    -------
+    list of Lesion
+        Their first radius is 1.2 to 5 mm.
+    """
     lesions = []
     for tissue, (fewest, most) in kinds.items():
         for _ in range(int(generator.integers(fewest, most + 1))):
@@ -55,7 +72,23 @@ def draw_lesions(
 def paint_lesions(
     canvas: Canvas, lesions: list[Lesion], *, x: Plane, y: Plane, z_mm: float, edge_mm: float, within: Plane
 ) -> None:
-    """Paint the lesions that meet this slice, limited to where `within` (0 to 1) says the host tissue is."""
+    """Paint the lesions that meet a slice.
+
+    Parameters
+    ----------
+    canvas
+        Painted in place.
+    lesions
+        Of the patient.
+    x, y : (row, column) float32, mm
+        Positions in the anatomy's coordinates.
+    z_mm
+        Position of the slice, mm.
+    edge_mm
+        The pixel's size, mm.
+    within : (row, column) float32
+        Share of the host tissue in each pixel, 0 to 1; no lesion leaves it.
+    """
     for lesion in lesions:
         share = section(z_mm, centre_mm=lesion.centre_mm[2], half_length_mm=lesion.radii_mm[2])
         if share < 0.3:

@@ -19,7 +19,23 @@ Plane = NDArray[np.float32]
 def paint_deep_brain(
     canvas: Canvas, *, x: Plane, y: Plane, z_mm: float, size: float, edge_mm: float, texture: Plane
 ) -> None:
-    """Paint thalamus, caudate, putamen, pallidum and the ventricles. size: relative size of the ventricles."""
+    """Paint thalamus, caudate, putamen, pallidum and the ventricles.
+
+    Parameters
+    ----------
+    canvas
+        Painted in place.
+    x, y : (row, column) float32, mm
+        Positions in the head's coordinates.
+    z_mm
+        Position of the slice, mm, upwards.
+    size
+        Relative size of the ventricles, about 1.
+    edge_mm
+        The pixel's size, mm.
+    texture : (row, column) float32
+        Fine texture of unit variance.
+    """
     side = np.abs(x)
     for tissue, centre, radii, angle, middle_mm, half_mm in (
         ("deep_grey", (26.0, 3.0), (5.0, 16.0), 0.22, 3.0, 15.0),  # putamen
@@ -68,7 +84,21 @@ def _paint_ventricles(
 def paint_posterior_fossa(
     canvas: Canvas, *, x: Plane, y: Plane, z_mm: float, edge_mm: float, texture: Plane
 ) -> None:
-    """Paint cerebellum with folia, brain stem, fourth ventricle and the cisterns around them, for z below -8 mm."""
+    """Paint cerebellum with folia, brain stem, fourth ventricle and the cisterns around them.
+
+    Parameters
+    ----------
+    canvas
+        Painted in place.
+    x, y : (row, column) float32, mm
+        Positions in the head's coordinates.
+    z_mm
+        Position of the slice, mm, upwards; below -8.
+    edge_mm
+        The pixel's size, mm.
+    texture : (row, column) float32
+        Fine texture of unit variance.
+    """
     low = -z_mm
     growth = min(1.0, math.sqrt(max(0.05, (low - 6.0) / 22.0)))
     side = np.abs(x)
@@ -106,7 +136,23 @@ def paint_posterior_fossa(
 def paint_orbits_and_nose(
     canvas: Canvas, *, x: Plane, y: Plane, z_mm: float, depth: Plane, edge_mm: float, texture: Plane
 ) -> None:
-    """Paint orbital fat, globes with lens, extraocular muscles, optic nerves, and the ethmoid cells, below -6 mm."""
+    """Paint orbital fat, globes with lens, extraocular muscles, optic nerves, and the ethmoid cells.
+
+    Parameters
+    ----------
+    canvas
+        Painted in place.
+    x, y : (row, column) float32, mm
+        Positions in the head's coordinates.
+    z_mm
+        Position of the slice, mm, upwards; they lie below -6.
+    depth : (row, column) float32, mm
+        Below the skin.
+    edge_mm
+        The pixel's size, mm.
+    texture : (row, column) float32
+        Fine texture of unit variance.
+    """
     share = section(z_mm, centre_mm=-26.0, half_length_mm=20.0)
     if share < 0.2:
         return

@@ -48,7 +48,20 @@ class Knee:
 
 
 def draw_knee(grid: Grid, generator: np.random.Generator) -> Knee:
-    """Draw a patient: every number and field of the knee."""
+    """Draw a patient: every number and field of the knee.
+
+    Parameters
+    ----------
+    grid
+        Where the fields are evaluated.
+    generator
+        Draws everything.
+
+    Returns
+    -------
+    Knee
+        To be painted slice by slice.
+    """
     uniform = generator.uniform
     return Knee(
         size=float(uniform(0.92, 1.08)),
@@ -83,7 +96,23 @@ def draw_knee(grid: Grid, generator: np.random.Generator) -> Knee:
 def paint_knee(
     canvas: Canvas, knee: Knee, index: int, *, x: Plane, y: Plane, z_mm: float, edge_mm: float
 ) -> None:
-    """Paint one slice. x, y: (row, column) positions, y up the leg, before the patient's own pose and size."""
+    """Paint one slice of the knee.
+
+    Parameters
+    ----------
+    canvas
+        Painted in place.
+    knee
+        The patient.
+    index
+        Of the slice on the patient's grid.
+    x, y : (row, column) float32, mm
+        Positions, y up the leg, before the patient's own pose and size.
+    z_mm
+        Position of the slice, mm, forward.
+    edge_mm
+        The pixel's size, mm.
+    """
     cosine, sine = np.float32(math.cos(knee.turn_rad)), np.float32(math.sin(knee.turn_rad))
     right, up = x - np.float32(knee.shift_mm[0]), y - np.float32(knee.shift_mm[1])
     scale = np.float32(knee.lateral / knee.size)

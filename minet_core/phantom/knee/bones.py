@@ -16,7 +16,20 @@ _FAR_MM = 99.0
 
 
 def femur_distance(x: Plane, h: Plane, z_mm: float) -> Plane:
-    """Shaft, two condyles, and the notch between them, which opens to the back."""
+    """Signed distance of the femur: shaft, two condyles, and the notch between them, which opens to the back.
+
+    Parameters
+    ----------
+    x, h : (row, column) float32, mm
+        Positions in the knee's coordinates.
+    z_mm
+        Position of the slice, mm.
+
+    Returns
+    -------
+    (row, column) float32, mm
+        Negative inside; far away where the slice does not meet it.
+    """
     femur: Plane = np.full_like(x, _FAR_MM)
     trochlea = section(z_mm, centre_mm=-2.0, half_length_mm=27.5)
     if trochlea > 0.1:
@@ -38,7 +51,20 @@ def femur_distance(x: Plane, h: Plane, z_mm: float) -> Plane:
 
 
 def tibia_distance(x: Plane, h: Plane, z_mm: float) -> Plane:
-    """Plateau with the two spines of its eminence, and the shaft below."""
+    """Signed distance of the tibia: plateau with the two spines of its eminence, and the shaft below.
+
+    Parameters
+    ----------
+    x, h : (row, column) float32, mm
+        Positions in the knee's coordinates.
+    z_mm
+        Position of the slice, mm.
+
+    Returns
+    -------
+    (row, column) float32, mm
+        Negative inside; far away where the slice does not meet it.
+    """
     plateau = section(z_mm, centre_mm=-4.0, half_length_mm=31.0)
     if plateau < 0.15:
         return np.full_like(x, _FAR_MM)
@@ -57,7 +83,20 @@ def tibia_distance(x: Plane, h: Plane, z_mm: float) -> Plane:
 
 
 def fibula_distance(x: Plane, h: Plane, z_mm: float) -> Plane:
-    """Head and shaft, to the side and behind."""
+    """Signed distance of the fibula: head and shaft, to the side and behind.
+
+    Parameters
+    ----------
+    x, h : (row, column) float32, mm
+        Positions in the knee's coordinates.
+    z_mm
+        Position of the slice, mm.
+
+    Returns
+    -------
+    (row, column) float32, mm
+        Negative inside; far away where the slice does not meet it.
+    """
     share = section(z_mm, centre_mm=-18.0, half_length_mm=14.0)
     if share < 0.2:
         return np.full_like(x, _FAR_MM)

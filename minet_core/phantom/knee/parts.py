@@ -24,7 +24,23 @@ class Joint:
 
 
 def paint_bone(canvas: Canvas, bone: Plane, *, h: Plane, edge_mm: float, texture: Plane, scar: Plane) -> None:
-    """Paint cortical bone, marrow and trabeculae, and the line where the growth plate closed."""
+    """Paint cortical bone, marrow and trabeculae, and the line where the growth plate closed.
+
+    Parameters
+    ----------
+    canvas
+        Painted in place.
+    bone : (row, column) float32, mm
+        Signed distance of the bone, negative inside.
+    h : (row, column) float32, mm
+        Up the leg from the joint line.
+    edge_mm
+        The pixel's size, mm.
+    texture : (row, column) float32
+        Of the trabeculae, of unit variance.
+    scar : (row, column) float32
+        Waves of the growth plate's line, about unit variance.
+    """
     cortex = np.float32(1.0) + np.float32(0.018) * np.maximum(
         np.minimum(np.abs(h), np.float32(70.0)) - np.float32(18.0), 0
     )
@@ -52,7 +68,25 @@ def paint_joint(
     texture: Plane,
     fibres: Plane,
 ) -> None:
-    """Paint capsule, fluid, cartilage, menisci, the notch with its cruciate ligaments."""
+    """Paint capsule, fluid, cartilage, menisci, the notch with its cruciate ligaments.
+
+    Parameters
+    ----------
+    canvas
+        Painted in place.
+    joint
+        Thicknesses of the patient's layers.
+    femur, tibia : (row, column) float32, mm
+        Signed distances, negative inside.
+    x, h : (row, column) float32, mm
+        Positions in the knee's coordinates.
+    z_mm
+        Position of the slice, mm, forward.
+    edge_mm
+        The pixel's size, mm.
+    texture, fibres : (row, column) float32
+        Fine textures of unit variance; fibres run up and down.
+    """
     if abs(z_mm + 4.0) > 30.0:
         return
     side = np.abs(x)
@@ -115,7 +149,21 @@ def _paint_notch(
 def paint_side_ligaments(
     canvas: Canvas, *, x: Plane, h: Plane, z_mm: float, edge_mm: float, texture: Plane
 ) -> None:
-    """Paint the medial and lateral collateral ligaments, the iliotibial band and the fluid beneath them."""
+    """Paint the medial and lateral collateral ligaments, the iliotibial band and the fluid beneath them.
+
+    Parameters
+    ----------
+    canvas
+        Painted in place.
+    x, h : (row, column) float32, mm
+        Positions in the knee's coordinates.
+    z_mm
+        Position of the slice, mm, forward.
+    edge_mm
+        The pixel's size, mm.
+    texture : (row, column) float32
+        Of fibres, of unit variance.
+    """
     share = section(z_mm, centre_mm=0.0, half_length_mm=20.0)
     if share < 0.2:
         return
@@ -128,7 +176,19 @@ def paint_side_ligaments(
 
 
 def paint_fat_pad(canvas: Canvas, *, x: Plane, h: Plane, z_mm: float, texture: Plane) -> None:
-    """Paint Hoffa's fat pad with its septa and vessels, below the patella and before the tibia."""
+    """Paint Hoffa's fat pad with its septa and vessels, below the patella and before the tibia.
+
+    Parameters
+    ----------
+    canvas
+        Painted in place.
+    x, h : (row, column) float32, mm
+        Positions in the knee's coordinates.
+    z_mm
+        Position of the slice, mm, forward; above 8.
+    texture : (row, column) float32
+        Fine texture of unit variance.
+    """
     size = min(1.0, (z_mm - 8.0) / 14.0)
     pad = ellipse(x, h, centre=(0.0, -6.0), radii=(30.0 * size, 20.0 * size)) + np.float32(1.0) * texture
     inside = coverage(pad, edge_mm=4.0)
@@ -152,7 +212,23 @@ def paint_patella_and_tendons(
     texture: Plane,
     fibres: Plane,
 ) -> None:
-    """Paint what lies before the femur: patella with cartilage behind it, quadriceps and patellar tendons."""
+    """Paint what lies before the femur: patella with cartilage behind it, quadriceps and patellar tendons.
+
+    Parameters
+    ----------
+    canvas
+        Painted in place.
+    joint
+        Thicknesses of the patient's layers.
+    x, h : (row, column) float32, mm
+        Positions in the knee's coordinates.
+    z_mm
+        Position of the slice, mm, forward.
+    edge_mm
+        The pixel's size, mm.
+    texture, fibres : (row, column) float32
+        Fine textures of unit variance; fibres run up and down.
+    """
     share = section(z_mm, centre_mm=34.0, half_length_mm=13.0)
     if share < 0.3:
         return

@@ -21,8 +21,24 @@ from minet_core.runtime.files.file_failures import failure_of
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it is fsynced and takes `path`'s place.
 
-    An interrupted write leaves the former file untouched and no half file. Where the file system refuses: raises
-    DiskFull (FM-S504) for want of room, else another kind of FileNotWritten (FM-S509).
+    An interrupted write leaves the former file untouched and no half file.
+
+    Parameters
+    ----------
+    path
+        Of the file; its folder is made where it is not there.
+
+    Yields
+    ------
+    Path
+        Where the block writes the file, whole.
+
+    Raises
+    ------
+    DiskFull
+        FM-S504, for want of room.
+    FileNotWritten
+        FM-S509 or another of its kinds, where the file system refuses for another reason.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -50,13 +66,39 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file durably."""
+    """Write a text file durably.
+
+    Parameters
+    ----------
+    path
+        Of the file; replaced where it is there.
+    text
+        Written as UTF-8.
+
+    Raises
+    ------
+    FileNotWritten
+        As `replacing`.
+    """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file durably that only its owner may read, from its first byte on."""
+    """Write a file durably that only its owner may read, from its first byte on.
+
+    Parameters
+    ----------
+    path
+        Of the file, of mode 0600; replaced where it is there.
+    content
+        All of it.
+
+    Raises
+    ------
+    FileNotWritten
+        As `replacing`.
+    """
     with replacing(path) as temporary:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as stream:
@@ -64,12 +106,42 @@ def write_private(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file durably; NaN and infinity are refused, since they are not JSON."""
+    """Write a JSON file durably.
+
+    Parameters
+    ----------
+    path
+        Of the file; replaced where it is there.
+    content
+        Plain values, lists and mappings.
+
+    Raises
+    ------
+    ValueError
+        For NaN and infinity, since they are not JSON.
+    FileNotWritten
+        As `replacing`.
+    """
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def append_line(path: Path, record: dict[str, Any]) -> None:
-    """Append one JSON line and fsync it. Raises as `replacing` does."""
+    """Append one JSON line to a file and fsync it.
+
+    Parameters
+    ----------
+    path
+        Of the file; made where it is not there.
+    record
+        JSON values.
+
+    Raises
+    ------
+    ValueError
+        For NaN and infinity, since they are not JSON.
+    FileNotWritten
+        As `replacing`; no part of the line is left.
+    """
     line = json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n"
     before = None
     try:
@@ -86,7 +158,18 @@ def append_line(path: Path, record: dict[str, Any]) -> None:
 
 
 def mend_lines(path: Path) -> None:
-    """Remove the last line of a file of lines where its writer was ended in the middle of it."""
+    """Remove the last line of a file of lines where its writer was ended in the middle of it.
+
+    Parameters
+    ----------
+    path
+        Of the file; one that is not there is left so.
+
+    Raises
+    ------
+    FileNotWritten
+        As `replacing`.
+    """
     if _ends_whole(path):
         return
     content = path.read_bytes()
@@ -95,9 +178,19 @@ def mend_lines(path: Path) -> None:
 
 
 def status_of(path: Path) -> os.stat_result | None:
-    """What the file system says of a file or folder; None where it is not there, or no longer.
+    """What the file system says of a file or folder.
 
     For what another process may remove at any time: to ask first whether it exists would be one moment too early.
+
+    Parameters
+    ----------
+    path
+        Links are followed.
+
+    Returns
+    -------
+    os.stat_result or None
+        None where it is not there, or no longer.
     """
     try:
         return path.stat()
@@ -106,7 +199,18 @@ def status_of(path: Path) -> os.stat_result | None:
 
 
 def sha256_of_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    """SHA-256 of a file's bytes.
+
+    Parameters
+    ----------
+    path
+        Read from start to end.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

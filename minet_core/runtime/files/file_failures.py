@@ -48,9 +48,21 @@ _KINDS: dict[type[FileNotWritten], tuple[tuple[int, ...], str]] = {
 
 
 def failure_of(failure: OSError, what: str, *, path: Path) -> FileNotWritten:
-    """The failure that an OSError stands for. what: what could not be done, in one clause with its path.
+    """The failure that an OSError stands for.
 
-    path: the file; said is the file that the error itself names, where it names one.
+    Parameters
+    ----------
+    failure
+        As the operating system gave it.
+    what
+        What could not be done, in one clause with its path.
+    path
+        The file; said is the file that the error itself names, where it names one.
+
+    Returns
+    -------
+    FileNotWritten
+        Or its kind, to be raised by the caller.
     """
     kind = next((kind for kind, (numbers, _) in _KINDS.items() if failure.errno in numbers), FileNotWritten)
     action = action_for(failure) or "Look at the file's owner and the disk"
@@ -58,7 +70,20 @@ def failure_of(failure: OSError, what: str, *, path: Path) -> FileNotWritten:
 
 
 def cause_of(failure: OSError, *, path: Path) -> str:
-    """The operating system's words; for a refused permission with whose the file is and who asked."""
+    """The operating system's words; for a refused permission with whose the file is and who asked.
+
+    Parameters
+    ----------
+    failure
+        As the operating system gave it.
+    path
+        The file, where the error names none.
+
+    Returns
+    -------
+    str
+        Part of a sentence.
+    """
     words = failure.strerror or str(failure)
     named = failure.filename2 or failure.filename
     culprit = Path(os.fsdecode(named)) if isinstance(named, str | bytes) else path
@@ -68,13 +93,37 @@ def cause_of(failure: OSError, *, path: Path) -> str:
 
 
 def action_for(failure: OSError) -> str | None:
-    """What to do about an OSError; None where nothing is known of its kind."""
+    """What to do about an OSError.
+
+    Parameters
+    ----------
+    failure
+        As the operating system gave it.
+
+    Returns
+    -------
+    str or None
+        An imperative sentence; None where nothing is known of its kind.
+    """
     return next((action for numbers, action in _KINDS.values() if failure.errno in numbers), None)
 
 
 @contextlib.contextmanager
 def naming_failures(what: str, *, path: Path) -> Iterator[None]:
-    """Turn every OSError of the block into the failure that it stands for: FileNotWritten (FM-S509) or its kind."""
+    """Turn every OSError of the block into the failure that it stands for.
+
+    Parameters
+    ----------
+    what
+        What could not be done, in one clause with its path.
+    path
+        The file that the block works on.
+
+    Raises
+    ------
+    FileNotWritten
+        FM-S509, or its kind.
+    """
     try:
         yield
     except OSError as failure:

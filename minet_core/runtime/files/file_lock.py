@@ -34,11 +34,28 @@ _said: set[Path] = set()
 
 
 def locked_within(descriptor: int, patience_s: float | None, *, of_posix: bool = False) -> bool:
-    """Take the lock if it is free within that time: whoever asks whether it is taken holds it for a moment.
+    """Take the lock of a file if it is free within some time.
 
-    patience_s: None waits for ever. of_posix: a lock of lockf's, the process's alone, which its children do not share.
-    `let_go` ends it. Raises FileLockFailed (FM-S515) where the file system answers with another error than that the
-    lock is held, or that it has none.
+    Whoever asks whether it is taken holds it for a moment. `let_go` ends it.
+
+    Parameters
+    ----------
+    descriptor
+        Of the open file.
+    patience_s
+        Seconds; None waits for ever.
+    of_posix
+        A lock of lockf's, the process's alone, which its children do not share.
+
+    Returns
+    -------
+    bool
+        Whether this process has the lock now.
+
+    Raises
+    ------
+    FileLockFailed
+        FM-S515, where the file system answers with another error than that the lock is held, or that it has none.
     """
     ends = None if patience_s is None else time.monotonic() + patience_s
     while True:
@@ -50,14 +67,26 @@ def locked_within(descriptor: int, patience_s: float | None, *, of_posix: bool =
 
 
 def let_go(descriptor: int) -> None:
-    """Close a file, and so let go of its lock."""
+    """Close a file, and so let go of its lock.
+
+    Parameters
+    ----------
+    descriptor
+        Of the open file, which `locked_within` may have locked.
+    """
     with let_go_at_end(descriptor):
         os.close(descriptor)
 
 
 @contextlib.contextmanager
 def let_go_at_end(descriptor: int) -> Iterator[None]:
-    """For a file that is closed by others after the block: what stands for its lock goes too."""
+    """For a file that is closed by others after the block: what stands for its lock goes too.
+
+    Parameters
+    ----------
+    descriptor
+        Of the file; it may be closed by the end of the block.
+    """
     try:
         yield
     finally:
@@ -68,9 +97,26 @@ def let_go_at_end(descriptor: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def held(path: Path, *, patience_s: float | None = 0.0) -> Iterator[bool]:
-    """Hold the lock of the file for the block, making the file; False where another process keeps it for longer.
+    """Hold the lock of a file for the block.
 
-    Raises FileNotWritten (FM-S509) or its kinds, FileLockFailed (FM-S515).
+    Parameters
+    ----------
+    path
+        Of the file; made where it is not there.
+    patience_s
+        Seconds to wait for another process; None waits for ever.
+
+    Yields
+    ------
+    bool
+        False where another process keeps the lock for longer.
+
+    Raises
+    ------
+    FileNotWritten
+        FM-S509 or its kinds, where the file cannot be opened.
+    FileLockFailed
+        FM-S515, as `locked_within`.
     """
     with naming_failures(f"{path} could not be opened", path=path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -81,7 +127,23 @@ def held(path: Path, *, patience_s: float | None = 0.0) -> Iterator[bool]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a living process holds the lock of the file; it may be on a file system that is read only here."""
+    """Whether a living process holds the lock of a file.
+
+    Parameters
+    ----------
+    path
+        Of the file; it may be on a file system that is read only here.
+
+    Returns
+    -------
+    bool
+        False where there is no file.
+
+    Raises
+    ------
+    FileLockFailed
+        FM-S515, where the file system answers with another error.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

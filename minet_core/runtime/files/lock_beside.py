@@ -21,7 +21,18 @@ _UNREADABLE_S = 5.0
 
 
 def holder_beside(locked: Path) -> str:
-    """For a message: who holds a lock that a file stands for, and what to do where that process is no more."""
+    """Who holds a lock that a file stands for, and what to do where that process is no more: for a message.
+
+    Parameters
+    ----------
+    locked
+        The file whose lock is meant.
+
+    Returns
+    -------
+    str
+        Part of a sentence; empty where no file stands for the lock.
+    """
     beside = LockBeside(locked)
     content = _read(beside.path)
     if content is None:
@@ -35,7 +46,13 @@ def holder_beside(locked: Path) -> str:
 
 
 class LockBeside:
-    """`.<name>.held` beside the file whose lock it stands for."""
+    """`.<name>.held` beside the file whose lock it stands for.
+
+    Parameters
+    ----------
+    locked
+        The file whose lock is meant.
+    """
 
     def __init__(self, locked: Path) -> None:
         self.path = locked.with_name(f".{locked.name.removeprefix('.')}.held")
@@ -43,7 +60,13 @@ class LockBeside:
         self._process = 0
 
     def take(self) -> bool:
-        """Make the file unless a holder's is there; whether it was made. Raises OSError."""
+        """Make the file unless a holder's is there; whether it was made.
+
+        Raises
+        ------
+        OSError
+            Where it cannot be made for another reason.
+        """
         for _ in range(2):  # again after one that was left behind
             if self._made():
                 return True

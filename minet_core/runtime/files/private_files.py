@@ -26,7 +26,7 @@ def stay_private() -> None:
 
 @contextlib.contextmanager
 def private_files() -> Iterator[None]:
-    """The same until the context is left; of the whole process, all threads included."""
+    """Make files for this user alone until the context is left; of the whole process, all threads included."""
     former = os.umask(PRIVATE_UMASK)
     try:
         yield
@@ -35,10 +35,22 @@ def private_files() -> Iterator[None]:
 
 
 def tighten(folder: Path, *, linked: Collection[str] = ()) -> int:
-    """Take the others' rights to `folder` and to all that is in it; how many things had any.
+    """Remove other users' rights to a folder and to all that is in it.
 
-    linked: names in it that are followed where they are links, as of a folder that was put onto another disk; no other
-    link is. What is another user's, or on a file system that is read only here, stays as it is: see `open_to_others`.
+    What is another user's, or on a file system that is read only here, stays as it is: see `open_to_others`.
+
+    Parameters
+    ----------
+    folder
+        Of this user.
+    linked
+        Names in it that are followed where they are links, as of a folder that was put onto another disk; no other
+        link is.
+
+    Returns
+    -------
+    int
+        How many things others had rights to.
     """
     changed = 0
     for path in _own(folder, linked):
@@ -51,7 +63,18 @@ def tighten(folder: Path, *, linked: Collection[str] = ()) -> int:
 
 
 def open_to_others(*paths: Path) -> list[Path]:
-    """Which of these files and folders another user of the machine may read, write or enter."""
+    """Which of these files and folders another user of the machine may read, write or enter.
+
+    Parameters
+    ----------
+    *paths
+        Those that are not there are passed over.
+
+    Returns
+    -------
+    list of Path
+        In their order.
+    """
     found = []
     for path in paths:
         with contextlib.suppress(FileNotFoundError):
@@ -61,10 +84,22 @@ def open_to_others(*paths: Path) -> list[Path]:
 
 
 def require_secret_file(path: Path, *, what: str) -> None:
-    """Raise InvalidSetting (FM-C102) for a file with a secret that another user of the machine can read or replace.
+    """Refuse a file with a secret that another user of the machine can read or replace.
 
     A group's right counts for nobody where the file is root's and the group this process's own: so a cluster hands
     secrets over.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+    what
+        The secret, for the message.
+
+    Raises
+    ------
+    InvalidSetting
+        FM-C102, for rights that go further.
     """
     facts = path.stat()
     handed_over = facts.st_uid == 0 and facts.st_gid in (os.getegid(), *os.getgroups()) and os.geteuid() != 0

@@ -64,6 +64,11 @@ class ChildProcesses:
 
     Inside the context SIGTERM and SIGHUP raise SystemExit, as Ctrl-C raises KeyboardInterrupt, so that the
     children are ended on the way out. A second signal while they are being ended kills them at once.
+
+    Parameters
+    ----------
+    grace_s
+        Between SIGTERM and SIGKILL, s.
     """
 
     def __init__(self, *, grace_s: float = GRACE_S) -> None:
@@ -111,10 +116,33 @@ class ChildProcesses:
         log_path: Path,
         needed: bool = True,
     ) -> Child:
-        """Start `argv`; its output is appended to `log_path`. What it writes, its log included, is for this user alone.
+        """Start a child process. What it writes, its log included, is for this user alone.
 
-        A child of the same name must have ended before; what it had started and left running is ended first, so
-        that its successor finds no ports, files or tasks in the hands of an orphan.
+        A child of the same name must have ended before; what it had started and left running is ended first, so that
+        its successor finds no ports, files or tasks in the hands of an orphan.
+
+        Parameters
+        ----------
+        name
+            For messages, and to end it by.
+        argv
+            Program and arguments.
+        env
+            Its whole environment; None for this process's.
+        log_path
+            The child's output is appended to it.
+        needed
+            Its end is a failure of the whole: see `check`.
+
+        Returns
+        -------
+        Child
+            Which runs.
+
+        Raises
+        ------
+        HostError
+            FM-S500, outside the context, and where a child of this name runs.
         """
         if self._guardian is None:
             raise HostError(f"{name} was started outside the context that ends it")
@@ -148,7 +176,13 @@ class ChildProcesses:
         return iter(list(self._children.values()))
 
     def check(self) -> None:
-        """Raise ProcessDied (FM-S503), with the end of its log, for a needed child that has ended."""
+        """Refuse to go on where a needed child has ended.
+
+        Raises
+        ------
+        ProcessDied
+            FM-S503, with the end of its log.
+        """
         for child in self:
             if child.needed and not child.lives:
                 tail = child.log_tail()
@@ -161,9 +195,25 @@ class ChildProcesses:
     def wait_until(
         self, predicate: Callable[[], bool], *, deadline_s: float, what: str, interval_s: float = 0.1
     ) -> None:
-        """Wait until `predicate()`.
+        """Wait until something holds.
 
-        Raises ProcessDied (FM-S503) as soon as a needed child ends, DeadlinePassed (FM-S505) after `deadline_s`.
+        Parameters
+        ----------
+        predicate
+            Asked again and again.
+        deadline_s
+            Seconds.
+        what
+            What is waited for, for the message.
+        interval_s
+            Seconds between two questions.
+
+        Raises
+        ------
+        ProcessDied
+            FM-S503, as soon as a needed child ends.
+        DeadlinePassed
+            FM-S505, after `deadline_s`.
         """
         ends = time.monotonic() + deadline_s
         while True:
@@ -177,7 +227,13 @@ class ChildProcesses:
             time.sleep(interval_s)
 
     def end(self, *names: str) -> None:
-        """End these children and all that they started."""
+        """End these children and all that they started.
+
+        Parameters
+        ----------
+        *names
+            One that is not known is passed over.
+        """
         ended = [self._children.pop(name) for name in names if name in self._children]
         self._end(ended, hurry=lambda: False)
 
@@ -213,14 +269,41 @@ class ChildProcesses:
 
 
 def child_environment(**variables: str) -> dict[str, str]:
-    """This process's environment with `variables`, and with the programs of this Python found first."""
+    """This process's environment, with the programs of this Python found first.
+
+    Parameters
+    ----------
+    **variables
+        Added to it, or in the place of its own.
+
+    Returns
+    -------
+    dict of str
+        For a child process.
+    """
     programs = str(Path(sys.executable).parent)
     path = os.pathsep.join([programs, os.environ.get("PATH", os.defpath)])
     return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **variables}
 
 
 def program(name: str) -> str:
-    """The path of a program that is installed beside this Python."""
+    """The path of a program that is installed beside this Python.
+
+    Parameters
+    ----------
+    name
+        Without a folder.
+
+    Returns
+    -------
+    str
+        Its whole path.
+
+    Raises
+    ------
+    HostError
+        FM-S500, where it is not there.
+    """
     path = Path(sys.executable).parent / name
     if not path.exists():
         raise HostError(f"the program {name} is missing", got=path.parent, action="Install fedminet again")
@@ -228,7 +311,18 @@ def program(name: str) -> str:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on now, and that the system gives to no outgoing connection meanwhile."""
+    """A TCP port that nobody listens on now, and that the system gives to no outgoing connection meanwhile.
+
+    Parameters
+    ----------
+    host
+        Address that it is to be free at.
+
+    Returns
+    -------
+    int
+        20000 or above as a rule; it may be taken by another process meanwhile.
+    """
     lowest_given = int(_GIVEN_PORTS.read_text(encoding="ascii").split()[0]) if _GIVEN_PORTS.exists() else 0
     ports = range(_MIN_FREE_PORT, lowest_given)
     for port in random.SystemRandom().sample(ports, k=min(100, len(ports))):
@@ -241,7 +335,22 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def require_port_free(host: str, port: int) -> None:
-    """Raise PortInUse (FM-S501) where somebody listens on `port`, HostError where `host` is not of this machine."""
+    """Refuse a port at which somebody listens.
+
+    Parameters
+    ----------
+    host
+        An address of this machine.
+    port
+        TCP.
+
+    Raises
+    ------
+    PortInUse
+        FM-S501, where somebody listens.
+    HostError
+        FM-S500, where `host` is not of this machine.
+    """
     with socket.socket() as probe:
         probe.setsockopt(
             socket.SOL_SOCKET, socket.SO_REUSEADDR, 1

@@ -17,7 +17,20 @@ SITE_VARIABLE = "FEDMINET_SITE"
 
 
 def flower_environment(flower_home: Path, **variables: str) -> dict[str, str]:
-    """The environment of a Flower process with its own home, no telemetry, and no call to the maker's servers."""
+    """The environment of a Flower process with its own home, no telemetry, and no call to the maker's servers.
+
+    Parameters
+    ----------
+    flower_home
+        Folder of Flower's own files.
+    **variables
+        Added to it.
+
+    Returns
+    -------
+    dict of str
+        For a child process.
+    """
     return child_environment(
         FLWR_HOME=str(flower_home),
         FLWR_TELEMETRY_ENABLED="0",

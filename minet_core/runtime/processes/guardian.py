@@ -26,9 +26,18 @@ def end_groups(
     hurry: Callable[[], bool] = lambda: False,
     reap: Callable[[], None] = lambda: None,
 ) -> None:
-    """End every process of `groups`: SIGTERM, and SIGKILL for what is left after `grace_s` or once `hurry()`.
+    """End every process of some process groups: SIGTERM, and SIGKILL for what is left.
 
-    `reap` is called while waiting: it collects the exit status of the caller's own children.
+    Parameters
+    ----------
+    groups
+        Their numbers.
+    grace_s
+        Seconds between the two signals.
+    hurry
+        Whether to send SIGKILL at once; asked while waiting.
+    reap
+        Called while waiting: it collects the exit status of the caller's own children.
     """
     left = set(groups)
     _signal_all(left, signal.SIGTERM)
@@ -44,7 +53,18 @@ def end_groups(
 
 
 def group_lives(group: int) -> bool:
-    """Whether a process of the group is left; one that ended and waits to be collected does not count."""
+    """Whether a process of the group is left; one that ended and waits to be collected does not count.
+
+    Parameters
+    ----------
+    group
+        Its number.
+
+    Returns
+    -------
+    bool
+        True also for a group of another user's.
+    """
     try:
         os.killpg(group, 0)
     except ProcessLookupError:

@@ -14,12 +14,25 @@ PROXY_VARIABLES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY
 
 
 def without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a process that speaks with this machine alone."""
+    """The environment of a process that speaks with this machine alone.
+
+    Parameters
+    ----------
+    environment
+        Of this process, as a rule.
+
+    Returns
+    -------
+    dict of str
+        Without `PROXY_VARIABLES`, in capitals or not.
+    """
     return {name: value for name, value in environment.items() if name.upper() not in PROXY_VARIABLES}
 
 
 def stay_on_this_machine() -> None:
-    """Take the variables out of this process's environment, and so of its children's: for a command all of whose
-    connections end on this machine."""
+    """Take the variables out of this process's environment, and so of its children's.
+
+    For a command all of whose connections end on this machine.
+    """
     for name in [name for name in os.environ if name.upper() in PROXY_VARIABLES]:
         del os.environ[name]

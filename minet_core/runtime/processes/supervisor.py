@@ -43,7 +43,13 @@ class _Kept:
 
 
 class Supervisor:
-    """Starts children again that have ended; `tend` is to be called a few times a second."""
+    """Starts children again that have ended; `tend` is to be called a few times a second.
+
+    Parameters
+    ----------
+    clock
+        Seconds, which never go back.
+    """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -59,9 +65,22 @@ class Supervisor:
     ) -> Child:
         """Start a child and keep it running.
 
-        start: starts the child, and starts it again. why: says why it ended. gives_up: whether `tend` raises once
-        it has ended FAST_ENDS times in a row without having worked; otherwise it is started again for ever.
-        orphans_end_in_s: how long what it left running is given to end by itself, before it is ended.
+        Parameters
+        ----------
+        start
+            Starts the child, and starts it again.
+        why
+            Says why it ended; None says how it ended and where its log is.
+        gives_up
+            Whether `tend` raises once it has ended `FAST_ENDS` times in a row without having worked; otherwise it is
+            started again for ever.
+        orphans_end_in_s
+            How long what it left running is given to end by itself, before it is ended, s.
+
+        Returns
+        -------
+        Child
+            Which runs.
         """
         child = start()
         child.needed = False  # its end is no failure of the whole
@@ -71,21 +90,46 @@ class Supervisor:
         return child
 
     def works(self, name: str) -> None:
-        """Say that the child has been seen to do its work since it was started."""
+        """Say that the child has been seen to do its work since it was started.
+
+        Parameters
+        ----------
+        name
+            Of the child; one that is not kept is passed over.
+        """
         if name in self._kept:
             self._kept[name].fast_ends = 0
 
     def starts_again_in_s(self, name: str) -> float | None:
-        """How long the pause of a child that has ended still lasts; None for one that runs or is not kept."""
+        """How long the pause of a child that has ended still lasts.
+
+        Parameters
+        ----------
+        name
+            Of the child.
+
+        Returns
+        -------
+        float or None
+            Seconds; None for one that runs or is not kept.
+        """
         kept = self._kept.get(name)
         if kept is None or kept.start_again_at is None:
             return None
         return max(0.0, kept.start_again_at - self._clock())
 
     def tend(self) -> list[str]:
-        """Start again what has ended and whose pause is over; say why it had ended, each reason once.
+        """Start again what has ended and whose pause is over.
 
-        Raises ProcessDied (FM-S503), with the end of its log, for a child that keeps ending and never works.
+        Returns
+        -------
+        list of str
+            Why children had ended, each reason once.
+
+        Raises
+        ------
+        ProcessDied
+            FM-S503, with the end of its log, for a child that keeps ending and never works.
         """
         reasons = [self._tend_one(kept) for kept in self._kept.values() if not kept.child.lives]
         return [reason for reason in reasons if reason is not None]
@@ -128,7 +172,18 @@ class Supervisor:
 
 
 def why_it_ended(child: Child) -> str:
-    """That a child ended, how, and where to read more."""
+    """That a child ended, how, and where to read more.
+
+    Parameters
+    ----------
+    child
+        That has ended.
+
+    Returns
+    -------
+    str
+        A clause.
+    """
     return (
         f"{child.name} ended with status {child.process.returncode}; starting it again (see {child.log_path})"
     )

@@ -18,9 +18,23 @@ MAX_TOKEN = 1024
 
 
 def start_with_token(argv: Sequence[str], token: str, *, quiet: bool = False) -> subprocess.Popen[bytes]:
-    """Start `argv` with STDIN_OPTION and give it the token. quiet: without its output.
+    """Start a program with `STDIN_OPTION` and give it the token.
 
     A program that ends at once gets no token, which is for its supervisor to notice.
+
+    Parameters
+    ----------
+    argv
+        Program and arguments, without the option.
+    token
+        Of the task.
+    quiet
+        Without its output.
+
+    Returns
+    -------
+    subprocess.Popen
+        Which runs.
     """
     output = subprocess.DEVNULL if quiet else None
     process = subprocess.Popen(
@@ -33,9 +47,21 @@ def start_with_token(argv: Sequence[str], token: str, *, quiet: bool = False) ->
 
 
 def with_token_from(argv: Sequence[str], stream: IO[str]) -> list[str]:
-    """The arguments with `--token TOKEN`, read from `stream`, in the place of STDIN_OPTION; as they are without it.
+    """The arguments of this program with the token in the place of `STDIN_OPTION`.
 
     For the memory of the program alone: its arguments as others see them stay what they were.
+
+    Parameters
+    ----------
+    argv
+        As the program got them.
+    stream
+        Its standard input; one line is read, where the option is there.
+
+    Returns
+    -------
+    list of str
+        With `--token TOKEN`; as they are without the option.
     """
     if STDIN_OPTION not in argv:
         return list(argv)
