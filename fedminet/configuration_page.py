@@ -40,7 +40,8 @@ HEAD = """Take from this page:
    `site.yaml` the hospital's.
 2. A key without a line in your file has the default below. A key marked *required* must be there.
 3. An unknown key is refused, and the nearest known key is named.
-4. A command reads each file once, into frozen settings. Edit `federation.yaml` before anybody is admitted: every kit holds it.
+4. A command reads each file once, into frozen settings. Edit `federation.yaml` before anybody is admitted: every kit
+   holds it.
 5. `policy` of `site.yaml` bounds what a federation file may ask of the site.
 
 `make docs` writes this page from the settings.
