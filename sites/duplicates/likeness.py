@@ -61,10 +61,17 @@ class _Entry:
 
 
 class Signatures:
-    """The signatures of a store's pairs, kept in the store. They are made again where the file is lost or damaged."""
+    """The signatures of a store's pairs, kept in the store. They are made again where the file is lost or damaged.
+
+    Parameters
+    ----------
+    store
+        The folder of the store.
+    patients
+        By name of a pair's file, the pseudonym of its patient; what the kept file has of others is left out.
+    """
 
     def __init__(self, store: Path, *, patients: Mapping[str, str]) -> None:
-        """patients: by name of a pair's file, whose it is; what the file has of others is left out."""
         self._path = store / FILE
         self._entries: dict[tuple[str, str], _Entry] = {}
         self._saved: set[tuple[str, str]] = set()

@@ -14,7 +14,19 @@ from sites.store.store import Store
 
 
 class SameAnatomy:
-    """What an ingest asks of every pair. labels: by file, what the site calls the pairs accepted so far."""
+    """What an ingest asks of every pair.
+
+    Parameters
+    ----------
+    store
+        Where earlier pairs are read from.
+    signatures
+        Of the store's pairs; they are added to.
+    settings
+        The site's.
+    labels
+        By file, what the site calls the pairs accepted so far.
+    """
 
     def __init__(
         self,

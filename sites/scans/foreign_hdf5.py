@@ -51,7 +51,22 @@ _numbers = itertools.count()
 
 
 class ForeignFile:
-    """One file. Every question raises ScanUnreadable (FM-D201), ScanInvalid (FM-D202), ScanReaderFailed (FM-D211)."""
+    """One file, opened by another process.
+
+    Parameters
+    ----------
+    path
+        A plain file; what it holds is asked for by the methods.
+
+    Raises
+    ------
+    ScanUnreadable
+        FM-D201: at once where the path is no plain file, at a question where it is no whole HDF5 file.
+    ScanInvalid
+        FM-D202, at a question: the file holds what is not taken.
+    ScanReaderFailed
+        FM-D211, at a question: the file brings the reading process down.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -47,7 +47,18 @@ class NotTaken(Exception):
 
 
 class OpenedFile:
-    """The file that is asked about."""
+    """The file that is asked about.
+
+    Parameters
+    ----------
+    path
+        Where it is.
+
+    Raises
+    ------
+    OSError
+        As the file system or HDF5 refuses it.
+    """
 
     def __init__(self, path: str) -> None:
         with Path(path).open("rb") as stream:  # its refusal says why; that of HDF5 does not

@@ -50,6 +50,13 @@ class StoreSlices:
     """The slices of one split, in a fixed order: (target (H, W) float32 or complex64, reference (H, W) float32).
 
     Files are opened at the first use, separately in every process: it may be pickled or forked at any time.
+
+    Parameters
+    ----------
+    store
+        The site's; its cohort alone is read here.
+    split
+        "training", "validation" or "test".
     """
 
     def __init__(self, store: Store, split: Split) -> None:

@@ -38,7 +38,13 @@ ROLES = ("target", "reference")
 
 
 class Store:
-    """One site's pairs. Making the object reads nothing; `cohort` is read once."""
+    """One site's pairs. Making the object reads nothing; `cohort` is read once.
+
+    Parameters
+    ----------
+    path
+        The folder of the store; `locked` makes it where there is none.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
