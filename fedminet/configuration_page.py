@@ -16,30 +16,43 @@ from sites.settings.site_settings import SiteSettings
 PAGES: tuple[tuple[str, str, type[BaseModel]], ...] = (
     (
         "federation.yaml",
-        "What all members agree on. Written by `fedminet server init`, carried in every site's kit; its digest "
+        "What all members agree on. `fedminet server init` writes it, every site's kit holds it, and its digest "
         "travels with each message.",
         FederationSettings,
     ),
     (
         "server.yaml",
-        "The coordinator's addresses. Written by `fedminet server init`; read by no site.",
+        "The coordinator's addresses. `fedminet server init` writes it; no site reads it.",
         ServerSettings,
     ),
     (
         "site.yaml",
-        "The hospital's own. Written by `fedminet site init` from a definition; nothing that the coordinator sends "
-        "can change it.",
+        "The hospital's own. `fedminet site init` writes it from a definition; nothing that the coordinator sends can "
+        "change it.",
         SiteSettings,
     ),
 )
+
+
+HEAD = """Take from this page:
+
+1. Three YAML files hold every setting: `federation.yaml` is what all members agree on, `server.yaml` the coordinator's,
+   `site.yaml` the hospital's.
+2. A key without a line in your file has the default below. A key marked *required* must be there.
+3. An unknown key is refused, and the nearest known key is named.
+4. A command reads each file once, into frozen settings. Edit `federation.yaml` before anybody is admitted: every kit
+   holds it.
+5. `policy` of `site.yaml` bounds what a federation file may ask of the site.
+
+`make docs` writes this page from the settings.
+"""
 
 
 def configuration_page() -> str:
     """The page, Markdown."""
     parts = [
         "# Configuration\n",
-        "Three YAML files, each read once into frozen settings. An unknown key is refused, and the nearest known "
-        "key is named. This page is written from the settings by `make docs`.\n",
+        HEAD,
     ]
     for name, purpose, model in PAGES:
         parts.append(f"## {name}\n\n{purpose}\n")

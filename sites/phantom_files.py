@@ -138,7 +138,7 @@ def write_fastmri(
     path
         A name in .h5.
     volume
-        (slice, row, column) complex64, no larger than `ENCODED_MATRIX`.
+        (slice, row, column) complex64; rows and columns no more than `ENCODED_MATRIX`.
     acquisition
         The protocol; it has a contrast of the volume's name.
     patient_id

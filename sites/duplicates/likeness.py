@@ -66,9 +66,9 @@ class Signatures:
     Parameters
     ----------
     store
-        The store's folder.
+        The folder of the store.
     patients
-        By name of a pair's file, whose it is; what the file of signatures has of others is left out.
+        By name of a pair's file, the pseudonym of its patient; what the kept file has of others is left out.
     """
 
     def __init__(self, store: Path, *, patients: Mapping[str, str]) -> None:

@@ -19,11 +19,11 @@ class SameAnatomy:
     Parameters
     ----------
     store
-        Of the site.
+        Where earlier pairs are read from.
     signatures
-        Of the pairs in it.
+        Of the store's pairs; they are added to.
     settings
-        How alike two patients' images may be, and what is done where they are more.
+        The site's.
     labels
         By file, what the site calls the pairs accepted so far.
     """

@@ -60,7 +60,7 @@ def contour_agreement(
     -------
     float | None
         -1 to 1: the mean of cos(2 angle) between the gradients, weighted by both. None where fewer than `MIN_VOXELS`
-        voxels of 2 mm are shared or nothing has a gradient.
+        voxels of about 2 mm are shared or nothing has a gradient.
 
     References
     ----------

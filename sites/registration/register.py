@@ -211,7 +211,8 @@ def find_motion(
     Returns
     -------
     Motion
-        From points of `fixed` to points of `moving`; the identity with agreement 0 where no start agrees anywhere.
+        From points of `fixed` to points of `moving`. Where no start agrees anywhere it begins at the identity, and its
+        agreement is low.
     """
     best = IDENTITY
     for start in itertools.islice(_starts(fixed, moving), max_starts):

@@ -51,17 +51,21 @@ _numbers = itertools.count()
 
 
 class ForeignFile:
-    """One file.
+    """One file, opened by another process.
 
     Parameters
     ----------
     path
-        Of the file; it is opened in another process, at the first question.
+        A plain file; what it holds is asked for by the methods.
 
     Raises
     ------
-    ScanUnreadable, ScanInvalid, ScanReaderFailed
-        FM-D201, FM-D202, FM-D211, of the constructor and of every question.
+    ScanUnreadable
+        FM-D201: at once where the path is no plain file, at a question where it is no whole HDF5 file.
+    ScanInvalid
+        FM-D202, at a question: the file holds what is not taken.
+    ScanReaderFailed
+        FM-D211, at a question: the file brings the reading process down.
     """
 
     def __init__(self, path: Path) -> None:

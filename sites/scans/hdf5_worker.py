@@ -52,7 +52,12 @@ class OpenedFile:
     Parameters
     ----------
     path
-        Of the file, which stays open until `close`.
+        Where it is.
+
+    Raises
+    ------
+    OSError
+        As the file system or HDF5 refuses it.
     """
 
     def __init__(self, path: str) -> None:

@@ -54,7 +54,7 @@ class StoreSlices:
     Parameters
     ----------
     store
-        Whose cohort is read at once, and whose files at the first use.
+        The site's; its cohort alone is read here.
     split
         "training", "validation" or "test".
     """

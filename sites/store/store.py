@@ -43,7 +43,7 @@ class Store:
     Parameters
     ----------
     path
-        The store's folder.
+        The folder of the store; `locked` makes it where there is none.
     """
 
     def __init__(self, path: Path) -> None:
