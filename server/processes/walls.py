@@ -96,8 +96,9 @@ def open_secrets(home: ServerHome) -> list[Path]:
 def require_closed(home: ServerHome, control: SuperLinkControl) -> bool:
     """Try the SuperLink's interfaces as somebody without a credential, and as somebody who has it and is not here.
 
-    Returns whether the second could be tried: it takes an address of this machine besides loopback. Raises
-    MachineShared (FM-S516) where one answers, ServerUnreachable (FM-S502) where nobody does.
+    Returns whether the second could be tried: it takes an address of this machine besides loopback, and the right to
+    ask for one. Who cannot even connect from there is kept out too. Raises MachineShared (FM-S516) where one answers,
+    ServerUnreachable (FM-S502) where nobody does.
     """
     context = _context(home)
     elsewhere = next(_addresses_of_this_machine(), None)
@@ -112,9 +113,10 @@ def require_closed(home: ServerHome, control: SuperLinkControl) -> bool:
         transport = httpx.HTTPTransport(verify=context, trust_env=False, local_address=elsewhere)
         with httpx.Client(transport=transport, timeout=10.0) as proxy:
             shown = {HEADER: read_credential(home.control_credential)}
-            for path in CLOSED_PATHS:
-                status = proxy.post(f"https://{control.address}{path}", headers=shown).status_code
-                _require_forbidden(path, status, who="another address that shows the credential")
+            with contextlib.suppress(httpx.ConnectError, httpx.ConnectTimeout):  # a packet filter
+                for path in CLOSED_PATHS:
+                    status = proxy.post(f"https://{control.address}{path}", headers=shown).status_code
+                    _require_forbidden(path, status, who="another address that shows the credential")
     except httpx.TransportError as failure:
         raise ServerUnreachable(
             f"the SuperLink at {control.address} does not answer", got=failure
@@ -173,8 +175,12 @@ def _addresses_of_this_machine() -> Iterator[str]:
         return
     import fcntl
 
+    try:
+        cards = socket.if_nameindex()
+    except OSError:  # it asks by netlink, which a service manager may have taken away
+        return
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
-        for _, name in socket.if_nameindex():
+        for _, name in cards:
             with contextlib.suppress(OSError):  # a card without an address
                 answer = fcntl.ioctl(asked, 0x8915, struct.pack("256s", name.encode()))
                 address = ipaddress.IPv4Address(answer[20:24])
