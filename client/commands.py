@@ -199,7 +199,7 @@ def status(home: Home, json_output: AsJson = False) -> None:
         from client.preflight.check_admission import check_admission
         from client.site_home import SiteHome
 
-        return check_admission(SiteHome(home)).findings
+        return check_admission(SiteHome(home), count_model=False).findings
 
     if not (home / "site.yaml").is_file():
         from client.site_home import SiteHome

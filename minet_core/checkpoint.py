@@ -22,8 +22,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from minet_core.errors import CheckpointInvalid, FileMissing, WeightsRefused
+from minet_core.models.architectures import SETTINGS_OF
 from minet_core.models.base import SuperResolver
-from minet_core.models.registry import build_model, settings_of
+from minet_core.models.registry import build_model
 from minet_core.runtime.json_text import parse_json
 from minet_core.runtime.versions import versions
 from minet_core.settings.federation import FederationSettings, ModelSettings
@@ -268,7 +269,7 @@ def _require_its_size(manifest: CheckpointManifest, *, source: str) -> None:
     A head that is personal is not among them; it is a small part of its model.
     """
     wanted = manifest.model
-    n_groups = wanted.n_groups if "n_groups" in settings_of(wanted.architecture) else 1
+    n_groups = wanted.n_groups if "n_groups" in SETTINGS_OF[wanted.architecture] else 1
     n_held = sum(math.prod(entry.shape) for entry in manifest.tensors)
     n_values = None
     if wanted.n_blocks * n_groups <= len(manifest.tensors):  # each has a tensor at least

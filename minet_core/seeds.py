@@ -6,9 +6,12 @@ Two generators of different purposes are independent, and neither depends on wha
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def derived_seed(seed: int, *parts: str | int) -> int:
@@ -43,6 +46,8 @@ def torch_generator(seed: int, *parts: str | int) -> torch.Generator:
     torch.Generator
         On the CPU.
     """
+    import torch  # here alone: whoever asks for a seed draws a split or makes phantoms, and loads no torch
+
     return torch.Generator().manual_seed(derived_seed(seed, *parts))
 
 

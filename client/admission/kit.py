@@ -21,6 +21,7 @@ from pydantic import AwareDatetime, Field
 from client.admission.agreed_federation import Agree, changes_of, require_agreed
 from client.admission.keys import SiteKeys, read_site_keys, read_tls_private
 from client.admission.kit_folder import copied_kit, put_into_place
+from client.admission.model_size import keep_model_size
 from client.admission.policy import require_policy
 from client.site_home import SiteHome
 from minet_core.admission.expiry import Expiry
@@ -190,7 +191,7 @@ def _accept(
                 expected=f"none before {pin.newest_kit:%Y-%m-%d %H:%M:%S} UTC",
                 action="Use the coordinator's last kit",
             )
-        require_policy(home.settings(), kit.federation)
+        n_parameters = require_policy(home.settings(), kit.federation).n_parameters
         former = _former(home, pin)
         changes = changes_of(
             None if former is None else former.federation,
@@ -207,6 +208,7 @@ def _accept(
             changes=list(changes),
         )
         _write_pin(home, authority, kit.settings)
+        keep_model_size(home, kit.federation, n_parameters)
         return Accepted(
             Kit(put_into_place(home, kit.folder), kit.settings, kit.federation),
             _why_restart(former, kit),

@@ -10,14 +10,15 @@ from pathlib import Path
 
 from client.admission.keys import read_site_keys
 from client.admission.kit import Kit, kit_in_use, pinned_kit
-from client.admission.policy import require_policy
+from client.admission.model_size import keep_model_size, read_model_size
+from client.admission.policy import require_policy, require_policy_of_size
 from client.site_home import SiteHome
 from client.status.finding import CHECKS_OF_PART, Finding, Part
 from minet_core.admission.kit import require_current
 from minet_core.errors import FedminetError, NothingFound, ScanInvalid, StoreDamaged
 from minet_core.protocol.cohort_declaration import DECLARATION_FILE, read_declaration
 from minet_core.settings.federation import FederationSettings
-from minet_core.training.batches import require_drawable
+from minet_core.training.drawable import require_drawable
 from sites.settings.site_policy import require_bundle_allowed
 from sites.store.cohort import Cohort, PairRecord
 from sites.store.pseudonym import site_key
@@ -33,10 +34,22 @@ class Admitted:
     findings: list[Finding] = field(default_factory=list)
 
 
-def check_admission(home: SiteHome, *, thorough: bool = False, part: Part = "all") -> Admitted:
+def check_admission(
+    home: SiteHome, *, thorough: bool = False, part: Part = "all", count_model: bool = True
+) -> Admitted:
     """Kit, keys, policy and store, one finding each, but what the part of the site does not see (CHECKS_OF_PART).
 
-    thorough: reads every byte of the store.
+    Parameters
+    ----------
+    home
+        The site's folder.
+    thorough
+        Reads every byte of the store.
+    part
+        The part of the site that asks.
+    count_model
+        False where nothing is started on the answer: the model's weights are as many as were counted last, which is
+        found without torch. Where that is not known, they are counted.
     """
     admitted = Admitted()
     found = admitted.findings
@@ -56,7 +69,7 @@ def check_admission(home: SiteHome, *, thorough: bool = False, part: Part = "all
         except FedminetError as failure:
             found.append(Finding.refused("keys", failure))
     try:
-        found.append(_policy(home, admitted.kit, seen))
+        found.append(_policy(home, admitted.kit, seen, count_model=count_model))
     except FedminetError as failure:
         found.append(Finding.refused("policy", failure))
     if "store" in seen:
@@ -82,7 +95,7 @@ def _keys(home: SiteHome) -> Finding:
     return Finding("keys", "ok", keys.fingerprint)
 
 
-def _policy(home: SiteHome, kit: Kit | None, seen: Collection[str]) -> Finding:
+def _policy(home: SiteHome, kit: Kit | None, seen: Collection[str], *, count_model: bool) -> Finding:
     settings = home.settings()
     policy = settings.policy
     if kit is None:
@@ -92,7 +105,12 @@ def _policy(home: SiteHome, kit: Kit | None, seen: Collection[str]) -> Finding:
     if "store" in seen:
         with contextlib.suppress(FedminetError):  # the check of the store says what is wrong with it
             cohort = Store(home.store).cohort
-    n_parameters = require_policy(settings, kit.federation, cohort=cohort).n_parameters
+    n_parameters = None if count_model else read_model_size(home, kit.federation)
+    if n_parameters is None:
+        n_parameters = require_policy(settings, kit.federation, cohort=cohort).n_parameters
+        keep_model_size(home, kit.federation, n_parameters)
+    else:
+        require_policy_of_size(settings, kit.federation, n_parameters=n_parameters, cohort=cohort)
     listed = "on the site's list" if policy.bundles else "the kit's"
     return Finding(
         "policy",

@@ -30,6 +30,7 @@ from client.rounds.round_request import (
     require_not_stale,
 )
 from client.status.current_task import Request, at_work
+from minet_core.algorithms.interface import CONTROL
 from minet_core.evaluation.volume_scores import VolumeScores, evaluate_volume
 from minet_core.models.activation_checkpointing import recompute
 from minet_core.protocol import messages
@@ -45,7 +46,7 @@ from minet_core.training.batches import (
     plan_batches,
 )
 from minet_core.training.device import autocast_dtype_for, device_of
-from minet_core.training.gradient_rules import CONTROL, GradientRule
+from minet_core.training.gradient_rules import GradientRule
 from minet_core.training.local_update import LocalState, LocalUpdate, local_update
 from minet_core.training.loop import OPTIMIZER_WARMUP_STEPS, StepPlan
 from minet_core.weights.manifest import Arrays, check_weights, learnable

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 from minet_core.algorithms.fedavg import average, no_memory
 from minet_core.algorithms.interface import Algorithm, everything_is_shared
 from minet_core.algorithms.server_step import combination_of
-from minet_core.training.gradient_rules import Proximal
 from minet_core.weights.manifest import Arrays
 
 if TYPE_CHECKING:
     from minet_core.settings.federation import AlgorithmSettings
+    from minet_core.training.gradient_rules import Proximal
 
 SOURCE = "Li et al. 2020, Algorithm 2"
 
@@ -49,6 +49,8 @@ def fedprox(settings: AlgorithmSettings, *, n_sites: int) -> Algorithm:  # noqa:
     """
 
     def proximal(*, weights: Arrays, memory: Arrays, site_memory: Arrays) -> Proximal:  # noqa: ARG001
+        from minet_core.training.gradient_rules import Proximal  # a site that trains has loaded torch
+
         return Proximal(settings.proximal_mu, weights)
 
     return Algorithm(

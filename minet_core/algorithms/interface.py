@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from minet_core.training.gradient_rules import GradientRule
 from minet_core.weights.manifest import Arrays
+
+if TYPE_CHECKING:  # who reads the settings needs the names of the algorithms, and no torch
+    from minet_core.training.gradient_rules import GradientRule
+
+CONTROL = "control"
+"""Prefix of SCAFFOLD's control variates among an algorithm's own tensors."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minet_core.algorithms.interface import (
+    CONTROL,
     Algorithm,
     Diagnostics,
     Reply,
@@ -33,11 +34,11 @@ from minet_core.algorithms.server_state import filled_memory
 from minet_core.algorithms.server_step import check_names, checked_cohort, combination_of, stepped
 from minet_core.algorithms.weighted_mean import cast_back
 from minet_core.errors import WeightsRefused
-from minet_core.training.gradient_rules import CONTROL, ControlVariates
 from minet_core.weights.manifest import Arrays
 
 if TYPE_CHECKING:
     from minet_core.settings.federation import AlgorithmSettings
+    from minet_core.training.gradient_rules import ControlVariates
 
 SOURCE = "Karimireddy et al. 2020, Algorithm 1"
 
@@ -103,6 +104,8 @@ def scaffold(settings: AlgorithmSettings, *, n_sites: int) -> Algorithm:
 
 def _control_variates(*, weights: Arrays, memory: Arrays, site_memory: Arrays) -> ControlVariates:
     """The rule of a site: memory and site_memory hold "control/NAME"."""
+    from minet_core.training.gradient_rules import ControlVariates  # a site that trains has loaded torch
+
     names = sorted(weights)
     kept = names if site_memory else []
     check_names(memory, memory_names(CONTROL, names), what="the server's memory")

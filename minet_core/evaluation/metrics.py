@@ -24,9 +24,6 @@ SSIM_WINDOW_PX = 7
 FOREGROUND_LEVEL = 0.1
 """Of the 99th percentile, as in sites.quality.scan_quality."""
 ROBUST_PERCENTILE = 99.9
-OUTLYING_PEAK = 1.8
-"""The maximum over the foreground's 99.9th percentile from which PSNR by the maximum flatters (5 dB). The T2 targets of
-five real patients have 1.2 to 1.5, noisy FS-PD phantoms to 1.7."""
 
 
 def psnr(target: ArrayLike, image: ArrayLike, *, data_range: float | None = None) -> float:

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from minet_core.errors import NothingFound, ScanInvalid
 from minet_core.evaluation.inference import Progress, super_resolve
 from minet_core.evaluation.metrics import (
-    OUTLYING_PEAK,
     nmse,
     peak_ratio,
     psnr,
@@ -26,6 +25,7 @@ from minet_core.evaluation.metrics import (
     ssim,
     volume_metrics,
 )
+from minet_core.evaluation.outlying_peak import OUTLYING_PEAK
 from minet_core.imaging.degradation import crop_to_multiple, low_resolution
 from minet_core.imaging.interpolation import BASELINES, INTERPOLATIONS
 from minet_core.training.batches import SliceSource

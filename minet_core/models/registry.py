@@ -1,9 +1,8 @@
-"""Every learned method by its name. A new one is a class and a line of `MODELS`: see README.md beside this file."""
+"""Every learned method by its name. A new one is a class, its settings and a line of `MODELS`: docs/extending.md."""
 
 from __future__ import annotations
 
-import inspect
-
+from minet_core.models.architectures import SETTINGS_OF
 from minet_core.models.base import SuperResolver
 from minet_core.models.baselines.edsr import EDSR
 from minet_core.models.baselines.lyu import Lyu
@@ -18,30 +17,6 @@ MODELS: dict[str, type[SuperResolver]] = {
     "zeng": Zeng,
     "lyu": Lyu,
 }
-
-
-def settings_of(architecture: str) -> frozenset[str]:
-    """The arguments of a method's class, but for the scale.
-
-    A federation file sets those that are fields of `minet_core.settings.federation.ModelSettings`; the others keep
-    their defaults.
-
-    Parameters
-    ----------
-    architecture
-        A name of `MODELS`.
-
-    Returns
-    -------
-    frozenset of str
-        Names of keyword arguments.
-
-    Raises
-    ------
-    KeyError
-        For another name.
-    """
-    return frozenset(inspect.signature(MODELS[architecture]).parameters) - {"scale"}
 
 
 def build_model(settings: dict[str, object], *, scale: int) -> SuperResolver:
@@ -75,5 +50,5 @@ def build_model(settings: dict[str, object], *, scale: int) -> SuperResolver:
     torch.Size([1, 1, 32, 32])
     """
     architecture = str(settings["architecture"])
-    taken = {name: settings[name] for name in settings_of(architecture) & settings.keys()}
+    taken = {name: settings[name] for name in SETTINGS_OF[architecture] & settings.keys()}
     return MODELS[architecture](**{"scale": scale, **taken})

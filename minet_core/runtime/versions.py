@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import version
 
 DISTRIBUTIONS = ("fedminet", "torch", "flwr", "numpy", "scikit-image", "h5py", "nibabel", "SimpleITK")
 
@@ -16,6 +15,8 @@ def versions() -> dict[str, str]:
     dict of str
         "python" and `DISTRIBUTIONS`.
     """
+    from importlib.metadata import version  # a tenth of the start of a command that never asks
+
     return {"python": platform.python_version(), **{name: version(name) for name in DISTRIBUTIONS}}
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, field_validator, model_validator
 
 from minet_core.algorithms.registry import ALGORITHMS
-from minet_core.models.registry import MODELS, settings_of
+from minet_core.models.architectures import SETTINGS_OF
 from minet_core.settings.yaml_file import Settings
 from minet_core.weights.update_norm import (
     FALL_DB,
@@ -67,11 +67,11 @@ class ModelSettings(Settings):
     @field_validator("architecture")
     @classmethod
     def _there_is_such_a_model(cls, name: str) -> str:
-        return _known(name, MODELS, what="model")
+        return _known(name, SETTINGS_OF, what="model")
 
     @model_validator(mode="after")
     def _only_what_the_architecture_has(self) -> Self:
-        taken = settings_of(self.architecture)
+        taken = SETTINGS_OF[self.architecture]
         for name, field in type(self).model_fields.items():
             if name in taken or name == "architecture":
                 continue

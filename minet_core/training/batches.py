@@ -30,8 +30,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from minet_core.errors import FedminetError, InvalidSetting, NothingFound, ProcessDied, ScanInvalid
+from minet_core.errors import FedminetError, ProcessDied, ScanInvalid
 from minet_core.seeds import torch_generator
+from minet_core.training.drawable import require_drawable
 from minet_core.training.samples import Sample, make_sample
 
 AIR_LEVEL = 0.5
@@ -155,33 +156,6 @@ def _planned(
             if len(gathered) == recipe.batch_size:
                 yield PlannedBatch(next(number), tuple(gathered))
                 gathered.clear()
-
-
-def require_drawable(n_slices: int, *, scale: int, patch_px: int | None) -> None:
-    """Refuse a source and settings that no batch can be drawn of.
-
-    Parameters
-    ----------
-    n_slices
-        Of the source.
-    scale
-        Factor of the degradation.
-    patch_px : int or None, high-resolution pixels
-        Edge of a patch; None for whole slices.
-
-    Raises
-    ------
-    NothingFound
-        For no slice.
-    InvalidSetting
-        For a patch edge that is not above zero or no multiple of `scale`.
-    """
-    if n_slices == 0:
-        raise NothingFound("there is nothing to train on", got="0 slices", expected="at least one")
-    if patch_px is not None and (patch_px <= 0 or patch_px % scale):
-        raise InvalidSetting(
-            "patch_px does not fit the scale", got=patch_px, expected=f"a multiple of {scale}, or null"
-        )
 
 
 class PlannedSamples(Dataset[Drawn]):

@@ -12,11 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from minet_core.algorithms.interface import CONTROL
 from minet_core.errors import InvalidSetting, WeightsRefused
 from minet_core.weights.manifest import Arrays
-
-CONTROL = "control"
-"""Prefix of the control variates among an algorithm's own tensors."""
 
 
 class GradientRule(Protocol):

@@ -9,16 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from minet_core.algorithms.weighted_mean import mean_over_sites, weight_by_site
 from minet_core.errors import WeightsRefused
 from minet_core.weights.array_check import check_array
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -99,6 +100,8 @@ def load_weights(model: nn.Module, arrays: Arrays) -> None:
     WeightsRefused
         FM-M302, where they differ from the parameters in anything, or hold a value that is not finite.
     """
+    import torch  # here alone: a manifest is names and numbers, and the settings of a federation name algorithms
+
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     expected = {name: (tuple(p.shape), str(p.dtype).removeprefix("torch.")) for name, p in parameters.items()}
     manifest = WeightManifest(tuple((name, *expected[name]) for name in sorted(expected)))

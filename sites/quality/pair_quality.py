@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from pydantic import Field
 
-from minet_core.evaluation.metrics import OUTLYING_PEAK
+from minet_core.evaluation.outlying_peak import OUTLYING_PEAK
 from minet_core.settings.yaml_file import Settings
 
 Shares = tuple[float | None, float | None, float | None]

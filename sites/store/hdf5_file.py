@@ -11,8 +11,10 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import h5py
+if TYPE_CHECKING:
+    import h5py
 
 
 def open_to_read(path: Path) -> h5py.File:
@@ -33,6 +35,8 @@ def open_to_read(path: Path) -> h5py.File:
     OSError
         As h5py raises it.
     """
+    import h5py  # where a file is opened: who only reads cohort.json does not wait for HDF5
+
     return h5py.File(path, "r", locking=False)
 
 
@@ -59,6 +63,8 @@ def writing(path: Path, *, libver: str | None = None) -> Iterator[h5py.File]:
     """
     with path.open("xb", buffering=0) as stream:
         sink = _Sink(stream)
+        import h5py
+
         with h5py.File(sink, "w", libver=libver) as file:
             yield file
         if sink.failure is not None:

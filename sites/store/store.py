@@ -14,9 +14,8 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,6 +30,9 @@ from minet_core.settings.yaml_file import parse_settings
 from sites.store.cohort import Cohort, PairRecord
 from sites.store.hdf5_file import open_to_read, writing
 from sites.store.split import Split
+
+if TYPE_CHECKING:
+    import h5py
 
 COHORT_FILE = "cohort.json"
 LOCK_FILE = ".lock"
@@ -325,6 +327,8 @@ def require_pair(file: h5py.File, path: Path, *, shape: Sequence[int] | None) ->
     ValueError, KeyError
         What is wrong; `reading` around it makes StoreDamaged (FM-D207) of it.
     """
+    import h5py  # its file is open, so it is loaded
+
     n_bytes, found = path.stat().st_size, []
     for role in ROLES:
         data = file[role]

@@ -15,6 +15,7 @@ from fedminet.simulation.simulate import federate
 from minet_core.algorithms.registry import ALGORITHMS
 from minet_core.checkpoint import load_checkpoint
 from minet_core.errors import InvalidSetting
+from minet_core.models.architectures import SETTINGS_OF
 from minet_core.models.registry import MODELS
 from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.settings.federation import FederationSettings
@@ -35,7 +36,12 @@ def registered(what: str) -> dict[str, Any]:
     """What the page's line adds to the dict, of what the page's file defines."""
     namespace: dict[str, Any] = {"__name__": f"extending.{what}"}
     exec(compile(BLOCKS[what], f"docs/extending.md:{what}", "exec"), namespace)
-    return dict(eval("{" + BLOCKS[f"{what}-line"] + "}", namespace))
+    return entries(f"{what}-line", namespace)
+
+
+def entries(line: str, namespace: dict[str, Any]) -> dict[str, Any]:
+    """What a line of the page adds to its dict."""
+    return dict(eval("{" + BLOCKS[line] + "}", namespace))
 
 
 def trained(folder: Path, federation: FederationSettings, homes: Mapping[str, SiteHome]) -> Mapping[str, Any]:
@@ -53,6 +59,8 @@ def test_the_pages_model_is_trained_by_a_federation(
         tiny_federation(model=model)
     for name, made in registered("model").items():
         monkeypatch.setitem(MODELS, name, made)
+    for name, settings in entries("model-settings-line", {}).items():
+        monkeypatch.setitem(SETTINGS_OF, name, settings)
     federation = tiny_federation(model=model, **BRIEF)
     weights = trained(tmp_path / "run", federation, homes)
     before = initial_weights(federation)[1]

@@ -1,4 +1,4 @@
-"""What a page of help loads, and the processor time that it takes."""
+"""What the commands that a person waits for load, and the processor time of their start."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import os
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from client.admission.declaration import declare
+from client.admission.init_site import init_site
+from client.site_home import SiteHome
+from tests.faults.tiny_sites import make_tiny_sites
+from tests.support.admitted import make_coordinator
 from tests.support.repository import ROOT
 
 HEAVY = {"torch", "flwr", "ray", "scipy", "skimage", "SimpleITK", "nibabel", "matplotlib", "grpc"}
@@ -17,13 +23,31 @@ HEAVY = {"torch", "flwr", "ray", "scipy", "skimage", "SimpleITK", "nibabel", "ma
 MEDIUM = {"numpy", "h5py", "pydantic", "cryptography", "yaml", "rich", "jinja2", "fastapi", "safetensors"}
 """A tenth of a second or less each: nothing that a page of help needs."""
 
-HELP_S = 0.3
-"""Processor time, user and system, that a page of help is to take."""
+HELP_S, STATUS_S = 0.3, 0.6
+"""Processor time, user and system, that a page of help and the status of a site that does not run are to take."""
 
 MARGIN = 2.5
 """Two cores that share one's units, on a machine that does other work, take up to twice as long."""
 
 _THEN_LIST = "import sys; print('\\nloaded:' + ','.join({name.partition('.')[0] for name in sys.modules}))"
+
+
+@pytest.fixture(scope="module")
+def initialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `fedminet site init` makes."""
+    home = tmp_path_factory.mktemp("initialised") / "sms"
+    init_site(home, chosen="sms", name=None)
+    return home
+
+
+@pytest.fixture(scope="module")
+def admitted(tmp_path_factory: pytest.TempPathFactory) -> SiteHome:
+    """A site that has ingested, and was admitted; its client does not run."""
+    folder = tmp_path_factory.mktemp("admitted")
+    site = make_tiny_sites(folder, names=("sms",))["sms"]
+    declare(site)
+    make_coordinator(folder / "coordinator").admitted(site)
+    return site
 
 
 def _loaded_by(*arguments: str) -> set[str]:
@@ -68,5 +92,38 @@ def test_the_help_of_a_command_loads_nothing_but_the_command_line() -> None:
     assert not loaded & (HEAVY | MEDIUM - {"rich"})  # typer writes the names of arguments with it
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("site", "status"), ("site", "status", "--json"), ("site", "request"), ("site", "audit", "show")],
+    ids=" ".join,
+)
+def test_what_tells_of_an_initialised_site_loads_neither_torch_nor_flower(
+    initialised: Path, command: tuple[str, ...]
+) -> None:
+    loaded = _loaded_by(*command, str(initialised))
+    assert {"client", "pydantic"} <= loaded  # its settings were read
+    assert not loaded & (HEAVY | {"h5py"})
+
+
+def test_a_site_is_initialised_without_torch_and_flower(tmp_path: Path) -> None:
+    assert not _loaded_by("site", "init", str(tmp_path / "umr"), "--definition", "umr") & (HEAVY | {"h5py"})
+    assert (tmp_path / "umr" / "request.json").is_file()
+
+
+def test_the_status_of_an_admitted_site_loads_neither_torch_nor_flower(admitted: SiteHome) -> None:
+    """Its policy is held against the kit, its store is looked through: the model was counted at its admission."""
+    loaded = _loaded_by("site", "status", str(admitted.path))
+    assert {"cryptography", "h5py"} <= loaded  # its kit and its store were checked
+    assert not loaded & HEAVY
+
+
 def test_help_starts_quickly() -> None:
     assert _processor_s("--help") < MARGIN * HELP_S
+
+
+def test_the_status_of_an_initialised_site_starts_quickly(initialised: Path) -> None:
+    assert _processor_s("site", "status", str(initialised)) < MARGIN * STATUS_S
+
+
+def test_the_status_of_an_admitted_site_starts_quickly(admitted: SiteHome) -> None:
+    assert _processor_s("site", "status", str(admitted.path)) < MARGIN * STATUS_S

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from fedminet.main import app
+from fedminet.main import command_line
 from minet_core.checkpoint import describe, save_checkpoint
 from minet_core.errors import InvalidSetting
 from minet_core.imaging.degradation import low_resolution
@@ -201,14 +201,16 @@ def test_the_command_says_the_plane_the_cover_and_every_caution(folder: Path) ->
     save(folder / "t1.nii", scan(2, "T1")[:, :60])
     names = {"model": "model.safetensors", "target": "low.nii", "reference": "t1.nii", "out": "out.nii"}
     arguments = [part for option, name in names.items() for part in (f"--{option}", str(folder / name))]
-    spoken = CliRunner().invoke(app, ["infer", *arguments, "--no-register"])
+    spoken = CliRunner().invoke(command_line(), ["infer", *arguments, "--no-register"])
     assert spoken.exit_code == 0, spoken.output
     assert "Refined: the axial plane" in spoken.stdout
     assert "Reference covers" in spoken.stdout
     assert "CAUTION reference-partial" in spoken.stdout
     assert "CAUTION reference-disagrees" in spoken.stdout
     assert "Extrapolated" in spoken.stdout
-    content = json.loads(CliRunner().invoke(app, ["infer", *arguments, "--no-register", "--json"]).stdout)
+    content = json.loads(
+        CliRunner().invoke(command_line(), ["infer", *arguments, "--no-register", "--json"]).stdout
+    )
     assert content["plane"] == {"slice_axis": 2, "name": "axial", "source": "reference"}
     assert {one["code"] for one in content["cautions"]} >= {"reference-partial", "reference-disagrees"}
     assert set(content["cautions"][0]) == {"code", "figure", "limit", "sentence"}
