@@ -9,6 +9,7 @@ options, and the constructor of a class, whose parameters are its fields or sett
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 from tests.support.repository import ROOT
@@ -84,3 +85,39 @@ def test_no_function_of_the_product_is_larger() -> None:
         if is_large(function)
     }
     assert found == LARGER
+
+
+COMMAND_OUTPUT = re.compile(r"(.*_)?commands\.py")
+"""The files of the command line, which answer a person or a script by `typer.echo`."""
+
+PRINTED = {("client/preflight/preflight.py", "sys.stderr.write")}
+"""What else writes to the terminal: the table of the checks before a start, which the command shows."""
+
+
+def writes(source: str) -> Iterator[str]:
+    """Calls that write to the terminal: `print`, `typer.echo`, `traceback.print_exc`, and the standard streams'."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if re.fullmatch(
+                r"print|typer\.echo|click\.echo|traceback\.print_\w+|sys\.std(out|err)\.write\w*", called
+            ):
+                yield called
+
+
+def test_the_two_programs_that_run_for_months_log_and_do_not_print() -> None:
+    source = "import sys\nprint('x', file=sys.stderr)\nsys.stdout.write('x')\nlog.info('x')"
+    assert list(writes(source)) == ["print", "sys.stdout.write"]
+    found = {
+        (path.relative_to(ROOT).as_posix(), called)
+        for room in ("client", "server")
+        for path in sorted((ROOT / room).rglob("*.py"))
+        if not COMMAND_OUTPUT.fullmatch(path.name)
+        for called in writes(path.read_text(encoding="utf-8"))
+    }
+    assert found == PRINTED
+    commands = [path for room in ("client", "server") for path in (ROOT / room).rglob("*commands.py")]
+    assert commands
+    assert not [
+        path for path in commands for called in writes(path.read_text(encoding="utf-8")) if called == "print"
+    ]

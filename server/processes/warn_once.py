@@ -1,17 +1,20 @@
-"""Failures that pass: what a server that runs for months goes on after, and says once."""
+"""Failures that pass: what a server that runs for months goes on after, and logs once."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from minet_core.errors import FedminetError, HostError
 
+_LOG = logging.getLogger(__name__)
+
 
 @dataclass
 class WarnOnce:
-    """Failures that do not end the server: each is printed when it begins, and again only after it was over."""
+    """Failures that do not end the server: each is logged when it begins, and again only after it was over."""
 
     _said: dict[str, str] = field(default_factory=dict)
 
@@ -23,7 +26,7 @@ class WarnOnce:
         except (FedminetError, OSError) as failure:
             named = failure if isinstance(failure, FedminetError) else _of_the_disk(failure)
             if str(named) not in self._said.values():
-                print(named, flush=True)
+                _LOG.warning("%s", named)
             self._said[what] = str(named)
         else:
             self._said.pop(what, None)
