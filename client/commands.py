@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from client.audit_commands import audit_commands
 from client.status.finding import Finding
 from minet_core.errors import DataError
 from minet_core.runtime.logs import DEFAULT_FORMAT, DEFAULT_LEVEL, FORMAT_VARIABLE, LEVEL_VARIABLE
+
+if TYPE_CHECKING:
+    from client.site_home import SiteHome
 
 site_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 add_admission_commands(site_commands)
@@ -71,10 +74,6 @@ def ingest(
     json_output: AsJson = False,
 ) -> None:
     """Read the scans, pair and register them, and put what was accepted into the store."""
-    from client.admission.declaration import declare
-    from client.admission.keys import SiteKeys
-    from client.admission.request import make_request
-    from client.operator_acts import note_ingest
     from client.site_home import SiteHome
     from minet_core.errors import NothingAccepted, TooFewPatients
     from minet_core.runtime.progress import progress
@@ -103,9 +102,7 @@ def ingest(
         for line in refusal_lines(plan.found.refused):
             typer.echo(line, err=True)
         raise
-    declare(site)
-    note_ingest(site)
-    request = make_request(site).path if SiteKeys.of(site.keys).private_key.is_file() else None
+    request = _declare_ingested(site)
     typer.echo(json.dumps(report.as_json()) if json_output else report.as_text())
     if not json_output and request is not None:
         typer.echo(
@@ -115,6 +112,18 @@ def ingest(
         for refusal in report.refused:
             typer.echo(refusal.message, err=True)
         raise typer.Exit(DataError.exit_status)
+
+
+def _declare_ingested(site: SiteHome) -> Path | None:
+    """Declare the new cohort and note the act; the request that holds it, where the site has keys."""
+    from client.admission.declaration import declare
+    from client.admission.keys import SiteKeys
+    from client.admission.request import make_request
+    from client.operator_acts import note_ingest
+
+    declare(site)
+    note_ingest(site)
+    return make_request(site).path if SiteKeys.of(site.keys).private_key.is_file() else None
 
 
 @site_commands.command()

@@ -38,7 +38,7 @@ ROOMS = ("client", "server", "minet_core", "sites", "fedminet")
 class TextFormatter(logging.Formatter):
     """A line for a person; what a message has beyond its first line is indented, so that it begins no record."""
 
-    converter = time.gmtime
+    converter = staticmethod(time.gmtime)
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%Y-%m-%dT%H:%M:%SZ")
@@ -75,7 +75,7 @@ class LogHandler(logging.StreamHandler[Any]):
         logging.Handler.__init__(self)
 
     @property
-    def stream(self) -> TextIO:  # type: ignore[override]
+    def stream(self) -> TextIO:
         """The standard error."""
         return sys.stderr
 
