@@ -75,7 +75,7 @@ def ingest(
 ) -> None:
     """Read the scans, pair and register them, and put what was accepted into the store."""
     from client.site_home import SiteHome
-    from minet_core.errors import NothingAccepted, TooFewPatients
+    from minet_core.errors import NoScansAccepted, TooFewPatients
     from minet_core.runtime.progress import progress
     from sites.ingest import ingest as ingest_scans
     from sites.ingest_plan import plan_ingest
@@ -98,7 +98,7 @@ def ingest(
             report = ingest_scans(
                 source, site.store, settings, found=plan.found, prune=prune, progress=advance
             )
-    except (NothingAccepted, TooFewPatients):
+    except (NoScansAccepted, TooFewPatients):
         for line in refusal_lines(plan.found.refused):
             typer.echo(line, err=True)
         raise

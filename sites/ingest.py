@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from minet_core.errors import FileNotWritten, InvalidSetting, NothingAccepted, ScanUnreadable, TooFewPatients
+from minet_core.errors import FileNotWritten, InvalidSetting, NoScansAccepted, ScanUnreadable, TooFewPatients
 from minet_core.imaging.volume import Pair
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from sites.duplicates.likeness import Signatures
@@ -62,7 +62,7 @@ def ingest(
     found: what `find_pairs` gave for `source`; None: it is looked for. prune: remove the pairs whose scans are not
     there. Refusals are added to `found`.
 
-    Raises FileMissing (FM-C103), NothingFound (FM-D205), PatientNamesDoubtful (FM-D210), NothingAccepted (FM-D209),
+    Raises FileMissing (FM-C103), NoScansFound (FM-D205), PatientNamesDoubtful (FM-D210), NoScansAccepted (FM-D209),
     TooFewPatients (FM-D206), StoreBusy (FM-D208), StoreDamaged (FM-D207), InvalidSetting (FM-C102) where the store is
     another site's, ScanUnreadable (FM-D201) for `prune` where a folder cannot be listed.
     """
@@ -209,7 +209,7 @@ def _ingest_pairs(
         progress(len(found.candidates), len(found.candidates))
     if not accepted:
         codes = Counter(refusal.code for refusal in found.refused)
-        raise NothingAccepted(
+        raise NoScansAccepted(
             "every scan was refused",
             got=", ".join(f"{count} x {code}" for code, count in sorted(codes.items())),
             action=f"Refused, such as {found.refused[0].label}: {found.refused[0].message}",

@@ -12,7 +12,7 @@ from typing import Any
 
 import nibabel
 
-from minet_core.errors import NothingFound
+from minet_core.errors import NoScansFound
 from sites.ingest_report import refusal_lines
 from sites.pairing.candidates import Found
 from sites.pairing.pairing import find_pairs
@@ -91,7 +91,7 @@ def plan_ingest(
 ) -> IngestPlan:
     """What an ingest of `source` would try. headers: read the files' headers too.
 
-    Raises FileMissing (FM-C103), NothingFound (FM-D205).
+    Raises FileMissing (FM-C103), NoScansFound (FM-D205).
     """
     found = find_pairs(source, settings, skip=skip)
     require_found(found, source, settings)
@@ -101,9 +101,9 @@ def plan_ingest(
 
 
 def require_found(found: Found, source: Path, settings: SiteSettings) -> None:
-    """Raises NothingFound (FM-D205) where a folder holds nothing of the definition's."""
+    """Raises NoScansFound (FM-D205) where a folder holds nothing of the definition's."""
     if not found.candidates and not found.refused:
-        raise NothingFound(
+        raise NoScansFound(
             "no scan was found",
             got=f"{source} with {len(found.ignored)} other scan files",
             expected=f"files of the site's definition (reader {settings.reader})",

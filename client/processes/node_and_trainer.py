@@ -52,7 +52,7 @@ def run_node(
 ) -> None:
     """Check what the node sees, and the way to the server, then run the site's node until a signal ends it.
 
-    Raises the first refusal of the checks with its own code, ClientRuns (FM-S522), and as `site_processes`.
+    Raises the first refusal of the checks with its own code, SiteAlreadyRunning (FM-S522), and as `site_processes`.
     """
     with (
         client_lock(home.node_notes, beside=(home.path,)),
@@ -79,8 +79,8 @@ def run_trainer(
 ) -> None:
     """Check what the trainer sees, then run the site's trainer until a signal; for the node it waits without end.
 
-    Raises the first refusal of the checks with its own code, ClientRuns (FM-S522), ProcessDied (FM-S503) where one of
-    its processes keeps ending, PolicyRefused (FM-F420).
+    Raises the first refusal of the checks with its own code, SiteAlreadyRunning (FM-S522), ProcessDied (FM-S503) where
+    one of its processes keeps ending, PolicyRefused (FM-F420).
     """
     link = link_folder(home)
     with (

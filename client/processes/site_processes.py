@@ -297,8 +297,9 @@ def run_site(
 
     show: is given what the checks found. What happens later is logged.
 
-    Raises the first refusal of the checks with its own code (see client.preflight.preflight); ClientRuns (FM-S522);
-    ProcessDied (FM-S503) where a process of the site keeps ending. Later the node waits for a server that is away.
+    Raises the first refusal of the checks with its own code (see client.preflight.preflight); SiteAlreadyRunning
+    (FM-S522); ProcessDied (FM-S503) where a process of the site keeps ending. Later the node waits for a server that
+    is away.
     """
     with (
         client_lock(home.path, beside=(home.node_notes, home.trainer_notes)),

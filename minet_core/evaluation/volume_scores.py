@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from minet_core.errors import NothingFound, ScanInvalid
+from minet_core.errors import NoScansFound, ScanInvalid
 from minet_core.evaluation.inference import Progress, super_resolve
 from minet_core.evaluation.metrics import (
     OUTLYING_PEAK,
@@ -118,10 +118,10 @@ def score_slices(
 
     The slices may differ in size. The data range is the maximum over all of them, as in a volume; slices of
     several patients are on several scales, so the figure follows a run and is not to be compared with those
-    of `evaluate_volume`. Raises NothingFound where no slice is chosen.
+    of `evaluate_volume`. Raises NoScansFound where no slice is chosen.
     """
     if not indices:
-        raise NothingFound("there is nothing to score", got="0 slices", expected="at least one")
+        raise NoScansFound("there is nothing to score", got="0 slices", expected="at least one")
     truths, images = [], []
     for index in indices:
         truth, low_res, guide = _degrade(*source[index], scale)

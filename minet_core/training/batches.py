@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from minet_core.errors import FedminetError, InvalidSetting, NothingFound, ProcessDied, ScanInvalid
+from minet_core.errors import FedminetError, InvalidSetting, NoScansFound, ProcessDied, ScanInvalid
 from minet_core.seeds import torch_generator
 from minet_core.training.samples import Sample, make_sample
 
@@ -120,7 +120,7 @@ def plan_batches(
 
     Raises
     ------
-    NothingFound, InvalidSetting
+    NoScansFound, InvalidSetting
         For no slice, and for a patch edge that is no multiple of the scale.
     """
     require_drawable(len(shapes), scale=recipe.scale, patch_px=recipe.patch_px)
@@ -153,9 +153,9 @@ def _planned(
 
 
 def require_drawable(n_slices: int, *, scale: int, patch_px: int | None) -> None:
-    """Raises NothingFound for no slice, InvalidSetting for a patch edge that is no multiple of `scale`."""
+    """Raises NoScansFound for no slice, InvalidSetting for a patch edge that is no multiple of `scale`."""
     if n_slices == 0:
-        raise NothingFound("there is nothing to train on", got="0 slices", expected="at least one")
+        raise NoScansFound("there is nothing to train on", got="0 slices", expected="at least one")
     if patch_px is not None and (patch_px <= 0 or patch_px % scale):
         raise InvalidSetting(
             "patch_px does not fit the scale", got=patch_px, expected=f"a multiple of {scale}, or null"

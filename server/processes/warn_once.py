@@ -6,8 +6,10 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from minet_core.errors import FedminetError, HostError
+from minet_core.runtime.files.file_failures import failure_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -24,7 +26,7 @@ class WarnOnce:
         try:
             yield
         except (FedminetError, OSError) as failure:
-            named = failure if isinstance(failure, FedminetError) else _of_the_disk(failure)
+            named = failure if isinstance(failure, FedminetError) else _of_the_machine(failure)
             if str(named) not in self._said.values():
                 _LOG.warning("%s", named)
             self._said[what] = str(named)
@@ -32,7 +34,9 @@ class WarnOnce:
             self._said.pop(what, None)
 
 
-def _of_the_disk(failure: OSError) -> HostError:
-    return HostError(
-        "a file of the server cannot be read or written", got=failure, action="Look at its owner and the disk"
-    )
+def _of_the_machine(failure: OSError) -> HostError:
+    """As what the operating system says it is, where it is of a file; else of a connection or a process."""
+    if isinstance(failure.filename, str):
+        path = Path(failure.filename)
+        return failure_of(failure, f"{path} cannot be read or written", path=path)
+    return HostError("the machine refused the server a call", got=failure)

@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from minet_core.errors import ConfigurationError, FileNotWritten, NothingFound, StoreBusy, StoreDamaged
+from minet_core.errors import ConfigurationError, FileNotWritten, NoScansFound, StoreBusy, StoreDamaged
 from minet_core.imaging.volume import Pair, Volume
 from minet_core.runtime.files.atomic_write import replacing, sha256_of_file, write_json
 from minet_core.runtime.files.file_failures import failure_of, naming_failures
@@ -45,11 +45,11 @@ class Store:
 
     @cached_property
     def cohort(self) -> Cohort:
-        """What the store holds. Raises NothingFound (FM-D205), StoreDamaged (FM-D207), FileNotWritten (FM-S509)."""
+        """What the store holds. Raises NoScansFound (FM-D205), StoreDamaged (FM-D207), FileNotWritten (FM-S509)."""
         path = self.path / COHORT_FILE
         with naming_failures("the store's cohort cannot be read", path=path):
             if not path.is_file():
-                raise NothingFound(
+                raise NoScansFound(
                     "the store holds no cohort", got=self.path, action="Run `fedminet site ingest`"
                 )
             text = path.read_bytes()

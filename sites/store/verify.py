@@ -50,7 +50,7 @@ class CheckReport:
 
 
 def check(store: Path) -> CheckReport:
-    """Read every byte of the store. Raises StoreDamaged (FM-D207) naming the files, NothingFound (FM-D205).
+    """Read every byte of the store. Raises StoreDamaged (FM-D207) naming the files, NoScansFound (FM-D205).
 
     FilePermission (FM-S510) or another kind of FileNotWritten where the file system refuses a file that may be whole.
     """

@@ -86,6 +86,6 @@ def test_a_failure_that_does_not_end_the_server_is_said_when_it_begins(
     for failure in (full, full, denied, denied, None, full):
         look("proxy", failure)
         look("runs", failure)
-    assert [line.partition(":")[0] for line in caplog.messages] == ["FM-S504", "FM-S500", "FM-S504"]
+    assert [line.partition(":")[0] for line in caplog.messages] == ["FM-S504", "FM-S510", "FM-S504"]
     with pytest.raises(ValueError, match="a fault"):
         look("proxy", ValueError("a fault of ours"))
