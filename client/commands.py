@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,10 @@ from client.admission.commands import add_admission_commands
 from client.audit_commands import audit_commands
 from client.status.finding import Finding
 from minet_core.errors import DataError
+from minet_core.runtime.logs import DEFAULT_FORMAT, DEFAULT_LEVEL, FORMAT_VARIABLE, LEVEL_VARIABLE
+
+if TYPE_CHECKING:
+    from client.site_home import SiteHome
 
 site_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 add_admission_commands(site_commands)
@@ -20,6 +24,8 @@ site_commands.add_typer(audit_commands, name="audit")
 
 Home = Annotated[Path, typer.Argument(help="The site's folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+LogLevel = Annotated[str, typer.Option(envvar=LEVEL_VARIABLE, help="debug, info, warning or error.")]
+LogFormat = Annotated[str, typer.Option(envvar=FORMAT_VARIABLE, help="text, or json: one object a line.")]
 
 
 @site_commands.callback()
@@ -68,12 +74,8 @@ def ingest(
     json_output: AsJson = False,
 ) -> None:
     """Read the scans, pair and register them, and put what was accepted into the store."""
-    from client.admission.declaration import declare
-    from client.admission.keys import SiteKeys
-    from client.admission.request import make_request
-    from client.operator_acts import note_ingest
     from client.site_home import SiteHome
-    from minet_core.errors import NothingAccepted, TooFewPatients
+    from minet_core.errors import NoScansAccepted, TooFewPatients
     from minet_core.runtime.progress import progress
     from sites.ingest import ingest as ingest_scans
     from sites.ingest_plan import plan_ingest
@@ -96,13 +98,11 @@ def ingest(
             report = ingest_scans(
                 source, site.store, settings, found=plan.found, prune=prune, progress=advance
             )
-    except (NothingAccepted, TooFewPatients):
+    except (NoScansAccepted, TooFewPatients):
         for line in refusal_lines(plan.found.refused):
             typer.echo(line, err=True)
         raise
-    declare(site)
-    note_ingest(site)
-    request = make_request(site).path if SiteKeys.of(site.keys).private_key.is_file() else None
+    request = _declare_ingested(site)
     typer.echo(json.dumps(report.as_json()) if json_output else report.as_text())
     if not json_output and request is not None:
         typer.echo(
@@ -112,6 +112,18 @@ def ingest(
         for refusal in report.refused:
             typer.echo(refusal.message, err=True)
         raise typer.Exit(DataError.exit_status)
+
+
+def _declare_ingested(site: SiteHome) -> Path | None:
+    """Declare the new cohort and note the act; the request that holds it, where the site has keys."""
+    from client.admission.declaration import declare
+    from client.admission.keys import SiteKeys
+    from client.admission.request import make_request
+    from client.operator_acts import note_ingest
+
+    declare(site)
+    note_ingest(site)
+    return make_request(site).path if SiteKeys.of(site.keys).private_key.is_file() else None
 
 
 @site_commands.command()
@@ -158,33 +170,38 @@ def start(
         str, typer.Option(help="all; or node or trainer, each in a container of its own: docs/containers.md.")
     ] = "all",
     json_output: AsJson = False,
+    log_level: LogLevel = DEFAULT_LEVEL,
+    log_format: LogFormat = DEFAULT_FORMAT,
 ) -> None:
-    """Check the site, then start its client and keep it running until Ctrl-C."""
+    """Check the site, then start its client and keep it running until Ctrl-C. It logs to the standard error."""
     from client.admission.kit import accept_kit
     from client.operator_acts import noted_start
+    from client.preflight.preflight import log_findings
     from client.processes.node_and_trainer import require_part, run_node, run_trainer
     from client.processes.site_processes import run_site
     from client.site_home import SiteHome
+    from minet_core.runtime.logs import set_up_logging
 
+    set_up_logging(level=log_level, form=log_format)
     site = SiteHome.at(home)
     if kit is not None and kit.resolve() != site.kit.resolve():
         accept_kit(site, kit, fingerprint=fingerprint)
 
     def show(findings: Sequence[Finding]) -> None:
-        _show_findings(findings, json_output=json_output)
-
-    def say(text: str) -> None:
-        print(json.dumps({"said": text}) if json_output else text, flush=True)
+        if log_format == "json" and not json_output:
+            log_findings(findings)
+        else:
+            _show_findings(findings, json_output=json_output)
 
     chosen = require_part(part)
     with noted_start(site, part=chosen):
         match chosen:
             case "node":
-                run_node(site, port=port, reach_deadline_s=wait, show=show, say=say)
+                run_node(site, port=port, reach_deadline_s=wait, show=show)
             case "trainer":
-                run_trainer(site, thorough=thorough, show=show, say=say)
+                run_trainer(site, thorough=thorough, show=show)
             case "all":
-                run_site(site, port=port, thorough=thorough, reach_deadline_s=wait, show=show, say=say)
+                run_site(site, port=port, thorough=thorough, reach_deadline_s=wait, show=show)
 
 
 @site_commands.command()
@@ -219,7 +236,7 @@ def _show_findings(findings: Sequence[Finding], *, json_output: bool) -> None:
             "ready": not refusals(findings),
             "findings": [finding.as_json() for finding in findings],
         }
-        print(json.dumps(page), flush=True)
+        typer.echo(json.dumps(page))
         return
     from client.preflight.preflight import print_findings
 

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedminet.options import AsJson, LocalSteps, NamedSites, Patients, Preset, Rounds, Scale, Seed
+from fedminet.options import AsJson, RehearsalOptions, StudyOptions, TrainingOptions
 from minet_core.errors import InvalidSetting
+from minet_core.runtime.option_groups import with_option_groups
+
+if TYPE_CHECKING:
+    from fedminet.single_machine.federation import Rehearsal
+    from minet_core.report.summary import Summary
 
 
 def add_shared_verbs(app: typer.Typer) -> None:
     """Put the shared verbs beside the groups."""
     for verb in (demo, simulate, train, evaluate, infer, report, experiment):
-        app.command()(verb)
+        app.command()(with_option_groups(verb))
 
 
 def demo(
-    site: NamedSites = None,
+    asked: RehearsalOptions,
     out: Annotated[Path, typer.Option(help="A new folder for everything the demonstration makes.")] = Path(
         "demo-run"
     ),
-    rounds: Rounds = None,
-    local_steps: LocalSteps = None,
-    scale: Scale = 2,
-    patients: Patients = 10,
-    seed: Seed = 1,
     prepare_for: Annotated[
         str | None,
         typer.Option(
@@ -37,41 +38,26 @@ def demo(
     json_output: AsJson = False,
 ) -> None:
     """A coordinator and three sites on this machine, over loopback with TLS: train, test, report."""
-    from rich.console import Console
-
     from fedminet.single_machine.demo import prepare_for_containers, run_demo
-    from fedminet.single_machine.federation import DEMO_TRAINING_S, SCHEDULES, Rehearsal, Schedule
-    from minet_core.report.table import print_table
+    from fedminet.single_machine.federation import DEMO_TRAINING_S
     from minet_core.runtime.processes.proxy_variables import stay_on_this_machine
 
     stay_on_this_machine()
-    usual = SCHEDULES[("demo on scans at 4x" if scale == 4 else "demo on scans") if site else "demo"]
-    schedule = Schedule(rounds or usual.rounds, local_steps or usual.local_steps)
-    rehearsal = Rehearsal.declared(
-        out, site or [], schedule=schedule, scale=scale, n_patients=patients, seed=seed
-    )
+    on_scans = "demo on scans at 4x" if asked.scale == 4 else "demo on scans"
+    rehearsal = _declared(out, asked, usual=on_scans if asked.site else "demo")
     if prepare_for is not None:
         prepare_for_containers(rehearsal, host=prepare_for, quiet=json_output)
         return
-    asked = bool(site) or rounds is not None or local_steps is not None
-    summary = run_demo(rehearsal, quiet=json_output, training_s=None if asked else DEMO_TRAINING_S)
-    if json_output:
-        typer.echo(json.dumps(summary.model_dump(mode="json", by_alias=True)))
-    else:
-        print_table(summary, Console())
-        typer.echo(f"Report: {out / 'report.html'}")
+    chosen = bool(asked.site) or asked.rounds is not None or asked.local_steps is not None
+    summary = run_demo(rehearsal, quiet=json_output, training_s=None if chosen else DEMO_TRAINING_S)
+    _say_summary(summary, out, json_output=json_output)
 
 
 def simulate(
-    site: NamedSites = None,
+    asked: RehearsalOptions,
     out: Annotated[Path, typer.Option(help="A new folder for everything the simulation makes.")] = Path(
         "simulation-run"
     ),
-    rounds: Rounds = None,
-    local_steps: LocalSteps = None,
-    scale: Scale = 2,
-    patients: Patients = 10,
-    seed: Seed = 1,
     engine: Annotated[str, typer.Option(help="in-process or ray.")] = "in-process",
     compare: Annotated[str, typer.Option(help="pooled, local, or both with a comma.")] = "",
     algorithm: Annotated[
@@ -80,28 +66,17 @@ def simulate(
     json_output: AsJson = False,
 ) -> None:
     """The same two apps without transport, on an in-process grid or on Ray."""
-    from rich.console import Console
-
     from fedminet.simulation.simulate import simulate as run_simulation
-    from fedminet.single_machine.federation import SCHEDULES, Rehearsal, Schedule
-    from minet_core.report.table import print_table
 
-    usual = SCHEDULES["simulation"]
-    schedule = Schedule(rounds or usual.rounds, local_steps or usual.local_steps)
-    rehearsal = Rehearsal.declared(
-        out, site or [], schedule=schedule, scale=scale, n_patients=patients, seed=seed, algorithm=algorithm
-    )
+    rehearsal = _declared(out, asked, usual="simulation", algorithm=algorithm)
     compared = tuple(part for part in compare.split(",") if part)
     summary = run_simulation(rehearsal, engine=engine, compare=compared, quiet=json_output)
-    if json_output:
-        typer.echo(json.dumps(summary.model_dump(mode="json", by_alias=True)))
-    else:
-        print_table(summary, Console())
-        typer.echo(f"Report: {out / 'report.html'}")
+    _say_summary(summary, out, json_output=json_output)
 
 
 def train(
     site: Annotated[list[Path], typer.Option(help="A site's folder; repeat it.")],
+    asked: TrainingOptions,
     out: Annotated[
         Path,
         typer.Option(
@@ -109,55 +84,21 @@ def train(
             "model there and the rest into NAME."
         ),
     ] = Path("alone.safetensors"),
-    mode: Annotated[
-        str, typer.Option(help="pooled: one model on all sites' data; local: one on each site's own.")
-    ] = "pooled",
-    preset: Preset = "quick",
-    rounds: Rounds = None,
-    local_steps: LocalSteps = None,
-    scale: Scale = 2,
-    seed: Seed = 1,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes that draw batches. 4 on CUDA, 0 on the CPU.", min=0)
-    ] = None,
-    recompute: Annotated[
-        bool | None,
-        typer.Option(
-            help="Recompute groups of layers in place of storing them: less memory, more time. "
-            "On for a large model on CUDA."
-        ),
-    ] = None,
-    save_every: Annotated[
-        int, typer.Option(help="Steps after which the state that training goes on from is replaced.", min=1)
-    ] = 200,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write TensorBoard's events too.")
-    ] = False,
     json_output: AsJson = False,
 ) -> None:
     """Train without a federation, on the pooled data of several sites or on each alone; given again, it goes on."""
     from fedminet.centralised.ranks import exit_worker
     from fedminet.centralised.train import TrainOptions, train_models
 
-    options = TrainOptions(
-        mode=mode,
-        preset=preset,
-        rounds=rounds,
-        local_steps=local_steps,
-        scale=scale,
-        seed=seed,
-        n_workers=workers,
-        recompute=recompute,
-        save_every=save_every,
-        tensorboard=tensorboard,
-    )
+    given = asdict(asked)
+    options = TrainOptions(n_workers=given.pop("workers"), **given)
     trained = train_models(site, out, options, quiet=json_output)
     if not json_output:
         for model in trained:
             typer.echo(f"Model: {model.path} ({model.sha256})")
     elif trained:
         pages = {model.label: model.as_json() for model in trained}
-        typer.echo(json.dumps(pages if mode == "local" else trained[0].as_json()))
+        typer.echo(json.dumps(pages if asked.mode == "local" else trained[0].as_json()))
     exit_worker()
 
 
@@ -225,62 +166,69 @@ def experiment(
     which: Annotated[
         str, typer.Argument(help="table1, table2 or figure3 of the paper, reference, or integration.")
     ],
-    preset: Preset = "quick",
-    mode: Annotated[
-        str,
-        typer.Option(
-            help="federated, pooled, local, or without (a federation of the others), several with commas."
-        ),
-    ] = "federated",
-    seeds: Annotated[int, typer.Option(help="How many seeds, from 1.", min=1)] = 1,
+    asked: StudyOptions,
     out: Annotated[
         Path, typer.Option(help="A folder for the results; what is done there is not done again.")
     ] = Path("experiment-run"),
-    site: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="NAME=FOLDER: scans, which are ingested for it; or the folder of a site that has been ingested. "
-            "Repeat it; without any the sites are phantoms."
-        ),
-    ] = None,
-    scale: Annotated[str, typer.Option(help="2, 4, or both with a comma; else as the paper has it.")] = "",
-    methods: Annotated[str, typer.Option(help="Some of the methods, with commas; else all.")] = "",
-    patients: Patients = 10,
-    rounds: Rounds = None,
-    local_steps: LocalSteps = None,
-    equal: Annotated[
-        str,
-        typer.Option(help="time or steps: what every method gets as much of as MINet. Else as it is usual."),
-    ] = "",
     quiet: Annotated[bool, typer.Option(help="No progress.")] = False,
 ) -> None:
     """The paper's tables and figure: every method, trained and tested, beside the paper's numbers."""
     from fedminet.experiment.catalogue import EXPERIMENTS
     from fedminet.experiment.report.write_results import results_folder
     from fedminet.experiment.run import run_experiment
-    from fedminet.experiment.study import study_of
+    from fedminet.experiment.study import StudyRequest, study_of
     from fedminet.single_machine.sites import parse_sites
 
     if which not in EXPERIMENTS:
         raise InvalidSetting("no such experiment", got=which, expected=" or ".join(EXPERIMENTS))
     usual = EXPERIMENTS[which]
-    named, ingested = parse_sites(site or [])
-    study = study_of(
-        out,
-        preset=preset,
-        modes=mode.split(","),
-        methods=methods.split(",") if methods else usual.methods,
-        seeds=seeds,
-        scales=[int(one) if one.isdecimal() else 0 for one in scale.split(",")] if scale else usual.scales,
+    named, ingested = parse_sites(asked.site or [])
+    scales = [int(one) if one.isdecimal() else 0 for one in asked.scale.split(",")] if asked.scale else None
+    request = StudyRequest(
+        out=out,
+        preset=asked.preset,
+        modes=asked.mode.split(","),
+        methods=asked.methods.split(",") if asked.methods else usual.methods,
+        seeds=asked.seeds,
+        scales=usual.scales if scales is None else scales,
         named=named,
         ingested=ingested,
-        n_patients=patients,
-        rounds=rounds,
-        local_steps=local_steps,
-        equal=equal or usual.equal,
+        n_patients=asked.patients,
+        rounds=asked.rounds,
+        local_steps=asked.local_steps,
+        equal=asked.equal or usual.equal,
     )
+    study = study_of(request)
     cells = run_experiment(study, which, quiet=quiet)
     tables = results_folder(study, which)
     typer.echo(
         f"{len(cells)} of {len(study.cells())} cells. Tables: {tables / f'{which}.md'}, {tables / 'report.html'}"
     )
+
+
+def _declared(out: Path, asked: RehearsalOptions, *, usual: str, algorithm: str = "fedavg") -> Rehearsal:
+    """The rehearsal of these options. usual: the schedule where none is asked for."""
+    from fedminet.single_machine.federation import SCHEDULES, Rehearsal, Schedule
+
+    known = SCHEDULES[usual]
+    return Rehearsal.declared(
+        out,
+        asked.site or [],
+        schedule=Schedule(asked.rounds or known.rounds, asked.local_steps or known.local_steps),
+        scale=asked.scale,
+        n_patients=asked.patients,
+        seed=asked.seed,
+        algorithm=algorithm,
+    )
+
+
+def _say_summary(summary: Summary, out: Path, *, json_output: bool) -> None:
+    from rich.console import Console
+
+    from minet_core.report.table import print_table
+
+    if json_output:
+        typer.echo(json.dumps(summary.model_dump(mode="json", by_alias=True)))
+    else:
+        print_table(summary, Console())
+        typer.echo(f"Report: {out / 'report.html'}")

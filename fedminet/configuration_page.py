@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from minet_core.runtime.logs import DEFAULT_FORMAT, DEFAULT_LEVEL, FORMAT_VARIABLE, LEVEL_VARIABLE, LEVELS
 from minet_core.settings.federation import FederationSettings
 from server.server_home import ServerSettings
 from sites.settings.site_settings import SiteSettings
@@ -48,6 +49,22 @@ HEAD = """Take from this page:
 """
 
 
+LOG = f"""## The log
+
+What runs for long (`server start`, `server dashboard`, `site start`) logs to its standard error: time in UTC, level,
+logger, message. An option is also taken from the environment, which the programs that it starts have too.
+
+| option | environment | default | meaning |
+|---|---|---|---|
+| `--log-level` | `{LEVEL_VARIABLE}` | `{DEFAULT_LEVEL}` | from which level on: {", ".join(LEVELS)} |
+| `--log-format` | `{FORMAT_VARIABLE}` | `{DEFAULT_FORMAT}` | text, or json: one object a line |
+
+The object has `time`, `level`, `logger`, `message` and, where there is one, `exception`. Libraries log their warnings
+alone. Flower's processes log into files in the folder's `logs/`, in the same form, from info on: the client reads there
+why its node was not let in. `debug` has details of the connections in it: for the search of a fault, not for every day.
+"""
+
+
 def configuration_page() -> str:
     """The page, Markdown."""
     parts = [
@@ -59,7 +76,7 @@ def configuration_page() -> str:
         parts.append(
             "| key | type | default | meaning |\n|---|---|---|---|\n" + "".join(_rows(model, prefix=""))
         )
-    return "\n".join(parts)
+    return "\n".join([*parts, LOG])
 
 
 def _rows(model: type[BaseModel], *, prefix: str) -> list[str]:

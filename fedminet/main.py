@@ -5,6 +5,7 @@ A failure that has a code is printed as one line with its code, and sets the exi
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from fedminet.commands import add_shared_verbs
 from minet_core.errors import FedminetError
 from minet_core.runtime.cpu_threading import cpu_threading_environment
 from minet_core.runtime.files.file_failures import failure_of
+from minet_core.runtime.logs import is_set_up
 from minet_core.runtime.versions import version_line
 from server.commands import server_commands
 
@@ -65,17 +67,25 @@ def run() -> None:
     try:
         command_line(sys.argv[1] if len(sys.argv) > 1 else None)()
     except FedminetError as failure:
-        sys.stderr.write(f"{failure}\n")
+        _say(logging.ERROR, str(failure))
         sys.exit(failure.exit_status)
     except OSError as failure:  # of a file that no command looks after itself
         if failure.errno is None or failure.filename is None:
             raise
         named = failure_of(failure, "a file cannot be read or written", path=Path(failure.filename))
-        sys.stderr.write(f"{named}\n")
+        _say(logging.ERROR, str(named))
         sys.exit(named.exit_status)
     except KeyboardInterrupt:
-        sys.stderr.write("Interrupted; every child process has been ended.\n")
+        _say(logging.INFO, "Interrupted; every child process has been ended.")
         sys.exit(INTERRUPTED)
+
+
+def _say(level: int, text: str) -> None:
+    """On the standard error, where the log of a command goes that keeps one."""
+    if is_set_up():
+        logging.getLogger("fedminet").log(level, "%s", text)
+    else:
+        sys.stderr.write(f"{text}\n")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -19,3 +20,75 @@ Scale = Annotated[int, typer.Option(help="Enlargement: 2 or 4.")]
 Preset = Annotated[str, typer.Option(help="quick or paper.")]
 Patients = Annotated[int, typer.Option(help="Patients of each phantom site.", min=3)]
 Seed = Annotated[int, typer.Option(help="Every random number is derived from it.", min=0)]
+
+
+@dataclass(frozen=True)
+class RehearsalOptions:
+    """What is rehearsed on this machine: with whose scans, for how long, at which enlargement."""
+
+    site: NamedSites = None
+    rounds: Rounds = None
+    local_steps: LocalSteps = None
+    scale: Scale = 2
+    patients: Patients = 10
+    seed: Seed = 1
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How a model is trained without a federation."""
+
+    mode: Annotated[
+        str, typer.Option(help="pooled: one model on all sites' data; local: one on each site's own.")
+    ] = "pooled"
+    preset: Preset = "quick"
+    rounds: Rounds = None
+    local_steps: LocalSteps = None
+    scale: Scale = 2
+    seed: Seed = 1
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that draw batches. 4 on CUDA, 0 on the CPU.", min=0)
+    ] = None
+    recompute: Annotated[
+        bool | None,
+        typer.Option(
+            help="Recompute groups of layers in place of storing them: less memory, more time. "
+            "On for a large model on CUDA."
+        ),
+    ] = None
+    save_every: Annotated[
+        int, typer.Option(help="Steps after which the state that training goes on from is replaced.", min=1)
+    ] = 200
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's events too.")] = (
+        False
+    )
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """Which cells an experiment has, and how each is trained."""
+
+    preset: Preset = "quick"
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="federated, pooled, local, or without (a federation of the others), several with commas."
+        ),
+    ] = "federated"
+    seeds: Annotated[int, typer.Option(help="How many seeds, from 1.", min=1)] = 1
+    site: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=FOLDER: scans, which are ingested for it; or the folder of a site that has been ingested. "
+            "Repeat it; without any the sites are phantoms."
+        ),
+    ] = None
+    scale: Annotated[str, typer.Option(help="2, 4, or both with a comma; else as the paper has it.")] = ""
+    methods: Annotated[str, typer.Option(help="Some of the methods, with commas; else all.")] = ""
+    patients: Patients = 10
+    rounds: Rounds = None
+    local_steps: LocalSteps = None
+    equal: Annotated[
+        str,
+        typer.Option(help="time or steps: what every method gets as much of as MINet. Else as it is usual."),
+    ] = ""

@@ -95,7 +95,7 @@ class FederationMismatch(ConfigurationError):
     code = "FM-C104"
 
 
-class OtherSettings(ConfigurationError):
+class SettingsMismatch(ConfigurationError):
     """A folder holds training that was begun with other settings or on other scans."""
 
     code = "FM-C105"
@@ -132,7 +132,7 @@ class RegistrationRefused(DataError):
     code = "FM-D204"
 
 
-class NothingFound(DataError):
+class NoScansFound(DataError):
     """A folder holds no scan that the site's definition matches."""
 
     code = "FM-D205"
@@ -156,7 +156,7 @@ class StoreBusy(DataError):
     code = "FM-D208"
 
 
-class NothingAccepted(DataError):
+class NoScansAccepted(DataError):
     """Scans were found and every one was refused; the message names each code."""
 
     code = "FM-D209"
@@ -272,7 +272,7 @@ class UpdateSuspect(FederationError):
     code = "FM-F410"
 
 
-class NoProgress(FederationError):
+class RunWithoutProgress(FederationError):
     """A run was taken up again and again and came no further."""
 
     code = "FM-F411"
@@ -369,6 +369,12 @@ class PathUnusable(FileNotWritten):
     code = "FM-S512"
 
 
+class PathMissing(FileNotWritten):
+    """A file or folder is not there, or no longer: removed, renamed, or on a share that is not mounted."""
+
+    code = "FM-S518"
+
+
 class TooManyOpenFiles(FileNotWritten):
     """The process or the machine has as many files open as it may."""
 
@@ -411,7 +417,7 @@ class DeviceMissing(HostError):
     code = "FM-S521"
 
 
-class ClientRuns(HostError):
+class SiteAlreadyRunning(HostError):
     """Another process is this site's client already."""
 
     code = "FM-S522"

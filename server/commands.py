@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from minet_core.runtime.logs import DEFAULT_FORMAT, DEFAULT_LEVEL, FORMAT_VARIABLE, LEVEL_VARIABLE
 from server.admission.commands import PassphraseFile, add_admission_commands
 from server.audit_commands import audit_commands
 from server.backup.commands import add_backup_commands
@@ -32,6 +33,8 @@ def _for_the_coordinator() -> None:
 
 Home = Annotated[Path, typer.Argument(help="The coordinator's folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+LogLevel = Annotated[str, typer.Option(envvar=LEVEL_VARIABLE, help="debug, info, warning or error.")]
+LogFormat = Annotated[str, typer.Option(envvar=FORMAT_VARIABLE, help="text, or json: one object a line.")]
 RunName = Annotated[str, typer.Option("--name", help="The run's name.")]
 
 
@@ -85,13 +88,15 @@ def init(
 
 
 @server_commands.command()
-def start(home: Home) -> None:
-    """Start the server and keep it running until Ctrl-C."""
+def start(home: Home, log_level: LogLevel = DEFAULT_LEVEL, log_format: LogFormat = DEFAULT_FORMAT) -> None:
+    """Start the server and keep it running until Ctrl-C. It logs to the standard error."""
+    from minet_core.runtime.logs import set_up_logging
     from server.ledger import note_act
     from server.processes.server_processes import serve
     from server.runs.resubmit import resubmit_abandoned_runs
     from server.server_home import ServerHome
 
+    set_up_logging(level=log_level, form=log_format)
     coordinator = ServerHome.at(home)
     note_act(coordinator, "started", federation=coordinator.federation().digest())
     try:
@@ -199,14 +204,18 @@ def dashboard(
         bool,
         typer.Option("--files-only", help="Ask no SuperLink: read what the started server writes down."),
     ] = False,
+    log_level: LogLevel = DEFAULT_LEVEL,
+    log_format: LogFormat = DEFAULT_FORMAT,
 ) -> None:
     """Serve the coordinator's screen, and /metrics for Prometheus, until Ctrl-C. It reads, and shows no scan."""
     from dataclasses import replace
 
     from minet_core.errors import InvalidSetting
+    from minet_core.runtime.logs import set_up_logging
     from server.dashboard.serve import binding_of, serve_dashboard
     from server.server_home import ServerHome
 
+    set_up_logging(level=log_level, form=log_format)
     if files_only and allow_control:
         raise InvalidSetting(
             "runs are stopped and resumed at the SuperLink, which a screen of files does not ask",

@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from minet_core.errors import FileNotWritten, InvalidSetting, NothingAccepted, ScanUnreadable, TooFewPatients
+from minet_core.errors import FileNotWritten, InvalidSetting, NoScansAccepted, ScanUnreadable, TooFewPatients
 from minet_core.imaging.volume import Pair
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from sites.duplicates.likeness import Signatures
@@ -85,7 +85,7 @@ def ingest(
         FM-C103: `source` is no folder.
     InvalidSetting
         FM-C102: the store is another site's, or a list puts a patient elsewhere.
-    NothingFound, NothingAccepted
+    NoScansFound, NoScansAccepted
         FM-D205, FM-D209: no scan of the definition's; every one refused.
     PatientNamesDoubtful
         FM-D210: names by which one patient would be trained on and tested.
@@ -99,21 +99,15 @@ def ingest(
     began = time.monotonic()
     found = find_pairs(source, settings, skip=store) if found is None else found
     require_found(found, source, settings)
-    if prune and found.unlisted:
-        raise ScanUnreadable(
-            "nothing is removed from the store while a folder cannot be listed",
-            got=", ".join(found.unlisted),
-            expected="a source that this user may read whole",
-            action="Give this user the right to read it, or repeat the command without --prune",
-        )
+    if prune:
+        _require_listed(found)
     warnings = name_warnings(found, settings)
     require_plain(warnings)
     opened = Store(store)
     with opened.locked():
         former = _former(opened, settings)
-        kept = Signatures(
-            store, patients={record.file: record.patient for record in _all_records(opened, former)}
-        )
+        patients = {record.file: record.patient for record in _all_records(opened, former)}
+        kept = Signatures(store, patients=patients)
         records, accepted = _ingest_pairs(
             opened, found, settings, former=former, progress=progress, signatures=kept
         )
@@ -122,23 +116,12 @@ def ingest(
         if prune:
             records = {name: record for name, record in records.items() if record not in missing}
         known = {pseudonym(key, candidate.patient_id): candidate for candidate in found.candidates}
+        had = {**read_register(store), **(former.patients if former else {})}
         try:
-            splits = _split(
-                records,
-                former={**read_register(store), **(former.patients if former else {})},
-                known=known,
-                settings=settings,
-            )
+            splits = _split(records, former=had, known=known, settings=settings)
         except TooFewPatients as failure:
             raise _with_causes(failure, found) from failure
-        cohort = make_cohort(
-            records.values(),
-            splits,
-            site=settings.name,
-            data_kind=settings.data_kind,
-            target=settings.roles.target,
-            reference=settings.roles.reference,
-        )
+        cohort = _cohort_of(records, splits, settings)
         write_register(store, splits)
         kept.save({pair.file for pair in cohort.pairs})
         opened.write_cohort(cohort)
@@ -153,6 +136,28 @@ def ingest(
         remarks=(*found.remarks, *(one.message for one in warnings)),
         missing=dict(Counter(record.patient for record in missing)),
         removed=prune,
+    )
+
+
+def _require_listed(found: Found) -> None:
+    """Raises ScanUnreadable (FM-D201): what is not seen could be taken for what is gone."""
+    if found.unlisted:
+        raise ScanUnreadable(
+            "nothing is removed from the store while a folder cannot be listed",
+            got=", ".join(found.unlisted),
+            expected="a source that this user may read whole",
+            action="Give this user the right to read it, or repeat the command without --prune",
+        )
+
+
+def _cohort_of(records: Mapping[str, PairRecord], splits: dict[str, Split], settings: SiteSettings) -> Cohort:
+    return make_cohort(
+        records.values(),
+        splits,
+        site=settings.name,
+        data_kind=settings.data_kind,
+        target=settings.roles.target,
+        reference=settings.roles.reference,
     )
 
 
@@ -234,7 +239,7 @@ def _ingest_pairs(
         progress(len(found.candidates), len(found.candidates))
     if not accepted:
         codes = Counter(refusal.code for refusal in found.refused)
-        raise NothingAccepted(
+        raise NoScansAccepted(
             "every scan was refused",
             got=", ".join(f"{count} x {code}" for code, count in sorted(codes.items())),
             action=f"Refused, such as {found.refused[0].label}: {found.refused[0].message}",

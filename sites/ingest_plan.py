@@ -12,7 +12,7 @@ from typing import Any
 
 import nibabel
 
-from minet_core.errors import NothingFound
+from minet_core.errors import NoScansFound
 from sites.ingest_report import refusal_lines
 from sites.pairing.candidates import Found
 from sites.pairing.pairing import find_pairs
@@ -117,7 +117,7 @@ def plan_ingest(
     ------
     FileMissing
         FM-C103: `source` is no folder, or a pair list is not there.
-    NothingFound
+    NoScansFound
         FM-D205: the folder holds nothing of the definition's.
     """
     found = find_pairs(source, settings, skip=skip)
@@ -141,11 +141,11 @@ def require_found(found: Found, source: Path, settings: SiteSettings) -> None:
 
     Raises
     ------
-    NothingFound
+    NoScansFound
         FM-D205: neither a candidate nor a refusal.
     """
     if not found.candidates and not found.refused:
-        raise NothingFound(
+        raise NoScansFound(
             "no scan was found",
             got=f"{source} with {len(found.ignored)} other scan files",
             expected=f"files of the site's definition (reader {settings.reader})",

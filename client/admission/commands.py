@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from client.admission.kit import Accepted
 
 Home = Annotated[Path, typer.Argument(help="The site's folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
@@ -70,19 +73,12 @@ def accept(
 
     Where its federation file is another than that of the kit in use, what it changes is shown, and you are asked.
     """
-    from client.admission.kit import accept_kit, authority_of, read_pin
+    from client.admission.kit import accept_kit, read_pin
     from client.site_home import SiteHome
-    from minet_core.errors import AdmissionRefused
-    from minet_core.settings.federation_changes import federation_in_words
 
     site = SiteHome.at(home)
     if fingerprint is None and (read_pin(site) is None or new_authority) and sys.stdin.isatty():
-        shown = authority_of(kit)
-        typer.echo("The fingerprint of the federation's authority:", err=True)
-        typer.echo(f"  {shown}", err=True)
-        if not typer.confirm("Does the coordinator read out the same digits by telephone?"):
-            raise AdmissionRefused("the fingerprints were not the same", got=shown)
-        fingerprint = shown
+        fingerprint = _compared_fingerprint(kit)
 
     def agree(changes: tuple[str, ...]) -> bool:
         typer.echo("The coordinator has changed what the site agreed to:", err=True)
@@ -93,6 +89,25 @@ def accept(
         )
 
     accepted = accept_kit(site, kit, fingerprint=fingerprint, new_authority=new_authority, agree=agree)
+    _say_accepted(accepted, json_output=json_output)
+
+
+def _compared_fingerprint(kit: Path) -> str:
+    """The authority's fingerprint, once the person here has compared it by telephone. Raises AdmissionRefused."""
+    from client.admission.kit import authority_of
+    from minet_core.errors import AdmissionRefused
+
+    shown = authority_of(kit)
+    typer.echo("The fingerprint of the federation's authority:", err=True)
+    typer.echo(f"  {shown}", err=True)
+    if not typer.confirm("Does the coordinator read out the same digits by telephone?"):
+        raise AdmissionRefused("the fingerprints were not the same", got=shown)
+    return shown
+
+
+def _say_accepted(accepted: Accepted, *, json_output: bool) -> None:
+    from minet_core.settings.federation_changes import federation_in_words
+
     settings = accepted.kit.settings
     if json_output:
         facts = {

@@ -11,14 +11,14 @@ from sites.store.store import Store
 
 
 def declare(home: SiteHome) -> Path:
-    """Write the declaration of the site's store to its folder. Raises NothingFound (FM-D205) where it is empty."""
+    """Write the declaration of the site's store to its folder. Raises NoScansFound (FM-D205) where it is empty."""
     path = home.path / DECLARATION_FILE
     write_json(path, declaration_of(home).model_dump(mode="json"))
     return path
 
 
 def declaration_of(home: SiteHome) -> CohortDeclaration:
-    """The declaration of the site's store. Raises NothingFound (FM-D205) where it is empty."""
+    """The declaration of the site's store. Raises NoScansFound (FM-D205) where it is empty."""
     cohort = Store(home.store).cohort
     return CohortDeclaration(
         site=home.settings().name,

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 import httpx
+import uvicorn.config
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.proto.fleet_pb2 import DeactivateNodeRequest, PushMessagesRequest
@@ -34,6 +35,7 @@ from client.flower.timeouts import abort_incomplete_requests, patch_timeouts, sh
 from client.status.node_activity import NOTES_VARIABLE, Answers, note_admission
 from minet_core.errors import HostError
 from minet_core.runtime.files.file_lock import locked_within
+from minet_core.runtime.logs import chosen_formatter, set_up_from_environment, take_over
 from minet_core.runtime.processes.task_token import start_with_token
 
 OFFLINE_S = 2.0
@@ -70,6 +72,7 @@ def run_supernode() -> None:
     _note_answers(Answers(notes))
     shorten_idle_pause()
     abort_incomplete_requests()
+    uvicorn.config.LOGGING_CONFIG["formatters"]["default"] = {"()": chosen_formatter}
     program.flower_supernode()
     # It comes back where a request was refused for good (400, 403: the proxy's), and then its own interface would keep
     # the process for ever. Ended, it is started again, with the certificate that it has by then.
@@ -230,5 +233,7 @@ def _note_answers(answers: Answers) -> None:
 if __name__ == "__main__":
     name = sys.argv.pop(1)
     sys.argv[0] = f"flower-{name}"
+    set_up_from_environment()
+    take_over("flwr")
     patch_timeouts()
     PROGRAMS[name]()

@@ -22,6 +22,7 @@ import argparse
 import contextlib
 import importlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -29,7 +30,6 @@ import socket
 import stat
 import sys
 import tempfile
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -38,6 +38,7 @@ from client.flower.timeouts import HEARTBEAT_S, patch_timeouts
 from minet_core.admission.bundle_guard import guard_bundle
 from minet_core.protocol.messages import code_within
 from minet_core.runtime.files.atomic_write import replacing
+from minet_core.runtime.logs import set_up_from_environment, take_over
 from minet_core.runtime.processes.task_token import STDIN_OPTION
 
 SOCKET = "task-host.sock"
@@ -71,6 +72,8 @@ _TRIES = 5 * (HEARTBEAT_S - 2)
 
 _MAX_REQUEST = 65_536
 
+_LOG = logging.getLogger("client.flower.task_host")  # it is run as __main__
+
 
 def write_program(folder: Path) -> Path:
     """Write the program that SuperExec is to find first; returns the folder for its PATH."""
@@ -97,6 +100,7 @@ def serve(folder: Path, *, bundle_digest: str, preloaded: Sequence[str]) -> NoRe
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ended tasks are collected by the kernel
     for module in ("flwr.supernode.cli", *preloaded):
         importlib.import_module(module)
+    take_over("flwr")
     patch_timeouts()
     while True:
         connection, _ = listener.accept()
@@ -151,10 +155,10 @@ def _watch_task(argv: list[str], *, bundle_digest: str) -> NoReturn:
                 signal.signal(number, signal.SIG_IGN)  # the task gets them as well, and ends
             _, status = os.waitpid(task, 0)
         if os.WIFSIGNALED(status):
-            print(f"a task was ended by signal {os.WTERMSIG(status)}", file=sys.stderr)
+            _LOG.warning("a task was ended by signal %d", os.WTERMSIG(status))
             _tell_node(argv)
     except BaseException:  # this process ends here, whatever happened
-        traceback.print_exc()
+        _LOG.exception("the watcher of a task failed")
     finally:
         _end_process(0)
 
@@ -206,7 +210,7 @@ def _run_task(argv: list[str], *, home: str, bundle_digest: str) -> NoReturn:
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:  # this process ends here, whatever happened
-        traceback.print_exc()
+        _LOG.exception("a task failed")
     finally:
         _end_process(status)
 
@@ -235,4 +239,5 @@ def _put_guards(bundle_digest: str) -> None:
 
 
 if __name__ == "__main__":
+    set_up_from_environment()
     serve(Path(sys.argv[1]), bundle_digest=sys.argv[2], preloaded=sys.argv[3:])

@@ -15,7 +15,7 @@ from client.admission.policy import require_policy, require_policy_of_size
 from client.site_home import SiteHome
 from client.status.finding import CHECKS_OF_PART, Finding, Part
 from minet_core.admission.kit import require_current
-from minet_core.errors import FedminetError, NothingFound, ScanInvalid, StoreDamaged
+from minet_core.errors import FedminetError, NoScansFound, ScanInvalid, StoreDamaged
 from minet_core.protocol.cohort_declaration import DECLARATION_FILE, read_declaration
 from minet_core.settings.federation import FederationSettings
 from minet_core.training.drawable import require_drawable
@@ -129,7 +129,7 @@ def _store(home: SiteHome, federation: FederationSettings | None, *, thorough: b
         _require_whole(home.store, cohort)
     for split, count in cohort.counts.items():
         if count.slices == 0:
-            raise NothingFound(
+            raise NoScansFound(
                 f"the store has nothing for the {split} split", got="0 slices", action="Ingest more patients"
             )
     if federation is not None:

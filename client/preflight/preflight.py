@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -22,6 +23,9 @@ from minet_core.errors import FedminetError
 LOOPBACK = "127.0.0.1"
 
 _STYLES = {"ok": "green", "note": "cyan", "warning": "yellow", "unknown": "yellow", "refusal": "bold red"}
+_LEVELS = {"ok": logging.INFO, "note": logging.INFO, "refusal": logging.ERROR}
+
+_LOG = logging.getLogger(__name__)
 
 
 def preflight(
@@ -99,6 +103,12 @@ def print_findings(findings: Sequence[Finding], *, console: Console | None = Non
             escape(finding.action or ""),
         )
     console.print(table)
+
+
+def log_findings(findings: Sequence[Finding]) -> None:
+    """A record for each finding, where the log is a machine's: a refusal as an error, a doubt as a warning."""
+    for finding in findings:
+        _LOG.log(_LEVELS.get(finding.level, logging.WARNING), "%s", finding.as_text())
 
 
 def _class_of(code: str | None) -> type[FedminetError]:

@@ -13,6 +13,7 @@ reads.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,6 +32,8 @@ from minet_core.runtime.processes.child_processes import ChildProcesses
 
 _LOOK_INTERVAL_S = 0.5
 
+_LOG = logging.getLogger(__name__)
+
 
 def require_part(part: str) -> Part:
     """`part`. Raises InvalidSetting (FM-C102) where there is no such part."""
@@ -46,11 +49,10 @@ def run_node(
     port: int = 0,
     reach_deadline_s: float = REACH_DEADLINE_S,
     show: Callable[[Sequence[Finding]], None] = print_findings,
-    say: Callable[[str], None] = print,
 ) -> None:
     """Check what the node sees, and the way to the server, then run the site's node until a signal ends it.
 
-    Raises the first refusal of the checks with its own code, ClientRuns (FM-S522), and as `site_processes`.
+    Raises the first refusal of the checks with its own code, SiteAlreadyRunning (FM-S522), and as `site_processes`.
     """
     with (
         client_lock(home.node_notes, beside=(home.path,)),
@@ -65,8 +67,8 @@ def run_node(
         processes.link = link_folder(home)
         processes.start_node()
         with port_as_socket(processes.link, processes.port):
-            say(f"The node of {processes.kit.settings.site} runs; Ctrl-C ends it.")
-            watch(processes, page, findings, part="node", say=say)
+            _LOG.info("The node of %s runs; Ctrl-C ends it.", processes.kit.settings.site)
+            watch(processes, page, findings, part="node")
 
 
 def run_trainer(
@@ -74,12 +76,11 @@ def run_trainer(
     *,
     thorough: bool = False,
     show: Callable[[Sequence[Finding]], None] = print_findings,
-    say: Callable[[str], None] = print,
 ) -> None:
     """Check what the trainer sees, then run the site's trainer until a signal; for the node it waits without end.
 
-    Raises the first refusal of the checks with its own code, ClientRuns (FM-S522), ProcessDied (FM-S503) where one of
-    its processes keeps ending, PolicyRefused (FM-F420).
+    Raises the first refusal of the checks with its own code, SiteAlreadyRunning (FM-S522), ProcessDied (FM-S503) where
+    one of its processes keeps ending, PolicyRefused (FM-F420).
     """
     link = link_folder(home)
     with (
@@ -95,10 +96,10 @@ def run_trainer(
         kit = pinned_kit(home)  # that it was made for the site's keys, the node sees, who has them
         absent = SiteKeys.of(home.keys)  # the node's alone; here they are no files
         processes = SiteProcesses(home, kit, absent, children, port, link=link)
-        _wait_for_node(link, page, say=say)
+        _wait_for_node(link, page)
         processes.start_trainer()
-        say(f"The trainer of {kit.settings.site} runs; Ctrl-C ends it.")
-        watch(processes, page, findings, part="trainer", say=say)
+        _LOG.info("The trainer of %s runs; Ctrl-C ends it.", kit.settings.site)
+        watch(processes, page, findings, part="trainer")
 
 
 def link_folder(home: SiteHome) -> Path:
@@ -108,11 +109,11 @@ def link_folder(home: SiteHome) -> Path:
     return folder
 
 
-def _wait_for_node(link: Path, page: StatusWriter, *, say: Callable[[str], None]) -> None:
+def _wait_for_node(link: Path, page: StatusWriter) -> None:
     said = False
     while not ((link / SOCKET).exists() and (link / "superexec.secret").exists()):
         if not said:
-            say("Waiting for the node of this site.")
+            _LOG.info("Waiting for the node of this site.")
             said = True
         page.heartbeat()
         time.sleep(_LOOK_INTERVAL_S)

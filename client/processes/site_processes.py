@@ -7,6 +7,7 @@ process by its environment; neither that nor any other setting of the site is se
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import sys
@@ -63,6 +64,8 @@ SECRET_BYTES = 32
 
 _TEND_INTERVAL_S = 0.5
 
+_LOG = logging.getLogger(__name__)
+
 
 @dataclass
 class SiteProcesses:
@@ -104,7 +107,7 @@ class SiteProcesses:
 
     def start_node(self) -> None:
         """Start what speaks with the server. Raises PortInUse (FM-S501), PolicyRefused (FM-F420)."""
-        self._say_all(self.home.hold_files())
+        self._hold_files()
         self._require_bundle_allowed()
         require_port_free(LOOPBACK, self.port)
         self._write_secret()
@@ -112,15 +115,15 @@ class SiteProcesses:
 
     def start_trainer(self) -> None:
         """Start what runs the tasks. Raises PolicyRefused (FM-F420)."""
-        self._say_all(self.home.hold_files())
+        self._hold_files()
         self._require_bundle_allowed()
         self._flower_home.mkdir(parents=True, exist_ok=True)
         self._supervisor.keep(self._start_task_host)
         self._supervisor.keep(self._start_superexec)
 
-    def _say_all(self, lines: Sequence[str]) -> None:
-        for line in lines:
-            print(line, flush=True)
+    def _hold_files(self) -> None:
+        for line in self.home.hold_files():
+            _LOG.warning("%s", line)
 
     def _require_bundle_allowed(self) -> None:
         """Whatever was checked before: no part starts for a bundle or a federation that the policy does not allow."""
@@ -289,14 +292,14 @@ def run_site(
     thorough: bool = False,
     reach_deadline_s: float = REACH_DEADLINE_S,
     show: Callable[[Sequence[Finding]], None] = print_findings,
-    say: Callable[[str], None] = print,
 ) -> None:
     """Check the site, then run its client until a signal ends it, and keep the page of its status true meanwhile.
 
-    show: is given what the checks found. say: is given what happens later.
+    show: is given what the checks found. What happens later is logged.
 
-    Raises the first refusal of the checks with its own code (see client.preflight.preflight); ClientRuns (FM-S522);
-    ProcessDied (FM-S503) where a process of the site keeps ending. Later the node waits for a server that is away.
+    Raises the first refusal of the checks with its own code (see client.preflight.preflight); SiteAlreadyRunning
+    (FM-S522); ProcessDied (FM-S503) where a process of the site keeps ending. Later the node waits for a server that
+    is away.
     """
     with (
         client_lock(home.path, beside=(home.node_notes, home.trainer_notes)),
@@ -309,8 +312,8 @@ def run_site(
         require_ready(findings)
         processes = site_processes(home, children, port=port)
         processes.start()
-        say(f"The client of {processes.kit.settings.site} runs; Ctrl-C ends it.")
-        watch(processes, page, findings, say=say)
+        _LOG.info("The client of %s runs; Ctrl-C ends it.", processes.kit.settings.site)
+        watch(processes, page, findings)
 
 
 def watch(
@@ -319,7 +322,6 @@ def watch(
     findings: Sequence[Finding],
     *,
     part: Part = "all",
-    say: Callable[[str], None] = print,
 ) -> NoReturn:
     """Keep the started processes running and their page true, until a signal. Raises as `tend`."""
     checked = warned = time.monotonic()  # the checks before the start have said what expires
@@ -327,9 +329,9 @@ def watch(
         if part != "trainer" and time.monotonic() - warned >= WARN_EVERY_S:
             warned = time.monotonic()
             if (warning := expiry_warning(processes.home)) is not None:
-                say(warning)
+                _LOG.warning("%s", warning)
         for reason in processes.tend():
-            say(reason)
+            _LOG.warning("%s", reason)
         if part == "trainer":
             page.heartbeat()
         else:

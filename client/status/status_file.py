@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from client.status.finding import Finding
-from minet_core.errors import ClientRuns, FedminetError, FileNotWritten
+from minet_core.errors import FedminetError, FileNotWritten, SiteAlreadyRunning
 from minet_core.runtime.files.atomic_write import write_json
 from minet_core.runtime.files.file_lock import is_locked, let_go, locked_within
 
@@ -76,7 +76,7 @@ class StatusPage:
 def client_lock(folder: Path, *, beside: Sequence[Path] = ()) -> Iterator[None]:
     """Be the one client of this folder while the context lasts.
 
-    beside: folders that no client may be in either. Raises ClientRuns (FM-S522) where another process is.
+    beside: folders that no client may be in either. Raises SiteAlreadyRunning (FM-S522) where another process is.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
@@ -84,7 +84,7 @@ def client_lock(folder: Path, *, beside: Sequence[Path] = ()) -> Iterator[None]:
         taken = [folder] if not locked_within(descriptor, LOCK_PATIENCE_S) else []
         taken += [other for other in beside if client_runs(other)]
         if taken:
-            raise ClientRuns(
+            raise SiteAlreadyRunning(
                 "this site's client runs already",
                 got=taken[0],
                 action="See `fedminet site status`; end it before you start another",

@@ -25,7 +25,7 @@ from typing import Any
 from torch import nn
 
 from minet_core.checkpoint import describe, load_checkpoint, save_checkpoint
-from minet_core.errors import CheckpointInvalid, OtherSettings, RunBusy
+from minet_core.errors import CheckpointInvalid, RunBusy, SettingsMismatch
 from minet_core.runtime.files.atomic_write import mend_lines, write_json, write_text
 from minet_core.runtime.files.file_lock import let_go, locked_within
 from minet_core.runtime.versions import versions
@@ -87,14 +87,14 @@ class TrainingFolder:
         """Put the kept weights into the model; the steps behind them, and what training goes on from.
 
         model: as it will be trained: on its device, in its form. 0 and an empty state where nothing was kept yet.
-        Raises OtherSettings (FM-C105) where the state is of other settings, CheckpointInvalid (FM-M301) where it is
+        Raises SettingsMismatch (FM-C105) where the state is of other settings, CheckpointInvalid (FM-M301) where it is
         damaged or of another model.
         """
         if not self.state.exists():
             return 0, LocalState()
         tensors, manifest = load_checkpoint(self.state)
         if manifest.provenance.get(_SETTINGS) != _digest(settings):
-            raise OtherSettings(
+            raise SettingsMismatch(
                 f"{self.path} holds training that was begun with other settings",
                 got=self._difference(settings),
                 action="Give the command that began it, or another --out",

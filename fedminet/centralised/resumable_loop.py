@@ -115,7 +115,7 @@ def train_to_end(
     """Train the model from where its folder stands to the end of the run. Every rank calls it.
 
     model: with its initial weights, on its device. progress: called with steps of this call.
-    Raises OtherSettings (FM-C105) for the folder of another run, and what `local_update` and drawing raise.
+    Raises SettingsMismatch (FM-C105) for the folder of another run, and what `local_update` and drawing raise.
     """
     to_channels_last(model)
     first_step, state = folder.restore(model, run.settings)

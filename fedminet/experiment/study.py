@@ -168,28 +168,32 @@ class Study:
         ]
 
 
-def study_of(
-    out: Path,
-    *,
-    preset: str,
-    modes: Sequence[str],
-    methods: Sequence[str],
-    seeds: int,
-    scales: Sequence[int],
-    named: Mapping[str, Path],
-    ingested: Mapping[str, SiteHome],
-    n_patients: int,
-    rounds: int | None,
-    local_steps: int | None,
-    equal: str = "time",
-) -> Study:
-    """A study from the command line's options. Raises ConfigurationError (FM-C100) for one that is no choice."""
+@dataclass(frozen=True, kw_only=True)
+class StudyRequest:
+    """A study as it is asked for, in the order of `Study`; None: as it is usual for the preset. seeds: how many."""
+
+    out: Path
+    preset: str
+    modes: Sequence[str]
+    methods: Sequence[str]
+    seeds: int
+    scales: Sequence[int]
+    named: Mapping[str, Path]
+    ingested: Mapping[str, SiteHome]
+    n_patients: int
+    rounds: int | None
+    local_steps: int | None
+    equal: str = "time"
+
+
+def study_of(asked: StudyRequest) -> Study:
+    """The study that is asked for. Raises ConfigurationError (FM-C100) for what is no choice."""
     for what, given, known in (
-        ("--preset", [preset], tuple(PRESETS)),
-        ("--mode", modes, MODES),
-        ("--scale", scales, (2, 4)),
-        ("--methods", methods, tuple(METHODS)),
-        ("--equal", [equal], EQUALS),
+        ("--preset", [asked.preset], tuple(PRESETS)),
+        ("--mode", asked.modes, MODES),
+        ("--scale", asked.scales, (2, 4)),
+        ("--methods", asked.methods, tuple(METHODS)),
+        ("--equal", [asked.equal], EQUALS),
     ):
         unknown = sorted(str(one) for one in given if one not in known)
         if unknown or not given:
@@ -197,16 +201,16 @@ def study_of(
                 f"{what} is not understood", got=", ".join(unknown), expected=" or ".join(map(str, known))
             )
     return Study(
-        out=out.resolve(),
-        preset=preset,
-        named=named,
-        ingested=ingested,
-        seeds=tuple(range(1, seeds + 1)),
-        scales=tuple(scales),
-        methods=tuple(methods),
-        modes=tuple(mode for mode in MODES if mode in modes),
-        n_patients=n_patients,
-        rounds=rounds or USUAL_ROUNDS[preset],
-        local_steps=local_steps or USUAL_LOCAL_STEPS[preset],
-        equal=next(one for one in EQUALS if one == equal),
+        out=asked.out.resolve(),
+        preset=asked.preset,
+        named=asked.named,
+        ingested=asked.ingested,
+        seeds=tuple(range(1, asked.seeds + 1)),
+        scales=tuple(asked.scales),
+        methods=tuple(asked.methods),
+        modes=tuple(mode for mode in MODES if mode in asked.modes),
+        n_patients=asked.n_patients,
+        rounds=asked.rounds or USUAL_ROUNDS[asked.preset],
+        local_steps=asked.local_steps or USUAL_LOCAL_STEPS[asked.preset],
+        equal=next(one for one in EQUALS if one == asked.equal),
     )

@@ -13,7 +13,7 @@ from fedminet.centralised.folder import TrainingFolder
 from fedminet.centralised.job import train_job, training_job
 from fedminet.simulation.in_process_grid import run_in_process
 from fedminet.single_machine.federation import Rehearsal
-from minet_core.errors import ConfigurationError, OtherSettings, RunFailed
+from minet_core.errors import ConfigurationError, RunFailed, SettingsMismatch
 from minet_core.models.base import SuperResolver
 from minet_core.report.summary import Summary
 from minet_core.runtime.files.atomic_write import write_text
@@ -71,7 +71,7 @@ def federate(
     """One whole federation in this process, by sites with folders of their own under `folder`.
 
     made: ingested sites, whose settings and stores are read, and nothing else of them. A run that was interrupted in
-    `folder` is gone on with; one that failed is begun anew. Raises OtherSettings (FM-C105) where it was begun with
+    `folder` is gone on with; one that failed is begun anew. Raises SettingsMismatch (FM-C105) where it was begun with
     other settings or scans, RunFailed (FM-F403) where not every round was completed with every site, and what ended
     the run.
     """
@@ -127,12 +127,12 @@ def _create_run(
 
 
 def _is_begun(run: RunDirectory, federation: FederationSettings, made: Mapping[str, SiteHome]) -> bool:
-    """Whether this very run is there to be gone on with. Raises OtherSettings (FM-C105) where another one is."""
+    """Whether this very run is there to be gone on with. Raises SettingsMismatch (FM-C105) where another one is."""
     if not (run.path / "state.json").exists():
         return False
     declared = {site: declaration_of(home) for site, home in made.items()}
     if (run.federation(), run.declared()) != (federation, declared):
-        raise OtherSettings(
+        raise SettingsMismatch(
             "a run that was begun with other settings or scans is here",
             got=run.path,
             action="Ask for the settings of that run, or name another folder",

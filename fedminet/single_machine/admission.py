@@ -16,7 +16,7 @@ from client.admission.kit import Kit, accept_kit
 from client.admission.request import make_request
 from client.site_home import SiteHome
 from minet_core.settings.federation import FederationSettings
-from server.admission.enrolment import admit
+from server.admission.enrolment import KitTerms, admit
 from server.admission.init_server import init_server
 from server.admission.pki import Authority, open_authority
 from server.server_home import ServerHome, ServerSettings
@@ -50,8 +50,7 @@ def admit_one_here(
             authority,
             name,
             request.path,
-            kit=kit,
+            KitTerms(kit, address=address),
             fingerprint=request.fingerprint,
-            address=address,
         )
         return accept_kit(home, kit, fingerprint=authority.fingerprint, agree=lambda _: True).kit

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -78,8 +77,7 @@ def mean_over_sites(
 ) -> NDArray[Any]:
     """sum_s n_s w_s / sum_s n_s of one tensor.
 
-    Floating numbers are summed in float64 and cast back. Integers are exact: summed and divided as Python integers,
-    however large, and rounded half to even.
+    They are summed in float64 and cast back. There is no mean of integers: only parameters that learn travel.
 
     Parameters
     ----------
@@ -100,22 +98,13 @@ def mean_over_sites(
     Raises
     ------
     WeightsRefused
-        FM-M302, where a site's tensor is not of this shape and dtype, is not finite, or is of a type that has no
-        mean.
+        FM-M302, where a site's tensor is not of this shape and dtype, is not finite, or holds no floating
+        numbers.
     """
-    kind = np.dtype(dtype).kind
-    if kind == "f":
-        mean = float64_mean(name, arrays_of, weight_of=weight_of, shape=shape, dtype=dtype)
-        return cast_back(name, mean, dtype)
-    if kind not in "iu":
-        raise WeightsRefused(f"{name} has no mean", got=dtype, expected="floating numbers or integers")
-    whole = _whole_numbers(weight_of)
-    total = np.zeros(shape, dtype=object)
-    for site in sorted(whole):
-        _add_integers(total, name, arrays_of[site][name], times=whole[site], dtype=dtype)
-    divisor = sum(whole.values())
-    divide = np.frompyfunc(lambda value: _divided_half_to_even(value, divisor), 1, 1)
-    return np.asarray(divide(total), dtype=dtype).reshape(shape)
+    if np.dtype(dtype).kind != "f":
+        raise WeightsRefused(f"{name} has no mean", got=dtype, expected="floating numbers")
+    mean = float64_mean(name, arrays_of, weight_of=weight_of, shape=shape, dtype=dtype)
+    return cast_back(name, mean, dtype)
 
 
 def float64_mean(
@@ -204,21 +193,3 @@ def _add_floats(
         moved = np.subtract(array, start, dtype=np.float64)
         moved *= share
         mean += moved
-
-
-def _add_integers(total: NDArray[Any], name: str, array: NDArray[Any], *, times: int, dtype: str) -> None:
-    check_array(name, array, shape=total.shape, dtype=dtype)
-    np.add(total, array.astype(object) * times, out=total)
-
-
-def _whole_numbers(weight_of: Mapping[str, float]) -> dict[str, int]:
-    """The weights in whole numbers of the same ratios: a float is a fraction, and its value is exact."""
-    exact = {site: Fraction(weight) for site, weight in weight_of.items()}
-    common = math.lcm(*(weight.denominator for weight in exact.values()))
-    return {site: int(weight * common) for site, weight in exact.items()}
-
-
-def _divided_half_to_even(value: int, divisor: int) -> int:
-    quotient, remainder = divmod(value, divisor)
-    is_up = 2 * remainder > divisor or (2 * remainder == divisor and quotient % 2 == 1)
-    return quotient + is_up

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from minet_core.errors import NothingFound, ScanInvalid
+from minet_core.errors import NoScansFound, ScanInvalid
 from minet_core.evaluation.inference import Progress, super_resolve
 from minet_core.evaluation.metrics import (
     nmse,
@@ -198,13 +198,13 @@ def score_slices(
 
     Raises
     ------
-    NothingFound
+    NoScansFound
         Where no slice is chosen.
     ScanInvalid, MetricInvalid
         For slices that do not fit or are empty together.
     """
     if not indices:
-        raise NothingFound("there is nothing to score", got="0 slices", expected="at least one")
+        raise NoScansFound("there is nothing to score", got="0 slices", expected="at least one")
     truths, images = [], []
     for index in indices:
         truth, low_res, guide = _degrade(*source[index], scale)

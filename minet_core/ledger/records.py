@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minet_core.errors import DiskFull, LedgerDamaged, RunBusy
+from minet_core.errors import LedgerDamaged, RunBusy
+from minet_core.runtime.files.file_failures import failure_of
 from minet_core.runtime.files.file_lock import locked_within
 
 LEDGER_FILE = "ledger.jsonl"
@@ -111,8 +112,8 @@ class Ledger:
         ------
         LedgerDamaged
             FM-S523, where the end does not hold together; nothing is written then.
-        DiskFull
-            FM-S504, where the record cannot be written.
+        FileNotWritten
+            FM-S509 or its kind, such as DiskFull (FM-S504), where the record cannot be written.
         RunBusy
             FM-S507, where another process does not let go.
         """
@@ -207,9 +208,7 @@ class Ledger:
         except OSError as failure:
             with contextlib.suppress(OSError):
                 os.truncate(self.path, before)
-            raise DiskFull(
-                f"{self.path} could not be appended to", got=failure.strerror or failure
-            ) from failure
+            raise failure_of(failure, f"{self.path} could not be appended to", path=self.path) from failure
         head = Head(last.n + 1, str(record["sha256"]))
         self._note(head)
         return head
@@ -244,11 +243,11 @@ class Ledger:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as failure:
-            raise DiskFull(f"{self._lock} could not be opened", got=failure.strerror or failure) from failure
+            raise failure_of(failure, f"{self._lock} could not be opened", path=self._lock) from failure
         try:
             if not locked_within(descriptor, LOCK_PATIENCE_S):
                 raise RunBusy("another process holds the ledger", got=self.path)

@@ -126,7 +126,7 @@ def plan_batches(
 
     Raises
     ------
-    NothingFound, InvalidSetting
+    NoScansFound, InvalidSetting
         For no slice, and for a patch edge that is no multiple of the scale.
     """
     require_drawable(len(shapes), scale=recipe.scale, patch_px=recipe.patch_px)

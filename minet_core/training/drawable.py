@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minet_core.errors import InvalidSetting, NothingFound
+from minet_core.errors import InvalidSetting, NoScansFound
 
 
 def require_drawable(n_slices: int, *, scale: int, patch_px: int | None) -> None:
@@ -19,13 +19,13 @@ def require_drawable(n_slices: int, *, scale: int, patch_px: int | None) -> None
 
     Raises
     ------
-    NothingFound
+    NoScansFound
         FM-D205, for no slice.
     InvalidSetting
         FM-C102, for a patch edge that is no multiple of `scale`.
     """
     if n_slices == 0:
-        raise NothingFound("there is nothing to train on", got="0 slices", expected="at least one")
+        raise NoScansFound("there is nothing to train on", got="0 slices", expected="at least one")
     if patch_px is not None and (patch_px <= 0 or patch_px % scale):
         raise InvalidSetting(
             "patch_px does not fit the scale", got=patch_px, expected=f"a multiple of {scale}, or null"

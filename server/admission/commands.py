@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from minet_core.runtime.option_groups import with_option_groups
 
 if TYPE_CHECKING:
     from minet_core.protocol.cohort_declaration import CohortDeclaration
@@ -34,10 +37,21 @@ CaKey = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
 
+@dataclass(frozen=True)
+class IssueOptions:
+    """How a certificate and its kit are issued, and how the command answers."""
+
+    kit: KitFolder
+    days: Annotated[int, typer.Option(min=1, max=366, help="How long the certificate is valid.")] = 90
+    passphrase_file: PassphraseFile = None
+    ca_key: CaKey = None
+    json_output: AsJson = False
+
+
 def add_admission_commands(commands: typer.Typer) -> None:
     """Put the commands of this file under `fedminet server`."""
-    commands.command("admit")(admit)
-    commands.command("renew")(renew)
+    commands.command("admit")(with_option_groups(admit))
+    commands.command("renew")(with_option_groups(renew))
     commands.command("renew-server")(renew_server)
     commands.command("revoke")(revoke)
     commands.command("certificates")(certificates)
@@ -48,7 +62,7 @@ def admit(
     home: Home,
     name: SiteName,
     request: Annotated[Path, typer.Option(help="The request.json that the site sent.")],
-    kit: KitFolder,
+    issue: IssueOptions,
     fingerprint: Annotated[
         str | None, typer.Option(help="The digits that the site reads out by telephone; else you are asked.")
     ] = None,
@@ -58,17 +72,13 @@ def admit(
     max_slices: Annotated[
         int, typer.Option(min=1, help="Refuse a site that declares more training slices.")
     ] = MAX_SLICES,
-    days: Annotated[int, typer.Option(min=1, max=366, help="How long the certificate is valid.")] = 90,
-    passphrase_file: PassphraseFile = None,
-    ca_key: CaKey = None,
-    json_output: AsJson = False,
 ) -> None:
     """Admit a site: compare its fingerprint by telephone, sign, register, and write its signed kit."""
     from minet_core.admission.request import read_request
     from minet_core.errors import AdmissionRefused
     from minet_core.protocol.cohort_declaration import read_declaration
+    from server.admission.enrolment import KitTerms, admitted_sites, require_admissible
     from server.admission.enrolment import admit as admit_site
-    from server.admission.enrolment import admitted_sites, require_admissible
     from server.ledger import note_act
     from server.server_home import ServerHome
 
@@ -84,40 +94,36 @@ def admit(
         _require_terminal("--fingerprint with the digits that the site reads out")
         if not typer.confirm("Does the site read out the same digits by telephone?"):
             raise AdmissionRefused("the fingerprints were not the same", got=checked.fingerprint)
-    authority = opened_authority(coordinator, passphrase_file, ca_key)
+    authority = opened_authority(coordinator, issue.passphrase_file, issue.ca_key)
     admitted = admit_site(
         coordinator,
         authority,
         name,
         request,
-        kit=kit,
+        KitTerms(issue.kit, issue.days),
         declaration=declaration,
         fingerprint=checked.fingerprint,
-        days=days,
     )
     note_act(coordinator, "admitted", site=name, fingerprint=admitted.fingerprint)
-    _say_admitted(coordinator, admitted, verb="admitted", json_output=json_output)
+    _say_admitted(coordinator, admitted, verb="admitted", json_output=issue.json_output)
 
 
 def renew(
     home: Home,
     name: SiteName,
-    kit: KitFolder,
-    days: Annotated[int, typer.Option(min=1, max=366, help="How long the certificate is valid.")] = 90,
-    passphrase_file: PassphraseFile = None,
-    ca_key: CaKey = None,
-    json_output: AsJson = False,
+    issue: IssueOptions,
 ) -> None:
     """Issue a site's next certificate, for the keys it was admitted with, and write its next kit."""
+    from server.admission.enrolment import KitTerms
     from server.admission.enrolment import renew as renew_site
     from server.ledger import note_act
     from server.server_home import ServerHome
 
     coordinator = ServerHome.at(home)
-    authority = opened_authority(coordinator, passphrase_file, ca_key)
-    renewed = renew_site(coordinator, authority, name, kit=kit, days=days)
+    authority = opened_authority(coordinator, issue.passphrase_file, issue.ca_key)
+    renewed = renew_site(coordinator, authority, name, KitTerms(issue.kit, issue.days))
     note_act(coordinator, "renewed", site=name, fingerprint=renewed.fingerprint)
-    _say_admitted(coordinator, renewed, verb="renewed", json_output=json_output)
+    _say_admitted(coordinator, renewed, verb="renewed", json_output=issue.json_output)
 
 
 def renew_server(home: Home, passphrase_file: PassphraseFile = None, ca_key: CaKey = None) -> None:

@@ -48,24 +48,32 @@ class Admission:
     kit: Path
 
 
+@dataclass(frozen=True)
+class KitTerms:
+    """How a certificate and its kit are issued. folder: for the kit, a new one. days: how long the certificate is
+    valid, from `now`. address: where this site reaches the server, if not where all do.
+    """
+
+    folder: Path
+    days: int = SITE_DAYS
+    address: str | None = None
+    now: datetime.datetime | None = None
+
+
 def admit(
     home: ServerHome,
     authority: Authority,
     name: str,
     request: Path,
+    terms: KitTerms,
     *,
-    kit: Path,
     declaration: Path | None = None,
     fingerprint: str | None = None,
-    days: int = SITE_DAYS,
-    address: str | None = None,
-    now: datetime.datetime | None = None,
 ) -> Admission:
-    """Admit the site `name` by its request and write its signed kit to the folder `kit`.
+    """Admit the site `name` by its request and write its signed kit to the folder of `terms`.
 
     declaration: what the site declares of its cohort, if not in the request; its replies are held to it.
     fingerprint: what the site reads out by telephone; None where the caller has compared it.
-    address: where this site reaches the server, if not where all do.
 
     Raises AdmissionRefused (FM-F404) for a name that is no member or is admitted with other keys, for keys that
     another site has or that were revoked, and for a request that was altered; FileMissing (FM-C103);
@@ -82,7 +90,7 @@ def admit(
         )
     content, checked = read_request(request)
     require_admissible(home, name, checked, fingerprint=fingerprint)
-    _require_unused(kit)
+    _require_unused(terms.folder)
     cohort = checked.declaration
     if declaration is not None:
         cohort = read_declaration(declaration)
@@ -94,7 +102,7 @@ def admit(
             write_json(_declaration(home, name), cohort.model_dump(mode="json"))
         write_json(_request(home, name), content.model_dump(mode="json"))
         write_text(home.sites / f"{name}.pub", checked.node_key + "\n")
-        return _issue(home, authority, name, checked, kit=kit, days=days, address=address, now=now)
+        return _issue(home, authority, name, checked, terms)
 
 
 def require_admissible(
@@ -132,27 +140,18 @@ def require_admissible(
             raise AdmissionRefused(f"a key of the request is that of {other}", got=request.fingerprint)
 
 
-def renew(
-    home: ServerHome,
-    authority: Authority,
-    name: str,
-    *,
-    kit: Path,
-    days: int = SITE_DAYS,
-    address: str | None = None,
-    now: datetime.datetime | None = None,
-) -> Admission:
+def renew(home: ServerHome, authority: Authority, name: str, terms: KitTerms) -> Admission:
     """Issue an admitted site's next certificate for the keys that it was admitted with, and write its kit.
 
     Raises AdmissionRefused (FM-F404) for a site that is not admitted, ConfigurationError (FM-C100) for a kit folder
     that is in use.
     """
-    _require_unused(kit)
+    _require_unused(terms.folder)
     with changing(home.pki):
         if name not in admitted_sites(home):
             raise _not_admitted(home, name)
         checked = admitted_request(home, name)
-        return _issue(home, authority, name, checked, kit=kit, days=days, address=address, now=now)
+        return _issue(home, authority, name, checked, terms)
 
 
 def revoke(home: ServerHome, authority: Authority, name: str, *, reason: str) -> Revocation:
@@ -216,24 +215,17 @@ def declared_cohorts(home: ServerHome) -> dict[str, CohortDeclaration]:
 
 
 def _issue(
-    home: ServerHome,
-    authority: Authority,
-    name: str,
-    checked: CheckedRequest,
-    *,
-    kit: Path,
-    days: int,
-    address: str | None,
-    now: datetime.datetime | None,
+    home: ServerHome, authority: Authority, name: str, checked: CheckedRequest, terms: KitTerms
 ) -> Admission:
     """The certificate, the files that the proxy reads, and the kit."""
-    certificate = issue_site_certificate(authority, name, checked.tls_key, days=days, now=now)
+    now = terms.now
+    certificate = issue_site_certificate(authority, name, checked.tls_key, days=terms.days, now=now)
     pem = certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
     write_text(home.sites / f"{name}.pem", pem)
     write_crl(authority)
     write_node_map(home.pki, node_keys(home))
-    write_kit(home, authority, checked, certificate, folder=kit, address=address, now=now)
-    return Admission(name, checked.fingerprint, authority.fingerprint, certificate, kit)
+    write_kit(home, authority, checked, certificate, folder=terms.folder, address=terms.address, now=now)
+    return Admission(name, checked.fingerprint, authority.fingerprint, certificate, terms.folder)
 
 
 def _not_admitted(home: ServerHome, name: str) -> AdmissionRefused:

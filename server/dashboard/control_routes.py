@@ -5,6 +5,7 @@ The functions are those of `fedminet server stop` and `fedminet server run --res
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs
 
@@ -26,6 +27,8 @@ from server.server_home import ServerHome
 
 MAX_BODY_BYTES = 8192
 READ_ONLY = "This screen only reads: it was started without --allow-control."
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass
@@ -77,9 +80,7 @@ def add_control(app: FastAPI, home: ServerHome, runs: Runs, access: Access | Non
     async def acted(name: str, request: Request, *, resume: bool) -> Response:
         runs.reader(name)  # a name that is none is refused before anything is done
         client = request.client.host if request.client else "unknown"
-        print(
-            f"{'resume' if resume else 'stop'} of {name} asked for at the screen, from {client}", flush=True
-        )
+        _LOG.info("%s of %s asked for at the screen, from %s", "resume" if resume else "stop", name, client)
         try:
             await run_in_threadpool(resume_run if resume else stop_run, home, name)
         except FedminetError as failure:

@@ -13,7 +13,7 @@ from minet_core.protocol.messages import RUN_NAME
 from minet_core.runtime.files.atomic_write import status_of
 from minet_core.settings.federation import FederationSettings
 from server.dashboard.jsonl_tail import JsonlTail
-from server.dashboard.run_view import RunView, instant, view_of
+from server.dashboard.run_view import RunRecords, RunView, instant, view_of
 from server.runs.run_directory import RunDirectory
 
 
@@ -48,17 +48,16 @@ class RunReader:
             try:
                 self._federation = self._federation or self.run.federation()
                 state = self.run.state
-                return view_of(
-                    name=self.run.path.name,
-                    federation=self._federation,
+                records = RunRecords(
                     state=state,
                     worked_on=self.run.lock_owner()[1],
                     rounds=self._rounds.read(),
                     events=self._events.read(),
                     declared={site: cohort.n_training_slices for site, cohort in self.run.declared().items()},
                     tests=self.run.tests_recorded(),
-                    now=datetime.datetime.now(datetime.UTC),
                 )
+                now = datetime.datetime.now(datetime.UTC)
+                return view_of(self.run.path.name, self._federation, records, now=now)
             except (FedminetError, OSError, ValueError, KeyError, TypeError, AttributeError) as failure:
                 raise _unreadable(self.run.path) from failure
 

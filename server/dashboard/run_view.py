@@ -127,20 +127,26 @@ class RunView:
         return self.state.status in TERMINAL
 
 
+@dataclass(frozen=True)
+class RunRecords:
+    """What a run's folder holds at one moment. declared: by site, the training slices that it declared. tests: by site,
+    the scores on its test split.
+    """
+
+    state: RunState
+    worked_on: bool
+    rounds: Records
+    events: Records
+    declared: Mapping[str, int]
+    tests: Mapping[str, Mapping[str, float]]
+
+
 def view_of(
-    *,
-    name: str,
-    federation: FederationSettings,
-    state: RunState,
-    worked_on: bool,
-    rounds: Records,
-    events: Records,
-    declared: Mapping[str, int],
-    tests: Mapping[str, Mapping[str, float]],
-    now: datetime.datetime,
+    name: str, federation: FederationSettings, records: RunRecords, *, now: datetime.datetime
 ) -> RunView:
-    """The run as its records say. declared: by site, the training slices that it declared."""
-    completed = [record for record in rounds if record["round"] <= state.round]
+    """The run as its records say."""
+    state, events = records.state, records.events
+    completed = [record for record in records.rounds if record["round"] <= state.round]
     asked = instant(state.asked_at) if state.phase in ("asked", "closed") and state.asked_at else None
     current = _events_of_round_in_work(events, state)
     named = [site for record in completed for site in record["sites"]]
@@ -150,14 +156,22 @@ def view_of(
         scale=federation.scale,
         algorithm=federation.algorithm.name,
         state=state,
-        worked_on=worked_on,
+        worked_on=records.worked_on,
         started=instant(state.started),
         updated=instant(state.updated or state.started),
         round_asked=asked,
         deadline_s=federation.participation.deadline_s,
         quorum=federation.participation.quorum,
         sites=tuple(
-            _site(site, state, completed, events, current, declared=declared.get(site), test=tests.get(site))
+            _site(
+                site,
+                state,
+                completed,
+                events,
+                current,
+                declared=records.declared.get(site),
+                test=records.tests.get(site),
+            )
             for site in dict.fromkeys([*federation.sites, *named])
         ),
         round_seconds=tuple((record["round"], record["seconds"]) for record in completed),

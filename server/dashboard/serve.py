@@ -95,6 +95,7 @@ def server_of(
             host=binding.address,
             port=binding.port,
             log_level=logging.WARNING,
+            log_config=None,  # the log is the command's (minet_core.runtime.logs)
             access_log=False,
             server_header=False,
             proxy_headers=False,  # nothing here rests on who a proxy says the reader is

@@ -24,6 +24,7 @@ from typing import Any
 from minet_core.admission.bundle_guard import guard_bundle
 from minet_core.errors import HostError
 from minet_core.runtime.files.atomic_write import sha256_of_file
+from minet_core.runtime.logs import chosen_formatter, set_up_from_environment, take_over
 from minet_core.runtime.processes.flower_environment import SERVER_VARIABLE
 from minet_core.runtime.processes.task_token import start_with_token, with_token_from
 from server.flower.control_credential import CredentialInterceptor, read_credential
@@ -54,6 +55,8 @@ def run_superlink(home: ProgramFiles) -> None:
         return InterfaceGuard(create(*args, **options), credential)
 
     main.create_app = guarded
+    _log_requests_in_our_form()
+    take_over("flwr")
     _module("flwr.superlink.cli.flower_superlink", "flower_superlink").flower_superlink()
 
 
@@ -79,6 +82,7 @@ def run_superexec(home: ProgramFiles) -> None:
     executor.SubprocessExecutor.launch = launch
     plugin.AutoExecPlugin.supported_task_types = frozenset({TaskType.SERVER_APP})
     _show_credential(home.control_credential)
+    take_over("flwr")
     _module("flwr.supercore.cli", "flower_superexec").flower_superexec()
 
 
@@ -96,6 +100,7 @@ def run_serverapp(home: ProgramFiles) -> None:
 
     runner.install_from_fab = guarded_install
     _show_credential(home.control_credential)
+    take_over("flwr")
     _module("flwr.superlink.cli.flwr_serverapp", "flwr_serverapp").flwr_serverapp()
 
 
@@ -138,6 +143,19 @@ def _show_credential(credential: Path) -> None:
     client.from_server_address = classmethod(connected)
 
 
+def _log_requests_in_our_form() -> None:
+    """Let the SuperLink's HTTP server, which keeps handlers of its own, write what it logs in the chosen form."""
+    program = _module("flwr.superlink.cli.flower_superlink", "get_uvicorn_log_config")
+    configuration_of = program.get_uvicorn_log_config
+
+    def in_our_form(level: int) -> dict[str, Any]:
+        configuration: dict[str, Any] = configuration_of(level)
+        configuration["formatters"] = {name: {"()": chosen_formatter} for name in configuration["formatters"]}
+        return configuration
+
+    program.get_uvicorn_log_config = in_our_form
+
+
 def _module(name: str, attribute: str) -> Any:
     module: Any = importlib.import_module(name)
     _require(module, attribute)
@@ -152,4 +170,5 @@ def _require(owner: Any, name: str) -> None:
 if __name__ == "__main__":
     chosen = sys.argv.pop(1)
     sys.argv[0] = chosen
+    set_up_from_environment()
     PROGRAMS[chosen](home_from_environment())

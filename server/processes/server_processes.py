@@ -8,6 +8,7 @@ who reaches the port.
 from __future__ import annotations
 
 import contextlib
+import logging
 import secrets
 import socket
 import time
@@ -57,6 +58,8 @@ FORGET_EVERY_S = 10.0
 
 _WATCH_INTERVAL_S = 1.0
 
+_LOG = logging.getLogger(__name__)
+
 
 @dataclass
 class ServerProcesses:
@@ -85,7 +88,7 @@ class ServerProcesses:
         stay_private()
         require_port_free(settings.bind, settings.port)
         for line in hold_files(self.home):
-            print(line, flush=True)
+            _LOG.warning("%s", line)
         self._flower_home.mkdir(parents=True, exist_ok=True)
         if not self._secret.exists():
             write_private(self._secret, secrets.token_bytes(32))
@@ -177,7 +180,7 @@ def serve(home: ServerHome, *, tend: Callable[[SuperLinkControl], None] = lambda
     unregistered, a renewed certificate is taken into use, and the proxy's files are kept.
 
     tend: called about once a second while the SuperLink answers. What it raises of fedminet's own failures, and of the
-    file system's, is printed once and does not end the server: a full disk waits for room, and one run's folder that
+    file system's, is logged once and does not end the server: a full disk waits for room, and one run's folder that
     cannot be read holds up no other.
 
     Raises as `ServerProcesses.start` at the start, and ProcessDied (FM-S503) where a process keeps ending.
@@ -196,10 +199,10 @@ def serve(home: ServerHome, *, tend: Callable[[SuperLinkControl], None] = lambda
                 warned_at = time.monotonic()
                 with failures.of("expiry"):
                     for warning in warnings(home):
-                        print(warning, flush=True)
+                        _LOG.warning("%s", warning)
             time.sleep(_WATCH_INTERVAL_S)
             if processes.renew_server_certificate():
-                print("The server's certificate was renewed; the SuperLink starts again with it.", flush=True)
+                _LOG.info("The server's certificate was renewed; the SuperLink starts again with it.")
             with failures.of("proxy"):
                 update_proxy_files(home)
             answered = _listens(control.address)
@@ -208,13 +211,13 @@ def serve(home: ServerHome, *, tend: Callable[[SuperLinkControl], None] = lambda
             ):  # nor does it answer: the page of nodes grows old
                 screen.update(control.nodes if answered else None)
             for reason in processes.tend(answered=answered):
-                print(reason, flush=True)
+                _LOG.warning("%s", reason)
             if not answered:
                 continue
             with failures.of("sites"):
                 if (present := _members(home)) != members:
                     for name in sync_registered_nodes(home, control):
-                        print(f"{name} is revoked: its node is unregistered.", flush=True)
+                        _LOG.info("%s is revoked: its node is unregistered.", name)
                     members = present
             with failures.of("runs"):
                 tend(control)

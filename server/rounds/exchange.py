@@ -12,7 +12,7 @@ import io
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpx
 import numpy as np
@@ -105,6 +105,17 @@ def request(arrays: Arrays, *, round_number: int, run: str, digest: str, ledger:
     )
 
 
+@dataclass(frozen=True)
+class Patience:
+    """How long replies are waited for. absence_s: for a site that is offline, where `enough()` says that the round can
+    do without those that have not answered.
+    """
+
+    deadline_s: float
+    absence_s: float
+    enough: Callable[[], bool]
+
+
 def request_replies(
     grid: MessageGrid,
     content: Callable[[], RecordDict],
@@ -112,9 +123,7 @@ def request_replies(
     message_type: str,
     sites: Collection[str],
     round_number: int,
-    deadline_s: float,
-    absence_s: float,
-    enough: Callable[[], bool],
+    patience: Patience,
     at: Moment,
     sent: Counter[str],
 ) -> Iterator[Received]:
@@ -124,71 +133,32 @@ def request_replies(
     and `enough()` says that the round can do without them. A reply counts for the site whose node was asked: it must
     answer that node's message and come from that node. Raises ServerLost (FM-S506).
     """
-    started = time.monotonic()
-    asked: dict[str, _Asked] = {}
-    answered: dict[str, _Asked] = {}
-    waiting, failures = set(sites), Counter[str]()
-    look_again = started
+    work = _Exchange(grid, set(sites), sent)
     while True:
-        if time.monotonic() >= look_again:
-            look_again = time.monotonic() + NODES_INTERVAL_S
-            online = _online_nodes(grid, declared=waiting)
-            _forget_lost(asked, online)
-            due = {
-                site: node for site, node in online.items() if site not in {a.site for a in asked.values()}
-            }
+        if time.monotonic() >= work.look_again:
+            due = work.due_nodes()
             if due:
-                left_s = max(deadline_s - (time.monotonic() - started), 0.0) + REPLY_MARGIN_S
+                ttl_s = max(patience.deadline_s - work.seconds, 0.0) + REPLY_MARGIN_S
                 made = content()
                 n_bytes = _bytes_of(made)
                 for site, node in due.items():
                     message_id = _sent(
-                        grid, made, message_type, node.node_id, group=round_number, ttl_s=left_s
+                        grid, made, message_type, node.node_id, group=round_number, ttl_s=ttl_s
                     )
-                    asked[message_id] = _Asked(site, node)
+                    work.asked[message_id] = _Asked(site, node)
                     sent[site] += n_bytes
                     at("sent")
                 del made
                 give_back_memory(n_bytes)
                 at("all sent")
-            elif not asked and time.monotonic() - started > absence_s and enough():
+            elif not work.asked and work.seconds > patience.absence_s and patience.enough():
                 return
-        idle = True
-        for message_id in list(asked):
-            try:
-                replies = _pulled(grid, message_id)
-            except ServerLost:
-                raise
-            except (
-                Exception
-            ):  # whatever a site's bytes do to the code that puts a message together, it is its reply
-                of = asked.pop(message_id)
-                waiting.discard(of.site)
-                yield Received(of.site, None, time.monotonic() - started, sent[of.site])
-                continue
-            while replies:
-                reply = replies.pop(0)
-                idle = False
-                answers = reply.metadata.reply_to_message_id
-                first = asked.pop(answers, None)
-                request_ = first or answered.get(answers)
-                if request_ is None or (reply.has_error() and first is None):
-                    continue
-                if reply.has_error() and _worth_asking_again(reply, request_.site, failures):
-                    look_again = time.monotonic() + POLL_INTERVAL_S
-                    continue
-                if not reply.has_error() and reply.metadata.src_node_id != request_.node.node_id:
-                    continue  # another node's answer to this node's request counts for neither
-                answered[answers] = request_
-                waiting.discard(request_.site)
-                seconds = time.monotonic() - started
-                received = Received(request_.site, reply, seconds, sent[request_.site], again=first is None)
-                del reply  # the next one comes in while this frame waits: one reply in memory, not two
-                yield received
-                del received
-        if not waiting or time.monotonic() - started > deadline_s:
+        work.idle = True
+        for message_id in list(work.asked):
+            yield from work.replies_to(message_id)
+        if not work.waiting or work.seconds > patience.deadline_s:
             return
-        if idle:
+        if work.idle:
             time.sleep(POLL_INTERVAL_S)
 
 
@@ -278,6 +248,75 @@ class _Asked:
 
     site: str
     node: NodeInfo
+
+
+@dataclass
+class _Exchange:
+    """An exchange in work. waiting: sites that have not answered. asked, answered: requests by their message's id.
+
+    look_again: when the nodes are asked for next. idle: whether nothing has come since it was last set.
+    """
+
+    grid: MessageGrid
+    waiting: set[str]
+    sent: Counter[str]
+    asked: dict[str, _Asked] = field(default_factory=dict)
+    answered: dict[str, _Asked] = field(default_factory=dict)
+    failures: Counter[str] = field(default_factory=Counter)
+    started: float = field(default_factory=time.monotonic)
+    look_again: float = 0.0
+    idle: bool = True
+
+    @property
+    def seconds(self) -> float:
+        """Since the exchange began."""
+        return time.monotonic() - self.started
+
+    def due_nodes(self) -> dict[str, NodeInfo]:
+        """The nodes that are online and are to be asked, by site."""
+        self.look_again = time.monotonic() + NODES_INTERVAL_S
+        online = _online_nodes(self.grid, declared=self.waiting)
+        _forget_lost(self.asked, online)
+        asked = {request_.site for request_ in self.asked.values()}
+        return {site: node for site, node in online.items() if site not in asked}
+
+    def replies_to(self, message_id: str) -> Iterator[Received]:
+        """The replies that have come to one request, and count."""
+        try:
+            replies = _pulled(self.grid, message_id)
+        except ServerLost:
+            raise
+        except (
+            Exception
+        ):  # whatever a site's bytes do to the code that puts a message together, it is its reply
+            of = self.asked.pop(message_id)
+            self.waiting.discard(of.site)
+            yield Received(of.site, None, self.seconds, self.sent[of.site])
+            return
+        while replies:
+            reply = replies.pop(0)
+            self.idle = False
+            received = self._received(reply)
+            del reply  # the next one comes in while this frame waits: one reply in memory, not two
+            if received is not None:
+                yield received
+            del received
+
+    def _received(self, reply: Message) -> Received | None:
+        """The reply, if it counts."""
+        answers = reply.metadata.reply_to_message_id
+        first = self.asked.pop(answers, None)
+        request_ = first or self.answered.get(answers)
+        if request_ is None or (reply.has_error() and first is None):
+            return None
+        if reply.has_error() and _worth_asking_again(reply, request_.site, self.failures):
+            self.look_again = time.monotonic() + POLL_INTERVAL_S
+            return None
+        if not reply.has_error() and reply.metadata.src_node_id != request_.node.node_id:
+            return None  # another node's answer to this node's request counts for neither
+        self.answered[answers] = request_
+        self.waiting.discard(request_.site)
+        return Received(request_.site, reply, self.seconds, self.sent[request_.site], again=first is None)
 
 
 def _online_nodes(grid: MessageGrid, *, declared: Collection[str]) -> dict[str, NodeInfo]:

@@ -27,7 +27,7 @@ from server.rounds.context import (
     domain_after_round,
     save_state,
 )
-from server.rounds.exchange import request_replies
+from server.rounds.exchange import Patience, request_replies
 from server.rounds.replies import (
     KeptReply,
     as_reply,
@@ -93,9 +93,7 @@ def _collect(conduct: RoundContext) -> None:
         message_type=MessageType.TRAIN,
         sites=unheard,
         round_number=number,
-        deadline_s=contract.deadline_s,
-        absence_s=ABSENCE_S,
-        enough=enough,
+        patience=Patience(contract.deadline_s, ABSENCE_S, enough),
         at=conduct.at,
         sent=sent,
     ):

@@ -21,7 +21,7 @@ from minet_core.weights.payload import MAX_OVERHEAD_BYTES
 from server.flower.nonblocking_grid import MessageGrid, as_nonblocking
 from server.ledger import note_test
 from server.rounds.context import RoundContext, build_request, digests_of_round, save_state, verify_run
-from server.rounds.exchange import Moment, opened_figures, request_replies, wait_for_members
+from server.rounds.exchange import Moment, Patience, opened_figures, request_replies, wait_for_members
 from server.rounds.replies import check_binding, refusal_code
 from server.rounds.round import run_round
 from server.runs import state_machine
@@ -144,9 +144,7 @@ def _test(conduct: RoundContext) -> list[str]:
         message_type=MessageType.EVALUATE,
         sites=[site for site in federation.sites if site not in tested],
         round_number=federation.rounds + 1,
-        deadline_s=federation.participation.deadline_s,
-        absence_s=TEST_ABSENCE_S,
-        enough=lambda: bool(tested),
+        patience=Patience(federation.participation.deadline_s, TEST_ABSENCE_S, lambda: bool(tested)),
         at=lambda _: None,
         sent=Counter(),
     ):

@@ -13,7 +13,7 @@ from minet_core.errors import (
     FileMissing,
     FileNotWritten,
     HostError,
-    NoProgress,
+    RunWithoutProgress,
     ServerUnreachable,
 )
 from minet_core.protocol.messages import RUN_NAME
@@ -173,7 +173,7 @@ def _continue_if_abandoned(home: ServerHome, control: SuperLinkControl, run: Run
     with contextlib.suppress(ServerUnreachable):
         finished = submission is not None and control.run_status(submission.flower_run).finished
         if abandoned(run, submission, finished=finished):
-            with contextlib.suppress(NoProgress):
+            with contextlib.suppress(RunWithoutProgress):
                 submit(home, control, run, former=submission)
 
 

@@ -12,7 +12,7 @@ import shutil
 import time
 from dataclasses import asdict, dataclass, replace
 
-from minet_core.errors import DiskFull, FedminetError, HostError, NoProgress, RunBusy
+from minet_core.errors import DiskFull, FedminetError, HostError, RunBusy, RunWithoutProgress
 from minet_core.runtime.files.atomic_write import status_of, write_json
 from server.flower.bundle import read_bundle
 from server.flower.superlink_control import SuperLinkControl
@@ -60,9 +60,10 @@ def submit(
     """Give `run` to Flower, for the first time or again.
 
     former: the submission that was found abandoned. Where another process has submitted the run since, that submission
-    stands. wait: for another process that submits it, or for a back-up. Raises NoProgress (FM-F411) and ends the run as
-    failed where that was done too often in vain, DiskFull (FM-S504) where there is no room to go on, RunBusy (FM-S507)
-    where it would have to wait and is not to.
+    stands. wait: for another process that submits it, or for a back-up.
+
+    Raises RunWithoutProgress (FM-F411) and ends the run as failed where that was done too often in vain, DiskFull
+    (FM-S504) where there is no room to go on, RunBusy (FM-S507) where it would have to wait and is not to.
     """
     with run.lock("submission", wait=wait):
         present = last_submission(run)
@@ -113,7 +114,7 @@ def resubmit_abandoned_runs(home: ServerHome, control: SuperLinkControl) -> None
     for path in sorted(home.runs.glob("*/state.json")):
         try:
             _tend(home, control, RunDirectory(path.parent))
-        except NoProgress:
+        except RunWithoutProgress:
             continue  # the run says so itself
         except RunBusy:
             continue  # a back-up is copying it: at the next look
@@ -142,9 +143,11 @@ def _tend(home: ServerHome, control: SuperLinkControl, run: RunDirectory) -> Non
         submit(home, control, run, former=submission, wait=False)
 
 
-def give_up(run: RunDirectory) -> NoProgress:
+def give_up(run: RunDirectory) -> RunWithoutProgress:
     """End a run as failed that was taken up again and again in vain."""
-    failure = NoProgress("the run was taken up again in vain", got=f"{MAX_ATTEMPTS_WITHOUT_PROGRESS} times")
+    failure = RunWithoutProgress(
+        "the run was taken up again in vain", got=f"{MAX_ATTEMPTS_WITHOUT_PROGRESS} times"
+    )
     end_as_failed(run, reason=f"{failure.code}: {failure.what}")
     return failure
 

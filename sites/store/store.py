@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minet_core.errors import ConfigurationError, FileNotWritten, NothingFound, StoreBusy, StoreDamaged
+from minet_core.errors import ConfigurationError, FileNotWritten, NoScansFound, StoreBusy, StoreDamaged
 from minet_core.imaging.volume import Pair, Volume
 from minet_core.runtime.files.atomic_write import replacing, sha256_of_file, write_json
 from minet_core.runtime.files.file_failures import failure_of, naming_failures
@@ -57,7 +57,7 @@ class Store:
 
         Raises
         ------
-        NothingFound
+        NoScansFound
             FM-D205: the store holds no cohort.
         StoreDamaged
             FM-D207: the page cannot be read, or is not what its digest says.
@@ -67,7 +67,7 @@ class Store:
         path = self.path / COHORT_FILE
         with naming_failures("the store's cohort cannot be read", path=path):
             if not path.is_file():
-                raise NothingFound(
+                raise NoScansFound(
                     "the store holds no cohort", got=self.path, action="Run `fedminet site ingest`"
                 )
             text = path.read_bytes()
@@ -98,7 +98,7 @@ class Store:
 
         Raises
         ------
-        NothingFound, StoreDamaged, FileNotWritten
+        NoScansFound, StoreDamaged, FileNotWritten
             As `cohort` and `open_pair`.
         """
         for pair, indices in self.cohort.pairs_of(split):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from minet_core.errors import NothingFound
+from minet_core.errors import NoScansFound
 from minet_core.imaging.degradation import crop_to_multiple, low_resolution
 from minet_core.imaging.scan_figures import ScanFigures, scan_figures
 from minet_core.training.samples import as_tensor
@@ -59,7 +59,7 @@ def measured_domain(store: Store, *, scale: int) -> TrainingDomain | None:
 
     Raises
     ------
-    NothingFound
+    NoScansFound
         FM-D205: no pair to train on.
     StoreDamaged, FileNotWritten
         As `sites.store.store.open_pair`.
@@ -72,7 +72,7 @@ def _measured(cohort: _OneCohort, scale: int) -> TrainingDomain | None:
     store = cohort.store
     pairs = store.cohort.pairs_of("training")
     if not pairs:
-        raise NothingFound("there is nothing to train on", got="0 pairs", expected="at least one")
+        raise NoScansFound("there is nothing to train on", got="0 pairs", expected="at least one")
     found = [_of_pair(store, *pairs[index], scale=scale) for index in _spread(len(pairs), MAX_PAIRS)]
     known = [one for one in found if one is not None]
     if not known:

@@ -72,7 +72,7 @@ def check(store: Path) -> CheckReport:
     ------
     StoreDamaged
         FM-D207, naming the files; or the key is missing or damaged.
-    NothingFound
+    NoScansFound
         FM-D205: the store holds no cohort.
     FileNotWritten
         FM-S510 or another kind: the file system refuses a file that may be whole.

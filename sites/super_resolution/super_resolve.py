@@ -215,27 +215,44 @@ def super_resolve_file(
     limits = (registration or RegistrationSettings()) if register else None
     guide = bring_guide(upsampled, scans.reference, scans.grid, limits=limits)
     frame = _picture(model, scans, upsampled, guide, progress=progress)
-
     in_file = scans.grid.in_file_axes(frame)
-    digest = atomic_write.sha256_of_file(model_path)
-    spacing = [float(step) for step in np.linalg.norm(scans.grid.file_affine[:3, :3], axis=0)]
-    agreement = contour_agreement(
-        upsampled.magnitude(),
-        guide.array,
-        covered=guide.covered,
-        pixel_mm=(scans.grid.spacing_mm[1] * scans.grid.spacing_mm[2]) ** 0.5,
-        low_res_mm=max(scans.low_res.spacing_mm[1:]),
+    made = _described(
+        out_path,
+        scans,
+        guide,
+        manifest,
+        shape=in_file.shape,
+        model_sha256=atomic_write.sha256_of_file(model_path),
+        agreement=_agreement(scans, upsampled, guide),
+        inconsistency=_inconsistency(frame, scans),
     )
-    inconsistency = _inconsistency(frame, scans)
+    _write(out_path, in_file, scans, model_sha256=made.model_sha256)
+    atomic_write.write_json(made.sidecar, made.as_json())
+    return made
+
+
+def _described(
+    out_path: Path,
+    scans: _Scans,
+    guide: Guide,
+    manifest: CheckpointManifest,
+    *,
+    shape: tuple[int, ...],
+    model_sha256: str,
+    agreement: float | None,
+    inconsistency: float,
+) -> SuperResolved:
+    """What is said of the picture that is written to `out_path`. shape: of it, in the file's axes."""
+    spacing = [float(step) for step in np.linalg.norm(scans.grid.file_affine[:3, :3], axis=0)]
     found = guide.registered
-    made = SuperResolved(
+    return SuperResolved(
         path=out_path,
         sidecar=_sidecar(out_path),
-        shape=(in_file.shape[0], in_file.shape[1], in_file.shape[2]),
+        shape=(shape[0], shape[1], shape[2]),
         spacing_mm=(spacing[0], spacing[1], spacing[2]),
         plane=scans.plane,
         extrapolated=manifest.scale - 1,
-        model_sha256=digest,
+        model_sha256=model_sha256,
         covered=guide.covered_share,
         agreement=agreement,
         data_inconsistency=inconsistency,
@@ -249,9 +266,16 @@ def super_resolve_file(
             *caution_on_data(inconsistency),
         ),
     )
-    _write(out_path, in_file, scans, model_sha256=digest)
-    atomic_write.write_json(made.sidecar, made.as_json())
-    return made
+
+
+def _agreement(scans: _Scans, upsampled: Volume, guide: Guide) -> float | None:
+    return contour_agreement(
+        upsampled.magnitude(),
+        guide.array,
+        covered=guide.covered,
+        pixel_mm=(scans.grid.spacing_mm[1] * scans.grid.spacing_mm[2]) ** 0.5,
+        low_res_mm=max(scans.low_res.spacing_mm[1:]),
+    )
 
 
 def _check_paths(target: Path, reference: Path, out: Path, *, slice_axis: int | None) -> None:

@@ -20,7 +20,7 @@ from client.site_home import SiteHome
 from minet_core.admission.kit import KitSettings
 from minet_core.admission.request import RequestFile, read_request
 from minet_core.errors import AdmissionRefused
-from server.admission.enrolment import admitted_sites, renew, revoke
+from server.admission.enrolment import KitTerms, admitted_sites, renew, revoke
 from server.admission.kits import sign_kit
 from server.admission.pki import make_ca
 from tests.support.admitted import PASSPHRASE, Coordinator, make_coordinator, make_site
@@ -287,7 +287,7 @@ def test_a_kit_that_was_kept_and_is_older_than_one_taken_since_is_stale(
     kept = _kit_for(coordinator, sms, tmp_path / "kept")
     spoken = coordinator.authority.fingerprint
     accept_kit(sms, kept, fingerprint=spoken)
-    newer = renew(coordinator.home, coordinator.authority, "sms", kit=tmp_path / "newer").kit
+    newer = renew(coordinator.home, coordinator.authority, "sms", KitTerms(tmp_path / "newer")).kit
     accept_kit(sms, newer)
     in_use = kit_in_use(sms).settings
     with pytest.raises(AdmissionRefused, match="stale: the site has taken a newer one"):

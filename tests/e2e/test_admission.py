@@ -15,7 +15,7 @@ from client.processes.site_processes import SiteProcesses, site_processes
 from client.site_home import SiteHome
 from fedminet.single_machine.admission import admit_here
 from minet_core.runtime.processes.child_processes import ChildProcesses, child_environment, free_port
-from server.admission.enrolment import admitted_sites, renew, revoke
+from server.admission.enrolment import KitTerms, admitted_sites, renew, revoke
 from server.admission.pki import ca_files, issue_server_certificate
 from server.flower.superlink_control import SuperLinkControl
 from server.server_home import local_address
@@ -107,7 +107,7 @@ def test_both_sites_are_online_through_the_proxy(deployment: Deployment) -> None
 def test_a_renewed_certificate_is_used_without_a_restart(deployment: Deployment, tmp_path: Path) -> None:
     coordinator, home = deployment.coordinator, deployment.homes["umr"]
     node = deployment.sites["umr"].node_log.read_text().count("SuperNode ID")
-    renewed = renew(coordinator.home, coordinator.authority, "umr", kit=tmp_path / "kit")
+    renewed = renew(coordinator.home, coordinator.authority, "umr", KitTerms(tmp_path / "kit"))
     accepted = accept_kit(home, renewed.kit)
     assert accepted.restart is None
     deployment.nginx.reload()  # every connection is opened anew

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from minet_core.errors import DiskFull, LedgerDamaged
+from minet_core.errors import LedgerDamaged, PathUnusable
 from minet_core.ledger.page import heads_held, record_as_text, require_whole
 from minet_core.ledger.records import HEAD_FILE, LEDGER_FILE, NO_HEAD, Ledger
 
@@ -182,7 +182,7 @@ def test_nothing_is_appended_behind_a_damaged_end(written: Path, tmp_path: Path,
 
 def test_a_disk_that_refuses_is_named(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file where the folder should be")
-    with pytest.raises((DiskFull, FileExistsError, NotADirectoryError)):
+    with pytest.raises(PathUnusable, match="FM-S512"):
         Ledger(tmp_path / "state").append("answered")
 
 

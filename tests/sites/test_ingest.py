@@ -16,7 +16,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from minet_core.errors import InvalidSetting, NothingAccepted, NothingFound, StoreDamaged, TooFewPatients
+from minet_core.errors import InvalidSetting, NoScansAccepted, NoScansFound, StoreDamaged, TooFewPatients
 from sites.ingest import ingest
 from sites.settings.definitions import definition
 from sites.settings.site_settings import SiteSettings
@@ -246,7 +246,7 @@ def test_an_interrupted_ingest_of_another_folder_joins_no_cohort(tmp_path, monke
 def test_an_empty_folder_is_refused(tmp_path) -> None:
     (tmp_path / "scans").mkdir()
     (tmp_path / "scans" / "FLAIR.nii.gz").touch()
-    with pytest.raises(NothingFound, match=r"FM-D205.*1 other"):
+    with pytest.raises(NoScansFound, match=r"FM-D205.*1 other"):
         ingest(tmp_path / "scans", tmp_path / "store", SMS)
     assert not (tmp_path / "store").exists()
 
@@ -258,7 +258,7 @@ def test_a_folder_whose_every_scan_is_refused_is_an_error(tmp_path) -> None:
             nibabel.Nifti1Image(np.zeros((20, 20, 5)), np.eye(4)), tmp_path / "scans" / name / "T1.nii"
         )
     (tmp_path / "scans" / "b" / "T2.nii").write_bytes(b"nothing")
-    with pytest.raises(NothingAccepted, match=r"FM-D209.*1 x FM-D201, 1 x FM-D203"):
+    with pytest.raises(NoScansAccepted, match=r"FM-D209.*1 x FM-D201, 1 x FM-D203"):
         ingest(tmp_path / "scans", tmp_path / "store", SMS)
     assert not (tmp_path / "store" / "cohort.json").exists()
 

@@ -15,7 +15,7 @@ from client.site_home import SiteHome
 from fedminet.single_machine.admission import admit_one_here
 from minet_core.settings.federation import FederationSettings
 from minet_core.settings.yaml_file import write_settings
-from server.admission.enrolment import Admission, admit
+from server.admission.enrolment import Admission, KitTerms, admit
 from server.admission.init_server import init_server
 from server.admission.pki import Authority, open_authority
 from server.server_home import ServerHome, ServerSettings
@@ -33,7 +33,15 @@ class Coordinator:
     def admit(self, site: SiteHome, kit: Path, *, name: str | None = None, **options: object) -> Admission:
         """Admit the site by the request in its folder."""
         chosen = name or site.settings().name
-        return admit(self.home, self.authority, chosen, site.request, kit=kit, **options)  # type: ignore[arg-type]
+        terms = {key: options.pop(key) for key in ("days", "address", "now") if key in options}
+        return admit(
+            self.home,
+            self.authority,
+            chosen,
+            site.request,
+            KitTerms(kit, **terms),  # type: ignore[arg-type]
+            **options,  # type: ignore[arg-type]
+        )
 
     def admitted(self, site: SiteHome, *, address: str | None = None) -> Kit:
         """Admit the site and let it accept its kit."""

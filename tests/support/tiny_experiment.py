@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedminet.experiment.study import Study, study_of
+from fedminet.experiment.study import Study, StudyRequest, study_of
 from tests.faults.tiny_sites import make_volume, write_nifti
 
 SHAPE, SPACING_MM = (8, 64, 60), (4.0, 1.9, 1.9)
@@ -35,4 +35,4 @@ def tiny_study(out: Path, scans: dict[str, Path], **changes: object) -> Study:
         "rounds": 1,
         "local_steps": 1,
     }
-    return study_of(out, **{**options, **changes})  # type: ignore[arg-type]
+    return study_of(StudyRequest(out=out, **{**options, **changes}))  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from minet_core.phantom.brain.cortex import Cortex, draw_cortex, paint_cortex
+from minet_core.phantom.brain.cortex import BrainSlice, Cortex, draw_cortex, paint_cortex
 from minet_core.phantom.brain.lesions import Lesion, draw_lesions, paint_lesions
 from minet_core.phantom.brain.parts import paint_deep_brain, paint_orbits_and_nose, paint_posterior_fossa
 from minet_core.phantom.shapes import coverage, ellipse
@@ -128,9 +128,8 @@ def paint_brain(
         brain_depth = _above_skull_base(
             canvas, x=x, y=y, z_mm=z_mm, depth=brain_depth, edge_mm=edge_mm, bone=texture
         )
-    pial = paint_cortex(
-        canvas, brain.cortex, index, x=x, y=y, z_mm=z_mm, depth=brain_depth, edge_mm=edge_mm, texture=texture
-    )
+    place = BrainSlice(x, y, z_mm, edge_mm)
+    pial = paint_cortex(canvas, brain.cortex, index, place, depth=brain_depth, texture=texture)
     _paint_strands(canvas, brain, index, x=x, y=y, pial=pial)
     paint_deep_brain(canvas, x=x, y=y, z_mm=z_mm, size=brain.ventricles, edge_mm=edge_mm, texture=texture)
     if z_mm < -8:

@@ -42,6 +42,16 @@ class Cortex:
     reach_mm: float  # mean depth that sulci reach
 
 
+@dataclass(frozen=True)
+class BrainSlice:
+    """The points of one slice. x, y: (row, column) mm; z_mm: of the slice; edge_mm: width of a tissue's edge."""
+
+    x: Plane
+    y: Plane
+    z_mm: float
+    edge_mm: float
+
+
 def draw_cortex(grid: Grid, generator: np.random.Generator) -> Cortex:
     """Draw the folds of one patient.
 
@@ -81,12 +91,9 @@ def paint_cortex(
     canvas: Canvas,
     cortex: Cortex,
     index: int,
+    place: BrainSlice,
     *,
-    x: Plane,
-    y: Plane,
-    z_mm: float,
     depth: Plane,
-    edge_mm: float,
     texture: Plane,
 ) -> Plane:
     """Paint fluid, grey and white matter.
@@ -99,14 +106,10 @@ def paint_cortex(
         The patient's folds.
     index
         Of the slice on the patient's grid.
-    x, y : (row, column) float32, mm
-        Positions in the head's coordinates.
-    z_mm
-        Position of the slice, mm, upwards.
+    place
+        The points of the slice.
     depth : (row, column) float32, mm
         Below the brain's surface; painted is where it is positive.
-    edge_mm
-        The pixel's size, mm.
     texture : (row, column) float32
         Fine texture of unit variance.
 
@@ -115,13 +118,11 @@ def paint_cortex(
     (row, column) float32, mm
         Distance to the pial surface: how deep in tissue each point lies.
     """
-    open_surface = np.minimum(depth, _fissures(x, y, z_mm))
-    sulcus = _distance_to_sulci(
-        cortex, index, x=x, y=y, depth=depth, open_surface=open_surface, edge_mm=edge_mm
-    )
-    core = ellipse(
-        x, y, centre=(0.0, -4.0), radii=(31.0, 40.0)
-    )  # the nuclei and their capsules hold no sulci
+    z_mm, edge_mm = place.z_mm, place.edge_mm
+    open_surface = np.minimum(depth, _fissures(place.x, place.y, z_mm))
+    sulcus = _distance_to_sulci(cortex, index, place, depth=depth, open_surface=open_surface)
+    # The nuclei and their capsules hold no sulci.
+    core = ellipse(place.x, place.y, centre=(0.0, -4.0), radii=(31.0, 40.0))
     sulcus += np.float32(0.9 * section(z_mm, centre_mm=6.0, half_length_mm=36.0)) * np.maximum(-core, 0)
     wide = 1 + np.float32(0.7) * cortex.width.at(index) + np.exp(np.maximum(depth, 0) * np.float32(-1 / 3))
     fluid_width = np.float32(cortex.sulcus_mm) * np.maximum(wide, np.float32(0.1))
@@ -135,9 +136,10 @@ def paint_cortex(
 
 
 def _distance_to_sulci(
-    cortex: Cortex, index: int, *, x: Plane, y: Plane, depth: Plane, open_surface: Plane, edge_mm: float
+    cortex: Cortex, index: int, place: BrainSlice, *, depth: Plane, open_surface: Plane
 ) -> Plane:
     """Distance to the nearest sulcus, growing where the tissue lies deeper than sulci reach."""
+    x, y = place.x, place.y
     turn = np.arctan2(x, y) * np.float32((_ARC_STEPS - 1) / (2 * math.pi)) + np.float32((_ARC_STEPS - 1) / 2)
     places = np.stack([np.clip(depth, 0, _DEPTH_STEPS - 1), turn])
     radial = ndimage.map_coordinates(
@@ -145,7 +147,7 @@ def _distance_to_sulci(
     )
     near_surface = np.exp(np.maximum(depth, 0) ** 2 * np.float32(-1 / 15.0**2))
     folds = near_surface * radial + (1 - near_surface) * cortex.folds.at(index)
-    down, across = np.gradient(folds, np.float32(edge_mm))
+    down, across = np.gradient(folds, np.float32(place.edge_mm))
     distance = _zero_line_distance(folds, np.sqrt(down * down + across * across))
     small = _zero_line_distance(cortex.small_folds.at(index), cortex.small_folds.steepness_at(index))
     reach = np.float32(cortex.reach_mm) * (1 + np.float32(0.28) * cortex.depth.at(index))

@@ -16,6 +16,7 @@ from minet_core.phantom.brain.lesions import Lesion, draw_lesions, paint_lesions
 from minet_core.phantom.knee.bones import femur_distance, fibula_distance, tibia_distance
 from minet_core.phantom.knee.parts import (
     Joint,
+    KneeSlice,
     paint_bone,
     paint_fat_pad,
     paint_joint,
@@ -128,25 +129,13 @@ def paint_knee(
     femur, tibia = femur_distance(x, h, z_mm) + wobble, tibia_distance(x, h, z_mm) + wobble
     fibula = fibula_distance(x, h, z_mm)
     paint_side_ligaments(canvas, x=x + wobble, h=h, z_mm=z_mm, edge_mm=edge_mm, texture=fibres)
-    paint_joint(
-        canvas,
-        knee.joint,
-        femur=femur,
-        tibia=tibia,
-        x=x,
-        h=h,
-        z_mm=z_mm,
-        edge_mm=edge_mm,
-        texture=texture,
-        fibres=fibres,
-    )
+    place = KneeSlice(x, h, z_mm, edge_mm, texture, fibres)
+    paint_joint(canvas, knee.joint, place, femur=femur, tibia=tibia)
     for bone in (femur, tibia, fibula):
         paint_bone(canvas, bone, h=h, edge_mm=edge_mm, texture=texture, scar=knee.fascicles.at(index))
     inside = coverage(np.minimum(femur, tibia) + np.float32(2.0), edge_mm=2.0)
     paint_lesions(canvas, knee.lesions, x=x, y=h, z_mm=z_mm, edge_mm=edge_mm, within=inside)
-    paint_patella_and_tendons(
-        canvas, knee.joint, x=x, h=h, z_mm=z_mm, edge_mm=edge_mm, texture=texture, fibres=fibres
-    )
+    paint_patella_and_tendons(canvas, knee.joint, place)
 
 
 def _paint_soft_tissue(

@@ -23,6 +23,20 @@ class Joint:
     fat_mm: float
 
 
+@dataclass(frozen=True)
+class KneeSlice:
+    """The points of one slice and what is drawn on them. x: to the side, h: up the leg, (row, column) mm; z_mm: of the
+    slice; edge_mm: width of an edge between tissues; texture, fibres: of the tissues, standard normal.
+    """
+
+    x: Plane
+    h: Plane
+    z_mm: float
+    edge_mm: float
+    texture: Plane
+    fibres: Plane
+
+
 def paint_bone(canvas: Canvas, bone: Plane, *, h: Plane, edge_mm: float, texture: Plane, scar: Plane) -> None:
     """Paint cortical bone, marrow and trabeculae, and the line where the growth plate closed.
 
@@ -55,19 +69,7 @@ def paint_bone(canvas: Canvas, bone: Plane, *, h: Plane, edge_mm: float, texture
     canvas.paint("trabecula", np.float32(0.8) * marrow * coverage(line, edge_mm=edge_mm))
 
 
-def paint_joint(
-    canvas: Canvas,
-    joint: Joint,
-    *,
-    femur: Plane,
-    tibia: Plane,
-    x: Plane,
-    h: Plane,
-    z_mm: float,
-    edge_mm: float,
-    texture: Plane,
-    fibres: Plane,
-) -> None:
+def paint_joint(canvas: Canvas, joint: Joint, place: KneeSlice, *, femur: Plane, tibia: Plane) -> None:
     """Paint capsule, fluid, cartilage, menisci, the notch with its cruciate ligaments.
 
     Parameters
@@ -76,20 +78,15 @@ def paint_joint(
         Painted in place.
     joint
         Thicknesses of the patient's layers.
+    place
+        The points of the slice.
     femur, tibia : (row, column) float32, mm
         Signed distances, negative inside.
-    x, h : (row, column) float32, mm
-        Positions in the knee's coordinates.
-    z_mm
-        Position of the slice, mm, forward.
-    edge_mm
-        The pixel's size, mm.
-    texture, fibres : (row, column) float32
-        Fine textures of unit variance; fibres run up and down.
     """
-    if abs(z_mm + 4.0) > 30.0:
+    edge_mm, texture = place.edge_mm, place.texture
+    if abs(place.z_mm + 4.0) > 30.0:
         return
-    side = np.abs(x)
+    side = np.abs(place.x)
     between = np.maximum(np.maximum(femur, tibia) - np.float32(5.5), side - np.float32(40.0))
     canvas.paint("synovium", coverage(between, edge_mm=edge_mm), texture=texture)
     canvas.paint(
@@ -97,11 +94,11 @@ def paint_joint(
         coverage(np.maximum(femur, tibia) - np.float32(2.0 + joint.effusion_mm), edge_mm=edge_mm)
         * coverage(side - np.float32(39.0), edge_mm=edge_mm),
     )
-    if z_mm < 12.0:
-        _paint_notch(canvas, x=x, h=h, z_mm=z_mm, edge_mm=edge_mm, texture=texture, fibres=fibres)
+    if place.z_mm < 12.0:
+        _paint_notch(canvas, place)
     surface = np.minimum(femur, tibia)
     near_joint = (
-        coverage(np.abs(h - np.float32(3.0)) - np.float32(13.0), edge_mm=6.0)
+        coverage(np.abs(place.h - np.float32(3.0)) - np.float32(13.0), edge_mm=6.0)
         * coverage(side - np.float32(38.5), edge_mm=2.0)
         * coverage(np.float32(8.5) - side, edge_mm=5.0)
     )
@@ -109,29 +106,28 @@ def paint_joint(
     canvas.paint("cartilage", cartilage, texture=texture)
     film = np.abs(femur - tibia) - np.float32(0.5 * joint.gap_mm)
     canvas.paint("synovial_fluid", coverage(film, edge_mm=edge_mm) * near_joint)
-    _paint_menisci(canvas, x=x, h=h, z_mm=z_mm, edge_mm=edge_mm, texture=texture)
+    _paint_menisci(canvas, place)
 
 
-def _paint_menisci(
-    canvas: Canvas, *, x: Plane, h: Plane, z_mm: float, edge_mm: float, texture: Plane
-) -> None:
+def _paint_menisci(canvas: Canvas, place: KneeSlice) -> None:
     """Wedges at the rim of each plateau; at the horns, front and back, they reach further in."""
-    side = np.abs(x)
-    horn = min(1.0, max(0.0, (abs(z_mm + 2.0) - 14.0) / 14.0))
+    h, edge_mm = place.h, place.edge_mm
+    side = np.abs(place.x)
+    horn = min(1.0, max(0.0, (abs(place.z_mm + 2.0) - 14.0) / 14.0))
     tip, rim = 27.0 - 13.0 * horn, 40.0 - 3.0 * horn
     across = side - np.float32(tip)
     thickness = np.float32(3.6 / (rim - tip)) * across
     wedge = np.maximum(np.abs(h + np.float32(1.4)) - thickness, side - np.float32(rim))
     figure = coverage(np.maximum(wedge, -across), edge_mm=edge_mm)
-    canvas.paint("meniscus", figure, texture=texture)
+    canvas.paint("meniscus", figure, texture=place.texture)
     tear = segment(side, h, start=(rim - 5.0, -1.0), end=(rim - 0.5, 0.2)) - np.float32(0.2)
     canvas.paint("synovial_fluid", np.float32(0.45) * figure * coverage(tear, edge_mm=edge_mm))
 
 
-def _paint_notch(
-    canvas: Canvas, *, x: Plane, h: Plane, z_mm: float, edge_mm: float, texture: Plane, fibres: Plane
-) -> None:
+def _paint_notch(canvas: Canvas, place: KneeSlice) -> None:
     """Fat and synovium in the notch; the anterior cruciate ligament in front, the posterior one behind, vessels."""
+    x, h, z_mm, edge_mm = place.x, place.h, place.z_mm, place.edge_mm
+    texture, fibres = place.texture, place.fibres
     room = np.maximum(ellipse(x, h, centre=(0.0, 2.0), radii=(9.5, 30.0)), -h - np.float32(1.0))
     canvas.paint("fat", coverage(room, edge_mm=edge_mm), texture=texture)
     canvas.paint("synovium", coverage(room, edge_mm=edge_mm) * np.clip(texture * np.float32(0.4), 0, 1))
@@ -201,17 +197,7 @@ def paint_fat_pad(canvas: Canvas, *, x: Plane, h: Plane, z_mm: float, texture: P
     )
 
 
-def paint_patella_and_tendons(
-    canvas: Canvas,
-    joint: Joint,
-    *,
-    x: Plane,
-    h: Plane,
-    z_mm: float,
-    edge_mm: float,
-    texture: Plane,
-    fibres: Plane,
-) -> None:
+def paint_patella_and_tendons(canvas: Canvas, joint: Joint, place: KneeSlice) -> None:
     """Paint what lies before the femur: patella with cartilage behind it, quadriceps and patellar tendons.
 
     Parameters
@@ -220,15 +206,11 @@ def paint_patella_and_tendons(
         Painted in place.
     joint
         Thicknesses of the patient's layers.
-    x, h : (row, column) float32, mm
-        Positions in the knee's coordinates.
-    z_mm
-        Position of the slice, mm, forward.
-    edge_mm
-        The pixel's size, mm.
-    texture, fibres : (row, column) float32
-        Fine textures of unit variance; fibres run up and down.
+    place
+        The points of the slice.
     """
+    x, h, z_mm, edge_mm = place.x, place.h, place.z_mm, place.edge_mm
+    texture, fibres = place.texture, place.fibres
     share = section(z_mm, centre_mm=34.0, half_length_mm=13.0)
     if share < 0.3:
         return

@@ -16,6 +16,7 @@ from minet_core.errors import (
     FilePermission,
     FileSystemFailed,
     FileSystemReadOnly,
+    PathMissing,
     PathUnusable,
     TooManyOpenFiles,
 )
@@ -27,8 +28,9 @@ _KINDS: dict[type[FileNotWritten], tuple[tuple[int, ...], str]] = {
         "Give the command as the owner, or give this user the right to it",
     ),
     FileSystemReadOnly: ((errno.EROFS,), "Mount it for writing, or choose another folder"),
+    PathMissing: ((errno.ENOENT,), "Look who removed it, mount the share that it is on, or correct the path"),
     PathUnusable: (
-        (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENOENT, errno.EEXIST),
+        (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EEXIST),
         "Choose another path, or remove what is in its way",
     ),
     TooManyOpenFiles: ((errno.EMFILE, errno.ENFILE), "Raise the limit (ulimit -n), or end other processes"),

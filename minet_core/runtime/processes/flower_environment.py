@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from minet_core.runtime.logs import LEVEL_VARIABLE
 from minet_core.runtime.processes.child_processes import child_environment
 
 RUNS_VARIABLE = "FEDMINET_RUNS"
@@ -19,6 +21,9 @@ SITE_VARIABLE = "FEDMINET_SITE"
 def flower_environment(flower_home: Path, **variables: str) -> dict[str, str]:
     """The environment of a Flower process with its own home, no telemetry, and no call to the maker's servers.
 
+    Flower logs from info on, whatever level is asked for, since the reason why a node is not let in is read from its
+    log; its debug lines come where ours do.
+
     Parameters
     ----------
     flower_home
@@ -31,7 +36,9 @@ def flower_environment(flower_home: Path, **variables: str) -> dict[str, str]:
     dict of str
         For a child process.
     """
+    level = "DEBUG" if os.environ.get(LEVEL_VARIABLE) == "debug" else "INFO"
     return child_environment(
+        FLWR_LOG_LEVEL=level,
         FLWR_HOME=str(flower_home),
         FLWR_TELEMETRY_ENABLED="0",
         FLWR_DISABLE_UPDATE_CHECK="1",

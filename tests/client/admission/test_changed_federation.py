@@ -16,7 +16,7 @@ from minet_core.ledger.records import Ledger
 from minet_core.settings.federation import FederationSettings
 from minet_core.settings.federation_changes import federation_changes
 from minet_core.settings.yaml_file import write_settings
-from server.admission.enrolment import renew
+from server.admission.enrolment import KitTerms, renew
 from sites.settings.site_policy import open_policy
 from tests.support.admitted import Coordinator, make_coordinator, make_site
 
@@ -40,7 +40,7 @@ def kit_of_changed(coordinator: Coordinator, folder: Path, **changes: object) ->
     for key, value in changes.items():
         content[key] = {**content[key], **value} if isinstance(value, dict) else value
     write_settings(path, FederationSettings.model_validate(content))
-    return renew(coordinator.home, coordinator.authority, "sms", kit=folder).kit
+    return renew(coordinator.home, coordinator.authority, "sms", KitTerms(folder)).kit
 
 
 def set_policy(home: SiteHome, **policy: object) -> None:
@@ -85,7 +85,7 @@ def test_a_changed_file_is_not_taken_where_nobody_agrees(
 def test_the_same_file_is_taken_without_a_question(
     coordinator: Coordinator, sms: SiteHome, tmp_path: Path
 ) -> None:
-    accept_kit(sms, renew(coordinator.home, coordinator.authority, "sms", kit=tmp_path / "next").kit)
+    accept_kit(sms, renew(coordinator.home, coordinator.authority, "sms", KitTerms(tmp_path / "next")).kit)
 
 
 def test_a_changed_file_is_seen_where_the_former_kit_is_damaged(

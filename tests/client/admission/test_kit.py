@@ -11,7 +11,7 @@ import pytest
 from client.admission.kit import accept_kit, kit_in_use, read_pin
 from client.site_home import SiteHome
 from minet_core.errors import AdmissionRefused, ConfigurationError, FileMissing
-from server.admission.enrolment import renew
+from server.admission.enrolment import KitTerms, renew
 from server.admission.pki import Authority
 from tests.support.admitted import Coordinator, make_coordinator, make_site
 
@@ -27,7 +27,7 @@ def sms(tmp_path: Path) -> SiteHome:
 
 
 def _next(coordinator: Coordinator, folder: Path) -> Path:
-    return renew(coordinator.home, coordinator.authority, "sms", kit=folder).kit
+    return renew(coordinator.home, coordinator.authority, "sms", KitTerms(folder)).kit
 
 
 def test_a_first_kit_is_taken_with_the_authoritys_fingerprint(

@@ -16,7 +16,7 @@ from client.admission.kit import accept_kit
 from client.admission.tls import TlsFiles, tls_context
 from client.flower.programs import fleet_client
 from client.site_home import SiteHome
-from server.admission.enrolment import renew
+from server.admission.enrolment import KitTerms, renew
 from server.admission.pki import issue_server_certificate
 from tests.support.admitted import Coordinator, make_coordinator, make_site
 from tests.support.tls_peers import FleetServer, connect_proxy, fleet_server
@@ -87,7 +87,7 @@ def test_a_renewed_certificate_is_used_by_the_next_connection_of_the_same_client
 ) -> None:
     with _client(_files(sms), server.port) as client:
         _ask(client)
-        renewed = renew(coordinator.home, coordinator.authority, "sms", kit=tmp_path / "next")
+        renewed = renew(coordinator.home, coordinator.authority, "sms", KitTerms(tmp_path / "next"))
         accept_kit(sms, renewed.kit)
         _ask(client)
     (_, first), (_, second) = server.seen
@@ -123,7 +123,7 @@ def test_many_threads_of_one_client_connect_while_the_kit_is_replaced(
         for thread in threads:
             thread.start()
         for number in range(3):
-            kit = renew(coordinator.home, coordinator.authority, "sms", kit=tmp_path / f"{number}").kit
+            kit = renew(coordinator.home, coordinator.authority, "sms", KitTerms(tmp_path / f"{number}")).kit
             accept_kit(sms, kit)
         for thread in threads:
             thread.join()

@@ -30,7 +30,7 @@ def test_a_disk_with_room_passes_and_one_without_is_refused(home: SiteHome) -> N
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
-    assert check_disk(SiteHome(tmp_path / "missing"), tiny_federation()).code == "FM-S512"
+    assert check_disk(SiteHome(tmp_path / "missing"), tiny_federation()).code == "FM-S518"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")

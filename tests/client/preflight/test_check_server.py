@@ -17,7 +17,7 @@ from client.site_home import SiteHome
 from client.status.finding import refusals
 from minet_core.admission.expiry import Expiry
 from minet_core.errors import AdmissionRefused, ClockWrong
-from server.admission.enrolment import renew
+from server.admission.enrolment import KitTerms, renew
 from server.admission.pki import expires_at, issue_server_certificate, make_ca
 from tests.client.preflight.findings import found
 from tests.support.admitted import PASSPHRASE, Coordinator
@@ -27,7 +27,7 @@ from tests.support.trial_network import Server
 def _with_days(home: SiteHome, coordinator: Coordinator, days: float) -> None:
     """Give the site a kit of its own coordinator whose certificate is valid for `days` from now on."""
     then = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days - 90)
-    kit = renew(coordinator.home, coordinator.authority, "sms", kit=home.path / "next", now=then).kit
+    kit = renew(coordinator.home, coordinator.authority, "sms", KitTerms(home.path / "next", now=then)).kit
     (home.keys / PIN_FILE).unlink()  # else a kit of that time is older than the one in use
     accept_kit(home, kit, fingerprint=coordinator.authority.fingerprint, now=then)
 
@@ -106,6 +106,6 @@ def test_a_renewed_certificate_is_seen_by_a_client_that_runs(
     _with_days(home, coordinator, 20)
     former = preflight(home, reach_deadline_s=0.1)
     assert found(former, "site cert").level == "warning"
-    renewed = renew(coordinator.home, coordinator.authority, "sms", kit=home.path / "renewed")
+    renewed = renew(coordinator.home, coordinator.authority, "sms", KitTerms(home.path / "renewed"))
     accept_kit(home, renewed.kit)
     assert found(checked_again(home, former), "site cert").level == "ok"

@@ -24,7 +24,7 @@ from client.status.status_file import (
     read_page,
 )
 from client.status_folders import NODE_NOTES, TRAINER_NOTES
-from minet_core.errors import ClientRuns, StoreDamaged
+from minet_core.errors import SiteAlreadyRunning, StoreDamaged
 from sites.settings.definitions import definition_text
 from tests.support.site_at_work import ASKED, IN_ORDER, LET_IN, ROOT, held, kill, status_of
 
@@ -61,7 +61,7 @@ def test_a_running_client_is_told_from_a_killed_one(tmp_path: Path) -> None:
         status = status_of(tmp_path)
         assert (status.runs, status.registration.registered) == (True, True)
         assert status.exit_status == HEALTHY
-        with pytest.raises(ClientRuns, match="FM-S522"), client_lock(tmp_path):
+        with pytest.raises(SiteAlreadyRunning, match="FM-S522"), client_lock(tmp_path):
             pass
     finally:
         kill(client)
@@ -201,10 +201,10 @@ def test_a_site_is_one_client_or_two_parts_and_not_both(tmp_path: Path) -> None:
     both = (tmp_path / NODE_NOTES, tmp_path / TRAINER_NOTES)
     with client_lock(tmp_path, beside=both):
         for folder in both:
-            with pytest.raises(ClientRuns, match="FM-S522"), client_lock(folder, beside=(tmp_path,)):
+            with pytest.raises(SiteAlreadyRunning, match="FM-S522"), client_lock(folder, beside=(tmp_path,)):
                 pass
     with client_lock(both[1], beside=(tmp_path,)):
-        with pytest.raises(ClientRuns, match="FM-S522"), client_lock(tmp_path, beside=both):
+        with pytest.raises(SiteAlreadyRunning, match="FM-S522"), client_lock(tmp_path, beside=both):
             pass
         with client_lock(both[0], beside=(tmp_path,)):
             pass

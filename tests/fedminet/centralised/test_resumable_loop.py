@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from fedminet.centralised.folder import TrainingFolder
 from fedminet.centralised.ranks import Ranks
 from fedminet.centralised.resumable_loop import Resources, TrainingPlan, train_to_end
-from minet_core.errors import CheckpointInvalid, ConfigurationError, InvalidSetting, OtherSettings, RunBusy
+from minet_core.errors import CheckpointInvalid, ConfigurationError, InvalidSetting, RunBusy, SettingsMismatch
 from minet_core.models.activation_checkpointing import recompute
 from minet_core.models.base import SuperResolver
 from minet_core.protocol.exchange_plan import initial_weights
@@ -245,11 +245,11 @@ def test_the_folder_of_other_settings_is_refused_by_name_and_left_as_it_is(
 ) -> None:
     train(tmp_path, store)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-    with pytest.raises(OtherSettings, match=r"FM-C105.*federation\.seed 7 where it was 1"):
+    with pytest.raises(SettingsMismatch, match=r"FM-C105.*federation\.seed 7 where it was 1"):
         train(tmp_path, store, run=run_of(store, seed=7))
-    with pytest.raises(OtherSettings, match=r"cohorts\.sms other where it was "):
+    with pytest.raises(SettingsMismatch, match=r"cohorts\.sms other where it was "):
         train(tmp_path, store, run=replace(run_of(store), cohorts={"sms": "other"}))
-    with pytest.raises(OtherSettings, match="label elsewhere where it was sms"):
+    with pytest.raises(SettingsMismatch, match="label elsewhere where it was sms"):
         train(tmp_path, store, run=replace(run_of(store), label="elsewhere"))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 

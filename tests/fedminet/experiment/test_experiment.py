@@ -19,7 +19,7 @@ from fedminet.experiment.scores import _tested_volumes, stranger_of
 from fedminet.experiment.study import Study
 from fedminet.main import app
 from fedminet.single_machine.sites import parse_sites
-from minet_core.errors import ConfigurationError, FedminetError, FileMissing, OtherSettings
+from minet_core.errors import ConfigurationError, FedminetError, FileMissing, SettingsMismatch
 from minet_core.settings.yaml_file import write_settings
 from sites.ingest import ingest
 from sites.settings.definitions import definition
@@ -173,7 +173,7 @@ def test_a_cell_that_was_killed_in_the_middle_goes_on_to_the_same_model(
             killed_at(patch, where, call=at, before=True)
             with pytest.raises(Killed):
                 run_experiment(begun(folder), "table1", quiet=True)
-        with pytest.raises(OtherSettings):
+        with pytest.raises(SettingsMismatch):
             run_experiment(begun(folder, local_steps=2), "table1", quiet=True)
         with monkeypatch.context() as patch:
             killed_at(patch, training, call=n_left + 1, before=True)  # no step is taken twice

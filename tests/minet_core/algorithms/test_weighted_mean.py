@@ -1,8 +1,7 @@
-"""The mean over sites: closed forms, exact integers, and the same bytes whatever the order."""
+"""The mean over sites: closed forms, and the same bytes whatever the order."""
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ def test_floating_numbers_are_weighted_by_slices() -> None:
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (2, 3)])
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8", "int64", "uint64"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_the_mean_keeps_shape_and_dtype(shape: tuple[int, ...], dtype: str) -> None:
     mean = mean_of({"a": np.full(shape, 2, dtype), "b": np.full(shape, 4, dtype)}, {"a": 1, "b": 1})
     assert isinstance(mean, np.ndarray)
@@ -36,33 +35,7 @@ def test_the_mean_keeps_shape_and_dtype(shape: tuple[int, ...], dtype: str) -> N
     assert (mean == 3).all()
 
 
-def test_integers_beyond_2_to_the_53_are_exact() -> None:
-    """2^53 + 1 and its neighbours are one number in float64."""
-    first = np.array([2**53 + 1, 2**62 + 1, -(2**63)], dtype=np.int64)
-    second = np.array([2**53 + 3, 2**62 + 3, -(2**63)], dtype=np.int64)
-    mean = mean_of({"a": first, "b": second}, {"a": 7, "b": 7})
-    assert mean.tolist() == [2**53 + 2, 2**62 + 2, -(2**63)]
-    largest = np.array([2**64 - 1], dtype=np.uint64)
-    assert mean_of({"a": largest, "b": largest}, {"a": 3, "b": 8}).tolist() == [2**64 - 1]
-
-
-def test_integers_are_rounded_half_to_even() -> None:
-    first, second = np.array([0, 1, 2, -1, -2, -3]), np.array([1, 2, 3, 0, -1, -2])
-    assert mean_of({"a": first, "b": second}, {"a": 1, "b": 1}).tolist() == [0, 2, 2, 0, -2, -2]
-
-
-@given(
-    values=st.lists(st.integers(-(2**63), 2**63 - 1), min_size=3, max_size=3),
-    weights=st.lists(st.integers(1, 10**6), min_size=3, max_size=3),
-)
-def test_the_mean_of_integers_is_the_rounded_fraction(values: list[int], weights: list[int]) -> None:
-    arrays = {f"s{n}": np.array([value], dtype=np.int64) for n, value in enumerate(values)}
-    exact = sum(Fraction(w * v) for w, v in zip(weights, values, strict=True)) / sum(weights)
-    mean = mean_of(arrays, {f"s{n}": w for n, w in enumerate(weights)})
-    assert mean.tolist() == [round(exact)]
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @given(order=st.permutations(range(4)), seed=st.integers(0, 2**32 - 1))
 def test_the_order_of_the_sites_does_not_show(dtype: str, order: list[int], seed: int) -> None:
     generator = np.random.default_rng(seed)
@@ -101,7 +74,7 @@ def test_a_tensor_that_differs_from_the_others_is_refused(change: str) -> None:
         mean_over_sites("w", arrays, weight_of={"sms": 1, "umr": 1}, shape=(3,), dtype="float32")
 
 
-@pytest.mark.parametrize("dtype", ["bool", "complex64"])
+@pytest.mark.parametrize("dtype", ["bool", "complex64", "int64", "uint8"])
 def test_a_number_type_that_has_no_mean_is_refused(dtype: str) -> None:
     with pytest.raises(WeightsRefused, match="no mean"):
         mean_of({"a": np.ones(2, dtype)}, {"a": 1})

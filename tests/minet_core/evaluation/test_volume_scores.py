@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from minet_core.errors import MetricInvalid, NothingFound, ScanInvalid
+from minet_core.errors import MetricInvalid, NoScansFound, ScanInvalid
 from minet_core.evaluation.metrics import volume_metrics
 from minet_core.evaluation.volume_scores import VolumeScores, evaluate_volume, score_slices
 from minet_core.imaging.degradation import crop_to_multiple, low_resolution
@@ -176,7 +176,7 @@ def test_slices_of_several_sizes_and_an_empty_one_are_scored_together() -> None:
 
 def test_nothing_to_score_is_refused() -> None:
     target, reference = _volumes()
-    with pytest.raises(NothingFound, match="nothing to score"):
+    with pytest.raises(NoScansFound, match="nothing to score"):
         score_slices(Upsampled(), _slices(target, reference), [], scale=2)
     with pytest.raises(MetricInvalid, match="empty"):
         score_slices(Upsampled(), _slices(np.zeros_like(target), reference), [0, 1], scale=2)

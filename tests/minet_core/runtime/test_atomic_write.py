@@ -16,6 +16,7 @@ from minet_core.errors import (
     FilePermission,
     FileSystemFailed,
     FileSystemReadOnly,
+    PathMissing,
     PathUnusable,
     TooManyOpenFiles,
 )
@@ -98,6 +99,7 @@ def test_a_full_disk_is_said_so(tmp_path: Path) -> None:
         (errno.EROFS, FileSystemReadOnly),
         (errno.ENAMETOOLONG, PathUnusable),
         (errno.EISDIR, PathUnusable),
+        (errno.ENOENT, PathMissing),
         (errno.EMFILE, TooManyOpenFiles),
         (errno.ESTALE, FileSystemFailed),
         (errno.EIO, FileSystemFailed),

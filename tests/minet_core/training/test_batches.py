@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from minet_core.errors import InvalidSetting, NothingFound, ProcessDied, StoreDamaged
+from minet_core.errors import InvalidSetting, NoScansFound, ProcessDied, StoreDamaged
 from minet_core.training.batches import (
     MIN_FOREGROUND,
     Batch,
@@ -231,7 +231,7 @@ def test_another_failure_of_torch_stays_what_it_is() -> None:
 
 
 def test_no_slice_and_a_patch_that_does_not_fit_the_scale_are_refused() -> None:
-    with pytest.raises(NothingFound, match="nothing to train on"):
+    with pytest.raises(NoScansFound, match="nothing to train on"):
         plan_batches([], PATCHES)
     with pytest.raises(InvalidSetting, match="does not fit the scale"):
         plan_batches([(32, 32)], replace(PATCHES, patch_px=15))

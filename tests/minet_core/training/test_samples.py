@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from minet_core.errors import InvalidSetting, NothingFound, ScanInvalid
+from minet_core.errors import InvalidSetting, NoScansFound, ScanInvalid
 from minet_core.imaging.degradation import DegradationDraw, crop_to_multiple, low_resolution
 from minet_core.imaging.interpolation import bicubic
 from minet_core.training.batches import (
@@ -259,7 +259,7 @@ def test_whole_slices_of_several_sizes_come_in_batches_of_one_size() -> None:
 
 
 def test_settings_that_cannot_work_are_refused_before_the_first_batch() -> None:
-    with pytest.raises(NothingFound, match="nothing to train on"):
+    with pytest.raises(NoScansFound, match="nothing to train on"):
         _first(1, Slices())
     for patch_px in (0, -2, 18):
         with pytest.raises(InvalidSetting, match="a multiple of 4"):

@@ -17,7 +17,7 @@ from minet_core.errors import AdmissionRefused, ConfigurationError, FileMissing
 from minet_core.protocol.cohort_declaration import DECLARATION_FILE
 from minet_core.runtime.files.atomic_write import write_json
 from server.admission import enrolment
-from server.admission.enrolment import admitted_sites, declared_cohorts, node_keys, renew, revoke
+from server.admission.enrolment import KitTerms, admitted_sites, declared_cohorts, node_keys, renew, revoke
 from server.admission.pki import expires_at
 from server.admission.revocation import crl_is_behind, read_crl, record_revocation, revocations
 from server.flower.bundle import read_bundle
@@ -122,7 +122,7 @@ def test_a_renewal_is_for_the_same_keys_and_ends_later(
     coordinator: Coordinator, sms: SiteHome, tmp_path: Path
 ) -> None:
     first = coordinator.admit(sms, tmp_path / "kit", days=20)
-    second = renew(coordinator.home, coordinator.authority, "sms", kit=tmp_path / "next")
+    second = renew(coordinator.home, coordinator.authority, "sms", KitTerms(tmp_path / "next"))
     assert second.certificate.public_key() == first.certificate.public_key()
     assert second.certificate.not_valid_after_utc - first.certificate.not_valid_after_utc > 69 * DAY
     assert expires_at(coordinator.home.sites / "sms.pem") == second.certificate.not_valid_after_utc
@@ -130,7 +130,7 @@ def test_a_renewal_is_for_the_same_keys_and_ends_later(
 
 def test_only_an_admitted_site_is_renewed(coordinator: Coordinator, tmp_path: Path) -> None:
     with pytest.raises(AdmissionRefused, match="not admitted"):
-        renew(coordinator.home, coordinator.authority, "sms", kit=tmp_path / "kit")
+        renew(coordinator.home, coordinator.authority, "sms", KitTerms(tmp_path / "kit"))
 
 
 def test_a_revocation_lists_every_certificate_that_the_site_ever_had(
@@ -138,7 +138,7 @@ def test_a_revocation_lists_every_certificate_that_the_site_ever_had(
 ) -> None:
     umr = make_site(tmp_path / "umr", "umr")
     first = coordinator.admit(sms, tmp_path / "kit")
-    second = renew(coordinator.home, coordinator.authority, "sms", kit=tmp_path / "next")
+    second = renew(coordinator.home, coordinator.authority, "sms", KitTerms(tmp_path / "next"))
     other = coordinator.admit(umr, tmp_path / "umr-kit")
     assert _revoked(coordinator) == set()
     revoke(coordinator.home, coordinator.authority, "sms", reason="a laptop was lost")
@@ -147,7 +147,7 @@ def test_a_revocation_lists_every_certificate_that_the_site_ever_had(
     nodes = (coordinator.home.pki / "nodes.map").read_text()
     assert "CN=umr:" in nodes
     assert "CN=sms" not in nodes
-    renew(coordinator.home, coordinator.authority, "umr", kit=tmp_path / "umr-next")
+    renew(coordinator.home, coordinator.authority, "umr", KitTerms(tmp_path / "umr-next"))
     assert len(_revoked(coordinator)) == 2  # a later list has them still
     assert other.certificate.serial_number not in _revoked(coordinator)
 

@@ -22,7 +22,7 @@ import pytest
 
 from minet_core.errors import BackupDamaged, ConfigurationError, FileMissing
 from minet_core.runtime.files.atomic_write import write_json, write_private
-from server.admission.enrolment import admitted_sites, declared_cohorts, renew, revoke
+from server.admission.enrolment import KitTerms, admitted_sites, declared_cohorts, renew, revoke
 from server.admission.pki import open_authority
 from server.admission.revocation import read_crl
 from server.backup.create import CONTENTS_FILE, _Archive, back_up, back_up_to
@@ -142,7 +142,7 @@ def test_a_revocation_after_the_back_up_is_given_again_after_the_restore(
     """What the guide warns of, and that the command that it names mends it."""
     authority = open_authority(home.pki, PASSPHRASE)
     back_up(home, tmp_path / "backup.tar")
-    renewed = renew(home, authority, "sms", kit=tmp_path / "kit-2")
+    renewed = renew(home, authority, "sms", KitTerms(tmp_path / "kit-2"))
     revoke(home, authority, "sms", reason="a laptop was stolen")
     again, _ = restore(tmp_path / "backup.tar", tmp_path / "again")
     assert admitted_sites(again).keys() == {"sms"}  # undone

@@ -75,8 +75,9 @@ def test_a_screen_that_only_reads_has_no_login_and_no_control(home: ServerHome) 
 
 
 def test_who_is_logged_in_stops_a_run_and_what_it_completed_is_kept(
-    home: ServerHome, client: httpx.Client, capsys: pytest.CaptureFixture[str]
+    home: ServerHome, client: httpx.Client, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "server")
     run = created(home, "long", rounds=60)
     with conducting(run, Behaviour(pace_s=0.05)):
         wait_until(lambda: run.state.round >= 1)
@@ -87,7 +88,7 @@ def test_who_is_logged_in_stops_a_run_and_what_it_completed_is_kept(
     assert (run.state.status, run.state.reason) == ("failed", "stopped by the coordinator")
     assert 1 <= run.state.round < 60
     assert "Reason: stopped by the coordinator" in client.get("/runs/long").text
-    assert "stop of long asked for at the screen, from 127.0.0.1" in capsys.readouterr().out
+    assert "stop of long asked for at the screen, from 127.0.0.1" in caplog.messages
 
 
 def test_a_form_without_the_sessions_token_is_refused(home: ServerHome, client: httpx.Client) -> None:

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from minet_core.errors import NothingFound, StoreBusy, StoreDamaged
+from minet_core.errors import NoScansFound, StoreBusy, StoreDamaged
 from minet_core.imaging.volume import Pair, Volume
 from sites.store.cohort import PairRecord, make_cohort
 from sites.store.dataset import StoreSlices
@@ -224,7 +224,7 @@ def test_a_truncated_cohort_is_refused(stored) -> None:
 
 
 def test_a_store_without_cohort_says_what_to_do(tmp_path) -> None:
-    with pytest.raises(NothingFound, match="site ingest"):
+    with pytest.raises(NoScansFound, match="site ingest"):
         _ = Store(tmp_path).cohort
 
 
