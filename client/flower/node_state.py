@@ -1,6 +1,6 @@
 """What a site's node knows of its tasks: Flower's own state, made to survive the death of a task's process.
 
-A node handles one message at a time: it gives it out as a task and waits for the reply. Flower 1.41 answers for a
+A node handles one message at a time: it gives it out as a task and waits for the reply. Flower 1.42 answers for a
 task whose process was killed with an error, 60 s after its last sign of life, and waits for ever where the process
 - ended without an answer and said so (after SIGTERM, or when its parent was gone),
 - was killed before it had asked for its message, or

@@ -63,7 +63,7 @@ def run_supernode() -> None:
         (connection, "FleetHttpClient"),
     ):
         if not hasattr(module, name):
-            raise HostError(f"{module.__name__} of the installed Flower has no {name}", expected="flwr 1.41")
+            raise HostError(f"{module.__name__} of the installed Flower has no {name}", expected="flwr 1.42")
     program.NodeStateFactory = functools.partial(
         SteadfastNodeStateFactory, on_admission=functools.partial(_note, node_file, notes)
     )
@@ -92,7 +92,7 @@ def run_superexec() -> None:
         (getattr(plugin, "AutoExecPlugin", plugin), "supported_task_types"),
     ):
         if not hasattr(owner, name):
-            raise HostError(f"{owner.__name__} of the installed Flower has no {name}", expected="flwr 1.41")
+            raise HostError(f"{owner.__name__} of the installed Flower has no {name}", expected="flwr 1.42")
 
     def launch(_self: object, spec: ExecutionSpec) -> LaunchResult:
         if spec.task_type != TaskType.CLIENT_APP:
@@ -210,7 +210,7 @@ def _note_answers(answers: Answers) -> None:
         (loop, "push_object_contents_from_iterable"),
     ):
         if not hasattr(module, name):
-            raise HostError(f"{module.__name__} of the installed Flower has no {name}", expected="flwr 1.41")
+            raise HostError(f"{module.__name__} of the installed Flower has no {name}", expected="flwr 1.42")
 
     class NotingClient(connection.FleetHttpClient):  # type: ignore[misc]
         def _unary_unary(self, *, request: Any, **options: Any) -> Any:

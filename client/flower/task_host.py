@@ -223,7 +223,7 @@ def _end_process(status: int) -> NoReturn:
 
 
 def _put_guards(bundle_digest: str) -> None:
-    """Set the site's two guards into Flower's runner of a task (flwr 1.41, `run_clientapp`)."""
+    """Set the site's two guards into Flower's runner of a task (flwr 1.42, `run_clientapp`)."""
     runner: Any = importlib.import_module("flwr.supernode.runtime.run_clientapp")
     install, error = runner.install_from_fab, runner.Error
 

@@ -1,6 +1,6 @@
 """How soon the processes of a site notice that another one is gone: seconds, where Flower waits for a minute.
 
-Flower 1.41 has no option for it. A node says how often it gives a sign of life (30 s), and its server takes it for
+Flower 1.42 has no option for it. A node says how often it gives a sign of life (30 s), and its server takes it for
 gone after two that are missing; a node does the same with its tasks. Whoever lost a connection tries again after a
 pause that grows to 20 s. Each process of a site that runs Flower's code sets shorter times in its own memory
 before it starts.
@@ -45,7 +45,7 @@ def patch_timeouts() -> None:
     for name, constant, value in INTERVALS:
         module: Any = importlib.import_module(name)
         if not hasattr(module, constant):
-            raise HostError(f"{name} of the installed Flower has no {constant}", expected="flwr 1.41")
+            raise HostError(f"{name} of the installed Flower has no {constant}", expected="flwr 1.42")
         setattr(module, constant, value)
 
 
@@ -53,7 +53,7 @@ def shorten_idle_pause() -> None:
     """Let an idle SuperNode look for messages more often: Flower's loop has the 3 s as a number of its own."""
     loop: Any = importlib.import_module("flwr.supernode.start_client_internal")
     if "time.sleep(3)" not in inspect.getsource(loop):
-        raise HostError("the SuperNode of the installed Flower waits otherwise", expected="flwr 1.41")
+        raise HostError("the SuperNode of the installed Flower waits otherwise", expected="flwr 1.42")
     loop.time = SimpleNamespace(
         **{**vars(time), "sleep": lambda seconds: time.sleep(min(seconds, IDLE_PAUSE_S))}
     )
@@ -66,6 +66,6 @@ def abort_incomplete_requests() -> None:
     loop: Any = importlib.import_module("flwr.supernode.start_client_internal")
     if "max_time" not in inspect.signature(getattr(loop, "pull_objects", patch_timeouts)).parameters:
         raise HostError(
-            "the SuperNode of the installed Flower takes requests otherwise", expected="flwr 1.41"
+            "the SuperNode of the installed Flower takes requests otherwise", expected="flwr 1.42"
         )
     loop.pull_objects = functools.partial(loop.pull_objects, max_time=REQUEST_PARTS_S)

@@ -201,22 +201,15 @@ def _keys_weights(t: float) -> list[float]:
 
 def _spline_last_axis(x: Tensor, scale: int) -> Tensor:
     """Cubic B-spline interpolation along the last axis, (..., n) -> (..., scale * n), one filter for each phase."""
-    n = x.shape[-1]
-    samples = _spline_values(n).to(x.device)  # the value at each sample, from the coefficients
-    coefficients = torch.linalg.solve(samples, x.reshape(-1, n).double().T).T[:, None]  # (lines, 1, n)
+    from scipy import ndimage  # for the tables alone: a site's tasks start without it
+
+    lines = x.reshape(-1, x.shape[-1]).double()
+    filtered = ndimage.spline_filter1d(lines.cpu().numpy(), order=3, axis=-1, mode="mirror")
+    coefficients = torch.from_numpy(filtered).to(x.device)[:, None]  # (lines, 1, n)
     mirrored = _mirrored(coefficients, left=1, right=2)
     weights = torch.tensor([_spline_weights(phase / scale) for phase in range(scale)], dtype=torch.float64)
     phases = functional.conv1d(mirrored, weights.to(mirrored)[:, None, :])  # (lines, scale, n)
-    return phases.transpose(1, 2).reshape(*x.shape[:-1], scale * n).to(x.dtype)
-
-
-def _spline_values(n: int) -> Tensor:
-    """(n, n): (c[i - 1] + 4 c[i] + c[i + 1]) / 6, the coefficients mirrored about the first and the last one."""
-    values = (4 * torch.eye(n, dtype=torch.float64)) / 6
-    for row in range(n):
-        for neighbour in (row - 1, row + 1):
-            values[row, _mirror(neighbour, n)] += 1 / 6
-    return values
+    return phases.transpose(1, 2).reshape(*x.shape[:-1], scale * x.shape[-1]).to(x.dtype)
 
 
 def _mirrored(lines: Tensor, *, left: int, right: int) -> Tensor:

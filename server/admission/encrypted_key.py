@@ -2,6 +2,7 @@
 
 `cryptography` reads this form and writes another one: PBKDF2 with 2048 rounds, which a graphics card tries a million
 passphrases a second against. The form is that of RFC 8018 (PBES2) with the scrypt of RFC 7914; OpenSSL reads it too.
+The classes below are its ASN.1, and `cryptography` writes them as DER.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import base64
 import os
 import textwrap
 
+from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives import padding, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+from cryptography.x509 import ObjectIdentifier
 
 from minet_core.errors import InvalidSetting
 
@@ -23,9 +26,47 @@ MIN_PASSPHRASE_LENGTH = 15
 _COST, _BLOCK, _PARALLEL = 1 << 14, 8, 5
 """OWASP's Password Storage Cheat Sheet; of its equal choices the one within the 32 MB that OpenSSL allows itself."""
 
-_PBES2 = bytes.fromhex("06092a864886f70d01050d")  # object identifiers, DER, of RFC 8018 and RFC 7914
-_SCRYPT = bytes.fromhex("06092b06010401da47040b")
-_AES_256_CBC = bytes.fromhex("060960864801650304012a")
+_PBES2 = ObjectIdentifier("1.2.840.113549.1.5.13")  # RFC 8018, appendix A.4
+_SCRYPT = ObjectIdentifier("1.3.6.1.4.1.11591.4.11")  # RFC 7914, section 7
+_AES_256_CBC = ObjectIdentifier("2.16.840.1.101.3.4.1.42")  # RFC 8018, appendix B.2.5
+
+
+@asn1.sequence
+class _ScryptParameters:
+    salt: bytes
+    cost: int
+    block: int
+    parallel: int
+
+
+@asn1.sequence
+class _KeyDerivation:
+    algorithm: ObjectIdentifier
+    parameters: _ScryptParameters
+
+
+@asn1.sequence
+class _Encryption:
+    algorithm: ObjectIdentifier
+    vector: bytes
+
+
+@asn1.sequence
+class _Pbes2Parameters:
+    key_derivation: _KeyDerivation
+    encryption: _Encryption
+
+
+@asn1.sequence
+class _Scheme:
+    algorithm: ObjectIdentifier
+    parameters: _Pbes2Parameters
+
+
+@asn1.sequence
+class _EncryptedPrivateKeyInfo:
+    scheme: _Scheme
+    encrypted: bytes
 
 
 def encrypt_key(key: ec.EllipticCurvePrivateKey, passphrase: str) -> bytes:
@@ -39,9 +80,16 @@ def encrypt_key(key: ec.EllipticCurvePrivateKey, passphrase: str) -> bytes:
     padder = padding.PKCS7(algorithms.AES.block_size).padder()
     encryptor = Cipher(algorithms.AES(derived), modes.CBC(vector)).encryptor()
     encrypted = encryptor.update(padder.update(plain) + padder.finalize()) + encryptor.finalize()
-    parameters = _sequence(_octets(salt), _integer(_COST), _integer(_BLOCK), _integer(_PARALLEL))
-    scheme = _sequence(_sequence(_SCRYPT, parameters), _sequence(_AES_256_CBC, _octets(vector)))
-    content = _sequence(_sequence(_PBES2, scheme), _octets(encrypted))
+    derivation = _KeyDerivation(
+        algorithm=_SCRYPT,
+        parameters=_ScryptParameters(salt=salt, cost=_COST, block=_BLOCK, parallel=_PARALLEL),
+    )
+    encryption = _Encryption(algorithm=_AES_256_CBC, vector=vector)
+    scheme = _Scheme(
+        algorithm=_PBES2,
+        parameters=_Pbes2Parameters(key_derivation=derivation, encryption=encryption),
+    )
+    content = asn1.encode_der(_EncryptedPrivateKeyInfo(scheme=scheme, encrypted=encrypted))
     lines = textwrap.wrap(base64.b64encode(content).decode("ascii"), 64)
     body = "\n".join(lines)
     return f"-----BEGIN ENCRYPTED PRIVATE KEY-----\n{body}\n-----END ENCRYPTED PRIVATE KEY-----\n".encode()
@@ -79,24 +127,3 @@ def require_long_enough(passphrase: str) -> None:
             expected=f"{MIN_PASSPHRASE_LENGTH} or more",
             action="Take several words",
         )
-
-
-def _element(tag: int, content: bytes) -> bytes:
-    """One element of DER: tag, length, content."""
-    length = len(content)
-    if length < 0x80:
-        return bytes([tag, length]) + content
-    size = length.to_bytes((length.bit_length() + 7) // 8, "big")
-    return bytes([tag, 0x80 | len(size)]) + size + content
-
-
-def _sequence(*elements: bytes) -> bytes:
-    return _element(0x30, b"".join(elements))
-
-
-def _octets(content: bytes) -> bytes:
-    return _element(0x04, content)
-
-
-def _integer(value: int) -> bytes:
-    return _element(0x02, value.to_bytes(value.bit_length() // 8 + 1, "big"))

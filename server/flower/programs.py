@@ -120,7 +120,7 @@ PROGRAMS: dict[str, Callable[[ProgramFiles], None]] = {
 
 
 def _server_app_arguments(spec: Any) -> list[str]:
-    """Those of Flower's own launch (SubprocessExecutor, 1.41), without the token."""
+    """Those of Flower's own launch (SubprocessExecutor, 1.42), without the token."""
     argv = [*program_arguments(SERVERAPP), "--runtime-api-address", spec.runtime_api_address]
     if spec.insecure:
         argv.append("--insecure")
@@ -164,7 +164,7 @@ def _module(name: str, attribute: str) -> Any:
 
 def _require(owner: Any, name: str) -> None:
     if not hasattr(owner, name):
-        raise HostError(f"{owner.__name__} of the installed Flower has no {name}", expected="flwr 1.41")
+        raise HostError(f"{owner.__name__} of the installed Flower has no {name}", expected="flwr 1.42")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What the coordinator asks of its running SuperLink: register a site, list the nodes, start and stop a run.
 
-The requests are those of the `flwr` command (1.41), sent from this process: a command costs 1.5 s of processor
+The requests are those of the `flwr` command (1.42), sent from this process: a command costs 1.5 s of processor
 time each time a status is asked for, and it rebuilds the bundle, whose digest the sites were given.
 """
 

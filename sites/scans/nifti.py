@@ -14,8 +14,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
+from nibabel import orientations
 from numpy.typing import NDArray
 
 from minet_core.errors import ScanInvalid
@@ -28,6 +28,8 @@ ISOTROPIC = 0.05
 """Largest relative difference of spacings that still counts as isotropic."""
 SPACING_LIMITS_MM = (0.01, 50.0)
 UNIT_TOLERANCE = 1e-3
+VIEWS = {0: "LIP", 1: "PIL", 2: "SPL"}
+"""Where slice, row and column lead, as nibabel's axis codes, by the world's axis that runs through the slices."""
 FEW_SLICES = 0.5
 """Of the second smallest number of voxels: a head in voxels of 1 mm has more along every axis (0.59 in the smallest
 field of view that is usual, 256 x 256 x 150); a stack of thick slices has less."""
@@ -90,12 +92,13 @@ def read_nifti_with_remarks(
     header, stored = read_stored(path)
     if header.unit not in ("mm", "unknown"):
         raise ScanInvalid(f"{path.name} is not in millimetres", got=header.unit, expected="mm")
-    order, flips = _orientation(header.affine, slice_axis=slice_axis, name=path.name)
+    turn = _turn(header.affine, slice_axis=slice_axis, name=path.name)
     remarks = _remarks_on_geometry(header, trusted=trust_geometry, name=path.name)
     if header.inter == 0:  # with an offset zero is stored as any number, and negative ones mean nothing
         stored, remark = unwrapped(stored, what=path.name)
         remarks += [] if remark is None else [remark]
-    turned, affine = _turned(stored, header.affine, order=order, flips=flips)
+    affine = header.affine @ orientations.inv_ornt_aff(turn, stored.shape)
+    turned = orientations.apply_orientation(stored, turn)
     array = _scaled(turned, header)
     del stored, turned
     spacing = tuple(float(step) for step in np.linalg.norm(affine[:3, :3], axis=0))
@@ -125,7 +128,7 @@ def require_geometry(header: NiftiHeader, *, name: str, trusted: bool) -> None:
     ScanInvalid
         FM-D202: an impossible voxel size, axes not at right angles, no geometry.
     """
-    _orientation(header.affine, slice_axis=None, name=name)
+    _turn(header.affine, slice_axis=None, name=name)
     _remarks_on_geometry(header, trusted=trusted, name=name)
 
 
@@ -184,10 +187,8 @@ def _is_at_no_place(header: NiftiHeader) -> bool:
     return any(bool((np.abs(point[:3]) < UNIT_TOLERANCE).all()) for point in (header.affine[:, 3], middle))
 
 
-def _orientation(
-    affine: NDArray[np.float64], *, slice_axis: int | None, name: str
-) -> tuple[tuple[int, int, int], tuple[bool, ...]]:
-    """Which file axis becomes slice, row and column, and which of these is turned round."""
+def _turn(affine: NDArray[np.float64], *, slice_axis: int | None, name: str) -> NDArray[np.float64]:
+    """How the file's axes become slice, row and column: nibabel's orientation, (3, 2)."""
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     low, high = SPACING_LIMITS_MM
     if not np.isfinite(affine).all() or spacing.min() < low or spacing.max() > high:
@@ -198,34 +199,9 @@ def _orientation(
         raise ScanInvalid(
             f"{name} has an affine whose axes are not at right angles", got=affine[:3, :3].tolist()
         )
-    codes = nibabel.orientations.io_orientation(affine)
-    world = [
-        int(axis) for axis in codes[:, 0]
-    ]  # file axis -> 0 left-right, 1 posterior-anterior, 2 inferior-superior
+    found = orientations.io_orientation(affine)
     if slice_axis is None:
         isotropic = spacing.max() <= spacing.min() * (1 + ISOTROPIC)
-        slice_axis = world.index(2) if isotropic else int(np.argmax(spacing))
-    through = world[slice_axis]
-    row_world, column_world = {2: (1, 0), 0: (2, 1), 1: (2, 0)}[through]
-    order = (slice_axis, world.index(row_world), world.index(column_world))
-    # Wanted directions: left, posterior; superior through axial slices, inferior down the rows of the others.
-    wanted = {0: -1.0, 1: -1.0, 2: 1.0 if through == 2 else -1.0}
-    return order, tuple(bool(codes[axis, 1] != wanted[world[axis]]) for axis in order)
-
-
-def _turned(
-    voxels: NDArray[np.generic],
-    affine: NDArray[np.float64],
-    *,
-    order: tuple[int, int, int],
-    flips: tuple[bool, ...],
-) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
-    """The array with permuted and flipped axes, and the affine that says the same of every voxel."""
-    array = voxels.transpose(order)
-    turned = affine[:, [*order, 3]].copy()
-    for axis, flip in enumerate(flips):
-        if flip:
-            array = np.flip(array, axis)
-            turned[:, 3] += turned[:, axis] * (array.shape[axis] - 1)
-            turned[:, axis] *= -1
-    return array, turned
+        slice_axis = int(np.argmax(found[:, 0] == 2) if isotropic else np.argmax(spacing))
+    wanted = orientations.axcodes2ornt(VIEWS[int(found[slice_axis, 0])])
+    return np.asarray(orientations.ornt_transform(found, wanted))
