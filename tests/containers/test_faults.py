@@ -15,7 +15,7 @@ import time
 import pytest
 
 from client.status.current_task import in_work
-from tests.containers.federation import CUT, OUTBOUND_ONLY, SERVICES, Federation
+from tests.containers.federation import CUT, OUTBOUND_ONLY, Federation
 from tests.containers.reference_run import DEADLINE_S, SCHEDULE, SITES, ReferenceRun
 from tests.containers.test_federation import RUN_DEADLINE_S, sha256
 
@@ -24,7 +24,6 @@ pytestmark = [pytest.mark.containers, pytest.mark.timeout(2400)]
 ROUND_DEADLINE_S = 240.0
 VICTIM = "umr"
 KILLED = ("trainer-umr", "proxy", "coordinator")
-DOWN_S = 10.0
 
 
 def finished(federation: Federation, name: str) -> str:
@@ -98,12 +97,23 @@ def until_a_round_without_the_victim(federation: Federation, name: str, *, since
     return missed[0]
 
 
-def test_a_run_goes_on_to_the_same_bytes_while_containers_are_killed(
+def restart_in_the_middle_of(federation: Federation, name: str, number: int, *services: str) -> None:
+    """SIGTERM for containers and a new start, one after the other, as for an upgrade."""
+    restarted_in = in_the_middle_of(federation, name, number)
+    for service in services:
+        federation.engine.docker("restart", "--time", "10", federation.container(service))
+    print(f"{' and '.join(services)} restarted in round {restarted_in}")
+
+
+def test_a_run_goes_on_to_the_same_bytes_while_containers_are_killed_and_restarted(
     federation: Federation, reference: ReferenceRun
 ) -> None:
+    """Something in every round; in the last the coordinator is restarted first, since the run is not over then."""
     process = federation.start_run("kills")
+    restart_in_the_middle_of(federation, "kills", 1, f"trainer-{VICTIM}")
     for number, service in enumerate(KILLED, start=2):
         kill_in_the_middle_of(federation, "kills", number, service)
+    restart_in_the_middle_of(federation, "kills", SCHEDULE.rounds, "coordinator", "proxy")
     status = finished(federation, "kills")
     process.kill()  # the command that followed the run ended with the coordinator's container
     process.communicate()
@@ -112,36 +122,6 @@ def test_a_run_goes_on_to_the_same_bytes_while_containers_are_killed(
     for number in range(1, SCHEDULE.rounds + 1):
         assert sha256(run.checkpoint(number)) == sha256(reference.run.checkpoint(number))
     assert sha256(run.global_model) == sha256(reference.run.global_model)
-
-
-@pytest.mark.parametrize("service", ["trainer-sms", "node-sms", "proxy", "coordinator"])
-def test_a_container_is_down_within_ten_seconds_of_the_signal(federation: Federation, service: str) -> None:
-    """It ends by itself: the engine would kill it only after 30 s."""
-    container = federation.container(service)
-    began = time.monotonic()
-    federation.engine.docker("stop", "--time", "30", container)
-    seconds = time.monotonic() - began
-    state = federation.inspect(service)["State"]
-    federation.start(service)
-    print(f"{service} was down after {seconds:.1f} s, exit status {state['ExitCode']}")
-    assert seconds < DOWN_S
-    assert state["ExitCode"] in (0, 143)  # 137 would be SIGKILL
-    federation.wait(lambda: federation.healthy(*SERVICES), deadline_s=180, what="everything is healthy")
-
-
-def test_a_run_goes_on_to_the_same_bytes_while_containers_are_restarted(
-    federation: Federation, reference: ReferenceRun
-) -> None:
-    """The trainer, then the proxy and the coordinator, as for an upgrade."""
-    process = federation.start_run("restarts")
-    for number, services in ((2, (f"trainer-{VICTIM}",)), (4, ("proxy", "coordinator"))):
-        in_the_middle_of(federation, "restarts", number)
-        for service in services:
-            federation.engine.docker("restart", "--time", "10", federation.container(service))
-    assert finished(federation, "restarts") == "completed"
-    process.kill()
-    process.communicate()
-    assert sha256(federation.run("restarts").global_model) == sha256(reference.run.global_model)
 
 
 def test_a_site_whose_node_is_killed_or_stopped_is_missed_for_no_longer_than_it_is_away(

@@ -11,7 +11,7 @@ import pytest
 
 from minet_core.runtime.processes.child_processes import free_port
 from tests.containers.engine import Engine
-from tests.containers.federation import PROJECT, Federation
+from tests.containers.federation import COORDINATOR_OFTEN_LOOKED_AT, PROJECT, Federation
 from tests.containers.test_hardening import CAPABILITY_SETS, process_numbers, status_of
 from tests.support.repository import ROOT
 
@@ -55,12 +55,12 @@ def test_who_has_the_folder_mounted_is_told_the_same(federation: Federation) -> 
 
 
 @pytest.mark.parametrize(("stopped", "other"), [("trainer", "node"), ("node", "trainer")])
-def test_a_part_that_is_stopped_is_missed_by_the_other(
+def test_a_part_that_is_stopped_is_down_in_time_and_missed_by_the_other(
     federation: Federation, stopped: str, other: str
 ) -> None:
     service = f"{stopped}-{SITE}"
-    federation.engine.docker("stop", "--time", "30", federation.container(service))
     try:
+        federation.stop(service)
         code, page = federation.site_status(f"{other}-{SITE}")
         assert code == 1
         assert (page["parts"][stopped]["runs"], page["parts"][other]["runs"]) == (False, True)
@@ -98,6 +98,7 @@ def screen(federation: Federation) -> Iterator[int]:
     )
     compose = ("compose", "--project-name", PROJECT, "--profile", "screen")
     compose += ("--file", str(ROOT / "docker" / "compose.coordinator.yaml"))
+    compose += ("--file", str(COORDINATOR_OFTEN_LOOKED_AT))
     beside.docker(*compose, "up", "--detach", "--no-deps", "screen")
     try:
         federation.wait(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.containers.federation import PASSPHRASE, USER, Federation
-from tests.containers.stranger import Stranger, identity_of, node_header, outside_network
+from tests.containers.stranger import Stranger, identity_of, node_header, stranger_outside
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(2400)]
 
@@ -23,13 +23,14 @@ WITHIN_S = 60.0
 
 @pytest.fixture(scope="module")
 def stranger(federation: Federation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stranger]:
-    with outside_network(federation):
-        yield Stranger(federation, tmp_path_factory.mktemp("revoked"))
+    with stranger_outside(federation, tmp_path_factory.mktemp("revoked")) as outside:
+        yield outside
 
 
 def test_a_revoked_site_is_refused_within_a_minute_and_after_restarts(
     federation: Federation, stranger: Stranger
 ) -> None:
+    """Proxy and coordinator are down in time when they are stopped."""
     revoked = identity_of(federation, stranger, REVOKED)
     other = identity_of(federation, stranger, OTHER)
 
@@ -57,7 +58,8 @@ def test_a_revoked_site_is_refused_within_a_minute_and_after_restarts(
         lambda: REVOKED not in federation.sites_online(), deadline_s=WITHIN_S, what="the revoked node is gone"
     )
     for service in ("proxy", "coordinator"):
-        federation.engine.docker("restart", "--time", "10", federation.container(service))
+        federation.stop(service)
+        federation.start(service)
         federation.wait(
             lambda: federation.healthy("proxy", "coordinator"), deadline_s=180, what="both are healthy"
         )
