@@ -80,7 +80,7 @@ def test_a_part_that_is_stopped_is_down_in_time_and_missed_by_the_other(
     federation.wait(is_back, deadline_s=HEALTHY_WITHIN_S, what="both parts run, and the site is registered")
     assert federation.site_status(service)[0] == 0
     federation.wait(
-        lambda: federation.healthy(service), deadline_s=HEALTHY_WITHIN_S, what=f"{service} is healthy"
+        lambda: federation.works(service), deadline_s=HEALTHY_WITHIN_S, what=f"{service} is healthy"
     )
 
 

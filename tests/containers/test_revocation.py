@@ -61,7 +61,7 @@ def test_a_revoked_site_is_refused_within_a_minute_and_after_restarts(
         federation.stop(service)
         federation.start(service)
         federation.wait(
-            lambda: federation.healthy("proxy", "coordinator"), deadline_s=180, what="both are healthy"
+            lambda: federation.works("proxy", "coordinator"), deadline_s=180, what="both are healthy"
         )
         assert status(REVOKED) == 400
     federation.wait(
