@@ -97,23 +97,12 @@ def until_a_round_without_the_victim(federation: Federation, name: str, *, since
     return missed[0]
 
 
-def restart_in_the_middle_of(federation: Federation, name: str, number: int, *services: str) -> None:
-    """SIGTERM for containers and a new start, one after the other, as for an upgrade."""
-    restarted_in = in_the_middle_of(federation, name, number)
-    for service in services:
-        federation.engine.docker("restart", "--time", "10", federation.container(service))
-    print(f"{' and '.join(services)} restarted in round {restarted_in}")
-
-
-def test_a_run_goes_on_to_the_same_bytes_while_containers_are_killed_and_restarted(
+def test_a_run_goes_on_to_the_same_bytes_while_containers_are_killed(
     federation: Federation, reference: ReferenceRun
 ) -> None:
-    """Something in every round; in the last the coordinator is restarted first, since the run is not over then."""
     process = federation.start_run("kills")
-    restart_in_the_middle_of(federation, "kills", 1, f"trainer-{VICTIM}")
     for number, service in enumerate(KILLED, start=2):
         kill_in_the_middle_of(federation, "kills", number, service)
-    restart_in_the_middle_of(federation, "kills", SCHEDULE.rounds, "coordinator", "proxy")
     status = finished(federation, "kills")
     process.kill()  # the command that followed the run ended with the coordinator's container
     process.communicate()
@@ -122,6 +111,21 @@ def test_a_run_goes_on_to_the_same_bytes_while_containers_are_killed_and_restart
     for number in range(1, SCHEDULE.rounds + 1):
         assert sha256(run.checkpoint(number)) == sha256(reference.run.checkpoint(number))
     assert sha256(run.global_model) == sha256(reference.run.global_model)
+
+
+def test_a_run_goes_on_to_the_same_bytes_while_containers_are_restarted(
+    federation: Federation, reference: ReferenceRun
+) -> None:
+    """The trainer, then the proxy and the coordinator, as for an upgrade."""
+    process = federation.start_run("restarts")
+    for number, services in ((2, (f"trainer-{VICTIM}",)), (4, ("proxy", "coordinator"))):
+        in_the_middle_of(federation, "restarts", number)
+        for service in services:
+            federation.engine.docker("restart", "--time", "10", federation.container(service))
+    assert finished(federation, "restarts") == "completed"
+    process.kill()
+    process.communicate()
+    assert sha256(federation.run("restarts").global_model) == sha256(reference.run.global_model)
 
 
 def test_a_site_whose_node_is_killed_or_stopped_is_missed_for_no_longer_than_it_is_away(
