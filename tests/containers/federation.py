@@ -38,7 +38,6 @@ SERVICES = (
     *(f"trainer-{site}" for site in SITES),
 )
 HEALTHY_DEADLINE_S = 600.0
-DOWN_S = 10.0
 TRAINER_MEMORY_MIB = 2048
 
 OUTBOUND_ONLY = """
@@ -205,15 +204,6 @@ class Federation:
     def ended(self, name: str) -> bool:
         state = self.state(name)
         return state is not None and state["status"] in ("completed", "partial", "failed")
-
-    def stop(self, service: str) -> None:
-        """Stop a container, which is down within ten seconds of the signal: the engine would kill it after 30 s."""
-        began = time.monotonic()
-        self.engine.docker("stop", "--time", "30", self.container(service))
-        seconds, code = time.monotonic() - began, self.inspect(service)["State"]["ExitCode"]
-        print(f"{service} was down after {seconds:.1f} s, exit status {code}")
-        assert seconds < DOWN_S
-        assert code in (0, 143)  # 137 would be SIGKILL
 
     def start(self, service: str) -> None:
         """Start a container that was stopped, a node behind its firewall."""

@@ -15,7 +15,7 @@ import time
 import pytest
 
 from client.status.current_task import in_work
-from tests.containers.federation import CUT, OUTBOUND_ONLY, Federation
+from tests.containers.federation import CUT, OUTBOUND_ONLY, SERVICES, Federation
 from tests.containers.reference_run import DEADLINE_S, SCHEDULE, SITES, ReferenceRun
 from tests.containers.test_federation import RUN_DEADLINE_S, sha256
 
@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.containers, pytest.mark.timeout(2400)]
 ROUND_DEADLINE_S = 240.0
 VICTIM = "umr"
 KILLED = ("trainer-umr", "proxy", "coordinator")
+DOWN_S = 10.0
 
 
 def finished(federation: Federation, name: str) -> str:
@@ -111,6 +112,21 @@ def test_a_run_goes_on_to_the_same_bytes_while_containers_are_killed(
     for number in range(1, SCHEDULE.rounds + 1):
         assert sha256(run.checkpoint(number)) == sha256(reference.run.checkpoint(number))
     assert sha256(run.global_model) == sha256(reference.run.global_model)
+
+
+@pytest.mark.parametrize("service", ["trainer-sms", "node-sms", "proxy", "coordinator"])
+def test_a_container_is_down_within_ten_seconds_of_the_signal(federation: Federation, service: str) -> None:
+    """It ends by itself: the engine would kill it only after 30 s."""
+    container = federation.container(service)
+    began = time.monotonic()
+    federation.engine.docker("stop", "--time", "30", container)
+    seconds = time.monotonic() - began
+    state = federation.inspect(service)["State"]
+    federation.start(service)
+    print(f"{service} was down after {seconds:.1f} s, exit status {state['ExitCode']}")
+    assert seconds < DOWN_S
+    assert state["ExitCode"] in (0, 143)  # 137 would be SIGKILL
+    federation.wait(lambda: federation.works(*SERVICES), deadline_s=180, what="everything is healthy")
 
 
 def test_a_run_goes_on_to_the_same_bytes_while_containers_are_restarted(
