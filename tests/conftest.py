@@ -67,7 +67,9 @@ def _place(item: pytest.Item) -> int:
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """What is made again and again is made once a process: the charts of runs, the process that makes sites."""
     with ExitStack() as stack:
-        if "fedminet.single_machine.sites" in sys.modules:  # else no test of this file makes any
+        makes_sites = "fedminet.single_machine.sites" in sys.modules  # else no test of this file makes any
+        # Those in containers have every processor to themselves, and make three large ones side by side.
+        if makes_sites and item.get_closest_marker("containers") is None:
             from tests.support.kept_pool import kept_pool
 
             stack.enter_context(kept_pool())

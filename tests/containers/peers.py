@@ -17,13 +17,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 SCAN = """
-import json, select, socket, sys, time
-host, first, last = json.loads(sys.argv[1])
+import json, resource, select, socket, sys, time
+host, *ranges = json.loads(sys.argv[1])
 address = socket.gethostbyname(host)
+limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+AT_ONCE = 4000
 found = []
-for begin in range(first, last + 1, 500):
+ports = [port for first, last in ranges for port in range(first, last + 1)]
+for begin in range(0, len(ports), AT_ONCE):
     waiting, poll = {}, select.poll()
-    for port in range(begin, min(begin + 500, last + 1)):
+    for port in ports[begin : begin + AT_ONCE]:
         stream = socket.socket()
         stream.setblocking(False)
         stream.connect_ex((address, port))
@@ -41,7 +45,7 @@ for begin in range(first, last + 1, 500):
         stream.close()
 print(json.dumps(found))
 """
-"""Prints the ports of a host that take a connection."""
+"""Prints which ports of a host, in ranges by their first and last, take a connection."""
 
 LISTEN = """
 import socket, sys

@@ -13,18 +13,24 @@ from cryptography.hazmat.primitives import serialization
 from tests.containers.federation import COORDINATOR_NAME, PROJECT, Federation
 from tests.containers.peers import ASK, Identity, as_argument
 
-OUTSIDE = f"{PROJECT}-outside"
+OUTSIDE = f"{PROJECT}-outside"  # the network, and the container on it
 FLEET_CALL = "/v1/fleet/pull-messages"
 
 
 class Stranger:
-    """A peer from outside, who shows what certificate it likes."""
+    """A peer from outside, who shows what certificate it likes: one container, and a new process for each program."""
 
     def __init__(self, federation: Federation, folder: Path) -> None:
         self.federation, self.folder = federation, folder
         folder.chmod(0o755)
         made = federation.made
         (folder / "ca.pem").write_bytes((made / "coordinator" / "pki" / "ca.pem").read_bytes())
+
+    def python(self, program: str, argument: str) -> str:
+        """What a Python program prints outside; `folder` is its /peer."""
+        return self.federation.engine.docker(
+            "exec", "--interactive", OUTSIDE, "python", "-I", "-", argument, stdin=program
+        )
 
     def ask(
         self, identity: Identity | None, requests: list[dict[str, object]]
@@ -38,10 +44,7 @@ class Stranger:
                 "certificate": f"/peer/{identity.certificate.name}",
                 "key": f"/peer/{identity.key.name}",
             }
-        answer = self.federation.python_in(
-            OUTSIDE, ASK, as_argument(wish), options=("--volume", f"{self.folder}:/peer:ro")
-        )
-        return [(status, text) for status, text in json.loads(answer)]
+        return [(status, text) for status, text in json.loads(self.python(ASK, as_argument(wish)))]
 
     def status(self, identity: Identity | None, **request: object) -> int | str:
         ((status, _),) = self.ask(identity, [{"method": "POST", "path": FLEET_CALL, **request}])
@@ -49,15 +52,25 @@ class Stranger:
 
 
 @contextmanager
-def outside_network(federation: Federation) -> Iterator[None]:
-    """A network of strangers, on which the proxy is and nothing else of the federation."""
-    engine = federation.engine
+def stranger_outside(federation: Federation, folder: Path) -> Iterator[Stranger]:
+    """A stranger in a network of its own, on which the proxy is and nothing else of the federation."""
+    engine, proxy = federation.engine, federation.container("proxy")
+    stranger = Stranger(federation, folder)
+    engine.tried("rm", "--force", OUTSIDE)
     engine.tried("network", "rm", OUTSIDE)
     engine.docker("network", "create", "--internal", OUTSIDE)
-    engine.docker("network", "connect", "--alias", COORDINATOR_NAME, OUTSIDE, federation.container("proxy"))
-    yield
-    engine.docker("network", "disconnect", OUTSIDE, federation.container("proxy"))
-    engine.docker("network", "rm", OUTSIDE)
+    try:
+        engine.docker("network", "connect", "--alias", COORDINATOR_NAME, OUTSIDE, proxy)
+        engine.docker(
+            *("run", "--detach", "--name", OUTSIDE, "--network", OUTSIDE, "--user", "10001:10001"),
+            *("--read-only", "--cap-drop", "ALL", "--volume", f"{folder}:/peer:ro", "--entrypoint", "python"),
+            *(federation.images["site"], "-I", "-c", "import signal; signal.pause()"),
+        )
+        yield stranger
+    finally:
+        engine.tried("rm", "--force", OUTSIDE)
+        engine.tried("network", "disconnect", OUTSIDE, proxy)
+        engine.tried("network", "rm", OUTSIDE)
 
 
 def identity_of(federation: Federation, stranger: Stranger, site: str) -> Identity:

@@ -126,7 +126,7 @@ def test_a_container_is_down_within_ten_seconds_of_the_signal(federation: Federa
     print(f"{service} was down after {seconds:.1f} s, exit status {state['ExitCode']}")
     assert seconds < DOWN_S
     assert state["ExitCode"] in (0, 143)  # 137 would be SIGKILL
-    federation.wait(lambda: federation.healthy(*SERVICES), deadline_s=180, what="everything is healthy")
+    federation.wait(lambda: federation.works(*SERVICES), deadline_s=180, what="everything is healthy")
 
 
 def test_a_run_goes_on_to_the_same_bytes_while_containers_are_restarted(

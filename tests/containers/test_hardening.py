@@ -110,7 +110,7 @@ def test_the_limit_of_memory_is_enforced(federation: Federation) -> None:
     assert federation.exec(TRAINER, "python", "-c", ALLOCATE, "256") == "256"
     done = federation.engine.tried("exec", container, "python", "-c", ALLOCATE, str(TRAINER_MEMORY_MIB + 512))
     assert done.returncode == 137, (done.returncode, done.stdout, done.stderr)
-    federation.wait(lambda: federation.healthy(TRAINER), deadline_s=120, what="the trainer is healthy")
+    federation.wait(lambda: federation.works(TRAINER), deadline_s=120, what="the trainer is healthy")
 
 
 @pytest.mark.parametrize("service", SERVICES)

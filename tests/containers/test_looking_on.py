@@ -11,7 +11,7 @@ import pytest
 
 from minet_core.runtime.processes.child_processes import free_port
 from tests.containers.engine import Engine
-from tests.containers.federation import PROJECT, Federation
+from tests.containers.federation import COORDINATOR_OFTEN_LOOKED_AT, PROJECT, Federation
 from tests.containers.test_hardening import CAPABILITY_SETS, process_numbers, status_of
 from tests.support.repository import ROOT
 
@@ -80,7 +80,7 @@ def test_a_part_that_is_stopped_is_missed_by_the_other(
     federation.wait(is_back, deadline_s=HEALTHY_WITHIN_S, what="both parts run, and the site is registered")
     assert federation.site_status(service)[0] == 0
     federation.wait(
-        lambda: federation.healthy(service), deadline_s=HEALTHY_WITHIN_S, what=f"{service} is healthy"
+        lambda: federation.works(service), deadline_s=HEALTHY_WITHIN_S, what=f"{service} is healthy"
     )
 
 
@@ -98,6 +98,7 @@ def screen(federation: Federation) -> Iterator[int]:
     )
     compose = ("compose", "--project-name", PROJECT, "--profile", "screen")
     compose += ("--file", str(ROOT / "docker" / "compose.coordinator.yaml"))
+    compose += ("--file", str(COORDINATOR_OFTEN_LOOKED_AT))
     beside.docker(*compose, "up", "--detach", "--no-deps", "screen")
     try:
         federation.wait(

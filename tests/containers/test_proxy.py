@@ -10,7 +10,7 @@ import pytest
 
 from tests.containers.federation import COORDINATOR_NAME, Federation
 from tests.containers.peers import ASK, Identity, as_argument, issue
-from tests.containers.stranger import FLEET_CALL, OUTSIDE, Stranger, identity_of, node_header, outside_network
+from tests.containers.stranger import FLEET_CALL, Stranger, identity_of, node_header, stranger_outside
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(2400)]
 
@@ -39,8 +39,8 @@ CLOSED_PATHS = (
 
 @pytest.fixture(scope="module")
 def stranger(federation: Federation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stranger]:
-    with outside_network(federation):
-        yield Stranger(federation, tmp_path_factory.mktemp("peer"))
+    with stranger_outside(federation, tmp_path_factory.mktemp("peer")) as outside:
+        yield outside
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_a_body_of_more_than_8_mb_is_refused(
     assert stranger.status(umr, headers=headers, n_bytes=8 * 2**20) != 413  # the control
 
 
-def test_an_old_protocol_of_tls_is_refused(federation: Federation, stranger: Stranger, umr: Identity) -> None:
+def test_an_old_protocol_of_tls_is_refused(stranger: Stranger, umr: Identity) -> None:
     for version, expected in (("TLSv1_1", "SSLError"), ("TLSv1_2", "int")):
         program = ASK.replace(
             "if wish",
@@ -176,9 +176,5 @@ def test_an_old_protocol_of_tls_is_refused(federation: Federation, stranger: Str
             **{"certificate": "/peer/umr.pem", "key": "/peer/umr.key"},
             "requests": [{"method": "POST", "path": FLEET_CALL}],
         }
-        ((status, _),) = json.loads(
-            federation.python_in(
-                OUTSIDE, program, as_argument(wish), options=("--volume", f"{stranger.folder}:/peer:ro")
-            )
-        )
+        ((status, _),) = json.loads(stranger.python(program, as_argument(wish)))
         assert (type(status).__name__ if isinstance(status, int) else status) == expected

@@ -16,11 +16,12 @@ pytestmark = [pytest.mark.containers, pytest.mark.timeout(2400)]
 PROBE_PORT = 7777
 
 
-def open_ports(
-    federation: Federation, network: str, host: str, *, first: int = 1, last: int = 65535
-) -> list[int]:
-    """The ports of `host` that a peer in `network` can connect to."""
-    found = json.loads(federation.python_in(network, SCAN, as_argument([host, first, last])))
+EVERY_PORT = (1, 65535)
+
+
+def open_ports(federation: Federation, network: str, host: str, *ranges: tuple[int, int]) -> list[int]:
+    """The ports of `host`, of some ranges by their first and last, that a peer in `network` can connect to."""
+    found = json.loads(federation.python_in(network, SCAN, as_argument([host, *(ranges or (EVERY_PORT,))])))
     assert isinstance(found, list)
     return found
 
@@ -73,11 +74,11 @@ def test_a_site_reaches_port_443_of_the_coordinator_and_nothing_else(
     try:
         assert open_ports(federation, node, COORDINATOR_NAME) == [443]
         inner = federation.address("coordinator", "inner")
-        assert open_ports(federation, node, inner, first=9443, last=9443) == []
+        assert open_ports(federation, node, inner, (9443, 9443)) == []
     finally:
         federation.load_rules(f"node-{site}", OUTBOUND_ONLY)
     # the control: who is on the inner network does reach the server
-    assert open_ports(federation, beside(federation, "proxy"), "coordinator", first=9440, last=9450) == [9443]
+    assert open_ports(federation, beside(federation, "proxy"), "coordinator", (9440, 9450)) == [9443]
 
 
 def test_the_server_is_reached_from_the_proxy_alone(federation: Federation) -> None:
@@ -108,14 +109,13 @@ def test_nothing_reaches_a_site(federation: Federation, site: str, listener: Non
     """Not even what listens there: the hospital's firewall lets nothing in, and the federation does without."""
     address = federation.address(f"node-{site}", f"site-{site}")
     proxy = beside(federation, "proxy")
-    for first, last in ((1, 1024), (PROBE_PORT, PROBE_PORT), (8000, 10_000)):
-        assert open_ports(federation, proxy, address, first=first, last=last) == []
+    assert open_ports(federation, proxy, address, (1, 1024), (PROBE_PORT, PROBE_PORT), (8000, 10_000)) == []
     federation.drop_rules(f"node-{site}", "hospital")
     try:  # the control: without the firewall the same search finds the probe, and nothing of ours
         assert open_ports(federation, proxy, address) == [PROBE_PORT]
     finally:
         federation.load_rules(f"node-{site}", OUTBOUND_ONLY)
-    assert open_ports(federation, proxy, address, first=PROBE_PORT, last=PROBE_PORT) == []
+    assert open_ports(federation, proxy, address, (PROBE_PORT, PROBE_PORT)) == []
 
 
 def test_no_site_reaches_another(federation: Federation, listener: None) -> None:
@@ -129,8 +129,7 @@ def test_no_site_reaches_another(federation: Federation, listener: None) -> None
                     federation,
                     beside(federation, f"node-{site}"),
                     address,
-                    first=PROBE_PORT - 20,
-                    last=PROBE_PORT + 20,
+                    (PROBE_PORT - 20, PROBE_PORT + 20),
                 )
                 assert found == ([PROBE_PORT] if site == other else [])  # itself is the control
     finally:
@@ -157,7 +156,7 @@ def test_a_site_with_root_finds_no_way_through_the_proxy(federation: Federation)
                 "python",
                 federation.images["site"],
             ),
-            *("-I", "-", as_argument([host, port, port]), f"{network}.0", gateway),
+            *("-I", "-", as_argument([host, (port, port)]), f"{network}.0", gateway),
             stdin=program,
         )
         ports = json.loads(answer)

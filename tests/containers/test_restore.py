@@ -13,7 +13,7 @@ import pytest
 
 from server.backup.create import LEFT_OUT, NEVER_LEAVE
 from tests.containers.engine import Engine
-from tests.containers.federation import USER, Federation
+from tests.containers.federation import COORDINATOR_OFTEN_LOOKED_AT, USER, Federation
 from tests.containers.reference_run import SITES
 from tests.support.repository import ROOT
 
@@ -32,7 +32,8 @@ class Coordinator:
 
     def command(self, *arguments: str) -> list[str]:
         file = ROOT / "docker" / "compose.coordinator.yaml"
-        return ["docker", "compose", "--project-name", PROJECT, "--file", str(file), *arguments]
+        often = ("--file", str(COORDINATOR_OFTEN_LOOKED_AT))
+        return ["docker", "compose", "--project-name", PROJECT, "--file", str(file), *often, *arguments]
 
     def compose(self, *arguments: str) -> str:
         return self.engine.docker(*self.command(*arguments)[1:])

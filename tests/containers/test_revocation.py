@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.containers.federation import PASSPHRASE, USER, Federation
-from tests.containers.stranger import Stranger, identity_of, node_header, outside_network
+from tests.containers.stranger import Stranger, identity_of, node_header, stranger_outside
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(2400)]
 
@@ -23,8 +23,8 @@ WITHIN_S = 60.0
 
 @pytest.fixture(scope="module")
 def stranger(federation: Federation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stranger]:
-    with outside_network(federation):
-        yield Stranger(federation, tmp_path_factory.mktemp("revoked"))
+    with stranger_outside(federation, tmp_path_factory.mktemp("revoked")) as outside:
+        yield outside
 
 
 def test_a_revoked_site_is_refused_within_a_minute_and_after_restarts(
@@ -59,7 +59,7 @@ def test_a_revoked_site_is_refused_within_a_minute_and_after_restarts(
     for service in ("proxy", "coordinator"):
         federation.engine.docker("restart", "--time", "10", federation.container(service))
         federation.wait(
-            lambda: federation.healthy("proxy", "coordinator"), deadline_s=180, what="both are healthy"
+            lambda: federation.works("proxy", "coordinator"), deadline_s=180, what="both are healthy"
         )
         assert status(REVOKED) == 400
     federation.wait(

@@ -284,24 +284,20 @@ def test_one_patient_is_never_enough(tmp_path) -> None:
         ingest(write_patients(tmp_path / "scans", 1), tmp_path / "store", FEW)
 
 
-def test_the_same_patients_are_split_alike_in_every_store(tmp_path) -> None:
+def test_patients_are_split_alike_in_every_store_and_stores_of_one_key_alone_are_alike_to_the_byte(
+    tmp_path,
+) -> None:
     scans = write_patients(tmp_path / "scans", 3)
-    splits = []
-    for name in ("one", "two"):
-        report = ingest(scans, tmp_path / name, SMS)
-        split_of = report.cohort.patients
-        splits.append([split_of[pair.file.split("-")[0]] for pair in report.accepted])
-        assert sorted(splits[-1]) == ["test", "training", "validation"]
-    assert splits[0] == splits[1]
-
-
-def test_stores_of_one_key_are_alike_to_the_byte_and_of_another_are_not(tmp_path) -> None:
-    scans = write_patients(tmp_path / "scans", 3)
-    digests = []
+    digests, splits = [], []
     for name, key in (("one", bytes(32)), ("two", bytes(32)), ("three", bytes(31) + b"1")):
         keep_key(tmp_path / name, key)
-        digests.append(ingest(scans, tmp_path / name, SMS).cohort.digest)
+        report = ingest(scans, tmp_path / name, SMS)
+        digests.append(report.cohort.digest)
+        split_of = report.cohort.patients
+        splits.append([split_of[pair.file.split("-")[0]] for pair in report.accepted])
     assert digests[0] == digests[1] != digests[2]
+    assert splits[0] == splits[1] == splits[2]
+    assert sorted(splits[0]) == ["test", "training", "validation"]
     keep_key(tmp_path / "one", bytes(31) + b"2")
     assert (tmp_path / "one" / "pseudonym.key").read_bytes() == bytes(32)  # a key that is there stays
     assert (tmp_path / "one" / "pseudonym.key").stat().st_mode & 0o777 == 0o600

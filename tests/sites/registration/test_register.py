@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 
 import numpy as np
@@ -103,6 +104,15 @@ def test_the_view_of_a_shorter_reference_is_known(patient) -> None:
     assert (taken.reference.array[~taken.covered] == 0).all()
 
 
+@functools.cache
+def right_pair(*, small: bool) -> tuple[Volume, Volume]:
+    """The control of all attacks: a pair of that size, which is taken."""
+    size = SMALL if small else {}
+    target, reference = make_volume(1, "T2", **size), make_volume(1, "T1", **size)
+    found(target, reference)
+    return target, reference
+
+
 def noise(reference: Volume) -> Volume:
     generator = np.random.default_rng(1)
     return dataclasses.replace(reference, array=generator.random(reference.array.shape, dtype=np.float32))
@@ -125,9 +135,7 @@ def ramp(reference: Volume) -> Volume:
 
 @pytest.mark.parametrize("attack", [noise, shuffled, other_patient, ramp])
 def test_a_reference_that_is_not_the_patients_is_refused(attack) -> None:
-    size = SMALL if attack is other_patient else {}
-    target, reference = make_volume(1, "T2", **size), make_volume(1, "T1", **size)
-    found(target, reference)
+    target, reference = right_pair(small=attack is other_patient)
     with pytest.raises(RegistrationRefused, match="FM-D204"):
         found(target, attack(reference))
 
