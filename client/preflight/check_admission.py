@@ -17,8 +17,8 @@ from client.status.finding import CHECKS_OF_PART, Finding, Part
 from minet_core.admission.kit import require_current
 from minet_core.errors import FedminetError, NoScansFound, ScanInvalid, StoreDamaged
 from minet_core.protocol.cohort_declaration import DECLARATION_FILE, read_declaration
+from minet_core.settings.drawable import require_drawable
 from minet_core.settings.federation import FederationSettings
-from minet_core.training.drawable import require_drawable
 from sites.settings.site_policy import require_bundle_allowed
 from sites.store.cohort import Cohort, PairRecord
 from sites.store.pseudonym import site_key

@@ -32,7 +32,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from minet_core.errors import FedminetError, ProcessDied, ScanInvalid
 from minet_core.seeds import torch_generator
-from minet_core.training.drawable import require_drawable
+from minet_core.settings.drawable import require_drawable
 from minet_core.training.samples import Sample, make_sample
 
 AIR_LEVEL = 0.5

@@ -9,7 +9,7 @@ import click
 import pytest
 import typer
 
-from fedminet.main import app
+from fedminet.main import command_line
 from tests.support.repository import ROOT
 
 PAGE = ROOT / "docs" / "admission.md"
@@ -23,7 +23,7 @@ def test_the_page_has_the_whole_way() -> None:
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_of_the_page_is_understood(line: str) -> None:
-    command: click.Command = typer.main.get_command(app)
+    command: click.Command = typer.main.get_command(command_line())
     words = shlex.split(line)[1:]
     while isinstance(command, click.Group):
         name = words.pop(0)

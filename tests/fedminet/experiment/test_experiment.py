@@ -17,7 +17,7 @@ from fedminet.experiment.methods import is_learned
 from fedminet.experiment.run import run_experiment
 from fedminet.experiment.scores import _tested_volumes, stranger_of
 from fedminet.experiment.study import Study
-from fedminet.main import app
+from fedminet.main import command_line
 from fedminet.single_machine.sites import parse_sites
 from minet_core.errors import ConfigurationError, FedminetError, FileMissing, SettingsMismatch
 from minet_core.settings.yaml_file import write_settings
@@ -85,7 +85,7 @@ def test_sites_that_are_ingested_already_are_read_and_left_as_they_are(
     options = ["experiment", "table1", "--scale", "2", "--rounds", "1", "--local-steps", "1", "--quiet"]
     chosen = ["--mode", "federated,pooled", "--methods", "sinc,minet", "--out", str(out)]
     given = ["--site", str(home.path), "--site", f"umr={scans['umr']}"]
-    done = CliRunner().invoke(app, [*options, *chosen, *given])
+    done = CliRunner().invoke(command_line(), [*options, *chosen, *given])
     assert done.exit_code == 0, done.exception
     assert {path: path.stat().st_mtime_ns for path in home.path.rglob("*")} == before
     assert {path.name for path in (out / "data" / "scans" / "sites").iterdir()} == {"umr"}
@@ -343,6 +343,6 @@ def test_what_the_integration_adds_is_shown_for_each_size_after_as_many_steps(
     ],
 )
 def test_what_is_no_choice_is_refused(arguments: list[str], tmp_path: Path) -> None:
-    outcome = CliRunner().invoke(app, ["experiment", *arguments, "--out", str(tmp_path / "out")])
+    outcome = CliRunner().invoke(command_line(), ["experiment", *arguments, "--out", str(tmp_path / "out")])
     assert isinstance(outcome.exception, FedminetError)
     assert not (tmp_path / "out").exists()
