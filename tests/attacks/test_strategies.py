@@ -17,10 +17,8 @@ SEED, ROUNDS = 23, 8
 """Not the seeds that the bounds were found on."""
 
 MAX_DB = 0.3
-"""What a strategy may cost the honest sites' test PSNR; differences below 0.1 dB mean nothing."""
-
-MAX_DB_OF = {"constant drift at the honest norm": 0.5, "noise at the honest norm": 0.4}
-"""Told and used: measured 0.43 and 0.31 (docs/results/robustness.md)."""
+"""What a strategy may cost the honest sites' test PSNR; differences below 0.1 dB mean nothing. Tiny sites have fixed keys,
+so each cost is the same in every run on a machine; other keys gave others (docs/results/robustness.md)."""
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +49,6 @@ def test_a_strategy_costs_little_and_is_told(
     run = conducted(tmp_path, made, bench_federation(SEED, rounds=ROUNDS), STRATEGIES[name]())
     found = outcome(name, run, honest)
     record_property("figure", f"{found.cost_db:+.2f} dB, {found.named} events, {found.refused} refused")
-    assert found.cost_db <= MAX_DB_OF.get(name, MAX_DB)
+    assert found.cost_db <= MAX_DB
     assert found.named >= 1
     assert found.honest_named == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,16 +84,24 @@ def test_the_simulation_beside_pooled_training_and_a_site_alone(
 @pytest.mark.e2e
 @pytest.mark.long
 def test_the_simulation_on_ray(tmp_path: Path, scans: Path, made: Path) -> None:
-    """In a process of its own: Ray leaves threads and warnings behind that are not ours to judge."""
+    """In a process of its own: Ray leaves threads and warnings behind that are not ours to judge.
+
+    Ray ends its own start where one of its processes is not there in time, which a busy machine may bring about: the
+    command says so by its code, and is given once more.
+    """
     rehearsal = small_rehearsal(tmp_path / "ray", scans, made=made)
     code = (
         "from pathlib import Path; from fedminet.simulation.simulate import simulate; "
         "import tests.e2e.test_main_job as job;"
         f"job.simulate_on_ray(Path({str(rehearsal.out)!r}), Path({str(scans)!r}))"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
-    )
+    for _ in range(2):
+        ended = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=400, check=False
+        )
+        if "FM-S500: Ray ended before the run did" not in ended.stderr:
+            break
+        shutil.rmtree(rehearsal.out / "coordinator", ignore_errors=True)
     assert ended.returncode == 0, ended.stderr[-3000:]
     check_outcome(rehearsal.out, read_summary(rehearsal.out / "summary.json"), engine="ray")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from sites.ingest import ingest
 from sites.settings.definitions import definition_text
 from sites.settings.site_policy import open_policy
 from sites.settings.site_settings import SiteSettings
+from sites.store.pseudonym import keep_key
 
 SHAPE = (8, 40, 36)
 SPACING_MM = (4.0, 3.0, 3.0)
@@ -101,7 +103,8 @@ def make_tiny_sites(
 ) -> dict[str, SiteHome]:
     """By name, NIfTI sites of three patients each; shape: (slice, row, column) of every scan.
 
-    They are ingested once a process, and copied: sites of the same names and shape have the same keys of pseudonyms.
+    They are ingested once a process, and copied. A site's key of pseudonyms follows from its name, so that a run over
+    them gives the same figures each time.
     """
     shutil.copytree(_ingested(tuple(names), shape), folder, dirs_exist_ok=True)
     return {name: SiteHome(folder / "sites" / name) for name in names}
@@ -123,6 +126,9 @@ def _ingested(names: tuple[str, ...], shape: tuple[int, int, int]) -> Path:
         }
         settings = parse_settings(content, SiteSettings, source="the trial")
         write_text(home.path / "site.yaml", settings_text(settings))
+        keep_key(
+            home.store, hashlib.sha256(name.encode()).digest()
+        )  # one order of patients, one draw of patches
         ingest(scans, home.store, read_settings(home.path / "site.yaml", SiteSettings))
     return folder
 
