@@ -17,8 +17,8 @@ SEED, ROUNDS = 23, 8
 """Not the seeds that the bounds were found on."""
 
 MAX_DB = 0.3
-"""What a strategy may cost the honest sites' test PSNR; differences below 0.1 dB mean nothing. Tiny sites have fixed keys,
-so each cost is the same in every run on a machine; other keys gave others (docs/results/robustness.md)."""
+"""What a strategy may cost the honest sites' test PSNR; differences below 0.1 dB mean nothing. Tiny sites have fixed
+keys, so each cost is the same in every run on a machine; other keys gave others (docs/results/robustness.md)."""
 
 
 @pytest.fixture(scope="module")
