@@ -35,6 +35,9 @@ from minet_core.weights.payload import save_parcel
 
 METADATA_KEY = "fedminet"
 
+MAX_DIMENSIONS = 8
+"""Of a tensor; a convolution's weight has four or five. numpy takes 64, torch and the file any number."""
+
 Tensors = Mapping[str, Tensor | NDArray[Any]]
 
 
@@ -173,6 +176,13 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], CheckpointManifest]:
             f"{path} is not a whole safetensors file", got=failure, action=FETCH_AGAIN
         ) from failure
     manifest = _parse(metadata.get(METADATA_KEY), source=str(path))
+    dimensions = max((tensor.ndim for tensor in tensors.values()), default=0)
+    if dimensions > MAX_DIMENSIONS:
+        raise CheckpointInvalid(
+            f"{path} holds no model's tensors",
+            got=f"{dimensions} dimensions",
+            expected=f"at most {MAX_DIMENSIONS}",
+        )
     _check_entries({n: _as_array(t) for n, t in tensors.items()}, manifest, source=str(path))
     return tensors, manifest
 

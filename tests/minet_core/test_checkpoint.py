@@ -197,3 +197,13 @@ def test_weights_that_are_not_finite_are_refused(path: Path) -> None:
     save_checkpoint(path, weights, describe_weights(weights))
     with pytest.raises(CheckpointInvalid, match="does not hold the model"):
         load_model(path)
+
+
+@pytest.mark.parametrize("dimensions", [9, 65])
+def test_a_tensor_of_more_dimensions_than_a_model_has_is_refused(path: Path, dimensions: int) -> None:
+    tensors, metadata = load_file(path), metadata_of(path)
+    name = next(name for name, tensor in tensors.items() if tensor.ndim == 1)
+    tensors[name] = tensors[name].reshape(*([1] * (dimensions - 1)), -1)
+    rewrite(path, tensors, metadata)
+    with pytest.raises(CheckpointInvalid, match=f"{dimensions} dimensions"):
+        load_checkpoint(path)
