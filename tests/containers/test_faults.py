@@ -27,14 +27,14 @@ KILLED = ("trainer-umr", "proxy", "coordinator")
 DOWN_S = 10.0
 
 
-def finished(federation: Federation, name: str) -> str:
-    """The run's last status, once it has one."""
+def finished(federation: Federation, name: str) -> tuple[str, str | None]:
+    """The run's last status, once it has one, and what it fell short of."""
     federation.wait(
         lambda: federation.ended(name), deadline_s=RUN_DEADLINE_S, what=f"the run {name} has ended"
     )
     state = federation.state(name)
     assert state is not None
-    return str(state["status"])
+    return str(state["status"]), state["reason"]
 
 
 def in_the_middle_of(federation: Federation, name: str, number: int) -> int:
@@ -104,11 +104,11 @@ def test_a_run_goes_on_to_the_same_bytes_while_containers_are_killed(
     process = federation.start_run("kills")
     for number, service in enumerate(KILLED, start=2):
         kill_in_the_middle_of(federation, "kills", number, service)
-    status = finished(federation, "kills")
+    end = finished(federation, "kills")
     process.kill()  # the command that followed the run ended with the coordinator's container
     process.communicate()
     run = federation.run("kills")
-    assert status == "completed"
+    assert end == ("completed", None)
     for number in range(1, SCHEDULE.rounds + 1):
         assert sha256(run.checkpoint(number)) == sha256(reference.run.checkpoint(number))
     assert sha256(run.global_model) == sha256(reference.run.global_model)
@@ -138,7 +138,7 @@ def test_a_run_goes_on_to_the_same_bytes_while_containers_are_restarted(
         in_the_middle_of(federation, "restarts", number)
         for service in services:
             federation.engine.docker("restart", "--time", "10", federation.container(service))
-    assert finished(federation, "restarts") == "completed"
+    assert finished(federation, "restarts") == ("completed", None)
     process.kill()
     process.communicate()
     assert sha256(federation.run("restarts").global_model) == sha256(reference.run.global_model)
@@ -163,7 +163,7 @@ def test_a_site_whose_node_is_killed_or_stopped_is_missed_for_no_longer_than_it_
     missed = until_a_round_without_the_victim(federation, "nodes", since=stopped_in)
     for service in reversed(stopped):
         federation.start(service)
-    assert finished(federation, "nodes") == "partial"
+    assert finished(federation, "nodes")[0] == "partial"
     process.communicate(timeout=120)
     without = rounds_without_the_victim(federation, "nodes", until=SCHEDULE.rounds)
     print(f"node killed in round {killed_in}, site stopped in {stopped_in}, rounds without: {without}")
@@ -189,7 +189,7 @@ def test_a_site_that_is_cut_off_is_left_out_named_and_taken_back(federation: Fed
     missed = until_a_round_without_the_victim(federation, "partition", since=cut_in)
     cut_s = time.monotonic() - cut_at
     federation.drop_rules(f"node-{VICTIM}", "cut")
-    assert finished(federation, "partition") == "partial"
+    assert finished(federation, "partition")[0] == "partial"
     process.communicate(timeout=120)
     without = rounds_without_the_victim(federation, "partition", until=SCHEDULE.rounds)
     print(f"cut for {cut_s:.0f} s (deadline {DEADLINE_S:g} s), rounds without {VICTIM}: {without}")

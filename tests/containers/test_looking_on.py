@@ -124,10 +124,13 @@ def test_the_screen_shows_the_run_and_who_is_online(federation: Federation, scre
     assert (status, "<html" in text) == (200, True)
     for run in (path.name for path in (federation.made / "coordinator" / "runs").glob("*/")):
         assert get(screen, f"/runs/{run}")[0] == 200
+    online = f'fedminet_site_online{{site="{SITE}"}} 1.0'
+    federation.wait(  # the server asks which nodes are online every 10 s, and the site's was away a moment ago
+        lambda: online in get(screen, "/metrics")[1], deadline_s=60.0, what=f"the screen shows {SITE} online"
+    )
     status, metrics = get(screen, "/metrics")
     assert status == 200
     assert "fedminet_superlink_answers 1.0" in metrics
-    assert f'fedminet_site_online{{site="{SITE}"}} 1.0' in metrics
     assert "fedminet_certificate_days_left{" in metrics
     assert get(screen, "/", name="another.example")[0] == 421
 

@@ -31,6 +31,24 @@ def test_the_times_are_set_where_flower_reads_them() -> None:
     assert done.stdout.split() == ["10", "10", "10", "2"]
 
 
+def test_a_sign_of_life_that_failed_is_tried_again_within_two_seconds() -> None:
+    """Else a node is taken for gone for up to 20 s after its server is back, and a round goes on without its site."""
+    code = (
+        "from client.flower.timeouts import patch_timeouts; patch_timeouts()\n"
+        "from flwr.supercore.heartbeat import HeartbeatSender\n"
+        "sender = HeartbeatSender(lambda: False); pauses = []\n"
+        "class Ended(Exception): pass\n"
+        "def wait(seconds):\n"
+        "    pauses.append(seconds)\n"
+        "    if len(pauses) == 20: raise Ended\n"
+        "sender._retry_invoker.wait_function = wait\n"
+        "try: sender._retry_invoker.invoke(sender._heartbeat)\n"
+        "except Ended: print(len(pauses), 0 <= min(pauses), max(pauses) <= 2)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["20", "True", "True"]
+
+
 def test_an_idle_node_looks_for_messages_more_often() -> None:
     code = (
         "from client.flower.timeouts import shorten_idle_pause; shorten_idle_pause()\n"
