@@ -1,0 +1,130 @@
+"""What a folder of DICOM holds: its series, by the identifiers in the objects, and what is no MR image, by its kind.
+
+Headers alone are read, one file after another. A file that cannot be read stops no other. The same object in two files
+is taken once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from minet_core.errors import FedminetError
+from sites.scans.dicom.frames import Frame, MrObject, read_object
+from sites.scans.dicom.stacks import group_frames
+from sites.scans.unreadable import refusal_of, unlisted
+
+NOT_SCANS = frozenset({"DICOMDIR"})
+
+
+@dataclass
+class Series:
+    """The objects of one series, in the order in which they were found.
+
+    patient_id, study, uid: the hospital's own; in no text of this object. syntaxes: of the pixels. remarks: choices.
+    """
+
+    patient_id: str = field(repr=False)
+    study: str = field(repr=False)
+    uid: str = field(repr=False)
+    label: str
+    frames: list[Frame] = field(default_factory=list)
+    syntaxes: set[str] = field(default_factory=set)
+    remarks: set[str] = field(default_factory=set)
+
+    def groups(self) -> list[tuple[Frame, ...]]:
+        """The frames of each acquisition in the series.
+
+        Returns
+        -------
+        list[tuple[Frame, ...]]
+            As `sites.scans.dicom.stacks.group_frames` tells them apart.
+        """
+        return group_frames(self.frames)
+
+
+@dataclass
+class Export:
+    """What a folder holds. refused: (path below the folder, why) of each file that is in no series."""
+
+    series: list[Series] = field(default_factory=list)
+    refused: list[tuple[str, FedminetError]] = field(default_factory=list)
+    n_files: int = 0
+    n_repeated: int = 0
+
+
+def read_export(folder: Path) -> Export:
+    """The series below a folder.
+
+    Parameters
+    ----------
+    folder
+        Searched with its sub-folders; no link is followed.
+
+    Returns
+    -------
+    Export
+        Series in the order of the paths of their first files.
+    """
+    export = Export()
+    found: dict[tuple[str, str], Series] = {}
+    seen: set[str] = set()
+    for path in _files(folder, export):
+        label = path.relative_to(folder).as_posix()
+        export.n_files += 1
+        try:
+            one = read_object(path)
+        except Exception as failure:  # no file stops the others
+            export.refused.append((label, refusal_of(failure)))
+            continue
+        if one.instance and one.instance in seen:
+            export.n_repeated += 1
+            continue
+        seen.add(one.instance)
+        _put(found, one, label=label)
+    export.series = list(found.values())
+    return export
+
+
+def _put(found: dict[tuple[str, str], Series], one: MrObject, *, label: str) -> None:
+    key = (one.study, one.series)
+    if key not in found:
+        found[key] = Series(one.patient_id, one.study, one.series, label=label)
+    series = found[key]
+    series.frames += one.frames
+    series.syntaxes.add(one.transfer_syntax)
+    series.remarks |= set(one.remarks)
+
+
+def _files(folder: Path, export: Export) -> Iterator[Path]:
+    """Plain files below a folder, sorted; what the file system does not list is among the refused."""
+
+    def not_listed(failure: OSError) -> None:
+        path = Path(failure.filename)
+        export.refused.append((path.name, unlisted(failure, path)))
+
+    for place, folders, names in os.walk(folder, onerror=not_listed):
+        folders.sort()
+        for name in sorted(names):
+            if name not in NOT_SCANS and not name.startswith("."):
+                yield Path(place) / name
+
+
+def refusals_in_short(export: Export) -> list[str]:
+    """How many files were refused for what.
+
+    Parameters
+    ----------
+    export
+        As `read_export` gives it.
+
+    Returns
+    -------
+    list[str]
+        One line a kind, the most frequent first; no name of a file is in them.
+    """
+    counts = Counter((failure.code, str(failure.got or failure.what)) for _, failure in export.refused)
+    return [f"{count} x {code}: {kind}" for (code, kind), count in counts.most_common()]
