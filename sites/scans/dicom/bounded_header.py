@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import stat
 import struct
@@ -40,7 +41,16 @@ MAX_FILE_BYTES = 4 << 30
 BUFFER_BYTES = 1 << 14
 TAGS: list[BaseTag | int | str | tuple[int, int]] = [Tag(one) for one in tags_to_read()]
 
-_BROKEN = (EOFError, ValueError, KeyError, IndexError, TypeError, OverflowError, struct.error, NotImplementedError)
+_BROKEN = (
+    EOFError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    NotImplementedError,
+)
 """What pydicom raises for bytes that are cut off or no DICOM."""
 
 
@@ -143,7 +153,9 @@ def opened_plainly(path: Path) -> Iterator[io.FileIO]:
             raise _no_plain_file(path, "no plain file")
         if found.st_size > MAX_FILE_BYTES:
             raise ScanInvalid(
-                f"{path.name} is too large", got=f"{found.st_size} bytes", expected=f"at most {MAX_FILE_BYTES}"
+                f"{path.name} is too large",
+                got=f"{found.st_size} bytes",
+                expected=f"at most {MAX_FILE_BYTES}",
             )
         yield stream
 
@@ -171,7 +183,8 @@ def silent_pydicom(path: Path) -> Iterator[None]:
     ScanReaderFailed
         FM-D211: anything else.
     """
-    mode = pydicom.config.settings.reading_validation_mode
+    mode, log = pydicom.config.settings.reading_validation_mode, logging.getLogger("pydicom")
+    was_disabled, log.disabled = log.disabled, True  # it logs what it warns of
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
@@ -200,6 +213,16 @@ def silent_pydicom(path: Path) -> Iterator[None]:
             ) from None
         finally:
             pydicom.config.settings.reading_validation_mode = mode
+            log.disabled = was_disabled
+
+
+def _no_plain_file(path: Path, what: str) -> ScanUnreadable:
+    return ScanUnreadable(
+        "a scan is no plain file",
+        got=f"{path.name}: {what}",
+        expected="a file",
+        action="Copy the file itself there",
+    )
 
 
 def read_dataset(stream: io.FileIO, *, name: str) -> FileDataset:

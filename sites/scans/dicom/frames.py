@@ -19,7 +19,14 @@ from minet_core.errors import NotAnMrImage, ScanInvalid, ScanUnreadable
 from sites.quality.scan_quality import MAX_EDGE, MAX_VOXELS
 from sites.scans.dicom.acquisition_facts import AcquisitionFacts, codes, facts_from, number
 from sites.scans.dicom.bounded_header import opened_plainly, read_dataset, silent_pydicom
-from sites.scans.dicom.elements import GE_COMPONENT, PHILIPS_SCALE, SIEMENS_TILES, UIH_TILES, private_value, value_of
+from sites.scans.dicom.elements import (
+    GE_COMPONENT,
+    PHILIPS_SCALE,
+    SIEMENS_TILES,
+    UIH_TILES,
+    private_value,
+    value_of,
+)
 from sites.scans.dicom.transfer_syntax import MAX_INFLATION, is_native
 
 CLASSIC = "1.2.840.10008.5.1.4.1.1.4"
@@ -128,7 +135,9 @@ def _require_mr(dataset: FileDataset, *, name: str) -> None:
     """Raises NotAnMrImage with the object's kind, by the words of the standard alone."""
     sop_class = str(value_of(dataset, "SOPClassUID") or "")
     if sop_class not in {CLASSIC, *ENHANCED}:
-        known = UID(sop_class).name if sop_class.startswith(STANDARD_ROOT) else "an object of no standard kind"
+        known = (
+            UID(sop_class).name if sop_class.startswith(STANDARD_ROOT) else "an object of no standard kind"
+        )
         raise NotAnMrImage(f"{name} is no MR image", got=known, expected="MR or Enhanced MR Image Storage")
     image_type = codes(value_of(dataset, "ImageType"))
     n_tiles = [number(private_value(dataset, one)) for one in (SIEMENS_TILES, UIH_TILES)]
@@ -143,8 +152,13 @@ def _require_mr(dataset: FileDataset, *, name: str) -> None:
             action="Leave it out: the text may name the patient",
         )
     if value_of(dataset, "ModalityLUTSequence"):
-        raise NotAnMrImage(f"{name} has its values in a table", got="a modality LUT", expected="slope and intercept")
-    samples, photometric = value_of(dataset, "SamplesPerPixel"), str(value_of(dataset, "PhotometricInterpretation"))
+        raise NotAnMrImage(
+            f"{name} has its values in a table", got="a modality LUT", expected="slope and intercept"
+        )
+    samples, photometric = (
+        value_of(dataset, "SamplesPerPixel"),
+        str(value_of(dataset, "PhotometricInterpretation")),
+    )
     if samples != 1 or photometric != "MONOCHROME2":
         got = photometric if codes(photometric) else "no photometric interpretation"
         raise NotAnMrImage(f"{name} is no grey image", got=got, expected="MONOCHROME2")
@@ -162,7 +176,10 @@ def _tiles(name: str, what: str) -> NotAnMrImage:
 def _sizes(dataset: FileDataset, *, n_bytes: int, syntax: str, name: str) -> tuple[tuple[int, int], int]:
     """(rows, columns) and frames. Raises ScanInvalid where the file cannot hold them: before a pixel is decoded."""
     rows, columns = int(value_of(dataset, "Rows") or 0), int(value_of(dataset, "Columns") or 0)
-    n_frames, bits = int(value_of(dataset, "NumberOfFrames") or 1), int(value_of(dataset, "BitsAllocated") or 0)
+    n_frames, bits = (
+        int(value_of(dataset, "NumberOfFrames") or 1),
+        int(value_of(dataset, "BitsAllocated") or 0),
+    )
     enhanced = str(value_of(dataset, "SOPClassUID")) in ENHANCED
     possible = 1 <= rows <= MAX_EDGE and 1 <= columns <= MAX_EDGE and 1 <= n_frames <= MAX_FRAMES
     if not possible or bits not in (8, 16, 32) or rows * columns * n_frames > MAX_VOXELS * 4:
@@ -173,12 +190,15 @@ def _sizes(dataset: FileDataset, *, n_bytes: int, syntax: str, name: str) -> tup
         )
     if n_frames > 1 and not enhanced:
         raise NotAnMrImage(
-            f"{name} holds {n_frames} frames without a place for each", expected="an enhanced object, or one slice a file"
+            f"{name} holds {n_frames} frames without a place for each",
+            expected="an enhanced object, or one slice a file",
         )
     declared = rows * columns * n_frames * bits // 8
     if declared > n_bytes * (1 if is_native(syntax) else MAX_INFLATION):
         raise ScanInvalid(
-            f"{name} says that it holds more than it does", got=f"{n_bytes} bytes for {declared}", expected="a whole object"
+            f"{name} says that it holds more than it does",
+            got=f"{n_bytes} bytes for {declared}",
+            expected="a whole object",
         )
     return (rows, columns), n_frames
 
@@ -214,7 +234,9 @@ def _frames(
             expected="an original magnitude image",
         )
     if kinds:
-        remarks.add("frames left out: " + ", ".join(f"{count} x {kind}" for kind, count in sorted(kinds.items())))
+        remarks.add(
+            "frames left out: " + ", ".join(f"{count} x {kind}" for kind, count in sorted(kinds.items()))
+        )
     return tuple(found), n_frames - len(found), tuple(sorted(remarks))
 
 
@@ -227,7 +249,10 @@ def _frame(
     scale: tuple[float, float],
     facts: AcquisitionFacts,
 ) -> Frame:
-    position, orientation = _numbers(value("ImagePositionPatient"), 3), _numbers(value("ImageOrientationPatient"), 6)
+    position, orientation = (
+        _numbers(value("ImagePositionPatient"), 3),
+        _numbers(value("ImageOrientationPatient"), 6),
+    )
     pixel_mm = _numbers(value("PixelSpacing"), 2)
     if position is None or orientation is None or pixel_mm is None:
         raise ScanInvalid(
@@ -238,7 +263,11 @@ def _frame(
     row, column = orientation[:3], orientation[3:]
     lengths = [math.hypot(*row), math.hypot(*column)]
     askew = abs(sum(a * b for a, b in zip(row, column, strict=True)))
-    if max(abs(length - 1) for length in lengths) > UNIT_TOLERANCE or askew > UNIT_TOLERANCE or min(pixel_mm) <= 0:
+    if (
+        max(abs(length - 1) for length in lengths) > UNIT_TOLERANCE
+        or askew > UNIT_TOLERANCE
+        or min(pixel_mm) <= 0
+    ):
         raise ScanInvalid(
             f"{path.name} has an impossible orientation or pixel spacing",
             got=f"directions of length {lengths[0]:.4f} and {lengths[1]:.4f}, cosine {askew:.4f}, {pixel_mm} mm",
@@ -318,17 +347,26 @@ def _scale(value: Callable[[str], Any]) -> tuple[float, float, str | None]:
     """Slope and intercept; a real world value mapping counts where there is no rescale."""
     slope, intercept = number(value("RescaleSlope")), number(value("RescaleIntercept"))
     mapping = value("RealWorldValueMappingSequence")
-    real_slope, real_intercept = number(value("RealWorldValueSlope")), number(value("RealWorldValueIntercept"))
+    real_slope, real_intercept = (
+        number(value("RealWorldValueSlope")),
+        number(value("RealWorldValueIntercept")),
+    )
     if real_slope is None and mapping:
         real_slope, real_intercept = (
             number(value_of(mapping[0], "RealWorldValueSlope")),
             number(value_of(mapping[0], "RealWorldValueIntercept")),
         )
     if slope is None and real_slope is not None:
-        return real_slope, real_intercept or 0.0, "scaled by the real world value mapping: there is no rescale"
+        return (
+            real_slope,
+            real_intercept or 0.0,
+            "scaled by the real world value mapping: there is no rescale",
+        )
     chosen = (1.0 if slope is None else slope, 0.0 if intercept is None else intercept)
     if chosen[0] == 0:
-        raise ScanInvalid("a frame has a rescale slope of zero", got="every voxel alike", action="Export it again")
+        raise ScanInvalid(
+            "a frame has a rescale slope of zero", got="every voxel alike", action="Export it again"
+        )
     differs = real_slope is not None and not math.isclose(real_slope, chosen[0], rel_tol=1e-6)
     return *chosen, "scaled by rescale; the real world value mapping differs" if differs else None
 

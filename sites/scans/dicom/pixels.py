@@ -66,7 +66,9 @@ def _of_file(path: Path, frames: Sequence[Frame], decoder: _Decoder) -> Iterator
         with silent_pydicom(path):
             dataset = read_dataset(stream, name=path.name)
             syntax = str(dataset.file_meta.get("TransferSyntaxUID", DEFAULT_SYNTAX))
-            dtype = np.dtype(f"{'i' if value_of(dataset, 'PixelRepresentation') == 1 else 'u'}{int(value_of(dataset, 'BitsAllocated')) // 8}")
+            dtype = np.dtype(
+                f"{'i' if value_of(dataset, 'PixelRepresentation') == 1 else 'u'}{int(value_of(dataset, 'BitsAllocated')) // 8}"
+            )
         stream.seek(0)
         indices = [frame.index for frame in frames]
         if not is_native(syntax):
@@ -100,7 +102,13 @@ class _Decoder:
                 stream.close()
 
     def frames(
-        self, path: Path, descriptor: int, indices: Sequence[int], *, shape: tuple[int, int], dtype: np.dtype[Any]
+        self,
+        path: Path,
+        descriptor: int,
+        indices: Sequence[int],
+        *,
+        shape: tuple[int, int],
+        dtype: np.dtype[Any],
     ) -> Iterator[NDArray[Any]]:
         """Frames of one file, by their index in it."""
         child = self._running()

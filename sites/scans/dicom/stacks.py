@@ -169,7 +169,10 @@ def _require_even(along: NDArray[np.float64], *, what: str) -> None:
     steps = np.diff(along)
     usual = float(np.median(steps))
     even = np.linspace(along[0], along[-1], len(along))
-    if np.abs(along - even).max() <= UNEVEN_SHARE * usual and np.abs(steps - usual).max() <= 2 * UNEVEN_SHARE * usual:
+    if (
+        np.abs(along - even).max() <= UNEVEN_SHARE * usual
+        and np.abs(steps - usual).max() <= 2 * UNEVEN_SHARE * usual
+    ):
         return
     largest = int(np.argmax(np.abs(steps - usual)))
     n_missing = steps[largest] / usual - 1
