@@ -129,7 +129,7 @@ def write_enhanced(
     header = Header() if header is None else header
     style = WAYS[way]
     one = _object(header, style, ENHANCED, instance="enhanced")
-    one.ImageType, one.NumberOfFrames = list(style.image_type[:2]) + ["M", "NONE"], len(array)
+    one.ImageType, one.NumberOfFrames = [*style.image_type[:2], "M", "NONE"], len(array)
     one.ComplexImageComponent = "MAGNITUDE"
     order = np.arange(len(array)) if order is None else order
     shared = Dataset()

@@ -115,8 +115,8 @@ def facts_from(value: Callable[[str], Any], *, ge_component: object = None) -> A
         field_strength_t=number(value("MagneticFieldStrength")),
         echo_time_s=_seconds(_first_of(value, "EffectiveEchoTime", "EchoTime")),
         repetition_time_s=_seconds(value("RepetitionTime")),
-        inversion_time_s=_seconds(_first_of(value, "InversionTimes", "InversionTime"))
-        or None,  # Philips writes 0 for none
+        # Philips writes 0 where nothing is inverted.
+        inversion_time_s=_seconds(_first_of(value, "InversionTimes", "InversionTime")) or None,
         flip_angle_deg=number(value("FlipAngle")),
         echo_train_length=_whole(value("EchoTrainLength")),
         b_value_s_mm2=number(value("DiffusionBValue")),

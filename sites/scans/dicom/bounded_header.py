@@ -169,11 +169,6 @@ def silent_pydicom(path: Path) -> Iterator[None]:
     path
         The file that is read; its name alone is in the message.
 
-    Yields
-    ------
-    None
-        For the body of the `with`.
-
     Raises
     ------
     ScanUnreadable

@@ -66,9 +66,8 @@ def _of_file(path: Path, frames: Sequence[Frame], decoder: _Decoder) -> Iterator
         with silent_pydicom(path):
             dataset = read_dataset(stream, name=path.name)
             syntax = str(dataset.file_meta.get("TransferSyntaxUID", DEFAULT_SYNTAX))
-            dtype = np.dtype(
-                f"{'i' if value_of(dataset, 'PixelRepresentation') == 1 else 'u'}{int(value_of(dataset, 'BitsAllocated')) // 8}"
-            )
+            signed = value_of(dataset, "PixelRepresentation") == 1
+            dtype = np.dtype(f"{'i' if signed else 'u'}{int(value_of(dataset, 'BitsAllocated')) // 8}")
         stream.seek(0)
         indices = [frame.index for frame in frames]
         if not is_native(syntax):

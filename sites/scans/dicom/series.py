@@ -127,4 +127,5 @@ def refusals_in_short(export: Export) -> list[str]:
         One line a kind, the most frequent first; no name of a file is in them.
     """
     counts = Counter((failure.code, str(failure.got or failure.what)) for _, failure in export.refused)
-    return [f"{count} x {code}: {kind}" for (code, kind), count in counts.most_common()]
+    frequent_first = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [f"{count} x {code}: {kind}" for (code, kind), count in frequent_first]
