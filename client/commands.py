@@ -130,7 +130,8 @@ def _declare_ingested(site: SiteHome) -> Path | None:
 def scan(
     source: Annotated[Path, typer.Argument(help="A folder with DICOM files.")],
     site: Annotated[
-        Path | None, typer.Option(help="The site's folder, for the rules of its site.yaml; else the default rules.")
+        Path | None,
+        typer.Option(help="The site's folder, for the rules of its site.yaml; else the default rules."),
     ] = None,
     json_output: AsJson = False,
 ) -> None:

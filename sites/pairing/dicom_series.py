@@ -7,16 +7,23 @@ study is refused. No text that leaves here holds a value of a header but figures
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from minet_core.errors import DataError, ReferenceMissing, ScanInvalid
+from minet_core.imaging.volume import Volume
+from minet_core.runtime.files.atomic_write import sha256_of_file
 from sites.scans.dicom.acquisition_facts import AcquisitionFacts
+from sites.scans.dicom.read_dicom import Scale, read_stack
 from sites.scans.dicom.series import Export, Series
 from sites.scans.dicom.stacks import Stack, outcome_of
+from sites.scans.unreadable import unreadable
 from sites.settings.site_settings import DicomFiles, Preference, SeriesRule
 
 Role = Literal["target", "reference"]
@@ -26,8 +33,9 @@ Role = Literal["target", "reference"]
 class DicomScan:
     """One acquisition of a study: what would be one volume.
 
-    label: a name without identity. outcome: the stack, or why it makes none. description_of: the role whose expression
-    is found in a description. The identifiers are the hospital's, and in no text of this object.
+    label: a name without identity. outcome: the stack, or why it makes none. described: the roles whose expression is
+    found in a description. diffusion: some frame of the series is diffusion-weighted. The identifiers are the
+    hospital's, and in no text of this object.
     """
 
     label: str
@@ -37,6 +45,7 @@ class DicomScan:
     outcome: Stack | DataError
     remarks: tuple[str, ...]
     described: frozenset[Role]
+    diffusion: bool
     patient_id: str = field(repr=False)
     study: str = field(repr=False)
 
@@ -76,6 +85,7 @@ def scans_in(export: Export, rules: DicomFiles, *, name: Callable[[Series], str]
                     outcome=outcome_of(group, what=label),
                     remarks=tuple(sorted(series.remarks)),
                     described=_described(facts, rules),
+                    diffusion=any((frame.facts.b_value_s_mm2 or 0) > 0 for frame in series.frames),
                     patient_id=series.patient_id,
                     study=series.study,
                 )
@@ -142,6 +152,8 @@ def role_of(scan: DicomScan, rules: DicomFiles) -> tuple[Role | None, str]:
     """
     if isinstance(scan.outcome, DataError):
         return None, f"{scan.outcome.code}: {scan.outcome.what.replace(scan.label, 'it')}; {scan.outcome.got}"
+    if scan.diffusion:
+        return None, "its series is diffusion-weighted"
     reasons = {role: why_not(scan, rule) for role, rule in _of_roles(rules)}
     fitting: list[Role] = [role for role, found in reasons.items() if not found]
     if len(fitting) > 1:
@@ -223,6 +235,63 @@ def by_study(scans: Sequence[DicomScan]) -> dict[tuple[str, str], list[DicomScan
     return dict(found)
 
 
+def read_scan(scan: DicomScan, *, contrast: str, scale: Scale) -> Volume:
+    """The volume of a scan.
+
+    Parameters
+    ----------
+    scan
+        One acquisition.
+    contrast
+        The contrast's name for the volume, such as "T2".
+    scale
+        Which numbers a voxel has.
+
+    Returns
+    -------
+    Volume
+        As `sites.scans.dicom.read_dicom.read_stack` gives it.
+
+    Raises
+    ------
+    DataError
+        Its stack is none, or as `read_stack` refuses it.
+    """
+    return read_stack(_stack(scan), contrast=contrast, what=scan.label, scale=scale)
+
+
+def digest_of_scan(scan: DicomScan) -> str:
+    """What a scan is made from: the bytes of its files, and which of their frames.
+
+    Parameters
+    ----------
+    scan
+        One acquisition.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits, the same whatever the files are called and wherever they lie.
+
+    Raises
+    ------
+    ScanUnreadable
+        FM-D201: a file is gone, or the disk cannot read it.
+    """
+    indices: dict[Path, list[int]] = defaultdict(list)
+    for frame in _stack(scan).frames:
+        indices[frame.path].append(frame.index)
+    parts = []
+    for path, of_file in indices.items():
+        try:
+            parts.append(f"{sha256_of_file(path)} {sorted(of_file)}")
+        except OSError as failure:
+            raise unreadable(
+                OSError(failure.errno, os.strerror(failure.errno or 0)), Path(scan.label)
+            ) from None
+    return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
+
+
 def _of_roles(rules: DicomFiles) -> list[tuple[Role, SeriesRule]]:
     return [("target", rules.target), ("reference", rules.reference)]
 
@@ -258,12 +327,10 @@ def _outside(name: str, value: float | None, interval: tuple[float, float] | Non
     if interval is None or (value is not None and interval[0] <= value <= interval[1]):
         return ""
     asked = f"{interval[0] * 1000:g} to {interval[1] * 1000:g} ms"
-    return f"{name} {'not said' if value is None else f'{value * 1000:.4g} ms'}, not {asked}"
+    return f"{name} {'not said' if value is None else f'{value * 1000:.6g} ms'}, not {asked}"
 
 
-def _lacking(
-    name: str, given: Sequence[str], wanted: Sequence[str], unwanted: Sequence[str]
-) -> list[str]:
+def _lacking(name: str, given: Sequence[str], wanted: Sequence[str], unwanted: Sequence[str]) -> list[str]:
     return [f"no {one} in {name}" for one in wanted if one not in given] + [
         f"{one} in {name}" for one in unwanted if one in given
     ]

@@ -36,7 +36,9 @@ def series_table(folder: Path, rules: DicomFiles) -> dict[str, Any]:
         FM-C103: there is no such folder.
     """
     if not folder.is_dir():
-        raise FileMissing("the folder with the scans is missing", got=folder, action="Give an existing folder")
+        raise FileMissing(
+            "the folder with the scans is missing", got=folder, action="Give an existing folder"
+        )
     export = read_export(folder)
     numbers = _numbers(export.series)
     scans = scans_in(export, rules, name=lambda one: numbers[one.study, one.uid])
@@ -62,7 +64,19 @@ def table_text(table: dict[str, Any]) -> str:
     str
         Lines; a series is one line with its facts, and one with the reason where it has no role.
     """
-    columns = ("series", "vendor", "grid", "spacing_mm", "te_ms", "tr_ms", "ti_ms", "sequence", "fat", "agent", "role")
+    columns = (
+        "series",
+        "vendor",
+        "grid",
+        "spacing_mm",
+        "te_ms",
+        "tr_ms",
+        "ti_ms",
+        "sequence",
+        "fat",
+        "agent",
+        "role",
+    )
     rows = [columns, *(tuple(_cell(row[name]) for name in columns) for row in table["series"])]
     widths = [max(len(row[index]) for row in rows) for index in range(len(columns))]
     lines = []
@@ -92,7 +106,9 @@ def _numbers(series: list[Series]) -> dict[tuple[str, str], str]:
 
 def _row(scan: DicomScan, rules: DicomFiles) -> dict[str, Any]:
     facts, (role, why) = scan.facts, role_of(scan, rules)
-    spacing = None if isinstance(scan.outcome, DataError) else [round(one, 3) for one in scan.outcome.spacing_mm]
+    spacing = (
+        None if isinstance(scan.outcome, DataError) else [round(one, 3) for one in scan.outcome.spacing_mm]
+    )
     return {
         "series": scan.label,
         "vendor": facts.vendor,

@@ -143,14 +143,16 @@ class SeriesRule(Settings):
     inversion_time_s: Interval | None = Field(None, description="TI, from and to [s]")
     inverted: bool | None = Field(None, description="whether it has an inversion time; null: either")
     sequence: tuple[Text, ...] = Field(
-        (), description="one of these in ScanningSequence or EchoPulseSequence: SE, GR, SPIN, GRADIENT; empty: any"
+        (),
+        description="one of these in ScanningSequence or EchoPulseSequence: SE, GR, SPIN, GRADIENT; empty: any",
     )
     options: tuple[Text, ...] = Field((), description="all of these in ScanOptions")
     not_options: tuple[Text, ...] = Field((), description="none of these in ScanOptions")
     image_type: tuple[Text, ...] = Field((), description="all of these in ImageType")
     not_image_type: tuple[Text, ...] = Field((), description="none of these in ImageType")
     fat_suppressed: bool | None = Field(
-        None, description="by ScanOptions and spectral selection; false: also where nothing is said; null: either"
+        None,
+        description="by ScanOptions and spectral selection; false: also where nothing is said; null: either",
     )
     contrast_agent: bool | None = Field(
         None, description="whether an agent is named; false: also where nothing is said; null: either"
@@ -185,11 +187,14 @@ class DicomFiles(Settings):
     """Which series of a study is the target, and which the reference."""
 
     target: SeriesRule = Field(
-        SeriesRule(echo_time_s=(0.06, 0.2), repetition_time_s=(2.0, 20.0), inverted=False, sequence=("SE", "SPIN")),
+        SeriesRule(
+            echo_time_s=(0.06, 0.2), repetition_time_s=(2.0, 20.0), inverted=False, sequence=("SE", "SPIN")
+        ),
         description="the series to be super-resolved",
     )
     reference: SeriesRule = Field(
-        SeriesRule(echo_time_s=(0.0, 0.03), repetition_time_s=(0.0, 2.6)), description="the series that guides"
+        SeriesRule(echo_time_s=(0.0, 0.03), repetition_time_s=(0.0, 2.6)),
+        description="the series that guides",
     )
     prefer: tuple[Preference, ...] = Field(
         ("description", "more_slices", "finer_plane"),

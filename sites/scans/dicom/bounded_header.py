@@ -8,6 +8,7 @@ values of the header, and so does the text of its exceptions: neither is shown.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import logging
 import os
@@ -123,13 +124,15 @@ class HeaderBytes(io.RawIOBase):
 
 
 @contextlib.contextmanager
-def opened_plainly(path: Path) -> Iterator[io.FileIO]:
+def opened_plainly(path: Path, *, name: str) -> Iterator[io.FileIO]:
     """A file that is open for reading, if it is a plain one.
 
     Parameters
     ----------
     path
         Not followed where it is a link.
+    name
+        What the file is called in messages: its path may name a patient.
 
     Yields
     ------
@@ -145,15 +148,15 @@ def opened_plainly(path: Path) -> Iterator[io.FileIO]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as failure:
         if path.is_symlink():
-            raise _no_plain_file(path, "a link") from failure
-        raise unreadable(failure, path) from failure
+            raise _no_plain_file(name, "a link") from None
+        raise unreadable(_plain(failure), Path(name)) from None
     with io.FileIO(descriptor, "rb") as stream:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
-            raise _no_plain_file(path, "no plain file")
+            raise _no_plain_file(name, "no plain file")
         if found.st_size > MAX_FILE_BYTES:
             raise ScanInvalid(
-                f"{path.name} is too large",
+                f"{name} is too large",
                 got=f"{found.st_size} bytes",
                 expected=f"at most {MAX_FILE_BYTES}",
             )
@@ -161,13 +164,13 @@ def opened_plainly(path: Path) -> Iterator[io.FileIO]:
 
 
 @contextlib.contextmanager
-def silent_pydicom(path: Path) -> Iterator[None]:
+def silent_pydicom(name: str) -> Iterator[None]:
     """What pydicom says and raises within becomes a refusal without a value of the header.
 
     Parameters
     ----------
-    path
-        The file that is read; its name alone is in the message.
+    name
+        What the file is called in messages.
 
     Raises
     ------
@@ -187,22 +190,22 @@ def silent_pydicom(path: Path) -> Iterator[None]:
             yield
         except InvalidDicomError:
             raise NotAnMrImage(
-                f"{path.name} is no DICOM file", got="no DICM after 128 bytes", expected="DICOM part 10"
+                f"{name} is no DICOM file", got="no DICM after 128 bytes", expected="DICOM part 10"
             ) from None
         except _BROKEN as failure:
             raise ScanUnreadable(
                 "a DICOM file cannot be read",
-                got=f"{path.name}: {type(failure).__name__}",
+                got=f"{name}: {type(failure).__name__}",
                 expected="a whole DICOM file",
                 action="Export it again",
             ) from None  # the text of the cause holds values of the header
         except FedminetError:
             raise
         except OSError as failure:
-            raise unreadable(failure, path) from failure
+            raise unreadable(_plain(failure), Path(name)) from None
         except Exception as failure:
             raise ScanReaderFailed(
-                f"{path.name} made its reader fail",
+                f"{name} made its reader fail",
                 got=type(failure).__name__,
                 action="Export it again; the other scans are not concerned",
             ) from None
@@ -211,10 +214,16 @@ def silent_pydicom(path: Path) -> Iterator[None]:
             log.disabled = was_disabled
 
 
-def _no_plain_file(path: Path, what: str) -> ScanUnreadable:
+def _plain(failure: OSError) -> OSError:
+    """The same failure without the path."""
+    number = failure.errno or errno.EIO
+    return OSError(number, os.strerror(number))
+
+
+def _no_plain_file(name: str, what: str) -> ScanUnreadable:
     return ScanUnreadable(
         "a scan is no plain file",
-        got=f"{path.name}: {what}",
+        got=f"{name}: {what}",
         expected="a file",
         action="Copy the file itself there",
     )

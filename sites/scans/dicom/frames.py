@@ -43,13 +43,14 @@ DEFAULT_SYNTAX = "1.2.840.10008.1.2"
 class Frame:
     """One slice.
 
-    index: in its file, from 0. position: of the centre of the first voxel, LPS mm. along_row, along_column: unit
-    vectors in which the column's and the row's index count. pixel_mm: distance of rows, distance of columns.
-    value = slope * stored + intercept. philips_scale: SS, None where there is none. moment: what tells repetitions
-    apart, as far as it is said: temporal position, acquisition number.
+    name: of its file, in messages. index: in its file, from 0. position: of the centre of the first voxel, LPS mm.
+    along_row, along_column: unit vectors in which the column's and the row's index count. pixel_mm: distance of rows,
+    distance of columns. value = slope * stored + intercept. philips_scale: SS, None where there is none. moment: what
+    tells repetitions apart, as far as it is said: temporal position, acquisition number.
     """
 
-    path: Path
+    path: Path = field(repr=False)
+    name: str
     index: int
     shape: tuple[int, int]
     position: tuple[float, float, float]
@@ -65,12 +66,12 @@ class Frame:
 
 @dataclass(frozen=True)
 class MrObject:
-    """What one file holds, without its pixels. The four identifiers are the hospital's: none is in this object's text.
+    """What one file holds, without its pixels. Path and identifiers are the hospital's: none is in this object's text.
 
     n_other: frames that are no magnitude image. remarks: choices that were made.
     """
 
-    path: Path
+    path: Path = field(repr=False)
     transfer_syntax: str
     frames: tuple[Frame, ...]
     n_other: int
@@ -81,13 +82,15 @@ class MrObject:
     instance: str = field(repr=False)
 
 
-def read_object(path: Path) -> MrObject:
+def read_object(path: Path, *, name: str | None = None) -> MrObject:
     """One file's header.
 
     Parameters
     ----------
     path
         A file; a link is not followed.
+    name
+        What it is called in messages and in its frames, since its path may name a patient; None: the file's own name.
 
     Returns
     -------
@@ -109,15 +112,16 @@ def read_object(path: Path) -> MrObject:
     ----------
     DICOM PS3.3, C.7.6.2 (image plane), C.7.6.16 (functional groups), C.8.3 and C.8.13 (MR images).
     """
-    with opened_plainly(path) as stream, silent_pydicom(path):
+    name = path.name if name is None else name
+    with opened_plainly(path, name=name) as stream, silent_pydicom(name):
         stream.seek(0, 2)
         n_bytes = stream.tell()
         stream.seek(0)
-        dataset = read_dataset(stream, name=path.name)
+        dataset = read_dataset(stream, name=name)
         syntax = str(dataset.file_meta.get("TransferSyntaxUID", DEFAULT_SYNTAX))
-        _require_mr(dataset, name=path.name)
-        shape, n_frames = _sizes(dataset, n_bytes=n_bytes, syntax=syntax, name=path.name)
-        frames, n_other, remarks = _frames(dataset, path, shape=shape, n_frames=n_frames)
+        _require_mr(dataset, name=name)
+        shape, n_frames = _sizes(dataset, n_bytes=n_bytes, syntax=syntax, name=name)
+        frames, n_other, remarks = _frames(dataset, (path, name), shape=shape, n_frames=n_frames)
         return MrObject(
             path=path,
             transfer_syntax=syntax,
@@ -204,15 +208,16 @@ def _sizes(dataset: FileDataset, *, n_bytes: int, syntax: str, name: str) -> tup
 
 
 def _frames(
-    dataset: FileDataset, path: Path, *, shape: tuple[int, int], n_frames: int
+    dataset: FileDataset, file: tuple[Path, str], *, shape: tuple[int, int], n_frames: int
 ) -> tuple[tuple[Frame, ...], int, tuple[str, ...]]:
-    """The magnitude frames, how many others there are, and what is to be said."""
+    """The magnitude frames, how many others there are, and what is to be said. file: its path and its name."""
+    name = file[1]
     shared = _item(value_of(dataset, "SharedFunctionalGroupsSequence"))
     own = value_of(dataset, "PerFrameFunctionalGroupsSequence")
     if str(value_of(dataset, "SOPClassUID")) in ENHANCED and (own is None or len(own) != n_frames):
         raise ScanUnreadable(
             "an enhanced object has other frames than it says",
-            got=f"{path.name}: {0 if own is None else len(own)} for {n_frames}",
+            got=f"{name}: {0 if own is None else len(own)} for {n_frames}",
             action="Export it again",
         )
     found, remarks = [], set()
@@ -226,10 +231,10 @@ def _frames(
             continue
         slope, intercept, remark = _scale(value)
         remarks |= {remark} if remark else set()
-        found.append(_frame(value, path, index, shape=shape, scale=(slope, intercept), facts=facts))
+        found.append(_frame(value, file, index, shape=shape, scale=(slope, intercept), facts=facts))
     if not found:
         raise NotAnMrImage(
-            f"{path.name} is no magnitude image as it was measured",
+            f"{name} is no magnitude image as it was measured",
             got=", ".join(f"{count} x {kind}" for kind, count in sorted(kinds.items())),
             expected="an original magnitude image",
         )
@@ -242,13 +247,14 @@ def _frames(
 
 def _frame(
     value: Callable[[str], Any],
-    path: Path,
+    file: tuple[Path, str],
     index: int,
     *,
     shape: tuple[int, int],
     scale: tuple[float, float],
     facts: AcquisitionFacts,
 ) -> Frame:
+    name = file[1]
     position, orientation = (
         _numbers(value("ImagePositionPatient"), 3),
         _numbers(value("ImageOrientationPatient"), 6),
@@ -256,7 +262,7 @@ def _frame(
     pixel_mm = _numbers(value("PixelSpacing"), 2)
     if position is None or orientation is None or pixel_mm is None:
         raise ScanInvalid(
-            f"{path.name} does not say where it lies",
+            f"{name} does not say where it lies",
             got="no position, orientation or pixel spacing",
             expected="ImagePositionPatient, ImageOrientationPatient, PixelSpacing",
         )
@@ -269,14 +275,15 @@ def _frame(
         or min(pixel_mm) <= 0
     ):
         raise ScanInvalid(
-            f"{path.name} has an impossible orientation or pixel spacing",
+            f"{name} has an impossible orientation or pixel spacing",
             got=f"directions of length {lengths[0]:.4f} and {lengths[1]:.4f}, cosine {askew:.4f}, {pixel_mm} mm",
             expected="two unit vectors at right angles, and millimetres",
         )
     scale_of_philips = number(value(_PHILIPS))
     moment = _first_number(value, "TemporalPositionIndex", "TemporalPositionIdentifier")
     return Frame(
-        path=path,
+        path=file[0],
+        name=name,
         index=index,
         shape=shape,
         position=(position[0], position[1], position[2]),

@@ -62,22 +62,25 @@ def stored_frames(frames: Sequence[Frame]) -> Iterator[NDArray[Any]]:
 
 
 def _of_file(path: Path, frames: Sequence[Frame], decoder: _Decoder) -> Iterator[NDArray[Any]]:
-    with opened_plainly(path) as stream:
-        with silent_pydicom(path):
-            dataset = read_dataset(stream, name=path.name)
+    name = frames[0].name
+    with opened_plainly(path, name=name) as stream:
+        with silent_pydicom(name):
+            dataset = read_dataset(stream, name=name)
             syntax = str(dataset.file_meta.get("TransferSyntaxUID", DEFAULT_SYNTAX))
             signed = value_of(dataset, "PixelRepresentation") == 1
             dtype = np.dtype(f"{'i' if signed else 'u'}{int(value_of(dataset, 'BitsAllocated')) // 8}")
         stream.seek(0)
         indices = [frame.index for frame in frames]
         if not is_native(syntax):
-            require_decoder(syntax, name=path.name)
-            yield from decoder.frames(path, stream.fileno(), indices, shape=frames[0].shape, dtype=dtype)
+            require_decoder(syntax, name=name)
+            yield from decoder.frames(
+                path, name, stream.fileno(), indices, shape=frames[0].shape, dtype=dtype
+            )
             return
-        with silent_pydicom(path):
+        with silent_pydicom(name):
             for image in iter_pixels(io.BufferedReader(stream), indices=indices, raw=True):
                 if image.shape != frames[0].shape:
-                    raise ScanUnreadable("a DICOM file has changed meanwhile", got=path.name)
+                    raise ScanUnreadable("a DICOM file has changed meanwhile", got=name)
                 yield image
 
 
@@ -103,6 +106,7 @@ class _Decoder:
     def frames(
         self,
         path: Path,
+        name: str,
         descriptor: int,
         indices: Sequence[int],
         *,
@@ -122,7 +126,7 @@ class _Decoder:
                     child.stdin.flush()
                 _fill(child, image)
             except (OSError, EOFError) as failure:
-                raise _failed(child, path) from failure
+                raise _failed(child, name) from failure
             yield image
 
     def _running(self) -> subprocess.Popen[bytes]:
@@ -153,7 +157,7 @@ def _fill(child: subprocess.Popen[bytes], image: NDArray[Any]) -> None:
         filled += len(content)
 
 
-def _failed(child: subprocess.Popen[bytes], path: Path) -> ScanUnreadable | ScanReaderFailed:
+def _failed(child: subprocess.Popen[bytes], name: str) -> ScanUnreadable | ScanReaderFailed:
     try:
         status = child.wait(timeout=1.0)
     except subprocess.TimeoutExpired:
@@ -162,12 +166,12 @@ def _failed(child: subprocess.Popen[bytes], path: Path) -> ScanUnreadable | Scan
     if status == FAILED:
         return ScanUnreadable(
             "a compressed DICOM file cannot be decoded",
-            got=path.name,
+            got=name,
             expected="a whole object",
             action="Export it again, as Explicit VR Little Endian",
         )
     return ScanReaderFailed(
-        f"{path.name} brought its decoder down",
+        f"{name} brought its decoder down",
         got=f"signal {-status}" if status < 0 else f"exit {status}",
         action="Export it again, as Explicit VR Little Endian; the other scans are not concerned",
     )

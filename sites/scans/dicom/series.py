@@ -48,21 +48,28 @@ class Series:
 
 @dataclass
 class Export:
-    """What a folder holds. refused: (path below the folder, why) of each file that is in no series."""
+    """What a folder holds. Files are called by their number in the order of their paths, which may name a patient.
+
+    refused: (name, why) of each file that is in no series. paths: by name, below the folder; for the site's own eyes.
+    """
 
     series: list[Series] = field(default_factory=list)
     refused: list[tuple[str, FedminetError]] = field(default_factory=list)
+    paths: dict[str, str] = field(default_factory=dict, repr=False)
     n_files: int = 0
     n_repeated: int = 0
+    n_unlisted: int = 0
 
 
-def read_export(folder: Path) -> Export:
+def read_export(folder: Path, *, skip: Path | None = None) -> Export:
     """The series below a folder.
 
     Parameters
     ----------
     folder
         Searched with its sub-folders; no link is followed.
+    skip
+        A folder not to enter, such as the store.
 
     Returns
     -------
@@ -72,11 +79,12 @@ def read_export(folder: Path) -> Export:
     export = Export()
     found: dict[tuple[str, str], Series] = {}
     seen: set[str] = set()
-    for path in _files(folder, export):
-        label = path.relative_to(folder).as_posix()
+    for path in _files(folder, export, skip=skip):
         export.n_files += 1
+        label = f"file {export.n_files}"
+        export.paths[label] = path.relative_to(folder).as_posix()
         try:
-            one = read_object(path)
+            one = read_object(path, name=label)
         except Exception as failure:  # no file stops the others
             export.refused.append((label, refusal_of(failure)))
             continue
@@ -99,14 +107,21 @@ def _put(found: dict[tuple[str, str], Series], one: MrObject, *, label: str) -> 
     series.remarks |= set(one.remarks)
 
 
-def _files(folder: Path, export: Export) -> Iterator[Path]:
+def _files(folder: Path, export: Export, *, skip: Path | None) -> Iterator[Path]:
     """Plain files below a folder, sorted; what the file system does not list is among the refused."""
 
     def not_listed(failure: OSError) -> None:
-        path = Path(failure.filename)
-        export.refused.append((path.name, unlisted(failure, path)))
+        export.n_unlisted += 1
+        name = f"folder {export.n_unlisted} that is not listed"
+        export.paths[name] = str(failure.filename)
+        export.refused.append(
+            (name, unlisted(OSError(failure.errno, os.strerror(failure.errno or 0)), Path(name)))
+        )
 
     for place, folders, names in os.walk(folder, onerror=not_listed):
+        if skip is not None and Path(place).resolve() == skip.resolve():
+            folders.clear()
+            continue
         folders.sort()
         for name in sorted(names):
             if name not in NOT_SCANS and not name.startswith("."):

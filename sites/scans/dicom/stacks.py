@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minet_core.errors import DataError, SlicesNotOneVolume
+from sites.quality.scan_quality import check_shape
 from sites.scans.dicom.frames import Frame
 
 SAME_PLACE_MM = 0.01
@@ -220,6 +221,8 @@ def outcome_of(frames: Sequence[Frame], *, what: str) -> Stack | DataError:
         The refusal is not raised.
     """
     try:
-        return stack_of(frames, what=what)
+        stack = stack_of(frames, what=what)
+        check_shape(stack.shape, what=what)
     except DataError as failure:
         return failure
+    return stack

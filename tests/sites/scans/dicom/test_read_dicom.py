@@ -229,7 +229,7 @@ def test_a_file_that_ends_in_its_header_is_refused(tmp_path: Path, keep: int) ->
 def test_a_file_that_ends_in_its_pixels_is_refused(tmp_path: Path, missing: int) -> None:
     path = write_classic(tmp_path, STORED, AFFINE)[3]
     path.write_bytes(path.read_bytes()[:-missing])
-    with pytest.raises(ScanUnreadable, match=r"FM-D201.*0004\.dcm"):
+    with pytest.raises(ScanUnreadable, match=r"FM-D201.*file 4"):
         read(tmp_path)
 
 
@@ -283,7 +283,7 @@ def test_a_compressed_file_that_is_cut_off_is_refused(tmp_path: Path, keep: floa
             content = path.read_bytes()
             start = content.index(b"\xe0\x7f\x10\x00OB")
             path.write_bytes(content[: start + int((len(content) - start) * keep)])
-    with pytest.raises(ScanUnreadable, match=r"FM-D201.*0004\.dcm"):
+    with pytest.raises(ScanUnreadable, match=r"FM-D201.*file 4"):
         read(tmp_path)
 
 

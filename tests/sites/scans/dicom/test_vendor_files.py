@@ -102,6 +102,7 @@ def test_a_compressed_picture_has_the_values_that_dcm2niix_decodes(tmp_path: Pat
     (path,) = vendor_folder(name).iterdir()
     frame = Frame(
         path=path,
+        name=path.name,
         index=0,
         shape=(516, 516),
         position=(0.0, 0.0, 0.0),
