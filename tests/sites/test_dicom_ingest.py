@@ -13,7 +13,7 @@ import yaml
 from pydicom.dataset import Dataset
 from typer.testing import CliRunner
 
-from fedminet.main import app
+from fedminet.main import command_line
 from minet_core.settings.yaml_file import parse_settings, parse_yaml
 from sites.ingest import ingest
 from sites.settings.definitions import definition_text
@@ -180,7 +180,7 @@ def hospital(tmp_path_factory: pytest.TempPathFactory):
         ["ingest", str(folder / "home"), str(folder / "export"), "--json"],
         ["check", str(folder / "home")],
     ):
-        result = run(app, ["site", *command])
+        result = run(command_line(), ["site", *command])
         assert result.exception is None or isinstance(result.exception, SystemExit), result.output
         printed.append(result.output)
     return folder, ways, codes, planted, printed
@@ -240,7 +240,7 @@ def test_the_table_says_the_role_of_each_series_and_why_not(hospital) -> None:
     reasons = " ".join(row["why_not"] for row in table["series"])
     assert "FM-D212: it lacks slices; 1 between" in reasons
     assert "FM-D212: it is a stack that is askew" in reasons
-    assert "5 x FM-D213: Comprehensive SR Storage" in table["left_out"]
+    assert "5 x FM-D213: Enhanced SR Storage" in table["left_out"]
     assert "why" not in printed[1].splitlines()[0]
 
 

@@ -235,8 +235,8 @@ def _component(image_type: tuple[str, ...], stated: object, ge_component: object
     of_ge = number(ge_component)
     if of_ge is not None and int(of_ge) in GE_COMPONENTS:
         return GE_COMPONENTS[int(of_ge)]
-    found = COMPONENTS.get(str(stated or "").strip().upper())
-    return found or next((COMPONENTS[kind] for kind in kinds if kind in COMPONENTS), "unknown")
+    named = [str(stated or "").strip().upper(), *kinds]
+    return next((COMPONENTS[kind] for kind in named if kind in COMPONENTS), "unknown")
 
 
 def _fat_suppressed(options: tuple[str, ...], value: Callable[[str], Any]) -> bool | None:

@@ -22,7 +22,7 @@ from typing import Any
 import pydicom
 from pydicom.dataset import FileDataset
 from pydicom.errors import InvalidDicomError
-from pydicom.tag import BaseTag, Tag
+from pydicom.tag import Tag
 
 from minet_core.errors import (
     DecoderMissing,
@@ -40,7 +40,7 @@ MAX_HEADER_BYTES = 32 << 20
 takes up to about 30 times as much memory for elements of no length."""
 MAX_FILE_BYTES = 4 << 30
 BUFFER_BYTES = 1 << 14
-TAGS: list[BaseTag | int | str | tuple[int, int]] = [Tag(one) for one in tags_to_read()]
+TAGS = [Tag(one) for one in tags_to_read()]
 
 _BROKEN = (
     EOFError,

@@ -16,7 +16,7 @@ import warnings
 from typing import BinaryIO
 
 import numpy as np
-from pydicom.pixels import iter_pixels
+from pydicom.pixels.utils import iter_pixels
 
 MEMORY_BYTES = 3 << 29
 """Of address space (1.5 GiB): a codestream may claim another size than the header. An estimate."""

@@ -143,6 +143,13 @@ def _require_mr(dataset: FileDataset, *, name: str) -> None:
             UID(sop_class).name if sop_class.startswith(STANDARD_ROOT) else "an object of no standard kind"
         )
         raise NotAnMrImage(f"{name} is no MR image", got=known, expected="MR or Enhanced MR Image Storage")
+    if value_of(dataset, "Rows") is None:  # pydicom takes the end of a file for the end of an object
+        raise ScanUnreadable(
+            "a DICOM file cannot be read",
+            got=f"{name}: it ends before its image",
+            expected="a whole DICOM file",
+            action="Export it again",
+        )
     image_type = codes(value_of(dataset, "ImageType"))
     n_tiles = [number(private_value(dataset, one)) for one in (SIEMENS_TILES, UIH_TILES)]
     if "MOSAIC" in image_type or (n_tiles[0] or 0) > 1:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.pixels import iter_pixels
+from pydicom.pixels.utils import iter_pixels
 
 from minet_core.errors import ScanReaderFailed, ScanUnreadable
 from sites.scans.dicom.bounded_header import opened_plainly, read_dataset, silent_pydicom
