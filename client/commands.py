@@ -133,6 +133,12 @@ def scan(
         Path | None,
         typer.Option(help="The site's folder, for the rules of its site.yaml; else the default rules."),
     ] = None,
+    files: Annotated[
+        bool,
+        typer.Option(
+            "--files", help="Print the paths of the files that are in no series; they may hold names."
+        ),
+    ] = False,
     json_output: AsJson = False,
 ) -> None:
     """Show what a folder of DICOM holds: each series, the role it would get, and why not. Nothing is written."""
@@ -141,7 +147,7 @@ def scan(
     from sites.settings.site_settings import DicomFiles
 
     rules = DicomFiles() if site is None else SiteHome.at(site).settings().dicom
-    table = series_table(source, rules)
+    table = series_table(source, rules, files=files)
     typer.echo(json.dumps(table) if json_output else table_text(table))
 
 

@@ -14,7 +14,7 @@ from sites.scans.dicom.series import Series, read_export, refusals_in_short
 from sites.settings.site_settings import DicomFiles
 
 
-def series_table(folder: Path, rules: DicomFiles) -> dict[str, Any]:
+def series_table(folder: Path, rules: DicomFiles, *, files: bool = False) -> dict[str, Any]:
     """What a folder holds, as plain values; nothing is written.
 
     Parameters
@@ -23,12 +23,15 @@ def series_table(folder: Path, rules: DicomFiles) -> dict[str, Any]:
         The folder with the DICOM files.
     rules
         The site's.
+    files
+        Give the paths of the files that are in no series, which may hold identities.
 
     Returns
     -------
     dict[str, Any]
         `series` (a list of rows), `studies` (of each: what would be chosen, or why nothing), `left_out` (kinds with
-        their numbers), `n_files`, `n_repeated`. Times in ms.
+        their numbers), `n_files`, `n_repeated`, and with `files` `paths` (of each file
+        that was not taken: path and reason). Times in ms.
 
     Raises
     ------
@@ -48,6 +51,7 @@ def series_table(folder: Path, rules: DicomFiles) -> dict[str, Any]:
         "left_out": refusals_in_short(export),
         "n_files": export.n_files,
         "n_repeated": export.n_repeated,
+        "paths": [[export.paths[name], str(failure)] for name, failure in export.refused] if files else [],
     }
 
 
@@ -86,6 +90,7 @@ def table_text(table: dict[str, Any]) -> str:
             lines.append(f"    {why}")
         lines += [f"    {said}" for said in (table["series"][index - 1]["remarks"] if index else ())]
     lines += [f"left out: {one}" for one in table["left_out"]]
+    lines += [f"{path}: {why}" for path, why in table["paths"]]
     if table["n_repeated"]:
         lines.append(f"{table['n_repeated']} files hold an object that another file has")
     lines += [f"study {number}: {said}" for number, said in enumerate(table["studies"], start=1)]

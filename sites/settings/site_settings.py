@@ -132,7 +132,7 @@ class FastmriFiles(Settings):
         return self
 
 
-Interval = Annotated[tuple[float, float], Field(description="from, to; both included")]
+Interval = tuple[float, float]
 
 
 class SeriesRule(Settings):
@@ -180,22 +180,32 @@ class SeriesRule(Settings):
         return value
 
 
+class TargetRule(SeriesRule):
+    """The series to be super-resolved; as it is, a spin echo weighted by T2 without inversion."""
+
+    echo_time_s: Interval | None = Field((0.06, 0.2), description="TE, from and to [s]")
+    repetition_time_s: Interval | None = Field((2.0, 20.0), description="TR, from and to [s]")
+    inverted: bool | None = Field(False, description="whether it has an inversion time; null: either")
+    sequence: tuple[Text, ...] = Field(
+        ("SE", "SPIN"), description="one of these in ScanningSequence or EchoPulseSequence; empty: any"
+    )
+
+
+class ReferenceRule(SeriesRule):
+    """The series that guides; as it is, one of short echo and repetition time, inverted or not."""
+
+    echo_time_s: Interval | None = Field((0.0, 0.03), description="TE, from and to [s]")
+    repetition_time_s: Interval | None = Field((0.0, 2.6), description="TR, from and to [s]")
+
+
 Preference = Literal["description", "more_slices", "finer_plane", "thinner_slices"]
 
 
 class DicomFiles(Settings):
     """Which series of a study is the target, and which the reference."""
 
-    target: SeriesRule = Field(
-        SeriesRule(
-            echo_time_s=(0.06, 0.2), repetition_time_s=(2.0, 20.0), inverted=False, sequence=("SE", "SPIN")
-        ),
-        description="the series to be super-resolved",
-    )
-    reference: SeriesRule = Field(
-        SeriesRule(echo_time_s=(0.0, 0.03), repetition_time_s=(0.0, 2.6)),
-        description="the series that guides",
-    )
+    target: TargetRule = Field(default_factory=TargetRule)
+    reference: ReferenceRule = Field(default_factory=ReferenceRule)
     prefer: tuple[Preference, ...] = Field(
         ("description", "more_slices", "finer_plane"),
         description="of several series that meet a rule, the one that is best by the first of these that tells them "
