@@ -21,7 +21,7 @@ from typing import Any
 
 import pydicom
 from pydicom.dataset import FileDataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.tag import Tag
 
 from minet_core.errors import (
@@ -51,6 +51,7 @@ _BROKEN = (
     OverflowError,
     struct.error,
     NotImplementedError,
+    BytesLengthException,
 )
 """What pydicom raises for bytes that are cut off or no DICOM."""
 

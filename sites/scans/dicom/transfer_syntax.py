@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pydicom.config import IGNORE
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
@@ -47,7 +48,7 @@ def require_decoder(transfer_syntax: str, *, name: str) -> None:
     if is_native(transfer_syntax):
         return
     try:
-        decoder = get_decoder(UID(transfer_syntax))
+        decoder = get_decoder(UID(transfer_syntax, IGNORE))
     except NotImplementedError:
         raise DecoderMissing(
             f"{name} is stored in a form that nothing here decodes",
@@ -65,5 +66,5 @@ def require_decoder(transfer_syntax: str, *, name: str) -> None:
 
 
 def _name_of(transfer_syntax: str) -> str:
-    known = UID(transfer_syntax).name
+    known = UID(transfer_syntax, IGNORE).name
     return known if known != transfer_syntax else "a transfer syntax of no standard"
