@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from pydicom.config import IGNORE
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
@@ -48,6 +50,8 @@ def require_decoder(transfer_syntax: str, *, name: str) -> None:
     if is_native(transfer_syntax):
         return
     try:
+        if re.fullmatch(r"[0-9.]{1,64}", transfer_syntax) is None:  # pydicom would warn, with the text in it
+            raise NotImplementedError
         decoder = get_decoder(UID(transfer_syntax, IGNORE))
     except NotImplementedError:
         raise DecoderMissing(
