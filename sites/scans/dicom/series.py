@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from minet_core.errors import FedminetError
+from minet_core.errors import FedminetError, ScanUnreadable
 from sites.scans.dicom.frames import Frame, MrObject, read_object
 from sites.scans.dicom.stacks import group_frames
 from sites.scans.unreadable import refusal_of, unlisted
@@ -123,9 +123,21 @@ def _files(folder: Path, export: Export, *, skip: Path | None) -> Iterator[Path]
             folders.clear()
             continue
         folders.sort()
+        for name in folders:
+            if (Path(place) / name).is_symlink():
+                _refuse_link(export, (Path(place) / name).relative_to(folder).as_posix())
         for name in sorted(names):
             if name not in NOT_SCANS and not name.startswith("."):
                 yield Path(place) / name
+
+
+def _refuse_link(export: Export, path: str) -> None:
+    """A link to a folder is not followed, and said: what is behind it is not seen."""
+    export.n_unlisted += 1
+    name = f"folder {export.n_unlisted} that is not listed"
+    export.paths[name] = path
+    failure = ScanUnreadable("a link to a folder is not followed", got=name, action="Give the folder itself")
+    export.refused.append((name, failure))
 
 
 def refusals_in_short(export: Export) -> list[str]:

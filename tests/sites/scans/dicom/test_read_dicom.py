@@ -242,6 +242,16 @@ def test_a_link_and_a_pipe_are_refused_at_once(tmp_path: Path) -> None:
             read_object(tmp_path / name)
 
 
+def test_a_link_to_a_folder_is_not_followed_and_said(tmp_path: Path) -> None:
+    write_classic(tmp_path / "elsewhere", STORED, AFFINE)
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "link").symlink_to(tmp_path / "elsewhere")
+    export = read_export(tmp_path / "source")
+    assert not export.series
+    assert [failure.code for _, failure in export.refused] == ["FM-D201"]
+    assert list(export.paths.values()) == ["link"]
+
+
 def test_a_deflated_object_is_not_inflated(tmp_path: Path) -> None:
     path = write_classic(tmp_path, STORED[:1], AFFINE)[0]
     plain, deflated = b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99"
