@@ -127,6 +127,31 @@ def _declare_ingested(site: SiteHome) -> Path | None:
 
 
 @site_commands.command()
+def scan(
+    source: Annotated[Path, typer.Argument(help="A folder with DICOM files.")],
+    site: Annotated[
+        Path | None,
+        typer.Option(help="The site's folder, for the rules of its site.yaml; else the default rules."),
+    ] = None,
+    files: Annotated[
+        bool,
+        typer.Option(
+            "--files", help="Print the paths of the files that are in no series; they may hold names."
+        ),
+    ] = False,
+    json_output: AsJson = False,
+) -> None:
+    """Show what a folder of DICOM holds: each series, the role it would get, and why not. Nothing is written."""
+    from client.site_home import SiteHome
+    from sites.pairing.series_table import series_table, table_text
+    from sites.settings.site_settings import DicomFiles
+
+    rules = DicomFiles() if site is None else SiteHome.at(site).settings().dicom
+    table = series_table(source, rules, files=files)
+    typer.echo(json.dumps(table) if json_output else table_text(table))
+
+
+@site_commands.command()
 def check(
     home: Home,
     before_start: Annotated[

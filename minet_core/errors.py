@@ -174,6 +174,24 @@ class ScanReaderFailed(DataError):
     code = "FM-D211"
 
 
+class SlicesNotOneVolume(DataError):
+    """Slices make no volume: one is missing or there twice, they are unevenly spaced, or their stack is askew."""
+
+    code = "FM-D212"
+
+
+class NotAnMrImage(DataError):
+    """A DICOM object is no MR image as it was measured: a report, a capture, a derived map, a mosaic."""
+
+    code = "FM-D213"
+
+
+class DecoderMissing(DataError):
+    """A DICOM object is stored in a form that nothing here decodes."""
+
+    code = "FM-D214"
+
+
 class ModelError(FedminetError):
     """A checkpoint, a set of weights or a number in them cannot be used."""
 

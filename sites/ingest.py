@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from minet_core.errors import FileNotWritten, InvalidSetting, NoScansAccepted, ScanUnreadable, TooFewPatients
-from minet_core.imaging.volume import Pair
+from minet_core.imaging.volume import Pair, Volume
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from sites.duplicates.likeness import Signatures
 from sites.duplicates.same_anatomy import SameAnatomy
-from sites.ingest_plan import name_warnings, require_found
+from sites.ingest_plan import name_warnings, naming_key, require_found
 from sites.ingest_report import Accepted, IngestReport, causes_in_short, causes_of
 from sites.pairing.candidates import Candidate, Found
+from sites.pairing.dicom_series import DicomScan, digest_of_scan, read_scan
 from sites.pairing.pairing import find_pairs
 from sites.pairing.patient_names import require_plain
 from sites.quality.image_quality import examine
@@ -97,7 +98,7 @@ def ingest(
         FM-D201: `prune`, and a folder cannot be listed.
     """
     began = time.monotonic()
-    found = find_pairs(source, settings, skip=store) if found is None else found
+    found = _found_in(source, store, settings) if found is None else found
     require_found(found, source, settings)
     if prune:
         _require_listed(found)
@@ -132,7 +133,7 @@ def ingest(
         ignored=tuple(found.ignored),
         cohort=cohort,
         seconds=time.monotonic() - began,
-        mapping={candidate.label: candidate.patient_id for candidate in found.candidates},
+        mapping={candidate.label: candidate.patient_for_people for candidate in found.candidates},
         remarks=(*found.remarks, *(one.message for one in warnings)),
         missing=dict(Counter(record.patient for record in missing)),
         removed=prune,
@@ -321,14 +322,18 @@ def _is_whole(path: Path, sha256: str) -> bool:
 
 def _fingerprint(candidate: Candidate, settings: SiteSettings, *, key: bytes) -> str:
     """What a pair is made from: its files' bytes and every setting that shapes the result; keyed."""
-    digests = [_scan_digest(path) for path in (candidate.target, candidate.reference)]
+    digests = [_scan_digest(scan) for scan in (candidate.target, candidate.reference)]
+    if settings.reader == "dicom":
+        digests.append(settings.dicom.scale)
     shaping = settings.model_dump(
         mode="json", include={"data_kind", "reader", "roles", "registration", "quality"}
     )
     return keyed(key, "pair", *digests, json.dumps(shaping, sort_keys=True), str(PROCESSING))[:32]
 
 
-def _scan_digest(path: Path) -> str:
+def _scan_digest(path: Path | DicomScan) -> str:
+    if isinstance(path, DicomScan):
+        return digest_of_scan(path)
     try:
         return sha256_of_file(path)
     except OSError as failure:
@@ -336,9 +341,8 @@ def _scan_digest(path: Path) -> str:
 
 
 def _make_pair(candidate: Candidate, settings: SiteSettings, *, patient: str) -> tuple[Pair, dict[str, Any]]:
-    read = READERS[settings.reader]
-    target = read(candidate.target, contrast=settings.roles.target)
-    reference = read(candidate.reference, contrast=settings.roles.reference)
+    target = _read(candidate.target, settings, contrast=settings.roles.target)
+    reference = _read(candidate.reference, settings, contrast=settings.roles.reference)
     if settings.reader == "fastmri":
         target, reference = central_slices(target, reference)
     examined = examine(target, reference, limits=settings.quality)
@@ -359,6 +363,17 @@ def _make_pair(candidate: Candidate, settings: SiteSettings, *, patient: str) ->
     }
     guide = dataclasses.replace(registered.reference, array=registered.reference.magnitude())
     return Pair(target=target, reference=guide, patient=patient), content
+
+
+def _read(scan: Path | DicomScan, settings: SiteSettings, *, contrast: str) -> Volume:
+    if isinstance(scan, DicomScan):
+        return read_scan(scan, contrast=contrast, scale=settings.dicom.scale)
+    return READERS[settings.reader](scan, contrast=contrast)
+
+
+def _found_in(source: Path, store: Path, settings: SiteSettings) -> Found:
+    key = naming_key(store) if settings.reader == "dicom" else None
+    return find_pairs(source, settings, skip=store, key=key)
 
 
 def _split(

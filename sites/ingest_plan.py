@@ -12,13 +12,16 @@ from typing import Any
 
 import nibabel
 
-from minet_core.errors import NoScansFound
+from minet_core.errors import DataError, NoScansFound
 from sites.ingest_report import refusal_lines
 from sites.pairing.candidates import Found
+from sites.pairing.dicom_series import DicomScan
 from sites.pairing.pairing import find_pairs
 from sites.pairing.patient_names import NameWarning, judge_names
 from sites.scans.fastmri_hdf5 import read_header
 from sites.settings.site_settings import SiteSettings
+from sites.store.pseudonym import KEY_FILE, site_key
+from sites.store.store import COHORT_FILE
 
 
 @dataclass(frozen=True)
@@ -40,19 +43,16 @@ class IngestPlan:
         dict[str, Any]
             By patient the pairs, then what was refused, ignored and remarked; with paths.
         """
+        people = {one.patient_id: one.patient_for_people for one in self.found.candidates}
         return {
             "patients": {
-                patient: [
+                people[patient]: [
                     {
                         "label": one.label,
                         "target": str(one.target),
                         "reference": str(one.reference),
-                        **({"target_header": self.headers[one.target]} if one.target in self.headers else {}),
-                        **(
-                            {"reference_header": self.headers[one.reference]}
-                            if one.target in self.headers
-                            else {}
-                        ),
+                        **self._headers_of("target", one.target),
+                        **self._headers_of("reference", one.reference),
                     }
                     for one in self.found.candidates
                     if one.patient_id == patient
@@ -69,7 +69,7 @@ class IngestPlan:
         """The plan for a person: every file's patient, then what is doubtful."""
         by_patient = defaultdict(list)
         for candidate in self.found.candidates:
-            by_patient[candidate.patient_id].append(candidate)
+            by_patient[candidate.patient_for_people].append(candidate)
         lines = [
             f"{len(by_patient)} patients with {len(self.found.candidates)} pairs; nothing has been split yet:"
         ]
@@ -88,8 +88,15 @@ class IngestPlan:
         lines += [f"  {'STOP' if one.stops else 'See'}: {one.message}" for one in self.warnings]
         return "\n".join(lines)
 
-    def _file(self, path: Path) -> str:
-        return f"{path.name} ({self.headers[path]})" if path in self.headers else path.name
+    def _headers_of(self, role: str, scan: Path | DicomScan) -> dict[str, str]:
+        if isinstance(scan, DicomScan):
+            return {f"{role}_header": _of_stack(scan)}
+        return {f"{role}_header": self.headers[scan]} if scan in self.headers else {}
+
+    def _file(self, scan: Path | DicomScan) -> str:
+        if isinstance(scan, DicomScan):
+            return f"{scan} ({_of_stack(scan)})"
+        return f"{scan.name} ({self.headers[scan]})" if scan in self.headers else scan.name
 
 
 def plan_ingest(
@@ -120,10 +127,10 @@ def plan_ingest(
     NoScansFound
         FM-D205: the folder holds nothing of the definition's.
     """
-    found = find_pairs(source, settings, skip=skip)
+    found = find_pairs(source, settings, skip=skip, key=_key(skip, may_make=not headers))
     require_found(found, source, settings)
-    paths = [path for one in found.candidates for path in (one.target, one.reference)] if headers else []
-    said = {path: _header(path, settings.reader) for path in paths}
+    scans = [scan for one in found.candidates for scan in (one.target, one.reference)] if headers else []
+    said = {scan: _header(scan, settings.reader) for scan in scans if isinstance(scan, Path)}
     return IngestPlan(found=found, warnings=tuple(name_warnings(found, settings)), headers=said)
 
 
@@ -168,6 +175,8 @@ def name_warnings(found: Found, settings: SiteSettings) -> list[NameWarning]:
     list[NameWarning]
         Empty where the names are plain.
     """
+    if settings.reader == "dicom":  # a PACS names its patients; dates and sessions are no part of that
+        return []
     places: dict[str, list[str]] = defaultdict(list)
     for candidate in found.candidates:
         places[candidate.patient_id].append(candidate.label)
@@ -175,6 +184,39 @@ def name_warnings(found: Found, settings: SiteSettings) -> list[NameWarning]:
     if settings.accept_patient_names:
         return [dataclasses.replace(one, stops=False) for one in warnings]
     return warnings
+
+
+def naming_key(store: Path) -> bytes:
+    """The key by which an ingest into a store names what it finds; made where neither it nor a pair is there.
+
+    Parameters
+    ----------
+    store
+        The folder of the store.
+
+    Returns
+    -------
+    bytes
+        As `sites.store.pseudonym.site_key` gives it.
+
+    Raises
+    ------
+    StoreDamaged
+        FM-D207: the store has pairs and no key.
+    """
+    return site_key(store, may_make=not any(store.glob("*.h5")) and not (store / COHORT_FILE).exists())
+
+
+def _key(store: Path | None, *, may_make: bool) -> bytes | None:
+    if store is None or not (may_make or (store / KEY_FILE).exists()):
+        return None
+    return naming_key(store)
+
+
+def _of_stack(scan: DicomScan) -> str:
+    if isinstance(scan.outcome, DataError):
+        return scan.outcome.code
+    return _grid(scan.outcome.shape, scan.outcome.spacing_mm)
 
 
 def _header(path: Path, reader: str) -> str:

@@ -7,21 +7,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from minet_core.errors import FedminetError
+from sites.pairing.dicom_series import DicomScan
 from sites.store.split import Split
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Two files that should make a pair. `patient_id` is the hospital's: it is never written to the store.
+    """Two scans that should make a pair. `patient_id` is the hospital's: it is never written to the store.
 
-    split: where a list puts the patient; None: to be drawn.
+    split: where a list puts the patient; None: to be drawn. shown: what the patient is called on the site's screen and
+    in its reports, where that is not the identifier.
     """
 
     patient_id: str
-    target: Path
-    reference: Path
+    target: Path | DicomScan
+    reference: Path | DicomScan
     label: str
     split: Split | None = None
+    shown: str | None = None
+
+    @property
+    def patient_for_people(self) -> str:
+        """The patient's name on the site's screen and in its reports."""
+        return self.patient_id if self.shown is None else self.shown
 
 
 @dataclass(frozen=True)

@@ -5,21 +5,26 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
+import secrets
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
 from minet_core.errors import DataError, FileMissing, ReferenceMissing, ScanInvalid
 from sites.pairing.candidates import Candidate, Found, label_of
+from sites.pairing.dicom_pairs import find_dicom
 from sites.pairing.file_choice import choose_file
 from sites.pairing.flat_folder import flat_pattern, patients_by_file_name
 from sites.pairing.pair_lists import find_listed
 from sites.scans.fastmri_hdf5 import FastmriHeader, read_header
 from sites.scans.unreadable import refusal_of, unlisted
 from sites.settings.site_settings import FastmriFiles, NiftiFiles, SiteSettings
+from sites.store.pseudonym import KEY_BYTES
 
 
-def find_pairs(source: Path, settings: SiteSettings, *, skip: Path | None = None) -> Found:
+def find_pairs(
+    source: Path, settings: SiteSettings, *, skip: Path | None = None, key: bytes | None = None
+) -> Found:
     """All pairs below a folder, in a fixed order; no voxel is decoded.
 
     Parameters
@@ -30,6 +35,8 @@ def find_pairs(source: Path, settings: SiteSettings, *, skip: Path | None = None
         The site's.
     skip
         A folder not to enter, such as the store.
+    key
+        The store's, by which DICOM's studies and patients are called; None: by one that is thrown away.
 
     Returns
     -------
@@ -48,6 +55,8 @@ def find_pairs(source: Path, settings: SiteSettings, *, skip: Path | None = None
         raise FileMissing(
             "the folder with the scans is missing", got=source, action="Give an existing folder"
         )
+    if settings.reader == "dicom":
+        return find_dicom(source, settings.dicom, key=key or secrets.token_bytes(KEY_BYTES), skip=skip)
     files, walked = _scan_files(source, suffixes=_SUFFIXES[settings.reader], skip=skip)
     if settings.reader == "nifti":
         found = _find_nifti(files, settings.nifti, source=source)

@@ -92,7 +92,7 @@ def read_nifti_with_remarks(
     header, stored = read_stored(path)
     if header.unit not in ("mm", "unknown"):
         raise ScanInvalid(f"{path.name} is not in millimetres", got=header.unit, expected="mm")
-    turn = _turn(header.affine, slice_axis=slice_axis, name=path.name)
+    turn = turn_to_view(header.affine, slice_axis=slice_axis, name=path.name)
     remarks = _remarks_on_geometry(header, trusted=trust_geometry, name=path.name)
     if header.inter == 0:  # with an offset zero is stored as any number, and negative ones mean nothing
         stored, remark = unwrapped(stored, what=path.name)
@@ -128,7 +128,7 @@ def require_geometry(header: NiftiHeader, *, name: str, trusted: bool) -> None:
     ScanInvalid
         FM-D202: an impossible voxel size, axes not at right angles, no geometry.
     """
-    _turn(header.affine, slice_axis=None, name=name)
+    turn_to_view(header.affine, slice_axis=None, name=name)
     _remarks_on_geometry(header, trusted=trusted, name=name)
 
 
@@ -187,8 +187,28 @@ def _is_at_no_place(header: NiftiHeader) -> bool:
     return any(bool((np.abs(point[:3]) < UNIT_TOLERANCE).all()) for point in (header.affine[:, 3], middle))
 
 
-def _turn(affine: NDArray[np.float64], *, slice_axis: int | None, name: str) -> NDArray[np.float64]:
-    """How the file's axes become slice, row and column: nibabel's orientation, (3, 2)."""
+def turn_to_view(affine: NDArray[np.float64], *, slice_axis: int | None, name: str) -> NDArray[np.float64]:
+    """How a grid's axes become slice, row and column.
+
+    Parameters
+    ----------
+    affine
+        (4, 4), from the grid's indices to RAS+ mm.
+    slice_axis
+        The grid's axis (0, 1, 2) that runs through the slices; None: found from the spacing.
+    name
+        The scan's, for messages.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        (3, 2): nibabel's orientation transform.
+
+    Raises
+    ------
+    ScanInvalid
+        FM-D202: an impossible voxel size, axes not at right angles.
+    """
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     low, high = SPACING_LIMITS_MM
     if not np.isfinite(affine).all() or spacing.min() < low or spacing.max() > high:

@@ -132,6 +132,90 @@ class FastmriFiles(Settings):
         return self
 
 
+Interval = tuple[float, float]
+
+
+class SeriesRule(Settings):
+    """What a DICOM series must be for a role: everything that is given. A fact that its header lacks is not met."""
+
+    echo_time_s: Interval | None = Field(None, description="TE, from and to [s]")
+    repetition_time_s: Interval | None = Field(None, description="TR, from and to [s]")
+    inversion_time_s: Interval | None = Field(None, description="TI, from and to [s]")
+    inverted: bool | None = Field(None, description="whether it has an inversion time; null: either")
+    sequence: tuple[Text, ...] = Field(
+        (),
+        description="one of these in ScanningSequence or EchoPulseSequence: SE, GR, SPIN, GRADIENT; empty: any",
+    )
+    options: tuple[Text, ...] = Field((), description="all of these in ScanOptions")
+    not_options: tuple[Text, ...] = Field((), description="none of these in ScanOptions")
+    image_type: tuple[Text, ...] = Field((), description="all of these in ImageType")
+    not_image_type: tuple[Text, ...] = Field((), description="none of these in ImageType")
+    fat_suppressed: bool | None = Field(
+        None,
+        description="by ScanOptions and spectral selection; false: also where nothing is said; null: either",
+    )
+    contrast_agent: bool | None = Field(
+        None, description="whether an agent is named; false: also where nothing is said; null: either"
+    )
+    three_dimensional: bool | None = Field(None, description="MRAcquisitionType 3D; null: either")
+    description: Text | None = Field(
+        None,
+        description="regular expression; looked for only where several series meet the facts, and case does not matter",
+    )
+
+    @field_validator("echo_time_s", "repetition_time_s", "inversion_time_s")
+    @classmethod
+    def _is_an_interval(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not 0 <= value[0] <= value[1]:
+            raise ValueError("an interval goes from a time to a later one")
+        return value
+
+    @field_validator("description")
+    @classmethod
+    def _is_an_expression(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as failure:
+            raise ValueError(f"not a regular expression: {failure}") from failure
+        return value
+
+
+class TargetRule(SeriesRule):
+    """The series to be super-resolved; as it is, a spin echo weighted by T2 without inversion."""
+
+    echo_time_s: Interval | None = Field((0.06, 0.2), description="TE, from and to [s]")
+    repetition_time_s: Interval | None = Field((2.0, 20.0), description="TR, from and to [s]")
+    inverted: bool | None = Field(False, description="whether it has an inversion time; null: either")
+    sequence: tuple[Text, ...] = Field(
+        ("SE", "SPIN"), description="one of these in ScanningSequence or EchoPulseSequence; empty: any"
+    )
+
+
+class ReferenceRule(SeriesRule):
+    """The series that guides; as it is, one of short echo and repetition time, inverted or not."""
+
+    echo_time_s: Interval | None = Field((0.0, 0.03), description="TE, from and to [s]")
+    repetition_time_s: Interval | None = Field((0.0, 2.6), description="TR, from and to [s]")
+
+
+Preference = Literal["description", "more_slices", "finer_plane", "thinner_slices"]
+
+
+class DicomFiles(Settings):
+    """Which series of a study is the target, and which the reference."""
+
+    target: TargetRule = Field(default_factory=TargetRule)
+    reference: ReferenceRule = Field(default_factory=ReferenceRule)
+    prefer: tuple[Preference, ...] = Field(
+        ("description", "more_slices", "finer_plane"),
+        description="of several series that meet a rule, the one that is best by the first of these that tells them "
+        "apart; where none does, the study is refused",
+    )
+    scale: Literal["rescale", "philips"] = Field(
+        "rescale", description="rescale: as the scanner shows it; philips: by its private scale too"
+    )
+
+
 _FORMER_REGISTRATION_KEYS = {
     "max_residual_mm": "max_offset_px",
     "max_disagreement_mm": "max_error_px",
@@ -329,11 +413,12 @@ class SiteSettings(Settings):
     name: SiteName = Field(description="the site's registered name")
     title: Text = Field(description="the site's name for people")
     data_kind: DataKind = Field("real", description="real, surrogate (other real scans stand in) or phantom")
-    reader: Literal["nifti", "fastmri"] = Field(description="file format of the scans")
+    reader: Literal["nifti", "fastmri", "dicom"] = Field(description="file format of the scans")
     roles: Roles = Field(default_factory=Roles)
     acquisition: Acquisition = Field(default_factory=Acquisition)
     nifti: NiftiFiles = Field(default_factory=NiftiFiles)
     fastmri: FastmriFiles = Field(default_factory=FastmriFiles)
+    dicom: DicomFiles = Field(default_factory=DicomFiles)
     registration: RegistrationSettings = Field(default_factory=RegistrationSettings)
     quality: QualitySettings = Field(default_factory=QualitySettings)
     duplicates: DuplicateSettings = Field(default_factory=DuplicateSettings)

@@ -11,13 +11,14 @@ import logging
 import sys
 from collections.abc import Iterator
 
-from tests.fuzz import folders, pages, scans, weights
+from tests.fuzz import dicom, folders, pages, scans, weights
 from tests.fuzz.measure import Reader, Tally, fuzz
 
 READERS = (
     Reader("NIfTI, at ingest", scans.nifti),
     Reader("NIfTI, at inference", scans.nifti_of_inference),
     Reader("fastMRI HDF5", scans.fastmri, limit_s=60.0),
+    Reader("DICOM", dicom.dicom),
     Reader("store", folders.stores),
     Reader("federation.yaml", pages.federation_file),
     Reader("site.yaml", pages.site_file),

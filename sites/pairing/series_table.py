@@ -1,0 +1,158 @@
+"""A table of what a folder of DICOM holds: each series with its facts, the role it would get, and why not.
+
+For the site's terminal. It holds figures and DICOM's codes; series are numbered, and no identity is in it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from minet_core.errors import DataError, FileMissing
+from sites.pairing.dicom_series import DicomScan, by_study, choose_scan, role_of, scans_in
+from sites.scans.dicom.series import Series, read_export, refusals_in_short
+from sites.settings.site_settings import DicomFiles
+
+
+def series_table(folder: Path, rules: DicomFiles, *, files: bool = False) -> dict[str, Any]:
+    """What a folder holds, as plain values; nothing is written.
+
+    Parameters
+    ----------
+    folder
+        The folder with the DICOM files.
+    rules
+        The site's.
+    files
+        Give the paths of the files that are in no series, which may hold identities.
+
+    Returns
+    -------
+    dict[str, Any]
+        `series` (a list of rows), `studies` (of each: what would be chosen, or why nothing), `left_out` (kinds with
+        their numbers), `n_files`, `n_repeated`, and with `files` `paths` (of each file
+        that was not taken: path and reason). Times in ms.
+
+    Raises
+    ------
+    FileMissing
+        FM-C103: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise FileMissing(
+            "the folder with the scans is missing", got=folder, action="Give an existing folder"
+        )
+    export = read_export(folder)
+    numbers = _numbers(export.series)
+    scans = scans_in(export, rules, name=lambda one: numbers[one.study, one.uid])
+    return {
+        "series": [_row(scan, rules) for scan in scans],
+        "studies": [_choice(of_study, rules) for of_study in by_study(scans).values()],
+        "left_out": refusals_in_short(export),
+        "n_files": export.n_files,
+        "n_repeated": export.n_repeated,
+        "paths": [[export.paths[name], str(failure)] for name, failure in export.refused] if files else [],
+    }
+
+
+def table_text(table: dict[str, Any]) -> str:
+    """The table for a person.
+
+    Parameters
+    ----------
+    table
+        As `series_table` gives it.
+
+    Returns
+    -------
+    str
+        Lines; a series is one line with its facts, and one with the reason where it has no role.
+    """
+    columns = (
+        "series",
+        "vendor",
+        "grid",
+        "spacing_mm",
+        "te_ms",
+        "tr_ms",
+        "ti_ms",
+        "sequence",
+        "fat",
+        "agent",
+        "role",
+    )
+    rows = [columns, *(tuple(_cell(row[name]) for name in columns) for row in table["series"])]
+    widths = [max(len(row[index]) for row in rows) for index in range(len(columns))]
+    lines = []
+    for index, row in enumerate(rows):
+        lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        if index and (why := table["series"][index - 1]["why_not"]):
+            lines.append(f"    {why}")
+        lines += [f"    {said}" for said in (table["series"][index - 1]["remarks"] if index else ())]
+    lines += [f"left out: {one}" for one in table["left_out"]]
+    lines += [f"{path}: {why}" for path, why in table["paths"]]
+    if table["n_repeated"]:
+        lines.append(f"{table['n_repeated']} files hold an object that another file has")
+    lines += [f"study {number}: {said}" for number, said in enumerate(table["studies"], start=1)]
+    lines.append(f"{table['n_files']} files, {len(table['series'])} series, {len(table['studies'])} studies")
+    return "\n".join(lines)
+
+
+def _numbers(series: list[Series]) -> dict[tuple[str, str], str]:
+    """Names of series: the study's number and its own, in the order in which they were found."""
+    studies: dict[tuple[str, str], int] = {}
+    names, counts = {}, dict[int, int]()
+    for one in series:
+        study = studies.setdefault((one.patient_id, one.study), len(studies) + 1)
+        counts[study] = counts.get(study, 0) + 1
+        names[one.study, one.uid] = f"{study}.{counts[study]}"
+    return names
+
+
+def _row(scan: DicomScan, rules: DicomFiles) -> dict[str, Any]:
+    facts, (role, why) = scan.facts, role_of(scan, rules)
+    spacing = (
+        None if isinstance(scan.outcome, DataError) else [round(one, 3) for one in scan.outcome.spacing_mm]
+    )
+    return {
+        "series": scan.label,
+        "vendor": facts.vendor,
+        "grid": [scan.n_frames, *scan.shape],
+        "spacing_mm": spacing,
+        "te_ms": _ms(facts.echo_time_s),
+        "tr_ms": _ms(facts.repetition_time_s),
+        "ti_ms": _ms(facts.inversion_time_s),
+        "sequence": list(facts.sequence),
+        "options": list(facts.options),
+        "image_type": list(facts.image_type),
+        "fat": facts.fat_suppressed,
+        "agent": facts.contrast_agent,
+        "role": role,
+        "why_not": why,
+        "remarks": list(scan.remarks),
+    }
+
+
+def _choice(scans: list[DicomScan], rules: DicomFiles) -> str:
+    """What an ingest would take of one study."""
+    try:
+        target, said = choose_scan(scans, "target", rules)
+        reference, more = choose_scan(scans, "reference", rules)
+    except DataError as failure:
+        return f"{failure.code}: {failure.what}"
+    chosen = f"target {target.label}, reference {reference.label}"
+    return "; ".join(one for one in (chosen, said, more) if one)
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ("/" if value and isinstance(value[0], str) else " x ").join(str(one) for one in value) or "-"
+    return f"{value:g}" if isinstance(value, float) else str(value)
