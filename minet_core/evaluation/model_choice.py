@@ -63,7 +63,7 @@ def choose_model(psnr_db: Mapping[Candidate, Mapping[str, float]]) -> Choice:
     ----------
     psnr_db
         By candidate, by patient, in dB; the same patients for each. The global model is among the candidates. No
-        patient may have been trained on at the site: a model remembers them, and the more so the longer it trained there.
+        patient may have been trained on at the site: a model remembers them.
 
     Returns
     -------

@@ -265,7 +265,8 @@ class AdaptationSettings(Settings):
         "where the site allows them",
     )
     deadline_s: PositiveFloat = Field(
-        3600.0, description="how long the test waits for its sites where that is longer than a round's deadline, s"
+        3600.0,
+        description="how long the test waits for its sites where that is longer than a round's deadline, s",
     )
 
     @property

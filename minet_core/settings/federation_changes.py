@@ -8,7 +8,18 @@ from typing import Any
 from minet_core.settings.federation import FederationSettings
 
 FIRST = (
-    *("name", "rounds", "algorithm", "training", "local_work", "adaptation", "model", "sites", "scale", "seed"),
+    *(
+        "name",
+        "rounds",
+        "algorithm",
+        "training",
+        "local_work",
+        "adaptation",
+        "model",
+        "sites",
+        "scale",
+        "seed",
+    ),
     *("traffic", "participation", "quarantine"),
 )
 """Sections in the order in which they matter to a hospital; any other follows."""

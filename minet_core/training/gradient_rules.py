@@ -50,7 +50,7 @@ class GradientRule(Protocol):
 
 
 class OnlyPart:
-    """Trains a part of a model: the gradients of all other tensors are set to zero, so that Adam leaves them as they are.
+    """Trains a part of a model: all other gradients are set to zero, so that Adam leaves their tensors as they are.
 
     Adam must begin with it, with fresh moments: its step for a tensor whose gradient and moments are zero is exactly
     zero.

@@ -25,7 +25,7 @@ BatchesFrom = Callable[[int], Iterator[Batch]]
 """The batches of a training in phases from a step on, counted from its first phase's first."""
 
 KEEP_EVERY = 50
-"""Steps after which a training that stays at a site keeps where it stands: seconds on a GPU, a minute on a processor."""
+"""Steps after which a training that stays at a site keeps where it stands: a minute on a processor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +79,7 @@ def adaptation_phases(adaptation: AdaptationSettings, training: TrainingSettings
         settling_steps=OPTIMIZER_WARMUP_STEPS,
     )
     whole = Phase(
-        settings=training.model_copy(
-            update={"learning_rate": adaptation.learning_rate, "warmup_steps": 0}
-        ),
+        settings=training.model_copy(update={"learning_rate": adaptation.learning_rate, "warmup_steps": 0}),
         n_steps=adaptation.steps,
         settling_steps=OPTIMIZER_WARMUP_STEPS,
     )
@@ -112,7 +110,7 @@ def train_phases(
     stand
         Where it begins; one that this function gave, or no step and the weights to begin with.
     keep_every
-        Steps of a phase between two stands, at most. It decides the rounding of none of them.
+        Steps of a phase between two stands, at most; the same wherever this training goes on.
     autocast_dtype
         See `autocast_dtype_for`.
 
