@@ -23,15 +23,15 @@ import torch
 
 from client.rounds.kept_stand import KeptStand
 from client.site_home import SiteHome
-from minet_core.checkpoint import describe, save_checkpoint
+from minet_core.checkpoint import CheckpointManifest, describe, save_checkpoint
 from minet_core.errors import TrainingDiverged
-from minet_core.evaluation.model_choice import CANDIDATES, Candidate, Choice, choose_model
+from minet_core.evaluation.model_choice import Choice, choose_model
 from minet_core.models.activation_checkpointing import recompute
 from minet_core.models.base import SuperResolver
 from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.files.atomic_write import write_json
 from minet_core.runtime.versions import versions
-from minet_core.settings.federation import AdaptationSettings, FederationSettings
+from minet_core.settings.federation import CANDIDATES, AdaptationSettings, Candidate, FederationSettings
 from minet_core.training.batches import (
     Batch,
     BatchRecipe,
@@ -61,7 +61,8 @@ class SiteAdaptation:
     """What is to be adapted, where, and how.
 
     federation: its model, scale, seed and recipe of training. weights: all that learn in the model to begin with.
-    n_alone_steps: of a model that is trained alone; 0: none.
+    n_alone_steps: of a model that is trained alone; 0: none. origin: of the file that the weights are from; None: they
+    came from the server after the federation's last round.
     """
 
     home: SiteHome
@@ -69,6 +70,7 @@ class SiteAdaptation:
     adaptation: AdaptationSettings
     weights: Arrays
     n_alone_steps: int
+    origin: CheckpointManifest | None = None
 
     @property
     def folder(self) -> Path:
@@ -215,28 +217,42 @@ def digest_of_weights(weights: Arrays) -> str:
 
 def _keep(task: SiteAdaptation, adapted: AdaptedModels) -> None:
     """The model to begin with, the chosen model, and last its card: a card says that all of it is there."""
-    choice, federation = adapted.choice, task.federation
-    provenance = {
+    chosen = adapted.choice.chosen
+    own = {"kept": chosen, "began_with": digest_of_weights(task.weights)}
+    for name, candidate, said in (("global", "global", {}), ("model", chosen, own)):
+        _save(
+            task,
+            task.folder / f"{name}.safetensors",
+            adapted.weights[candidate],
+            trained=candidate,
+            said=said,
+        )
+    write_json(task.folder / "card.json", card_of(task, adapted))
+
+
+def _save(
+    task: SiteAdaptation, path: Path, weights: Arrays, *, trained: Candidate, said: Mapping[str, str]
+) -> None:
+    """A candidate as a checkpoint: from where the model to begin with is, and what the site trained it on if it did."""
+    federation, origin = task.federation, task.origin
+    of_federation = {
         "algorithm": federation.algorithm.name,
         "federation": federation.name,
         "federation_digest": federation.digest(),
         **versions(),
     }
-    began = digest_of_weights(task.weights)
-    domain = measured_domain(Store(task.home.store), scale=federation.scale)
-    for name, candidate in (("global", "global"), ("model", choice.chosen)):
-        weights = adapted.weights[candidate]
-        own = {} if candidate == "global" else {"kept": candidate, "began_with": began}
-        manifest = describe(
-            weights,
-            model=federation.model,
-            scale=federation.scale,
-            round_number=federation.rounds,
-            provenance=provenance | own,
-            domain=domain if own else None,
-        )
-        save_checkpoint(task.folder / f"{name}.safetensors", weights, manifest)
-    write_json(task.folder / "card.json", card_of(task, adapted))
+    domain = None if origin is None else origin.domain
+    if trained != "global":
+        domain = measured_domain(Store(task.home.store), scale=federation.scale)
+    manifest = describe(
+        weights,
+        model=federation.model,
+        scale=federation.scale,
+        round_number=federation.rounds if origin is None else origin.round_number,
+        provenance={**(of_federation if origin is None else origin.provenance), **said},
+        domain=domain,
+    )
+    save_checkpoint(path, weights, manifest)
 
 
 def card_of(task: SiteAdaptation, adapted: AdaptedModels) -> dict[str, Any]:

@@ -15,15 +15,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 
 from minet_core.errors import MetricInvalid
-
-Candidate = Literal["global", "adapted", "alone"]
-CANDIDATES: tuple[Candidate, ...] = get_args(Candidate)
-"""The simplest first."""
+from minet_core.settings.federation import CANDIDATES, Candidate
 
 PATIENT_SPREAD_DB = 0.2
 """Standard deviation between patients of the difference of two models, where nothing else is known: 0.04 to 0.27 dB in

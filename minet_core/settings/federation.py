@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     Field,
@@ -245,6 +245,11 @@ class QuarantineSettings(Settings):
         FALL_DB, description="fall of a site's validation PSNR in one round that counts for that, dB"
     )
     max_roll_backs: int = Field(4, ge=0, description="rounds of a run that are taken back at most")
+
+
+Candidate = Literal["global", "adapted", "alone"]
+CANDIDATES: tuple[Candidate, ...] = get_args(Candidate)
+"""The models of which a site keeps one after an adaptation; the simplest first: what rests on most patients."""
 
 
 class AdaptationSettings(Settings):
