@@ -36,8 +36,8 @@ from sites.store.store import Store
 def adapt_file(home: SiteHome, path: Path | None) -> dict[str, Any]:
     """Adapt the model of a file; its card, and the figures on the site's test patients under their agreed names.
 
-    path: None for the model that the last adaptation here began with, as that of the last federation. Raises FileMissing
-    (FM-C103), CheckpointInvalid (FM-M301), and what `adapt_at_site` raises.
+    path: None for the model that the last adaptation here began with, as that of the last federation. Raises
+    FileMissing (FM-C103), CheckpointInvalid (FM-M301), and what `adapt_at_site` raises.
     """
     source = path or home.results / ADAPTATION / "global.safetensors"
     if path is None and not source.is_file():

@@ -41,7 +41,7 @@ from minet_core.training.batches import (
     plan_batches,
 )
 from minet_core.training.device import autocast_dtype_for, device_of, preferred_device
-from minet_core.training.phases import Phase, Stand, adaptation_phases, train_phases
+from minet_core.training.phases import KEEP_EVERY, Phase, Stand, adaptation_phases, train_phases
 from minet_core.weights.manifest import Arrays, load_weights
 from sites.scores import scores_by_patient
 from sites.store.dataset import require_patch
@@ -62,7 +62,7 @@ class SiteAdaptation:
 
     federation: its model, scale, seed and recipe of training. weights: all that learn in the model to begin with.
     n_alone_steps: of a model that is trained alone; 0: none. origin: of the file that the weights are from; None: they
-    came from the server after the federation's last round.
+    came from the server after the federation's last round. keep_every: steps after which a training is kept.
     """
 
     home: SiteHome
@@ -71,6 +71,7 @@ class SiteAdaptation:
     weights: Arrays
     n_alone_steps: int
     origin: CheckpointManifest | None = None
+    keep_every: int = KEEP_EVERY
 
     @property
     def folder(self) -> Path:
@@ -168,6 +169,7 @@ def _trained(
             lambda begin: _batches(task, candidate, prepared, first=begin),
             task.phases(candidate),
             stand,
+            keep_every=task.keep_every,
             autocast_dtype=autocast_dtype_for(device_of(model)),
         ):
             kept.keep(reached)
