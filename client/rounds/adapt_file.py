@@ -87,7 +87,7 @@ def adapted_as_text(page: Mapping[str, Any]) -> str:
     validation, test = page["validation"], page["test"]
     lines = [f"This site keeps {KEPT_WORDS[page['chosen']]}: {page['model']}"]
     if validation["patients"]:
-        lines.append(f"Chosen on {validation['patients']} validation patients, mean PSNR [dB]:")
+        lines.append(f"Judged by {validation['patients']} validation patients, mean PSNR [dB]:")
         for name, mean in validation["psnr_db"].items():
             behind = validation["behind_the_best"][name]
             lines.append(

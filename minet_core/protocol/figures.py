@@ -81,7 +81,7 @@ def adaptation_figures(
         For a score that is not finite, where intervals are asked for.
     """
     patients = sorted(by_model["global"])
-    scores = {
+    scores: dict[str, dict[str, Mapping[str, float]]] = {
         **{model: {p: found[p]["global"] for p in patients} for model, found in by_model.items()},
         "sinc": {p: by_model["global"][p]["sinc"] for p in patients},
         "chosen": {p: by_model[chosen][p]["global"] for p in patients},
