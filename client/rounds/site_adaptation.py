@@ -31,6 +31,7 @@ from minet_core.models.base import SuperResolver
 from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.files.atomic_write import write_json
 from minet_core.runtime.versions import versions
+from minet_core.seeds import derived_seed
 from minet_core.settings.federation import CANDIDATES, AdaptationSettings, Candidate, FederationSettings
 from minet_core.training.batches import (
     Batch,
@@ -181,6 +182,7 @@ def _trained(
 def _batches(
     task: SiteAdaptation, candidate: Candidate, prepared: PreparedSlices, *, first: int
 ) -> Iterator[Batch]:
+    """The batches from a step on, and before each one the random numbers of its step, for a model that draws some."""
     training = task.federation.training
     recipe = BatchRecipe(
         scale=task.federation.scale,
@@ -190,7 +192,9 @@ def _batches(
         label=f"{task.home.settings().name} {candidate}",
     )
     planned = plan_batches(prepared.source.shapes, recipe, first=first)
-    return drawn_batches(PlannedSamples(prepared, recipe), planned)
+    for step, batch in enumerate(drawn_batches(PlannedSamples(prepared, recipe), planned), start=first):
+        torch.manual_seed(derived_seed(recipe.seed, recipe.label, "layers", step))
+        yield batch
 
 
 def _key(task: SiteAdaptation, candidate: Candidate) -> str:
