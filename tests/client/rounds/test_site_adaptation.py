@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import fedminet.simulation.simulate as simulation
 from client.app import build_client_app
+from client.commands import site_commands
 from client.rounds.adapt_file import adapt_file, adapted_as_text, recipe_for
 from client.rounds.round import prepared_training_slices
 from client.rounds.site_adaptation import SiteAdaptation, adapt_at_site, alone_steps, score_adapted
@@ -29,7 +35,9 @@ from sites.settings.site_policy import require_federation_allowed
 from sites.settings.site_settings import PolicySettings
 from sites.store.store import Store
 from tests.faults.tiny_sites import make_tiny_sites, tiny_federation
+from tests.support.killed import Killed, killed_at
 from tests.support.own_validation_site import own_validation_site
+from tests.support.repository import ROOT
 
 ADAPTATION = AdaptationSettings(head_steps=3, steps=4)
 
@@ -53,10 +61,6 @@ def files_of(task: SiteAdaptation) -> dict[str, str]:
     return {path.name: sha256_of_file(path) for path in sorted(task.folder.iterdir())}
 
 
-class Killed(BaseException):
-    """What the site's process ends with."""
-
-
 def test_ended_after_any_stretch_it_ends_in_the_same_bytes(tmp_path: Path) -> None:
     home = own_validation_site(tmp_path / "site")
     task = task_at(home)
@@ -67,21 +71,67 @@ def test_ended_after_any_stretch_it_ends_in_the_same_bytes(tmp_path: Path) -> No
     assert set(whole) == {
         *("adapted.safetensors", "alone.safetensors", "card.json", "global.safetensors", "model.safetensors")
     }
-    for last in range(len(moments)):
-        for path in task.folder.iterdir():
-            path.unlink()
-        left = [last]
+    for path in task.folder.iterdir():
+        path.unlink()
 
-        def kill(_: str, left: list[int] = left) -> None:
-            left[0] -= 1
-            if left[0] < 0:
-                raise Killed
+    def kill(_: str) -> None:
+        raise Killed
 
+    for _ in moments:  # each process keeps one stretch more, and ends
         with pytest.raises(Killed):
             adapt_at_site(task, prepared(home), at=kill)
         assert "card.json" not in files_of(task)
-        adapt_at_site(task, prepared(home))
-        assert files_of(task) == whole, last
+    adapt_at_site(task, prepared(home), at=kill)  # nothing is left to train
+    assert files_of(task) == whole
+
+
+def test_a_process_that_was_killed_leaves_what_it_kept(tmp_path: Path) -> None:
+    """By SIGKILL, after the second stretch: nothing of the process runs any more."""
+    home, other = (own_validation_site(tmp_path / name) for name in ("site", "other"))
+    program = (
+        "import os, signal\nfrom pathlib import Path\nfrom client.site_home import SiteHome\n"
+        "from tests.client.rounds import test_site_adaptation as here\n"
+        f"home, left = SiteHome(Path({str(home.path)!r})), [2]\n"
+        "def kill(_):\n    left[0] -= 1\n    left[0] or os.kill(os.getpid(), signal.SIGKILL)\n"
+        "here.adapt_at_site(here.task_at(home), here.prepared(home), at=kill)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run([sys.executable, "-c", program], env=environment, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    task, moments = task_at(home), list[str]()
+    assert list(files_of(task)) == ["adapted.safetensors"]
+    adapt_at_site(task, prepared(home), at=moments.append)
+    assert moments == ["adapted"] * 2 + ["alone"] * 3  # two stretches are not made again
+    adapt_at_site(task_at(other), prepared(other))
+    assert files_of(task) == files_of(task_at(other))
+
+
+def test_three_sites_and_the_server_end_in_the_same_bytes_however_often_they_are_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything ends each time a site has kept a stretch of its adaptation, and goes on."""
+    federation, homes = adapting(rounds=1), make_tiny_sites(tmp_path / "made")
+
+    def outcome(folder: Path) -> dict[str, str]:
+        found = {"global": sha256_of_file(folder / "coordinator/runs/comparison/global.safetensors")}
+        for path in sorted(folder.glob("sites/*/results/adaptation/*")):
+            found[path.relative_to(folder).as_posix()] = sha256_of_file(path)
+        return found
+
+    simulation.federate(tmp_path / "whole", federation, homes, lambda *_: None)
+    n_kills = 0
+    while True:
+        with monkeypatch.context() as patched:
+            killed_at(patched, "client.rounds.kept_stand.save_parcel", call=1, before=False)
+            try:
+                simulation.federate(tmp_path / "killed", federation, homes, lambda *_: None)
+            except Killed:
+                n_kills += 1
+                continue
+        break
+    assert n_kills == 3 * 3  # at each site: the head, the whole model, the model alone
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
+    assert len(outcome(tmp_path / "whole")) == 1 + 3 * 6
 
 
 def test_training_that_was_kept_is_not_made_again_and_other_weights_begin_anew(tmp_path: Path) -> None:
@@ -241,10 +291,12 @@ def test_a_model_is_adapted_later_by_the_recipe_that_it_comes_from(tmp_path: Pat
     assert page["chosen"] == "global"
     assert page["steps"]["adapted"] == ADAPTATION.n_steps
     assert "keeps the global model" in adapted_as_text(page)
+    told = CliRunner().invoke(site_commands, ["adapt", str(home.path), "--json"])
+    assert (told.exit_code, json.loads(told.stdout)) == (0, json.loads(json.dumps(page)))
+    assert "looked at after the choice" in CliRunner().invoke(site_commands, ["adapt", str(home.path)]).stdout
     manifest = read_manifest(Path(page["model"]))
     assert manifest.provenance["federation_digest"] == federation.digest()
     assert manifest.round_number == 2
-    assert adapt_file(home, None) == page  # goes on from what it kept
 
 
 def test_a_site_that_took_no_part_has_the_presets_recipe_around_the_model(tmp_path: Path) -> None:
