@@ -109,12 +109,35 @@ def scores_by_patient(
     if trained_on.issuperset(patient_of.values()):
         return {}
     precision = autocast_dtype_for(device_of(model))
-    volumes: dict[str, list[dict[str, dict[str, float]]]] = {}
-    for name, target, reference in store.volumes(split):
-        if patient_of[name] in trained_on:
-            continue
-        scores = evaluate_volume(model, target, reference, scale=scale, autocast_dtype=precision)
-        volumes.setdefault(patient_of[name], []).append(scores.metrics)
+    metrics = {
+        name: evaluate_volume(model, target, reference, scale=scale, autocast_dtype=precision).metrics
+        for name, target, reference in store.volumes(split)
+        if patient_of[name] not in trained_on
+    }
+    return means_by_patient(store, metrics)
+
+
+def means_by_patient(
+    store: Store, metrics: Mapping[str, Mapping[str, Mapping[str, float]]]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Means of the scores over each patient's examinations.
+
+    Parameters
+    ----------
+    store
+        The site's.
+    metrics
+        By the pair's name, as `VolumeScores.metrics`.
+
+    Returns
+    -------
+    dict
+        By the patient's pseudonym, of the same form.
+    """
+    patient_of = {pair.name: pair.patient for pair in store.cohort.pairs}
+    volumes: dict[str, list[Mapping[str, Mapping[str, float]]]] = {}
+    for name, found in metrics.items():
+        volumes.setdefault(patient_of[name], []).append(found)
     return {patient: mean_metrics(found) for patient, found in volumes.items()}
 
 

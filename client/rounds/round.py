@@ -54,7 +54,7 @@ from minet_core.training.loop import OPTIMIZER_WARMUP_STEPS, StepPlan
 from minet_core.weights.manifest import Arrays, check_weights, learnable
 from minet_core.weights.payload import pack
 from minet_core.weights.update_norm import HISTORY_ROUNDS, update_norm
-from sites.scores import validation_scores
+from sites.scores import means_by_patient, validation_scores
 from sites.settings.site_policy import require_steps_allowed
 from sites.store.dataset import StoreSlices, require_patch
 from sites.store.site_secret import patch_seed
@@ -151,25 +151,27 @@ def evaluate_round(incoming: RoundRequest) -> dict[str, int | float]:
         **summary_figures(
             [volume.metrics for volume in scores.values()], seed=federation.seed, intervals=not few
         ),
-        **_adaptation_figures(incoming, learnable(model), store, intervals=not few),
+        **_adaptation_figures(incoming, learnable(model), scores, intervals=not few),
     }
     agreed = messages.test_figures(adapted=federation.adaptation is not None)
     return messages.rounded_figures(figures | {"seconds": time.monotonic() - began}, agreed=agreed)
 
 
 def _adaptation_figures(
-    incoming: RoundRequest, weights: Arrays, store: Store, *, intervals: bool
+    incoming: RoundRequest, weights: Arrays, scores: Mapping[str, VolumeScores], *, intervals: bool
 ) -> dict[str, int | float]:
-    """Adapt the model that came in, where the federation file says so: what leaves of it."""
+    """Adapt the model that came in, where the federation file says so: what leaves of it. scores: its own, by pair."""
     home, federation = incoming.home, incoming.federation
     if federation.adaptation is None:
         return {}
+    store = Store(home.store)
+    of_global = means_by_patient(store, {name: volume.metrics for name, volume in scores.items()})
     prepared = prepared_training_slices(store, scale=federation.scale)
     n_alone = alone_steps(federation, home, n_slices=len(prepared))
     task = SiteAdaptation(home, federation, federation.adaptation, weights, n_alone)
     adapted = adapt_at_site(task, prepared)
     return adaptation_figures(
-        score_adapted(task, adapted),
+        score_adapted(task, adapted, known={"global": of_global}),
         chosen=adapted.choice.chosen,
         seed=federation.seed,
         intervals=intervals,

@@ -53,6 +53,9 @@ from sites.store.training_domain import measured_domain
 ADAPTATION = "adaptation"
 """The folder in the site's results."""
 
+ScoresByPatient = dict[str, dict[str, dict[str, float]]]
+"""By pseudonym, by method, by score: see `sites.scores.scores_by_patient`."""
+
 Moment = Callable[[str], None]
 """Called after each stretch of training that was kept, with what was trained: "adapted" or "alone"."""
 
@@ -142,15 +145,19 @@ def adapt_at_site(
     return adapted
 
 
-def score_adapted(task: SiteAdaptation, adapted: AdaptedModels) -> dict[Candidate, dict[str, Any]]:
-    """The scores of every candidate on the site's test patients, after the choice: by candidate, patient and method.
+def score_adapted(
+    task: SiteAdaptation, adapted: AdaptedModels, *, known: Mapping[Candidate, ScoresByPatient] | None = None
+) -> dict[Candidate, ScoresByPatient]:
+    """The scores of every candidate on the site's test patients, after the choice; kept here by pseudonym.
 
-    They are kept at the site by pseudonym, and change nothing else.
+    known: those that were scored before. They change nothing of what is kept of the models.
     """
     store, settings = Store(task.home.store), task.home.settings()
     model = initial_weights(task.federation)[0].to(preferred_device(settings.compute.device))
-    scores: dict[Candidate, dict[str, Any]] = {}
+    scores: dict[Candidate, ScoresByPatient] = dict(known or {})
     for candidate, weights in adapted.weights.items():
+        if candidate in scores:
+            continue
         load_weights(model, weights)
         scores[candidate] = scores_by_patient(model, store, "test", scale=task.federation.scale)
     write_json(task.folder / "test.json", {"chosen": adapted.choice.chosen, "scores": scores})
