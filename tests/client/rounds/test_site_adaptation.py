@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 import fedminet.simulation.simulate as simulation
@@ -26,10 +27,14 @@ from minet_core.checkpoint import load_model, read_manifest, save_weights
 from minet_core.errors import FileMissing, PolicyRefused, StoreDamaged
 from minet_core.protocol import messages
 from minet_core.protocol.exchange_plan import initial_weights
+from minet_core.report.table import print_table
+from minet_core.report.wording import KEPT_WORDS
 from minet_core.runtime.files.atomic_write import sha256_of_file, write_text
 from minet_core.settings.federation import AdaptationSettings, FederationSettings
 from minet_core.settings.yaml_file import settings_text
 from minet_core.weights.manifest import learnable
+from server.dashboard.rendering import run_sections
+from server.dashboard.run_reader import RunReader
 from server.runs.summary import summarise_run
 from sites.settings.site_policy import require_federation_allowed
 from sites.settings.site_settings import PolicySettings
@@ -229,6 +234,11 @@ def test_a_federation_tells_the_agreed_figures_and_nothing_else(
     found = site.adaptation.differences
     assert found["chosen less sinc"] == found[f"{site.adaptation.chosen} less sinc"]
     assert "This site keeps" in (run.path / "report.html").read_text()
+    screen = run_sections(RunReader(run).view(), None, may_control=False)
+    assert f"<b>{KEPT_WORDS[site.adaptation.chosen]}</b>" in "".join(screen.values())
+    terminal = Console(record=True, width=300)
+    print_table(summarise_run(run), terminal)
+    assert f"sms keeps {KEPT_WORDS[site.adaptation.chosen]}. PSNR" in terminal.export_text()
 
     results = tmp_path / "run" / "sites" / "sms" / "results" / "adaptation"
     assert json.loads((results / "card.json").read_text())["chosen"] == site.adaptation.chosen
