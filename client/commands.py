@@ -230,6 +230,28 @@ def start(
 
 
 @site_commands.command()
+def adapt(
+    home: Home,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="The model, a .safetensors file; without it, the one that the last adaptation began with."
+        ),
+    ] = None,
+    json_output: AsJson = False,
+) -> None:
+    """Train a model further on this site's own slices, and keep what its validation patients choose.
+
+    For new patients, for a new scanner, and for a site that took no part. Given again, it goes on.
+    """
+    from client.rounds.adapt_file import adapt_file, adapted_as_text
+    from client.site_home import SiteHome
+
+    page = adapt_file(SiteHome.at(home), model)
+    typer.echo(json.dumps(page) if json_output else adapted_as_text(page))
+
+
+@site_commands.command()
 def status(home: Home, json_output: AsJson = False) -> None:
     """Say whether the site is registered, configured and training, and its last round.
 

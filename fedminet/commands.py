@@ -63,12 +63,17 @@ def simulate(
     algorithm: Annotated[
         str, typer.Option(help="fedavg, fedprox, scaffold, fedadam or personal-head.")
     ] = "fedavg",
+    adapt: Annotated[
+        bool, typer.Option("--adapt", help="Each site then adapts the global model to its own patients.")
+    ] = False,
     json_output: AsJson = False,
 ) -> None:
     """The same two apps without transport, on an in-process grid or on Ray."""
     from fedminet.simulation.simulate import simulate as run_simulation
 
     rehearsal = _declared(out, asked, usual="simulation", algorithm=algorithm)
+    if adapt:
+        rehearsal = rehearsal.adapting()
     compared = tuple(part for part in compare.split(",") if part)
     summary = run_simulation(rehearsal, engine=engine, compare=compared, quiet=json_output)
     _say_summary(summary, out, json_output=json_output)

@@ -93,6 +93,9 @@ def _rows(model: type[BaseModel], *, prefix: str) -> list[str]:
             field.description or "",
         )
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n")
+        for part in typing.get_args(nested):  # of a section that may be null
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                rows += _rows(part, prefix=f"{prefix}{name}.")
     return rows
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from torch import nn
@@ -15,6 +15,7 @@ from minet_core.runtime.progress import Advance
 from minet_core.settings.federation import FederationSettings
 from minet_core.training.device import autocast_dtype_for, device_of
 from sites.store.dataset import StoreSlices
+from sites.store.split import Split
 from sites.store.store import Store
 
 
@@ -79,6 +80,84 @@ def scores_on_test_split(
         if progress is not None:
             progress(done + 1, len(volumes))
     return {"n_test_volumes": len(volumes), **summary_figures(metrics, seed=seed)}
+
+
+def scores_by_patient(
+    model: SuperResolver, store: Store, split: Split, *, scale: int
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Scores of the model, sinc and bicubic for every patient of a split whom the site does not train on.
+
+    Parameters
+    ----------
+    model
+        On its device.
+    store
+        The site's.
+    split
+        "validation" or "test".
+    scale
+        Super-resolution factor.
+
+    Returns
+    -------
+    dict
+        By the patient's pseudonym, then as `VolumeScores.metrics`: means over the patient's examinations. Empty where
+        the split is of slices of training patients.
+    """
+    trained_on = {pair.patient for pair, _ in store.cohort.pairs_of("training")}
+    patient_of = {pair.name: pair.patient for pair, _ in store.cohort.pairs_of(split)}
+    if trained_on.issuperset(patient_of.values()):
+        return {}
+    precision = autocast_dtype_for(device_of(model))
+    metrics = {
+        name: evaluate_volume(model, target, reference, scale=scale, autocast_dtype=precision).metrics
+        for name, target, reference in store.volumes(split)
+        if patient_of[name] not in trained_on
+    }
+    return means_by_patient(store, metrics)
+
+
+def means_by_patient(
+    store: Store, metrics: Mapping[str, Mapping[str, Mapping[str, float]]]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Means of the scores over each patient's examinations.
+
+    Parameters
+    ----------
+    store
+        The site's.
+    metrics
+        By the pair's name, as `VolumeScores.metrics`.
+
+    Returns
+    -------
+    dict
+        By the patient's pseudonym, of the same form.
+    """
+    patient_of = {pair.name: pair.patient for pair in store.cohort.pairs}
+    volumes: dict[str, list[Mapping[str, Mapping[str, float]]]] = {}
+    for name, found in metrics.items():
+        volumes.setdefault(patient_of[name], []).append(found)
+    return {patient: mean_metrics(found) for patient, found in volumes.items()}
+
+
+def mean_metrics(volumes: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    """Means of the scores of some volumes.
+
+    Parameters
+    ----------
+    volumes
+        Each as `VolumeScores.metrics`; at least one.
+
+    Returns
+    -------
+    dict
+        Of the same form.
+    """
+    return {
+        method: {score: float(np.mean([volume[method][score] for volume in volumes])) for score in scores}
+        for method, scores in volumes[0].items()
+    }
 
 
 def by_method(figures: Mapping[str, float]) -> dict[str, dict[str, float]]:

@@ -7,6 +7,7 @@ was admitted with; a message that names another federation is refused.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import time
@@ -29,13 +30,14 @@ from client.rounds.round_request import (
     parse_request,
     require_not_stale,
 )
+from client.rounds.site_adaptation import SiteAdaptation, adapt_at_site, alone_steps, score_adapted
 from client.status.current_task import Request, at_work
 from minet_core.algorithms.interface import CONTROL
 from minet_core.evaluation.volume_scores import VolumeScores, evaluate_volume
 from minet_core.models.activation_checkpointing import recompute
 from minet_core.protocol import messages
 from minet_core.protocol.cohort_declaration import cohort_number
-from minet_core.protocol.figures import summary_figures
+from minet_core.protocol.figures import adaptation_figures, summary_figures
 from minet_core.training.batches import (
     DEFAULT_CACHE_BYTES,
     Batch,
@@ -52,7 +54,7 @@ from minet_core.training.loop import OPTIMIZER_WARMUP_STEPS, StepPlan
 from minet_core.weights.manifest import Arrays, check_weights, learnable
 from minet_core.weights.payload import pack
 from minet_core.weights.update_norm import HISTORY_ROUNDS, update_norm
-from sites.scores import validation_scores
+from sites.scores import means_by_patient, validation_scores
 from sites.settings.site_policy import require_steps_allowed
 from sites.store.dataset import StoreSlices, require_patch
 from sites.store.site_secret import patch_seed
@@ -102,11 +104,14 @@ def evaluate(message: Message, site_folder: Path) -> RecordDict:
     """Score the incoming weights on the test split, beside sinc and bicubic; keep the details on the site."""
     incoming = parse_request(message, site_folder)
     asked = Request("test", incoming.run, incoming.round_number, message.metadata.message_id)
-    with at_work(incoming.home.path, asked):
+    adapts = incoming.federation.adaptation is not None
+    alone = one_at_a_time(incoming.home.state) if adapts else contextlib.nullcontext()
+    with alone, at_work(incoming.home.path, asked):
         n_counted = _counted(incoming, "test")
         figures = evaluate_round(incoming)
         head = note_answer(incoming, task="test", figures=figures, answer=None, n_counted=n_counted)
-        return _reply({**figures, **messages.head_figures(head.sha256)}, messages.TEST_FIGURES)
+        agreed = messages.test_figures(adapted=adapts)
+        return _reply({**figures, **messages.head_figures(head.sha256)}, agreed)
 
 
 HANDLERS = {"train": train, "evaluate": evaluate}
@@ -146,8 +151,31 @@ def evaluate_round(incoming: RoundRequest) -> dict[str, int | float]:
         **summary_figures(
             [volume.metrics for volume in scores.values()], seed=federation.seed, intervals=not few
         ),
+        **_adaptation_figures(incoming, learnable(model), scores, intervals=not few),
     }
-    return messages.rounded_figures(figures, agreed=messages.TEST_FIGURES)
+    agreed = messages.test_figures(adapted=federation.adaptation is not None)
+    return messages.rounded_figures(figures | {"seconds": time.monotonic() - began}, agreed=agreed)
+
+
+def _adaptation_figures(
+    incoming: RoundRequest, weights: Arrays, scores: Mapping[str, VolumeScores], *, intervals: bool
+) -> dict[str, int | float]:
+    """Adapt the model that came in, where the federation file says so: what leaves of it. scores: its own, by pair."""
+    home, federation = incoming.home, incoming.federation
+    if federation.adaptation is None:
+        return {}
+    store = Store(home.store)
+    of_global = means_by_patient(store, {name: volume.metrics for name, volume in scores.items()})
+    prepared = prepared_training_slices(store, scale=federation.scale)
+    n_alone = alone_steps(federation, home, n_slices=len(prepared))
+    task = SiteAdaptation(home, federation, federation.adaptation, weights, n_alone)
+    adapted = adapt_at_site(task, prepared)
+    return adaptation_figures(
+        score_adapted(task, adapted, known={"global": of_global}),
+        chosen=adapted.choice.chosen,
+        seed=federation.seed,
+        intervals=intervals,
+    )
 
 
 def train_round(incoming: RoundRequest, former: CachedRound | None) -> CachedRound:

@@ -9,7 +9,7 @@ OUT/global.safetensors, summary.json, report.html
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from client.rounds.results import read_panel
@@ -20,7 +20,7 @@ from minet_core.report.panel import Panel
 from minet_core.report.render import write_report
 from minet_core.report.summary import Summary, read_summary, write_summary
 from minet_core.runtime.files.atomic_write import replacing
-from minet_core.settings.federation import FederationSettings
+from minet_core.settings.federation import AdaptationSettings, FederationSettings
 from minet_core.settings.presets import federation_of
 from server.runs.run_directory import RunDirectory
 from server.runs.summary import summary_of
@@ -87,6 +87,11 @@ class Rehearsal:
             algorithm=algorithm,
         )
         return cls(out.resolve(), named, federation, n_patients)
+
+    def adapting(self) -> Rehearsal:
+        """The same, with an adaptation at each site after the last round."""
+        federation = self.federation.model_copy(update={"adaptation": AdaptationSettings()})
+        return replace(self, federation=federation)
 
     def home(self, site: str) -> SiteHome:
         """The folder of one of the sites."""

@@ -22,6 +22,7 @@ from minet_core.models.base import SuperResolver
 from minet_core.models.registry import build_model
 from minet_core.seeds import derived_seed
 from minet_core.settings.federation import FederationSettings
+from minet_core.training.gradient_rules import require_part
 from minet_core.weights.compression import CODECS, Codec
 from minet_core.weights.lazy_arrays import check_stored
 from minet_core.weights.manifest import Arrays, WeightManifest, check_weights, learnable
@@ -186,7 +187,7 @@ def exchange_plan_of(federation: FederationSettings) -> ExchangePlan:
     Raises
     ------
     InvalidSetting
-        FM-C102, for sizes that no model has, and a personal head that names no tensor.
+        FM-C102, for sizes that no model has, and a head, personal or of the adaptation, that names no tensor.
     """
     settings = federation.algorithm
     algorithm = make_algorithm(settings, n_sites=len(federation.sites))
@@ -195,6 +196,8 @@ def exchange_plan_of(federation: FederationSettings) -> ExchangePlan:
     learning = {name: p for name, p in sorted(model.named_parameters()) if p.requires_grad}
     if settings.name == "personal-head":
         check_personal(learning, personal=settings.personal)
+    if federation.adaptation is not None and federation.adaptation.head_steps:
+        require_part(federation.adaptation.head, names=learning)
     entries = tuple(
         (name, tuple(parameter.shape), str(parameter.dtype).removeprefix("torch."))
         for name, parameter in learning.items()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from minet_core.evaluation.metrics import bootstrap_interval
 from minet_core.protocol import messages
 from minet_core.seeds import numpy_generator
+from minet_core.settings.federation import CANDIDATES, Candidate
 
 
 def summary_figures(
@@ -43,4 +46,61 @@ def summary_figures(
             interval = bootstrap_interval(values, generator=numpy_generator(seed, method, score, "bootstrap"))
             if interval is not None:
                 figures[f"{method}_{score}_low"], figures[f"{method}_{score}_high"] = interval
+    return figures
+
+
+def adaptation_figures(
+    by_model: Mapping[Candidate, Mapping[str, Mapping[str, Mapping[str, float]]]],
+    *,
+    chosen: Candidate,
+    seed: int,
+    intervals: bool = True,
+) -> dict[str, int | float]:
+    """What leaves of the models that a site compared, under the agreed names.
+
+    Parameters
+    ----------
+    by_model
+        By candidate, by test patient, by method ("global" for the model's own, "sinc") psnr_db (dB), ssim and nmse; the
+        same patients for each, at least one.
+    chosen
+        By the validation patients.
+    seed
+        Of the bootstrap's resamples.
+    intervals
+        False gives the means alone.
+
+    Returns
+    -------
+    dict
+        `ADAPTATION_FIGURES`; a single patient has no interval.
+
+    Raises
+    ------
+    MetricInvalid
+        For a score that is not finite, where intervals are asked for.
+    """
+    patients = sorted(by_model["global"])
+    scores: dict[str, dict[str, Mapping[str, float]]] = {
+        **{model: {p: found[p]["global"] for p in patients} for model, found in by_model.items()},
+        "sinc": {p: by_model["global"][p]["sinc"] for p in patients},
+        "chosen": {p: by_model[chosen][p]["global"] for p in patients},
+    }
+    told: dict[str, list[float]] = {}
+    for model in by_model:
+        if model not in messages.METHODS:
+            told |= {f"{model}_{s}": [scores[model][p][s] for p in patients] for s in messages.SCORES}
+    for first, second in messages.COMPARED_PAIRS:
+        if first in scores and second in scores:
+            told[f"{first}_less_{second}_db"] = [
+                scores[first][p]["psnr_db"] - scores[second][p]["psnr_db"] for p in patients
+            ]
+    figures: dict[str, int | float] = {"chosen": CANDIDATES.index(chosen)}
+    for name, values in told.items():
+        figures[name] = float(np.mean(values))
+        if not intervals:
+            continue
+        interval = bootstrap_interval(values, generator=numpy_generator(seed, name, "bootstrap"))
+        if interval is not None:
+            figures[f"{name}_low"], figures[f"{name}_high"] = interval
     return figures

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from minet_core.errors import INTERNAL_CODE, ReplyRefused
+from minet_core.settings.federation import CANDIDATES
 
 MODEL = "model"
 """Record that holds the weights, in a request and in a reply."""
@@ -164,6 +165,49 @@ TEST_FIGURES: dict[str, Figure] = {
 }
 """The figures of a test reply: the mean over the test volumes, and the ends of its 95% interval where the site
 has enough patients: of two, its ends would be their own scores."""
+
+COMPARED_PAIRS = (
+    *((model, "sinc") for model in (*CANDIDATES, "chosen")),
+    *(("chosen", model) for model in ("global", "alone")),
+)
+"""Of which models the paired difference of the PSNR is told where a site adapts: the first less the second."""
+
+_DIFFERENCE_DB = Figure(-300.0, 300.0, required=False, digits=6, decimals=3)
+
+ADAPTATION_FIGURES: dict[str, Figure] = {
+    "chosen": Figure(0, len(CANDIDATES) - 1, whole=True),
+    **{
+        f"{model}_{score}{end}": replace(_SCORE_FIGURES[score], required=False)
+        for model in CANDIDATES
+        if model not in METHODS
+        for score in SCORES
+        for end in ("", "_low", "_high")
+    },
+    **{
+        f"{first}_less_{second}_db{end}": _DIFFERENCE_DB
+        for first, second in COMPARED_PAIRS
+        for end in ("", "_low", "_high")
+    },
+}
+"""What a test reply holds besides where the federation file has an adaptation. chosen: index into `CANDIDATES`, by the
+validation patients. The scores of a model that a site did not train, or that diverged, are missing. An interval is by
+patient, and leaves where those of `TEST_FIGURES` do."""
+
+
+def test_figures(*, adapted: bool) -> dict[str, Figure]:
+    """The figures of a test reply.
+
+    Parameters
+    ----------
+    adapted
+        Whether the federation file has an adaptation.
+
+    Returns
+    -------
+    dict of Figure
+        `TEST_FIGURES`, and with an adaptation `ADAPTATION_FIGURES`.
+    """
+    return TEST_FIGURES | ADAPTATION_FIGURES if adapted else TEST_FIGURES
 
 
 def run_number(run: str, *, federation: str) -> int:

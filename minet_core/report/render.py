@@ -18,10 +18,12 @@ from minet_core.report.figures import colour_bar_uri, sheet_of
 from minet_core.report.panel import Panel
 from minet_core.report.summary import METRICS, Metric, Scores, SiteSummary, Summary, verdict
 from minet_core.report.wording import (
+    KEPT_WORDS,
     KIND_WORDS,
     STATUS_WORDS,
     code_meaning,
     count_text,
+    difference_text,
     duration_text,
     gain_text,
     method_label,
@@ -109,6 +111,8 @@ def report_html(summary: Summary, *, panels: dict[str, Panel] | None = None) -> 
         verdict_words=verdict_text(judged),
         beats=judged.beats_everywhere,
         kind_words=KIND_WORDS,
+        kept_words=KEPT_WORDS,
+        difference_text=difference_text,
         rows={name: _method_rows(site) for name, site in summary.all_sites().items()},
         score_charts=_present(
             score_chart(summary, "psnr_db", title="PSNR [dB], higher is better"),

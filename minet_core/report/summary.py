@@ -19,12 +19,15 @@ from pydantic import (
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
+    SerializerFunctionWrapHandler,
     StringConstraints,
+    model_serializer,
     model_validator,
 )
 
 from minet_core.errors import ConfigurationError, FileMissing
 from minet_core.runtime.files import atomic_write
+from minet_core.settings.federation import Candidate
 from minet_core.settings.yaml_file import Settings, parse_settings
 
 Status = Literal["running", "completed", "partial", "failed"]
@@ -54,6 +57,26 @@ class Intervals(Settings):
     nmse: Interval | None = None
 
 
+class Difference(Settings):
+    """A paired difference of the PSNR over test patients, dB; the interval by patient, null where there is none."""
+
+    mean_db: FiniteFloat
+    interval: Interval | None = None
+
+
+class AdaptationSummary(Settings):
+    """What a site made of the global model, as it told.
+
+    chosen: by the validation patients; the model that the site keeps. adapted, alone: null where the site trained none.
+    differences: by "FIRST less SECOND", as in "chosen less alone".
+    """
+
+    chosen: Candidate
+    adapted: Scores | None = None
+    alone: Scores | None = None
+    differences: dict[str, Difference] = Field(default_factory=dict)
+
+
 class SiteSummary(Settings):
     """One site's test split. `kind`, `global`, `sinc` and `bicubic` are null until the site has told them."""
 
@@ -68,6 +91,15 @@ class SiteSummary(Settings):
     bicubic: Scores | None = None
     compared: dict[str, Scores] = Field(default_factory=dict)
     intervals: dict[str, Intervals] = Field(default_factory=dict)
+    adaptation: AdaptationSummary | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_before_where_nothing_was_adapted(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `adaptation` where it is null, as a summary of before it."""
+        content: dict[str, Any] = dump(self)
+        if self.adaptation is None:
+            content.pop("adaptation", None)
+        return content
 
     def methods(self) -> dict[str, Scores]:
         """The scores of every method that was scored.
@@ -75,9 +107,13 @@ class SiteSummary(Settings):
         Returns
         -------
         dict of method to Scores
-            In the order in which a table lists them: "sinc", "bicubic", those compared, "global".
+            In the order in which a table lists them: "sinc", "bicubic", those compared, "alone" and "adapted" where
+            the site told of them, "global".
         """
-        given = {"sinc": self.sinc, "bicubic": self.bicubic, **self.compared, "global": self.global_model}
+        given = {"sinc": self.sinc, "bicubic": self.bicubic, **self.compared}
+        if self.adaptation is not None:
+            given |= {"alone": self.adaptation.alone, "adapted": self.adaptation.adapted}
+        given["global"] = self.global_model
         return {method: scores for method, scores in given.items() if scores is not None}
 
 

@@ -7,7 +7,15 @@ from rich.table import Table
 from rich.text import Text
 
 from minet_core.report.summary import Scores, SiteSummary, Summary, verdict
-from minet_core.report.wording import KIND_WORDS, count_text, gain_text, method_label, verdict_text
+from minet_core.report.wording import (
+    KEPT_WORDS,
+    KIND_WORDS,
+    count_text,
+    difference_text,
+    gain_text,
+    method_label,
+    verdict_text,
+)
 
 COLUMNS = ("site", "method", "PSNR [dB]", "SSIM", "NMSE", "over sinc [dB]")
 
@@ -30,6 +38,12 @@ def print_table(summary: Summary, console: Console) -> None:
     for name, site in summary.all_sites().items():
         if site.few_patients:
             line = f"{name}: few patients, so its test figures say little about patients in general."
+            console.print(Text(line), soft_wrap=True)
+        if site.adaptation is not None:
+            told = "; ".join(
+                f"{words} {difference_text(found)}" for words, found in site.adaptation.differences.items()
+            )
+            line = f"{name} keeps {KEPT_WORDS[site.adaptation.chosen]}. PSNR by test patient [dB]: {told}."
             console.print(Text(line), soft_wrap=True)
     reason = "" if summary.status_reason is None else f" ({summary.status_reason})"
     progress = f"{summary.rounds} of {summary.rounds_declared} rounds"

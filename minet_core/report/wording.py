@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from minet_core.errors import INTERNAL_CODE, FedminetError
-from minet_core.report.summary import Kind, Metric, Status, Verdict
+from minet_core.report.summary import Difference, Kind, Metric, Status, Verdict
+from minet_core.settings.federation import Candidate
 
 
 class KindWords(NamedTuple):
@@ -27,6 +28,16 @@ STATUS_WORDS: dict[Status, str] = {
     "partial": "A declared participation was not met in some round.",
     "failed": "The run ended without a global model that can be relied on.",
 }
+METHOD_WORDS = {
+    "global": "global model",
+    "adapted": "adapted at the site",
+    "alone": "trained alone at the site",
+}
+KEPT_WORDS: dict[Candidate, str] = {
+    "global": "the global model",
+    "adapted": "the global model as it was adapted there",
+    "alone": "the model that was trained there alone",
+}
 METRIC_WORDS: dict[Metric, str] = {"psnr_db": "PSNR", "ssim": "SSIM", "nmse": "NMSE"}
 
 
@@ -41,9 +52,28 @@ def method_label(method: str) -> str:
     Returns
     -------
     str
-        "global model" for "global"; any other as it is.
+        "global model" for "global", where one of the site's own was trained; any other as it is.
     """
-    return "global model" if method == "global" else method
+    return METHOD_WORDS.get(method, method)
+
+
+def difference_text(difference: Difference) -> str:
+    """A paired difference and its interval.
+
+    Parameters
+    ----------
+    difference
+        dB.
+
+    Returns
+    -------
+    str
+        "+0.42 [+0.31, +0.55]", or without an interval where there is none.
+    """
+    if difference.interval is None:
+        return gain_text(difference.mean_db)
+    low, high = (gain_text(end) for end in difference.interval)
+    return f"{gain_text(difference.mean_db)} [{low}, {high}]"
 
 
 def verdict_text(verdict: Verdict) -> str:

@@ -10,9 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, field_validator, model_validator
+from pydantic import (
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from minet_core.algorithms.registry import ALGORITHMS
 from minet_core.models.architectures import SETTINGS_OF
@@ -238,6 +247,39 @@ class QuarantineSettings(Settings):
     max_roll_backs: int = Field(4, ge=0, description="rounds of a run that are taken back at most")
 
 
+Candidate = Literal["global", "adapted", "alone"]
+CANDIDATES: tuple[Candidate, ...] = get_args(Candidate)
+"""The models of which a site keeps one after an adaptation; the simplest first: what rests on most patients."""
+
+
+class AdaptationSettings(Settings):
+    """How each site trains the global model further on its own slices after the last round: see docs/decisions/0021."""
+
+    head: tuple[str, ...] = Field(
+        ("target_reconstruction.", "reference_reconstruction.", "reconstruction."),
+        min_length=1,
+        description="beginnings of the names of the tensors that train first, while all others stay as they came",
+    )
+    head_steps: int = Field(50, ge=0, description="optimizer steps of the head alone")
+    head_learning_rate: PositiveFloat = Field(1e-3, description="Adam's learning rate in them")
+    steps: PositiveInt = Field(150, description="optimizer steps of the whole model after them")
+    learning_rate: PositiveFloat = Field(5e-4, description="Adam's learning rate in them, before its decay")
+    alone: bool = Field(
+        True,
+        description="also train a model from nothing, for the steps of all rounds and of the adaptation together, "
+        "where the site allows them",
+    )
+    deadline_s: PositiveFloat = Field(
+        3600.0,
+        description="how long the test waits for its sites where that is longer than a round's deadline, s",
+    )
+
+    @property
+    def n_steps(self) -> int:
+        """Optimizer steps of both parts together."""
+        return self.head_steps + self.steps
+
+
 class TrafficSettings(Settings):
     """The form in which a site's weights travel."""
 
@@ -265,6 +307,18 @@ class FederationSettings(Settings):
     local_work: dict[SiteName, LocalWork] = Field(
         default_factory=dict, description="by site, where its local work differs from that of training"
     )
+    adaptation: AdaptationSettings | None = Field(
+        None,
+        description="training of the global model at each site after the last round, which stays there; null: none",
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before_where_nothing_is_adapted(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `adaptation` where it is null: such a file has the digest and the text that it had before the key."""
+        content: dict[str, Any] = dump(self)
+        if self.adaptation is None:
+            content.pop("adaptation", None)
+        return content
 
     @model_validator(mode="after")
     def _sites_agree(self) -> Self:

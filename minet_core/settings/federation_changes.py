@@ -8,7 +8,18 @@ from typing import Any
 from minet_core.settings.federation import FederationSettings
 
 FIRST = (
-    *("name", "rounds", "algorithm", "training", "local_work", "model", "sites", "scale", "seed"),
+    *(
+        "name",
+        "rounds",
+        "algorithm",
+        "training",
+        "local_work",
+        "adaptation",
+        "model",
+        "sites",
+        "scale",
+        "seed",
+    ),
     *("traffic", "participation", "quarantine"),
 )
 """Sections in the order in which they matter to a hospital; any other follows."""
@@ -53,8 +64,9 @@ def federation_in_words(federation: FederationSettings) -> tuple[str, ...]:
     shown = (
         *("name", "rounds", "algorithm.name", "training.local_steps", "training.local_epochs"),
         *("training.local_seconds", "training.batch_size", "training.patch_px", "model.architecture"),
+        *("adaptation.head_steps", "adaptation.steps", "adaptation.alone"),
     )
-    return tuple(f"{key}: {_word(leaves[key])}" for key in shown if leaves[key] is not None)
+    return tuple(f"{key}: {_word(leaves[key])}" for key in shown if leaves.get(key) is not None)
 
 
 def _leaves(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

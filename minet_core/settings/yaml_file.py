@@ -235,13 +235,15 @@ def settings_text(settings: Settings, *, indent: str = "") -> str:
         Lines that `parse_yaml` and `parse_settings` read back as equal settings.
     """
     lines: list[str] = []
+    written = settings.model_dump(mode="json")
     for name, field in type(settings).model_fields.items():
+        if name not in written:  # a key that a file of before it does not have
+            continue
         value = getattr(settings, name)
         if isinstance(value, Settings):
             lines += [f"{indent}{name}:", settings_text(value, indent=indent + "  ").rstrip("\n")]
             continue
-        plain = settings.model_dump(mode="json")[name]
-        text = yaml.safe_dump(plain, default_flow_style=True, width=10_000, allow_unicode=True)
+        text = yaml.safe_dump(written[name], default_flow_style=True, width=10_000, allow_unicode=True)
         text = text.removesuffix("...\n").strip()
         comment = f"  # {field.description}" if field.description else ""
         lines.append(f"{indent}{name}: {text}{comment}")

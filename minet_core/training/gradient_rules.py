@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import numpy as np
@@ -46,6 +47,87 @@ class GradientRule(Protocol):
         dict of arrays
             By "PREFIX/NAME"; empty where nothing is sent.
         """
+
+
+class OnlyPart:
+    """Trains a part of a model: all other gradients are set to zero, so that Adam leaves their tensors as they are.
+
+    Adam must begin with it, with fresh moments: its step for a tensor whose gradient and moments are zero is exactly
+    zero.
+
+    Parameters
+    ----------
+    beginnings
+        Of the names of the tensors that train.
+    names
+        Of all tensors that learn.
+
+    Raises
+    ------
+    InvalidSetting
+        FM-C102, where nothing would train.
+    """
+
+    def __init__(self, beginnings: tuple[str, ...], *, names: Iterable[str]) -> None:
+        require_part(beginnings, names=names)
+        self._beginnings = beginnings
+
+    def correct(self, model: nn.Module) -> None:
+        """Set the other gradients to zero.
+
+        Parameters
+        ----------
+        model
+            After the backward pass; its gradients are changed in place.
+        """
+        for name, parameter in model.named_parameters():
+            if parameter.grad is not None and not name.startswith(self._beginnings):
+                parameter.grad.zero_()
+
+    def kept(self) -> dict[str, NDArray[Any]]:
+        """Nothing.
+
+        Returns
+        -------
+        dict of arrays
+            Empty.
+        """
+        return {}
+
+    def sent(self) -> dict[str, NDArray[Any]]:
+        """Nothing.
+
+        Returns
+        -------
+        dict of arrays
+            Empty.
+        """
+        return {}
+
+
+def require_part(beginnings: tuple[str, ...], *, names: Iterable[str]) -> None:
+    """Refuse beginnings of names that no tensor has.
+
+    Parameters
+    ----------
+    beginnings
+        Of the names of the tensors that are to train; some of them may be of other models.
+    names
+        Of all tensors that learn.
+
+    Raises
+    ------
+    InvalidSetting
+        FM-C102, where no name begins with one of them.
+    """
+    known = sorted(names)
+    if not any(name.startswith(beginnings) for name in known):
+        raise InvalidSetting(
+            "the part of the model that is to train first has no tensor",
+            got=", ".join(beginnings),
+            expected=f"beginnings of names such as {', '.join(known[-2:])}",
+            action="Name it in adaptation.head as the model does, or set adaptation.head_steps to 0",
+        )
 
 
 class Proximal:

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 import jinja2
 from markupsafe import Markup
 
-from minet_core.report.wording import code_meaning, count_text, duration_text, gain_text, size_text
+from minet_core.report.wording import (
+    KEPT_WORDS,
+    code_meaning,
+    count_text,
+    duration_text,
+    gain_text,
+    size_text,
+)
+from minet_core.settings.federation import CANDIDATES
 from server.dashboard import wording
 from server.dashboard.curves import HEIGHT, LEFT, N_STYLES, RIGHT, STRIP_ROUNDS, TOP, WIDTH, curves, strip
 from server.dashboard.node_presence import Sighting
@@ -45,6 +53,8 @@ def _environment() -> jinja2.Environment:
         "count_text": count_text,
         "duration_text": duration_text,
         "gain_text": gain_text,
+        "kept_words": KEPT_WORDS,
+        "candidates": CANDIDATES,
         "size_text": size_text,
         "strip": strip,
         "strip_rounds": STRIP_ROUNDS,

@@ -136,7 +136,11 @@ def _publish(conduct: RoundContext) -> None:
 def _test(conduct: RoundContext) -> list[str]:
     """Ask every site for the scores of the final model on its test split; keep them per site. The untested ones."""
     run, federation = conduct.run, conduct.federation
-    tested = run.tests_recorded()
+    tested, adaptation = run.tests_recorded(), federation.adaptation
+    deadline_s = max(
+        federation.participation.deadline_s, 0.0 if adaptation is None else adaptation.deadline_s
+    )
+    agreed = messages.test_figures(adapted=adaptation is not None)
     run.event("test-started", sites=[site for site in federation.sites if site not in tested])
     for received in request_replies(
         conduct.grid,
@@ -144,16 +148,14 @@ def _test(conduct: RoundContext) -> list[str]:
         message_type=MessageType.EVALUATE,
         sites=[site for site in federation.sites if site not in tested],
         round_number=federation.rounds + 1,
-        patience=Patience(federation.participation.deadline_s, TEST_ABSENCE_S, lambda: bool(tested)),
+        patience=Patience(deadline_s, TEST_ABSENCE_S, lambda: bool(tested)),
         at=lambda _: None,
         sent=Counter(),
     ):
         if received.again:
             continue
         try:
-            figures = opened_figures(
-                received.message, agreed=messages.TEST_FIGURES, records={messages.METRICS}
-            )
+            figures = opened_figures(received.message, agreed=agreed, records={messages.METRICS})
             check_binding(figures, received.site, conduct.expected(round_number=federation.rounds))
         except FedminetError as failure:
             code = refusal_code(failure)

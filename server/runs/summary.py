@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from minet_core.checkpoint import load_checkpoint
@@ -12,6 +13,7 @@ from minet_core.report.summary import Summary, write_summary
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from minet_core.runtime.machine import machine_facts
 from minet_core.runtime.versions import versions
+from minet_core.settings.federation import CANDIDATES
 from server.runs.run_directory import RunDirectory
 
 
@@ -50,14 +52,12 @@ def summary_of(run: RunDirectory) -> Summary:
 
 
 def _site(figures: dict[str, float]) -> dict[str, object]:
-    intervals: dict[str, dict[str, tuple[float, float] | None]] = {}
-    for method in messages.METHODS:
-        intervals[method] = {
-            score: (figures[f"{method}_{score}_low"], figures[f"{method}_{score}_high"])
-            if f"{method}_{score}_low" in figures
-            else None
-            for score in messages.SCORES
-        }
+    own = [m for m in CANDIDATES if m not in messages.METHODS and f"{m}_{messages.SCORES[0]}" in figures]
+    intervals = {
+        method: {score: _interval(figures, f"{method}_{score}") for score in messages.SCORES}
+        for method in (*messages.METHODS, *own)
+    }
+    adapted = {} if "chosen" not in figures else {"adaptation": _adaptation(figures, own)}
     return {
         "kind": messages.KINDS[int(figures["kind"])],
         "n_test_volumes": int(figures["n_test_volumes"]),
@@ -65,7 +65,28 @@ def _site(figures: dict[str, float]) -> dict[str, object]:
         "few_patients": bool(figures["few_patients"]),
         **{m: {score: figures[f"{m}_{score}"] for score in messages.SCORES} for m in messages.METHODS},
         "intervals": intervals,
+        **adapted,
     }
+
+
+def _adaptation(figures: dict[str, float], own: Sequence[str]) -> dict[str, object]:
+    """What a site told of its adaptation; own: the models that it trained and scored."""
+    pairs = {
+        f"{first} less {second}": f"{first}_less_{second}_db" for first, second in messages.COMPARED_PAIRS
+    }
+    return {
+        "chosen": CANDIDATES[int(figures["chosen"])],
+        **{model: {score: figures[f"{model}_{score}"] for score in messages.SCORES} for model in own},
+        "differences": {
+            words: {"mean_db": figures[name], "interval": _interval(figures, name)}
+            for words, name in pairs.items()
+            if name in figures
+        },
+    }
+
+
+def _interval(figures: dict[str, float], name: str) -> tuple[float, float] | None:
+    return (figures[f"{name}_low"], figures[f"{name}_high"]) if f"{name}_low" in figures else None
 
 
 def _model(run: RunDirectory) -> dict[str, object] | None:

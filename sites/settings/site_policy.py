@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from minet_core.algorithms.registry import ALGORITHMS
 from minet_core.errors import PolicyRefused
-from minet_core.settings.federation import FederationSettings, LocalWork
+from minet_core.settings.federation import AdaptationSettings, FederationSettings, LocalWork
 from sites.settings.round_cost import CostOfRound, cost_of_round
 from sites.settings.site_settings import Device, PolicySettings
 from sites.store.cohort import Cohort
@@ -126,6 +126,30 @@ def require_federation_allowed(policy: PolicySettings, federation: FederationSet
     _require("policy.max_learning_rate", training.learning_rate, most=policy.max_learning_rate)
     _require_other_bounds(federation)
     _require_work(policy, federation.work_of(site), batch_size=training.batch_size)
+    if federation.adaptation is not None:
+        require_adaptation_allowed(policy, federation.adaptation)
+
+
+def require_adaptation_allowed(policy: PolicySettings, adaptation: AdaptationSettings) -> None:
+    """Refuse an adaptation that is too long, or whose figures would be of a model that hardly trained.
+
+    Parameters
+    ----------
+    policy
+        The site's.
+    adaptation
+        Of the federation file that came.
+
+    Raises
+    ------
+    PolicyRefused
+        FM-F420.
+    """
+    _require("policy.max_adaptation_steps", adaptation.n_steps, most=policy.max_adaptation_steps)
+    _require("policy.min_steps", adaptation.steps, least=policy.min_steps)
+    for rate in (adaptation.head_learning_rate, adaptation.learning_rate):
+        _require("policy.min_learning_rate", rate, least=policy.min_learning_rate)
+        _require("policy.max_learning_rate", rate, most=policy.max_learning_rate)
 
 
 def require_model_allowed(

@@ -396,6 +396,15 @@ class PolicySettings(Settings):
     )
     max_batch: PositiveInt | None = Field(64, description="patches or slices in a training step; null: any")
     max_steps: PositiveInt | None = Field(10_000, description="optimizer steps in a round; null: any number")
+    max_adaptation_steps: PositiveInt | None = Field(
+        2_000, description="optimizer steps of the adaptation after the last round; null: any number"
+    )
+    max_alone_steps: int | None = Field(
+        20_000,
+        ge=0,
+        description="optimizer steps of the model that is trained alone beside the adapted one; where it would have "
+        "more there is none, which refuses nothing; null: any number",
+    )
     max_seconds: PositiveFloat | None = Field(
         14_400.0, description="a round, declared or estimated, s; null: any time"
     )

@@ -1,0 +1,105 @@
+"""A model's file adapted at a site by the hospital's own command: later, for other patients, or without a federation.
+
+The recipe is that of the federation file that the model comes from, where the site has it; else that of the `quick`
+preset and of `AdaptationSettings`. No coordinator asks, so no policy is held against it, and nothing leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from client.rounds.round import prepared_training_slices
+from client.rounds.round_cache import one_at_a_time
+from client.rounds.site_adaptation import (
+    ADAPTATION,
+    SiteAdaptation,
+    adapt_at_site,
+    alone_steps,
+    card_of,
+    score_adapted,
+)
+from client.site_home import SiteHome
+from minet_core.admission.kit import FEDERATION_FILE
+from minet_core.checkpoint import CheckpointManifest, load_model
+from minet_core.errors import FileMissing
+from minet_core.protocol.figures import adaptation_figures
+from minet_core.report.wording import KEPT_WORDS, gain_text
+from minet_core.settings.federation import AdaptationSettings, FederationSettings
+from minet_core.settings.presets import federation_of
+from minet_core.training.gradient_rules import require_part
+from minet_core.weights.manifest import learnable
+from sites.store.store import Store
+
+
+def adapt_file(home: SiteHome, path: Path | None) -> dict[str, Any]:
+    """Adapt the model of a file; its card, and the figures on the site's test patients under their agreed names.
+
+    path: None for the model that the last adaptation here began with, as that of the last federation. Raises
+    FileMissing (FM-C103), CheckpointInvalid (FM-M301), and what `adapt_at_site` raises.
+    """
+    source = path or home.results / ADAPTATION / "global.safetensors"
+    if path is None and not source.is_file():
+        raise FileMissing(
+            "this site has no global model yet", got=source, action="Give the file of one with --model"
+        )
+    model, manifest = load_model(source)
+    federation = recipe_for(home, manifest)
+    adaptation = federation.adaptation or AdaptationSettings()
+    weights = learnable(model)
+    if adaptation.head_steps:
+        require_part(adaptation.head, names=weights)
+    store = Store(home.store)
+    with one_at_a_time(home.state):
+        prepared = prepared_training_slices(store, scale=federation.scale)
+        n_alone = alone_steps(federation, home, n_slices=len(prepared))
+        task = SiteAdaptation(home, federation, adaptation, weights, n_alone, origin=manifest)
+        adapted = adapt_at_site(task, prepared)
+        scores = score_adapted(task, adapted)
+    chosen = adapted.choice.chosen
+    return {
+        **card_of(task, adapted),
+        "model": str(task.folder / "model.safetensors"),
+        "n_test_patients": len(scores["global"]),
+        "test": adaptation_figures(scores, chosen=chosen, seed=federation.seed),
+    }
+
+
+def recipe_for(home: SiteHome, manifest: CheckpointManifest) -> FederationSettings:
+    """The federation file that a model comes from, where the site has it; else one of the preset around the model."""
+    if (home.kit / FEDERATION_FILE).is_file():
+        own = home.federation()
+        if manifest.provenance.get("federation_digest") == own.digest():
+            return own
+    preset = federation_of(
+        name="released-model",
+        sites=(home.settings().name,),
+        preset="quick",
+        scale=manifest.scale,
+        rounds=max(manifest.round_number, 1),
+    )
+    return preset.model_copy(update={"model": manifest.model, "adaptation": AdaptationSettings()})
+
+
+def adapted_as_text(page: Mapping[str, Any]) -> str:
+    """What was chosen and why, for a person."""
+    validation, test = page["validation"], page["test"]
+    lines = [f"This site keeps {KEPT_WORDS[page['chosen']]}: {page['model']}"]
+    if validation["patients"]:
+        lines.append(f"Judged by {validation['patients']} validation patients, mean PSNR [dB]:")
+        for name, mean in validation["psnr_db"].items():
+            behind = validation["behind_the_best"][name]
+            lines.append(
+                f"  {name:8s} {mean:6.2f}, {behind['mean_db']:.2f} behind the best, standard error "
+                f"{behind['standard_error_db']:.2f}"
+            )
+    else:
+        lines.append("It has no validation patient but those it trains on, and so nothing to choose by.")
+    lines.append(f"On {page['n_test_patients']} test patients, looked at after the choice, PSNR [dB]:")
+    lines += [
+        f"  {name.removesuffix('_db').replace('_', ' '):22s} {gain_text(value)}"
+        for name, value in test.items()
+        if name.endswith("_db") and "_less_" in name
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,292 @@
+"""The global model made this site's own: trained further here, compared on validation patients, the choice kept.
+
+    results/adaptation/model.safetensors     the chosen model
+                       card.json             by what it was chosen, what it was made from; no figure of a test patient
+                       global.safetensors    the model that it began with
+                       adapted.safetensors   where the training further stands, and at its end its weights
+                       alone.safetensors     likewise of the model that is trained alone
+
+Nothing of it leaves the site but the figures of `ADAPTATION_FIGURES`. Everything random is derived from the seed, the
+site's own secret and the step's number, so an adaptation that was killed anywhere ends in the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from client.rounds.kept_stand import KeptStand
+from client.site_home import SiteHome
+from minet_core.checkpoint import CheckpointManifest, describe, save_checkpoint
+from minet_core.errors import TrainingDiverged
+from minet_core.evaluation.model_choice import Choice, choose_model
+from minet_core.models.activation_checkpointing import recompute
+from minet_core.models.base import SuperResolver
+from minet_core.protocol.exchange_plan import initial_weights
+from minet_core.runtime.files.atomic_write import write_json
+from minet_core.runtime.versions import versions
+from minet_core.seeds import derived_seed
+from minet_core.settings.federation import CANDIDATES, AdaptationSettings, Candidate, FederationSettings
+from minet_core.training.batches import (
+    Batch,
+    BatchRecipe,
+    PlannedSamples,
+    PreparedSlices,
+    drawn_batches,
+    plan_batches,
+)
+from minet_core.training.device import autocast_dtype_for, device_of, preferred_device
+from minet_core.training.phases import KEEP_EVERY, Phase, Stand, adaptation_phases, train_phases
+from minet_core.weights.manifest import Arrays, load_weights
+from sites.scores import scores_by_patient
+from sites.store.dataset import require_patch
+from sites.store.site_secret import patch_seed
+from sites.store.store import Store
+from sites.store.training_domain import measured_domain
+
+ADAPTATION = "adaptation"
+"""The folder in the site's results."""
+
+ScoresByPatient = dict[str, dict[str, dict[str, float]]]
+"""By pseudonym, by method, by score: see `sites.scores.scores_by_patient`."""
+
+Moment = Callable[[str], None]
+"""Called after each stretch of training that was kept, with what was trained: "adapted" or "alone"."""
+
+
+@dataclass(frozen=True)
+class SiteAdaptation:
+    """What is to be adapted, where, and how.
+
+    federation: its model, scale, seed and recipe of training. weights: all that learn in the model to begin with.
+    n_alone_steps: of a model that is trained alone; 0: none. origin: of the file that the weights are from; None: they
+    came from the server after the federation's last round. keep_every: steps after which a training is kept.
+    """
+
+    home: SiteHome
+    federation: FederationSettings
+    adaptation: AdaptationSettings
+    weights: Arrays
+    n_alone_steps: int
+    origin: CheckpointManifest | None = None
+    keep_every: int = KEEP_EVERY
+
+    @property
+    def folder(self) -> Path:
+        return self.home.results / ADAPTATION
+
+    def phases(self, candidate: Candidate) -> tuple[Phase, ...]:
+        """What is trained for a candidate: nothing for the global model, or for one that is not asked for."""
+        training = self.federation.training
+        if candidate == "adapted":
+            return adaptation_phases(self.adaptation, training)
+        if candidate == "alone" and self.n_alone_steps:
+            return (Phase(settings=training, n_steps=self.n_alone_steps),)
+        return ()
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptedModels:
+    """What came of it. weights: by candidate. diverged: candidates whose training did not end."""
+
+    choice: Choice
+    weights: Mapping[Candidate, Arrays]
+    diverged: tuple[Candidate, ...] = field(default=())
+
+
+def alone_steps(federation: FederationSettings, home: SiteHome, *, n_slices: int) -> int:
+    """Steps of a model that is trained alone: of all the site's rounds and the adaptation together.
+
+    0 where the federation file asks for none, or the site's policy does not give it the time.
+    """
+    adaptation, settings = federation.adaptation, home.settings()
+    if adaptation is None or not adaptation.alone:
+        return 0
+    work = federation.work_of(settings.name)
+    of_round = work.max_steps(n_slices=n_slices, batch_size=federation.training.batch_size)
+    n_steps, most = federation.rounds * of_round + adaptation.n_steps, settings.policy.max_alone_steps
+    return n_steps if most is None or n_steps <= most else 0
+
+
+def adapt_at_site(
+    task: SiteAdaptation, prepared: PreparedSlices, *, at: Moment = lambda _: None
+) -> AdaptedModels:
+    """Train what there is to train, from where it stands; compare on validation patients; keep the choice and its card.
+
+    prepared: the site's training slices. The test split is not looked at. Raises PatchTooLarge and what else drawing
+    batches raises, StoreDamaged (FM-D207), DiskFull (FM-S504).
+    """
+    store, settings = Store(task.home.store), task.home.settings()
+    require_patch(store, task.federation.training.patch_px)
+    model = initial_weights(task.federation)[0].to(preferred_device(settings.compute.device))
+    recompute(model, settings.compute.recompute)
+    weights: dict[Candidate, Arrays] = {"global": task.weights}
+    diverged: list[Candidate] = []
+    for candidate in CANDIDATES:
+        if not task.phases(candidate):
+            continue
+        try:
+            weights[candidate] = _trained(task, candidate, model, prepared, at=at)
+        except TrainingDiverged:
+            diverged.append(candidate)
+    psnr_db = {}
+    for candidate, found in weights.items():
+        load_weights(model, found)
+        scores = scores_by_patient(model, store, "validation", scale=task.federation.scale)
+        psnr_db[candidate] = {patient: methods["global"]["psnr_db"] for patient, methods in scores.items()}
+    adapted = AdaptedModels(choose_model(psnr_db), weights, tuple(diverged))
+    _keep(task, adapted)
+    return adapted
+
+
+def score_adapted(
+    task: SiteAdaptation, adapted: AdaptedModels, *, known: Mapping[Candidate, ScoresByPatient] | None = None
+) -> dict[Candidate, ScoresByPatient]:
+    """The scores of every candidate on the site's test patients, after the choice; kept here by pseudonym.
+
+    known: those that were scored before. They change nothing of what is kept of the models.
+    """
+    store, settings = Store(task.home.store), task.home.settings()
+    model = initial_weights(task.federation)[0].to(preferred_device(settings.compute.device))
+    scores: dict[Candidate, ScoresByPatient] = dict(known or {})
+    for candidate, weights in adapted.weights.items():
+        if candidate in scores:
+            continue
+        load_weights(model, weights)
+        scores[candidate] = scores_by_patient(model, store, "test", scale=task.federation.scale)
+    write_json(task.folder / "test.json", {"chosen": adapted.choice.chosen, "scores": scores})
+    return scores
+
+
+def _trained(
+    task: SiteAdaptation, candidate: Candidate, model: SuperResolver, prepared: PreparedSlices, *, at: Moment
+) -> Arrays:
+    """A candidate's weights, trained from where its file stands to the end of its phases."""
+    kept = KeptStand(task.folder / f"{candidate}.safetensors", _key(task, candidate))
+    first = task.weights if candidate == "adapted" else initial_weights(task.federation)[1]
+    stand = kept.read() or Stand(0, first)
+    with torch.random.fork_rng(devices=[]):
+        for reached in train_phases(
+            model,
+            lambda begin: _batches(task, candidate, prepared, first=begin),
+            task.phases(candidate),
+            stand,
+            keep_every=task.keep_every,
+            autocast_dtype=autocast_dtype_for(device_of(model)),
+        ):
+            kept.keep(reached)
+            stand = reached
+            at(candidate)
+    return stand.weights
+
+
+def _batches(
+    task: SiteAdaptation, candidate: Candidate, prepared: PreparedSlices, *, first: int
+) -> Iterator[Batch]:
+    """The batches from a step on, and before each one the random numbers of its step, for a model that draws some."""
+    training = task.federation.training
+    recipe = BatchRecipe(
+        scale=task.federation.scale,
+        batch_size=training.batch_size,
+        patch_px=training.patch_px,
+        seed=patch_seed(task.home.store, federation_seed=task.federation.seed),
+        label=f"{task.home.settings().name} {candidate}",
+    )
+    planned = plan_batches(prepared.source.shapes, recipe, first=first)
+    for step, batch in enumerate(drawn_batches(PlannedSamples(prepared, recipe), planned), start=first):
+        torch.manual_seed(derived_seed(recipe.seed, recipe.label, "layers", step))
+        yield batch
+
+
+def _key(task: SiteAdaptation, candidate: Candidate) -> str:
+    """SHA-256 of all that decides a candidate's bytes, the scans included."""
+    content = {
+        "candidate": candidate,
+        "federation": task.federation.model_dump(mode="json"),
+        "adaptation": task.adaptation.model_dump(mode="json", exclude={"alone", "deadline_s"}),
+        "site": task.home.settings().name,
+        "cohort": Store(task.home.store).cohort.digest,
+        "weights": digest_of_weights(task.weights),
+        "n_alone_steps": task.n_alone_steps if candidate == "alone" else 0,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def digest_of_weights(weights: Arrays) -> str:
+    """SHA-256 over names, shapes and values, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        array = weights[name]
+        digest.update(f"{name} {array.shape} {array.dtype}\n".encode())
+        digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+    return digest.hexdigest()
+
+
+def _keep(task: SiteAdaptation, adapted: AdaptedModels) -> None:
+    """The model to begin with, the chosen model, and last its card: a card says that all of it is there."""
+    chosen = adapted.choice.chosen
+    own = {"kept": chosen, "began_with": digest_of_weights(task.weights)}
+    for name, candidate, said in (("global", "global", {}), ("model", chosen, own)):
+        _save(
+            task,
+            task.folder / f"{name}.safetensors",
+            adapted.weights[candidate],
+            trained=candidate,
+            said=said,
+        )
+    write_json(task.folder / "card.json", card_of(task, adapted))
+
+
+def _save(
+    task: SiteAdaptation, path: Path, weights: Arrays, *, trained: Candidate, said: Mapping[str, str]
+) -> None:
+    """A candidate as a checkpoint: from where the model to begin with is, and what the site trained it on if it did."""
+    federation, origin = task.federation, task.origin
+    of_federation = {
+        "algorithm": federation.algorithm.name,
+        "federation": federation.name,
+        "federation_digest": federation.digest(),
+        **versions(),
+    }
+    domain = None if origin is None else origin.domain
+    if trained != "global":
+        domain = measured_domain(Store(task.home.store), scale=federation.scale)
+    manifest = describe(
+        weights,
+        model=federation.model,
+        scale=federation.scale,
+        round_number=federation.rounds if origin is None else origin.round_number,
+        provenance={**(of_federation if origin is None else origin.provenance), **said},
+        domain=domain,
+    )
+    save_checkpoint(path, weights, manifest)
+
+
+def card_of(task: SiteAdaptation, adapted: AdaptedModels) -> dict[str, Any]:
+    """What a person who uses the chosen model has to know of it. Counts, digests and means: no patient's own figure."""
+    choice = adapted.choice
+    return {
+        "schema": 1,
+        "chosen": choice.chosen,
+        "validation": {
+            "patients": choice.n_patients,
+            "psnr_db": dict(choice.means_db),
+            "behind_the_best": {name: asdict(behind) for name, behind in choice.behind.items()},
+        },
+        "steps": {
+            candidate: sum(phase.n_steps for phase in task.phases(candidate)) for candidate in adapted.weights
+        },
+        "diverged": list(adapted.diverged),
+        "began_with": digest_of_weights(task.weights),
+        "weights": digest_of_weights(adapted.weights[choice.chosen]),
+        "scale": task.federation.scale,
+        "federation": task.federation.name,
+        "cohort": Store(task.home.store).cohort.digest,
+        "versions": versions(),
+    }

@@ -1,0 +1,137 @@
+"""Which of three models a site keeps: the global one, the one adapted at the site, or the one trained there alone.
+
+By the PSNR of validation patients, paired by patient, and by nothing else: no figure of a test patient comes in here.
+The rule is that of one standard error: of the models whose mean is less than one standard error of the paired
+difference below the best one's, the simplest. Simple is what rests on most patients: the global model, then the adapted
+one, then the one alone. Why, and what so few patients can say: docs/decisions/0021.
+
+References
+----------
+Breiman, Friedman, Olshen, Stone: "Classification and Regression Trees", 1984, section 3.4.3 (the 1 SE rule).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from minet_core.errors import MetricInvalid
+from minet_core.settings.federation import CANDIDATES, Candidate
+
+PATIENT_SPREAD_DB = 0.2
+"""Standard deviation between patients of the difference of two models, where nothing else is known: 0.04 to 0.27 dB in
+the cells of docs/results/table1-training.md, between patients of one site and seed."""
+
+SPREAD_WEIGHT = 3
+"""Degrees of freedom that this figure counts for: with one validation patient it stands alone, with four as much as
+what they show."""
+
+
+@dataclass(frozen=True)
+class Behind:
+    """How far a model is behind the best one: mean of the paired differences, and its standard error, in dB."""
+
+    mean_db: float
+    standard_error_db: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen, and by what.
+
+    means_db: PSNR over the validation patients. behind: each against the best. n_patients: that judged; none where the
+    site has no validation patient apart from those it trained on, and then the global model is kept unjudged.
+    """
+
+    chosen: Candidate
+    n_patients: int
+    means_db: Mapping[Candidate, float]
+    behind: Mapping[Candidate, Behind]
+
+
+def choose_model(psnr_db: Mapping[Candidate, Mapping[str, float]]) -> Choice:
+    """Choose by the validation patients' PSNR.
+
+    Parameters
+    ----------
+    psnr_db
+        By candidate, by patient, in dB; the same patients for each. The global model is among the candidates. No
+        patient may have been trained on at the site: a model remembers them.
+
+    Returns
+    -------
+    Choice
+        The simplest of those within one standard error of the best; the global model where no patient judges.
+
+    Raises
+    ------
+    MetricInvalid
+        Where the global model is missing, the patients differ, or a figure is not finite.
+    """
+    patients = sorted(psnr_db.get("global", {}))
+    if "global" not in psnr_db or any(sorted(found) != patients for found in psnr_db.values()):
+        raise MetricInvalid(
+            "models cannot be compared",
+            got={name: len(found) for name, found in psnr_db.items()},
+            expected="figures of the same patients for each, the global model among them",
+        )
+    if not patients:
+        return Choice("global", 0, {}, {})
+    figures = {
+        name: np.array([psnr_db[name][patient] for patient in patients])
+        for name in CANDIDATES
+        if name in psnr_db
+    }
+    if not all(np.isfinite(values).all() for values in figures.values()):
+        raise MetricInvalid("models cannot be compared", got="a figure that is not finite")
+    means = {name: float(values.mean()) for name, values in figures.items()}
+    best = max(means, key=lambda name: means[name])  # of equals the simplest, which comes first
+    behind = {
+        name: Behind(
+            float((figures[best] - values).mean()),
+            0.0 if name == best else standard_error(figures[best] - values),
+        )
+        for name, values in figures.items()
+    }
+    chosen = next(
+        name for name in figures if name == best or behind[name].mean_db < behind[name].standard_error_db
+    )
+    return Choice(chosen, len(patients), means, behind)
+
+
+def standard_error(differences: Sequence[float] | np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
+    """Standard error of the mean of paired differences between patients, with what is known of patients before.
+
+    The variance is the mean of the differences' own and of `PATIENT_SPREAD_DB` squared, weighed by degrees of freedom:
+    that of a scaled inverse chi-squared prior. So one patient has an error, and two that happen to agree have no error
+    of nothing.
+
+    Parameters
+    ----------
+    differences
+        One a patient, dB; at least one.
+
+    Returns
+    -------
+    float
+        dB, above 0.
+
+    Raises
+    ------
+    MetricInvalid
+        For no difference.
+
+    References
+    ----------
+    Gelman et al.: "Bayesian Data Analysis", 3rd edition, 2013, section 2.6.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    if values.size == 0:
+        raise MetricInvalid("there is no difference", got=0, expected="one patient or more")
+    own = float(((values - values.mean()) ** 2).sum())
+    known = SPREAD_WEIGHT * PATIENT_SPREAD_DB**2
+    variance = (known + own) / (SPREAD_WEIGHT + values.size - 1)
+    return math.sqrt(variance / values.size)

@@ -1,0 +1,320 @@
+"""The global model made a site's own: the same bytes after any kill, a choice no test patient sways, the policy."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+import fedminet.simulation.simulate as simulation
+from client.app import build_client_app
+from client.commands import site_commands
+from client.rounds.adapt_file import adapt_file, adapted_as_text, recipe_for
+from client.rounds.round import prepared_training_slices
+from client.rounds.site_adaptation import SiteAdaptation, adapt_at_site, alone_steps, score_adapted
+from client.site_home import SiteHome
+from minet_core.checkpoint import load_model, read_manifest, save_weights
+from minet_core.errors import FileMissing, PolicyRefused, StoreDamaged
+from minet_core.protocol import messages
+from minet_core.protocol.exchange_plan import initial_weights
+from minet_core.report.table import print_table
+from minet_core.report.wording import KEPT_WORDS
+from minet_core.runtime.files.atomic_write import sha256_of_file, write_text
+from minet_core.settings.federation import AdaptationSettings, FederationSettings
+from minet_core.settings.yaml_file import settings_text
+from minet_core.weights.manifest import learnable
+from server.dashboard.rendering import run_sections
+from server.dashboard.run_reader import RunReader
+from server.runs.summary import summarise_run
+from sites.settings.site_policy import require_federation_allowed
+from sites.settings.site_settings import PolicySettings
+from sites.store.store import Store
+from tests.faults.tiny_sites import make_tiny_sites, tiny_federation
+from tests.support.killed import Killed, killed_at
+from tests.support.own_validation_site import own_validation_site
+from tests.support.repository import ROOT
+
+ADAPTATION = AdaptationSettings(head_steps=3, steps=4)
+
+
+def adapting(**changes: object) -> FederationSettings:
+    return tiny_federation(adaptation=ADAPTATION.model_dump(), **changes)
+
+
+def task_at(home: SiteHome, **changes: Any) -> SiteAdaptation:
+    federation = adapting()
+    weights = initial_weights(federation.model_copy(update={"seed": 5}))[1]
+    task = SiteAdaptation(home, federation, ADAPTATION, weights, n_alone_steps=5, keep_every=2)
+    return replace(task, **changes)
+
+
+def prepared(home: SiteHome) -> Any:
+    return prepared_training_slices(Store(home.store), scale=2)
+
+
+def files_of(task: SiteAdaptation) -> dict[str, str]:
+    return {path.name: sha256_of_file(path) for path in sorted(task.folder.iterdir())}
+
+
+def test_ended_after_any_stretch_it_ends_in_the_same_bytes(tmp_path: Path) -> None:
+    home = own_validation_site(tmp_path / "site")
+    task = task_at(home)
+    moments: list[str] = []
+    adapt_at_site(task, prepared(home), at=moments.append)
+    assert moments == ["adapted"] * 4 + ["alone"] * 3  # 2 + 1 and 2 + 2 steps; 2 + 2 + 1
+    whole = files_of(task)
+    assert set(whole) == {
+        *("adapted.safetensors", "alone.safetensors", "card.json", "global.safetensors", "model.safetensors")
+    }
+    for path in task.folder.iterdir():
+        path.unlink()
+
+    def kill(_: str) -> None:
+        raise Killed
+
+    for _ in moments:  # each process keeps one stretch more, and ends
+        with pytest.raises(Killed):
+            adapt_at_site(task, prepared(home), at=kill)
+        assert "card.json" not in files_of(task)
+    adapt_at_site(task, prepared(home), at=kill)  # nothing is left to train
+    assert files_of(task) == whole
+
+
+def test_a_process_that_was_killed_leaves_what_it_kept(tmp_path: Path) -> None:
+    """By SIGKILL, after the second stretch: nothing of the process runs any more."""
+    home, other = (own_validation_site(tmp_path / name) for name in ("site", "other"))
+    program = (
+        "import os, signal\nfrom pathlib import Path\nfrom client.site_home import SiteHome\n"
+        "from tests.client.rounds import test_site_adaptation as here\n"
+        f"home, left = SiteHome(Path({str(home.path)!r})), [2]\n"
+        "def kill(_):\n    left[0] -= 1\n    left[0] or os.kill(os.getpid(), signal.SIGKILL)\n"
+        "here.adapt_at_site(here.task_at(home), here.prepared(home), at=kill)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run([sys.executable, "-c", program], env=environment, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    task, moments = task_at(home), list[str]()
+    assert list(files_of(task)) == ["adapted.safetensors"]
+    adapt_at_site(task, prepared(home), at=moments.append)
+    assert moments == ["adapted"] * 2 + ["alone"] * 3  # two stretches are not made again
+    adapt_at_site(task_at(other), prepared(other))
+    assert files_of(task) == files_of(task_at(other))
+
+
+def test_three_sites_and_the_server_end_in_the_same_bytes_however_often_they_are_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything ends each time a site has kept a stretch of its adaptation, and goes on."""
+    federation, homes = adapting(rounds=1), make_tiny_sites(tmp_path / "made")
+
+    def outcome(folder: Path) -> dict[str, str]:
+        found = {"global": sha256_of_file(folder / "coordinator/runs/comparison/global.safetensors")}
+        for path in sorted(folder.glob("sites/*/results/adaptation/*")):
+            found[path.relative_to(folder).as_posix()] = sha256_of_file(path)
+        return found
+
+    simulation.federate(tmp_path / "whole", federation, homes, lambda *_: None)
+    n_kills = 0
+    while True:
+        with monkeypatch.context() as patched:
+            killed_at(patched, "client.rounds.kept_stand.save_parcel", call=1, before=False)
+            try:
+                simulation.federate(tmp_path / "killed", federation, homes, lambda *_: None)
+            except Killed:
+                n_kills += 1
+                continue
+        break
+    assert n_kills == 3 * 3  # at each site: the head, the whole model, the model alone
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
+    assert len(outcome(tmp_path / "whole")) == 1 + 3 * 6
+
+
+def test_training_that_was_kept_is_not_made_again_and_other_weights_begin_anew(tmp_path: Path) -> None:
+    home = own_validation_site(tmp_path / "site")
+    task, moments = task_at(home), list[str]()
+    adapt_at_site(task, prepared(home))
+    adapt_at_site(task, prepared(home), at=moments.append)
+    assert moments == []
+    others = {name: array + np.float32(0.01) for name, array in task.weights.items()}
+    adapt_at_site(replace(task, weights=others), prepared(home), at=moments.append)
+    assert moments.count("adapted") == 4
+    (task.folder / "adapted.safetensors").write_bytes(b"cut off")
+    with pytest.raises(StoreDamaged):
+        adapt_at_site(task, prepared(home))
+
+
+def test_no_test_patient_is_looked_at_before_the_choice(tmp_path: Path) -> None:
+    home = own_validation_site(tmp_path / "site")
+    task = task_at(home)
+    adapt_at_site(task, prepared(home))
+    with_them, without = files_of(task), task_at(own_validation_site(tmp_path / "without"))
+    store = Store(without.home.store)
+    for pair, _ in store.cohort.pairs_of("test"):
+        (store.path / pair.file).unlink()
+    adapted = adapt_at_site(without, prepared(without.home))
+    assert files_of(without) == with_them
+    with pytest.raises(StoreDamaged):  # the test does look at them
+        score_adapted(without, adapted)
+
+
+def test_the_choice_is_that_of_the_validation_patients(tmp_path: Path) -> None:
+    """From weights of noise, what was trained is the better by decibels; from what was trained here, it is not."""
+    home = own_validation_site(tmp_path / "site")
+    task = task_at(home)
+    noise = {name: array + np.float32(0.2) for name, array in task.weights.items()}
+    choice = adapt_at_site(replace(task, weights=noise), prepared(home)).choice
+    assert choice.n_patients == 1
+    assert choice.chosen != "global"
+    assert choice.behind["global"].mean_db > choice.behind["global"].standard_error_db
+    card = json.loads((task.folder / "card.json").read_text())
+    assert card["chosen"] == choice.chosen
+    manifest = read_manifest(task.folder / "model.safetensors")
+    assert manifest.provenance["kept"] == choice.chosen
+    kept = learnable(load_model(task.folder / "model.safetensors")[0])
+    assert not all(np.array_equal(kept[name], noise[name]) for name in noise)
+
+
+def test_a_site_without_a_validation_patient_of_its_own_keeps_the_global_model(tmp_path: Path) -> None:
+    home = make_tiny_sites(tmp_path, names=("sms",))["sms"]
+    task = task_at(home)
+    noise = {name: array + np.float32(0.2) for name, array in task.weights.items()}
+    choice = adapt_at_site(replace(task, weights=noise), prepared(home)).choice
+    assert (choice.chosen, choice.n_patients) == ("global", 0)
+
+
+def test_a_training_that_diverges_is_left_out(tmp_path: Path) -> None:
+    home = own_validation_site(tmp_path / "site")
+    wild = AdaptationSettings(head_steps=0, steps=12, learning_rate=1e12)
+    adapted = adapt_at_site(task_at(home, adaptation=wild), prepared(home))
+    assert adapted.diverged == ("adapted",)
+    assert set(adapted.weights) == {"global", "alone"}
+
+
+def test_a_federation_tells_the_agreed_figures_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replies: list[Any] = []
+
+    def watched(locate: Any) -> Any:
+        app = build_client_app(locate)
+
+        def answer(*, message: Any, context: Any) -> Any:
+            reply = app(message=message, context=context)
+            if message.metadata.message_type == "evaluate":
+                replies.append(reply.content)
+            return reply
+
+        return answer
+
+    monkeypatch.setattr(simulation, "build_client_app", watched)
+    federation = adapting(rounds=1, sites=("sms",), participation={"quorum": 1, "deadline_s": 60.0})
+    homes = {"sms": own_validation_site(tmp_path / "made")}
+    run = simulation.federate(tmp_path / "run", federation, homes, lambda *_: None)
+    assert run.state.status == "completed"
+    assert [set(content) for content in replies] == [{messages.METRICS}]
+    figures = dict(replies[0][messages.METRICS])
+    agreed = messages.test_figures(adapted=True)
+    assert set(figures) <= set(agreed)
+    assert figures == messages.rounded_figures(figures, agreed=agreed)
+    assert {"chosen", "adapted_psnr_db", "alone_psnr_db", "chosen_less_alone_db"} <= set(figures)
+
+    site = summarise_run(run).sites["sms"]
+    assert site.adaptation is not None
+    assert list(site.methods()) == ["sinc", "bicubic", "alone", "adapted", "global"]
+    found = site.adaptation.differences
+    assert found["chosen less sinc"] == found[f"{site.adaptation.chosen} less sinc"]
+    assert "This site keeps" in (run.path / "report.html").read_text()
+    screen = run_sections(RunReader(run).view(), None, may_control=False)
+    assert f"<b>{KEPT_WORDS[site.adaptation.chosen]}</b>" in "".join(screen.values())
+    terminal = Console(record=True, width=300)
+    print_table(summarise_run(run), terminal)
+    assert f"sms keeps {KEPT_WORDS[site.adaptation.chosen]}. PSNR" in terminal.export_text()
+
+    results = tmp_path / "run" / "sites" / "sms" / "results" / "adaptation"
+    assert json.loads((results / "card.json").read_text())["chosen"] == site.adaptation.chosen
+    n_alone = json.loads((results / "card.json").read_text())["steps"]["alone"]
+    assert n_alone == 1 * 2 + ADAPTATION.n_steps
+
+
+def test_a_federation_file_without_the_key_is_what_it_was() -> None:
+    federation = tiny_federation()
+    assert "adaptation" not in federation.model_dump(mode="json")
+    assert "adaptation" not in settings_text(federation)
+    assert federation.digest() != adapting().digest()
+    assert messages.test_figures(adapted=False) == messages.TEST_FIGURES
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"steps": 1999, "head_steps": 2}, "max_adaptation_steps"),
+        ({"steps": 2, "head_steps": 50}, "min_steps"),
+        ({"learning_rate": 1e-9}, "min_learning_rate"),
+        ({"head_learning_rate": 1.0}, "max_learning_rate"),
+    ],
+)
+def test_the_sites_policy_bounds_the_adaptation(changes: dict[str, object], key: str) -> None:
+    policy, usual = (
+        PolicySettings(),
+        FederationSettings.model_validate(
+            {"name": "pilot", "sites": ("sms",), "participation": {"quorum": 1}, "adaptation": {}}
+        ),
+    )
+    require_federation_allowed(policy, usual, site="sms")
+    asked = usual.model_copy(update={"adaptation": AdaptationSettings.model_validate(changes)})
+    with pytest.raises(PolicyRefused, match=key):
+        require_federation_allowed(policy, asked, site="sms")
+
+
+def test_a_site_that_does_not_give_the_time_trains_no_model_alone(tmp_path: Path) -> None:
+    home = make_tiny_sites(tmp_path, names=("sms",))["sms"]
+    federation = adapting()
+    n_steps = federation.rounds * 2 + ADAPTATION.n_steps
+    assert alone_steps(federation, home, n_slices=10) == n_steps
+    settings = home.settings()
+    policy = settings.policy.model_copy(update={"max_alone_steps": n_steps - 1})
+    (home.path / "site.yaml").write_text(settings_text(settings.model_copy(update={"policy": policy})))
+    assert alone_steps(federation, home, n_slices=10) == 0
+    adapted = adapt_at_site(task_at(home, n_alone_steps=0), prepared(home))
+    assert set(adapted.weights) == {"global", "adapted"}
+
+
+def test_a_model_is_adapted_later_by_the_recipe_that_it_comes_from(tmp_path: Path) -> None:
+    home = make_tiny_sites(tmp_path / "sites", names=("sms",))["sms"]
+    with pytest.raises(FileMissing):
+        adapt_file(home, None)
+    federation, model = adapting(), tmp_path / "released.safetensors"
+    write_text(home.kit / "federation.yaml", settings_text(federation))
+    save_weights(model, federation, initial_weights(federation)[1], round_number=2)
+    assert recipe_for(home, read_manifest(model)) == federation
+    page = adapt_file(home, model)
+    assert page["chosen"] == "global"
+    assert page["steps"]["adapted"] == ADAPTATION.n_steps
+    assert "keeps the global model" in adapted_as_text(page)
+    told = CliRunner().invoke(site_commands, ["adapt", str(home.path), "--json"])
+    assert (told.exit_code, json.loads(told.stdout)) == (0, json.loads(json.dumps(page)))
+    assert "looked at after the choice" in CliRunner().invoke(site_commands, ["adapt", str(home.path)]).stdout
+    manifest = read_manifest(Path(page["model"]))
+    assert manifest.provenance["federation_digest"] == federation.digest()
+    assert manifest.round_number == 2
+
+
+def test_a_site_that_took_no_part_has_the_presets_recipe_around_the_model(tmp_path: Path) -> None:
+    home = make_tiny_sites(tmp_path / "sites", names=("sms",))["sms"]
+    federation, model = tiny_federation(), tmp_path / "released.safetensors"
+    save_weights(model, federation, initial_weights(federation)[1], round_number=2)
+    recipe = recipe_for(home, read_manifest(model))
+    assert (recipe.model, recipe.scale, recipe.rounds) == (federation.model, federation.scale, 2)
+    assert recipe.adaptation == AdaptationSettings()
+    write_text(home.kit / "federation.yaml", settings_text(tiny_federation(seed=2)))
+    assert recipe_for(home, read_manifest(model)) == recipe  # the kit is of another federation

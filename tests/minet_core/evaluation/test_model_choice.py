@@ -1,0 +1,104 @@
+"""The choice among the global, the adapted and the lone model: cases whose answer can be worked out by hand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+
+from minet_core.errors import MetricInvalid
+from minet_core.evaluation.model_choice import (
+    PATIENT_SPREAD_DB,
+    SPREAD_WEIGHT,
+    choose_model,
+    standard_error,
+)
+
+
+def figures(*patients: float) -> dict[str, float]:
+    return {f"{number:04x}": value for number, value in enumerate(patients)}
+
+
+def test_one_patient_has_the_standard_error_that_is_known_of_patients() -> None:
+    assert standard_error([0.7]) == pytest.approx(PATIENT_SPREAD_DB, rel=1e-12)
+
+
+def test_the_error_of_many_patients_is_their_own() -> None:
+    differences = [1.0, -1.0] * 5000  # of variance 1
+    n = len(differences)
+    expected = math.sqrt((SPREAD_WEIGHT * PATIENT_SPREAD_DB**2 + n) / (SPREAD_WEIGHT + n - 1) / n)
+    assert standard_error(differences) == pytest.approx(expected, rel=1e-12)
+    assert standard_error(differences) == pytest.approx(1 / math.sqrt(n), rel=1e-3)
+
+
+def test_two_patients_that_agree_still_have_an_error() -> None:
+    assert standard_error([0.5, 0.5]) == pytest.approx(
+        math.sqrt(SPREAD_WEIGHT / (SPREAD_WEIGHT + 1) * PATIENT_SPREAD_DB**2 / 2), rel=1e-12
+    )
+
+
+@pytest.mark.parametrize(
+    ("gain", "chosen"),
+    [(PATIENT_SPREAD_DB - 1e-6, "global"), (PATIENT_SPREAD_DB + 1e-6, "adapted"), (-5.0, "global")],
+)
+def test_with_one_patient_a_gain_has_to_exceed_what_patients_differ_by(gain: float, chosen: str) -> None:
+    choice = choose_model({"global": figures(30.0), "adapted": figures(30.0 + gain)})
+    assert choice.chosen == chosen
+    assert choice.n_patients == 1
+
+
+def test_the_adapted_model_comes_before_the_one_alone_where_they_are_alike() -> None:
+    candidates = {"global": figures(30.0), "adapted": figures(31.0), "alone": figures(31.1)}
+    assert choose_model(candidates).chosen == "adapted"  # type: ignore[arg-type]
+    candidates["alone"] = figures(31.5)
+    assert choose_model(candidates).chosen == "alone"  # type: ignore[arg-type]
+
+
+def test_a_gain_of_one_patient_alone_is_not_believed() -> None:
+    """Four patients, of whom one gains 1 dB and three lose 0.1: 0.175 in the mean, with an error of 0.207."""
+    choice = choose_model({"global": figures(*[30.0] * 4), "adapted": figures(31.0, 29.9, 29.9, 29.9)})
+    assert choice.means_db["adapted"] > choice.means_db["global"]
+    assert choice.chosen == "global"
+    assert (
+        choose_model({"global": figures(*[30.0] * 4), "adapted": figures(*[30.175] * 4)}).chosen == "adapted"
+    )
+
+
+def test_the_differences_are_paired_by_patient_and_not_by_place() -> None:
+    one = {"a": 20.0, "b": 40.0}
+    other = {"b": 40.3, "a": 20.3}
+    choice = choose_model({"global": one, "adapted": other})
+    assert choice.chosen == "adapted"
+    assert choice.behind["global"].mean_db == pytest.approx(0.3)
+    assert choice.behind["adapted"].mean_db == 0.0
+
+
+def test_the_order_in_which_models_and_patients_are_given_changes_nothing() -> None:
+    models = {
+        "global": figures(30, 31, 29),
+        "adapted": figures(30.4, 31.5, 29.1),
+        "alone": figures(31, 31, 29),
+    }
+    choices = {choose_model(dict(order)).chosen for order in itertools.permutations(models.items())}  # type: ignore[arg-type]
+    turned = {name: dict(reversed(found.items())) for name, found in models.items()}
+    assert choices == {choose_model(turned).chosen}  # type: ignore[arg-type]
+
+
+def test_without_a_patient_that_judges_the_global_model_is_kept() -> None:
+    choice = choose_model({"global": {}, "adapted": {}, "alone": {}})
+    assert (choice.chosen, choice.n_patients) == ("global", 0)
+
+
+@pytest.mark.parametrize(
+    "candidates",
+    [
+        {"adapted": {"a": 1.0}},
+        {"global": {"a": 1.0}, "adapted": {"b": 1.0}},
+        {"global": {"a": 1.0}, "adapted": {"a": 1.0, "b": 1.0}},
+        {"global": {"a": math.inf}, "adapted": {"a": 1.0}},
+    ],
+)
+def test_what_cannot_be_compared_is_refused(candidates: dict[str, dict[str, float]]) -> None:
+    with pytest.raises(MetricInvalid):
+        choose_model(candidates)  # type: ignore[arg-type]

@@ -1,0 +1,45 @@
+"""A site with validation patients of its own: eight for training, one for validation, two for the test."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import shutil
+import tempfile
+from pathlib import Path
+
+from client.site_home import SiteHome
+from minet_core.runtime.files.atomic_write import write_text
+from minet_core.settings.yaml_file import parse_settings, parse_yaml, read_settings, settings_text
+from sites.ingest import ingest
+from sites.settings.definitions import definition_text
+from sites.settings.site_policy import open_policy
+from sites.settings.site_settings import SiteSettings
+from tests.faults.tiny_sites import write_nifti_patient
+
+N_PATIENTS = 10
+
+
+def own_validation_site(folder: Path) -> SiteHome:
+    """A copy of the site, whose scans are ingested once a process."""
+    shutil.copytree(_ingested(), folder)
+    return SiteHome(folder)
+
+
+@functools.cache
+def _ingested() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="own-validation-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    home = SiteHome(folder / "site")
+    for patient in range(N_PATIENTS):
+        write_nifti_patient(folder / "scans" / f"patient{patient}", 300 + patient)
+    content = {
+        **parse_yaml(definition_text("sms")),
+        "name": "sms",
+        "split": {"draw": "quota"},
+        "policy": open_policy().model_dump(mode="json"),
+    }
+    settings = parse_settings(content, SiteSettings, source="the trial")
+    write_text(home.path / "site.yaml", settings_text(settings))
+    ingest(folder / "scans", home.store, read_settings(home.path / "site.yaml", SiteSettings))
+    return home.path
