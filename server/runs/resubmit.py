@@ -18,7 +18,6 @@ from server.flower.bundle import read_bundle
 from server.flower.superlink_control import SuperLinkControl
 from server.runs import state_machine
 from server.runs.run_directory import RunDirectory
-from server.runs.summary import summarise_run
 from server.server_home import ServerHome
 
 START_GRACE_S = 60.0
@@ -136,7 +135,7 @@ def resubmit_abandoned_runs(home: ServerHome, control: SuperLinkControl) -> None
 def _tend(home: ServerHome, control: SuperLinkControl, run: RunDirectory) -> None:
     if run.ended:
         if not (run.path / "summary.json").exists() and not run.lock_owner()[1]:
-            summarise_run(run)
+            _summarise(run)
         return
     submission = last_submission(run)
     if abandoned(run, submission):
@@ -158,6 +157,12 @@ def end_as_failed(run: RunDirectory, *, reason: str) -> None:
         return
     run.transition(state_machine.ended, "failed", reason)
     run.event("run-ended", status="failed", reason=reason)
+    _summarise(run)
+
+
+def _summarise(run: RunDirectory) -> None:
+    from server.runs.summary import summarise_run  # loads torch, which the status of a server has no use for
+
     summarise_run(run)
 
 
