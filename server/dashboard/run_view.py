@@ -35,7 +35,7 @@ QUARANTINE_EVENTS = (
     "validation-fell",
 )
 
-TEST_SHOWN = ("global_psnr_db", "global_ssim", "sinc_psnr_db", "sinc_ssim", "n_test_volumes")
+TEST_SHOWN = ("global_psnr_db", "global_ssim", "sinc_psnr_db", "sinc_ssim", "n_test_volumes", "few_patients")
 
 
 @dataclass(frozen=True)
