@@ -14,6 +14,7 @@ import re
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -97,7 +98,7 @@ def read_node_key(line: str) -> ec.EllipticCurvePublicKey:
     _key_blob(line)
     try:
         key = serialization.load_ssh_public_key(line.encode("ascii"))
-    except ValueError as failure:
+    except (ValueError, UnsupportedAlgorithm, NotImplementedError) as failure:  # the last for a compressed point
         raise AdmissionRefused("a node key cannot be read", expected=f"one line, {KEY_KIND} ...") from failure
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
         raise AdmissionRefused("a node key is of another kind", expected=KEY_KIND)

@@ -219,7 +219,7 @@ def _read_csr(pem: str) -> x509.CertificateSigningRequest:
     try:
         csr = x509.load_pem_x509_csr(pem.encode("ascii"))
         valid = csr.is_signature_valid
-    except (ValueError, InvalidSignature, UnsupportedAlgorithm) as failure:
+    except (ValueError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion) as failure:
         raise _refused("its certificate request cannot be read") from failure
     if not valid:
         raise _refused("its certificate request is not signed by the key in it")

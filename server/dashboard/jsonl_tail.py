@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from server.runs.records import EventLine, RoundLine, parse_line
 
 
 @dataclass
@@ -18,12 +19,13 @@ class JsonlTail:
     """
 
     path: Path
+    kind: type[RoundLine] | type[EventLine]
     _records: list[dict[str, Any]] = field(default_factory=list)
     _offset: int = 0
     _inode: int = 0
 
     def read(self) -> list[dict[str, Any]]:
-        """Every whole line, oldest first. Raises ValueError for a line that is no JSON object."""
+        """Every whole line, oldest first. Raises ValueError for a line that says what none may."""
         try:
             stream = self.path.open("rb")
         except FileNotFoundError:
@@ -36,9 +38,7 @@ class JsonlTail:
             stream.seek(self._offset)
             content = stream.read()
         whole = content[: content.rfind(b"\n") + 1]
-        new = [json.loads(line) for line in whole.splitlines()]
-        if any(not isinstance(record, dict) for record in new):
-            raise ValueError(f"a line of {self.path.name} is no JSON object")
+        new = [parse_line(line, self.kind) for line in whole.split(b"\n")[:-1]]
         self._records = [*self._records, *new]
         self._offset += len(whole)
         return self._records

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,9 @@ from minet_core.protocol.messages import RUN_NAME
 from minet_core.runtime.files.atomic_write import status_of
 from minet_core.settings.federation import FederationSettings
 from server.dashboard.jsonl_tail import JsonlTail
-from server.dashboard.run_view import RunRecords, RunView, instant, view_of
+from server.dashboard.run_view import RunRecords, RunView, view_of
+from server.runs.checked_page import NOT_AS_WRITTEN
+from server.runs.records import EventLine, RoundLine, instant
 from server.runs.run_directory import RunDirectory
 
 
@@ -39,8 +40,8 @@ class RunReader:
     _alone: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self._events = JsonlTail(self.run.path / "events.jsonl")
-        self._rounds = JsonlTail(self.run.path / "metrics.jsonl")
+        self._events = JsonlTail(self.run.path / "events.jsonl", EventLine)
+        self._rounds = JsonlTail(self.run.path / "metrics.jsonl", RoundLine)
 
     def view(self) -> RunView:
         """The run as it stands. Raises HostError (FM-S500) where its folder cannot be read."""
@@ -58,7 +59,7 @@ class RunReader:
                 )
                 now = datetime.datetime.now(datetime.UTC)
                 return view_of(self.run.path.name, self._federation, records, now=now)
-            except (FedminetError, OSError, ValueError, KeyError, TypeError, AttributeError) as failure:
+            except (FedminetError, OSError, *NOT_AS_WRITTEN) as failure:
                 raise _unreadable(self.run.path) from failure
 
     def mark(self) -> tuple[object, ...]:
@@ -100,15 +101,9 @@ class Runs:
 
 def _entry(path: Path) -> RunEntry:
     try:
-        content = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        return RunEntry(
-            path.name,
-            str(content["status"]),
-            int(content["round"]),
-            int(content["rounds"]),
-            instant(content["started"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+        state = RunDirectory(path).state
+        return RunEntry(path.name, state.status, state.round, state.rounds, instant(state.started))
+    except (FedminetError, OSError, *NOT_AS_WRITTEN):
         return RunEntry(path.name, "unreadable", 0, 0, None)
 
 

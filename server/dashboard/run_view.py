@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from minet_core.errors import ReplyMissing
-from minet_core.settings.federation import FederationSettings
+from minet_core.settings.federation import CANDIDATES, FederationSettings
+from server.runs.records import instant
 from server.runs.state_machine import TERMINAL, RunState
 
 MEDIAN_OF = 5
@@ -33,6 +34,8 @@ QUARANTINE_EVENTS = (
     "round-rolled-back",
     "validation-fell",
 )
+
+TEST_SHOWN = ("global_psnr_db", "global_ssim", "sinc_psnr_db", "sinc_ssim", "n_test_volumes", "few_patients")
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,7 @@ def view_of(
                 events,
                 current,
                 declared=records.declared.get(site),
-                test=records.tests.get(site),
+                test=_whole_test(records.tests.get(site)),
             )
             for site in dict.fromkeys([*federation.sites, *named])
         ),
@@ -198,14 +201,6 @@ def time_left(
     passed = 0.0 if asked is None else (now - asked).total_seconds()
     remaining = left * median - min(max(passed, 0.0), median)
     return TimeLeft(remaining, now + datetime.timedelta(seconds=remaining), median, len(recent))
-
-
-def instant(text: str) -> datetime.datetime:
-    """A moment as the run's records write it. Raises ValueError for one without its offset from UTC."""
-    moment = datetime.datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError(f"a time without an offset from UTC: {text}")
-    return moment
 
 
 def _events_of_round_in_work(events: Records, state: RunState) -> Records:
@@ -255,6 +250,15 @@ def _site(
         ),
         test=test,
     )
+
+
+def _whole_test(test: Mapping[str, float] | None) -> Mapping[str, float] | None:
+    """The same; raises LookupError where it lacks what every test tells, or chose no model there is."""
+    if test is not None:
+        for figure in TEST_SHOWN:
+            test[figure]
+        CANDIDATES[int(test.get("chosen", 0))]
+    return test
 
 
 def _figures(number: int, entry: Mapping[str, Any] | None) -> Figures:

@@ -9,7 +9,8 @@ from typing import Any
 
 from minet_core.report.wording import STATUS_WORDS, code_meaning, count_text
 from server.dashboard.node_presence import Sighting
-from server.dashboard.run_view import Quarantine, RunView, SiteView, instant
+from server.dashboard.run_view import Quarantine, RunView, SiteView
+from server.runs.records import instant
 
 Tone = str
 """`good`, `calm`, `warn` or `bad`: a colour beside words that say the same."""

@@ -10,10 +10,11 @@ to the SuperLink, whose control interface asks for no password, and nothing that
 from __future__ import annotations
 
 import datetime
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+
+from pydantic import FiniteFloat, TypeAdapter
 
 from minet_core.runtime.files.atomic_write import write_json
 from server.flower.superlink_control import Node
@@ -28,6 +29,15 @@ ASK_EVERY_S = 10.0
 
 OLD_AFTER_S = 60.0
 """A page of nodes this old is that of a server which no longer asks."""
+
+
+@dataclass(frozen=True)
+class _Nodes:
+    asked: FiniteFloat
+    nodes: list[Node]
+
+
+_NODES = TypeAdapter(_Nodes)
 
 
 @dataclass
@@ -53,10 +63,11 @@ class ScreenFiles:
 def read_nodes(home: ServerHome, *, now: float) -> tuple[datetime.datetime, list[Node]] | None:
     """When the SuperLink was asked last, and what it saw; None where that is too long ago. now: seconds since 1970."""
     try:
-        page = json.loads((home.screen / NODES_FILE).read_bytes())
-        asked, nodes = float(page["asked"]), [Node(**node) for node in page["nodes"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        page = _NODES.validate_json((home.screen / NODES_FILE).read_bytes(), strict=True)
+        asked, *_ = (
+            datetime.datetime.fromtimestamp(moment, datetime.UTC)
+            for moment in (page.asked, *(node.online_until or 0.0 for node in page.nodes))
+        )
+    except (OSError, ValueError, OverflowError):
         return None
-    if now - asked > OLD_AFTER_S:
-        return None
-    return datetime.datetime.fromtimestamp(asked, datetime.UTC), nodes
+    return None if now - page.asked > OLD_AFTER_S else (asked, page.nodes)

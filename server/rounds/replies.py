@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from pydantic import TypeAdapter
+from pydantic import FiniteFloat, TypeAdapter
 
 from minet_core.algorithms.influence import Shortened
 from minet_core.algorithms.interface import Reply
@@ -52,19 +52,19 @@ class KeptReply:
     """
 
     site: str
-    seconds: float
+    seconds: FiniteFloat
     refused: str | None = None
     why: str | None = None
     noted: tuple[str, ...] = ()
     bytes_down: int = 0
     bytes_up: int = 0
-    update_norm: float | None = None
-    memory_norm: float | None = None
-    shortened: Mapping[str, float] = field(default_factory=dict)
-    agreement: float | None = None
-    turned: float | None = None
+    update_norm: FiniteFloat | None = None
+    memory_norm: FiniteFloat | None = None
+    shortened: Mapping[str, FiniteFloat] = field(default_factory=dict)
+    agreement: FiniteFloat | None = None
+    turned: FiniteFloat | None = None
     sha256: str | None = None
-    figures: Mapping[str, float] | None = None
+    figures: Mapping[str, FiniteFloat] | None = None
 
     @property
     def n_training_slices(self) -> int:

@@ -14,6 +14,14 @@ from minet_core.runtime.files.atomic_write import write_json
 SEAL = "sha256_of_page"
 """The key of the digest: SHA-256 of the other keys in a canonical form."""
 
+MAX_BYTES = 4 << 20
+"""Of a page, or of a line of records: several times what thousands of rounds or of sites fill. Decoded, a page may take
+many times its bytes: none is, before it is known to be no larger.
+"""
+
+NOT_AS_WRITTEN = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""What Python raises where a file's values are of another kind, range, number or depth than ours are."""
+
 RESTORE = "Restore the run from a back-up (`fedminet server restore`), or start a new one"
 
 
@@ -28,17 +36,26 @@ def read_page(path: Path, *, may_be_old: bool = False) -> dict[str, Any]:
     may_be_old: also take one without a digest, as earlier versions wrote. Raises RunDamaged (FM-S517).
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        seal = content.pop(SEAL, None) if isinstance(content, dict) else None
+        content = json.loads(read_bounded(path).decode())
+        if not isinstance(content, dict):
+            raise ValueError("no object")
+        seal = content.pop(SEAL, None)
         found = page_digest(content)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as failure:
         raise damaged(path, "is missing") from failure
     except (ValueError, RecursionError) as failure:
         raise damaged(path, "is no JSON page") from failure
-    if not isinstance(content, dict):
-        raise damaged(path, "is no JSON page")
     if seal != found and not (seal is None and may_be_old):
         raise damaged(path, "is not what was written")
+    return content
+
+
+def read_bounded(path: Path) -> bytes:
+    """A page's bytes. Raises ValueError for one that is larger than any of ours, unread."""
+    with path.open("rb") as stream:
+        content = stream.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"over {MAX_BYTES} bytes")
     return content
 
 

@@ -11,12 +11,16 @@ import json
 import shutil
 import time
 from dataclasses import asdict, dataclass, replace
+from typing import Annotated
+
+from pydantic import Field, FiniteFloat, TypeAdapter
 
 from minet_core.errors import DiskFull, FedminetError, HostError, RunBusy, RunWithoutProgress
 from minet_core.runtime.files.atomic_write import status_of, write_json
 from server.flower.bundle import read_bundle
 from server.flower.superlink_control import SuperLinkControl
 from server.runs import state_machine
+from server.runs.checked_page import NOT_AS_WRITTEN, damaged, read_bounded
 from server.runs.run_directory import RunDirectory
 from server.server_home import ServerHome
 
@@ -42,10 +46,13 @@ class Submission:
     before it had brought nothing.
     """
 
-    flower_run: int
-    time_s: float
+    flower_run: Annotated[int, Field(ge=0, lt=2**64)]
+    time_s: FiniteFloat
     progress: str
-    fruitless: int = 0
+    fruitless: Annotated[int, Field(ge=0)] = 0
+
+
+_SUBMITTED = TypeAdapter(Submission)
 
 
 def submit(
@@ -83,9 +90,14 @@ def submit(
 
 
 def last_submission(run: RunDirectory) -> Submission | None:
-    """The last time the run was given to Flower; None before the first."""
+    """The last time the run was given to Flower; None before the first. Raises RunDamaged (FM-S517)."""
     path = run.path / _SUBMISSION
-    return Submission(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        return _SUBMITTED.validate_json(read_bounded(path), strict=True)
+    except ValueError as failure:
+        raise damaged(path, "does not say when the run was submitted") from failure
 
 
 def abandoned(run: RunDirectory, submission: Submission | None, *, finished: bool | None = None) -> bool:
@@ -119,7 +131,7 @@ def resubmit_abandoned_runs(home: ServerHome, control: SuperLinkControl) -> None
             continue  # a back-up is copying it: at the next look
         except FedminetError as failure:
             failures.append(failure)
-        except (OSError, ValueError, KeyError, TypeError) as failure:
+        except (OSError, *NOT_AS_WRITTEN) as failure:
             failures.append(
                 HostError(
                     f"the folder of the run {path.parent.name} cannot be read",

@@ -22,7 +22,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import math
 import os
 import shutil
 from collections import deque
@@ -31,7 +30,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import TypeAdapter
+from pydantic import FiniteFloat, TypeAdapter
 
 from minet_core.errors import ConfigurationError, FedminetError, RunBusy
 from minet_core.protocol.cohort_declaration import CohortDeclaration
@@ -40,6 +39,7 @@ from minet_core.runtime.files.file_lock import is_locked, let_go, locked_within
 from minet_core.settings.federation import FederationSettings
 from minet_core.settings.yaml_file import read_settings, settings_text
 from server.runs.checked_page import damaged, page_digest, read_page, write_page
+from server.runs.records import MAX_ROUNDS, EventLine, RoundLine, instant, parse_line, raw_lines
 from server.runs.state_machine import TERMINAL, RunState
 
 Engine = Literal["deployment", "in-process", "ray"]
@@ -47,7 +47,7 @@ Engine = Literal["deployment", "in-process", "ray"]
 LOCK_PATIENCE_S = 1.0
 
 _STATE = TypeAdapter(RunState)
-_SCORES = TypeAdapter(dict[str, dict[str, float]])
+_SCORES = TypeAdapter(dict[str, dict[str, FiniteFloat]])
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,10 @@ class RunDirectory:
         content = read_page(path, may_be_old=True)
         try:
             state = _STATE.validate_python(content)
-            if content.keys() - asdict(state).keys() or not 0 <= state.round <= state.rounds:
+            if content.keys() - asdict(state).keys() or not 0 <= state.round <= state.rounds <= MAX_ROUNDS:
                 raise ValueError("other keys, or a round that is none")
+            for moment in filter(None, (state.started, state.updated, state.asked_at)):
+                instant(moment)
         except ValueError as failure:
             raise damaged(path, "is no run's state") from failure
         if not state.federation and state.status not in TERMINAL:
@@ -205,7 +207,7 @@ class RunDirectory:
         """Remove the figures and the replies of rounds that the state does not have, or has no use for."""
         path, state = self.path / "metrics.jsonl", self.state
         recorded = self.rounds_recorded()
-        kept = [record for record in recorded if _round_of(record, path) <= state.round]
+        kept = [record for record in recorded if record["round"] <= state.round]
         if len(kept) < len(recorded):
             write_text(path, "".join(json.dumps(record, separators=(",", ":")) + "\n" for record in kept))
         for folder in (self.path / "replies").glob("round-*"):
@@ -251,11 +253,11 @@ class RunDirectory:
 
     def rounds_recorded(self, *, last: int | None = None) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl, oldest first; the last ones alone where that is asked for."""
-        return _json_lines(self.path / "metrics.jsonl", last=last)
+        return _records(self.path / "metrics.jsonl", RoundLine, last=last)
 
     def events_recorded(self) -> list[dict[str, Any]]:
         """The lines of events.jsonl, oldest first."""
-        return _json_lines(self.path / "events.jsonl")
+        return _records(self.path / "events.jsonl", EventLine)
 
     def record_tests(self, tested: Mapping[str, Mapping[str, float]]) -> None:
         """Keep the agreed figures of every site's test reply, by site."""
@@ -320,33 +322,15 @@ def chained(former: str, record: Mapping[str, Any]) -> str:
     return page_digest({"former": former, "record": record})
 
 
-def _round_of(record: Mapping[str, Any], path: Path) -> int:
-    number = record.get("round")
-    if not isinstance(number, int):
-        raise damaged(path, "has a line without a round")
-    return number
-
-
-def _json_lines(path: Path, *, last: int | None = None) -> list[dict[str, Any]]:
+def _records(
+    path: Path, kind: type[RoundLine] | type[EventLine], *, last: int | None = None
+) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        with path.open(encoding="utf-8") as stream:
-            lines = deque(stream, maxlen=last)
-            records = [json.loads(line, parse_float=_finite, parse_constant=_finite) for line in lines]
-    except (ValueError, RecursionError) as failure:
-        raise damaged(path, "has a line that is no JSON") from failure
-    if not all(isinstance(record, dict) for record in records):
-        raise damaged(path, "has a line that is no record")
-    return records
-
-
-def _finite(text: str) -> float:
-    """A number of a page. Raises ValueError for one that none of ours is: no sum and no digest is made of it."""
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is no figure")
-    return number
+        return [parse_line(line, kind) for line in deque(raw_lines(path), maxlen=last)]
+    except ValueError as failure:
+        raise damaged(path, "has a line that is no record") from failure
 
 
 def _now() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 from minet_core.checkpoint import load_checkpoint
 from minet_core.protocol import messages
@@ -14,6 +15,7 @@ from minet_core.runtime.files.atomic_write import sha256_of_file
 from minet_core.runtime.machine import machine_facts
 from minet_core.runtime.versions import versions
 from minet_core.settings.federation import CANDIDATES
+from server.runs.checked_page import NOT_AS_WRITTEN, damaged
 from server.runs.run_directory import RunDirectory
 
 
@@ -26,7 +28,14 @@ def summarise_run(run: RunDirectory) -> Summary:
 
 
 def summary_of(run: RunDirectory) -> Summary:
-    """The summary of `run` as it stands."""
+    """The summary of `run` as it stands. Raises RunDamaged (FM-S517)."""
+    try:
+        return _summary_of(run)
+    except NOT_AS_WRITTEN as failure:
+        raise damaged(run.path, "holds pages that no summary can be made of") from failure
+
+
+def _summary_of(run: RunDirectory) -> Summary:
     federation, state = run.federation(), run.state
     tested = run.tests_recorded()
     return Summary.model_validate(
@@ -101,9 +110,8 @@ def _model(run: RunDirectory) -> dict[str, object] | None:
     }
 
 
-def _round(record: dict[str, object]) -> dict[str, object]:
+def _round(record: dict[str, Any]) -> dict[str, object]:
     sites = record["sites"]
-    assert isinstance(sites, dict)
     kept = ("seconds", "bytes_up", "bytes_down", "train_loss", "validation", "refused", "noted")
     return {
         "round": record["round"],

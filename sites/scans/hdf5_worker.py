@@ -21,8 +21,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-MEMORY_BYTES = 3 << 29
-"""Of address space (1.5 GiB): room for the libraries, the largest slice, its conversion and its chunk. An estimate."""
+MEMORY_BYTES = 1 << 30
+"""Of address space: room for the libraries (115 MiB), the largest slice, its conversion and its chunk. Slices of
+`MAX_SLICE_VALUES` complex doubles in chunks of 64 MiB were read in 700 MiB; what a damaged file makes HDF5 ask for
+beyond it is refused.
+"""
 PROCESSOR_S = 20
 """For one question, a header or a slice: far more than any needs. Time of the processor: a share may be slow."""
 MAX_TEXT_BYTES = 1 << 20
@@ -61,7 +64,8 @@ class OpenedFile:
     """
 
     def __init__(self, path: str) -> None:
-        with Path(path).open("rb") as stream:  # its refusal says why; that of HDF5 does not
+        self._path = Path(path)
+        with self._path.open("rb") as stream:  # its refusal says why; that of HDF5 does not
             self._n_bytes = os.fstat(stream.fileno()).st_size
         # The whole chunk fits the cache: one of many slices is decoded once.
         self._file = h5py.File(path, "r", locking=False, rdcc_nbytes=MAX_CHUNK_BYTES)
@@ -123,7 +127,7 @@ class OpenedFile:
         dataset = self._dataset(name)
         if dataset is None or dataset.shape is None:
             return None
-        declared = dataset.size * dataset.dtype.itemsize
+        declared = max(dataset.size * dataset.dtype.itemsize, self._length_said(dataset))
         if dataset.size != 1 or declared > MAX_TEXT_BYTES or dataset.id.get_storage_size() > MAX_TEXT_BYTES:
             raise NotTaken(f"its {name} is not one text", f"{dataset.dtype} {dataset.shape}", "under 1 MiB")
         value = _plain(dataset[()], name)
@@ -216,6 +220,19 @@ class OpenedFile:
             values = real.astype(np.float32) + 1j * imaginary.astype(np.float32)
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused later, by name
             return np.ascontiguousarray(values, dtype=np.complex64 if kind == "complex" else np.float32)
+
+    def _length_said(self, dataset: h5py.Dataset) -> int:
+        """What a text of variable length says of its bytes; HDF5 makes room for as many before it looks for them.
+
+        0 for another text, and for one that lies in chunks or in the header.
+        """
+        text = h5py.check_string_dtype(dataset.dtype)
+        offset = dataset.id.get_offset() if text is not None and text.length is None else None
+        if offset is None:
+            return 0
+        with self._path.open("rb") as stream:
+            stream.seek(offset)
+            return int.from_bytes(stream.read(4), "little")
 
     def _dataset(self, name: str) -> h5py.Dataset | None:
         """A dataset whose bytes are in this very file: HDF5 can point to any other file of the machine."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import hashlib
 import io
 import json
@@ -15,18 +16,29 @@ from typing import Any
 
 import h5py
 import numpy as np
+from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
 from minet_core.errors import FedminetError
 from minet_core.imaging.volume import Pair
+from minet_core.protocol import messages
 from minet_core.protocol.cohort_declaration import CohortDeclaration
 from minet_core.settings.federation import FederationSettings
 from server.backup.create import CONTENTS_FILE, back_up
 from server.backup.restore import restore
+from server.dashboard.app import _rounds_csv
+from server.dashboard.metrics import CoordinatorCollector, exposition
+from server.dashboard.node_presence import NodePresence, Sighting
+from server.dashboard.rendering import Reader as Viewer
+from server.dashboard.rendering import announcement, run_page, run_sections
+from server.dashboard.run_reader import RunReader, Runs
 from server.rounds.replies import KeptReply, check_parcels, keep, read_replies
 from server.runs.checked_page import SEAL, page_digest
+from server.runs.resubmit import last_submission
 from server.runs.run_directory import RunDirectory
 from server.runs.state_machine import aggregated, asked, begun, closed, saved
+from server.runs.summary import summary_of
+from server.server_home import ServerHome
 from sites.store.cohort import Cohort, PairRecord, make_cohort
 from sites.store.dataset import StoreSlices
 from sites.store.store import Store, read_record, write_pair
@@ -141,17 +153,31 @@ def run_folders(folder: Path) -> Attempt:
     run.checkpoint(0).write_bytes(b"weights")
     digest = hashlib.sha256(b"weights").hexdigest()
     run.transition(lambda state: saved(state, {"checkpoints/round-0000.safetensors": digest}))
-    run.event("asked", round=1)
-    run.record_tests({"sms": {"psnr_db": 30.0}})
+    run.event("run-started", sites=["sms", "umr"], rounds=federation.rounds)
+    run.event("round-started", round=1, attempt=0)
+    run.event("share-bounded", round=1, site="sms", claimed=0.9, share=0.5)
+    run.event("update-suspect", round=1, site="sms", kind="update_norm", norm=3.0, bound=1.0, code="FM-F410")
+    scores = {f"{method}_{score}": 0.5 for method in messages.METHODS for score in messages.SCORES}
+    told = {"kind": 0, "n_test_volumes": 2, "n_training_slices": 100, "few_patients": 1, "seconds": 1}
+    run.record_tests({"sms": {**scores, **told}})
+    submission = {"flower_run": 2**63, "time_s": 1.0, "progress": "[]", "fruitless": 0}
+    (seed / "submission.json").write_text(json.dumps(submission))
     run.transition(asked, "2026-01-01T00:00:00.000+00:00")
     run.transition(closed, ("sms",))
-    figures = run.metrics({"round": 1, "sites": {"sms": {"train_loss": 0.1}}})
+    told = {"seconds": 1.0, "bytes_down": 7, "bytes_up": 7, "refused": None, "noted": [], "update_norm": 1.0}
+    told |= {"train_loss": 0.1, "train_seconds": 1.0, "n_training_slices": 100, "share": 1.0}
+    told |= {"validation": dict.fromkeys(messages.SCORES, 0.5), "shortened": {"update_norm": 0.5}}
+    missing = {"seconds": 9.0, "bytes_down": 7, "bytes_up": 0, "refused": "FM-F405", "noted": []}
+    record = {"round": 1, "seconds": 2.0, "aggregated": True, "update_norm": 1.0}
+    figures = run.metrics({**record, "sites": {"sms": told, "umr": missing}})
     run.checkpoint(1).write_bytes(b"weights")
     run.transition(aggregated, digests={"checkpoints/round-0001.safetensors": digest}, figures=figures)
     replies = run.replies(2)
     replies.mkdir(parents=True)
     keep(replies, KeptReply("sms", 1.0, figures={"round": 2, "n_training_slices": 100}, sha256=digest))
     (replies / "sms.safetensors").write_bytes(b"weights")
+    sightings = NodePresence(lambda: Sighting(datetime.datetime.now(datetime.UTC), None))
+    screen = CoordinatorCollector(ServerHome(folder), Runs(folder), sightings)
     names = sorted(
         str(path.relative_to(seed)) for path in seed.rglob("*") if path.suffix in (".json", ".jsonl", ".yaml")
     )
@@ -171,20 +197,22 @@ def run_folders(folder: Path) -> Attempt:
             )
         else:
             path.write_bytes(mutated_bytes(path.read_bytes(), generator))
-        return lambda: _use_run(RunDirectory(trial))
+        return lambda: _use_run(RunDirectory(trial), screen)
 
     return attempt
 
 
 def _sealed_again(page: dict[str, Any], generator: random.Random) -> bytes:
-    page.pop(SEAL)
+    sealed = page.pop(SEAL, None) is not None
     changed = mutated_tree(page, generator)
+    if not sealed:
+        return json.dumps(changed).encode()
     with contextlib.suppress(ValueError, TypeError, AttributeError):
         changed = {**changed, SEAL: page_digest(changed)}
     return json.dumps(changed).encode()
 
 
-def _use_run(run: RunDirectory) -> None:
+def _use_run(run: RunDirectory, screen: CoordinatorCollector) -> None:
     """As a screen reads it and a continued run; one that refuses stops none of the others."""
     refused: FedminetError | None = None
     for use in (
@@ -197,6 +225,9 @@ def _use_run(run: RunDirectory) -> None:
         lambda: read_replies(run.replies(2)),
         lambda: check_parcels(run.replies(2), ["sms"], round_number=2),
         run.lock_owner,
+        lambda: last_submission(run),
+        lambda: summary_of(run),
+        lambda: _look_at(run, screen),
         run.verify,
         run.repair_after_crash,
         run.prune,
@@ -208,6 +239,18 @@ def _use_run(run: RunDirectory) -> None:
             refused = failure
     if refused is not None:
         raise refused
+
+
+def _look_at(run: RunDirectory, screen: CoordinatorCollector) -> None:
+    """The metrics of every run, this one's page, what is read out of it, and its table."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(screen)
+    exposition(registry, "")
+    view = RunReader(run).view()
+    run_page(view, run_sections(view, None, may_control=True), Runs(run.path.parent).entries(), Viewer())
+    for event in view.events:
+        announcement(event)
+    _rounds_csv(view)
 
 
 def back_ups(folder: Path) -> Attempt:

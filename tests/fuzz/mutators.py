@@ -24,6 +24,8 @@ WHOLE = 0.03
 """Share that is left as it is, and must be accepted: else it is not the damage that is refused."""
 HEADS = 8192
 """Most damage falls here, where headers are."""
+MOST = 1 << 23
+"""Characters of a page; what is larger is no small input, and costs the one who makes it more than the reader."""
 
 ODD: tuple[Any, ...] = (
     None,
@@ -154,7 +156,7 @@ def mutated_tree(content: Any, generator: random.Random, *, odd: tuple[Any, ...]
         return root[0]
     for _ in range(generator.choice((1, 1, 1, 2, 4))):
         holder, key = generator.choice(list(_places(root)))
-        kind = generator.random()
+        former, kind = holder[key], generator.random()
         if kind < 0.6:
             holder[key] = copy.deepcopy(generator.choice(odd))
         elif kind < 0.7 and holder is not root:
@@ -163,12 +165,25 @@ def mutated_tree(content: Any, generator: random.Random, *, odd: tuple[Any, ...]
             holder[str(key)[:-1] + generator.choice("xyz_")] = holder[key]
         elif kind < 0.9 and isinstance(holder[key], list) and holder[key]:
             holder[key] = holder[key] * generator.choice((2, 300))
+            if _is_huge(root):
+                holder[key] = former
         elif isinstance(holder[key], int | float) and not isinstance(holder[key], bool):
             factors = (-1, 2, 10**6, 10**30) if isinstance(holder[key], int) else (-1.0, 0.5, 1e6, 1e300)
             holder[key] *= generator.choice(factors)
         else:
             holder[key] = _nested(holder[key], depth=generator.choice((1, 3, 60)))
     return root[0]
+
+
+def _is_huge(tree: Any) -> bool:
+    """Whether the text of a tree would be over `MOST` characters: lists made longer in lists made longer."""
+    todo, size = [tree], 0
+    while todo and size <= MOST:
+        one = todo.pop()
+        size += 3 + (len(one) if isinstance(one, str | list | dict) else 0)
+        if isinstance(one, list | dict):
+            todo += one if isinstance(one, list) else one.values()
+    return size > MOST
 
 
 def _places(holder: Any) -> Any:

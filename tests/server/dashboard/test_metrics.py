@@ -16,6 +16,7 @@ from minet_core.runtime.processes.child_processes import free_port
 from server.admission.enrolment import revoke
 from server.admission.pki import server_files
 from server.admission.revocation import CRL_DAYS, CRL_FILE
+from server.runs.checked_page import SEAL, page_digest
 from server.server_home import ServerHome
 from tests.support.admitted import make_coordinator, make_site
 from tests.support.repository import ROOT
@@ -56,6 +57,37 @@ def read(client: httpx.Client) -> Samples:
 
 def value(samples: Samples, name: str, **labels: str) -> float | None:
     return samples.get((name, frozenset(labels.items())))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"bytes_up": 10**400}, {"train_loss": "x"}, {"train_loss": 1e308}, {"share": []}]
+)
+def test_a_run_of_odd_figures_is_counted_and_takes_no_metric_from_the_others(
+    tmp_path: Path, changes: dict[str, object]
+) -> None:
+    home = made_home(tmp_path)
+    created(home, "sound", rounds=7)
+    run = created(home, "odd")
+    told = {"refused": None, "n_training_slices": 9, "bytes_up": 0, "bytes_down": 0, **changes}
+    run.metrics({"round": 1, "seconds": 1.0, "sites": {SITES[0]: told}})
+    state = json.loads((run.path / "state.json").read_text()) | {"round": 1}
+    state.pop(SEAL)
+    write_text(run.path / "state.json", json.dumps({**state, SEAL: page_digest(state)}))
+    with served(home) as client:
+        samples = read(client)
+    assert value(samples, "fedminet_runs_unreadable") == 1
+    assert value(samples, "fedminet_run_rounds_planned", run="sound") == 7
+
+
+def test_a_run_whose_test_lacks_a_score_takes_no_metric_from_the_others(tmp_path: Path) -> None:
+    home = made_home(tmp_path)
+    created(home, "sound", rounds=7)
+    created(home, "odd").record_tests({SITES[0]: {"kind": 0.0}})
+    with served(home) as client:
+        samples = read(client)
+        assert client.get("/runs/odd").status_code == 500
+    assert value(samples, "fedminet_runs_unreadable") == 1
+    assert value(samples, "fedminet_run_rounds_planned", run="sound") == 7
 
 
 def test_the_figures_of_a_run_are_those_of_its_records(home: ServerHome, client: httpx.Client) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -49,6 +50,28 @@ def test_the_superlink_is_asked_now_and_then(home: ServerHome) -> None:
         now[0] = moment
         files.update(nodes)
     assert asked == [0.0, ASK_EVERY_S]
+
+
+@pytest.mark.parametrize("changes", [{"asked": 1e300}, {"asked": "1"}, {"nodes": [{}]}, {"nodes": None}])
+def test_a_page_of_nodes_that_says_what_none_does_is_as_none(
+    home: ServerHome, changes: dict[str, object]
+) -> None:
+    ScreenFiles(home).update(lambda: [SMS])
+    page = home.screen / "nodes.json"
+    page.write_text(json.dumps(json.loads(page.read_text()) | changes))
+    assert read_nodes(home, now=time.time()) is None
+
+
+@pytest.mark.parametrize("until", ["soon", 1e300, float("nan")])
+def test_a_node_that_is_online_until_no_time_there_is_makes_the_page_as_none(
+    home: ServerHome, until: object
+) -> None:
+    ScreenFiles(home).update(lambda: [SMS])
+    page = home.screen / "nodes.json"
+    content = json.loads(page.read_text())
+    content["nodes"][0]["online_until"] = until
+    page.write_text(json.dumps(content))
+    assert read_nodes(home, now=time.time()) is None
 
 
 def test_what_a_server_that_ended_has_left_is_not_told_as_the_present(home: ServerHome) -> None:

@@ -334,3 +334,38 @@ def test_no_pair_stops_the_others_whatever_is_raised(tmp_path: Path, monkeypatch
         assert refusal.code == "FM-D211"
         assert type(failure).__name__ in refusal.message
         assert "/data/patient" not in refusal.message
+
+
+def test_a_text_that_says_gigabytes_of_itself_is_refused_by_what_it_says(path: Path) -> None:
+    """HDF5 makes room for all of them before it finds that they are not there."""
+    with h5py.File(path, "r") as file:
+        place = file["ismrmrd_header"].id.get_offset()
+        said = len(file["ismrmrd_header"][()])
+    with path.open("r+b") as stream:
+        stream.seek(place)
+        assert int.from_bytes(stream.read(4), "little") == said
+        stream.seek(place)
+        stream.write((7 << 27).to_bytes(4, "little"))
+    file = ForeignFile(path)
+    file.attribute("acquisition")
+    child = sites.scans.foreign_hdf5._process._child
+    assert child is not None
+    Path(f"/proc/{child.pid}/clear_refs").write_text("5")
+    with pytest.raises(ScanInvalid, match="ismrmrd_header is not one text"):
+        file.text("ismrmrd_header")
+    status = Path(f"/proc/{child.pid}/status").read_text().splitlines()
+    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    assert peak < 200 << 10  # KiB
+
+
+def test_the_largest_slice_is_read_within_the_reader_s_memory(tmp_path: Path) -> None:
+    """Sixty-four coils of complex doubles, in chunks of 64 MiB."""
+    path = tmp_path / "large.h5"
+    noise = np.random.default_rng(0).standard_normal((16, 512, 512)).astype(np.complex128)
+    with h5py.File(path, "w") as file:
+        made = file.create_dataset("kspace", (1, 64, 512, 512), "c16", chunks=(1, 16, 512, 512), shuffle=True)
+        for first in range(0, 64, 16):
+            made[0, first : first + 16] = noise
+    file = ForeignFile(path)
+    assert file.array("kspace") == ((1, 64, 512, 512), True)
+    assert np.array_equal(file.slice("kspace", 0)[48:], noise.astype(np.complex64))
