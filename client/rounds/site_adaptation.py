@@ -5,6 +5,7 @@
                        global.safetensors    the model that it began with
                        adapted.safetensors   where the training further stands, and at its end its weights
                        alone.safetensors     likewise of the model that is trained alone
+                       validation.json       the validation patients' figures, by the digest of the weights
 
 Nothing of it leaves the site but the figures of `ADAPTATION_FIGURES`. Everything random is derived from the seed, the
 site's own secret and the step's number, so an adaptation that was killed anywhere ends in the same bytes.
@@ -93,10 +94,14 @@ class SiteAdaptation:
 
 @dataclass(frozen=True, eq=False)
 class AdaptedModels:
-    """What came of it. weights: by candidate. diverged: candidates whose training did not end."""
+    """What came of it. weights: by candidate. diverged: candidates whose training did not end.
+
+    psnr_db: what was chosen by, by candidate and the validation patient's pseudonym; it stays at the site.
+    """
 
     choice: Choice
     weights: Mapping[Candidate, Arrays]
+    psnr_db: Mapping[Candidate, Mapping[str, float]]
     diverged: tuple[Candidate, ...] = field(default=())
 
 
@@ -135,14 +140,25 @@ def adapt_at_site(
             weights[candidate] = _trained(task, candidate, model, prepared, at=at)
         except TrainingDiverged:
             diverged.append(candidate)
-    psnr_db = {}
-    for candidate, found in weights.items():
-        load_weights(model, found)
-        scores = scores_by_patient(model, store, "validation", scale=task.federation.scale)
-        psnr_db[candidate] = {patient: methods["global"]["psnr_db"] for patient, methods in scores.items()}
-    adapted = AdaptedModels(choose_model(psnr_db), weights, tuple(diverged))
+    psnr_db = {candidate: _judge(task, model, found) for candidate, found in weights.items()}
+    adapted = AdaptedModels(choose_model(psnr_db), weights, psnr_db, tuple(diverged))
     _keep(task, adapted)
     return adapted
+
+
+def _judge(task: SiteAdaptation, model: SuperResolver, weights: Arrays) -> dict[str, float]:
+    """The validation patients' PSNR, dB, by pseudonym; what was found of these weights before is not computed again."""
+    path, store = task.folder / "validation.json", Store(task.home.store)
+    cohort = store.cohort.digest
+    page: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    found: dict[str, dict[str, float]] = page["psnr_db"] if page.get("cohort") == cohort else {}
+    name = f"{task.federation.scale}x {digest_of_weights(weights)}"
+    if name not in found:
+        load_weights(model, weights)
+        scores = scores_by_patient(model, store, "validation", scale=task.federation.scale)
+        found[name] = {patient: methods["global"]["psnr_db"] for patient, methods in scores.items()}
+        write_json(path, {"cohort": cohort, "psnr_db": found})
+    return found[name]
 
 
 def score_adapted(
@@ -205,15 +221,20 @@ def _batches(
 
 
 def _key(task: SiteAdaptation, candidate: Candidate) -> str:
-    """SHA-256 of all that decides a candidate's bytes, the scans included."""
+    """SHA-256 of all that decides a candidate's bytes, the scans included.
+
+    A model alone does not depend on how another one is adapted, nor on the rounds, but by the number of its steps: so
+    it is not trained again where another adaptation is tried.
+    """
+    alone = candidate == "alone"
     content = {
         "candidate": candidate,
-        "federation": task.federation.model_dump(mode="json"),
-        "adaptation": task.adaptation.model_dump(mode="json", exclude={"alone", "deadline_s"}),
+        "federation": task.federation.model_dump(mode="json", exclude={"rounds", "adaptation"} if alone else None),
+        "adaptation": None if alone else task.adaptation.model_dump(mode="json", exclude={"alone", "deadline_s"}),
         "site": task.home.settings().name,
         "cohort": Store(task.home.store).cohort.digest,
-        "weights": digest_of_weights(task.weights),
-        "n_alone_steps": task.n_alone_steps if candidate == "alone" else 0,
+        "weights": None if alone else digest_of_weights(task.weights),
+        "n_alone_steps": task.n_alone_steps if alone else 0,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
