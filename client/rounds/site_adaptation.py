@@ -229,8 +229,12 @@ def _key(task: SiteAdaptation, candidate: Candidate) -> str:
     alone = candidate == "alone"
     content = {
         "candidate": candidate,
-        "federation": task.federation.model_dump(mode="json", exclude={"rounds", "adaptation"} if alone else None),
-        "adaptation": None if alone else task.adaptation.model_dump(mode="json", exclude={"alone", "deadline_s"}),
+        "federation": task.federation.model_dump(
+            mode="json", exclude={"rounds", "adaptation"} if alone else None
+        ),
+        "adaptation": None
+        if alone
+        else task.adaptation.model_dump(mode="json", exclude={"alone", "deadline_s"}),
         "site": task.home.settings().name,
         "cohort": Store(task.home.store).cohort.digest,
         "weights": None if alone else digest_of_weights(task.weights),

@@ -105,7 +105,8 @@ def make_sites(
 ) -> list[str]:
     """Make and ingest every one of `sites` under `out/sites`; phantoms are written under `out/scans`.
 
-    ratio: of the patients of each split; None: as each site's definition has it. The sites are made side by side, as many at a time as there are processors. Returns what the ingests refused.
+    ratio: of the patients of each split; None: as each site's definition has it.
+    The sites are made side by side, as many at a time as there are processors. Returns what the ingests refused.
     """
     sources = [Source(site, named.get(site), n_patients, seed, ratio) for site in sites]
     context = multiprocessing.get_context("spawn")

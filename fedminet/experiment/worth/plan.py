@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from client.site_home import SiteHome
@@ -13,12 +13,23 @@ from minet_core.errors import ConfigurationError
 from minet_core.runtime.files.file_lock import held
 from minet_core.settings.federation import AdaptationSettings, FederationSettings
 from minet_core.settings.presets import federation_of
+from sites.store.store import Store
 
 N_JUDGED_AND_UNREAD = (2, 1)
 """Validation and test patients of a site where a recipe is looked for: the test patient is read by nobody."""
 
 N_JUDGED_AND_TESTED = (1, 2)
 """Where the result is measured: as a hospital of ten patients has them."""
+
+
+def whole_numbers(text: str, *, option: str) -> tuple[int, ...]:
+    """`2,7` as numbers. Raises ConfigurationError (FM-C100) for anything else."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise ConfigurationError(
+            f"{option} is not understood", got=text, expected="whole numbers with commas"
+        )
+    return tuple(dict.fromkeys(int(part) for part in parts))
 
 
 @dataclass(frozen=True, order=True)
@@ -35,7 +46,8 @@ class WorthPlan:
     """patients: training patients of every site, a federation for each number. adaptation: how each site adapts.
 
     rounds, local_steps: of the federation. adapting: its sites whose adaptation is looked at. validation: show
-    validation patients' figures alone, and read no test patient.
+    validation patients' figures alone, and read no test patient. named: scans of sites in a folder, in place of
+    phantoms; their split is the site's own, and has to have as many training patients as are asked for.
     """
 
     out: Path
@@ -45,8 +57,9 @@ class WorthPlan:
     scale: int = 2
     rounds: int = 64
     local_steps: int = 10
-    adapting: tuple[str, ...] = DEFAULT_SITES
+    adapting: tuple[str, ...] = ()
     validation: bool = False
+    named: Mapping[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.seeds or not self.patients or min(self.patients) < 1:
@@ -60,7 +73,7 @@ class WorthPlan:
 
     @property
     def sites(self) -> tuple[str, ...]:
-        return DEFAULT_SITES
+        return tuple(self.named) or DEFAULT_SITES
 
     @property
     def n_steps(self) -> int:
@@ -71,7 +84,11 @@ class WorthPlan:
     def recipe(self) -> str:
         """The recipe in a file's name."""
         adaptation = self.adaptation
-        head = f"-head{adaptation.head_steps}at{adaptation.head_learning_rate:g}" if adaptation.head_steps else ""
+        head = (
+            f"-head{adaptation.head_steps}at{adaptation.head_learning_rate:g}"
+            if adaptation.head_steps
+            else ""
+        )
         whole = f"-whole{adaptation.steps}at{adaptation.learning_rate:g}"
         return f"{self.rounds}x{self.local_steps}{head}{whole}"
 
@@ -86,7 +103,7 @@ class WorthPlan:
             WorthKey(seed, patients, site)
             for seed in self.seeds
             for patients in self.patients
-            for site in self.adapting
+            for site in self.adapting or self.sites
         ]
 
     def cell_file(self, key: WorthKey) -> Path:
@@ -116,9 +133,19 @@ class WorthPlan:
     def homes(self, key: WorthKey) -> Mapping[str, SiteHome]:
         """The phantom sites of a seed with so many training patients, made where they are not there yet."""
         others = N_JUDGED_AND_UNREAD if self.validation else N_JUDGED_AND_TESTED
-        ratio: Ratio = (key.patients, *others)
+        ratio: Ratio | None = None if self.named else (key.patients, *others)
         folder = self.folder / "data" / f"seed{key.seed}-{key.patients}patients"
         folder.parent.mkdir(parents=True, exist_ok=True)
+        n_patients = key.patients + sum(others)
         with held(folder.parent / f"{folder.name}.lock", patience_s=None):
-            make_sites_once(folder, {}, sites=self.sites, n_patients=sum(ratio), seed=key.seed, ratio=ratio)
-        return {site: SiteHome.at(folder / "sites" / site) for site in self.sites}
+            make_sites_once(
+                folder, self.named, sites=self.sites, n_patients=n_patients, seed=key.seed, ratio=ratio
+            )
+        homes = {site: SiteHome.at(folder / "sites" / site) for site in self.sites}
+        for site, home in homes.items():
+            found = Store(home.store).cohort.counts["training"].patients
+            if found != key.patients:
+                raise ConfigurationError(
+                    f"{site} has another number of training patients", got=found, expected=key.patients
+                )
+        return homes
