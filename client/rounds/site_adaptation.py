@@ -140,25 +140,44 @@ def adapt_at_site(
             weights[candidate] = _trained(task, candidate, model, prepared, at=at)
         except TrainingDiverged:
             diverged.append(candidate)
-    psnr_db = {candidate: _judge(task, model, found) for candidate, found in weights.items()}
+    psnr_db = _judge(task, model, weights)
     adapted = AdaptedModels(choose_model(psnr_db), weights, psnr_db, tuple(diverged))
     _keep(task, adapted)
     return adapted
 
 
-def _judge(task: SiteAdaptation, model: SuperResolver, weights: Arrays) -> dict[str, float]:
-    """The validation patients' PSNR, dB, by pseudonym; what was found of these weights before is not computed again."""
+def _judge(
+    task: SiteAdaptation, model: SuperResolver, weights: Mapping[Candidate, Arrays]
+) -> dict[Candidate, dict[str, float]]:
+    """The validation patients' PSNR, dB, by candidate and pseudonym; what was found of the same weights is kept."""
     path, store = task.folder / "validation.json", Store(task.home.store)
-    cohort = store.cohort.digest
-    page: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    found: dict[str, dict[str, float]] = page["psnr_db"] if page.get("cohort") == cohort else {}
-    name = f"{task.federation.scale}x {digest_of_weights(weights)}"
-    if name not in found:
-        load_weights(model, weights)
+    known = _known_figures(path, cohort=store.cohort.digest)
+    names = {
+        candidate: f"{task.federation.scale}x {digest_of_weights(weights[candidate])}"
+        for candidate in weights
+    }
+    found: dict[str, dict[str, float]] = {}
+    for candidate, name in names.items():
+        if name in known:
+            found[name] = known[name]
+            continue
+        load_weights(model, weights[candidate])
         scores = scores_by_patient(model, store, "validation", scale=task.federation.scale)
         found[name] = {patient: methods["global"]["psnr_db"] for patient, methods in scores.items()}
-        write_json(path, {"cohort": cohort, "psnr_db": found})
-    return found[name]
+    write_json(path, {"cohort": store.cohort.digest, "psnr_db": found})
+    return {candidate: found[name] for candidate, name in names.items()}
+
+
+def _known_figures(path: Path, *, cohort: str) -> dict[str, dict[str, float]]:
+    """Of `validation.json`, by the digest of the weights; none of another cohort, or of a file that is damaged."""
+    try:
+        page = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            name: {patient: float(value) for patient, value in patients.items()}
+            for name, patients in (page["psnr_db"] if page["cohort"] == cohort else {}).items()
+        }
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def score_adapted(

@@ -68,6 +68,15 @@ def read_cell(plan: WorthPlan, key: WorthKey) -> WorthCell | None:
     return cell
 
 
+def kept_cells(plan: WorthPlan) -> list[WorthCell]:
+    """Every cell of the plan's folder, of whatever recipe and seed; none of another scale."""
+    found = [
+        parse_settings(json.loads(path.read_text(encoding="utf-8")), WorthCell, source=str(path))
+        for path in sorted((plan.folder / "cells").glob("*.json"))
+    ]
+    return [cell for cell in found if cell.scale == plan.scale]
+
+
 def with_adaptation(plan: WorthPlan, key: WorthKey) -> FederationSettings:
     """The settings as a federation file with `adaptation` has them."""
     return plan.federation(key.seed).model_copy(update={"adaptation": plan.adaptation})

@@ -9,7 +9,7 @@ import numpy as np
 
 from fedminet.experiment.analysis.statistics import Estimate, estimate
 from fedminet.experiment.report.formats import Table, as_markdown
-from fedminet.experiment.worth.cells import WorthCell
+from fedminet.experiment.worth.cells import WorthCell, kept_cells
 from fedminet.experiment.worth.picture import draw_gains
 from fedminet.experiment.worth.plan import WorthPlan
 from minet_core.runtime.files.atomic_write import write_json, write_text
@@ -73,6 +73,8 @@ def write_page(plan: WorthPlan, cells: Sequence[WorthCell]) -> None:
         for n in plan.patients
         if any(cell.patients == n for cell in cells)
     ]
+    if plan.validation:
+        tables.append(as_markdown(trials_table(kept_cells(plan))))
     write_text(plan.folder / "worth.md", "\n".join([*head, *tables]))
     if cells:
         draw_gains(plan.folder / "worth.png", _gains(plan, cells), wanted_db=WANTED_DB)
@@ -105,6 +107,23 @@ def _table(plan: WorthPlan, cells: Sequence[WorthCell], n_patients: int) -> Tabl
         note += f" Wanted: {wanted:g} dB over alone at every site, and at most {MAX_BEHIND_DB:g} dB behind."
     header = ("site", "cells", *MODELS, "chosen less alone", "chosen less global", "behind", "chosen")
     return Table(f"{n_patients} training patients a site: PSNR [dB]", header, tuple(rows), note)
+
+
+def trials_table(cells: Sequence[WorthCell]) -> Table:
+    """Every recipe that was tried, whichever was asked for now: validation patients' PSNR, one line a cell."""
+    rows = []
+    for cell in sorted(cells, key=lambda one: (one.patients, one.seed, one.site, one.n_steps, one.recipe)):
+        found = row_of(cell, validation=True)
+        means = [f"{value:.2f}" if isinstance(value := found[name], float) else "-" for name in MODELS[:3]]
+        over = [
+            _text_of(difference([cell], "adapted", than, validation=True)) for than in ("alone", "global")
+        ]
+        place = (str(cell.patients), str(cell.seed), cell.site, cell.recipe, str(cell.n_steps))
+        rows.append((*place, *means, *over, cell.chosen))
+    header = ("patients", "seed", "site", "recipe", "steps", *MODELS[:3])
+    note = "A recipe: rounds x steps, then the steps of the head and of the whole model at their rates."
+    last = ("adapted less alone", "adapted less global", "chosen")
+    return Table("Every trial: PSNR of validation patients [dB]", (*header, *last), tuple(rows), note)
 
 
 def _gains(plan: WorthPlan, cells: Sequence[WorthCell]) -> dict[int, dict[str, list[float]]]:

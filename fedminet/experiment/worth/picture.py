@@ -39,7 +39,9 @@ def gains_figure(gains: Gains, *, wanted_db: Mapping[int, float]) -> Figure:
         _draw_panel(panel, sites, wanted_db=wanted_db.get(n_patients))
         panel.set_title(f"{n_patients} own patient{'s' if n_patients > 1 else ''} to learn from", fontsize=11)
     panels[0].set_ylabel("above the hospital's own model, dB (PSNR)")
-    figure.suptitle("What a hospital's images gain when it takes part", fontsize=13)
+    figure.suptitle(
+        "What a hospital's images gain when it takes part\n(bar: mean; dot: one federation)", fontsize=12
+    )
     return figure
 
 
@@ -49,7 +51,7 @@ def _draw_panel(panel: Axes, sites: Mapping[str, Sequence[float]], *, wanted_db:
         panel.bar(place, mean, width=0.6, color=GAIN if mean >= 0 else LOSS, zorder=2)
         panel.plot([place] * len(values), values, "o", color="black", markersize=4, zorder=3)
         panel.annotate(
-            f"{mean:+.1f}",
+            f"{round(mean, 1) + 0.0:+.1f}",
             (place, max(0.0, *values)),
             xytext=(0, 6),
             textcoords="offset points",

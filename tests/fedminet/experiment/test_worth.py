@@ -41,7 +41,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> WorthPlan:
         patients=(1,),
         rounds=1,
         local_steps=1,
-        adaptation=AdaptationSettings(head_steps=1, steps=2),
+        adaptation=AdaptationSettings(head_steps=1, head_learning_rate=1e-3, steps=2),
         named={"sms": folder},
     )
 
@@ -59,7 +59,9 @@ def test_no_test_patient_is_read_where_a_recipe_is_looked_for(plan: WorthPlan) -
     )
     rows = json.loads((searching.folder / "worth.json").read_text())["rows"]
     assert rows[0]["alone"] == cells[0].validation_db["alone"]["1"]
-    assert "No test patient was read" in (searching.folder / "worth.md").read_text()
+    page = (searching.folder / "worth.md").read_text()
+    assert "No test patient was read" in page
+    assert "| 1 | 1 | sms | 1x1-head1at0.001-whole2at" in page  # in the list of every trial
 
 
 def test_every_cell_has_its_test_patients_and_is_made_once(plan: WorthPlan) -> None:
