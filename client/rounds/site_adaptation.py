@@ -5,7 +5,6 @@
                        global.safetensors    the model that it began with
                        adapted.safetensors   where the training further stands, and at its end its weights
                        alone.safetensors     likewise of the model that is trained alone
-                       validation.json       the validation patients' figures, by the digest of the weights
 
 Nothing of it leaves the site but the figures of `ADAPTATION_FIGURES`. Everything random is derived from the seed, the
 site's own secret and the step's number, so an adaptation that was killed anywhere ends in the same bytes.
@@ -137,47 +136,17 @@ def adapt_at_site(
         if not task.phases(candidate):
             continue
         try:
-            weights[candidate] = _trained(task, candidate, model, prepared, at=at)
+            weights[candidate] = train_candidate(task, candidate, model, prepared, at=at)
         except TrainingDiverged:
             diverged.append(candidate)
-    psnr_db = _judge(task, model, weights)
+    psnr_db: dict[Candidate, dict[str, float]] = {}
+    for candidate, found in weights.items():
+        load_weights(model, found)
+        scores = scores_by_patient(model, store, "validation", scale=task.federation.scale)
+        psnr_db[candidate] = {patient: methods["global"]["psnr_db"] for patient, methods in scores.items()}
     adapted = AdaptedModels(choose_model(psnr_db), weights, psnr_db, tuple(diverged))
     _keep(task, adapted)
     return adapted
-
-
-def _judge(
-    task: SiteAdaptation, model: SuperResolver, weights: Mapping[Candidate, Arrays]
-) -> dict[Candidate, dict[str, float]]:
-    """The validation patients' PSNR, dB, by candidate and pseudonym; what was found of the same weights is kept."""
-    path, store = task.folder / "validation.json", Store(task.home.store)
-    known = _known_figures(path, cohort=store.cohort.digest)
-    names = {
-        candidate: f"{task.federation.scale}x {digest_of_weights(weights[candidate])}"
-        for candidate in weights
-    }
-    found: dict[str, dict[str, float]] = {}
-    for candidate, name in names.items():
-        if name in known:
-            found[name] = known[name]
-            continue
-        load_weights(model, weights[candidate])
-        scores = scores_by_patient(model, store, "validation", scale=task.federation.scale)
-        found[name] = {patient: methods["global"]["psnr_db"] for patient, methods in scores.items()}
-    write_json(path, {"cohort": store.cohort.digest, "psnr_db": found})
-    return {candidate: found[name] for candidate, name in names.items()}
-
-
-def _known_figures(path: Path, *, cohort: str) -> dict[str, dict[str, float]]:
-    """Of `validation.json`, by the digest of the weights; none of another cohort, or of a file that is damaged."""
-    try:
-        page = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            name: {patient: float(value) for patient, value in patients.items()}
-            for name, patients in (page["psnr_db"] if page["cohort"] == cohort else {}).items()
-        }
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
 
 
 def score_adapted(
@@ -199,10 +168,18 @@ def score_adapted(
     return scores
 
 
-def _trained(
-    task: SiteAdaptation, candidate: Candidate, model: SuperResolver, prepared: PreparedSlices, *, at: Moment
+def train_candidate(
+    task: SiteAdaptation,
+    candidate: Candidate,
+    model: SuperResolver,
+    prepared: PreparedSlices,
+    *,
+    at: Moment = lambda _: None,
 ) -> Arrays:
-    """A candidate's weights, trained from where its file stands to the end of its phases."""
+    """A candidate's weights, trained from where its file stands to the end of its phases.
+
+    model: on its device; it holds the weights afterwards. Raises TrainingDiverged (FM-M303), StoreDamaged (FM-D207).
+    """
     kept = KeptStand(task.folder / f"{candidate}.safetensors", _key(task, candidate))
     first = task.weights if candidate == "adapted" else initial_weights(task.federation)[1]
     stand = kept.read() or Stand(0, first)

@@ -46,15 +46,15 @@ def difference(cells: Sequence[WorthCell], first: str, second: str, *, validatio
     return estimate(by_seed, same_patients=False) if by_seed else None
 
 
-def behind_the_better(cell: WorthCell, *, validation: bool) -> float:
+def behind_the_better(cell: WorthCell) -> float:
     """How far the mean of the chosen model is below the better one's of the global model and the one alone, dB."""
-    shown = cell.shown_db(validation=validation)
+    shown = cell.shown_db(validation=False)
     better = max(_mean(shown[name].values()) for name in ("global", "alone") if name in shown)
     return better - _mean(shown["chosen"].values())
 
 
 def write_page(plan: WorthPlan, cells: Sequence[WorthCell]) -> None:
-    """worth.md, worth.json and worth.png in the plan's folder, of these cells."""
+    """worth.md, worth.json and, after a test, worth.png in the plan's folder, of these cells; at least one."""
     rows = [row_of(cell, validation=plan.validation) for cell in cells]
     write_json(plan.folder / "worth.json", {"rows": rows})
     head = [
@@ -67,34 +67,29 @@ def write_page(plan: WorthPlan, cells: Sequence[WorthCell]) -> None:
         "",
     ]
     if plan.validation:
-        head += ["No test patient was read. *chosen* was chosen by the patients that are shown.", ""]
-    tables = [
-        as_markdown(_table(plan, cells, n))
-        for n in plan.patients
-        if any(cell.patients == n for cell in cells)
-    ]
-    if plan.validation:
-        tables.append(as_markdown(trials_table(kept_cells(plan))))
+        head += ["No test patient was read. Each figure is of some slices of each validation patient.", ""]
+        tables = [as_markdown(trials_table(kept_cells(plan)))]
+    else:
+        tables = [
+            as_markdown(_table(plan, [cell for cell in cells if cell.patients == n], n))
+            for n in plan.patients
+        ]
+        draw_gains(plan.folder / "worth.png", gains_of(cells), wanted_db=WANTED_DB)
     write_text(plan.folder / "worth.md", "\n".join([*head, *tables]))
-    if cells:
-        draw_gains(plan.folder / "worth.png", _gains(plan, cells), wanted_db=WANTED_DB)
 
 
 def _table(plan: WorthPlan, cells: Sequence[WorthCell], n_patients: int) -> Table:
-    """PSNR and differences of one number of training patients, by site."""
+    """Test patients' PSNR and differences of one number of training patients, by site."""
     rows = []
     for site in plan.adapting or plan.sites:
-        here = [cell for cell in cells if (cell.site, cell.patients) == (site, n_patients)]
+        here = [cell for cell in cells if cell.site == site]
         if not here:
             continue
-        found = [row_of(cell, validation=plan.validation) for cell in here]
+        found = [row_of(cell, validation=False) for cell in here]
         means = [_mean(row[name] for row in found if isinstance(row[name], float)) for name in MODELS]
-        over = [
-            _text_of(difference(here, "chosen", than, validation=plan.validation))
-            for than in ("alone", "global")
-        ]
-        behind = max(behind_the_better(cell, validation=plan.validation) for cell in here)
-        kept = ", ".join(cell.chosen for cell in here)
+        over = [_text_of(difference(here, "chosen", than, validation=False)) for than in ("alone", "global")]
+        behind = max(behind_the_better(cell) for cell in here)
+        kept = ", ".join(cell.chosen or "-" for cell in here)
         rows.append(
             (site, str(len(here)), *(f"{value:.2f}" for value in means), *over, f"{behind:.2f}", kept)
         )
@@ -119,18 +114,18 @@ def trials_table(cells: Sequence[WorthCell]) -> Table:
             _text_of(difference([cell], "adapted", than, validation=True)) for than in ("alone", "global")
         ]
         place = (str(cell.patients), str(cell.seed), cell.site, cell.recipe, str(cell.n_steps))
-        rows.append((*place, *means, *over, cell.chosen))
+        rows.append((*place, *means, *over))
     header = ("patients", "seed", "site", "recipe", "steps", *MODELS[:3])
     note = "A recipe: rounds x steps, then the steps of the head and of the whole model at their rates."
-    last = ("adapted less alone", "adapted less global", "chosen")
+    last = ("adapted less alone", "adapted less global")
     return Table("Every trial: PSNR of validation patients [dB]", (*header, *last), tuple(rows), note)
 
 
-def _gains(plan: WorthPlan, cells: Sequence[WorthCell]) -> dict[int, dict[str, list[float]]]:
+def gains_of(cells: Sequence[WorthCell]) -> dict[int, dict[str, list[float]]]:
     """By training patients and site, the mean gain of each cell's chosen model over the one alone, dB."""
     gains: dict[int, dict[str, list[float]]] = {}
     for cell in cells:
-        found = difference([cell], "chosen", "alone", validation=plan.validation)
+        found = difference([cell], "chosen", "alone", validation=False)
         if found is not None:
             gains.setdefault(cell.patients, {}).setdefault(cell.site, []).append(found.mean)
     return gains

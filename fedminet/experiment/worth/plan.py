@@ -134,7 +134,9 @@ class WorthPlan:
         """The phantom sites of a seed with so many training patients, made where they are not there yet."""
         others = N_JUDGED_AND_UNREAD if self.validation else N_JUDGED_AND_TESTED
         ratio: Ratio | None = None if self.named else (key.patients, *others)
-        folder = self.folder / "data" / f"seed{key.seed}-{key.patients}patients"
+        judged = "-validation" if self.validation else ""
+        name = "scans" if self.named else f"seed{key.seed}-{key.patients}patients{judged}"
+        folder = self.out / "data" / name
         folder.parent.mkdir(parents=True, exist_ok=True)
         n_patients = key.patients + sum(others)
         with held(folder.parent / f"{folder.name}.lock", patience_s=None):

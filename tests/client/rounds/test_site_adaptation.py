@@ -75,7 +75,6 @@ def test_ended_after_any_stretch_it_ends_in_the_same_bytes(tmp_path: Path) -> No
     whole = files_of(task)
     assert set(whole) == {
         *("adapted.safetensors", "alone.safetensors", "card.json", "global.safetensors", "model.safetensors"),
-        "validation.json",
     }
     for path in task.folder.iterdir():
         path.unlink()
@@ -137,7 +136,7 @@ def test_three_sites_and_the_server_end_in_the_same_bytes_however_often_they_are
         break
     assert n_kills == 3 * 3  # at each site: the head, the whole model, the model alone
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
-    assert len(outcome(tmp_path / "whole")) == 1 + 3 * 7
+    assert len(outcome(tmp_path / "whole")) == 1 + 3 * 6
 
 
 def test_training_that_was_kept_is_not_made_again_and_other_weights_begin_anew(tmp_path: Path) -> None:
