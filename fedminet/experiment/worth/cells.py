@@ -30,7 +30,7 @@ from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.files.atomic_write import write_json
 from minet_core.runtime.progress import Advance
 from minet_core.runtime.versions import versions
-from minet_core.settings.federation import CANDIDATES, FederationSettings
+from minet_core.settings.federation import CANDIDATES, Candidate, FederationSettings
 from minet_core.settings.yaml_file import Settings, parse_settings
 from minet_core.training.batches import PreparedSlices
 from minet_core.training.device import autocast_dtype_for, device_of, preferred_device
@@ -175,7 +175,7 @@ def _on_slices(model: SuperResolver, store: Store, *, scale: int) -> dict[str, f
     return found
 
 
-def _numbered(psnr_db: Mapping[str, Mapping[str, float]]) -> PsnrDb:
+def _numbered(psnr_db: Mapping[Candidate, Mapping[str, float]]) -> PsnrDb:
     """By the patient's place in the order of the pseudonyms, which is the same for every candidate."""
     return {
         candidate: {str(place): patients[name] for place, name in enumerate(sorted(patients), start=1)}

@@ -86,7 +86,7 @@ def _table(plan: WorthPlan, cells: Sequence[WorthCell], n_patients: int) -> Tabl
         if not here:
             continue
         found = [row_of(cell, validation=False) for cell in here]
-        means = [_mean(row[name] for row in found if isinstance(row[name], float)) for name in MODELS]
+        means = [_mean(value for row in found if isinstance(value := row[name], float)) for name in MODELS]
         over = [_text_of(difference(here, "chosen", than, validation=False)) for than in ("alone", "global")]
         behind = max(behind_the_better(cell) for cell in here)
         kept = ", ".join(cell.chosen or "-" for cell in here)
