@@ -44,6 +44,7 @@ ACQUISITION = (
     "AcquisitionMatrix",
     "InPlanePhaseEncodingDirection",
     "AcquisitionNumber",
+    "Laterality",
     "AcquisitionDate",
     "AcquisitionTime",
     "ImagePositionPatient",
@@ -67,6 +68,7 @@ EMPTY_IF_UNKNOWN = (
     "RepetitionTime",
     "MRAcquisitionType",
     "SliceThickness",
+    "PatientPosition",
 )
 RESEARCH_MODE = "RM"
 
@@ -130,5 +132,7 @@ def _complete(new: Dataset, unknown_frame: UID) -> None:
     for keyword in EMPTY_IF_UNKNOWN:
         if keyword not in new:
             setattr(new, keyword, None)
+    if "BodyPartExamined" not in new and "Laterality" not in new:
+        new.Laterality = None
     if "FrameOfReferenceUID" not in new:
         new.FrameOfReferenceUID = unknown_frame
