@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedminet.options import AsJson, RehearsalOptions, StudyOptions, TrainingOptions
+from fedminet.options import AsJson, RehearsalOptions, ScanOptions, StudyOptions, TrainingOptions
 from minet_core.errors import InvalidSetting
 from minet_core.runtime.option_groups import with_option_groups
 
@@ -122,6 +122,7 @@ def evaluate(
 
 
 def infer(
+    scans: ScanOptions,
     model: Annotated[Path, typer.Option(help="The model, a .safetensors file.")],
     out: Annotated[
         Path,
@@ -129,28 +130,6 @@ def infer(
             help="Where to write the super-resolved scan: a NIfTI file, or of DICOM a new or empty folder."
         ),
     ],
-    target: Annotated[
-        Path | None,
-        typer.Option(help="The low-resolution scan: a NIfTI file, or a folder with one DICOM series."),
-    ] = None,
-    reference: Annotated[
-        Path | None,
-        typer.Option(
-            help="The high-resolution scan of the other contrast: a file or a folder, as the target."
-        ),
-    ] = None,
-    study: Annotated[
-        Path | None,
-        typer.Option(
-            help="In place of both: a folder with one DICOM study; the series are chosen by the rules."
-        ),
-    ] = None,
-    site: Annotated[
-        Path | None,
-        typer.Option(
-            help="With --study: the site's folder, for the rules of its site.yaml; else the default rules."
-        ),
-    ] = None,
     register: Annotated[bool, typer.Option(help="Register the reference to the target first.")] = True,
     slice_axis: Annotated[
         int | None,
@@ -168,7 +147,7 @@ def infer(
     from sites.super_resolution.super_resolve import super_resolve_file
     from sites.super_resolution.super_resolve_series import super_resolve_series
 
-    found = _scans_for_inference(target, reference, study, site, slice_axis=slice_axis)
+    found = _scans_for_inference(scans, slice_axis=slice_axis)
     with progress("Super-resolving", quiet=json_output) as advance:
         if isinstance(found, tuple):
             made = super_resolve_file(
@@ -184,19 +163,13 @@ def infer(
     typer.echo(made.as_text())
 
 
-def _scans_for_inference(
-    target: Path | None,
-    reference: Path | None,
-    study: Path | None,
-    site: Path | None,
-    *,
-    slice_axis: int | None,
-) -> tuple[Path, Path] | SeriesPair:
+def _scans_for_inference(asked: ScanOptions, *, slice_axis: int | None) -> tuple[Path, Path] | SeriesPair:
     """The two files of NIfTI, or the two series of DICOM."""
     from client.site_home import SiteHome
     from sites.settings.site_settings import DicomFiles
     from sites.super_resolution.super_resolve_series import pair_in_study, pair_of_folders
 
+    target, reference, study, site = asked.target, asked.reference, asked.study, asked.site
     if study is not None and (target, reference, slice_axis) == (None, None, None):
         rules = DicomFiles() if site is None else SiteHome.at(site).settings().dicom
         return pair_in_study(study, rules)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,8 +97,8 @@ def window_of(source: Dataset, frame: Frame) -> dict[str, object]:
     return found
 
 
-def _list(value: object) -> list[float]:
+def _list(value: Any) -> list[float]:
     if value is None:
         return []
     several = isinstance(value, Sequence) and not isinstance(value, str)
-    return [float(one) for one in (value if several else [value])]  # type: ignore[union-attr, arg-type]
+    return [float(one) for one in (value if several else [value])]
