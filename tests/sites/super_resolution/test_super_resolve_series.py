@@ -339,3 +339,27 @@ def test_dciodvfy_finds_no_error(kind: str, request: pytest.FixtureRequest) -> N
             line.strip() in ("MRImage", "EnhancedMRImage") for line in lines
         )  # it knew what it looked at
         assert not [line for line in lines if line.startswith("Error")]
+
+
+def test_the_command_takes_a_study_and_refuses_half_a_pair(
+    classic: Made, model: Path, tmp_path: Path
+) -> None:
+    study = classic.folder.parent / "study"
+    command = [
+        sys.executable,
+        "-m",
+        "fedminet",
+        "infer",
+        "--model",
+        model,
+        "--out",
+        tmp_path / "new",
+        "--no-register",
+    ]
+    half = subprocess.run([*command, "--target", study / "t2"], capture_output=True, text=True)
+    assert half.returncode != 0
+    assert "FM-C102" in half.stderr
+    done = subprocess.run([*command, "--study", study], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not re.search("ROE|RICHARD|4711", done.stdout + done.stderr)
+    assert len(list((tmp_path / "new").iterdir())) == len(classic.objects)
