@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedminet.options import AsJson, RehearsalOptions, StudyOptions, TrainingOptions, WorthOptions
+from fedminet.options import (
+    AsJson,
+    RehearsalOptions,
+    ScanOptions,
+    StudyOptions,
+    TrainingOptions,
+    WorthOptions,
+)
 from minet_core.errors import InvalidSetting
 from minet_core.runtime.option_groups import with_option_groups
 
 if TYPE_CHECKING:
     from fedminet.single_machine.federation import Rehearsal
     from minet_core.report.summary import Summary
+    from sites.super_resolution.super_resolve_series import SeriesPair
 
 
 def add_shared_verbs(app: typer.Typer) -> None:
@@ -121,16 +129,20 @@ def evaluate(
 
 
 def infer(
+    scans: ScanOptions,
     model: Annotated[Path, typer.Option(help="The model, a .safetensors file.")],
-    target: Annotated[Path, typer.Option(help="The low-resolution scan, NIfTI.")],
-    reference: Annotated[Path, typer.Option(help="The high-resolution scan of the other contrast, NIfTI.")],
-    out: Annotated[Path, typer.Option(help="Where to write the super-resolved scan.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Where to write the super-resolved scan: a NIfTI file, or of DICOM a new or empty folder."
+        ),
+    ],
     register: Annotated[bool, typer.Option(help="Register the reference to the target first.")] = True,
     slice_axis: Annotated[
         int | None,
         typer.Option(
-            help="The target file's axis through its slices, 0 to 2, where its header, the reference and the spacing "
-            "do not tell.",
+            help="Of NIfTI: the target file's axis through its slices, 0 to 2, where its header, the reference and "
+            "the spacing do not tell.",
             min=0,
             max=2,
         ),
@@ -140,12 +152,45 @@ def infer(
     """Super-resolve a scan. A research output, not for diagnosis. What gives reason for doubt is said."""
     from minet_core.runtime.progress import progress
     from sites.super_resolution.super_resolve import super_resolve_file
+    from sites.super_resolution.super_resolve_series import super_resolve_series
 
+    found = _scans_for_inference(scans, slice_axis=slice_axis)
     with progress("Super-resolving", quiet=json_output) as advance:
-        made = super_resolve_file(
-            model, target, reference, out, register=register, slice_axis=slice_axis, progress=advance
+        if isinstance(found, tuple):
+            made = super_resolve_file(
+                model, *found, out, register=register, slice_axis=slice_axis, progress=advance
+            )
+        else:
+            made = super_resolve_series(model, found, out, register=register, progress=advance)
+    if json_output:
+        typer.echo(json.dumps(made.as_json()))
+        return
+    for said in () if isinstance(found, tuple) else found.remarks:
+        typer.echo(said)
+    typer.echo(made.as_text())
+
+
+def _scans_for_inference(asked: ScanOptions, *, slice_axis: int | None) -> tuple[Path, Path] | SeriesPair:
+    """The two files of NIfTI, or the two series of DICOM."""
+    from client.site_home import SiteHome
+    from sites.settings.site_settings import DicomFiles
+    from sites.super_resolution.super_resolve_series import pair_in_study, pair_of_folders
+
+    target, reference, study, site = asked.target, asked.reference, asked.study, asked.site
+    if study is not None and (target, reference, slice_axis) == (None, None, None):
+        rules = DicomFiles() if site is None else SiteHome.at(site).settings().dicom
+        return pair_in_study(study, rules)
+    if target is None or reference is None or study is not None or site is not None:
+        raise InvalidSetting(
+            "the scans are not said",
+            expected="--target with --reference, or --study alone or with --site",
+            action="Give two scans, or the folder of one DICOM study",
         )
-    typer.echo(json.dumps(made.as_json()) if json_output else made.as_text())
+    if not target.is_dir() and not reference.is_dir():
+        return target, reference
+    if slice_axis is not None:
+        raise InvalidSetting("DICOM says which axis runs through the slices", got="--slice-axis")
+    return pair_of_folders(target, reference)
 
 
 def report(

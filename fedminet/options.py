@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -110,3 +111,31 @@ class WorthOptions:
     head_rate: Annotated[float | None, typer.Option(help="worth: learning rate in them.")] = None
     adapt_steps: Annotated[int | None, typer.Option(help="worth: steps of the whole model.", min=1)] = None
     adapt_rate: Annotated[float | None, typer.Option(help="worth: learning rate in them.")] = None
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """Which two scans: files of NIfTI, folders of DICOM, or one study whose series the rules choose."""
+
+    target: Annotated[
+        Path | None,
+        typer.Option(help="The low-resolution scan: a NIfTI file, or a folder with one DICOM series."),
+    ] = None
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            help="The high-resolution scan of the other contrast: a file or a folder, as the target."
+        ),
+    ] = None
+    study: Annotated[
+        Path | None,
+        typer.Option(
+            help="In place of both: a folder with one DICOM study; the series are chosen by the rules."
+        ),
+    ] = None
+    site: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --study: the site's folder, for the rules of its site.yaml; else the default rules."
+        ),
+    ] = None

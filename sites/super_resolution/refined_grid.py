@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from minet_core.imaging.volume import Volume
 from sites.registration.resampling import GRID_TOLERANCE_MM
-from sites.scans.nifti_file import NiftiHeader
 
 Array = NDArray[np.float32]
 Affine = NDArray[np.float64]
@@ -88,15 +87,15 @@ class RefinedGrid:
         return _divided(form, (self.order[1], self.order[2]), self.scale)
 
 
-def refined_grid(low_res: Volume, file: NiftiHeader, *, scale: int) -> RefinedGrid:
+def refined_grid(low_res: Volume, file_affine: Affine, *, scale: int) -> RefinedGrid:
     """The grid for a low-resolution volume.
 
     Parameters
     ----------
     low_res
         As it was read, slices first.
-    file
-        The header of the file that it was read from.
+    file_affine
+        (4, 4), of what it was read from: from its indices to RAS+ mm.
     scale
         Super-resolution factor.
 
@@ -105,7 +104,7 @@ def refined_grid(low_res: Volume, file: NiftiHeader, *, scale: int) -> RefinedGr
     RefinedGrid
         `scale - 1` rows and columns more on either side than the samples span.
     """
-    turned = np.linalg.solve(file.affine[:3, :3], low_res.affine[:3, :3])  # a signed permutation
+    turned = np.linalg.solve(file_affine[:3, :3], low_res.affine[:3, :3])  # a signed permutation
     order = tuple(int(axis) for axis in np.abs(turned).argmax(axis=0))
     through, down, across = low_res.spacing_mm
     n_slices, h, w = low_res.array.shape
@@ -118,7 +117,7 @@ def refined_grid(low_res: Volume, file: NiftiHeader, *, scale: int) -> RefinedGr
         shape=(n_slices, scale * h + scale - 1, scale * w + scale - 1),
         order=(order[0], order[1], order[2]),
         flips=tuple(axis for axis in range(3) if turned[order[axis], axis] < 0),
-        file_affine=_divided(file.affine, (order[1], order[2]), scale),
+        file_affine=_divided(file_affine, (order[1], order[2]), scale),
     )
 
 

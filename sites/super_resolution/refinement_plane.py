@@ -33,7 +33,7 @@ PARALLEL = 0.9
 @dataclass(frozen=True)
 class Plane:
     """slice_axis: the target file's axis (0, 1, 2) through the slices. name: axial, sagittal or coronal, the nearest.
-    source: who says so: given, dim_info, reference or spacing."""
+    source: who says so: given, dim_info, reference, spacing, or in DICOM the frames."""
 
     slice_axis: int
     name: str
@@ -63,7 +63,7 @@ def find_plane(target: NiftiHeader, reference: NiftiHeader, *, scale: int, given
         FM-C102: the witnesses disagree, or there is none.
     """
     if given is not None:
-        return Plane(given, plane_name(target, given), "given")
+        return Plane(given, plane_name(target.affine, given), "given")
     spacing = _spacing(target.affine)
     witnesses = {
         "dim_info": target.slice_axis,
@@ -75,7 +75,7 @@ def find_plane(target: NiftiHeader, reference: NiftiHeader, *, scale: int, given
         said = {"spacing": axis}
     if len(set(said.values())) != 1:
         seen = ", ".join(
-            f"{source} says axis {axis} ({plane_name(target, axis)})" for source, axis in said.items()
+            f"{source} says axis {axis} ({plane_name(target.affine, axis)})" for source, axis in said.items()
         )
         raise InvalidSetting(
             "the plane of the slices cannot be told"
@@ -84,65 +84,65 @@ def find_plane(target: NiftiHeader, reference: NiftiHeader, *, scale: int, given
             got=seen or f"voxels of {' x '.join(f'{step:.3g}' for step in spacing)} mm and no dim_info",
             expected="one axis through the slices",
             action="Give it with --slice-axis: "
-            + ", ".join(f"{axis} {plane_name(target, axis)}" for axis in range(3)),
+            + ", ".join(f"{axis} {plane_name(target.affine, axis)}" for axis in range(3)),
         )
     source, axis = next(iter(said.items()))
-    return Plane(axis, plane_name(target, axis), source)
+    return Plane(axis, plane_name(target.affine, axis), source)
 
 
-def plane_name(header: NiftiHeader, slice_axis: int) -> str:
+def plane_name(affine: NDArray[np.float64], slice_axis: int) -> str:
     """The plane of the slices that an axis runs through.
 
     Parameters
     ----------
-    header
-        Of a file.
+    affine
+        (4, 4), from a scan's indices to RAS+ mm.
     slice_axis
-        The file's axis, 0 to 2.
+        The scan's axis, 0 to 2.
 
     Returns
     -------
     str
         One of `PLANES`, the nearest.
     """
-    codes = nibabel.orientations.io_orientation(header.affine)  # type: ignore[no-untyped-call]
+    codes = nibabel.orientations.io_orientation(affine)  # type: ignore[no-untyped-call]
     return PLANES[int(codes[slice_axis, 0])]
 
 
-def parallel_axis(header: NiftiHeader, other: NiftiHeader, axis: int) -> int:
-    """The axis of another file that lies nearest to the direction of an axis of this one.
+def parallel_axis(affine: NDArray[np.float64], other: NDArray[np.float64], axis: int) -> int:
+    """The axis of another scan that lies nearest to the direction of an axis of this one.
 
     Parameters
     ----------
-    header
-        Of this file.
+    affine
+        (4, 4), of this scan.
     other
-        Of the other file.
+        (4, 4), of the other.
     axis
-        Of this file, 0 to 2.
+        Of this scan, 0 to 2.
 
     Returns
     -------
     int
-        Of the other file, 0 to 2.
+        Of the other scan, 0 to 2.
     """
-    return int(np.argmax(_cosines(header, other)[axis]))
+    return int(np.argmax(_cosines(affine, other)[axis]))
 
 
 def _spacing(affine: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.linalg.norm(affine[:3, :3], axis=0))
 
 
-def _cosines(one: NiftiHeader, other: NiftiHeader) -> NDArray[np.float64]:
+def _cosines(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
     """(3, 3): between each axis of one file and each of the other, without sign."""
-    first = one.affine[:3, :3] / _spacing(one.affine)
-    second = other.affine[:3, :3] / _spacing(other.affine)
+    first = one[:3, :3] / _spacing(one)
+    second = other[:3, :3] / _spacing(other)
     return np.asarray(np.abs(first.T @ second))
 
 
 def _by_reference(target: NiftiHeader, reference: NiftiHeader, *, scale: int) -> int | None:
     """The axis along which the reference is not finer by about the scale, where along both others it is."""
-    cosines = _cosines(target, reference)
+    cosines = _cosines(target.affine, reference.affine)
     nearest = cosines.argmax(axis=1)
     if cosines.max(axis=1).min() < PARALLEL or len(set(nearest.tolist())) < 3:
         return None

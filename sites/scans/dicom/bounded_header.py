@@ -15,7 +15,7 @@ import os
 import stat
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -230,8 +230,9 @@ def _no_plain_file(name: str, what: str) -> ScanUnreadable:
     )
 
 
-def read_dataset(stream: io.FileIO, *, name: str) -> FileDataset:
-    """The elements of `sites.scans.dicom.elements` that an object has; values are converted when they are looked at.
+def read_dataset(stream: io.FileIO, *, name: str, tags: Sequence[int] = TAGS) -> FileDataset:
+    """The elements of an object, by default those of `sites.scans.dicom.elements`; values are
+    converted when they are looked at.
 
     Parameters
     ----------
@@ -239,6 +240,8 @@ def read_dataset(stream: io.FileIO, *, name: str) -> FileDataset:
         The file, at its beginning.
     name
         The file's, for messages.
+    tags
+        Which elements.
 
     Returns
     -------
@@ -251,4 +254,4 @@ def read_dataset(stream: io.FileIO, *, name: str) -> FileDataset:
         FM-D202, FM-D214: as `HeaderBytes`.
     """
     bounded = io.BufferedReader(HeaderBytes(stream, name=name), BUFFER_BYTES)
-    return pydicom.dcmread(bounded, stop_before_pixels=True, specific_tags=TAGS)
+    return pydicom.dcmread(bounded, stop_before_pixels=True, specific_tags=list(tags))

@@ -22,7 +22,9 @@ slope, which makes scans of one patient comparable: Philips' rescale differs fro
 No standard says what United Imaging's private numbers scale, and they are not read."""
 
 
-def read_stack(stack: Stack, *, contrast: str, what: str, scale: Scale = "rescale") -> Volume:
+def read_stack(
+    stack: Stack, *, contrast: str, what: str, scale: Scale = "rescale", slice_axis: int | None = None
+) -> Volume:
     """The volume of one stack.
 
     Parameters
@@ -35,6 +37,8 @@ def read_stack(stack: Stack, *, contrast: str, what: str, scale: Scale = "rescal
         The series' name, for messages.
     scale
         Which numbers a voxel has.
+    slice_axis
+        Of (slice, row, column): what becomes the slices. None: the scan's own, but in an isotropic one the axial ones.
 
     Returns
     -------
@@ -62,7 +66,9 @@ def read_stack(stack: Stack, *, contrast: str, what: str, scale: Scale = "rescal
         plain = (slope, intercept) == (1.0, 0.0)
         place[...] = stored if plain else stored * np.float64(slope) + intercept
     isotropic = max(stack.spacing_mm) <= min(stack.spacing_mm) * (1 + ISOTROPIC)
-    turn = turn_to_view(stack.affine, slice_axis=None if isotropic else 0, name=what)
+    if slice_axis is None and not isotropic:
+        slice_axis = 0
+    turn = turn_to_view(stack.affine, slice_axis=slice_axis, name=what)
     affine = stack.affine @ orientations.inv_ornt_aff(turn, stack.shape)  # type: ignore[no-untyped-call]
     turned = orientations.apply_orientation(values, turn)  # type: ignore[no-untyped-call]
     return Volume(

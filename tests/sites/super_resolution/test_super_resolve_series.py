@@ -1,0 +1,365 @@
+"""DICOM in, DICOM out: place, values, identity, and what the new series says of itself; also read by other programs."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+import torch
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from minet_core.checkpoint import describe, save_checkpoint
+from minet_core.errors import InvalidSetting, NotAnMrImage, ScanInvalid
+from minet_core.imaging.degradation import low_resolution
+from minet_core.models.registry import build_model
+from minet_core.runtime.files.atomic_write import sha256_of_file
+from minet_core.settings.federation import ModelSettings
+from minet_core.weights.manifest import learnable
+from sites.scans.dicom.read_dicom import read_stack
+from sites.scans.dicom.series import read_export
+from sites.scans.dicom.stacks import stack_of
+from sites.scans.dicom.stored_values import decimal, stored_values
+from sites.settings.site_settings import DicomFiles
+from sites.super_resolution.super_resolve_series import pair_in_study, pair_of_folders, super_resolve_series
+from tests.support.dicom_series import Header, write_classic, write_enhanced
+
+SMALL = ModelSettings(n_groups=1, n_blocks=1, n_features=4, reduction=2)
+SCALE = 2
+SHAPE = (6, 64, 72)
+SPACING = (4.5, 0.75, 0.7)
+SPOTS = ((1, 17, 29, 900.0), (4, 45, 21, 700.0), (3, 30, 52, 500.0))
+"""(slice, row, column, height) in the high resolution: no rotation or mirroring maps these onto themselves."""
+NAME, PATIENT = "ROE^RICHARD", "PID-4711"
+VALIDATOR = shutil.which("dciodvfy")
+
+
+def turned(axis: int, degrees: float) -> NDArray[np.float64]:
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    turn = np.eye(4)
+    others = [one for one in range(3) if one != axis]
+    turn[np.ix_(others, others)] = [[c, -s], [s, c]]
+    return turn
+
+
+ORIENTATIONS = {
+    "axial": np.eye(4),
+    "coronal": turned(0, 90),
+    "sagittal": turned(2, 90) @ turned(0, 90),
+    "oblique": turned(0, 20) @ turned(1, -15) @ turned(2, 7),
+}
+
+
+def affine_of(spacing: tuple[float, float, float], turn: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(slice, row, column) to RAS+ mm: axial slices with rows to the back and columns to the left, then turned."""
+    plain = np.eye(4)
+    plain[:3, 0] = [0, 0, spacing[0]]
+    plain[:3, 1] = [0, -spacing[1], 0]
+    plain[:3, 2] = [-spacing[2], 0, 0]
+    plain[:3, 3] = [21.0, 33.0, -8.0]
+    return turn @ plain
+
+
+def phantom() -> NDArray[np.float32]:
+    axes = np.meshgrid(*(np.arange(n) for n in SHAPE), indexing="ij")
+    array = np.full(SHAPE, 10.0)
+    for *at, height in SPOTS:
+        square = sum(((x - c) / w) ** 2 for x, c, w in zip(axes, at, (0.4, 5.0, 5.0), strict=True))
+        array += height * np.exp(-square / 2)
+    return array.astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that interpolates alone: the reconstruction beside the skip is zero."""
+    path = tmp_path_factory.mktemp("model") / "bicubic.safetensors"
+    built = build_model(SMALL.model_dump(), scale=SCALE)
+    torch.nn.init.zeros_(built.target_reconstruction.weight)
+    torch.nn.init.zeros_(built.target_reconstruction.bias)
+    tensors = learnable(built)
+    save_checkpoint(path, tensors, describe(tensors, model=SMALL, scale=SCALE, round_number=0, provenance={}))
+    return path
+
+
+def window(one: Dataset, index: int) -> None:
+    """What a hospital's object has and the smallest one lacks."""
+    one.WindowCenter, one.WindowWidth = "450", "900"
+    one.FrameOfReferenceUID = "2.25.99"
+    one.PatientBirthDate, one.PatientSex, one.StudyDate = "19700101", "M", "20240102"
+    one.SeriesNumber = 5
+
+
+def window_enhanced(one: Dataset, index: int) -> None:
+    one.FrameOfReferenceUID, one.EchoPulseSequence = "2.25.99", "SPIN"
+    one.ApplicableSafetyStandardAgency = "IEC"
+    one.PatientBirthDate, one.PatientSex, one.StudyDate = "19700101", "M", "20240102"
+    shown = Dataset()
+    shown.WindowCenter, shown.WindowWidth = "450", "900"
+    one.SharedFunctionalGroupsSequence[0].FrameVOILUTSequence = [shown]
+
+
+@dataclass(frozen=True)
+class Made:
+    folder: Path
+    objects: list[Dataset]
+    low: NDArray[np.float64]
+    low_affine: NDArray[np.float64]
+    high_affine: NDArray[np.float64]
+    text: str
+
+
+def make(root: Path, model: Path, *, turn: NDArray[np.float64], enhanced: bool = False) -> Made:
+    """A study of two series, super-resolved by the default rules."""
+    low_affine = affine_of((SPACING[0], SPACING[1] * SCALE, SPACING[2] * SCALE), turn)
+    high_affine = affine_of(SPACING, turn)
+    high = phantom()
+    low = np.rint(low_resolution(torch.from_numpy(high), SCALE).numpy()).clip(0, 4095).astype(np.uint16)
+    t2 = Header(PATIENT, NAME, series="t2", echo_time_ms=100, repetition_time_ms=4500)
+    t1 = Header(PATIENT, NAME, series="t1", echo_time_ms=12, repetition_time_ms=550)
+    if enhanced:
+        write_enhanced(root / "study/t2.dcm", low, low_affine, header=t2, change=window_enhanced)
+        write_enhanced(root / "study/t1.dcm", np.rint(high), high_affine, header=t1, change=window_enhanced)
+    else:
+        write_classic(root / "study/t2", low, low_affine, way="philips", header=t2, change=window)
+        write_classic(root / "study/t1", np.rint(high), high_affine, way="philips", header=t1, change=window)
+    pair = pair_in_study(root / "study", DicomFiles())
+    made = super_resolve_series(model, pair, root / "new", register=False)
+    objects = [pydicom.dcmread(path) for path in sorted((root / "new").iterdir())]
+    slope = 1.0 if enhanced else 1.25
+    return Made(
+        root / "new", objects, low * slope, low_affine, high_affine, made.as_text() + str(made.as_json())
+    )
+
+
+@pytest.fixture(scope="module")
+def classic(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make(tmp_path_factory.mktemp("classic"), model, turn=ORIENTATIONS["oblique"])
+
+
+@pytest.fixture(scope="module")
+def enhanced(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make(tmp_path_factory.mktemp("enhanced"), model, turn=ORIENTATIONS["oblique"], enhanced=True)
+
+
+def by_dcm2niix(folder: Path, out: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The volume as an independent reader has it."""
+    out.mkdir()
+    reader = Path(sys.executable).with_name("dcm2niix")
+    subprocess.run([reader, "-b", "n", "-f", "one", "-o", out, folder], check=True, capture_output=True)
+    (path,) = out.glob("*.nii")
+    image = nibabel.load(path)
+    return np.asarray(image.get_fdata()), np.asarray(image.affine)
+
+
+def by_our_reader(folder: Path, out: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The volume as our reader has it: it leaves derived images out, so copies say that they are original."""
+    out.mkdir()
+    for path in folder.iterdir():
+        one = pydicom.dcmread(path)
+        one.ImageType = ["ORIGINAL", "PRIMARY", "M", "NONE"]
+        for shared in one.get("SharedFunctionalGroupsSequence", []):
+            shared.MRImageFrameTypeSequence[0].FrameType = ["ORIGINAL", "PRIMARY", "M", "NONE"]
+        one.save_as(out / path.name)
+    (series,) = read_export(out).series
+    (group,) = series.groups()
+    volume = read_stack(stack_of(group, what="it"), contrast="T2", what="it", slice_axis=0)
+    return volume.array.astype(np.float64), volume.affine
+
+
+def peaks(array: NDArray[np.float64], affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(spot, 3) RAS mm, highest first: the top of each, by the Gaussian through the values beside it in its slice."""
+    left, places = array - np.median(array), []
+    in_plane = [axis for axis in range(3) if array.shape[axis] != SHAPE[0]]
+    for _ in SPOTS:
+        top = np.array(np.unravel_index(int(left.argmax()), left.shape))
+        offset = np.zeros(3)
+        for axis in in_plane:
+            step = 3 * np.eye(3, dtype=int)[axis]
+            low, mid, high = (np.log(left[tuple(top + k * step)]) for k in (-1, 0, 1))
+            offset[axis] = 3 * 0.5 * (low - high) / (low - 2 * mid + high)
+        places.append((affine @ [*(top + offset), 1])[:3])
+        box = [slice(max(t - 14, 0), t + 15) if axis in in_plane else t for axis, t in enumerate(top)]
+        left[tuple(box)] = 0
+    return np.array(places)
+
+
+@pytest.mark.parametrize("reader", [by_dcm2niix, by_our_reader])
+@pytest.mark.parametrize("kind", ["classic", "enhanced"])
+@pytest.mark.parametrize("plane", sorted(ORIENTATIONS))
+def test_landmarks_lie_where_they_did(
+    tmp_path: Path, model: Path, plane: str, kind: str, reader: object
+) -> None:
+    made = make(tmp_path, model, turn=ORIENTATIONS[plane], enhanced=kind == "enhanced")
+    array, affine = reader(made.folder, tmp_path / "read")  # type: ignore[operator]
+    assert sorted(array.shape) == sorted((SHAPE[0], SHAPE[1], SHAPE[2]))
+    true = np.array([(made.high_affine @ [*at, 1])[:3] for *at, _ in SPOTS])
+    for point, (*_, height) in zip(true, SPOTS, strict=True):
+        index = np.linalg.solve(affine, [*point, 1])[:3]
+        around = np.rint(index).astype(int)
+        assert (
+            np.abs(index - around).max() < 0.05
+        )  # a landmark is on a voxel of the finer grid, not between two
+        slope = 1.25 if kind == "classic" else 1.0
+        assert array[tuple(around)] == pytest.approx(slope * (10 + height), rel=0.03)
+    found = peaks(array, affine)
+    away = np.linalg.norm(found - true, axis=1) / min(SPACING[1:])
+    assert away.max() < 0.05
+
+
+@pytest.mark.parametrize("kind", ["classic", "enhanced"])
+def test_patient_study_and_frame_stay_and_series_and_objects_are_new(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    made: Made = request.getfixturevalue(kind)
+    sources = [pydicom.dcmread(path) for path in sorted((made.folder.parent / "study").rglob("*.dcm"))]
+    for one in made.objects:
+        for keyword in (
+            "PatientName",
+            "PatientID",
+            "PatientBirthDate",
+            "StudyInstanceUID",
+            "FrameOfReferenceUID",
+        ):
+            assert one[keyword].value == sources[0][keyword].value
+    assert {one.SOPClassUID for one in made.objects} == {sources[0].SOPClassUID}
+    assert len({one.SeriesInstanceUID for one in made.objects}) == 1
+    for keyword in ("SeriesInstanceUID", "SOPInstanceUID"):
+        assert not {one[keyword].value for one in made.objects} & {one[keyword].value for one in sources}
+    assert len({one.SOPInstanceUID for one in made.objects}) == len(made.objects)
+
+
+@pytest.mark.parametrize("kind", ["classic", "enhanced"])
+def test_the_series_says_how_it_was_made_and_from_what(
+    kind: str, request: pytest.FixtureRequest, model: Path
+) -> None:
+    made: Made = request.getfixturevalue(kind)
+    sources = {pydicom.dcmread(path).SOPInstanceUID for path in (made.folder.parent / "study").rglob("*.dcm")}
+    referred = set()
+    for one in made.objects:
+        frames = one.get("PerFrameFunctionalGroupsSequence")
+        derivations = [frame.DerivationImageSequence[0] for frame in frames] if frames else [one]
+        for derivation in derivations:
+            assert sha256_of_file(model) in derivation.DerivationDescription
+            assert "not for diagnosis" in derivation.DerivationDescription
+            assert derivation.DerivationCodeSequence[0].CodeValue == "113085"
+            referred |= {source.ReferencedSOPInstanceUID for source in derivation.SourceImageSequence}
+        (equipment,) = one.ContributingEquipmentSequence
+        assert sha256_of_file(model) in equipment.ContributionDescription
+        assert (equipment.Manufacturer, bool(equipment.SoftwareVersions)) == ("fedminet", True)
+        assert all("RESEARCH" in text for text in (one.SeriesDescription, one.ImageComments))
+        assert one.ImageType[:2] == (
+            ["DERIVED", "SECONDARY"] if kind == "classic" else ["DERIVED", "PRIMARY"]
+        )
+        assert one.get("ContentQualification") == (None if kind == "classic" else "RESEARCH")
+    assert referred == sources  # both contrasts, every object
+
+
+def test_values_lose_at_most_half_a_step_and_the_window_is_the_sources(classic: Made, enhanced: Made) -> None:
+    for made, windows in (
+        (classic, classic.objects),
+        (
+            enhanced,
+            [one.FrameVOILUTSequence[0] for one in enhanced.objects[0].PerFrameFunctionalGroupsSequence],
+        ),
+    ):
+        assert {(float(one.WindowCenter), float(one.WindowWidth)) for one in windows} == {(450.0, 900.0)}
+        step = json.loads((made.folder.parent / "new.json").read_text())["series"]["step"]
+        assert step == pytest.approx(made.low.max() / 65535, rel=0.1)
+    generator = np.random.default_rng(0)
+    for low, high in ((0.0, 900.0), (-40.0, 5e5), (0.0, 1e-4)):
+        array = generator.uniform(low, high, (3, 50, 50)).astype(np.float32)
+        stored = stored_values(array)
+        back = stored.values * float(decimal(stored.slope)) + float(decimal(stored.intercept))
+        assert np.abs(back - array.astype(np.float64)).max() <= stored.slope / 2 * (1 + 1e-6)
+        assert stored.values.max() >= 65530
+    with pytest.raises(ScanInvalid, match="FM-D202"):
+        stored_values(np.array([1.0, np.nan], dtype=np.float32))
+
+
+@pytest.mark.parametrize("kind", ["classic", "enhanced"])
+def test_no_identity_is_in_names_of_files_or_in_what_is_printed(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    made: Made = request.getfixturevalue(kind)
+    sidecar = made.folder.parent / "new.json"
+    assert sorted(path.name for path in made.folder.iterdir()) == [
+        f"{number:05d}.dcm" for number in range(1, len(made.objects) + 1)
+    ]
+    said = made.text + sidecar.read_text()
+    assert not re.search("ROE|RICHARD|4711|1970", said)
+    assert made.objects[0].StudyInstanceUID not in said
+
+
+def test_a_derived_series_is_not_taken_for_a_scan(classic: Made) -> None:
+    export = read_export(classic.folder)
+    assert not export.series
+    assert {type(failure) for _, failure in export.refused} == {NotAnMrImage}
+
+
+def test_nothing_is_written_over_or_among_scans(tmp_path: Path, model: Path, classic: Made) -> None:
+    study = classic.folder.parent / "study"
+    before = {path: sha256_of_file(path) for path in classic.folder.parent.rglob("*.dcm")}
+    pair = pair_of_folders(study / "t2", study / "t1")
+    for out in (study / "t2", study / "t2" / "new", study, classic.folder):
+        with pytest.raises(InvalidSetting, match="FM-C102"):
+            super_resolve_series(model, pair, out, register=False)
+    assert {path: sha256_of_file(path) for path in classic.folder.parent.rglob("*.dcm")} == before
+
+
+def test_two_patients_and_two_series_in_a_folder_are_refused_without_their_names(tmp_path: Path) -> None:
+    low = np.rint(phantom()).astype(np.uint16)
+    affine = affine_of(SPACING, np.eye(4))
+    for patient in ("PID-1", "PID-2"):
+        write_classic(tmp_path / patient, low, affine, header=Header(patient, NAME))
+    with pytest.raises(ScanInvalid, match="two patients") as caught:
+        pair_of_folders(tmp_path / "PID-1", tmp_path / "PID-2")
+    assert "PID" not in str(caught.value)
+    write_classic(tmp_path / "PID-1" / "more", low, affine, header=Header("PID-1", NAME, series="more"))
+    with pytest.raises(InvalidSetting, match="several scans"):
+        pair_of_folders(tmp_path / "PID-1", tmp_path / "PID-2")
+
+
+@pytest.mark.skipif(VALIDATOR is None, reason="dciodvfy (Debian's dicom3tools) is not installed")
+@pytest.mark.parametrize("kind", ["classic", "enhanced"])
+def test_dciodvfy_finds_no_error(kind: str, request: pytest.FixtureRequest) -> None:
+    made: Made = request.getfixturevalue(kind)
+    for path in sorted(made.folder.iterdir()):
+        done = subprocess.run([str(VALIDATOR), path], capture_output=True, text=True, errors="replace")
+        lines = (done.stdout + done.stderr).splitlines()
+        assert any(
+            line.strip() in ("MRImage", "EnhancedMRImage") for line in lines
+        )  # it knew what it looked at
+        assert not [line for line in lines if line.startswith("Error")]
+
+
+def test_the_command_takes_a_study_and_refuses_half_a_pair(
+    classic: Made, model: Path, tmp_path: Path
+) -> None:
+    study = classic.folder.parent / "study"
+    command = [
+        sys.executable,
+        "-m",
+        "fedminet",
+        "infer",
+        "--model",
+        model,
+        "--out",
+        tmp_path / "new",
+        "--no-register",
+    ]
+    half = subprocess.run([*command, "--target", study / "t2"], capture_output=True, text=True)
+    assert half.returncode != 0
+    assert "FM-C102" in half.stderr
+    done = subprocess.run([*command, "--study", study], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not re.search("ROE|RICHARD|4711", done.stdout + done.stderr)
+    assert len(list((tmp_path / "new").iterdir())) == len(classic.objects)
