@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedminet.options import AsJson, RehearsalOptions, StudyOptions, TrainingOptions
+from fedminet.options import AsJson, RehearsalOptions, StudyOptions, TrainingOptions, WorthOptions
 from minet_core.errors import InvalidSetting
 from minet_core.runtime.option_groups import with_option_groups
 
@@ -169,9 +169,10 @@ def report(
 
 def experiment(
     which: Annotated[
-        str, typer.Argument(help="table1, table2 or figure3 of the paper, reference, or integration.")
+        str, typer.Argument(help="table1, table2 or figure3 of the paper, reference, integration, or worth.")
     ],
     asked: StudyOptions,
+    asked_worth: WorthOptions,
     out: Annotated[
         Path, typer.Option(help="A folder for the results; what is done there is not done again.")
     ] = Path("experiment-run"),
@@ -184,8 +185,11 @@ def experiment(
     from fedminet.experiment.study import StudyRequest, study_of
     from fedminet.single_machine.sites import parse_sites
 
+    if which == "worth":
+        _worth(asked, asked_worth, out, quiet=quiet)
+        return
     if which not in EXPERIMENTS:
-        raise InvalidSetting("no such experiment", got=which, expected=" or ".join(EXPERIMENTS))
+        raise InvalidSetting("no such experiment", got=which, expected=" or ".join((*EXPERIMENTS, "worth")))
     usual = EXPERIMENTS[which]
     named, ingested = parse_sites(asked.site or [])
     scales = [int(one) if one.isdecimal() else 0 for one in asked.scale.split(",")] if asked.scale else None
@@ -209,6 +213,34 @@ def experiment(
     typer.echo(
         f"{len(cells)} of {len(study.cells())} cells. Tables: {tables / f'{which}.md'}, {tables / 'report.html'}"
     )
+
+
+def _worth(asked: StudyOptions, asked_worth: WorthOptions, out: Path, *, quiet: bool) -> None:
+    """What taking part is worth to a site."""
+    from fedminet.experiment.worth.plan import WorthPlan, whole_numbers
+    from fedminet.experiment.worth.run import run_worth
+    from minet_core.settings.federation import AdaptationSettings
+
+    given = {
+        "head_steps": asked_worth.head_steps,
+        "head_learning_rate": asked_worth.head_rate,
+        "steps": asked_worth.adapt_steps,
+        "learning_rate": asked_worth.adapt_rate,
+    }
+    plan = WorthPlan(
+        out=out.resolve(),
+        seeds=whole_numbers(asked_worth.worth_seeds, option="--worth-seeds"),
+        patients=whole_numbers(asked_worth.own, option="--own"),
+        scale=whole_numbers(asked.scale or "2", option="--scale")[0],
+        rounds=asked.rounds or WorthPlan.rounds,
+        local_steps=asked.local_steps or WorthPlan.local_steps,
+        validation=asked_worth.validation,
+        adaptation=AdaptationSettings.model_validate(
+            {name: value for name, value in given.items() if value is not None}
+        ),
+    )
+    cells = run_worth(plan, quiet=quiet)
+    typer.echo(f"{len(cells)} of {len(plan.keys())} cells. Page: {plan.folder / 'worth.md'}")
 
 
 def _declared(out: Path, asked: RehearsalOptions, *, usual: str, algorithm: str = "fedavg") -> Rehearsal:

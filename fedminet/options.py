@@ -92,3 +92,21 @@ class StudyOptions:
         str,
         typer.Option(help="time or steps: what every method gets as much of as MINet. Else as it is usual."),
     ] = ""
+
+
+@dataclass(frozen=True)
+class WorthOptions:
+    """What `experiment worth` is asked for beside the scale, the rounds and their steps."""
+
+    own: Annotated[str, typer.Option(help="worth: training patients of each site, several with commas.")] = (
+        "2,7"
+    )
+    worth_seeds: Annotated[str, typer.Option(help="worth: the seeds themselves, with commas.")] = "1"
+    validation: Annotated[
+        bool,
+        typer.Option("--validation", help="worth: figures of validation patients; no test patient is read."),
+    ] = False
+    head_steps: Annotated[int | None, typer.Option(help="worth: steps of the head alone.", min=0)] = None
+    head_rate: Annotated[float | None, typer.Option(help="worth: learning rate in them.")] = None
+    adapt_steps: Annotated[int | None, typer.Option(help="worth: steps of the whole model.", min=1)] = None
+    adapt_rate: Annotated[float | None, typer.Option(help="worth: learning rate in them.")] = None

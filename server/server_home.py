@@ -41,7 +41,7 @@ class ServerSettings(Settings):
         None, ge=1, le=65535, description="the port that sites reach, where a proxy is in front; null: `port`"
     )
     keep_checkpoints: PositiveInt | None = Field(
-        None, description="how many of a run's last checkpoints stay on the disk; null: all"
+        10, description="how many of a run's last checkpoints stay on the disk; null: all, for ever"
     )
 
     accept_shared_machine: bool = Field(

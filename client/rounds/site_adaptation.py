@@ -93,10 +93,14 @@ class SiteAdaptation:
 
 @dataclass(frozen=True, eq=False)
 class AdaptedModels:
-    """What came of it. weights: by candidate. diverged: candidates whose training did not end."""
+    """What came of it. weights: by candidate. diverged: candidates whose training did not end.
+
+    psnr_db: what was chosen by, by candidate and the validation patient's pseudonym; it stays at the site.
+    """
 
     choice: Choice
     weights: Mapping[Candidate, Arrays]
+    psnr_db: Mapping[Candidate, Mapping[str, float]]
     diverged: tuple[Candidate, ...] = field(default=())
 
 
@@ -132,15 +136,15 @@ def adapt_at_site(
         if not task.phases(candidate):
             continue
         try:
-            weights[candidate] = _trained(task, candidate, model, prepared, at=at)
+            weights[candidate] = train_candidate(task, candidate, model, prepared, at=at)
         except TrainingDiverged:
             diverged.append(candidate)
-    psnr_db = {}
+    psnr_db: dict[Candidate, dict[str, float]] = {}
     for candidate, found in weights.items():
         load_weights(model, found)
         scores = scores_by_patient(model, store, "validation", scale=task.federation.scale)
         psnr_db[candidate] = {patient: methods["global"]["psnr_db"] for patient, methods in scores.items()}
-    adapted = AdaptedModels(choose_model(psnr_db), weights, tuple(diverged))
+    adapted = AdaptedModels(choose_model(psnr_db), weights, psnr_db, tuple(diverged))
     _keep(task, adapted)
     return adapted
 
@@ -164,10 +168,18 @@ def score_adapted(
     return scores
 
 
-def _trained(
-    task: SiteAdaptation, candidate: Candidate, model: SuperResolver, prepared: PreparedSlices, *, at: Moment
+def train_candidate(
+    task: SiteAdaptation,
+    candidate: Candidate,
+    model: SuperResolver,
+    prepared: PreparedSlices,
+    *,
+    at: Moment = lambda _: None,
 ) -> Arrays:
-    """A candidate's weights, trained from where its file stands to the end of its phases."""
+    """A candidate's weights, trained from where its file stands to the end of its phases.
+
+    model: on its device; it holds the weights afterwards. Raises TrainingDiverged (FM-M303), StoreDamaged (FM-D207).
+    """
     kept = KeptStand(task.folder / f"{candidate}.safetensors", _key(task, candidate))
     first = task.weights if candidate == "adapted" else initial_weights(task.federation)[1]
     stand = kept.read() or Stand(0, first)
@@ -205,15 +217,24 @@ def _batches(
 
 
 def _key(task: SiteAdaptation, candidate: Candidate) -> str:
-    """SHA-256 of all that decides a candidate's bytes, the scans included."""
+    """SHA-256 of all that decides a candidate's bytes, the scans included.
+
+    A model alone does not depend on how another one is adapted, nor on the rounds, but by the number of its steps: so
+    it is not trained again where another adaptation is tried.
+    """
+    alone = candidate == "alone"
     content = {
         "candidate": candidate,
-        "federation": task.federation.model_dump(mode="json"),
-        "adaptation": task.adaptation.model_dump(mode="json", exclude={"alone", "deadline_s"}),
+        "federation": task.federation.model_dump(
+            mode="json", exclude={"rounds", "adaptation"} if alone else None
+        ),
+        "adaptation": None
+        if alone
+        else task.adaptation.model_dump(mode="json", exclude={"alone", "deadline_s"}),
         "site": task.home.settings().name,
         "cohort": Store(task.home.store).cohort.digest,
-        "weights": digest_of_weights(task.weights),
-        "n_alone_steps": task.n_alone_steps if candidate == "alone" else 0,
+        "weights": None if alone else digest_of_weights(task.weights),
+        "n_alone_steps": task.n_alone_steps if alone else 0,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
+
+from flwr.app import Context, Message, MessageType
+from flwr.clientapp import ClientApp
 
 from client.admission.declaration import declaration_of
 from client.app import build_client_app
@@ -75,15 +80,7 @@ def federate(
     other settings or scans, RunFailed (FM-F403) where not every round was completed with every site, and what ended
     the run.
     """
-    run = RunDirectory(folder / "coordinator" / "runs" / "comparison")
-    homes = {site: SiteHome(folder / "sites" / site) for site in made}
-    begun = _is_begun(run, federation, made)
-    if not begun:
-        shutil.rmtree(folder, ignore_errors=True)
-    for site, home in made.items():
-        _lend(home, homes[site], federation)
-    if not begun:
-        _create_run(run.path, federation, homes, engine="in-process", keep_checkpoints=1)
+    run, homes = _begin(folder, federation, made)
     if not run.ended:
         ENGINES["in-process"](run, homes, advance)
     if run.state.status != "completed" or set(run.tests_recorded()) != set(homes):
@@ -93,6 +90,64 @@ def federate(
             action=f"Read {run.path / 'events.jsonl'}",
         )
     return run
+
+
+def _begin(
+    folder: Path, federation: FederationSettings, made: Mapping[str, SiteHome]
+) -> tuple[RunDirectory, dict[str, SiteHome]]:
+    """The run of `folder`, new where there is none to be gone on with, and its sites' own folders."""
+    run = RunDirectory(folder / "coordinator" / "runs" / "comparison")
+    homes = {site: SiteHome(folder / "sites" / site) for site in made}
+    begun = _is_begun(run, federation, made)
+    if not begun:
+        shutil.rmtree(folder, ignore_errors=True)
+    for site, home in made.items():
+        _lend(home, homes[site], federation)
+    if not begun:
+        _create_run(run.path, federation, homes, engine="in-process", keep_checkpoints=1)
+    return run, homes
+
+
+class _RoundsDone(BaseException):
+    """Raised where a site would be tested: no site answers, and the run stays as it stands after its last round."""
+
+
+def federate_untested(
+    folder: Path, federation: FederationSettings, made: Mapping[str, SiteHome], advance: Advance
+) -> Path:
+    """The rounds of a federation, as in `federate`, without the test that ends one: no test patient is read.
+
+    Returns the global model's file. Raises as `federate`.
+    """
+    run, homes = _begin(folder, federation, made)
+    with contextlib.suppress(_RoundsDone):
+        _run_in_process(run, homes, advance, apps=_training_apps(homes))
+    records = run.rounds_recorded()
+    if len(records) < federation.rounds or any(set(record["sites"]) != set(homes) for record in records):
+        raise RunFailed(
+            f"{folder.name} did not complete every round with every site",
+            got=run.state.reason or run.state.status,
+            action=f"Read {run.path / 'events.jsonl'}",
+        )
+    return run.global_model
+
+
+def _training_apps(homes: Mapping[str, SiteHome]) -> dict[str, ClientApp]:
+    """The sites' apps, which train and let no test begin."""
+
+    def trains_only(app: ClientApp) -> ClientApp:
+        def answer(message: Message, context: Context) -> Message:
+            if message.metadata.message_type == MessageType.EVALUATE:
+                raise _RoundsDone
+            return app(message=message, context=context)
+
+        return cast(ClientApp, answer)
+
+    return {site: trains_only(app) for site, app in _apps(homes).items()}
+
+
+def _apps(homes: Mapping[str, SiteHome]) -> dict[str, ClientApp]:
+    return {site: build_client_app(lambda _context, path=home.path: path) for site, home in homes.items()}  # type: ignore[misc]
 
 
 def _lend(made: SiteHome, home: SiteHome, federation: FederationSettings) -> None:
@@ -140,10 +195,16 @@ def _is_begun(run: RunDirectory, federation: FederationSettings, made: Mapping[s
     return run.state.status not in ("failed", "partial")
 
 
-def _run_in_process(run: RunDirectory, homes: Mapping[str, SiteHome], advance: Advance) -> None:
+def _run_in_process(
+    run: RunDirectory,
+    homes: Mapping[str, SiteHome],
+    advance: Advance,
+    *,
+    apps: Mapping[str, ClientApp] | None = None,
+) -> None:
     run_in_process(
         build_server_app(run.path.parent),
-        {site: build_client_app(lambda _context, path=home.path: path) for site, home in homes.items()},  # type: ignore[misc]
+        _apps(homes) if apps is None else apps,
         run_config={"run": run.path.name},
         on_reply=lambda: advance(run.state.round, run.state.rounds),
     )

@@ -33,15 +33,22 @@ DEFAULT_SITES = ("sms", "umr", "fastmri")
 MADE_OF = "made-of.json"
 REFUSED = "refused.json"
 
+Ratio = tuple[int, int, int]
+"""Patients of training, validation and test, to each other."""
+
 
 @dataclass(frozen=True)
 class Source:
-    """Where a site's scans come from: `folder`, or phantoms of `n_patients` where it is None."""
+    """Where a site's scans come from: `folder`, or phantoms of `n_patients` where it is None.
+
+    ratio: of training, validation and test patients; None: as the site's definition has it.
+    """
 
     site: str
     folder: Path | None
     n_patients: int
     seed: int
+    ratio: Ratio | None = None
 
 
 def parse_named_sites(options: list[str]) -> dict[str, Path]:
@@ -94,12 +101,14 @@ def make_sites(
     n_patients: int,
     seed: int,
     sites: Sequence[str] = DEFAULT_SITES,
+    ratio: Ratio | None = None,
 ) -> list[str]:
     """Make and ingest every one of `sites` under `out/sites`; phantoms are written under `out/scans`.
 
+    ratio: of the patients of each split; None: as each site's definition has it.
     The sites are made side by side, as many at a time as there are processors. Returns what the ingests refused.
     """
-    sources = [Source(site, named.get(site), n_patients, seed) for site in sites]
+    sources = [Source(site, named.get(site), n_patients, seed, ratio) for site in sites]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
         max_workers=min(len(sources), multiprocessing.cpu_count()), mp_context=context
@@ -111,7 +120,13 @@ def make_sites(
 
 
 def make_sites_once(
-    folder: Path, named: Mapping[str, Path], *, sites: Sequence[str], n_patients: int, seed: int
+    folder: Path,
+    named: Mapping[str, Path],
+    *,
+    sites: Sequence[str],
+    n_patients: int,
+    seed: int,
+    ratio: Ratio | None = None,
 ) -> None:
     """The same where `folder` is not there yet: whole or not at all. What the stores hold of phantoms is kept, the
     scans they were made from are not. What an ingest refused is said on the standard error, and `n_refused` knows it.
@@ -120,12 +135,14 @@ def make_sites_once(
     made_of: dict[str, object] = {site: str(named[site].resolve()) for site in sites if site in named}
     if any(site not in named for site in sites):
         made_of["phantoms"] = {"patients": n_patients, "seed": seed}
+    if ratio is not None:
+        made_of["ratio"] = list(ratio)
     if folder.exists():
         _require_made_of(folder, made_of)
         return
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    refused = make_sites(unfinished, named, n_patients=n_patients, seed=seed, sites=sites)
+    refused = make_sites(unfinished, named, n_patients=n_patients, seed=seed, sites=sites, ratio=ratio)
     say_refused(refused)
     shutil.rmtree(unfinished / "scans", ignore_errors=True)
     write_json(unfinished / REFUSED, Counter(text.partition(":")[0] for text in refused))
@@ -162,6 +179,9 @@ def _make_site(out: Path, source: Source) -> list[str]:
     home.mkdir(parents=True, exist_ok=True)
     scans = source.folder or out / "scans" / source.site
     settings = _settings(source)
+    if source.ratio is not None:
+        split = settings.split.model_copy(update={"ratio": source.ratio})
+        settings = settings.model_copy(update={"split": split})
     if source.folder is None and not scans.exists():
         write_phantom_site(scans, site=source.site, n_patients=source.n_patients, seed=source.seed)
     if source.folder is None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from minet_core.errors import ModelError, ScanInvalid
+from minet_core.imaging.data_consistency import impose_measured, impose_measured_on_frame
 from minet_core.imaging.interpolation import bicubic
 from minet_core.training.samples import CLAMP, Inputs, as_tensor, make_inputs, mean_and_std
 
@@ -31,6 +32,7 @@ def super_resolve(
     *,
     scale: int,
     autocast_dtype: torch.dtype | None = None,
+    data_consistent: bool = False,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
     """Super-resolve a volume slice by slice.
@@ -48,6 +50,8 @@ def super_resolve(
         That of the model.
     autocast_dtype
         torch.bfloat16 where the processor has it; None computes in float32.
+    data_consistent
+        Put what was measured back into the image (`minet_core.imaging.data_consistency`); else it is the model's own.
     progress
         Called after each slice.
 
@@ -81,8 +85,11 @@ def super_resolve(
         with torch.inference_mode():
             for index in range(len(low_res)):
                 inputs = make_inputs(as_tensor(low_res[index]), as_tensor(reference[index]), scale)
-                image = _run(model, inputs, scale=scale, autocast_dtype=autocast_dtype)
-                high_res[index] = inputs.restore(image).clamp_min(0).numpy()
+                painted = _run(model, inputs, scale=scale, autocast_dtype=autocast_dtype)
+                image = inputs.restore(painted).clamp_min(0)
+                if data_consistent:
+                    image = _with_measured(image, as_tensor(low_res[index]), scale)
+                high_res[index] = image.numpy()
                 if progress is not None:
                     progress(index + 1, len(low_res))
     finally:
@@ -97,6 +104,7 @@ def super_resolve_frame(
     *,
     covered: NDArray[np.bool_],
     scale: int,
+    data_consistent: bool = False,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
     """As `super_resolve`, on a frame that begins (scale - 1) samples before the first low-resolution sample.
@@ -118,6 +126,8 @@ def super_resolve_frame(
         Where the reference shows something.
     scale
         That of the model.
+    data_consistent
+        As in `super_resolve`.
     progress
         Called after each slice.
 
@@ -140,9 +150,10 @@ def super_resolve_frame(
         with torch.inference_mode():
             for index in range(len(low_res)):
                 if covered[index].any():
-                    high_res[index] = _on_frame(
-                        model, low_res[index], reference[index], covered[index], scale=scale
-                    )
+                    image = _on_frame(model, low_res[index], reference[index], covered[index], scale=scale)
+                    if data_consistent:
+                        image = impose_measured_on_frame(image, as_tensor(low_res[index]), scale)
+                    high_res[index] = image.numpy()
                 if progress is not None:
                     progress(index + 1, len(low_res))
     finally:
@@ -157,7 +168,7 @@ def _on_frame(
     covered: NDArray[np.bool_],
     *,
     scale: int,
-) -> NDArray[np.float32]:
+) -> Tensor:
     """One slice of `super_resolve_frame`. What the model sees has even sides, as every frame of training had."""
     spare = scale - 1
     if not covered.all():
@@ -180,8 +191,16 @@ def _on_frame(
         upsampled=bicubic(padded, scale),
     )
     image = _run(model, extended, scale=scale, autocast_dtype=None)[lead[0] :, lead[1] :]
-    restored: NDArray[np.float32] = inputs.restore(image).clamp_min(0).numpy()
-    return restored
+    return inputs.restore(image).clamp_min(0)
+
+
+def _with_measured(image: Tensor, low_res: Tensor, scale: int) -> Tensor:
+    """An odd side is no period of a degraded slice: such a slice is continued by its mirror image."""
+    if not (low_res.shape[0] % 2 or low_res.shape[1] % 2):
+        return impose_measured(image, low_res, scale)
+    spare = scale - 1
+    framed = _repeat_first(image, (spare, spare))
+    return impose_measured_on_frame(framed, low_res, scale)[spare:, spare:]
 
 
 def _check_shapes(low_res: NDArray[Any], reference: NDArray[Any], scale: int) -> None:

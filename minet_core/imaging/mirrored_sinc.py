@@ -36,14 +36,45 @@ def mirrored_sinc(low_res: Tensor, scale: int) -> Tensor:
         For a complex image.
     """
     h, w = low_res.shape
-    mirrored = low_res[_there_and_back(h)][:, _there_and_back(w)]
-    high_res = sinc(mirrored, scale, non_negative=True)
-    rows, columns = ((torch.arange(1 - scale, scale * n) % (scale * period)) for n, period in _periods(h, w))
-    return high_res[rows][:, columns]
+    return on_frame(sinc(mirror(low_res), scale, non_negative=True), (h, w), scale)
 
 
-def _periods(h: int, w: int) -> list[tuple[int, int]]:
-    return [(n, max(2 * (n - 1), 1)) for n in (h, w)]
+def mirror(image: Tensor) -> Tensor:
+    """One period of a slice that is continued by its mirror image about its outermost samples.
+
+    Parameters
+    ----------
+    image : Tensor (H, W)
+        Real.
+
+    Returns
+    -------
+    Tensor (2 * (H - 1), 2 * (W - 1))
+        The slice and its way back, the outermost samples once; an axis of one sample stays.
+    """
+    H, W = image.shape
+    return image[_there_and_back(H)][:, _there_and_back(W)]
+
+
+def on_frame(period: Tensor, size: tuple[int, int], scale: int) -> Tensor:
+    """From a mirrored period at high resolution, the frame from scale - 1 samples before the first sample.
+
+    Parameters
+    ----------
+    period : Tensor (scale * 2 * (h - 1), scale * 2 * (w - 1))
+        Real, as `mirror` continues it.
+    size : (h, w)
+        Of the low-resolution slice.
+    scale
+        Factor along both axes.
+
+    Returns
+    -------
+    Tensor (scale * h + scale - 1, scale * w + scale - 1)
+        Sample scale * n + scale - 1 is low-resolution sample n.
+    """
+    rows, columns = (torch.arange(1 - scale, scale * n) % (scale * max(2 * (n - 1), 1)) for n in size)
+    return period[rows][:, columns]
 
 
 def _there_and_back(n: int) -> Tensor:

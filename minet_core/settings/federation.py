@@ -260,10 +260,14 @@ class AdaptationSettings(Settings):
         min_length=1,
         description="beginnings of the names of the tensors that train first, while all others stay as they came",
     )
-    head_steps: int = Field(50, ge=0, description="optimizer steps of the head alone")
+    head_steps: int = Field(
+        0, ge=0, description="optimizer steps of the head alone, before all others; 0: none"
+    )
     head_learning_rate: PositiveFloat = Field(1e-3, description="Adam's learning rate in them")
-    steps: PositiveInt = Field(150, description="optimizer steps of the whole model after them")
-    learning_rate: PositiveFloat = Field(5e-4, description="Adam's learning rate in them, before its decay")
+    steps: PositiveInt = Field(200, description="optimizer steps of the whole model after them")
+    learning_rate: PositiveFloat = Field(
+        2e-3, description="Adam's learning rate in them, before its decay; that of the quick preset's rounds"
+    )
     alone: bool = Field(
         True,
         description="also train a model from nothing, for the steps of all rounds and of the adaptation together, "

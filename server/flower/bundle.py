@@ -15,8 +15,6 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from flwr.cli.build import build_fab_from_files
-
 from minet_core.errors import ConfigurationError, FileMissing
 from minet_core.runtime.files.atomic_write import replacing
 from server.flower.file_names import BUNDLE_FILE
@@ -60,6 +58,8 @@ class Bundle:
 
 def build_bundle(*, server_app: str = SERVER_APP, client_app: str = CLIENT_APP) -> Bundle:
     """Build the bundle."""
+    from flwr.cli.build import build_fab_from_files  # who only reads a bundle needs no Flower
+
     text = _PYPROJECT.format(server_app=server_app, client_app=client_app)
     content, _ = build_fab_from_files({"pyproject.toml": text.encode()})
     return _checked(content, source="the bundle")

@@ -18,8 +18,8 @@ from minet_core.training_domain import TrainingDomain, domain_of_figures, merged
 from minet_core.weights.lazy_arrays import StoredArrays
 from minet_core.weights.payload import save_parcel
 from server.flower.nonblocking_grid import MessageGrid
-from server.ledger import with_our_head
 from server.rounds.exchange import Moment, request
+from server.rounds.ledger_records import with_our_head
 from server.rounds.replies import Expected, KeptReply, check_parcels, page_of, read_replies
 from server.runs.run_directory import RunDirectory, file_digest
 

@@ -18,7 +18,6 @@ from minet_core.algorithms.interface import Diagnostics
 from minet_core.errors import QuorumNotMet, UpdateOpposed
 from minet_core.protocol import messages
 from minet_core.protocol.cohort_declaration import declared_by_reply
-from server.ledger import note_reply
 from server.rounds.context import (
     RoundContext,
     build_request,
@@ -28,6 +27,7 @@ from server.rounds.context import (
     save_state,
 )
 from server.rounds.exchange import Patience, request_replies
+from server.rounds.ledger_records import note_reply
 from server.rounds.replies import (
     KeptReply,
     as_reply,

@@ -19,9 +19,9 @@ from minet_core.protocol.exchange_plan import exchange_plan_of, initial_weights
 from minet_core.runtime.files.atomic_write import replacing
 from minet_core.weights.payload import MAX_OVERHEAD_BYTES
 from server.flower.nonblocking_grid import MessageGrid, as_nonblocking
-from server.ledger import note_test
 from server.rounds.context import RoundContext, build_request, digests_of_round, save_state, verify_run
 from server.rounds.exchange import Moment, Patience, opened_figures, request_replies, wait_for_members
+from server.rounds.ledger_records import note_test
 from server.rounds.replies import check_binding, refusal_code
 from server.rounds.round import run_round
 from server.runs import state_machine

@@ -22,7 +22,6 @@ from server.flower.superlink_control import SuperLinkControl
 from server.runs import state_machine
 from server.runs.checked_page import NOT_AS_WRITTEN, damaged, read_bounded
 from server.runs.run_directory import RunDirectory
-from server.runs.summary import summarise_run
 from server.server_home import ServerHome
 
 START_GRACE_S = 60.0
@@ -148,7 +147,7 @@ def resubmit_abandoned_runs(home: ServerHome, control: SuperLinkControl) -> None
 def _tend(home: ServerHome, control: SuperLinkControl, run: RunDirectory) -> None:
     if run.ended:
         if not (run.path / "summary.json").exists() and not run.lock_owner()[1]:
-            summarise_run(run)
+            _summarise(run)
         return
     submission = last_submission(run)
     if abandoned(run, submission):
@@ -170,6 +169,12 @@ def end_as_failed(run: RunDirectory, *, reason: str) -> None:
         return
     run.transition(state_machine.ended, "failed", reason)
     run.event("run-ended", status="failed", reason=reason)
+    _summarise(run)
+
+
+def _summarise(run: RunDirectory) -> None:
+    from server.runs.summary import summarise_run  # loads torch, which the status of a server has no use for
+
     summarise_run(run)
 
 

@@ -117,6 +117,14 @@ def test_the_status_of_an_admitted_site_loads_neither_torch_nor_flower(admitted:
     assert not loaded & HEAVY
 
 
+def test_the_status_of_a_server_loads_no_torch(tmp_path: Path) -> None:
+    """It asks the SuperLink, which takes Flower's client."""
+    home = make_coordinator(tmp_path / "coordinator").home
+    loaded = _loaded_by("server", "status", str(home.path))
+    assert {"httpx", "cryptography"} <= loaded
+    assert not loaded & (HEAVY - {"flwr", "grpc"})
+
+
 def test_help_starts_quickly() -> None:
     assert _processor_s("--help") < MARGIN * HELP_S
 

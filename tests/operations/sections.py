@@ -35,7 +35,7 @@ FIRST_TRAINING = _section(
 )
 WHILE_IT_RUNS = (
     *_section("hospital.md", "Ports", "Volumes and rights", "What leaves", "How the hospital verifies it"),
-    *_section("hospital.md", "The hospital's policy", "Is it working?"),
+    *_section("hospital.md", "The hospital's policy", "The hospital's own model", "Is it working?"),
     *_section("coordinator.md", "Watching", "The coordinator's screen", "Stopping a run"),
 )
 LATER = (

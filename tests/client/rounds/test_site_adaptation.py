@@ -74,7 +74,7 @@ def test_ended_after_any_stretch_it_ends_in_the_same_bytes(tmp_path: Path) -> No
     assert moments == ["adapted"] * 4 + ["alone"] * 3  # 2 + 1 and 2 + 2 steps; 2 + 2 + 1
     whole = files_of(task)
     assert set(whole) == {
-        *("adapted.safetensors", "alone.safetensors", "card.json", "global.safetensors", "model.safetensors")
+        *("adapted.safetensors", "alone.safetensors", "card.json", "global.safetensors", "model.safetensors"),
     }
     for path in task.folder.iterdir():
         path.unlink()
@@ -145,6 +145,12 @@ def test_training_that_was_kept_is_not_made_again_and_other_weights_begin_anew(t
     adapt_at_site(task, prepared(home))
     adapt_at_site(task, prepared(home), at=moments.append)
     assert moments == []
+    moments.clear()
+    gentler = ADAPTATION.model_copy(update={"learning_rate": 1e-4})
+    adapt_at_site(replace(task, adaptation=gentler), prepared(home), at=moments.append)
+    assert moments == ["adapted"] * 4  # the model alone knows nothing of how another is adapted
+    adapt_at_site(task, prepared(home))
+    moments.clear()
     others = {name: array + np.float32(0.01) for name, array in task.weights.items()}
     adapt_at_site(replace(task, weights=others), prepared(home), at=moments.append)
     assert moments.count("adapted") == 4

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from minet_core.errors import ModelError, ScanInvalid
 from minet_core.evaluation.inference import super_resolve
 from minet_core.imaging.interpolation import bicubic, sinc
+from minet_core.imaging.kspace_band import data_inconsistency
+from minet_core.imaging.mirrored_sinc import mirror
 
 both_scales = pytest.mark.parametrize("scale", [2, 4])
 
@@ -53,7 +55,7 @@ def _volumes(
 @pytest.mark.parametrize("size", [(3, 8, 14), (2, 9, 14), (2, 8, 13), (1, 7, 5)])
 def test_a_model_that_adds_nothing_gives_the_bicubic_volume(scale: int, size: tuple[int, int, int]) -> None:
     low_res, reference = _volumes(size, scale)
-    high_res = super_resolve(UpsampledPlusReference(), low_res, reference, scale=scale)
+    high_res = super_resolve(UpsampledPlusReference(), low_res, reference, scale=scale, data_consistent=False)
     expected = bicubic(torch.tensor(low_res), scale, non_negative=True).numpy()
     assert high_res.dtype == np.float32
     # Normalised and restored in float32: some roundings of values near 150.
@@ -92,6 +94,34 @@ def test_no_value_is_negative() -> None:
     low_res[0, 4, 4] = 100.0
     reference = np.random.default_rng(0).random((1, 16, 16), dtype=np.float32)
     assert float(super_resolve(UpsampledPlusReference(), low_res, reference, scale=2).min()) == 0.0
+
+
+@both_scales
+def test_what_was_measured_is_put_back_where_that_is_asked_for(scale: int) -> None:
+    low_res, reference = _volumes((2, 8, 14), scale)
+    model = UpsampledPlusReference(weight=0.3)
+    own = super_resolve(model, low_res, reference, scale=scale)
+    high_res = super_resolve(model, low_res, reference, scale=scale, data_consistent=True)
+    assert data_inconsistency(own, low_res, scale) > 0.03
+    assert data_inconsistency(high_res, low_res, scale) < 1e-4
+
+
+@both_scales
+@pytest.mark.parametrize("size", [(9, 14), (7, 5)])
+def test_a_slice_with_an_odd_side_is_continued_by_its_mirror_image(scale: int, size: tuple[int, int]) -> None:
+    low_res, reference = _volumes((1, *size), scale)
+    model = UpsampledPlusReference(weight=0.3)
+    own = super_resolve(model, low_res, reference, scale=scale)
+    high_res = super_resolve(model, low_res, reference, scale=scale, data_consistent=True)
+    within = (slice(None, scale * (n - 1) + 1) for n in size)
+    rows, columns = within
+    of = mirror(torch.tensor(low_res[0]))[None]
+    before, after = (
+        data_inconsistency(mirror(torch.tensor(image[0, rows, columns]))[None], of, scale)
+        for image in (own, high_res)
+    )
+    assert before > 0.03
+    assert after < 1e-4
 
 
 @pytest.mark.parametrize("training", [True, False])

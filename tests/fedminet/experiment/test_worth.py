@@ -1,0 +1,137 @@
+"""What taking part is worth: one federation, the site's own adaptation and choice, no figure of an unread patient."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from fedminet.experiment.worth.cells import WorthCell, read_cell
+from fedminet.experiment.worth.page import behind_the_better, difference, row_of
+from fedminet.experiment.worth.picture import gains_figure
+from fedminet.experiment.worth.plan import WorthPlan, whole_numbers
+from fedminet.experiment.worth.run import run_worth
+from fedminet.main import command_line
+from minet_core.errors import ConfigurationError
+from minet_core.settings.federation import AdaptationSettings
+from minet_core.settings.yaml_file import write_settings
+from sites.settings.definitions import definition
+from sites.store.store import Store
+from tests.faults.tiny_sites import make_volume, write_nifti
+from tests.support.tiny_experiment import SHAPE, SPACING_MM
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> WorthPlan:
+    """A site of one training, one validation and two test patients; one round and three steps of adaptation."""
+    folder = tmp_path_factory.mktemp("scans")
+    for patient in range(4):
+        for contrast in ("T1", "T2"):
+            volume = make_volume(patient, contrast, shape=SHAPE, spacing_mm=SPACING_MM)
+            write_nifti(folder / f"patient{patient}" / f"{contrast}.nii.gz", volume)
+    settings = definition("sms")
+    split = settings.split.model_copy(update={"draw": "quota", "ratio": (1, 1, 2)})
+    write_settings(folder / "site.yaml", settings.model_copy(update={"split": split}))
+    return WorthPlan(
+        out=tmp_path_factory.mktemp("worth"),
+        seeds=(1,),
+        patients=(1,),
+        rounds=1,
+        local_steps=1,
+        adaptation=AdaptationSettings(head_steps=1, head_learning_rate=1e-3, steps=2),
+        named={"sms": folder},
+    )
+
+
+def test_no_test_patient_is_read_where_a_recipe_is_looked_for(plan: WorthPlan) -> None:
+    searching = replace(plan, validation=True)
+    for home in searching.homes(searching.keys()[0]).values():
+        store = Store(home.store)
+        for pair, _ in store.cohort.pairs_of("test"):
+            (home.store / pair.file).rename(home.store / f"{pair.file}.away")
+    cells = run_worth(searching, quiet=True)
+    for home in searching.homes(searching.keys()[0]).values():
+        for away in home.store.rglob("*.away"):
+            away.rename(away.with_suffix(""))
+    assert [cell.site for cell in cells] == ["sms"]
+    assert all(
+        cell.test_db == {} and set(cell.validation_db) == {"global", "adapted", "alone"} for cell in cells
+    )
+    rows = json.loads((searching.folder / "worth.json").read_text())["rows"]
+    assert (rows[0]["alone"], rows[0]["chosen"]) == (cells[0].validation_db["alone"]["1"], None)
+    page = (searching.folder / "worth.md").read_text()
+    assert "No test patient was read" in page
+    assert "| 1 | 1 | sms | 1x1-head1at0.001-whole2at" in page  # in the list of every trial
+
+
+def test_every_cell_has_its_test_patients_and_is_made_once(plan: WorthPlan) -> None:
+    cells = run_worth(plan, quiet=True)
+    assert [len(cell.test_db["alone"]) for cell in cells] == [2]
+    assert {cell.n_steps for cell in cells} == {4}
+    assert cells[0].test_db["alone"] != cells[0].test_db["global"] != cells[0].test_db["adapted"]
+    assert run_worth(plan, quiet=True) == cells
+    assert (plan.folder / "worth.png").stat().st_size > 0
+    other = replace(plan, adaptation=plan.adaptation.model_copy(update={"head": ("reconstruction.",)}))
+    with pytest.raises(ConfigurationError, match="other settings"):
+        read_cell(other, other.keys()[0])
+
+
+def made(seed: int, chosen: str, **psnr_db: list[float]) -> WorthCell:
+    shown = {
+        name: {str(place): value for place, value in enumerate(values)} for name, values in psnr_db.items()
+    }
+    return WorthCell(
+        site="sms",
+        scale=2,
+        seed=seed,
+        patients=7,
+        recipe="",
+        n_steps=1,
+        settings="",
+        cohort="",
+        chosen=chosen,
+        validation_db={},
+        test_db=shown,
+        seconds=0.0,
+        versions={},
+    )
+
+
+def test_differences_are_paired_by_patient_and_need_six_of_them() -> None:
+    first = made(1, "adapted", alone=[30.0, 34.0], adapted=[31.0, 36.0], **{"global": [29.0, 35.0]})
+    found = difference([first], "chosen", "alone", validation=False)
+    assert found is not None
+    assert (found.mean, found.low, found.n) == (1.5, None, 2)
+    three = [
+        first,
+        made(2, "alone", alone=[30.0, 30.0], **{"global": [29.0, 29.0]}),
+        first.model_copy(update={"seed": 3}),
+    ]
+    found = difference(three, "chosen", "alone", validation=False)
+    assert found is not None
+    assert found.mean == pytest.approx(1.0)
+    assert found.low is not None
+    assert found.n == 6
+    assert behind_the_better(first) == pytest.approx(-1.5)
+    wrong = first.model_copy(update={"chosen": "alone"})
+    assert behind_the_better(made(1, "global", alone=[31.0], **{"global": [30.0]})) == 1.0
+    assert behind_the_better(wrong) == pytest.approx(0.0)
+    assert row_of(three[1], validation=False)["adapted"] is None
+
+
+def test_a_loss_is_drawn_below_the_line() -> None:
+    figure = gains_figure({2: {"sms": [1.0, 1.4], "umr": [-0.5]}}, wanted_db={2: 1.0})
+    heights = [patch.get_height() for patch in figure.axes[0].patches]  # type: ignore[attr-defined]
+    assert heights == pytest.approx([1.2, -0.5])
+
+
+def test_what_is_no_number_is_refused(tmp_path: Path) -> None:
+    assert whole_numbers("2, 7,2", option="--own") == (2, 7)
+    refused = CliRunner().invoke(
+        command_line(), ["experiment", "worth", "--own", "two", "--out", str(tmp_path)]
+    )
+    assert refused.exit_code != 0
+    assert "--own" in str(refused.exception) + refused.output
