@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 
 import pytest
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from minet_core.admission.fingerprints import same_fingerprint, site_fingerprint, spoken
+from minet_core.admission.fingerprints import read_node_key, same_fingerprint, site_fingerprint, spoken
 from minet_core.admission.request import build_request, check_request
+from minet_core.errors import AdmissionRefused
 
 DIGEST = hashlib.sha256(b"abc").digest()
 
@@ -49,3 +52,30 @@ def test_what_stands_before_and_after_a_boundary_is_not_confused() -> None:
     assert site_fingerprint("a", node_key=line, tls_key=key.public_key()) != site_fingerprint(
         "ab", node_key=line, tls_key=key.public_key()
     )
+
+
+def test_a_node_key_as_a_compressed_point_is_refused() -> None:
+    """OpenSSH writes none; the library says so in a way of its own."""
+    key = ec.generate_private_key(ec.SECP384R1()).public_key()
+    line = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
+    kind, encoded = line.split()
+    blob = base64.b64decode(encoded)
+    point = len(blob) - 97
+    assert blob[point] == 4
+    changed = blob[:point] + b"\x02" + blob[point + 1 :]
+    with pytest.raises(AdmissionRefused, match="FM-F404"):
+        read_node_key(f"{kind} {base64.b64encode(changed).decode()}")
+
+
+def test_a_certificate_request_of_an_unknown_version_is_refused() -> None:
+    node, tls = (ec.generate_private_key(ec.SECP384R1()) for _ in range(2))
+    request = build_request("sms", node_key=node, tls_key=tls, declaration=None)
+    first, *middle, last = request.tls_request.strip().splitlines()
+    content = base64.b64decode("".join(middle))
+    assert content.count(b"\x02\x01\x00") >= 1
+    changed = base64.encodebytes(content.replace(b"\x02\x01\x00", b"\x02\x01\x40", 1)).decode().strip()
+    odd = request.model_copy(update={"tls_request": "\n".join([first, changed, last, ""])})
+    signature = node.sign(odd.signed_bytes(), ec.ECDSA(hashes.SHA384()))
+    odd = odd.model_copy(update={"signature": base64.b64encode(signature).decode()})
+    with pytest.raises(AdmissionRefused, match="certificate request cannot be read"):
+        check_request(odd)
