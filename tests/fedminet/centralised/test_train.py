@@ -196,7 +196,8 @@ def test_one_line_says_what_cannot_be_trained(
         with pytest.raises(SystemExit) as ending:
             run()
         assert ending.value.code == 2
-        assert capsys.readouterr().err.strip().endswith(said)  # a log set up by another test puts a time before it
+        # A log that another test set up in this process puts a time before it.
+        assert capsys.readouterr().err.strip().endswith(said)
 
 
 @pytest.mark.gpu
