@@ -65,7 +65,9 @@ def _place(item: pytest.Item) -> int:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """What is made again and again is made once a process: the charts of runs, the process that makes sites."""
+    """What is made again and again is made once a process: the charts of runs, the process that makes sites. What a
+    command sets up for its process is undone.
+    """
     with ExitStack() as stack:
         makes_sites = "fedminet.single_machine.sites" in sys.modules  # else no test of this file makes any
         # Those in containers have every processor to themselves, and make three large ones side by side.
@@ -77,4 +79,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
             from tests.support.repeated_charts import repeated_charts
 
             stack.enter_context(repeated_charts())
+        if "minet_core.runtime.logs" in sys.modules:
+            from tests.support.no_log_left import no_log_left
+
+            stack.enter_context(no_log_left())
         return (yield)

@@ -98,11 +98,8 @@ def read_node_key(line: str) -> ec.EllipticCurvePublicKey:
     _key_blob(line)
     try:
         key = serialization.load_ssh_public_key(line.encode("ascii"))
-    except (
-        ValueError,
-        UnsupportedAlgorithm,
-        NotImplementedError,
-    ) as failure:  # the last for a compressed point
+    # NotImplementedError is cryptography's own, for a key whose point is compressed: it reads none.
+    except (ValueError, UnsupportedAlgorithm, NotImplementedError) as failure:
         raise AdmissionRefused("a node key cannot be read", expected=f"one line, {KEY_KIND} ...") from failure
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
         raise AdmissionRefused("a node key is of another kind", expected=KEY_KIND)

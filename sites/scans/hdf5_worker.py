@@ -12,7 +12,6 @@ import contextlib
 import json
 import math
 import os
-import resource
 import sys
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,13 +20,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from sites.scans.worker_limits import allow_time, limit_memory
+
 MEMORY_BYTES = 1 << 30
 """Of address space: room for the libraries (115 MiB), the largest slice, its conversion and its chunk. Slices of
 `MAX_SLICE_VALUES` complex doubles in chunks of 64 MiB were read in 700 MiB; what a damaged file makes HDF5 ask for
 beyond it is refused.
 """
-PROCESSOR_S = 20
-"""For one question, a header or a slice: far more than any needs. Time of the processor: a share may be slow."""
 MAX_TEXT_BYTES = 1 << 20
 """Of one attribute or header: an ISMRMRD header is some pages of text."""
 MAX_SLICE_VALUES = 1 << 24
@@ -319,7 +318,7 @@ def serve(questions: BinaryIO, answers: BinaryIO) -> None:
     """
     opened: dict[int, OpenedFile] = {}
     for line in questions:
-        _allow_time()
+        allow_time()
         question = json.loads(line)
         head: dict[str, Any]
         payload: NDArray[Any] | None = None
@@ -351,17 +350,9 @@ def _answer(question: dict[str, Any], opened: dict[int, OpenedFile]) -> Any:
     return asked(*question["about"])
 
 
-def _allow_time() -> None:
-    """PROCESSOR_S more from here on; past them the kernel ends this process."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    limit = math.ceil(used.ru_utime + used.ru_stime) + PROCESSOR_S
-    resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
-
-
 def main() -> None:
     """The process. What HDF5 prints of a file stays in it."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # no scan in a core file
+    limit_memory(MEMORY_BYTES)
     with contextlib.suppress(BrokenPipeError):
         serve(sys.stdin.buffer, os.fdopen(os.dup(1), "wb"))
     os._exit(0)  # without HDF5's own clearing up, which can fail on what a damaged file left

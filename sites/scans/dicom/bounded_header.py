@@ -53,7 +53,8 @@ _BROKEN = (
     NotImplementedError,
     BytesLengthException,
 )
-"""What pydicom raises for bytes that are cut off or no DICOM."""
+"""What pydicom raises for bytes that are cut off or no DICOM. NotImplementedError is its own, for a value
+representation that it does not know."""
 
 
 class HeaderBytes(io.RawIOBase):
@@ -204,7 +205,7 @@ def silent_pydicom(name: str) -> Iterator[None]:
             raise
         except OSError as failure:
             raise unreadable(_plain(failure), Path(name)) from None
-        except Exception as failure:
+        except Exception as failure:  # no file stops the others, whatever it makes pydicom raise
             raise ScanReaderFailed(
                 f"{name} made its reader fail",
                 got=type(failure).__name__,

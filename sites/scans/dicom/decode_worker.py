@@ -8,9 +8,7 @@ of another size; what a library prints stays here.
 from __future__ import annotations
 
 import json
-import math
 import os
-import resource
 import sys
 import warnings
 from typing import BinaryIO
@@ -18,10 +16,10 @@ from typing import BinaryIO
 import numpy as np
 from pydicom.pixels.utils import iter_pixels
 
+from sites.scans.worker_limits import allow_time, limit_memory
+
 MEMORY_BYTES = 3 << 29
 """Of address space (1.5 GiB): a codestream may claim another size than the header. An estimate."""
-PROCESSOR_S = 20
-"""For one frame: the vendor files take 0.02 s."""
 FAILED = 3
 
 
@@ -48,23 +46,15 @@ def decode(questions: BinaryIO, answers: BinaryIO) -> None:
                 if frame.shape != expected:
                     raise ValueError("a frame of another shape")
                 answers.write(np.ascontiguousarray(frame, dtype=question["dtype"]).data)
-                _allow_time()
+                allow_time()
         answers.flush()
-
-
-def _allow_time() -> None:
-    """PROCESSOR_S more from here on; past them the kernel ends this process."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    limit = math.ceil(used.ru_utime + used.ru_stime) + PROCESSOR_S
-    resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
 def main() -> None:
     """The process."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # no scan in a core file
+    limit_memory(MEMORY_BYTES)
     warnings.simplefilter("ignore")
-    _allow_time()
+    allow_time()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library that prints does not print into the frames
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from pydicom.config import IGNORE
-from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.decoders.base import Decoder, get_decoder
 from pydicom.uid import UID
 
 from minet_core.errors import DecoderMissing
@@ -49,17 +49,14 @@ def require_decoder(transfer_syntax: str, *, name: str) -> None:
     """
     if is_native(transfer_syntax):
         return
-    try:
-        if re.fullmatch(r"[0-9.]{1,64}", transfer_syntax) is None:  # pydicom would warn, with the text in it
-            raise NotImplementedError
-        decoder = get_decoder(UID(transfer_syntax, IGNORE))
-    except NotImplementedError:
+    decoder = _decoder_of(transfer_syntax)
+    if decoder is None:
         raise DecoderMissing(
             f"{name} is stored in a form that nothing here decodes",
             got=_name_of(transfer_syntax),
             expected="uncompressed, RLE, JPEG, JPEG-LS or JPEG 2000",
             action="Export it as Explicit VR Little Endian",
-        ) from None
+        )
     if not decoder.is_available:
         raise DecoderMissing(
             f"{name} is compressed, and its decoder is not installed",
@@ -67,6 +64,15 @@ def require_decoder(transfer_syntax: str, *, name: str) -> None:
             expected=" or ".join(decoder.missing_dependencies),
             action="Install python-gdcm, or export the series as Explicit VR Little Endian",
         )
+
+
+def _decoder_of(transfer_syntax: str) -> Decoder | None:
+    if re.fullmatch(r"[0-9.]{1,64}", transfer_syntax) is None:  # pydicom would warn, with the text in it
+        return None
+    try:
+        return get_decoder(UID(transfer_syntax, IGNORE))
+    except NotImplementedError:  # pydicom's own word for a syntax that it has no decoder for
+        return None
 
 
 def _name_of(transfer_syntax: str) -> str:

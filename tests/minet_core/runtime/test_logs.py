@@ -11,7 +11,8 @@ import sys
 import pytest
 
 from minet_core.errors import InvalidSetting
-from minet_core.runtime.logs import FORMAT_VARIABLE, LEVEL_VARIABLE, set_up_logging
+from minet_core.runtime.logs import FORMAT_VARIABLE, LEVEL_VARIABLE, is_set_up, set_up_logging
+from tests.support.no_log_left import no_log_left
 
 SAY = """
 import logging
@@ -120,3 +121,15 @@ def test_what_ends_a_command_that_logs_is_a_record_too() -> None:
 def test_a_level_or_a_form_that_is_none_is_refused(wrong: dict[str, str]) -> None:
     with pytest.raises(InvalidSetting, match="no such log"):
         set_up_logging(**wrong)
+
+
+def test_a_log_that_a_test_sets_up_is_not_left_for_the_next(capsys: pytest.CaptureFixture[str]) -> None:
+    before = os.environ.get(LEVEL_VARIABLE)
+    with no_log_left():
+        set_up_logging(level="debug")
+        assert is_set_up()
+        logging.getLogger("server").debug("within")
+    assert not is_set_up()
+    logging.getLogger("server").debug("after")
+    assert "within" in capsys.readouterr().err
+    assert os.environ.get(LEVEL_VARIABLE) == before
