@@ -20,6 +20,7 @@ EXAMPLES = (
     "minet_core.evaluation.inference:super_resolve",
     "minet_core.evaluation.metrics:psnr",
     "minet_core.evaluation.metrics:ssim",
+    "minet_core.imaging.data_consistency:impose_measured",
     "minet_core.imaging.degradation:low_resolution",
     "minet_core.imaging.fourier:centre_crop",
     "minet_core.models.registry:build_model",

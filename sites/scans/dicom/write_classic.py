@@ -71,6 +71,11 @@ EMPTY_IF_UNKNOWN = (
     "PatientPosition",
 )
 RESEARCH_MODE = "RM"
+UNPAIRED = frozenset(
+    {"ABDOMEN", "BRAIN", "CHEST", "CSPINE", "HEAD", "HEART", "LIVER", "LSPINE", "NECK", "PELVIS", "PROSTATE"}
+    | {"SKULL", "SPINE", "SSPINE", "TSPINE", "UTERUS"}
+)
+"""Parts of the body that are no pair, of the standard's list: Laterality may not be there (PS3.3 C.7.3.1)."""
 
 
 def classic_objects(
@@ -134,5 +139,7 @@ def _complete(new: Dataset, unknown_frame: UID) -> None:
             setattr(new, keyword, None)
     if "BodyPartExamined" not in new and "Laterality" not in new:
         new.Laterality = None
+    if new.get("BodyPartExamined") in UNPAIRED and not new.get("Laterality"):
+        new.pop("Laterality", None)  # some scanners write it empty for a head, which has none
     if "FrameOfReferenceUID" not in new:
         new.FrameOfReferenceUID = unknown_frame

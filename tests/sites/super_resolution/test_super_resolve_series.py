@@ -96,6 +96,7 @@ def window(one: Dataset, index: int) -> None:
     one.FrameOfReferenceUID = "2.25.99"
     one.PatientBirthDate, one.PatientSex, one.StudyDate = "19700101", "M", "20240102"
     one.SeriesNumber = 5
+    one.BodyPartExamined, one.Laterality = "HEAD", ""  # as a scanner writes it, though a head has no side
 
 
 def window_enhanced(one: Dataset, index: int) -> None:
@@ -326,6 +327,11 @@ def test_two_patients_and_two_series_in_a_folder_are_refused_without_their_names
     write_classic(tmp_path / "PID-1" / "more", low, affine, header=Header("PID-1", NAME, series="more"))
     with pytest.raises(InvalidSetting, match="several scans"):
         pair_of_folders(tmp_path / "PID-1", tmp_path / "PID-2")
+
+
+def test_a_part_of_the_body_without_a_side_has_none(classic: Made) -> None:
+    assert {one.BodyPartExamined for one in classic.objects} == {"HEAD"}
+    assert not any("Laterality" in one for one in classic.objects)
 
 
 @pytest.mark.skipif(VALIDATOR is None, reason="dciodvfy (Debian's dicom3tools) is not installed")
