@@ -33,9 +33,14 @@ def test_a_site_that_was_cut_off_takes_part_again_as_the_same_node(tmp_path: Pat
     assert result.held
     run = tmp_path / "coordinator" / "runs" / "partition"
     events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
-    missing = [
-        event["round"] for event in events if event["event"] == "reply-missing" and event["site"] == CUT_SITE
-    ]
+    missing = list[int]()
+    for event in events:
+        if event["event"] == "reply-missing" and event["site"] == CUT_SITE:
+            missing.append(event["round"])
+        elif (
+            event["event"] == "round-abandoned"
+        ):  # on a busy machine: asked again, and what was missing counts no more
+            missing = [number for number in missing if number != event["round"]]
     assert missing == list(result.missed)
     completed = [event["sites"] for event in events if event["event"] == "round-completed"]
     assert [CUT_SITE in sites for sites in completed] == [n in result.took_part for n in range(1, ROUNDS + 1)]
