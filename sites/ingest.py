@@ -41,6 +41,7 @@ from sites.store.pseudonym import keyed, pseudonym, site_key
 from sites.store.split import Split, assign_splits, draw_splits, drawn_share, listed_splits, order_of
 from sites.store.split_register import read_register, write_register
 from sites.store.store import COHORT_FILE, Store, read_record, write_pair
+from sites.withdraw import leave_out_withdrawn, remove_withdrawn
 
 PROCESSING = 3
 """Raised when reading or registration changes, so that pairs made by the former way are made again."""
@@ -107,6 +108,7 @@ def ingest(
     opened = Store(store)
     with opened.locked():
         former = _former(opened, settings)
+        remove_withdrawn(store)
         patients = {record.file: record.patient for record in _all_records(opened, former)}
         kept = Signatures(store, patients=patients)
         records, accepted = _ingest_pairs(
@@ -217,6 +219,7 @@ def _ingest_pairs(
     """The new cohort's records by name, and what of them is of this ingest; refusals go to `found`."""
     key = site_key(store.path, may_make=former is None and not any(store.path.glob("*.h5")))
     records = {record.name: record for record in former.pairs} if former else {}
+    leave_out_withdrawn(found, store.path, key=key)
     loose = _loose(store, former)
     accepted: list[Accepted] = []
     taken: set[str] = set()
@@ -238,6 +241,8 @@ def _ingest_pairs(
         accepted.append(Accepted(candidate.label, *figures, reused))
     if progress is not None:
         progress(len(found.candidates), len(found.candidates))
+    if not accepted and not found.refused:
+        raise NoScansAccepted("every patient of the folder was withdrawn", action="Ingest others' scans")
     if not accepted:
         codes = Counter(refusal.code for refusal in found.refused)
         raise NoScansAccepted(

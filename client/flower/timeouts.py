@@ -56,7 +56,9 @@ def _retry_signs_of_life_sooner() -> None:
     """
     sender: Any = importlib.import_module("flwr.supercore.heartbeat")
     if "exponential(max_delay=20)" not in inspect.getsource(sender.HeartbeatSender):
-        raise HostError("the signs of life of the installed Flower are retried otherwise", expected="flwr 1.42")
+        raise HostError(
+            "the signs of life of the installed Flower are retried otherwise", expected="flwr 1.42"
+        )
     pauses = importlib.import_module("flwr.supercore.retry").exponential
     sender.exponential = lambda max_delay: pauses(max_delay=min(max_delay, MAX_RETRY_PAUSE_S))
 
