@@ -131,7 +131,8 @@ def runs_of_patient(
 ) -> list[RunOfPatient]:
     """The runs that a patient was or may have been in, from the site's ledger.
 
-    left: the digest of the cohort that the patient left. test: the patient is of the test split. kept: the site's state.
+    left: the digest of the cohort that the patient left. test: the patient is of the test split. kept: the site's
+    state.
     """
     records = list(records)
     last = max((n for n, one in enumerate(records) if _cohort_of(one) == left), default=len(records))

@@ -1,8 +1,8 @@
 """Taking a patient out of a store: out of the cohort, the files and the signatures, and kept out.
 
-The order of the steps makes a kill harmless. First the list (`withdrawn.json`): with it the patient is in no cohort that
-is read. Then the cohort's page, the files, the signatures; what a killed command left of them is of no use to a reader,
-and goes with the next command or ingest. The other patients keep their splits, since none is drawn.
+The order of the steps makes a kill harmless. First the list (`withdrawn.json`): with it the patient is in no cohort
+that is read. Then the cohort's page, the files, the signatures; what a killed command left of them is of no use to
+a reader, and goes with the next command or ingest. The other patients keep their splits, since none is drawn.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`fedminet site withdraw` on a real store: who is out stays out, the others stay where they are, and a kill harms nothing."""
+"""`fedminet site withdraw`: who is out stays out, the others keep their splits, and a kill harms nothing."""
 
 from __future__ import annotations
 
