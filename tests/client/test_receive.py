@@ -129,6 +129,7 @@ def sent(paths: list[Path]) -> dict[str, bytes]:
     return {one.SOPInstanceUID: one.PixelData for one in map(dcmread, paths)}
 
 
+@pytest.mark.long
 def test_a_study_pushed_twice_over_two_kills_while_ingest_runs_is_whole_and_single(tmp_path: Path) -> None:
     home, paths, log = make_home(tmp_path / "home"), study(tmp_path / "pacs", 400), tmp_path / "log"
     said, answered = b"", []
