@@ -32,9 +32,6 @@ from sites.settings.receive_settings import ReceiveSettings
 from tests.support.dicom_series import Header, write_classic
 from tests.support.small_scans import affine_of
 
-pytestmark = pytest.mark.filterwarnings(  # pynetdicom's own peer leaves the socket of a refused association
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)
 CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 SECRET = "QZSECRETXJ"
 ALLOWED = {"calling_titles": ["SCANNER"], "port": 0, "min_free_bytes": 1}
@@ -94,7 +91,9 @@ def push(
     kinds = {str(dcmread(path, stop_before_pixels=True).SOPClassUID) for path in paths}
     for kind in kinds:
         peer.add_requested_context(kind)
-    association = peer.associate("127.0.0.1", port, ae_title=called)
+    opened: list[socket.socket] = []
+    keep = (evt.EVT_CONN_OPEN, lambda event: opened.append(event.assoc.dul.socket.socket))
+    association = peer.associate("127.0.0.1", port, ae_title=called, evt_handlers=[keep])
     if association.is_established:  # else each object waits for the receiver's delayed acknowledgement
         association.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     n_stored = 0
@@ -112,6 +111,9 @@ def push(
             progress(n_stored)
     if association.is_established:
         association.release()
+    association.join(5)
+    for one in opened:  # pynetdicom leaves that of a refused or cut association to the garbage collection
+        one.close()
     return n_stored
 
 
