@@ -30,7 +30,7 @@ class ReceiveSettings(Settings):
     max_pdu_bytes: int = Field(65536, ge=4096, le=1 << 20, description="length of a PDU, bytes")
     max_objects: PositiveInt = Field(20_000, description="objects in one association")
     max_object_bytes: PositiveInt = Field(
-        1 << 29, description="length of an object, which is held in memory once for each association, bytes"
+        1 << 29, description="length of an object, which is held in memory for each association, bytes"
     )
     min_free_bytes: PositiveInt = Field(
         10**10, description="room that is left on the disk; with less, objects are refused"

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -18,14 +19,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pydicom import dcmread
-from pynetdicom import AE
+from pynetdicom import AE, evt
 
 from client.receive.inbox import Inbox
 from client.receive.receiver import Receiver
 from client.site_home import SiteHome
 from minet_core.errors import InvalidSetting, RunBusy
 from minet_core.settings.yaml_file import parse_yaml
+from server.admission.pki import ca_files, issue_server_certificate, issue_site_certificate, make_ca
 from sites.ingest_plan import naming_key
 from sites.settings.definitions import definition_text
 from sites.settings.receive_settings import ReceiveSettings
@@ -62,28 +66,34 @@ def receiving(home: SiteHome) -> Iterator[tuple[Receiver, int]]:
 
 
 class Started:
-    """The receiver as a process of its own."""
+    """The receiver as a process of its own, which is gone when the block is left."""
 
     def __init__(self, home: SiteHome, log: Path) -> None:
-        self.stream = log.open("ab")
-        self.process = subprocess.Popen(
-            [*PROGRAM, "site", "receive", str(home.path), "--json"],
-            stdout=subprocess.PIPE,
-            stderr=self.stream,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
+        with log.open("ab") as stream:
+            self.process = subprocess.Popen(
+                [*PROGRAM, "site", "receive", str(home.path), "--json"],
+                stdout=subprocess.PIPE,
+                stderr=stream,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
         assert self.process.stdout is not None
         self.port = json.loads(self.process.stdout.readline())["port"]
+
+    def __enter__(self) -> Started:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.end(signal.SIGKILL)
 
     def end(self, number: int) -> str:
         self.process.send_signal(number)
         said, _ = self.process.communicate(timeout=30)
-        self.stream.close()
         return said.decode()
 
 
 def push(
-    paths: list[Path], port: int, *, title: str = "SCANNER", called: str = "FEDMINET", progress=None
+    paths: list[Path], port: int, *, title: str = "SCANNER", called: str = "FEDMINET", tls=None, progress=None
 ) -> int:
     """How many objects were answered with success; the association may be cut."""
     peer = AE(ae_title=title)
@@ -93,7 +103,9 @@ def push(
         peer.add_requested_context(kind)
     opened: list[socket.socket] = []
     keep = (evt.EVT_CONN_OPEN, lambda event: opened.append(event.assoc.dul.socket.socket))
-    association = peer.associate("127.0.0.1", port, ae_title=called, evt_handlers=[keep])
+    association = peer.associate(
+        "127.0.0.1", port, ae_title=called, evt_handlers=[keep], tls_args=tls and (tls, None)
+    )
     if association.is_established:  # else each object waits for the receiver's delayed acknowledgement
         association.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     n_stored = 0
@@ -111,10 +123,27 @@ def push(
             progress(n_stored)
     if association.is_established:
         association.release()
-    association.join(5)
+    if association.ident is not None:
+        association.join(5)
     for one in opened:  # pynetdicom leaves that of a refused or cut association to the garbage collection
         one.close()
     return n_stored
+
+
+def push_until_killed(paths: list[Path], started: Started, kill_at: int) -> int:
+    """Kill the receiver when that many objects were answered; how many were in all."""
+    reached, answered = threading.Event(), list[int]()
+
+    def look(n_stored: int) -> None:
+        if n_stored >= kill_at:
+            reached.set()
+
+    pushing = threading.Thread(target=lambda: answered.append(push(paths, started.port, progress=look)))
+    pushing.start()
+    assert reached.wait(60)
+    started.end(signal.SIGKILL)
+    pushing.join()
+    return answered[0]
 
 
 def content_of(home: SiteHome) -> dict[str, bytes]:
@@ -131,36 +160,30 @@ def sent(paths: list[Path]) -> dict[str, bytes]:
     return {one.SOPInstanceUID: one.PixelData for one in map(dcmread, paths)}
 
 
-@pytest.mark.long
-def test_a_study_pushed_twice_over_two_kills_while_ingest_runs_is_whole_and_single(tmp_path: Path) -> None:
-    home, paths, log = make_home(tmp_path / "home"), study(tmp_path / "pacs", 400), tmp_path / "log"
-    said, answered = b"", []
-    for kill_at in (130, 260):
-        started = Started(home, log)
-        reached = threading.Event()
-
-        def look(n_stored: int, at: int = kill_at, reached: threading.Event = reached) -> None:
-            if n_stored == at:
-                reached.set()
-
-        pushing = threading.Thread(
-            target=lambda port=started.port, look=look: answered.append(push(paths, port, progress=look))
+@pytest.mark.parametrize(
+    ("n_objects", "kills"), [(40, (15,)), pytest.param(400, (130, 260), marks=pytest.mark.long)]
+)
+def test_a_study_pushed_twice_over_kills_while_ingest_runs_is_whole_and_single(
+    tmp_path: Path, n_objects: int, kills: tuple[int, ...]
+) -> None:
+    home, paths, log = make_home(tmp_path / "home"), study(tmp_path / "pacs", n_objects), tmp_path / "log"
+    for kill_at in kills:
+        with Started(home, log) as started:
+            answered = push_until_killed(paths, started, kill_at)
+        assert kill_at <= answered < n_objects
+        assert len(content_of(home)) >= answered, "what was answered is on the disk"
+    with Started(home, log) as started:
+        reading = subprocess.Popen(
+            [*PROGRAM, "site", "ingest", str(home.path), str(home.inbox / "received")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
-        pushing.start()
-        assert reached.wait(60)
-        started.end(signal.SIGKILL)
-        pushing.join()
-        assert kill_at <= answered[-1] < 400
-        assert len(content_of(home)) >= answered[-1], "what was answered is on the disk"
-    started = Started(home, log)
-    reading = subprocess.Popen(
-        [*PROGRAM, "site", "ingest", str(home.path), str(home.inbox / "received")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    assert [push(paths, started.port), push(paths, started.port)] == [400, 400]
-    said += reading.communicate(timeout=120)[0] + started.end(signal.SIGTERM).encode()
-    assert b"800" in said
+        with reading:
+            assert [push(paths, started.port), push(paths, started.port)] == [n_objects, n_objects]
+            assert reading.stdout is not None
+            said = reading.stdout.read()
+        said += started.end(signal.SIGTERM).encode()
+    assert f'"objects received": {2 * n_objects}'.encode() in said
     assert b"FM-S" not in said
     assert content_of(home) == sent(paths)
     assert not list((home.inbox / "arriving").iterdir())
@@ -242,6 +265,36 @@ def test_a_pdu_that_says_four_gigabytes_is_cut(tmp_path: Path) -> None:
                 assert stranger.recv(100) == b""
         assert push(paths, port) == 1
     assert receiver.counts["connections cut for length"] == 1
+
+
+def test_with_tls_only_a_peer_with_a_certificate_sends_and_a_silent_one_holds_up_nobody(
+    tmp_path: Path,
+) -> None:
+    authority = make_ca(tmp_path / "ca", name="hospital", passphrase="one two three four five six")
+    own, key = (
+        issue_server_certificate(authority, hosts=["127.0.0.1"]),
+        ec.generate_private_key(ec.SECP384R1()),
+    )
+    certificate = issue_site_certificate(authority, "pacs", key.public_key())
+    chain = tmp_path / "pacs.pem"
+    chain.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        + certificate.public_bytes(Encoding.PEM)
+    )
+    trusted = str(ca_files(authority.folder).certificate)
+    stranger = ssl.create_default_context(cafile=trusted)
+    stranger.check_hostname = False
+    peer = ssl.create_default_context(cafile=trusted)
+    peer.check_hostname = False
+    peer.load_cert_chain(chain)
+    files = {"certificate": str(own.certificate), "private_key": str(own.private_key), "authority": trusted}
+    home, paths = make_home(tmp_path / "home", **files), study(tmp_path, 2)
+    with receiving(home) as (_, port), socket.create_connection(("127.0.0.1", port)):
+        assert push(paths, port, tls=stranger) == 0
+        assert push(paths, port) == 0
+        assert not list((home.inbox / "received").iterdir())
+        assert push(paths, port, tls=peer) == 2
+    assert content_of(home) == sent(paths)
 
 
 def test_a_second_receiver_of_one_inbox_is_refused(tmp_path: Path) -> None:
