@@ -24,7 +24,7 @@ from minet_core.imaging.volume import Pair, Volume
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from sites.duplicates.likeness import Signatures
 from sites.duplicates.same_anatomy import SameAnatomy
-from sites.ingest_plan import name_warnings, naming_key, require_found
+from sites.ingest_plan import name_warnings, require_found
 from sites.ingest_report import Accepted, IngestReport, causes_in_short, causes_of
 from sites.pairing.candidates import Candidate, Found
 from sites.pairing.dicom_series import DicomScan, digest_of_scan, read_scan
@@ -37,7 +37,7 @@ from sites.scans.nifti import read_nifti
 from sites.scans.unreadable import refusal_of, unreadable
 from sites.settings.site_settings import SiteSettings
 from sites.store.cohort import Cohort, PairRecord, make_cohort
-from sites.store.pseudonym import keyed, pseudonym, site_key
+from sites.store.pseudonym import keyed, naming_key, pseudonym, site_key
 from sites.store.split import Split, assign_splits, draw_splits, drawn_share, listed_splits, order_of
 from sites.store.split_register import read_register, write_register
 from sites.store.store import COHORT_FILE, Store, read_record, write_pair

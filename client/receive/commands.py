@@ -34,7 +34,7 @@ def receive(
     from client.receive.receiver import Receiver
     from client.site_home import SiteHome
     from minet_core.runtime.logs import set_up_logging
-    from sites.ingest_plan import naming_key
+    from sites.store.pseudonym import naming_key
 
     set_up_logging(level=log_level, form=log_format)
     site = SiteHome.at(home)

@@ -34,7 +34,7 @@ from pydicom.uid import (
     RLELossless,
 )
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import Verification
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
 
 from client.receive.inbox import Inbox
@@ -65,7 +65,7 @@ _SYNTAXES = [
 _LOG = logging.getLogger("fedminet.site")
 
 
-class _Server(ThreadedAssociationServer):  # type: ignore[misc]
+class _Server(ThreadedAssociationServer):
     """Looks at the address first, and then, in a thread of the connection's own, shakes hands: a peer that says nothing
     holds up no other. pynetdicom's own server does both the other way round.
     """
@@ -118,7 +118,7 @@ class Receiver:
         application.add_supported_context(Verification)
         for sop_class in (CLASSIC, *sorted(ENHANCED)):
             application.add_supported_context(UID(sop_class), _SYNTAXES)
-        handlers = [
+        handlers: Any = [
             (evt.EVT_CONN_OPEN, self._bound),
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_C_ECHO, self._echo),
@@ -128,7 +128,7 @@ class Receiver:
         with self._inbox.alone():
             address = (settings.address, settings.port)
             try:
-                server = application.make_server(address, evt_handlers=handlers, server_class=_Server)
+                server: Any = application.make_server(address, evt_handlers=handlers, server_class=_Server)
             except OSError as failure:
                 raise PortInUse(
                     "the receiver cannot listen",
@@ -155,7 +155,7 @@ class Receiver:
             self._count("connections refused by address")
         return known
 
-    def _bound(self, event: evt.Event) -> None:
+    def _bound(self, event: Any) -> None:
         """Hold what a peer sends to the limits before it is in memory."""
         socket, key = event.assoc.dul.socket, id(event.assoc)
         socket.socket.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
@@ -172,7 +172,7 @@ class Receiver:
 
         socket.recv = bounded
 
-    def _store(self, event: evt.Event) -> int:
+    def _store(self, event: Any) -> int:
         key, request = id(event.assoc), event.request
         self._arrived[key] = 0
         self._of_association[key] += 1
@@ -192,12 +192,12 @@ class Receiver:
         self._count("objects received")
         return SUCCESS
 
-    def _echo(self, event: evt.Event) -> int:
+    def _echo(self, event: Any) -> int:
         self._arrived[id(event.assoc)] = 0
         self._count("echoes")
         return SUCCESS
 
-    def _closed(self, event: evt.Event) -> None:
+    def _closed(self, event: Any) -> None:
         key = id(event.assoc)
         n_objects = self._of_association.pop(key, 0)
         self._arrived.pop(key, None)

@@ -30,9 +30,9 @@ from client.site_home import SiteHome
 from minet_core.errors import InvalidSetting, RunBusy
 from minet_core.settings.yaml_file import parse_yaml
 from server.admission.pki import ca_files, issue_server_certificate, issue_site_certificate, make_ca
-from sites.ingest_plan import naming_key
 from sites.settings.definitions import definition_text
 from sites.settings.receive_settings import ReceiveSettings
+from sites.store.pseudonym import naming_key
 from tests.support.dicom_series import Header, write_classic
 from tests.support.small_scans import affine_of
 
