@@ -22,7 +22,7 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pydicom import dcmread
-from pynetdicom import AE, evt
+from pynetdicom import AE, Association, evt
 
 from client.receive.inbox import Inbox
 from client.receive.receiver import Receiver
@@ -77,7 +77,9 @@ class Started:
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
             )
         assert self.process.stdout is not None
-        self.port = json.loads(self.process.stdout.readline())["port"]
+        said = self.process.stdout.readline()
+        assert said, f"the receiver ended with {self.process.wait(30)}"
+        self.port = json.loads(said)["port"]
 
     def __enter__(self) -> Started:
         return self
@@ -93,41 +95,61 @@ class Started:
 
 
 def push(
-    paths: list[Path], port: int, *, title: str = "SCANNER", called: str = "FEDMINET", tls=None, progress=None
+    paths: list[Path],
+    port: int,
+    *,
+    title: str = "SCANNER",
+    called: str = "FEDMINET",
+    tls=None,
+    progress=None,
+    ended=None,
 ) -> int:
-    """How many objects were answered with success; the association may be cut."""
+    """How many objects were answered with success. What an association's end left unanswered is sent in another one,
+    unless the event `ended` is set.
+
+    pynetdicom's peer now and then takes an answer for a stray message, and then waits for it in vain.
+    """
     peer = AE(ae_title=title)
     peer.acse_timeout = peer.dimse_timeout = peer.network_timeout = 3
-    kinds = {str(dcmread(path, stop_before_pixels=True).SOPClassUID) for path in paths}
-    for kind in kinds:
+    for kind in {str(dcmread(path, stop_before_pixels=True).SOPClassUID) for path in paths}:
         peer.add_requested_context(kind)
-    opened: list[socket.socket] = []
-    keep = (evt.EVT_CONN_OPEN, lambda event: opened.append(event.assoc.dul.socket.socket))
-    association = peer.associate(
-        "127.0.0.1", port, ae_title=called, evt_handlers=[keep], tls_args=tls and (tls, None)
-    )
-    if association.is_established:  # else each object waits for the receiver's delayed acknowledgement
-        association.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    n_stored = 0
-    for path in paths:
-        if not association.is_established:
+    left, n_stored = list(paths), 0
+    for _ in range(5):
+        opened: list[socket.socket] = []
+        keep = (evt.EVT_CONN_OPEN, lambda event, opened=opened: opened.append(event.assoc.dul.socket.socket))
+        association = peer.associate(
+            "127.0.0.1", port, ae_title=called, evt_handlers=[keep], tls_args=tls and (tls, None)
+        )
+        was_established = association.is_established
+        if was_established:  # else each object waits for the receiver's delayed acknowledgement
+            opened[0].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while left and association.is_established:
+            status = _send(association, left[0])
+            if status is None:
+                break
+            left.pop(0)
+            n_stored += status == 0
+            if progress is not None:
+                progress(n_stored)
+        if association.is_established:
+            association.release()
+        if association.ident is not None:
+            association.join(5)
+        for one in opened:  # pynetdicom leaves that of a refused or cut association to the garbage collection
+            one.close()
+        if not left or not was_established or (ended is not None and ended.is_set()):
             break
-        try:
-            answer = association.send_c_store(path)
-        except ValueError:  # of a kind that was not accepted
-            continue
-        except RuntimeError:  # the association has ended
-            break
-        n_stored += getattr(answer, "Status", None) == 0
-        if progress is not None:
-            progress(n_stored)
-    if association.is_established:
-        association.release()
-    if association.ident is not None:
-        association.join(5)
-    for one in opened:  # pynetdicom leaves that of a refused or cut association to the garbage collection
-        one.close()
     return n_stored
+
+
+def _send(association: Association, path: Path) -> int | None:
+    """The status; -1 for a kind that was not accepted, None where the association has ended."""
+    try:
+        return getattr(association.send_c_store(path), "Status", None)
+    except ValueError:
+        return -1
+    except RuntimeError:
+        return None
 
 
 def push_until_killed(paths: list[Path], started: Started, kill_at: int) -> int:
@@ -138,7 +160,9 @@ def push_until_killed(paths: list[Path], started: Started, kill_at: int) -> int:
         if n_stored >= kill_at:
             reached.set()
 
-    pushing = threading.Thread(target=lambda: answered.append(push(paths, started.port, progress=look)))
+    pushing = threading.Thread(
+        target=lambda: answered.append(push(paths, started.port, progress=look, ended=reached))
+    )
     pushing.start()
     assert reached.wait(60)
     started.end(signal.SIGKILL)
@@ -183,7 +207,9 @@ def test_a_study_pushed_twice_over_kills_while_ingest_runs_is_whole_and_single(
             assert reading.stdout is not None
             said = reading.stdout.read()
         said += started.end(signal.SIGTERM).encode()
-    assert f'"objects received": {2 * n_objects}'.encode() in said
+    counts = json.loads(said.splitlines()[-1])
+    assert counts.keys() == {"objects received"}
+    assert counts["objects received"] >= 2 * n_objects
     assert b"FM-S" not in said
     assert content_of(home) == sent(paths)
     assert not list((home.inbox / "arriving").iterdir())
@@ -253,7 +279,7 @@ def test_what_is_beyond_a_limit_is_refused(tmp_path: Path) -> None:
     with receiving(home) as (receiver, port):
         assert push([tmp_path / "long.dcm"], port) == 0
         assert push(paths, port) == 3
-    assert receiver.counts["connections cut for length"] == 1
+    assert receiver.counts["connections cut for length"] >= 1
 
 
 def test_a_pdu_that_says_four_gigabytes_is_cut(tmp_path: Path) -> None:
