@@ -11,6 +11,8 @@ import typer
 
 from client.admission.commands import add_admission_commands
 from client.audit_commands import audit_commands
+from client.patient_commands import add_patient_commands
+from client.receive.commands import add_receive_commands
 from client.status.finding import Finding
 from minet_core.errors import DataError
 from minet_core.runtime.logs import DEFAULT_FORMAT, DEFAULT_LEVEL, FORMAT_VARIABLE, LEVEL_VARIABLE
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 site_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 add_admission_commands(site_commands)
+add_patient_commands(site_commands)
+add_receive_commands(site_commands)
 site_commands.add_typer(audit_commands, name="audit")
 
 Home = Annotated[Path, typer.Argument(help="The site's folder.")]

@@ -1,4 +1,4 @@
-"""What the hospital does with its site, written down in the site's ledger: ingest, start, stop."""
+"""What the hospital does with its site, written down in the site's ledger: ingest, withdrawal, start, stop."""
 
 from __future__ import annotations
 
@@ -18,6 +18,13 @@ def note_ingest(home: SiteHome) -> None:
     cohort = Store(home.store).cohort
     counts = {split: count.slices for split, count in cohort.counts.items()}
     Ledger(home.state).append("ingested", cohort=cohort.digest, slices=counts)
+
+
+def note_withdrawal(home: SiteHome, *, n_files: int) -> None:
+    """Write down that a patient was withdrawn, and what the store holds from now on; not who it was."""
+    cohort = Store(home.store).cohort
+    counts = {split: count.slices for split, count in cohort.counts.items()}
+    Ledger(home.state).append("withdrawn", cohort=cohort.digest, slices=counts, files=n_files)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ request.json what the coordinator needs to admit the site; nothing in it is secr
 keys/        the site's keys; the private ones never leave the folder. authority.json: whom the site trusts
 kit/         what the coordinator gave at admission: CA, certificate, address, federation file; a link into kits/
 kits/        the kit in use, in a folder of its own, so that another one takes its place in one step
+inbox/       what `fedminet site receive` took; ingest reads inbox/received
 store/       the ingested pairs and cohort.json
 state/       what the site keeps of the rounds it took part in
 results/     what the site found about the global model on its own patients; stays here
@@ -28,7 +29,7 @@ from minet_core.settings.yaml_file import read_settings
 from sites.settings.site_settings import SiteSettings
 
 FOLDERS = ("keys", "store", "state", "results", "flower", "link", str(NODE_NOTES), str(TRAINER_NOTES), "logs")
-OWN_FOLDERS = (*FOLDERS, "kit", "kits", "status")
+OWN_FOLDERS = (*FOLDERS, "inbox", "kit", "kits", "status")
 """What may lie on another disk, with a link in its place."""
 
 
@@ -85,6 +86,10 @@ class SiteHome:
     @property
     def store(self) -> Path:
         return self.path / "store"
+
+    @property
+    def inbox(self) -> Path:
+        return self.path / "inbox"
 
     @property
     def results(self) -> Path:

@@ -24,7 +24,7 @@ from minet_core.imaging.volume import Pair, Volume
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from sites.duplicates.likeness import Signatures
 from sites.duplicates.same_anatomy import SameAnatomy
-from sites.ingest_plan import name_warnings, naming_key, require_found
+from sites.ingest_plan import name_warnings, require_found
 from sites.ingest_report import Accepted, IngestReport, causes_in_short, causes_of
 from sites.pairing.candidates import Candidate, Found
 from sites.pairing.dicom_series import DicomScan, digest_of_scan, read_scan
@@ -37,10 +37,11 @@ from sites.scans.nifti import read_nifti
 from sites.scans.unreadable import refusal_of, unreadable
 from sites.settings.site_settings import SiteSettings
 from sites.store.cohort import Cohort, PairRecord, make_cohort
-from sites.store.pseudonym import keyed, pseudonym, site_key
+from sites.store.pseudonym import keyed, naming_key, pseudonym, site_key
 from sites.store.split import Split, assign_splits, draw_splits, drawn_share, listed_splits, order_of
 from sites.store.split_register import read_register, write_register
 from sites.store.store import COHORT_FILE, Store, read_record, write_pair
+from sites.withdraw import leave_out_withdrawn, remove_withdrawn
 
 PROCESSING = 3
 """Raised when reading or registration changes, so that pairs made by the former way are made again."""
@@ -107,6 +108,7 @@ def ingest(
     opened = Store(store)
     with opened.locked():
         former = _former(opened, settings)
+        remove_withdrawn(store)
         patients = {record.file: record.patient for record in _all_records(opened, former)}
         kept = Signatures(store, patients=patients)
         records, accepted = _ingest_pairs(
@@ -217,6 +219,7 @@ def _ingest_pairs(
     """The new cohort's records by name, and what of them is of this ingest; refusals go to `found`."""
     key = site_key(store.path, may_make=former is None and not any(store.path.glob("*.h5")))
     records = {record.name: record for record in former.pairs} if former else {}
+    leave_out_withdrawn(found, store.path, key=key)
     loose = _loose(store, former)
     accepted: list[Accepted] = []
     taken: set[str] = set()
@@ -238,6 +241,8 @@ def _ingest_pairs(
         accepted.append(Accepted(candidate.label, *figures, reused))
     if progress is not None:
         progress(len(found.candidates), len(found.candidates))
+    if not accepted and not found.refused:
+        raise NoScansAccepted("every patient of the folder was withdrawn", action="Ingest others' scans")
     if not accepted:
         codes = Counter(refusal.code for refusal in found.refused)
         raise NoScansAccepted(

@@ -20,8 +20,7 @@ from sites.pairing.pairing import find_pairs
 from sites.pairing.patient_names import NameWarning, judge_names
 from sites.scans.fastmri_hdf5 import read_header
 from sites.settings.site_settings import SiteSettings
-from sites.store.pseudonym import KEY_FILE, site_key
-from sites.store.store import COHORT_FILE
+from sites.store.pseudonym import KEY_FILE, naming_key
 
 
 @dataclass(frozen=True)
@@ -184,27 +183,6 @@ def name_warnings(found: Found, settings: SiteSettings) -> list[NameWarning]:
     if settings.accept_patient_names:
         return [dataclasses.replace(one, stops=False) for one in warnings]
     return warnings
-
-
-def naming_key(store: Path) -> bytes:
-    """The key by which an ingest into a store names what it finds; made where neither it nor a pair is there.
-
-    Parameters
-    ----------
-    store
-        The folder of the store.
-
-    Returns
-    -------
-    bytes
-        As `sites.store.pseudonym.site_key` gives it.
-
-    Raises
-    ------
-    StoreDamaged
-        FM-D207: the store has pairs and no key.
-    """
-    return site_key(store, may_make=not any(store.glob("*.h5")) and not (store / COHORT_FILE).exists())
 
 
 def _key(store: Path | None, *, may_make: bool) -> bytes | None:

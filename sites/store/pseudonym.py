@@ -15,6 +15,7 @@ from pathlib import Path
 from minet_core.errors import StoreDamaged
 from minet_core.runtime.files.atomic_write import replacing
 from minet_core.runtime.files.file_failures import naming_failures
+from sites.store.store import COHORT_FILE
 
 KEY_FILE = "pseudonym.key"
 KEY_BYTES = 32
@@ -58,6 +59,27 @@ def site_key(store: Path, *, may_make: bool) -> bytes:
     if len(key) != KEY_BYTES:
         raise StoreDamaged("the store's key is damaged", got=f"{len(key)} bytes", expected=KEY_BYTES)
     return key
+
+
+def naming_key(store: Path) -> bytes:
+    """The key by which an ingest into a store names what it finds; made where neither it nor a pair is there.
+
+    Parameters
+    ----------
+    store
+        The folder of the store.
+
+    Returns
+    -------
+    bytes
+        As `site_key` gives it.
+
+    Raises
+    ------
+    StoreDamaged
+        FM-D207: the store has pairs and no key.
+    """
+    return site_key(store, may_make=not any(store.glob("*.h5")) and not (store / COHORT_FILE).exists())
 
 
 def keep_key(store: Path, key: bytes) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,9 +27,10 @@ from minet_core.runtime.files.file_lock import held
 from minet_core.runtime.files.lock_beside import holder_beside
 from minet_core.runtime.json_text import parse_json
 from minet_core.settings.yaml_file import parse_settings
-from sites.store.cohort import Cohort, PairRecord
+from sites.store.cohort import Cohort, PairRecord, make_cohort
 from sites.store.hdf5_file import open_to_read, writing
 from sites.store.split import Split
+from sites.store.withdrawn import read_withdrawn
 
 if TYPE_CHECKING:
     import h5py
@@ -53,7 +54,7 @@ class Store:
 
     @cached_property
     def cohort(self) -> Cohort:
-        """What the store holds.
+        """What the store holds, without those who were withdrawn.
 
         Raises
         ------
@@ -80,7 +81,7 @@ class Store:
         if cohort.digest != cohort.computed_digest():
             raise StoreDamaged("the store's cohort does not match its digest", got=path, action=INGEST_AGAIN)
         _require_consistent(cohort, path)
-        return cohort
+        return _without(cohort, read_withdrawn(self.path))
 
     def volumes(self, split: Split) -> Iterator[tuple[str, NDArray[Any], NDArray[np.float32]]]:
         """Every pair of a split, one at a time, its slices of this split only.
@@ -349,6 +350,20 @@ def _require_consistent(cohort: Cohort, path: Path) -> None:
             raise StoreDamaged(
                 "the store's cohort cannot be", got=f"{path}: {pair.file}", action=INGEST_AGAIN
             )
+
+
+def _without(cohort: Cohort, withdrawn: Collection[str]) -> Cohort:
+    """The cohort of the other patients; the same one where none of these is in it."""
+    if cohort.patients.keys().isdisjoint(withdrawn):
+        return cohort
+    return make_cohort(
+        (pair for pair in cohort.pairs if pair.patient not in withdrawn),
+        {patient: split for patient, split in cohort.patients.items() if patient not in withdrawn},
+        site=cohort.site,
+        data_kind=cohort.data_kind,
+        target=cohort.target,
+        reference=cohort.reference,
+    )
 
 
 def read_failure(failure: OSError, path: Path, *, what: str) -> StoreDamaged | FileNotWritten:

@@ -1,0 +1,1 @@
+"""Receiving DICOM from a PACS or a scanner."""
