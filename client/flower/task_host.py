@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
-import json
 import logging
 import os
 import shutil
@@ -38,6 +37,7 @@ from client.flower.timeouts import HEARTBEAT_S, patch_timeouts
 from minet_core.admission.bundle_guard import guard_bundle
 from minet_core.protocol.messages import code_within
 from minet_core.runtime.files.atomic_write import replacing
+from minet_core.runtime.json_text import parse_json
 from minet_core.runtime.logs import set_up_from_environment, take_over
 from minet_core.runtime.processes.task_token import STDIN_OPTION
 
@@ -136,7 +136,7 @@ def _request(connection: socket.socket) -> list[str] | None:
             if not part:
                 return None
             received += part
-        argv = json.loads(received)
+        argv = parse_json(received)
         if isinstance(argv, list) and all(isinstance(argument, str) for argument in argv):
             return argv
     return None

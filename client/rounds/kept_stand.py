@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from minet_core.errors import StoreDamaged
+from minet_core.runtime.json_text import NOT_AS_WRITTEN, parse_json
 from minet_core.training.phases import Stand
 from minet_core.weights.lazy_arrays import StoredArrays
 from minet_core.weights.manifest import Arrays
@@ -34,9 +35,9 @@ class KeptStand:
             return None
         try:
             with safe_open(self.path, framework="np") as stored:
-                page = json.loads((stored.metadata() or {})[_METADATA])
+                page = parse_json((stored.metadata() or {})[_METADATA])
             key, n_steps = str(page["key"]), int(page["n_steps"])
-        except (SafetensorError, KeyError, TypeError, ValueError) as failure:
+        except (SafetensorError, *NOT_AS_WRITTEN) as failure:
             raise StoreDamaged(
                 "what the site kept of a training is damaged",
                 got=self.path,

@@ -9,7 +9,6 @@ new kit and a run's name; the hospital alone raises it, in site.yaml.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from minet_core.errors import ConfigurationError, RunBusy
 from minet_core.runtime.files.atomic_write import write_json
 from minet_core.runtime.files.file_lock import locked_within
+from minet_core.runtime.json_text import parse_json
 from sites.settings.site_policy import require_budget_left
 from sites.settings.site_settings import PolicySettings
 
@@ -60,7 +60,7 @@ def _counted(path: Path) -> dict[str, list[str]]:
     if not path.exists():
         return {}
     try:
-        content: Any = json.loads(path.read_bytes())
+        content: Any = parse_json(path.read_bytes())
     except ValueError as failure:
         raise _damaged(path) from failure
     if not isinstance(content, dict) or not all(isinstance(keys, list) for keys in content.values()):

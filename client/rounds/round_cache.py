@@ -26,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from minet_core.errors import StoreDamaged
 from minet_core.protocol.exchange_plan import exchange_plan_of
 from minet_core.runtime.files.file_lock import let_go, locked_within
+from minet_core.runtime.json_text import NOT_AS_WRITTEN, parse_json
 from minet_core.settings.federation import FederationSettings
 from minet_core.weights.lazy_arrays import StoredArrays
 from minet_core.weights.manifest import Arrays
@@ -70,16 +71,18 @@ class RoundCache:
             return None
         try:
             with safe_open(path, framework="np") as stored:
-                page = json.loads((stored.metadata() or {})[_METADATA])
-        except (SafetensorError, KeyError, ValueError) as failure:
+                page = parse_json((stored.metadata() or {})[_METADATA])
+            request, figures = str(page["request"]), dict(page["figures"])
+            norms = tuple(float(norm) for norm in page["norms"])
+        except (SafetensorError, *NOT_AS_WRITTEN) as failure:
             raise StoreDamaged(
                 "what the site kept of a round is damaged", got=path, action="Remove it to start the run anew"
             ) from failure
         return CachedRound(
             round_number=round_number,
-            request=page["request"],
-            figures=page["figures"],
-            norms=tuple(page["norms"]),
+            request=request,
+            figures=figures,
+            norms=norms,
             answer=StoredArrays(path, prefix=_ANSWER),
             site=StoredArrays(path, prefix=_SITE),
         )

@@ -16,12 +16,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from client.status_folders import TRAINER_NOTES
 from minet_core.errors import FileNotWritten, code_of
 from minet_core.runtime.files.atomic_write import status_of, write_json
 from minet_core.runtime.files.file_lock import is_locked, let_go_at_end, locked_within
+from minet_core.runtime.files.typed_page import Moment, read_typed
 
 AT_WORK_FILE = "at-work.json"
 LAST_ROUND_FILE = "last-round.json"
@@ -47,8 +48,8 @@ class Answered:
     """A request that a task has ended with. ended: seconds since 1970. code: of what failed; None for an answer."""
 
     request: Request
-    began: float
-    ended: float
+    began: Moment
+    ended: Moment
     code: str | None
 
 
@@ -58,6 +59,11 @@ class LastRound:
 
     answered: Answered | None
     failed: Answered | None
+
+
+@dataclass(frozen=True)
+class _AtWork(Request):
+    since: Moment
 
 
 @contextlib.contextmanager
@@ -73,7 +79,7 @@ def at_work(home: Path, request: Request) -> Iterator[None]:
             os.fchmod(stream.fileno(), 0o600)
             with contextlib.suppress(OSError):  # a full disk must not be noticed here first
                 stream.truncate(0)
-                stream.write(json.dumps({**asdict(request), "since": began}).encode())
+                stream.write(json.dumps(asdict(_AtWork(**asdict(request), since=began))).encode())
         try:
             yield
         except BaseException as failure:
@@ -88,18 +94,17 @@ def in_work(home: Path) -> tuple[Request, float] | None:
     if not is_locked(path):
         return None
     try:
-        content = json.loads(path.read_bytes())
-        return _request(content), float(content["since"])
-    except (OSError, ValueError, KeyError):  # the page is being written
+        page = read_typed(path, _AtWork)
+    except (OSError, ValueError):  # the page is being written
         return None
+    return Request(page.work, page.run, page.round_number, page.message), page.since
 
 
 def last_round(home: Path) -> LastRound:
     """The last round, from the task's own page; from the kept rounds where there is none yet."""
     try:
-        page = json.loads((home / TRAINER_NOTES / LAST_ROUND_FILE).read_bytes())
-        return LastRound(_answered(page["answered"]), _answered(page["failed"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_typed(home / TRAINER_NOTES / LAST_ROUND_FILE, LastRound)
+    except (OSError, ValueError):
         return LastRound(_from_kept_rounds(home / "state"), None)
 
 
@@ -124,13 +129,3 @@ def _from_kept_rounds(state: Path) -> Answered | None:
     ended, path = max(kept)
     number = int(path.stem.removeprefix("round-"))
     return Answered(Request("train", path.parent.name, number, ""), ended, ended, None)
-
-
-def _answered(content: dict[str, Any] | None) -> Answered | None:
-    if content is None:
-        return None
-    return Answered(_request(content["request"]), content["began"], content["ended"], content["code"])
-
-
-def _request(content: dict[str, Any]) -> Request:
-    return Request(content["work"], content["run"], content["round_number"], content["message"])

@@ -44,11 +44,6 @@ class Finding:
         expected = None if failure.expected is None else str(failure.expected)
         return cls(check, "refusal", got, expected, failure.action, code_of(failure))
 
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Finding:
-        """A finding that was written by `as_json`."""
-        return cls(**content)
-
     def as_json(self) -> dict[str, Any]:
         """The finding as plain values."""
         return asdict(self)

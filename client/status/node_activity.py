@@ -9,15 +9,14 @@ Read without importing Flower.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from minet_core.runtime.files.atomic_write import write_json
+from minet_core.runtime.files.typed_page import Moment, read_typed
 
 NOTES_VARIABLE = "FEDMINET_NODE_NOTES"
 """Environment variable with that folder, for the node's process."""
@@ -37,7 +36,7 @@ class Admission:
 
     node_id: int
     process: int
-    since: float
+    since: Moment
 
 
 def note_admission(folder: Path, node_id: int) -> None:
@@ -50,9 +49,8 @@ def note_admission(folder: Path, node_id: int) -> None:
 def read_admission(folder: Path) -> Admission | None:
     """The last admission; None before the first."""
     try:
-        page = json.loads((folder / ADMISSION_FILE).read_bytes())
-        return Admission(int(page["node_id"]), int(page["process"]), float(page["since"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_typed(folder / ADMISSION_FILE, Admission)
+    except (OSError, ValueError):
         return None
 
 
@@ -96,7 +94,6 @@ def last_answer(folder: Path) -> float | None:
 def read_replies(folder: Path) -> dict[str, float]:
     """When the reply to a message was handed over, by message."""
     try:
-        page: dict[str, Any] = json.loads((folder / REPLIES_FILE).read_bytes())
-        return {str(message): float(when) for message, when in page.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        return read_typed(folder / REPLIES_FILE, dict[str, Moment])
+    except (OSError, ValueError):
         return {}

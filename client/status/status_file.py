@@ -10,18 +10,18 @@ Imports neither torch nor Flower.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from client.status.finding import Finding
 from minet_core.errors import FedminetError, FileNotWritten, SiteAlreadyRunning
 from minet_core.runtime.files.atomic_write import write_json
 from minet_core.runtime.files.file_lock import is_locked, let_go, locked_within
+from minet_core.runtime.files.typed_page import Moment, read_typed
+from minet_core.runtime.json_text import NOT_AS_WRITTEN, parse_json
 
 STATUS_FILE = "status.json"
 LOCK_FILE = "client.lock"
@@ -40,10 +40,10 @@ class Registration:
     """Whether the server let the node in. since: seconds since 1970. reason: why not. next_try: of an ended node."""
 
     registered: bool
-    since: float
+    since: Moment
     node_id: int | None = None
     reason: str | None = None
-    next_try: float | None = None
+    next_try: Moment | None = None
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class FormerRegistration:
     """When a node of this site was last let in, and until when it was seen to be."""
 
     node_id: int
-    since: float
-    until: float
+    since: Moment
+    until: Moment
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,14 @@ class StatusPage:
 
     site: str
     process: int
-    started: float
-    ended: float | None = None
+    started: Moment
+    ended: Moment | None = None
     why_ended: str | None = None
     address: str | None = None
     federation: str | None = None
     registration: Registration | None = None
     former: FormerRegistration | None = None
-    checked: float | None = None
+    checked: Moment | None = None
     findings: tuple[Finding, ...] = field(default=())
 
 
@@ -114,9 +114,8 @@ def read_page(folder: Path) -> tuple[StatusPage, float] | None:
     """The page, and when its client last looked after itself; None where no client ever started."""
     path = folder / STATUS_FILE
     try:
-        page, looked = json.loads(path.read_bytes()), path.stat().st_mtime
-        return _page(page), looked
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_typed(path, StatusPage), path.stat().st_mtime
+    except (OSError, ValueError):
         return None
 
 
@@ -186,25 +185,12 @@ def last_registration(page: StatusPage, looked: float) -> FormerRegistration | N
 def _names_in(kit: Path) -> tuple[str | None, str | None]:
     """Address and federation that a kit names; for display, held to nothing."""
     try:
-        content = json.loads((kit / "kit.json").read_bytes())
+        content = parse_json((kit / "kit.json").read_bytes())
         return str(content["address"]), str(content["federation"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *NOT_AS_WRITTEN):
         return None, None
 
 
 def _same_state(one: Registration, other: Registration) -> bool:
     """Whether both say the same of the node; when it is tried again aside."""
     return replace(one, since=0.0, next_try=None) == replace(other, since=0.0, next_try=None)
-
-
-def _page(content: dict[str, Any]) -> StatusPage:
-    registration, former = content["registration"], content["former"]
-    findings = tuple(Finding.from_json(finding) for finding in content["findings"])
-    return StatusPage(
-        **{
-            **content,
-            "registration": registration and Registration(**registration),
-            "former": former and FormerRegistration(**former),
-            "findings": findings,
-        }
-    )

@@ -6,7 +6,6 @@ reach the summary or the report drawn from it.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +26,7 @@ from pydantic import (
 
 from minet_core.errors import ConfigurationError, FileMissing
 from minet_core.runtime.files import atomic_write
+from minet_core.runtime.json_text import parse_json
 from minet_core.settings.federation import Candidate
 from minet_core.settings.yaml_file import Settings, parse_settings
 
@@ -301,7 +301,7 @@ def read_summary(path: Path) -> Summary:
     if not path.is_file():
         raise FileMissing("a run's summary is missing", got=path, action="Give the folder of a run")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as failure:
         raise ConfigurationError(f"{path} is not a JSON file", got=failure) from failure
     if not isinstance(content, dict):

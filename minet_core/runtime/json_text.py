@@ -1,9 +1,12 @@
-"""Reading JSON that others wrote: whatever is wrong with it is one kind of failure."""
+"""Reading JSON that others wrote, or a disk may have damaged: whatever is wrong with it is one kind of failure."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
+
+NOT_AS_WRITTEN = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""What Python raises where a file's values are of another kind, range, number or depth than ours are."""
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -13,20 +13,22 @@ from __future__ import annotations
 import base64
 import contextlib
 import datetime
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
+from pydantic import AfterValidator, Field
 
 from minet_core.admission.fingerprints import read_node_key
+from minet_core.errors import ConfigurationError
 from minet_core.runtime.files.atomic_write import append_line, mend_lines, replacing, write_text
 from minet_core.runtime.files.file_lock import let_go, locked_within
+from minet_core.runtime.files.typed_page import parse_typed
 from server.admission.pki import CLOCK_SKEW, ISSUED_FILE, Authority
 
 CRL_FILE = "crl.pem"
@@ -38,6 +40,13 @@ CRL_DAYS = 180
 other certificate, each of which is issued with a new list: so this list is never the first to expire. A shorter one
 would protect nobody: the proxy reads it from the disk on which it is made."""
 
+_Line = TypeVar("_Line")
+
+
+def _is_time(text: str) -> str:
+    datetime.datetime.fromisoformat(text)
+    return text
+
 
 @dataclass(frozen=True)
 class Revocation:
@@ -45,14 +54,22 @@ class Revocation:
 
     site: str
     reason: str
-    revoked_at: str
+    revoked_at: Annotated[str, AfterValidator(_is_time)]
     node_fingerprint: str
+    tls_digest: str
+
+
+@dataclass(frozen=True)
+class _Issued:
+    """What is needed of a certificate that was issued. serial: hexadecimal."""
+
+    serial: Annotated[str, Field(pattern="^[0-9a-f]{1,40}$")]
     tls_digest: str
 
 
 def revocations(pki: Path) -> list[Revocation]:
     """All of them, in the order in which they were made."""
-    return [Revocation(**line) for line in _lines(pki / REVOKED_FILE)]
+    return _lines(pki / REVOKED_FILE, Revocation)
 
 
 def record_revocation(
@@ -70,9 +87,9 @@ def revoked_serials(pki: Path) -> dict[int, datetime.datetime]:
     """The serial numbers of every certificate that was ever issued for a revoked key, and since when."""
     since = {revocation.tls_digest: revocation.revoked_at for revocation in revocations(pki)}
     return {
-        int(line["serial"], 16): datetime.datetime.fromisoformat(since[line["tls_digest"]])
-        for line in _lines(pki / ISSUED_FILE)
-        if line["tls_digest"] in since
+        int(issued.serial, 16): datetime.datetime.fromisoformat(since[issued.tls_digest])
+        for issued in _lines(pki / ISSUED_FILE, _Issued)
+        if issued.tls_digest in since
     }
 
 
@@ -162,8 +179,15 @@ def _next_number(pki: Path) -> int:
     return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number + 1
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def _lines(path: Path, kind: type[_Line]) -> list[_Line]:
     """The whole lines of a file; a last one without an end was cut off and is not one."""
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+    try:
+        return [parse_typed(line, kind) for line in path.read_bytes().split(b"\n")[:-1]]
+    except ValueError as failure:
+        raise ConfigurationError(
+            "the authority's record of its certificates is damaged",
+            got=path,
+            action="Restore it from a back-up (`fedminet server restore`): without it a revoked site might be let in",
+        ) from failure

@@ -10,10 +10,10 @@ from pathlib import Path
 from minet_core.errors import FedminetError, FileMissing, HostError
 from minet_core.protocol.messages import RUN_NAME
 from minet_core.runtime.files.atomic_write import status_of
+from minet_core.runtime.json_text import NOT_AS_WRITTEN
 from minet_core.settings.federation import FederationSettings
 from server.dashboard.jsonl_tail import JsonlTail
 from server.dashboard.run_view import RunRecords, RunView, view_of
-from server.runs.checked_page import NOT_AS_WRITTEN
 from server.runs.records import EventLine, RoundLine, instant
 from server.runs.run_directory import RunDirectory
 

@@ -19,9 +19,6 @@ MAX_BYTES = 4 << 20
 many times its bytes: none is, before it is known to be no larger.
 """
 
-NOT_AS_WRITTEN = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
-"""What Python raises where a file's values are of another kind, range, number or depth than ours are."""
-
 RESTORE = "Restore the run from a back-up (`fedminet server restore`), or start a new one"
 
 

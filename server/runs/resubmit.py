@@ -17,10 +17,11 @@ from pydantic import Field, FiniteFloat, TypeAdapter
 
 from minet_core.errors import DiskFull, FedminetError, HostError, RunBusy, RunWithoutProgress
 from minet_core.runtime.files.atomic_write import status_of, write_json
+from minet_core.runtime.json_text import NOT_AS_WRITTEN
 from server.flower.bundle import read_bundle
 from server.flower.superlink_control import SuperLinkControl
 from server.runs import state_machine
-from server.runs.checked_page import NOT_AS_WRITTEN, damaged, read_bounded
+from server.runs.checked_page import damaged, read_bounded
 from server.runs.run_directory import RunDirectory
 from server.server_home import ServerHome
 

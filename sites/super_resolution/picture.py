@@ -5,7 +5,6 @@ Where the reference shows nothing, the picture is zero-filled sinc, into which t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from minet_core.imaging.scan_figures import scan_figures
 from minet_core.imaging.volume import Volume
 from minet_core.models.base import SuperResolver
 from minet_core.runtime.files import atomic_write
+from minet_core.runtime.json_text import parse_json
 from sites.registration.contour_agreement import contour_agreement
 from sites.scans.dicom.write_series import WrittenSeries
 from sites.settings.site_settings import RegistrationSettings
@@ -343,7 +343,7 @@ def require_sidecar(out: Path) -> None:
 
 def _is_ours(sidecar: Path) -> bool:
     try:
-        content = json.loads(sidecar.read_text(encoding="utf-8"))
+        content = parse_json(sidecar.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(content, dict) and content.get("made_by") == MADE_BY

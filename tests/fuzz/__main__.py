@@ -11,7 +11,7 @@ import logging
 import sys
 from collections.abc import Iterator
 
-from tests.fuzz import dicom, folders, pages, scans, weights
+from tests.fuzz import dicom, folders, notes, pages, scans, weights
 from tests.fuzz.measure import Reader, Tally, fuzz
 
 READERS = (
@@ -34,6 +34,8 @@ READERS = (
     Reader("back-ups", folders.back_ups),
     Reader("ledgers", pages.ledgers),
     Reader("run folders", folders.run_folders),
+    Reader("notes of a site", notes.notes_of_a_site),
+    Reader("records of an authority", notes.records_of_an_authority),
 )
 """fastMRI: the product itself gives HDF5 20 s of processor time for a question, and a file has several."""
 

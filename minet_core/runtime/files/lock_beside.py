@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from minet_core.runtime.json_text import NOT_AS_WRITTEN, parse_json
+
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _UNREADABLE_S = 5.0
 """A file without a holder is being written, or its writer was ended in that moment: older, it is nobody's."""
@@ -38,9 +40,9 @@ def holder_beside(locked: Path) -> str:
     if content is None:
         return ""
     try:
-        holder = json.loads(content)
+        holder = parse_json(content)
         who = f"process {int(holder['process'])} on {str(holder['host'])[:80]}"
-    except (ValueError, KeyError, TypeError):
+    except NOT_AS_WRITTEN:
         who = "a process that did not say its name"
     return f": {who}; where it runs no more, remove {beside.path}"
 
@@ -145,10 +147,10 @@ def _began(process: int) -> str | None:
 
 def _may_live(content: bytes, path: Path) -> bool:
     try:
-        holder = json.loads(content)
+        holder = parse_json(content)
         process, began = int(holder["process"]), holder["began"]
         here = {key: holder[key] for key in ("boot", "processes")}
-    except (ValueError, KeyError, TypeError):
+    except NOT_AS_WRITTEN:
         try:
             return time.time() - path.stat().st_mtime < _UNREADABLE_S
         except FileNotFoundError:
