@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from minet_core.models.activation_checkpointing import recompute
 from minet_core.models.base import SuperResolver
 from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.files.atomic_write import write_json
+from minet_core.runtime.observer import Observer, observe_nothing
 from minet_core.runtime.versions import versions
 from minet_core.seeds import derived_seed
 from minet_core.settings.federation import CANDIDATES, AdaptationSettings, Candidate, FederationSettings
@@ -55,9 +56,6 @@ ADAPTATION = "adaptation"
 
 ScoresByPatient = dict[str, dict[str, dict[str, float]]]
 """By pseudonym, by method, by score: see `sites.scores.scores_by_patient`."""
-
-Moment = Callable[[str], None]
-"""Called after each stretch of training that was kept, with what was trained: "adapted" or "alone"."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def alone_steps(federation: FederationSettings, home: SiteHome, *, n_slices: int
 
 
 def adapt_at_site(
-    task: SiteAdaptation, prepared: PreparedSlices, *, at: Moment = lambda _: None
+    task: SiteAdaptation, prepared: PreparedSlices, *, observer: Observer = observe_nothing
 ) -> AdaptedModels:
     """Train what there is to train, from where it stands; compare on validation patients; keep the choice and its card.
 
@@ -136,7 +134,7 @@ def adapt_at_site(
         if not task.phases(candidate):
             continue
         try:
-            weights[candidate] = train_candidate(task, candidate, model, prepared, at=at)
+            weights[candidate] = train_candidate(task, candidate, model, prepared, observer=observer)
         except TrainingDiverged:
             diverged.append(candidate)
     psnr_db: dict[Candidate, dict[str, float]] = {}
@@ -174,7 +172,7 @@ def train_candidate(
     model: SuperResolver,
     prepared: PreparedSlices,
     *,
-    at: Moment = lambda _: None,
+    observer: Observer = observe_nothing,
 ) -> Arrays:
     """A candidate's weights, trained from where its file stands to the end of its phases.
 
@@ -194,7 +192,7 @@ def train_candidate(
         ):
             kept.keep(reached)
             stand = reached
-            at(candidate)
+            observer(candidate)
     return stand.weights
 
 

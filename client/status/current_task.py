@@ -22,7 +22,7 @@ from client.status_folders import TRAINER_NOTES
 from minet_core.errors import FileNotWritten, code_of
 from minet_core.runtime.files.atomic_write import status_of, write_json
 from minet_core.runtime.files.file_lock import is_locked, let_go_at_end, locked_within
-from minet_core.runtime.files.typed_page import Moment, read_typed
+from minet_core.runtime.files.typed_page import Timestamp, read_typed
 
 AT_WORK_FILE = "at-work.json"
 LAST_ROUND_FILE = "last-round.json"
@@ -48,8 +48,8 @@ class Answered:
     """A request that a task has ended with. ended: seconds since 1970. code: of what failed; None for an answer."""
 
     request: Request
-    began: Moment
-    ended: Moment
+    began: Timestamp
+    ended: Timestamp
     code: str | None
 
 
@@ -63,7 +63,7 @@ class LastRound:
 
 @dataclass(frozen=True)
 class _AtWork(Request):
-    since: Moment
+    since: Timestamp
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minet_core.runtime.files.atomic_write import write_json
-from minet_core.runtime.files.typed_page import Moment, read_typed
+from minet_core.runtime.files.typed_page import Timestamp, read_typed
 
 NOTES_VARIABLE = "FEDMINET_NODE_NOTES"
 """Environment variable with that folder, for the node's process."""
@@ -36,7 +36,7 @@ class Admission:
 
     node_id: int
     process: int
-    since: Moment
+    since: Timestamp
 
 
 def note_admission(folder: Path, node_id: int) -> None:
@@ -94,6 +94,6 @@ def last_answer(folder: Path) -> float | None:
 def read_replies(folder: Path) -> dict[str, float]:
     """When the reply to a message was handed over, by message."""
     try:
-        return read_typed(folder / REPLIES_FILE, dict[str, Moment])
+        return read_typed(folder / REPLIES_FILE, dict[str, Timestamp])
     except (OSError, ValueError):
         return {}

@@ -20,7 +20,7 @@ from client.status.finding import Finding
 from minet_core.errors import FedminetError, FileNotWritten, SiteAlreadyRunning
 from minet_core.runtime.files.atomic_write import write_json
 from minet_core.runtime.files.file_lock import is_locked, let_go, locked_within
-from minet_core.runtime.files.typed_page import Moment, read_typed
+from minet_core.runtime.files.typed_page import Timestamp, read_typed
 from minet_core.runtime.json_text import NOT_AS_WRITTEN, parse_json
 
 STATUS_FILE = "status.json"
@@ -40,10 +40,10 @@ class Registration:
     """Whether the server let the node in. since: seconds since 1970. reason: why not. next_try: of an ended node."""
 
     registered: bool
-    since: Moment
+    since: Timestamp
     node_id: int | None = None
     reason: str | None = None
-    next_try: Moment | None = None
+    next_try: Timestamp | None = None
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class FormerRegistration:
     """When a node of this site was last let in, and until when it was seen to be."""
 
     node_id: int
-    since: Moment
-    until: Moment
+    since: Timestamp
+    until: Timestamp
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,14 @@ class StatusPage:
 
     site: str
     process: int
-    started: Moment
-    ended: Moment | None = None
+    started: Timestamp
+    ended: Timestamp | None = None
     why_ended: str | None = None
     address: str | None = None
     federation: str | None = None
     registration: Registration | None = None
     former: FormerRegistration | None = None
-    checked: Moment | None = None
+    checked: Timestamp | None = None
     findings: tuple[Finding, ...] = field(default=())
 
 

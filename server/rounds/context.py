@@ -13,12 +13,13 @@ from minet_core.checkpoint import read_manifest, save_weights
 from minet_core.protocol import messages
 from minet_core.protocol.exchange_plan import ExchangePlan
 from minet_core.runtime.memory import give_back_memory
+from minet_core.runtime.observer import Observer
 from minet_core.settings.federation import FederationSettings
 from minet_core.training_domain import TrainingDomain, domain_of_figures, merged
 from minet_core.weights.lazy_arrays import StoredArrays
 from minet_core.weights.payload import save_parcel
 from server.flower.nonblocking_grid import MessageGrid
-from server.rounds.exchange import Moment, request
+from server.rounds.exchange import request
 from server.rounds.ledger_records import with_our_head
 from server.rounds.replies import Expected, KeptReply, check_parcels, page_of, read_replies
 from server.runs.run_directory import RunDirectory, file_digest
@@ -32,7 +33,7 @@ class RoundContext:
     run: RunDirectory
     federation: FederationSettings
     agreement: ExchangePlan
-    at: Moment
+    observer: Observer
 
     @property
     def digest(self) -> str:

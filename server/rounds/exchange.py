@@ -24,6 +24,7 @@ from minet_core.errors import INTERNAL_CODE, ReplyRefused, ServerLost, WeightsRe
 from minet_core.ledger.records import NO_HEAD
 from minet_core.protocol import messages
 from minet_core.runtime.memory import give_back_memory
+from minet_core.runtime.observer import Observer
 from minet_core.weights.manifest import Arrays, WeightManifest
 from minet_core.weights.payload import MAX_OVERHEAD_BYTES, pack
 from server.flower.nonblocking_grid import MessageGrid
@@ -40,9 +41,6 @@ MAX_REASKS = 3
 
 REPLY_MARGIN_S = 60.0
 """How much longer than the round's deadline a message lives."""
-
-Moment = Callable[[str], None]
-"""Called at a named moment of a run; the fault bench stops the process there."""
 
 
 _NPY_HEAD_BYTES = 128
@@ -124,7 +122,7 @@ def request_replies(
     sites: Collection[str],
     round_number: int,
     patience: Patience,
-    at: Moment,
+    observer: Observer,
     sent: Counter[str],
 ) -> Iterator[Received]:
     """Ask `sites` and give back their replies as they arrive; count in `sent` the bytes that went to each.
@@ -147,10 +145,10 @@ def request_replies(
                     )
                     work.asked[message_id] = _Asked(site, node)
                     sent[site] += n_bytes
-                    at("sent")
+                    observer("sent")
                 del made
                 give_back_memory(n_bytes)
-                at("all sent")
+                observer("all sent")
             elif not work.asked and work.seconds > patience.absence_s and patience.enough():
                 return
         work.idle = True

@@ -64,7 +64,7 @@ def roll_back(conduct: RoundContext, kept: Mapping[str, KeptReply]) -> bool:
         **digests_of_pages(run, state.round, left),
     }
     run.transition(state_machine.rolled_back, named, left=tuple(left), digests=digests)
-    conduct.at("rolled back")
+    conduct.observer("rolled back")
     shutil.rmtree(run.replies(state.round + 1))
     run.forget_beyond()
     return True

@@ -54,7 +54,7 @@ def run_round(conduct: RoundContext) -> None:
     if run.state.phase == "idle":
         run.event("round-started", round=number, attempt=run.state.attempt)
         run.transition(state_machine.asked, datetime.datetime.now(datetime.UTC).isoformat())
-        conduct.at("asked")
+        conduct.observer("asked")
     if run.state.phase == "asked":
         _collect(conduct)
         kept = screen_update_norms(conduct)
@@ -94,7 +94,7 @@ def _collect(conduct: RoundContext) -> None:
         sites=unheard,
         round_number=number,
         patience=Patience(contract.deadline_s, ABSENCE_S, enough),
-        at=conduct.at,
+        observer=conduct.observer,
         sent=sent,
     ):
         kept = take_reply(folder, received, conduct.expected(round_number=number))
@@ -106,7 +106,7 @@ def _collect(conduct: RoundContext) -> None:
             _declare_if_first(run, kept)
             run.event("reply-accepted", round=number, site=kept.site)
         del received  # before the next one comes in
-        conduct.at("received")
+        conduct.observer("received")
     for site in (site for site in unheard if site not in heard):
         missing = note_missing(folder, site, seconds=time.monotonic() - began, bytes_down=sent[site])
         note_reply(run, missing, round_number=number)
@@ -145,10 +145,10 @@ def _aggregate(conduct: RoundContext) -> None:
     replies = [as_reply(folder, kept[site], expected) for site in run.state.accepted]
     state, diagnostics = conduct.agreement.algorithm.apply(conduct.global_state(), replies)
     del replies
-    conduct.at("aggregated")
+    conduct.observer("aggregated")
     save_state(conduct, state, round_number=number, domain=domain_after_round(conduct, kept))
     del state
-    conduct.at("saved")
+    conduct.observer("saved")
     _tell_bounded(conduct, kept, diagnostics)
     figures = _record(conduct, kept, diagnostics)
     missing = _missing(kept)

@@ -17,10 +17,11 @@ from minet_core.errors import FedminetError, FileNotWritten, HostError, QuorumNo
 from minet_core.protocol import messages
 from minet_core.protocol.exchange_plan import exchange_plan_of, initial_weights
 from minet_core.runtime.files.atomic_write import replacing
+from minet_core.runtime.observer import Observer, observe_nothing
 from minet_core.weights.payload import MAX_OVERHEAD_BYTES
 from server.flower.nonblocking_grid import MessageGrid, as_nonblocking
 from server.rounds.context import RoundContext, build_request, digests_of_round, save_state, verify_run
-from server.rounds.exchange import Moment, Patience, opened_figures, request_replies, wait_for_members
+from server.rounds.exchange import Patience, opened_figures, request_replies, wait_for_members
 from server.rounds.ledger_records import note_test
 from server.rounds.replies import check_binding, refusal_code
 from server.rounds.round import run_round
@@ -43,7 +44,7 @@ def run_federation(
     *,
     flower_run: int = 0,
     join_deadline_s: float = JOIN_DEADLINE_S,
-    at: Moment = lambda _: None,
+    observer: Observer = observe_nothing,
 ) -> Status:
     """Conduct `run` from where it stands to its end, and return its final status.
 
@@ -60,7 +61,7 @@ def run_federation(
             federation = run.federation()
             agreement = exchange_plan_of(federation)
             prompt = as_nonblocking(grid, max_bytes=agreement.reply_manifest.n_bytes + MAX_OVERHEAD_BYTES)
-            conduct = RoundContext(prompt, run, federation, agreement, at)
+            conduct = RoundContext(prompt, run, federation, agreement, observer)
             reason = _to_the_end(conduct, join_deadline_s=join_deadline_s)
         except HostError as failure:
             _interrupt(run, f"{failure.code}: {failure.what}")
@@ -149,7 +150,7 @@ def _test(conduct: RoundContext) -> list[str]:
         sites=[site for site in federation.sites if site not in tested],
         round_number=federation.rounds + 1,
         patience=Patience(deadline_s, TEST_ABSENCE_S, lambda: bool(tested)),
-        at=lambda _: None,
+        observer=observe_nothing,
         sent=Counter(),
     ):
         if received.again:

@@ -209,7 +209,7 @@ def test_a_run_that_is_killed_around_a_roll_back_comes_to_the_same_bytes(
                 raise Killed
 
         with server_identity(), pytest.raises(Killed):
-            run_federation(grid(settings, WORSE), run, at=at)
+            run_federation(grid(settings, WORSE), run, observer=at)
     with server_identity():
         run_federation(grid(settings, WORSE), run)
     assert sha256_of_file(run.global_model) == sha256_of_file(straight.global_model)

@@ -197,7 +197,7 @@ def _conduct(folder: Path, federation: FederationSettings, parcel: Path, transpo
     run = RunDirectory.create(folder / "run", federation, engine="in-process", keep_checkpoints=1)
     peaks = _Peaks.begin()
     with server_identity():
-        run_federation(grid, run, at=peaks.at)
+        run_federation(grid, run, observer=peaks.at)
     peaks.step("end")
     n_bytes = exchange_plan_of(federation).shared.n_bytes
     taken = peaks.clock - grid.clock

@@ -122,7 +122,7 @@ def damage_all(folder: Path, *, seeds: range, say: Callable[[str], None] = lambd
 def _conduct(run: RunDirectory, at: Callable[[str], None]) -> None:
     sites = {site: trial_site(shift=shift, n_training_slices=n) for site, (shift, n) in SITES.items()}
     with server_identity():
-        run_federation(InProcessGrid(sites), run, at=at)
+        run_federation(InProcessGrid(sites), run, observer=at)
 
 
 def _harm(path: Path, kind: str, files: list[Path], generator: np.random.Generator) -> None:

@@ -172,6 +172,6 @@ def _conduct(rounds: int, early_round: int) -> Endurance:
             Path(folder) / "run", federation, engine="in-process", keep_checkpoints=KEEP_CHECKPOINTS
         )
         watch = _Watch(run, (early_round, rounds))
-        run_federation(InProcessGrid(sites), run, at=watch.at)
+        run_federation(InProcessGrid(sites), run, observer=watch.at)
     early, late = watch.found
     return Endurance(rounds, exchange_plan_of(federation).shared.n_values, early, late)

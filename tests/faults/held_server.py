@@ -37,7 +37,7 @@ def main(grid: Grid, context: Context) -> None:
         while hold_file(folder, number, moment).exists():
             time.sleep(_POLL_S)
 
-    run_federation(grid, run, flower_run=context.run_id, at=at)
+    run_federation(grid, run, flower_run=context.run_id, observer=at)
 
 
 def hold_file(folder: Path, round_number: int, moment: str) -> Path:

@@ -16,7 +16,7 @@ from pydantic import Field, TypeAdapter
 MAX_BYTES = 4 << 20
 """Of a page: many times what any of ours has."""
 
-Moment = Annotated[float, Field(ge=0.0, le=2.0**35)]
+Timestamp = Annotated[float, Field(ge=0.0, le=2.0**35)]
 """Seconds since 1970, to the year 3058: far beyond it Python's calendar has no date."""
 
 _Page = TypeVar("_Page")

@@ -70,7 +70,7 @@ def test_ended_after_any_stretch_it_ends_in_the_same_bytes(tmp_path: Path) -> No
     home = own_validation_site(tmp_path / "site")
     task = task_at(home)
     moments: list[str] = []
-    adapt_at_site(task, prepared(home), at=moments.append)
+    adapt_at_site(task, prepared(home), observer=moments.append)
     assert moments == ["adapted"] * 4 + ["alone"] * 3  # 2 + 1 and 2 + 2 steps; 2 + 2 + 1
     whole = files_of(task)
     assert set(whole) == {
@@ -84,9 +84,9 @@ def test_ended_after_any_stretch_it_ends_in_the_same_bytes(tmp_path: Path) -> No
 
     for _ in moments:  # each process keeps one stretch more, and ends
         with pytest.raises(Killed):
-            adapt_at_site(task, prepared(home), at=kill)
+            adapt_at_site(task, prepared(home), observer=kill)
         assert "card.json" not in files_of(task)
-    adapt_at_site(task, prepared(home), at=kill)  # nothing is left to train
+    adapt_at_site(task, prepared(home), observer=kill)  # nothing is left to train
     assert files_of(task) == whole
 
 
@@ -98,14 +98,14 @@ def test_a_process_that_was_killed_leaves_what_it_kept(tmp_path: Path) -> None:
         "from tests.client.rounds import test_site_adaptation as here\n"
         f"home, left = SiteHome(Path({str(home.path)!r})), [2]\n"
         "def kill(_):\n    left[0] -= 1\n    left[0] or os.kill(os.getpid(), signal.SIGKILL)\n"
-        "here.adapt_at_site(here.task_at(home), here.prepared(home), at=kill)"
+        "here.adapt_at_site(here.task_at(home), here.prepared(home), observer=kill)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     ended = subprocess.run([sys.executable, "-c", program], env=environment, check=False)
     assert ended.returncode == -signal.SIGKILL
     task, moments = task_at(home), list[str]()
     assert list(files_of(task)) == ["adapted.safetensors"]
-    adapt_at_site(task, prepared(home), at=moments.append)
+    adapt_at_site(task, prepared(home), observer=moments.append)
     assert moments == ["adapted"] * 2 + ["alone"] * 3  # two stretches are not made again
     adapt_at_site(task_at(other), prepared(other))
     assert files_of(task) == files_of(task_at(other))
@@ -143,16 +143,16 @@ def test_training_that_was_kept_is_not_made_again_and_other_weights_begin_anew(t
     home = own_validation_site(tmp_path / "site")
     task, moments = task_at(home), list[str]()
     adapt_at_site(task, prepared(home))
-    adapt_at_site(task, prepared(home), at=moments.append)
+    adapt_at_site(task, prepared(home), observer=moments.append)
     assert moments == []
     moments.clear()
     gentler = ADAPTATION.model_copy(update={"learning_rate": 1e-4})
-    adapt_at_site(replace(task, adaptation=gentler), prepared(home), at=moments.append)
+    adapt_at_site(replace(task, adaptation=gentler), prepared(home), observer=moments.append)
     assert moments == ["adapted"] * 4  # the model alone knows nothing of how another is adapted
     adapt_at_site(task, prepared(home))
     moments.clear()
     others = {name: array + np.float32(0.01) for name, array in task.weights.items()}
-    adapt_at_site(replace(task, weights=others), prepared(home), at=moments.append)
+    adapt_at_site(replace(task, weights=others), prepared(home), observer=moments.append)
     assert moments.count("adapted") == 4
     (task.folder / "adapted.safetensors").write_bytes(b"cut off")
     with pytest.raises(StoreDamaged):

@@ -53,7 +53,7 @@ class Small:
                 raise Killed
 
         with server_identity():
-            run_federation(InProcessGrid(apps), run, at=at)
+            run_federation(InProcessGrid(apps), run, observer=at)
         return run
 
 

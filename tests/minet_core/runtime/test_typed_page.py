@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from minet_core.runtime.files.typed_page import MAX_BYTES, Moment, read_typed
+from minet_core.runtime.files.typed_page import MAX_BYTES, Timestamp, read_typed
 
 
 @dataclass(frozen=True)
 class _Inner:
     name: str
-    when: Moment | None = None
+    when: Timestamp | None = None
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,7 @@ class ContinuedRun(RuleBasedStateMachine):
         summarise, federated_run.summarise_run = federated_run.summarise_run, lambda _: None  # type: ignore[assignment]
         try:
             with server_identity():
-                run_federation(grid, self.run, at=at)
+                run_federation(grid, self.run, observer=at)
         except Killed:
             pass
         finally:

@@ -47,7 +47,9 @@ def test_a_full_disk_interrupts_a_run_and_it_goes_on_to_the_same_bytes(
     calm = conduct_trial(tmp_path, sites(), FEDERATION)
     run = RunDirectory.create(small_disk / "run", FEDERATION, engine="in-process")
     with pytest.raises(DiskFull, match=r"FM-S504.*could not be"), server_identity():
-        run_federation(sites(), run, at=lambda moment: _fill(small_disk) if run.state.round == 2 else None)
+        run_federation(
+            sites(), run, observer=lambda moment: _fill(small_disk) if run.state.round == 2 else None
+        )
     assert run.state.status in ("interrupted", "running")  # where not even the reason found room
     assert not run.ended
     with pytest.raises(DiskFull, match="waits for room on the disk"):
