@@ -48,9 +48,9 @@ def run_federation(
 ) -> Status:
     """Conduct `run` from where it stands to its end, and return its final status.
 
-    flower_run: Flower's number of the run. observer: told of each round's moments. A breach of the contract ends the run as `failed`; a failure of this
-    machine (a full disk, a SuperLink that went away) or of this program leaves it `interrupted`, to be continued.
-    Either is raised again. Raises RunBusy (FM-S507) where another process works on the run.
+    flower_run: Flower's number of the run. observer: told of each round's moments. A breach of the contract ends the
+    run as `failed`; a failure of this machine (a full disk, a SuperLink that went away) or of this program leaves it
+    `interrupted`, to be continued. Either is raised again. Raises RunBusy (FM-S507) where another process works on it.
     """
     with run.locked(holder=flower_run):
         if run.ended:
