@@ -12,6 +12,7 @@ import typer
 from client.admission.commands import add_admission_commands
 from client.audit_commands import audit_commands
 from client.ingest_commands import add_ingest_commands
+from client.pacs.commands import add_pacs_commands
 from client.patient_commands import add_patient_commands
 from client.receive.commands import add_receive_commands
 from client.status.finding import Finding
@@ -22,6 +23,7 @@ add_admission_commands(site_commands)
 add_ingest_commands(site_commands)
 add_patient_commands(site_commands)
 add_receive_commands(site_commands)
+add_pacs_commands(site_commands)
 site_commands.add_typer(audit_commands, name="audit")
 
 Home = Annotated[Path, typer.Argument(help="The site's folder.")]
