@@ -5,25 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from client.admission.commands import add_admission_commands
 from client.audit_commands import audit_commands
+from client.ingest_commands import add_ingest_commands
+from client.pacs.commands import add_pacs_commands
 from client.patient_commands import add_patient_commands
 from client.receive.commands import add_receive_commands
 from client.status.finding import Finding
-from minet_core.errors import DataError
 from minet_core.runtime.logs import DEFAULT_FORMAT, DEFAULT_LEVEL, FORMAT_VARIABLE, LEVEL_VARIABLE
-
-if TYPE_CHECKING:
-    from client.site_home import SiteHome
 
 site_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 add_admission_commands(site_commands)
+add_ingest_commands(site_commands)
 add_patient_commands(site_commands)
 add_receive_commands(site_commands)
+add_pacs_commands(site_commands)
 site_commands.add_typer(audit_commands, name="audit")
 
 Home = Annotated[Path, typer.Argument(help="The site's folder.")]
@@ -57,77 +57,6 @@ def init(
     typer.echo(f"Site {made['name']} is at {home}. Edit site.yaml there before you ingest.")
     typer.echo(f"Send the coordinator {made['request']}, and read out its fingerprint by telephone:")
     typer.echo(f"  {made['fingerprint']}")
-
-
-@site_commands.command()
-def ingest(
-    home: Home,
-    source: Annotated[Path, typer.Argument(help="The folder with the scans.")],
-    allow_few_patients: Annotated[
-        bool, typer.Option(help="Accept fewer patients than a 7:1:2 split needs; the report repeats it.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print who is taken for which patient, and read headers alone.")
-    ] = False,
-    accept_names: Annotated[
-        bool, typer.Option("--accept-names", help="Take patients' names as they are, dates and counters too.")
-    ] = False,
-    prune: Annotated[
-        bool, typer.Option("--prune", help="Remove the store's pairs whose scans are not in the folder.")
-    ] = False,
-    json_output: AsJson = False,
-) -> None:
-    """Read the scans, pair and register them, and put what was accepted into the store."""
-    from client.site_home import SiteHome
-    from minet_core.errors import NoScansAccepted, TooFewPatients
-    from minet_core.runtime.progress import progress
-    from sites.ingest import ingest as ingest_scans
-    from sites.ingest_plan import plan_ingest
-    from sites.ingest_report import refusal_lines
-
-    site = SiteHome.at(home)
-    settings = site.settings()
-    if allow_few_patients:
-        settings = settings.model_copy(update={"allow_few_patients": True})
-    if accept_names:
-        settings = settings.model_copy(update={"accept_patient_names": True})
-    plan = plan_ingest(source, settings, skip=site.store, headers=dry_run)
-    if dry_run:
-        typer.echo(json.dumps(plan.as_json()) if json_output else plan.as_text())
-        raise typer.Exit(DataError.exit_status if any(one.stops for one in plan.warnings) else 0)
-    if not json_output:
-        typer.echo(plan.as_text())
-    try:
-        with progress("Ingesting", quiet=json_output) as advance:
-            report = ingest_scans(
-                source, site.store, settings, found=plan.found, prune=prune, progress=advance
-            )
-    except (NoScansAccepted, TooFewPatients):
-        for line in refusal_lines(plan.found.refused):
-            typer.echo(line, err=True)
-        raise
-    request = _declare_ingested(site)
-    typer.echo(json.dumps(report.as_json()) if json_output else report.as_text())
-    if not json_output and request is not None:
-        typer.echo(
-            f"Send the coordinator {request}: public keys, a digest and a count, no scan and no name of a patient."
-        )
-    if report.refused:
-        for refusal in report.refused:
-            typer.echo(refusal.message, err=True)
-        raise typer.Exit(DataError.exit_status)
-
-
-def _declare_ingested(site: SiteHome) -> Path | None:
-    """Declare the new cohort and note the act; the request that holds it, where the site has keys."""
-    from client.admission.declaration import declare
-    from client.admission.keys import SiteKeys
-    from client.admission.request import make_request
-    from client.operator_acts import note_ingest
-
-    declare(site)
-    note_ingest(site)
-    return make_request(site).path if SiteKeys.of(site.keys).private_key.is_file() else None
 
 
 @site_commands.command()

@@ -5,7 +5,7 @@ request.json what the coordinator needs to admit the site; nothing in it is secr
 keys/        the site's keys; the private ones never leave the folder. authority.json: whom the site trusts
 kit/         what the coordinator gave at admission: CA, certificate, address, federation file; a link into kits/
 kits/        the kit in use, in a folder of its own, so that another one takes its place in one step
-inbox/       what `fedminet site receive` took; ingest reads inbox/received
+inbox/       what `fedminet site receive` took, until an ingest empties it (client.receive.inbox)
 store/       the ingested pairs and cohort.json
 state/       what the site keeps of the rounds it took part in
 results/     what the site found about the global model on its own patients; stays here

@@ -17,11 +17,15 @@ from client.admission.declaration import declare
 from client.admission.keys import SiteKeys
 from client.admission.request import make_request
 from client.operator_acts import note_withdrawal
+from client.receive.drain import remove_patients
+from client.receive.inbox import Inbox
 from client.site_home import SiteHome
 from minet_core.ledger.records import Ledger
 from minet_core.protocol.cohort_declaration import DECLARATION_FILE
 from minet_core.runtime.files.atomic_write import write_json
+from minet_core.runtime.files.file_failures import naming_failures
 from minet_core.runtime.json_text import parse_json
+from sites.store.pseudonym import naming_key
 from sites.withdraw import Withdrawal, withdraw
 
 _HOLDING = ("ingested", "withdrawn")
@@ -118,6 +122,7 @@ def withdraw_patient(home: SiteHome, patient: str) -> PatientWithdrawn:
     """
     records = list(Ledger(home.state).records())  # before anything is done: a damaged ledger stops it
     done = withdraw(home.store, patient)
+    _empty_inbox(home, patient)
     removed = _forget_results(home, patient)
     request = _declare(home, done)
     if _last_cohort(records) != done.cohort.digest:
@@ -174,6 +179,13 @@ def _declare(home: SiteHome, done: Withdrawal) -> Path | None:
     else:
         declare(home)
     return make_request(home).path if SiteKeys.of(home.keys).private_key.is_file() else None
+
+
+def _empty_inbox(home: SiteHome, patient: str) -> None:
+    """Remove the patient's objects from the inbox; what a receiver takes later goes with the next ingest."""
+    if home.inbox.is_dir():
+        with naming_failures("the inbox cannot be written to", path=home.inbox):
+            remove_patients(Inbox(home.inbox, key=naming_key(home.store)), {patient})
 
 
 def _forget_results(home: SiteHome, patient: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -147,6 +148,10 @@ def infer(
             max=2,
         ),
     ] = None,
+    send: Annotated[
+        str | None,
+        typer.Option(help="Of DICOM: send the new series there when it is whole, as AE@host:port."),
+    ] = None,
     json_output: AsJson = False,
 ) -> None:
     """Super-resolve a scan. A research output, not for diagnosis. What gives reason for doubt is said."""
@@ -155,6 +160,7 @@ def infer(
     from sites.super_resolution.super_resolve_series import super_resolve_series
 
     found = _scans_for_inference(scans, slice_axis=slice_axis)
+    deliver = _delivery(send, found, scans.site)
     with progress("Super-resolving", quiet=json_output) as advance:
         if isinstance(found, tuple):
             made = super_resolve_file(
@@ -164,10 +170,33 @@ def infer(
             made = super_resolve_series(model, found, out, register=register, progress=advance)
     if json_output:
         typer.echo(json.dumps(made.as_json()))
-        return
-    for said in () if isinstance(found, tuple) else found.remarks:
-        typer.echo(said)
-    typer.echo(made.as_text())
+    else:
+        for said in () if isinstance(found, tuple) else found.remarks:
+            typer.echo(said)
+        typer.echo(made.as_text())
+    if deliver is not None:
+        count = deliver(out)
+        if not json_output:
+            typer.echo(f"Sent: {count} objects to {send}")
+
+
+def _delivery(
+    send: str | None, found: tuple[Path, Path] | SeriesPair, site: Path | None
+) -> Callable[[Path], int] | None:
+    """What sends a written series, checked before anything is made. The site's title and TLS where one is given."""
+    if send is None:
+        return None
+    from client.pacs.send import send_series
+    from client.receive.peer import Caller, Peer
+    from client.site_home import SiteHome
+
+    if isinstance(found, tuple):
+        raise InvalidSetting("a NIfTI file goes to no PACS", got="--send", action="Give DICOM, or no --send")
+    peer, caller = Peer.parse(send), Caller()
+    if site is not None:
+        settings = SiteHome.at(site).settings()
+        caller = Caller.of_site(settings.receive, timeout_s=settings.pacs.timeout_s, tls=settings.pacs.tls)
+    return lambda folder: send_series(folder, peer, caller)
 
 
 def _scans_for_inference(asked: ScanOptions, *, slice_axis: int | None) -> tuple[Path, Path] | SeriesPair:

@@ -192,6 +192,18 @@ class DecoderMissing(DataError):
     code = "FM-D214"
 
 
+class StudyIncomplete(DataError):
+    """Of a study that the store has, some objects came again and others did not."""
+
+    code = "FM-D215"
+
+
+class StudyNotInPacs(DataError):
+    """A PACS has no study by a number that was asked for; the message has its line, not the number."""
+
+    code = "FM-D216"
+
+
 class ModelError(FedminetError):
     """A checkpoint, a set of weights or a number in them cannot be used."""
 
@@ -445,6 +457,18 @@ class LedgerDamaged(HostError):
     """A ledger does not hold together: a record was changed, removed or moved, or its end is missing."""
 
     code = "FM-S523"
+
+
+class DicomPeerUnreachable(HostError):
+    """A DICOM peer does not answer, or refuses the association or what is asked of it."""
+
+    code = "FM-S524"
+
+
+class DicomTransferIncomplete(HostError):
+    """Not every object that was to be sent or fetched got there."""
+
+    code = "FM-S525"
 
 
 INTERNAL_CODE = "FM-S900"

@@ -44,13 +44,31 @@ def find_dicom(source: Path, rules: DicomFiles, *, key: bytes, skip: Path | None
     _say(found, export)
     scans = scans_in(export, rules, name=lambda one: _series_name(one, key=key))
     for (patient_id, study), of_study in by_study(scans).items():
-        label = f"study {keyed(key, 'study', patient_id, study)[:DIGITS]}"
+        label = study_label(patient_id, study, key=key)
         try:
             found.candidates.append(_pair(of_study, rules, found, label=label, key=key))
         except DataError as failure:
             found.refuse(label, failure)
     found.candidates.sort(key=lambda candidate: candidate.label)
     return found
+
+
+def study_label(patient_id: str, study: str, *, key: bytes) -> str:
+    """What a study is called: in reports, and as a folder of the inbox.
+
+    Parameters
+    ----------
+    patient_id, study
+        The hospital's identifiers.
+    key
+        The store's.
+
+    Returns
+    -------
+    str
+        "study" and 8 hexadecimal digits.
+    """
+    return f"study {keyed(key, 'study', patient_id, study)[:DIGITS]}"
 
 
 def _pair(scans: list[DicomScan], rules: DicomFiles, found: Found, *, label: str, key: bytes) -> Candidate:

@@ -1,4 +1,4 @@
-"""What the site's DICOM receiver takes, from whom and how much: `receive` of site.yaml."""
+"""What the site's DICOM receiver takes, from whom and how much, and what becomes of it: `receive` of site.yaml."""
 
 from __future__ import annotations
 
@@ -6,11 +6,24 @@ import ipaddress
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, field_validator, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from minet_core.settings.yaml_file import Settings
 
 Title = Annotated[str, StringConstraints(pattern=r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?$")]
+
+
+Endpoint = Annotated[
+    str, StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$")
+]
 
 
 class ReceiveSettings(Settings):
@@ -36,6 +49,17 @@ class ReceiveSettings(Settings):
         10**10, description="room that is left on the disk; with less, objects are refused"
     )
     timeout_s: PositiveFloat = Field(60.0, description="silence after which an association ends, s")
+    settled_s: NonNegativeFloat = Field(
+        300.0, description="silence after which a study in the inbox is taken for whole, s"
+    )
+    keep_taken_days: NonNegativeFloat | None = Field(
+        7.0, description="how long the inbox keeps objects that the store has taken, days; null: for ever"
+    )
+    commitment: dict[Title, Endpoint] = Field(
+        {},
+        description="storage commitment: by AE title of a peer, the host:port where its reports go; "
+        "asks for keep_taken_days: null",
+    )
 
     @field_validator("address")
     @classmethod
@@ -54,4 +78,12 @@ class ReceiveSettings(Settings):
     def _tls_is_whole(self) -> Self:
         if len({self.certificate is None, self.private_key is None, self.authority is None}) > 1:
             raise ValueError("certificate, private_key and authority belong together")
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_what_it_commits_to(self) -> Self:
+        if self.commitment and self.keep_taken_days is not None:
+            raise ValueError("commitment asks for keep_taken_days: null: who commits to objects keeps them")
+        if not set(self.commitment) <= set(self.calling_titles):
+            raise ValueError("commitment names a title that calling_titles does not")
         return self

@@ -16,6 +16,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, field
 from minet_core.admission.kit import Digest
 from minet_core.settings.federation import SiteName
 from minet_core.settings.yaml_file import Settings
+from sites.settings.pacs_settings import PacsSettings
 from sites.settings.receive_settings import ReceiveSettings
 from sites.store.cohort import DataKind
 from sites.store.split import Split
@@ -437,6 +438,7 @@ class SiteSettings(Settings):
     compute: ComputeSettings = Field(default_factory=ComputeSettings)
     policy: PolicySettings = Field(default_factory=PolicySettings)
     receive: ReceiveSettings = Field(default_factory=ReceiveSettings)
+    pacs: PacsSettings = Field(default_factory=PacsSettings)
     allow_few_patients: bool = Field(
         False,
         description="accept 2 to 9 patients with one for the test and validation on slices of training patients",

@@ -1,0 +1,1 @@
+"""Fetching studies from a PACS, and sending results to one."""
