@@ -147,21 +147,32 @@ def infer(
             max=2,
         ),
     ] = None,
+    gate: Annotated[
+        bool,
+        typer.Option(
+            help="Make the picture without the reference where that does not agree with the scan, if the model can."
+        ),
+    ] = True,
+    data_consistent: Annotated[
+        bool, typer.Option("--data-consistent", help="Put what was measured back into the picture.")
+    ] = False,
     json_output: AsJson = False,
 ) -> None:
     """Super-resolve a scan. A research output, not for diagnosis. What gives reason for doubt is said."""
     from minet_core.runtime.progress import progress
+    from sites.super_resolution.picture import PictureOptions
     from sites.super_resolution.super_resolve import super_resolve_file
     from sites.super_resolution.super_resolve_series import super_resolve_series
 
     found = _scans_for_inference(scans, slice_axis=slice_axis)
+    options = PictureOptions(register=register, gate=gate, data_consistent=data_consistent)
     with progress("Super-resolving", quiet=json_output) as advance:
         if isinstance(found, tuple):
             made = super_resolve_file(
-                model, *found, out, register=register, slice_axis=slice_axis, progress=advance
+                model, *found, out, options=options, slice_axis=slice_axis, progress=advance
             )
         else:
-            made = super_resolve_series(model, found, out, register=register, progress=advance)
+            made = super_resolve_series(model, found, out, options=options, progress=advance)
     if json_output:
         typer.echo(json.dumps(made.as_json()))
         return

@@ -26,7 +26,8 @@ def test_a_whole_pixel_shift_is_exact_and_brings_in_zeros() -> None:
     image = np.random.default_rng(1).random((12, 15)).astype(np.float32) + 1
     moved = apply_reference_trouble(image, ReferenceDraw(shift_px=(2.0, -1.0)))
     np.testing.assert_allclose(moved[2:, :-1], image[:-2, 1:], rtol=1e-5)
-    assert not moved[:2].any() and not moved[:, -1].any()
+    assert not moved[:2].any()
+    assert not moved[:, -1].any()
 
 
 @pytest.mark.parametrize("shift", [(0.5, -0.25), (3.0, 2.7)])
@@ -97,7 +98,8 @@ def test_the_missing_part_lies_beyond_a_straight_line(share: float) -> None:
     image = np.ones((40, 30), np.float32)
     partial = apply_reference_trouble(image, ReferenceDraw(missing_share=share))
     kept = round(40 * (1 - share))
-    assert partial[:kept].all() and not partial[kept:].any()
+    assert partial[:kept].all()
+    assert not partial[kept:].any()
     slanted = apply_reference_trouble(image, ReferenceDraw(missing_share=share, missing_degrees=130.0))
     assert float((slanted == 0).mean()) == pytest.approx(share, abs=0.02)
 

@@ -107,9 +107,11 @@ def test_what_is_drawn_stays_in_its_bounds_and_reaches_them() -> None:
         (3.0, [shift for draw in draws for shift in draw.shift_px]),
         (2.0, [draw.rotation_degrees for draw in draws]),
     ):
-        assert -most <= min(values) < -0.98 * most and 0.98 * most < max(values) < most
+        assert -most <= min(values) < -0.98 * most
+        assert 0.98 * most < max(values) < most
     gammas = [draw.gamma for draw in draws]
-    assert 1 / 1.5 <= min(gammas) < 0.68 and 1.47 < max(gammas) < 1.5
+    assert 1 / 1.5 <= min(gammas) < 0.68
+    assert 1.47 < max(gammas) < 1.5
 
 
 def test_a_foreign_reference_is_never_the_slices_own() -> None:
@@ -125,7 +127,8 @@ def test_a_foreign_sample_has_the_target_of_its_own_slice_and_another_reference(
     prepared = PreparedSlices(source, scale=2, cache_bytes=2**20)
     sample = TroubledSlices(prepared, trouble, torch.Generator().manual_seed(1))[3]
     own = make_sample(*source[3], 2)
-    assert torch.equal(sample.target, own.target) and torch.equal(sample.low_res, own.low_res)
+    assert torch.equal(sample.target, own.target)
+    assert torch.equal(sample.low_res, own.low_res)
     others = [make_sample(source.targets[3], source.references[k], 2).reference for k in range(8) if k != 3]
     assert sum(torch.equal(sample.reference, other) for other in others) == 1
 
@@ -135,11 +138,13 @@ def test_noise_of_the_input_changes_no_reference() -> None:
     trouble = TroubleSettings(**{**NONE, "input_noisy": 1.0})
     prepared = PreparedSlices(source, scale=2, cache_bytes=2**20)
     sample, own = TroubledSlices(prepared, trouble, torch.Generator().manual_seed(1))[2], prepared[2]
-    assert torch.equal(sample.reference, own.reference) and not torch.equal(sample.low_res, own.low_res)
+    assert torch.equal(sample.reference, own.reference)
+    assert not torch.equal(sample.low_res, own.low_res)
 
 
 def test_the_default_draw_is_right() -> None:
-    assert ReferenceDraw() == RIGHT and not RIGHT.moves
+    assert ReferenceDraw() == RIGHT
+    assert not RIGHT.moves
 
 
 def test_another_frame_keeps_the_origin() -> None:
