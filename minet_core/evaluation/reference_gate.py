@@ -59,8 +59,8 @@ class GateLimits:
 
 
 LIMITS: dict[int, GateLimits] = {
-    2: GateLimits((0.80, 0.60), (0.03, 0.06), 0.80, 0.012, 0.75),
-    4: GateLimits((0.80, 0.60), (0.03, 0.06), 0.80, 0.012, 0.75),
+    2: GateLimits((0.6, 0.4), (0.03, 0.06), 0.5, 0.01, 0.75),
+    4: GateLimits((0.6, 0.4), (0.03, 0.06), 0.5, 0.01, 0.75),
 }
 """By scale."""
 
@@ -125,6 +125,7 @@ def judge_reference(
     trust = _trust(found.agreement, found.misplacement, limits)
     weak = found.target < MIN_WEIGHT * found.target.max(initial=0.0)
     trust = np.where(found.bare, 0.0, np.where(weak, 1.0, trust) * of_slice)
+    trust = trust * (found.weight.sum(axis=(1, 2), keepdims=True) > 0)
     total = float(found.target.sum())
     trusted = float((found.target * trust).sum()) / total if total > 0 else 1.0
     agreement, misplacement = (
@@ -153,47 +154,60 @@ class _Tiles:
     bare: NDArray[np.bool_]
 
 
+@dataclass(frozen=True, eq=False)
+class _Contours:
+    """Gradients whose sign does not matter: turned to twice their angle, of their length. length: (S, H, W)."""
+
+    cosine: Volume
+    sine: Volume
+    length: Volume
+
+    def moved(self, offset: tuple[int, int]) -> _Contours:
+        """Around the frame."""
+        return _Contours(
+            *(np.roll(one, offset, axis=(1, 2)) for one in (self.cosine, self.sine, self.length))
+        )
+
+
 def _judge_tiles(
     upsampled: Volume, reference: Volume, covered: NDArray[np.bool_] | None, *, sigma: float
 ) -> _Tiles:
-    still, guide = _gradient(upsampled, sigma), _gradient(reference, sigma)
+    kept: NDArray[np.bool_] | float = 1.0
     if covered is not None and not covered.all():
         reach = round(3 * sigma) + max(REACH_PX)
         kept = ndimage.minimum_filter(covered, (1, 2 * reach + 1, 2 * reach + 1))
-        still, guide = (still[0] * kept, still[1] * kept), (guide[0] * kept, guide[1] * kept)
+    still, guide = _contours(upsampled, kept, sigma=sigma), _contours(reference, kept, sigma=sigma)
+    target, shown = _tiles(still.length**2), _tiles(guide.length**2)
+    with_structure = target >= MIN_WEIGHT * target.max(initial=0.0)
+    ratio = np.divide(shown, target, out=np.zeros_like(shown), where=target > 0)
+    usual = float(np.median(ratio[with_structure])) if with_structure.any() else 0.0
+    usual = usual or float(ratio.max(initial=0.0))
+    bare = with_structure & (ratio <= MIN_STRUCTURE * usual)
     here, weight = _agreement(still, guide)
     best = here
     for offset in OFFSETS:
-        best = np.maximum(best, _agreement(still, guide, offset=offset)[0])
-    target, shown = (_tiles(row**2 + column**2) for row, column in (still, guide))
-    ratio = np.divide(shown, target, out=np.zeros_like(shown), where=target > 0)
-    with_structure = target >= MIN_WEIGHT * target.max(initial=0.0)
-    usual = (
-        float(np.median(ratio[with_structure & (ratio > 0)])) if (with_structure & (ratio > 0)).any() else 0.0
-    )
-    bare = with_structure & (ratio <= MIN_STRUCTURE * usual)
-    return _Tiles(here, best - here, weight, target, bare if usual > 0 else np.ones_like(bare))
+        best = np.maximum(best, _agreement(still, guide.moved(offset))[0])
+    weight = np.where(ndimage.binary_dilation(bare, np.ones((1, 3, 3))), 0.0, weight)
+    return _Tiles(here, best - here, weight, target, bare)
 
 
-def _gradient(volume: Volume, sigma: float) -> tuple[Volume, Volume]:
-    """Along row and column, of the volume smoothed within its slices."""
+def _contours(volume: Volume, kept: NDArray[np.bool_] | float, *, sigma: float) -> _Contours:
+    """Of the volume smoothed within its slices, where it is kept."""
     row, column = (
-        ndimage.gaussian_filter(volume, (0.0, sigma, sigma), order=order) for order in ((0, 1, 0), (0, 0, 1))
+        ndimage.gaussian_filter(volume, (0.0, sigma, sigma), order=order) * kept
+        for order in ((0, 1, 0), (0, 0, 1))
     )
-    return row, column
+    length = np.hypot(row, column)
+    over = np.divide(1.0, length, out=np.zeros_like(length), where=length > 0)
+    return _Contours((row**2 - column**2) * over, 2 * row * column * over, length)
 
 
-def _agreement(
-    still: tuple[Volume, Volume], guide: tuple[Volume, Volume], *, offset: tuple[int, int] = (0, 0)
-) -> tuple[Tiles, Tiles]:
-    """Of the window about each tile, with the guide moved by `offset`, and the weight it rests on; 0 without any."""
-    row, column = (np.roll(one, offset, axis=(1, 2)) if offset != (0, 0) else one for one in guide)
-    lengths = np.sqrt((still[0] ** 2 + still[1] ** 2) * (row**2 + column**2))
-    dot = still[0] * row + still[1] * column
-    agreeing = 2 * np.divide(dot**2, lengths, out=np.zeros_like(lengths), where=lengths > 0) - lengths
+def _agreement(still: _Contours, guide: _Contours) -> tuple[Tiles, Tiles]:
+    """Of the window about each tile, mean of cos(2 angle), and the weight it rests on; 0 without any."""
     window = (0.0, WINDOW_TILES, WINDOW_TILES)
     agreed, weight = (
-        ndimage.gaussian_filter(_tiles(one), window, mode="constant") for one in (agreeing, lengths)
+        ndimage.gaussian_filter(_tiles(one), window, mode="constant")
+        for one in (still.cosine * guide.cosine + still.sine * guide.sine, still.length * guide.length)
     )
     return np.divide(agreed, weight, out=np.zeros_like(weight), where=weight > 0), weight
 
@@ -201,8 +215,8 @@ def _agreement(
 def _tiles(volume: Volume) -> Tiles:
     """Sums over tiles; what is left at the far edges counts for the last ones."""
     H, W = volume.shape[1:]
-    sums = np.add.reduceat(volume.astype(np.float64), _starts(H), axis=1)
-    return np.asarray(np.add.reduceat(sums, _starts(W), axis=2))
+    sums = np.add.reduceat(volume, _starts(H), axis=1)
+    return np.add.reduceat(sums, _starts(W), axis=2).astype(np.float64)
 
 
 def _starts(n: int) -> list[int]:
