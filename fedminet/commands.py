@@ -12,6 +12,7 @@ import typer
 
 from fedminet.options import (
     AsJson,
+    PictureMaking,
     RehearsalOptions,
     ScanOptions,
     StudyOptions,
@@ -131,6 +132,7 @@ def evaluate(
 
 def infer(
     scans: ScanOptions,
+    picture: PictureMaking,
     model: Annotated[Path, typer.Option(help="The model, a .safetensors file.")],
     out: Annotated[
         Path,
@@ -138,7 +140,6 @@ def infer(
             help="Where to write the super-resolved scan: a NIfTI file, or of DICOM a new or empty folder."
         ),
     ],
-    register: Annotated[bool, typer.Option(help="Register the reference to the target first.")] = True,
     slice_axis: Annotated[
         int | None,
         typer.Option(
@@ -156,18 +157,20 @@ def infer(
 ) -> None:
     """Super-resolve a scan. A research output, not for diagnosis. What gives reason for doubt is said."""
     from minet_core.runtime.progress import progress
+    from sites.super_resolution.picture import PictureOptions
     from sites.super_resolution.super_resolve import super_resolve_file
     from sites.super_resolution.super_resolve_series import super_resolve_series
 
     found = _scans_for_inference(scans, slice_axis=slice_axis)
     deliver = _delivery(send, found, scans.site)
+    options = PictureOptions(**asdict(picture))
     with progress("Super-resolving", quiet=json_output) as advance:
         if isinstance(found, tuple):
             made = super_resolve_file(
-                model, *found, out, register=register, slice_axis=slice_axis, progress=advance
+                model, *found, out, options=options, slice_axis=slice_axis, progress=advance
             )
         else:
-            made = super_resolve_series(model, found, out, register=register, progress=advance)
+            made = super_resolve_series(model, found, out, options=options, progress=advance)
     if json_output:
         typer.echo(json.dumps(made.as_json()))
     else:

@@ -114,6 +114,22 @@ class WorthOptions:
 
 
 @dataclass(frozen=True)
+class PictureMaking:
+    """How `infer` makes its picture (sites.super_resolution.picture.PictureOptions)."""
+
+    register: Annotated[bool, typer.Option(help="Register the reference to the target first.")] = True
+    gate: Annotated[
+        bool,
+        typer.Option(
+            help="Make the picture without the reference where that does not agree with the scan, if the model can."
+        ),
+    ] = True
+    data_consistent: Annotated[
+        bool, typer.Option("--data-consistent", help="Put what was measured back into the picture.")
+    ] = False
+
+
+@dataclass(frozen=True)
 class ScanOptions:
     """Which two scans: files of NIfTI, folders of DICOM, or one study whose series the rules choose."""
 

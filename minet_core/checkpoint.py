@@ -38,6 +38,9 @@ METADATA_KEY = "fedminet"
 MAX_DIMENSIONS = 8
 """Of a tensor; a convolution's weight has four or five. numpy takes 64, torch and the file any number."""
 
+ABSENCE = "absent_references"
+"""Key of the provenance: the share of absent references in training. A file of a training without has none."""
+
 Tensors = Mapping[str, Tensor | NDArray[Any]]
 
 
@@ -65,6 +68,11 @@ class CheckpointManifest(Settings):
     provenance: dict[str, str]
     tensors: tuple[TensorEntry, ...]
     domain: TrainingDomain | None = None
+
+    @property
+    def knows_absence(self) -> bool:
+        """Whether the model was trained on absent references too: given zeros for one, it works on the target alone."""
+        return ABSENCE in self.provenance
 
     def as_json(self) -> dict[str, Any]:
         """The manifest as the file has it.
@@ -391,8 +399,14 @@ def save_weights(
             "algorithm": federation.algorithm.name,
             "federation": federation.name,
             "federation_digest": federation.digest(),
+            **_absence(federation),
             **versions(),
         },
         domain=domain,
     )
     save_checkpoint(path, weights, manifest)
+
+
+def _absence(federation: FederationSettings) -> dict[str, str]:
+    trouble = federation.training.trouble
+    return {} if trouble is None or trouble.absent == 0 else {ABSENCE: f"{trouble.absent:g}"}

@@ -263,7 +263,12 @@ def _batches(
     training, scale = incoming.federation.training, incoming.federation.scale
     seed = patch_seed(incoming.home.store, federation_seed=incoming.federation.seed)
     recipe = BatchRecipe(
-        scale=scale, batch_size=training.batch_size, patch_px=training.patch_px, seed=seed, label=site
+        scale=scale,
+        batch_size=training.batch_size,
+        patch_px=training.patch_px,
+        seed=seed,
+        label=site,
+        trouble=training.trouble,
     )
     planned = plan_batches(prepared.source.shapes, recipe, first=plan.first_step)
     return drawn_batches(PlannedSamples(prepared, recipe), planned)

@@ -207,6 +207,7 @@ def _batches(
         patch_px=training.patch_px,
         seed=patch_seed(task.home.store, federation_seed=task.federation.seed),
         label=f"{task.home.settings().name} {candidate}",
+        trouble=training.trouble,
     )
     planned = plan_batches(prepared.source.shapes, recipe, first=first)
     for step, batch in enumerate(drawn_batches(PlannedSamples(prepared, recipe), planned), start=first):

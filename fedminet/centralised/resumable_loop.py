@@ -74,6 +74,7 @@ class TrainingPlan:
             patch_px=training.patch_px,
             seed=self.federation.seed,
             label=self.label,
+            trouble=training.trouble,
         )
 
     @cached_property

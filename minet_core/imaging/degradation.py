@@ -27,7 +27,7 @@ from minet_core.imaging.fourier import centre_crop, fft2c, ifft2c, moved_kspace
 
 @dataclass(frozen=True)
 class DegradationDraw:
-    """The random part of one degradation. The default draw is the identity: no noise, no shift.
+    """The random part of one degradation. The default draw is the identity: no noise, no shift, the plain central part.
 
     noise_fraction: standard deviation of the real and of the imaginary part of the noise in k-space, as a
         fraction of the root mean square of the noise-free low-resolution image (1 / SNR). The transform is
@@ -35,11 +35,37 @@ class DegradationDraw:
     noise_seed: seed of that noise.
     shift_px: movement of the object along (row, column), in low-resolution pixels. The low-resolution image
         moves and the target does not: a patient who moved between two acquisitions.
+    window: a scanner's filter over k-space, from 0, none, to 1, Hann's; 0.92 is Hamming's.
+    measured: part of the low resolution's k-space that was measured, in both directions; the scanner filled the rest
+        with zeros.
+    blur_px: another kernel where above 0: a Gaussian of this standard deviation in high-resolution pixels, of which
+        every scale-th sample is taken, in place of the central part of k-space. It folds what it does not blur away.
     """
 
     noise_fraction: float = 0.0
     noise_seed: int = 0
     shift_px: tuple[float, float] = (0.0, 0.0)
+    window: float = 0.0
+    measured: float = 1.0
+    blur_px: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DegradationBounds:
+    """How often each random part is drawn, 0 to 1, and how much of it at most. By default there is none.
+
+    noisy, windowed, zero_filled, other_kernel: how often. max_noise_fraction, max_shift_px: as in `DegradationDraw`.
+    min_measured: least `DegradationDraw.measured`. blur_px: least and most of it, high-resolution pixels.
+    """
+
+    noisy: float = 0.0
+    max_noise_fraction: float = 0.0
+    max_shift_px: float = 0.0
+    windowed: float = 0.0
+    zero_filled: float = 0.0
+    min_measured: float = 1.0
+    other_kernel: float = 0.0
+    blur_px: tuple[float, float] = (0.5, 1.0)
 
 
 IDENTITY = DegradationDraw()
@@ -108,31 +134,41 @@ def low_resolution(high_res: Tensor, scale: int) -> Tensor:
     return ifft2c(_central_kspace(high_res, scale)).abs()
 
 
-def draw_degradation(
-    generator: torch.Generator, *, max_noise_fraction: float, max_shift_px: float
-) -> DegradationDraw:
+def draw_degradation(generator: torch.Generator, bounds: DegradationBounds) -> DegradationDraw:
     """Draw the random part of a degradation, each number uniform.
 
     Parameters
     ----------
     generator
-        On the CPU; four numbers are taken from it.
-    max_noise_fraction
-        The noise is drawn in [0, max_noise_fraction), as `DegradationDraw.noise_fraction`.
-    max_shift_px : float, low-resolution pixels
-        The shift along each axis is drawn in +-max_shift_px.
+        On the CPU; ten numbers are taken from it, whatever the bounds.
+    bounds
+        How often each part is drawn, and how much of it.
 
     Returns
     -------
     DegradationDraw
-        To be applied by `apply_degradation`, as often as is wanted.
+        To be applied by `apply_degradation`, as often as is wanted. The noise is drawn in [0, max_noise_fraction),
+        the shift along each axis in +-max_shift_px, the window in [0, 1).
     """
-    noise, row, column = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
+    numbers = torch.rand(9, generator=generator, dtype=torch.float64).tolist()
     seed = int(torch.randint(2**62, (), generator=generator))
+    noise, row, column, window, unmeasured, blur = numbers[:3] + numbers[6:]
+    noisy, windowed, zero_filled = (
+        number < chance
+        for number, chance in zip(
+            numbers[3:6], (bounds.noisy, bounds.windowed, bounds.zero_filled), strict=True
+        )
+    )
+    low, high = bounds.blur_px
+    # One number decides of the kernel and, stretched to its chance, how wide it is.
+    other = blur < bounds.other_kernel
     return DegradationDraw(
-        noise_fraction=noise * max_noise_fraction,
+        noise_fraction=noise * bounds.max_noise_fraction if noisy else 0.0,
         noise_seed=seed,
-        shift_px=((2 * row - 1) * max_shift_px, (2 * column - 1) * max_shift_px),
+        shift_px=((2 * row - 1) * bounds.max_shift_px, (2 * column - 1) * bounds.max_shift_px),
+        window=window if windowed else 0.0,
+        measured=1 - unmeasured * (1 - bounds.min_measured) if zero_filled else 1.0,
+        blur_px=low + blur / bounds.other_kernel * (high - low) if other else 0.0,
     )
 
 
@@ -160,7 +196,7 @@ def apply_degradation(high_res: Tensor, draw: DegradationDraw, scale: int) -> Te
     ScanInvalid
         For other sizes.
     """
-    kspace = _central_kspace(high_res, scale)  # (..., h, w)
+    kspace = _sampled_kspace(high_res, draw, scale)  # (..., h, w)
     if draw.shift_px != (0.0, 0.0):
         kspace = moved_kspace(kspace, draw.shift_px)
     if draw.noise_fraction > 0:
@@ -169,7 +205,35 @@ def apply_degradation(high_res: Tensor, draw: DegradationDraw, scale: int) -> Te
         # A complex normal number has variance 1 in all, 1/2 in each part.
         noise = math.sqrt(2) * torch.randn(kspace.shape, generator=source, dtype=kspace.dtype)
         kspace = kspace + sigma * noise.to(kspace.device)
+    if draw.window > 0 or draw.measured < 1:
+        kspace = kspace * _scanner_filter(kspace, draw)
     return ifft2c(kspace).abs()
+
+
+def _sampled_kspace(high_res: Tensor, draw: DegradationDraw, scale: int) -> Tensor:
+    """What the low resolution is made of: the central part, or that of a blurred and decimated image, (..., h, w)."""
+    central = _central_kspace(high_res, scale)
+    if draw.blur_px == 0:
+        return central
+    row, column = (torch.exp(-2 * (math.pi * draw.blur_px * _frequency(n)) ** 2) for n in high_res.shape[-2:])
+    kspace = fft2c(high_res)
+    blurred = ifft2c(kspace * (row[:, None] * column[None, :]).to(kspace.real))
+    return fft2c(blurred[..., ::scale, ::scale])
+
+
+def _scanner_filter(kspace: Tensor, draw: DegradationDraw) -> Tensor:
+    """The scanner's window over the part that was measured, and zero beyond it, (h, w)."""
+    axes = []
+    for n_samples in kspace.shape[-2:]:
+        place = _frequency(n_samples) / draw.measured  # of the measured part: -1/2 to 1/2
+        window = 1 - draw.window * (1 - torch.cos(2 * math.pi * place)) / 2
+        axes.append(torch.where(place.abs() <= 0.5, window, 0.0))
+    return (axes[0][:, None] * axes[1][None, :]).to(kspace.real)
+
+
+def _frequency(n_samples: int) -> Tensor:
+    """Cycles a sample along an axis of k-space, float64."""
+    return (torch.arange(n_samples, dtype=torch.float64) - n_samples // 2) / n_samples
 
 
 def _central_kspace(high_res: Tensor, scale: int) -> Tensor:

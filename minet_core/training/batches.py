@@ -33,7 +33,9 @@ from torch.utils.data import DataLoader, Dataset
 from minet_core.errors import FedminetError, ProcessDied, ScanInvalid
 from minet_core.seeds import torch_generator
 from minet_core.settings.drawable import require_drawable
+from minet_core.settings.federation import TroubleSettings
 from minet_core.training.samples import Sample, make_sample
+from minet_core.training.trouble import TroubledSlices
 
 AIR_LEVEL = 0.5
 """A sample is foreground above this fraction of its slice's mean (air included): well below dark tissue's
@@ -60,6 +62,15 @@ class SliceSource(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> tuple[NDArray[Any], NDArray[Any]]: ...
+
+
+class SampleSlices(Protocol):
+    """Whole slices as samples, by number. scale: of their degradation."""
+
+    @property
+    def scale(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Sample: ...
 
 
 @dataclass(frozen=True)
@@ -92,7 +103,8 @@ class PlannedBatch:
 class BatchRecipe:
     """What batches are made of. patch_px: edge of a high-resolution patch, or None for whole slices.
 
-    seed, label: every random number is derived from them, the number of the batch and the place in it.
+    seed, label: every random number is derived from them, the number of the batch and the place in it. trouble: of the
+    references and inputs among the samples; None: none, and the samples are as they were before there was any.
     """
 
     scale: int
@@ -100,6 +112,7 @@ class BatchRecipe:
     patch_px: int | None
     seed: int
     label: str
+    trouble: TroubleSettings | None = None
 
 
 def plan_batches(
@@ -190,12 +203,16 @@ class PlannedSamples(Dataset[Drawn]):
 
     def _draw(self, planned: PlannedBatch, place: int) -> Sample:
         recipe, index = self._recipe, planned.slices[place]
+        prepared: SampleSlices = self._prepared
+        if recipe.trouble is not None:
+            of_trouble = torch_generator(recipe.seed, recipe.label, "trouble", planned.number, place)
+            prepared = TroubledSlices(self._prepared, recipe.trouble, of_trouble)
         if recipe.patch_px is None:
-            return self._prepared[index]
+            return prepared[index]
         generator = torch_generator(recipe.seed, recipe.label, "patch", planned.number, place)
         others = (int(torch.randint(len(self._prepared), (), generator=generator)) for _ in itertools.count())
         return draw_patch(
-            self._prepared, itertools.chain([index], others), patch_px=recipe.patch_px, generator=generator
+            prepared, itertools.chain([index], others), patch_px=recipe.patch_px, generator=generator
         )
 
 
@@ -322,7 +339,7 @@ class PreparedSlices:
 
 
 def draw_patch(
-    prepared: PreparedSlices, order: Iterator[int], *, patch_px: int, generator: torch.Generator
+    prepared: SampleSlices, order: Iterator[int], *, patch_px: int, generator: torch.Generator
 ) -> Sample:
     """A patch with foreground, of the next slice of `order` that gives one, within `MAX_DRAWS`.
 

@@ -20,6 +20,8 @@ NOISY = 0.04
 percentile added 0.05 to 0.06, with 10% 0.08 to 0.09."""
 NOISIER = 2.0
 """... and by this factor beyond the noisiest that the model was trained with."""
+CLEAN_TARGET = 0.01
+"""Noise of a scan, over its 99th percentile, below which nothing is said of it."""
 MIDDLE_SLACK = 0.15
 """T1 of a brain 0.79 to 0.81, of a whole head 0.32; T2 0.41 to 0.49."""
 RIM_FACTOR = {"target": 1.6, "reference": 1.3}
@@ -31,6 +33,10 @@ BAND_SLACK = 0.1
 DATA_LIMIT = 0.08
 """Norm of what an image says otherwise than the measured data, over theirs. Small models of the training patients on
 these: 0.02 to 0.06; with their reference mirrored 0.07 (2x) and 0.13 (4x)."""
+
+
+DOUBTS = frozenset({"data-inconsistent", "target-interpolated", "target-noisy", "training-target-contrast"})
+"""What is said where a model was seen, or is likely, to fall below zero-filled sinc."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,64 @@ def cautions_on_guide(*, covered_share: float, agreement: float | None) -> list[
     return said
 
 
+def cautions_on_gate(
+    *, agreement: float, misplacement: float, trusted: float, wrong: bool, without_reference: float
+) -> list[Caution]:
+    """On a reference that the gate names (`minet_core.evaluation.reference_gate`).
+
+    Parameters
+    ----------
+    agreement, misplacement
+        Of the whole reference.
+    trusted
+        Share of the target's structure where it is believed.
+    wrong
+        Whether it is named.
+    without_reference
+        Share of the structure that was made on the target alone.
+
+    Returns
+    -------
+    list[Caution]
+        Empty for a reference that is not named.
+    """
+    if not wrong:
+        return []
+    done = (
+        f"{without_reference:.0%} of the structure is made without it"
+        if without_reference > 0
+        else "the picture is made with it all the same"
+    )
+    sentence = (
+        f"The reference does not lie as the scan does (agreement {agreement:.2f}, misplacement {misplacement:.3f}) or "
+        f"does not show it; {done}."
+    )
+    return [Caution("reference-wrong", trusted, None, sentence)]
+
+
+def caution_on_interpolation(said: Iterable[Caution], *, falls_back: bool) -> list[Caution]:
+    """Where plain interpolation may be the better picture, by what was said already.
+
+    Parameters
+    ----------
+    said
+        All other cautions.
+    falls_back
+        Whether the picture is made without the reference where that is not believed.
+
+    Returns
+    -------
+    list[Caution]
+        One, or none.
+    """
+    codes = {caution.code for caution in said}
+    reasons = codes & (DOUBTS if falls_back else DOUBTS | {"reference-wrong"})
+    if not reasons:
+        return []
+    sentence = f"Plain interpolation may be the better picture: {', '.join(sorted(reasons))}."
+    return [Caution("interpolation-may-be-better", None, None, sentence)]
+
+
 def cautions_on_kind(
     domain: TrainingDomain | None,
     *,
@@ -115,6 +179,13 @@ def cautions_on_kind(
     if reference is not None and reference.noise > noisy:
         sentence = f"The reference is noisy: {reference.noise:.1%} of its bright tissue."
         said.append(Caution("reference-noisy", round(reference.noise, 4), round(noisy, 4), sentence))
+    if target is not None and domain is not None:
+        most = max(CLEAN_TARGET, NOISIER * domain.target_noise.high)
+        if target.noise > most:
+            sentence = (
+                f"The scan is noisier than those of the training: {target.noise:.1%} of its bright tissue."
+            )
+            said.append(Caution("target-noisy", round(target.noise, 4), round(most, 4), sentence))
     whole = 1.0 if domain is None else domain.band.low
     if target is not None and target.band < whole - BAND_SLACK:
         said.append(

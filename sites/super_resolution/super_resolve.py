@@ -27,9 +27,17 @@ from minet_core.errors import FileMissing, InvalidSetting
 from minet_core.runtime.files import atomic_write
 from sites.scans.nifti import read_nifti_with_remarks, require_geometry
 from sites.scans.nifti_file import NiftiHeader, read_header
-from sites.settings.site_settings import RegistrationSettings
 from sites.super_resolution.cautions import cautions_of_reading
-from sites.super_resolution.picture import Array, Model, Scans, SuperResolved, make_picture, require_sidecar
+from sites.super_resolution.picture import (
+    AS_USUAL,
+    Array,
+    Model,
+    PictureOptions,
+    Scans,
+    SuperResolved,
+    make_picture,
+    require_sidecar,
+)
 from sites.super_resolution.refined_grid import RefinedGrid, refined_grid
 from sites.super_resolution.refinement_plane import find_plane, parallel_axis
 
@@ -43,8 +51,7 @@ def super_resolve_file(
     reference_path: Path,
     out_path: Path,
     *,
-    register: bool = True,
-    registration: RegistrationSettings | None = None,
+    options: PictureOptions = AS_USUAL,
     slice_axis: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SuperResolved:
@@ -58,10 +65,8 @@ def super_resolve_file(
         The low-resolution scan and the one that guides, .nii or .nii.gz.
     out_path
         A name in .nii or .nii.gz; the sidecar has the same name in .json.
-    register
-        Find the rigid motion between the scans; False trusts the scanner's coordinates.
-    registration
-        The limits at which a pair is refused; None: the defaults.
+    options
+        How the picture is made.
     slice_axis
         The target file's axis (0, 1, 2) through the slices; None: as `find_plane` finds
         it.
@@ -98,6 +103,7 @@ def super_resolve_file(
     >>> from minet_core.protocol.exchange_plan import initial_weights
     >>> from minet_core.settings.presets import federation_of
     >>> from sites.phantom_files import write_nifti
+    >>> from sites.super_resolution.picture import PictureOptions
     >>> from sites.super_resolution.super_resolve import super_resolve_file
     >>> scan = make_patient(dataclasses.replace(SITES["sms"], matrix=(64, 64), n_slices=4), seed=1)
     >>> model, target, reference, out = map(Path, ("model.safetensors", "T2.nii.gz", "T1.nii.gz", "fine.nii.gz"))
@@ -105,15 +111,14 @@ def super_resolve_file(
     >>> write_nifti(reference, scan.reference)
     >>> federation = federation_of(name="pilot", sites=("north",), preset="quick", scale=2, rounds=3)
     >>> save_weights(model, federation, initial_weights(federation)[1], round_number=0)
-    >>> made = super_resolve_file(model, target, reference, out, register=False)
+    >>> made = super_resolve_file(model, target, reference, out, options=PictureOptions(register=False))
     >>> made.shape, made.plane.name, made.sidecar.name
     ((128, 128, 4), 'axial', 'fine.json')
     """
     _check_paths(target_path, reference_path, out_path, slice_axis=slice_axis)
     model = Model.read(model_path)
     scans, file = _read(target_path, reference_path, scale=model.manifest.scale, slice_axis=slice_axis)
-    limits = (registration or RegistrationSettings()) if register else None
-    picture, made = make_picture(model, scans, out_path, limits=limits, progress=progress)
+    picture, made = make_picture(model, scans, out_path, options=options, progress=progress)
     _write(out_path, picture, scans, file, model_sha256=made.model_sha256)
     atomic_write.write_json(made.sidecar, made.as_json())
     return made

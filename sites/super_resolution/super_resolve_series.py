@@ -18,9 +18,17 @@ from sites.scans.dicom.read_dicom import read_stack
 from sites.scans.dicom.series import Series, read_export, refusals_in_short
 from sites.scans.dicom.stacks import Stack
 from sites.scans.dicom.write_series import require_free, write_series
-from sites.settings.site_settings import DicomFiles, RegistrationSettings
+from sites.settings.site_settings import DicomFiles
 from sites.super_resolution.cautions import cautions_of_reading
-from sites.super_resolution.picture import Model, Scans, SuperResolved, make_picture, require_sidecar
+from sites.super_resolution.picture import (
+    AS_USUAL,
+    Model,
+    PictureOptions,
+    Scans,
+    SuperResolved,
+    make_picture,
+    require_sidecar,
+)
 from sites.super_resolution.refined_grid import refined_grid
 from sites.super_resolution.refinement_plane import Plane, parallel_axis, plane_name
 
@@ -111,8 +119,7 @@ def super_resolve_series(
     pair: SeriesPair,
     out: Path,
     *,
-    register: bool = True,
-    registration: RegistrationSettings | None = None,
+    options: PictureOptions = AS_USUAL,
     progress: Callable[[int, int], None] | None = None,
 ) -> SuperResolved:
     """Super-resolve one series, guided by another; write a new series and its sidecar.
@@ -125,10 +132,8 @@ def super_resolve_series(
         As `pair_of_folders` or `pair_in_study` gives it.
     out
         A folder that is empty or not there, for the series alone; the sidecar lies beside it, with its name in .json.
-    register
-        Find the rigid motion between the scans; False trusts the scanner's coordinates.
-    registration
-        The limits at which a pair is refused; None: the defaults.
+    options
+        How the picture is made.
     progress
         Called with (done, in all) as the model goes through the slices.
 
@@ -153,8 +158,7 @@ def super_resolve_series(
     model = Model.read(model_path)
     target, reference = _stack(pair.target), _stack(pair.reference)
     scans = _read(pair, target, reference, scale=model.manifest.scale)
-    limits = (registration or RegistrationSettings()) if register else None
-    picture, made = make_picture(model, scans, out, limits=limits, progress=progress)
+    picture, made = make_picture(model, scans, out, options=options, progress=progress)
     written = write_series(
         out, picture, target, reference, scale=model.manifest.scale, model_sha256=model.sha256
     )

@@ -9,6 +9,7 @@ import torch
 from minet_core.errors import ScanInvalid
 from minet_core.imaging.degradation import (
     IDENTITY,
+    DegradationBounds,
     DegradationDraw,
     apply_degradation,
     crop_to_multiple,
@@ -110,17 +111,18 @@ def test_a_slice_smaller_than_one_multiple_is_refused() -> None:
 def test_the_identity_draw_changes_no_bit(scale: int) -> None:
     image = torch.randn(2, 16, 32, generator=_generator())
     assert torch.equal(apply_degradation(image, IDENTITY, scale), low_resolution(image, scale))
-    none = draw_degradation(_generator(), max_noise_fraction=0.0, max_shift_px=0.0)
+    none = draw_degradation(_generator(), DegradationBounds())
     assert torch.equal(apply_degradation(image, none, scale), low_resolution(image, scale))
 
 
 def test_a_draw_can_be_replayed_and_stays_in_its_bounds() -> None:
     generator = _generator()
-    draws = [draw_degradation(generator, max_noise_fraction=0.05, max_shift_px=0.5) for _ in range(50)]
+    bounds = DegradationBounds(noisy=1.0, max_noise_fraction=0.05, max_shift_px=0.5)
+    draws = [draw_degradation(generator, bounds) for _ in range(50)]
     assert len({draw.noise_seed for draw in draws}) == 50
     assert all(0 <= draw.noise_fraction < 0.05 for draw in draws)
     assert all(abs(shift) <= 0.5 for draw in draws for shift in draw.shift_px)
-    assert draws[0] == draw_degradation(_generator(), max_noise_fraction=0.05, max_shift_px=0.5)
+    assert draws[0] == draw_degradation(_generator(), bounds)
 
     image = torch.rand(32, 32, generator=_generator())
     first, second = (apply_degradation(image, draw, 2) for draw in draws[:2])
@@ -148,3 +150,62 @@ def test_the_noise_of_a_bright_constant_has_the_drawn_standard_deviation() -> No
     )
     assert float(low_res.std()) == pytest.approx(0.4, rel=0.028)
     assert float(low_res.mean()) == pytest.approx(40.0, abs=0.4 * 5 / 128 + 0.002)
+
+
+def test_each_part_is_drawn_as_often_as_it_is_asked_for_and_within_its_bounds() -> None:
+    bounds = DegradationBounds(
+        noisy=0.5, max_noise_fraction=0.1, windowed=0.25, zero_filled=0.1, min_measured=0.7, other_kernel=0.2
+    )
+    generator, n = _generator(), 4000
+    draws = [draw_degradation(generator, bounds) for _ in range(n)]
+    drawn = {
+        0.5: [draw.noise_fraction for draw in draws if draw.noise_fraction > 0],
+        0.25: [draw.window for draw in draws if draw.window > 0],
+        0.1: [draw.measured for draw in draws if draw.measured < 1],
+        0.2: [draw.blur_px for draw in draws if draw.blur_px > 0],
+    }
+    for chance, values in drawn.items():  # five standard deviations of a binomial share
+        assert len(values) / n == pytest.approx(chance, abs=5 * (chance * (1 - chance) / n) ** 0.5)
+    assert max(drawn[0.5]) < 0.1
+    assert max(drawn[0.25]) < 1
+    assert min(drawn[0.1]) >= 0.7
+    # Uniform over the whole range, though the same number has decided whether there is any.
+    assert 0.5 <= min(drawn[0.2]) < 0.52
+    assert 0.98 < max(drawn[0.2]) <= 1.0
+
+
+@both_scales
+def test_hanns_window_weights_each_frequency(scale: int) -> None:
+    # cos of 3 cycles a frame of 16 low-resolution samples: Hann's weight is (1 + cos(2 pi 3 / 16)) / 2.
+    n = 16 * scale
+    wave = torch.cos(2 * torch.pi * 3 * (torch.arange(n, dtype=torch.float64) - n // 2) / n)
+    image = 5 + wave.expand(n, n)
+    plain, windowed = (apply_degradation(image, DegradationDraw(window=w), scale) for w in (0.0, 1.0))
+    weight = (1 + math.cos(2 * math.pi * 3 / 16)) / 2
+    torch.testing.assert_close(windowed, 5 + weight * (plain - 5), atol=1e-12, rtol=0)
+    half = apply_degradation(image, DegradationDraw(window=0.5), scale)
+    torch.testing.assert_close(half, (plain + windowed) / 2, atol=1e-12, rtol=0)
+
+
+def test_zero_filling_takes_what_was_not_measured_and_nothing_else() -> None:
+    n, place = 32, torch.arange(32, dtype=torch.float64) - 16
+    low, high = (torch.cos(2 * torch.pi * cycles * place / n).expand(n, n) for cycles in (3, 7))
+    image = 5 + low + high  # of the 16 low-resolution samples' band of +-8 a half is +-4
+    filled = apply_degradation(image, DegradationDraw(measured=0.5), 2)
+    torch.testing.assert_close(filled, low_resolution(5 + low, 2), atol=1e-12, rtol=0)
+
+
+@both_scales
+def test_another_kernel_blurs_and_folds(scale: int) -> None:
+    """A wave within the band is weakened by the Gaussian; one of a whole cycle a sample beyond it comes back folded."""
+    n, place = 16 * scale, torch.arange(16 * scale, dtype=torch.float64) - 8 * scale
+    for cycles in (3, 16 + 3):  # on 16 samples both are 3 cycles
+        if cycles > n // 2:
+            continue
+        image = 9 + torch.cos(2 * torch.pi * cycles * place / n).expand(n, n)
+        made = apply_degradation(image, DegradationDraw(blur_px=0.5), scale)
+        weight = math.exp(-2 * (math.pi * 0.5 * cycles / n) ** 2)
+        expected = (
+            9 + weight * torch.cos(2 * torch.pi * 3 * (torch.arange(16) - 8) / 16).expand(16, 16).double()
+        )
+        torch.testing.assert_close(made, expected, atol=1e-6, rtol=0)

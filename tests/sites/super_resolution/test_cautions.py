@@ -21,6 +21,7 @@ from minet_core.models.registry import build_model
 from minet_core.settings.federation import ModelSettings
 from minet_core.training_domain import Span, TrainingDomain
 from minet_core.weights.manifest import learnable
+from sites.super_resolution.picture import PictureOptions
 from sites.super_resolution.super_resolve import SuperResolved, super_resolve_file
 from tests.support.small_scans import affine_of, make_volume
 
@@ -82,7 +83,7 @@ def made(folder: Path, reference: Array, *, model: str = "model", low: str = "lo
         folder / f"{low}.nii",
         folder / "t1.nii",
         folder / "out.nii.gz",
-        register=False,
+        options=PictureOptions(register=False),
     )
 
 

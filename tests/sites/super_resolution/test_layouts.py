@@ -17,6 +17,7 @@ from minet_core.imaging.degradation import low_resolution
 from minet_core.models.registry import build_model
 from minet_core.settings.federation import ModelSettings
 from minet_core.weights.manifest import learnable
+from sites.super_resolution.picture import PictureOptions
 from sites.super_resolution.super_resolve import SuperResolved, super_resolve_file
 
 SMALL = ModelSettings(n_groups=1, n_blocks=1, n_features=4, reduction=2)
@@ -92,7 +93,9 @@ def test_every_layout_gives_one_picture(tmp_path: Path, models: dict[int, Path],
         for flips in itertools.product([False, True], repeat=3):
             target = save(tmp_path / "low.nii", *relaid(low, low_form, order, flips))
             reference = save(tmp_path / "t1.nii", *relaid(high, high_form, order, flips))
-            super_resolve_file(models[scale], target, reference, tmp_path / "out.nii", register=False)
+            super_resolve_file(
+                models[scale], target, reference, tmp_path / "out.nii", options=PictureOptions(register=False)
+            )
             found = between_the_samples(tmp_path / "out.nii", order, flips, scale)
             expected = found if expected is None else expected
             assert found.shape == (16 * scale + 1, 17 * scale + 1, 4)
@@ -122,7 +125,11 @@ def test_the_last_rows_hold_nothing_of_the_opposite_edge(
     forms = [affine(*(step * way for way in directions), 5.0) for step in (2.0, 2.0 / scale)]
     target, reference = save(tmp_path / "low.nii", low, forms[0]), save(tmp_path / "t1.nii", truth, forms[1])
     super_resolve_file(
-        tmp_path / "bicubic.safetensors", target, reference, tmp_path / "out.nii", register=False
+        tmp_path / "bicubic.safetensors",
+        target,
+        reference,
+        tmp_path / "out.nii",
+        options=PictureOptions(register=False),
     )
     out = np.asarray(nibabel.load(tmp_path / "out.nii").dataobj)
     for axis in (0, 1):
@@ -138,7 +145,9 @@ def test_a_low_resolution_voxel_keeps_its_place_under_every_form(
     for codes in CODES:
         target = save(tmp_path / "low.nii", tissue((17, 18, 4)), affine(-2.0, 2.0, 5.0), codes)
         reference = save(tmp_path / "t1.nii", tissue((34, 36, 4)), affine(-1.0, 1.0, 5.0), codes)
-        super_resolve_file(models[2], target, reference, tmp_path / "out.nii", register=False)
+        super_resolve_file(
+            models[2], target, reference, tmp_path / "out.nii", options=PictureOptions(register=False)
+        )
         low, out = nibabel.load(target).header, nibabel.load(tmp_path / "out.nii").header
         assert (int(out["sform_code"]), int(out["qform_code"])) == codes
         coarse = np.diag([2, 2, 1, 1])
@@ -156,7 +165,9 @@ def test_a_sheared_sform_never_stands_beside_another_place_of_the_same_name(
     sheared[0, 1], finer[0, 1] = 2 * shear, shear
     target = save(tmp_path / "low.nii", tissue((65, 66, 4)), sheared, codes)
     reference = save(tmp_path / "t1.nii", tissue((130, 132, 4)), finer, codes)
-    super_resolve_file(models[2], target, reference, tmp_path / "out.nii", register=False)
+    super_resolve_file(
+        models[2], target, reference, tmp_path / "out.nii", options=PictureOptions(register=False)
+    )
     low, out = nibabel.load(target), nibabel.load(tmp_path / "out.nii")
     found = (int(out.header["sform_code"]), int(out.header["qform_code"]))
     assert found == ((1, 0) if codes == (1, 1) else codes)
@@ -184,7 +195,9 @@ def refined(
 ) -> SuperResolved:
     folder = target.parent
     reference = save(folder / "t1.nii", tissue(shape, seed=1), affine(*spacing))
-    return super_resolve_file(model, target, reference, folder / "out.nii", register=False)
+    return super_resolve_file(
+        model, target, reference, folder / "out.nii", options=PictureOptions(register=False)
+    )
 
 
 def test_the_plane_is_where_the_reference_is_finer(tmp_path: Path, models: dict[int, Path]) -> None:

@@ -29,6 +29,7 @@ from minet_core.models.registry import build_model
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from minet_core.settings.federation import ModelSettings
 from minet_core.weights.manifest import learnable
+from sites.super_resolution.picture import PictureOptions
 from sites.super_resolution.super_resolve import super_resolve_file
 
 ORIENTATIONS = [
@@ -136,7 +137,11 @@ def test_the_file_lies_on_the_grid_of_the_scan_it_was_degraded_from(
     slice_axis = ORIENTATIONS.index(orientation) % 3
     paths = scan(tmp_path, orientation=orientation, slice_axis=slice_axis)
     found = super_resolve_file(
-        make_model(2), paths["target"], paths["reference"], paths["out"], register=False
+        make_model(2),
+        paths["target"],
+        paths["reference"],
+        paths["out"],
+        options=PictureOptions(register=False),
     )
     high, out = nibabel.load(paths["high"]), nibabel.load(paths["out"])
     assert out.shape == high.shape == found.shape
@@ -157,7 +162,13 @@ def test_a_low_resolution_voxel_keeps_its_place_and_its_value(
     tmp_path: Path, make_model: MakeModel, scale: int
 ) -> None:
     paths = scan(tmp_path, orientation="RAS", scale=scale)
-    super_resolve_file(make_model(scale), paths["target"], paths["reference"], paths["out"], register=False)
+    super_resolve_file(
+        make_model(scale),
+        paths["target"],
+        paths["reference"],
+        paths["out"],
+        options=PictureOptions(register=False),
+    )
     low, out = nibabel.load(paths["target"]), nibabel.load(paths["out"])
     values = np.asarray(out.dataobj)[::scale, ::scale]
     np.testing.assert_allclose(values, np.asarray(low.dataobj), rtol=1e-3, atol=1e-3)
@@ -174,7 +185,11 @@ def test_the_header_says_what_the_file_is_and_nothing_of_the_input(
     image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"DOE^JANE"))
     nibabel.save(image, tmp_path / "named.nii.gz")
     super_resolve_file(
-        make_model(2), tmp_path / "named.nii.gz", paths["reference"], paths["out"], register=False
+        make_model(2),
+        tmp_path / "named.nii.gz",
+        paths["reference"],
+        paths["out"],
+        options=PictureOptions(register=False),
     )
     out = nibabel.load(paths["out"])
     description = out.header["descrip"].item().decode()
@@ -190,7 +205,11 @@ def test_the_header_says_what_the_file_is_and_nothing_of_the_input(
 def test_nibabel_and_simpleitk_read_one_geometry(tmp_path: Path, make_model: MakeModel, name: str) -> None:
     paths = scan(tmp_path, orientation="PIR", slice_axis=2)
     found = super_resolve_file(
-        make_model(2), paths["target"], paths["reference"], tmp_path / name, register=False
+        make_model(2),
+        paths["target"],
+        paths["reference"],
+        tmp_path / name,
+        options=PictureOptions(register=False),
     )
     ours, theirs = nibabel.load(tmp_path / name), sitk.ReadImage(str(tmp_path / name))
     assert theirs.GetSize() == ours.shape
@@ -206,7 +225,11 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path, make_model: MakeMod
     paths = scan(tmp_path)
     for name in ("one.nii.gz", "two.nii.gz"):
         super_resolve_file(
-            make_model(2), paths["target"], paths["reference"], tmp_path / name, register=False
+            make_model(2),
+            paths["target"],
+            paths["reference"],
+            tmp_path / name,
+            options=PictureOptions(register=False),
         )
     assert (tmp_path / "one.nii.gz").read_bytes() == (tmp_path / "two.nii.gz").read_bytes()
 
@@ -218,7 +241,11 @@ def test_slices_thinner_than_their_pixels_are_found(tmp_path: Path, make_model: 
     save(tmp_path / "t1.nii", np.moveaxis(high, 0, 1), affine_of("LSP", (1, 1, 1)))
     save(tmp_path / "low.nii", np.moveaxis(low, 0, 1), affine_of("LSP", (2, 1, 2)))
     found = super_resolve_file(
-        make_model(2), tmp_path / "low.nii", tmp_path / "t1.nii", tmp_path / "out.nii", register=False
+        make_model(2),
+        tmp_path / "low.nii",
+        tmp_path / "t1.nii",
+        tmp_path / "out.nii",
+        options=PictureOptions(register=False),
     )
     assert found.shape == (40, 20, 48)
     assert found.spacing_mm == pytest.approx((1, 1, 1))
@@ -233,7 +260,7 @@ def test_the_slice_axis_can_be_given(tmp_path: Path, make_model: MakeModel) -> N
             tmp_path / "low.nii",
             tmp_path / "low.nii",
             tmp_path / "out.nii",
-            register=False,
+            options=PictureOptions(register=False),
             slice_axis=axis,
         )
         assert found.shape == shape
@@ -247,7 +274,7 @@ def test_progress_counts_every_slice(tmp_path: Path, make_model: MakeModel) -> N
         paths["target"],
         paths["reference"],
         paths["out"],
-        register=False,
+        options=PictureOptions(register=False),
         progress=lambda done, total: calls.append((done, total)),
     )
     assert calls == [(done, SHAPE[0]) for done in range(1, SHAPE[0] + 1)]
@@ -333,7 +360,13 @@ def test_a_scan_that_cannot_be_used_is_refused_and_nothing_is_written(
     paths = scan(tmp_path)
     spoil(paths)
     with pytest.raises(failure, match=words):
-        super_resolve_file(make_model(2), paths["target"], paths["reference"], paths["out"], register=False)
+        super_resolve_file(
+            make_model(2),
+            paths["target"],
+            paths["reference"],
+            paths["out"],
+            options=PictureOptions(register=False),
+        )
     assert not paths["out"].exists()
 
 

@@ -30,6 +30,7 @@ from sites.scans.dicom.series import read_export
 from sites.scans.dicom.stacks import stack_of
 from sites.scans.dicom.stored_values import decimal, stored_values
 from sites.settings.site_settings import DicomFiles
+from sites.super_resolution.picture import PictureOptions
 from sites.super_resolution.super_resolve_series import pair_in_study, pair_of_folders, super_resolve_series
 from tests.support.dicom_series import Header, write_classic, write_enhanced
 
@@ -133,7 +134,7 @@ def make(root: Path, model: Path, *, turn: NDArray[np.float64], enhanced: bool =
         write_classic(root / "study/t2", low, low_affine, way="philips", header=t2, change=window)
         write_classic(root / "study/t1", np.rint(high), high_affine, way="philips", header=t1, change=window)
     pair = pair_in_study(root / "study", DicomFiles())
-    made = super_resolve_series(model, pair, root / "new", register=False)
+    made = super_resolve_series(model, pair, root / "new", options=PictureOptions(register=False))
     objects = [pydicom.dcmread(path) for path in sorted((root / "new").iterdir())]
     slope = 1.0 if enhanced else 1.25
     return Made(
@@ -312,7 +313,7 @@ def test_nothing_is_written_over_or_among_scans(tmp_path: Path, model: Path, cla
     pair = pair_of_folders(study / "t2", study / "t1")
     for out in (study / "t2", study / "t2" / "new", study, classic.folder):
         with pytest.raises(InvalidSetting, match="FM-C102"):
-            super_resolve_series(model, pair, out, register=False)
+            super_resolve_series(model, pair, out, options=PictureOptions(register=False))
     assert {path: sha256_of_file(path) for path in classic.folder.parent.rglob("*.dcm")} == before
 
 

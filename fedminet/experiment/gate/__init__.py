@@ -1,0 +1,1 @@
+"""`experiment gate`: what a wrong reference costs, and what the gate saves."""

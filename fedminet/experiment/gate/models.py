@@ -1,0 +1,83 @@
+"""The two quickly trained models of `experiment gate`: one saw right references alone, one saw wrong ones too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from fedminet.experiment.gate.phantoms import SEED, PatientSlices, patient
+from minet_core.checkpoint import load_model, save_weights
+from minet_core.models.base import SuperResolver
+from minet_core.models.registry import build_model
+from minet_core.protocol.exchange_plan import initial_weights
+from minet_core.runtime.progress import Advance
+from minet_core.settings.federation import FederationSettings, TroubleSettings
+from minet_core.settings.presets import federation_of
+from minet_core.training.batches import (
+    DEFAULT_CACHE_BYTES,
+    BatchRecipe,
+    PlannedSamples,
+    PreparedSlices,
+    drawn_batches,
+    plan_batches,
+)
+from minet_core.training.local_update import LocalState, local_update
+from minet_core.training.loop import StepPlan
+from minet_core.weights.manifest import load_weights
+
+TROUBLES: dict[str, TroubleSettings | None] = {"plain": None, "troubled": TroubleSettings()}
+"""By model, the trouble that it was trained with."""
+TRAINED_SITE = "sms"
+N_TRAINING_PATIENTS = 4
+
+
+def federation_for(name: str, *, scale: int, steps: int) -> FederationSettings:
+    """The settings of a model: the quick preset, for so many steps."""
+    federation = federation_of(
+        name="gate",
+        sites=(TRAINED_SITE,),
+        preset="quick",
+        scale=scale,
+        rounds=1,
+        local_steps=steps,
+        seed=SEED,
+    )
+    training = federation.training.model_copy(update={"trouble": TROUBLES[name]})
+    return federation.model_copy(update={"training": training})
+
+
+def trained_model(name: str, folder: Path, *, scale: int, steps: int, advance: Advance) -> SuperResolver:
+    """The model of this name, trained on phantoms where it is not in the folder yet."""
+    federation = federation_for(name, scale=scale, steps=steps)
+    path = folder / f"{name}-{scale}x-{steps}steps-{federation.digest()[:8]}.safetensors"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _train(federation, path, steps=steps, advance=advance)
+    model, _ = load_model(path)
+    return model
+
+
+def _train(federation: FederationSettings, path: Path, *, steps: int, advance: Advance) -> None:
+    training = federation.training
+    scans = [patient(TRAINED_SITE, "training", number) for number in range(N_TRAINING_PATIENTS)]
+    prepared = PreparedSlices(PatientSlices(scans), scale=federation.scale, cache_bytes=DEFAULT_CACHE_BYTES)
+    recipe = BatchRecipe(
+        scale=federation.scale,
+        batch_size=training.batch_size,
+        patch_px=training.patch_px,
+        seed=SEED,
+        label="gate",
+        trouble=training.trouble,
+    )
+    model = build_model(federation.model.model_dump(), scale=federation.scale)
+    load_weights(model, initial_weights(federation)[1])
+    torch.manual_seed(SEED)
+    update = local_update(
+        model,
+        drawn_batches(PlannedSamples(prepared, recipe), plan_batches(prepared.source.shapes, recipe)),
+        StepPlan(settings=training, n_steps=steps, total_steps=steps),
+        LocalState(),
+        progress=advance,
+    )
+    save_weights(path, federation, update.weights, round_number=1)

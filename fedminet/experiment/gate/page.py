@@ -1,0 +1,84 @@
+"""The page of `experiment gate`: verdicts by way, PSNR by way, and every figure as it was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import fmean
+from typing import Any
+
+Row = dict[str, Any]
+
+
+def page(verdicts: Sequence[Row], pictures: Sequence[Row], *, scale: int, steps: int) -> str:
+    """The tables in Markdown.
+
+    Parameters
+    ----------
+    verdicts, pictures
+        As `fedminet.experiment.gate.run` makes them.
+    scale, steps
+        Of the models.
+
+    Returns
+    -------
+    str
+        With a line for each way; figures of several patients as their mean, and the worst beside it.
+    """
+    parts = [f"# The gate, {scale}x\n", _roc(verdicts), _by_way(verdicts)]
+    if pictures:
+        parts.append(_psnr(pictures, steps=steps))
+    return "\n".join(parts)
+
+
+def _roc(verdicts: Sequence[Row]) -> str:
+    lines = ["| image | wrong ones named | right ones named |", "|---|---|---|"]
+    for image in ("patient", "slice"):
+        of_image = [row for row in verdicts if row["image"] == image]
+        counts = []
+        for wrong in (True, False):
+            asked = [row["named"] for row in of_image if row["wrong"] is wrong]
+            counts.append(f"{sum(asked)} of {len(asked)}")
+        lines.append(f"| {image} | {counts[0]} | {counts[1]} |")
+    return "\n".join(lines) + "\n"
+
+
+def _by_way(verdicts: Sequence[Row]) -> str:
+    lines = [
+        "| reference | named, patients | named, slices | agreement | misplacement | trusted |",
+        "|---|---|---|---|---|---|",
+    ]
+    for way in _ways(verdicts):
+        rows = [row for row in verdicts if row["way"] == way]
+        whole = [row for row in rows if row["image"] == "patient"]
+        slices = [row for row in rows if row["image"] == "slice"]
+        cells = [
+            *(f"{sum(row['named'] for row in some)} of {len(some)}" for some in (whole, slices)),
+            *(_range([row[name] for row in whole]) for name in ("agreement", "misplacement", "trusted")),
+        ]
+        lines.append(f"| {way} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _psnr(pictures: Sequence[Row], *, steps: int) -> str:
+    methods = list(pictures[0]["psnr_db"])
+    lines = [
+        f"PSNR [dB] after {steps} steps, mean and least over {len({row['patient'] for row in pictures})} patients:\n",
+        f"| reference | {' | '.join(methods)} |",
+        f"|---|{'---|' * len(methods)}",
+    ]
+    for way in _ways(pictures):
+        rows = [row["psnr_db"] for row in pictures if row["way"] == way]
+        cells = [
+            f"{fmean(row[method] for row in rows):.2f} ({min(row[method] for row in rows):.2f})"
+            for method in methods
+        ]
+        lines.append(f"| {way} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _ways(rows: Iterable[Row]) -> list[str]:
+    return list(dict.fromkeys(row["way"] for row in rows))
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{min(values):.3f} to {max(values):.3f}"

@@ -1,0 +1,174 @@
+"""Running `experiment gate`: what each way to go wrong costs, and what the gate says of it.
+
+Two parts. The verdicts need no model: every way, on patients of all three sites. The pictures need the two models:
+every way, on validation patients of the site that the models were trained on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fedminet.experiment.gate.models import TRAINED_SITE, TROUBLES, trained_model
+from fedminet.experiment.gate.page import page
+from fedminet.experiment.gate.phantoms import magnitudes, patient
+from fedminet.experiment.gate.wrong_references import WAYS, Volume, Way
+from minet_core.evaluation.inference import super_resolve
+from minet_core.evaluation.metrics import psnr
+from minet_core.evaluation.reference_gate import judge_reference
+from minet_core.imaging.degradation import low_resolution
+from minet_core.imaging.interpolation import sinc
+from minet_core.models.base import SuperResolver
+from minet_core.phantom.acquisition import SITES
+from minet_core.runtime.files.atomic_write import write_json
+from minet_core.runtime.progress import progress
+
+SLICES = (3, 8, 13, 17)
+"""Of each patient; a volume of them is one image for the gate."""
+OTHER_PATIENT = 50
+"""Added to a patient's number: whose reference is the other one."""
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatePlan:
+    """role: whose patients are judged: "calibration" sets the limits, "validation" shows what came of them.
+
+    steps: of each model's training. judged: patients of every site whose verdicts are taken. shown: patients of the
+    trained site whose pictures are made.
+    """
+
+    out: Path
+    scale: int = 2
+    steps: int = 400
+    role: str = "validation"
+    judged: int = 4
+    shown: int = 3
+
+    @property
+    def folder(self) -> Path:
+        """Where what this plan found is kept."""
+        return self.out / "gate"
+
+    def kept(self, kind: str, site: str, number: int) -> Path:
+        """The rows of a patient."""
+        return self.folder / kind / f"{self.scale}x-{self.role}-{site}-{number}.json"
+
+
+def run_gate(plan: GatePlan, *, quiet: bool = False) -> Path:
+    """Make what is missing, and the page of all that is there.
+
+    Parameters
+    ----------
+    plan
+        What is tried, and where it is kept.
+    quiet
+        Show no progress.
+
+    Returns
+    -------
+    Path
+        Of the page.
+    """
+    verdicts = [
+        row
+        for site in SITES
+        for number in range(plan.judged)
+        for row in _kept(plan.kept("verdicts", site, number), lambda s=site, n=number: _verdicts(plan, s, n))
+    ]
+    pictures: list[Row] = []
+    if plan.shown:
+        models = {}
+        for name in TROUBLES:
+            with progress(f"Training, {name}", quiet=quiet) as advance:
+                models[name] = trained_model(
+                    name, plan.folder / "models", scale=plan.scale, steps=plan.steps, advance=advance
+                )
+        for number in range(plan.shown):
+            path = plan.kept(f"pictures-{plan.steps}steps", TRAINED_SITE, number)
+            pictures += _kept(path, lambda n=number: _pictures(plan, models, n))
+    path = plan.folder / f"gate-{plan.scale}x-{plan.role}.md"
+    path.write_text(page(verdicts, pictures, scale=plan.scale, steps=plan.steps), encoding="utf-8")
+    return path
+
+
+def _kept(path: Path, make: Any) -> list[Row]:
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"rows": make()})
+    rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    return rows
+
+
+@dataclass(frozen=True)
+class _Scans:
+    """Of the chosen slices. truth: (S, H, W) magnitude; low_res, upsampled: the target's. ways: by way, references."""
+
+    truth: Volume
+    low_res: Volume
+    upsampled: Volume
+
+    @classmethod
+    def of(cls, plan: GatePlan, site: str, number: int) -> tuple[_Scans, Iterator[tuple[Way, Volume]]]:
+        """A patient's target, and every reference for it."""
+        target, own = magnitudes(patient(site, plan.role, number), scale=plan.scale)
+        other = magnitudes(patient(site, plan.role, number + OTHER_PATIENT), scale=plan.scale)[1]
+        chosen = list(SLICES)
+        low_res = low_resolution(torch.from_numpy(target[chosen]), plan.scale)
+        upsampled = sinc(low_res, plan.scale, non_negative=True).numpy()
+        scans = cls(np.abs(target[chosen]), low_res.numpy(), upsampled)
+        return scans, ((way, way.make(own, other)[chosen]) for way in WAYS)
+
+
+def _verdicts(plan: GatePlan, site: str, number: int) -> list[Row]:
+    """Of the patient as one image, and of each slice as one."""
+    scans, ways = _Scans.of(plan, site, number)
+    rows = []
+    for way, reference in ways:
+        parts = [("patient", slice(None)), *(("slice", slice(n, n + 1)) for n in range(len(SLICES)))]
+        for kind, part in parts:
+            gate = judge_reference(scans.upsampled[part], reference[part], scale=plan.scale)
+            rows.append(
+                {
+                    **{"site": site, "patient": number, "way": way.name, "wrong": way.wrong, "image": kind},
+                    "agreement": gate.agreement,
+                    "misplacement": gate.misplacement,
+                    "trusted": gate.trusted,
+                    "named": gate.wrong,
+                }
+            )
+    return rows
+
+
+def _pictures(plan: GatePlan, models: dict[str, SuperResolver], number: int) -> list[Row]:
+    scans, ways = _Scans.of(plan, TRAINED_SITE, number)
+
+    def image(name: str, reference: Volume) -> Volume:
+        return super_resolve(models[name], scans.low_res, reference, scale=plan.scale)
+
+    alone = {name: image(name, np.zeros_like(scans.truth)) for name in models}
+    rows = []
+    for way, reference in ways:
+        gate = judge_reference(scans.upsampled, reference, scale=plan.scale)
+        shown = {"sinc": scans.upsampled}
+        for name in models:
+            guided = image(name, reference)
+            shown |= {
+                f"{name}, reference": guided,
+                f"{name}, gate": (gate.trust * guided + (1 - gate.trust) * alone[name]).astype(np.float32),
+                f"{name}, alone": alone[name],
+            }
+        rows.append(
+            {
+                **{"site": TRAINED_SITE, "patient": number, "way": way.name},
+                **{"named": gate.wrong, "trusted": gate.trusted},
+                "psnr_db": {method: psnr(scans.truth, made) for method, made in shown.items()},
+            }
+        )
+    return rows

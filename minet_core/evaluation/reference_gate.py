@@ -1,0 +1,260 @@
+"""Whether a reference agrees with the target that it is to guide, by place and as a whole, before a model sees either.
+
+Both are brought to the target's own resolution, and the angle between their gradients is taken, whatever their signs:
+the contrasts differ, the borders of tissue do not. The mean of cos(2 angle), weighted by both gradients, is the
+`agreement` (Haber and Modersitzki 2006: normalised gradient fields). A reference that lies elsewhere agrees still, only
+less; so it is also moved to `OFFSETS`, and what it would gain by lying there, place by place, is its `misplacement`.
+A right reference gains nothing anywhere: this is far sharper than the agreement, which a noisy reference or a poor
+contrast lowers too, and sees a turn, a bend and a neighbouring slice as well as a shift.
+
+Neither figure knows a model. The limits (`LIMITS`) are set on phantoms that no table shows (docs/results/gate.md).
+
+S slice, H, W row and column of the grid of the reference; B, C rows and columns of tiles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from minet_core.errors import ScanInvalid
+
+Volume = NDArray[np.float32]
+Tiles = NDArray[np.float64]
+
+SMOOTHING = 0.75
+"""Deviation of the gradients' Gaussian over the low resolution's pixel: both are then of the target's resolution."""
+TILE_PX = 16
+WINDOW_TILES = 1.0
+"""Deviation of the Gaussian over tiles in which a place is judged: three tiles are 48 px."""
+REACH_PX = (1, 2, 4)
+OFFSETS: tuple[tuple[int, int], ...] = tuple(
+    (reach * row, reach * column)
+    for reach in REACH_PX
+    for row in (-1, 0, 1)
+    for column in (-1, 0, 1)
+    if (row, column) != (0, 0)
+)
+"""Where the reference is moved to, (row, column) in pixels."""
+MIN_STRUCTURE = 0.02
+"""Least energy of the reference's gradients for the target's, over what it is in the median tile: below it shows
+nothing there."""
+MIN_WEIGHT = 0.02
+"""Tiles whose target has less gradient energy than this part of the most are judged by their slice."""
+
+
+@dataclass(frozen=True)
+class GateLimits:
+    """agreement, misplacement: (where trust begins to fall, where none is left). named_*: beyond which a reference is
+    named as a whole. min_trusted: share of the target's structure with trust below which it is named."""
+
+    agreement: tuple[float, float]
+    misplacement: tuple[float, float]
+    named_agreement: float
+    named_misplacement: float
+    min_trusted: float
+
+
+LIMITS: dict[int, GateLimits] = {
+    2: GateLimits((0.6, 0.4), (0.03, 0.06), 0.5, 0.01, 0.75),
+    4: GateLimits((0.6, 0.4), (0.03, 0.06), 0.5, 0.01, 0.75),
+}
+"""By scale."""
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceGate:
+    """What the gate found.
+
+    trust: (S, H, W) float32, 0 to 1, smooth: how far the reference is to be believed at each place. agreement: -1 to 1,
+    of the whole. misplacement: what the whole would gain in agreement if each place lay where it fits best, 0 to 2.
+    trusted: share of the target's structure (energy of its gradients) with trust. wrong: whether the reference as a
+    whole is named.
+    """
+
+    trust: Volume
+    agreement: float
+    misplacement: float
+    trusted: float
+    wrong: bool
+
+
+def judge_reference(
+    upsampled: Volume, reference: Volume, *, scale: int, covered: NDArray[np.bool_] | None = None
+) -> ReferenceGate:
+    """Judge a reference against an interpolated target on the same grid.
+
+    Parameters
+    ----------
+    upsampled : (S, H, W) float32
+        The target, interpolated from its low resolution: magnitude in any unit.
+    reference : (S, H, W) float32
+        Magnitude in any unit.
+    scale
+        2 or 4: what the target was interpolated by.
+    covered : (S, H, W)
+        Where the reference has data; nothing is judged beyond. None: everywhere.
+
+    Returns
+    -------
+    ReferenceGate
+        A reference without any structure has an agreement of 0 and no trust.
+
+    Raises
+    ------
+    ScanInvalid
+        Where the shapes differ, or a side is shorter than two tiles.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minet_core.evaluation.reference_gate import judge_reference
+    >>> noise = np.random.default_rng(0).random((1, 64, 64))
+    >>> target = np.abs(np.fft.ifft2(np.fft.fft2(noise) * (np.abs(np.fft.fftfreq(64)) < 0.25))).astype(np.float32)
+    >>> right, moved = (judge_reference(target, 2 - np.roll(target, n, 1), scale=2) for n in (0, 2))
+    >>> right.wrong, moved.wrong, right.misplacement < moved.misplacement
+    (False, True, True)
+    """
+    _require_one_grid(upsampled, reference)
+    limits = LIMITS[scale]
+    found = _judge_tiles(upsampled, reference, covered, sigma=SMOOTHING * scale)
+    of_slice = _trust(_mean(found.agreement, found), _mean(found.misplacement, found), limits)
+    trust = _trust(found.agreement, found.misplacement, limits)
+    weak = found.target < MIN_WEIGHT * found.target.max(initial=0.0)
+    trust = np.where(found.bare, 0.0, np.where(weak, 1.0, trust) * of_slice)
+    trust = trust * (found.weight.sum(axis=(1, 2), keepdims=True) > 0)
+    total = float(found.target.sum())
+    trusted = float((found.target * trust).sum()) / total if total > 0 else 1.0
+    agreement, misplacement = (
+        float(_mean(of_tile, found, axes=(0, 1, 2)).item())
+        for of_tile in (found.agreement, found.misplacement)
+    )
+    return ReferenceGate(
+        trust=_on_pixels(trust, upsampled.shape),
+        agreement=agreement,
+        misplacement=misplacement,
+        trusted=trusted,
+        wrong=agreement < limits.named_agreement
+        or misplacement > limits.named_misplacement
+        or trusted < limits.min_trusted,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Tiles:
+    """By tile, (S, B, C). weight: of both gradients. target: energy of the target's. bare: a reference without any."""
+
+    agreement: Tiles
+    misplacement: Tiles
+    weight: Tiles
+    target: Tiles
+    bare: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class _Contours:
+    """Gradients whose sign does not matter: turned to twice their angle, of their length. length: (S, H, W)."""
+
+    cosine: Volume
+    sine: Volume
+    length: Volume
+
+    def moved(self, offset: tuple[int, int]) -> _Contours:
+        """Around the frame."""
+        return _Contours(
+            *(np.roll(one, offset, axis=(1, 2)) for one in (self.cosine, self.sine, self.length))
+        )
+
+
+def _judge_tiles(
+    upsampled: Volume, reference: Volume, covered: NDArray[np.bool_] | None, *, sigma: float
+) -> _Tiles:
+    kept: NDArray[np.bool_] | float = 1.0
+    if covered is not None and not covered.all():
+        reach = round(3 * sigma) + max(REACH_PX)
+        kept = ndimage.minimum_filter(covered, (1, 2 * reach + 1, 2 * reach + 1))
+    still, guide = _contours(upsampled, kept, sigma=sigma), _contours(reference, kept, sigma=sigma)
+    target, shown = _tiles(still.length**2), _tiles(guide.length**2)
+    with_structure = target >= MIN_WEIGHT * target.max(initial=0.0)
+    ratio = np.divide(shown, target, out=np.zeros_like(shown), where=target > 0)
+    usual = float(np.median(ratio[with_structure])) if with_structure.any() else 0.0
+    usual = usual or float(ratio.max(initial=0.0))
+    bare = with_structure & (ratio <= MIN_STRUCTURE * usual)
+    here, weight = _agreement(still, guide)
+    best = here
+    for offset in OFFSETS:
+        best = np.maximum(best, _agreement(still, guide.moved(offset))[0])
+    weight = np.where(ndimage.binary_dilation(bare, np.ones((1, 3, 3))), 0.0, weight)
+    return _Tiles(here, best - here, weight, target, bare)
+
+
+def _contours(volume: Volume, kept: NDArray[np.bool_] | float, *, sigma: float) -> _Contours:
+    """Of the volume smoothed within its slices, where it is kept."""
+    row, column = (
+        ndimage.gaussian_filter(volume, (0.0, sigma, sigma), order=order) * kept
+        for order in ((0, 1, 0), (0, 0, 1))
+    )
+    length = np.hypot(row, column)
+    over = np.divide(1.0, length, out=np.zeros_like(length), where=length > 0)
+    return _Contours((row**2 - column**2) * over, 2 * row * column * over, length)
+
+
+def _agreement(still: _Contours, guide: _Contours) -> tuple[Tiles, Tiles]:
+    """Of the window about each tile, mean of cos(2 angle), and the weight it rests on; 0 without any."""
+    window = (0.0, WINDOW_TILES, WINDOW_TILES)
+    agreed, weight = (
+        ndimage.gaussian_filter(_tiles(one), window, mode="constant")
+        for one in (still.cosine * guide.cosine + still.sine * guide.sine, still.length * guide.length)
+    )
+    return np.divide(agreed, weight, out=np.zeros_like(weight), where=weight > 0), weight
+
+
+def _tiles(volume: Volume) -> Tiles:
+    """Sums over tiles; what is left at the far edges counts for the last ones."""
+    H, W = volume.shape[1:]
+    sums = np.add.reduceat(volume, _starts(H), axis=1)
+    return np.add.reduceat(sums, _starts(W), axis=2).astype(np.float64)
+
+
+def _starts(n: int) -> list[int]:
+    return [TILE_PX * tile for tile in range(n // TILE_PX)]
+
+
+def _mean(of_tile: Tiles, found: _Tiles, *, axes: tuple[int, ...] = (1, 2)) -> Tiles:
+    """Weighted by both gradients; 0 without any."""
+    total = found.weight.sum(axis=axes, keepdims=True)
+    mean = (of_tile * found.weight).sum(axis=axes, keepdims=True)
+    return np.divide(mean, total, out=np.zeros_like(total), where=total > 0)
+
+
+def _trust(agreement: Tiles, misplacement: Tiles, limits: GateLimits) -> Tiles:
+    return _falling(-agreement, -limits.agreement[0], -limits.agreement[1]) * _falling(
+        misplacement, *limits.misplacement
+    )
+
+
+def _falling(figure: Tiles, begins: float, ends: float) -> Tiles:
+    """From 1 to 0 without a bend at either end."""
+    part = np.clip((ends - figure) / (ends - begins), 0, 1)
+    return np.asarray(part * part * (3 - 2 * part))
+
+
+def _on_pixels(trust: Tiles, shape: tuple[int, ...]) -> Volume:
+    """Between the tiles' middles linear, beyond the outermost constant."""
+    rows, columns = (np.clip((np.arange(n) + 0.5) / TILE_PX - 0.5, 0, n // TILE_PX - 1) for n in shape[1:])
+    places = np.meshgrid(rows, columns, indexing="ij")
+    return np.stack(
+        [ndimage.map_coordinates(of_slice, places, order=1, mode="nearest") for of_slice in trust]
+    ).astype(np.float32)
+
+
+def _require_one_grid(upsampled: Volume, reference: Volume) -> None:
+    if upsampled.shape != reference.shape or upsampled.ndim != 3 or min(upsampled.shape[1:]) < 2 * TILE_PX:
+        raise ScanInvalid(
+            "a reference cannot be judged",
+            got=f"shapes {upsampled.shape} and {reference.shape}",
+            expected=f"one shape (slice, row, column), at least {2 * TILE_PX} px an axis",
+        )

@@ -1,0 +1,100 @@
+"""The gate on made anatomy: right references pass whatever their contrast, wrong ones are named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from minet_core.errors import ScanInvalid
+from minet_core.evaluation.reference_gate import judge_reference
+from minet_core.imaging.degradation import low_resolution
+from minet_core.imaging.interpolation import sinc
+from minet_core.imaging.reference_trouble import ReferenceDraw, apply_reference_trouble
+from tests.support.small_scans import make_volume
+
+Volume = NDArray[np.float32]
+SHAPE, SPACING = (6, 128, 128), (5.0, 1.5, 1.5)
+both_scales = pytest.mark.parametrize("scale", [2, 4])
+
+
+def _scan(seed: int, contrast: str) -> Volume:
+    return np.abs(np.asarray(make_volume(seed, contrast, shape=SHAPE, spacing_mm=SPACING).array)).astype(
+        np.float32
+    )
+
+
+def _interpolated(scale: int) -> Volume:
+    low_res = low_resolution(torch.from_numpy(_scan(1, "T2")), scale)
+    return np.asarray(sinc(low_res, scale, non_negative=True).numpy())
+
+
+def _troubled(volume: Volume, draw: ReferenceDraw) -> Volume:
+    return np.stack([apply_reference_trouble(one, draw) for one in volume])
+
+
+@both_scales
+def test_the_patients_own_reference_passes_in_any_tone(scale: int) -> None:
+    own = _scan(1, "T1")
+    for reference in (own, 7 * own, own.max() - own, _troubled(own, ReferenceDraw(gamma=1.4))):
+        gate = judge_reference(_interpolated(scale), reference, scale=scale)
+        assert not gate.wrong
+        assert gate.trusted > 0.95
+
+
+@both_scales
+@pytest.mark.parametrize(
+    "draw",
+    [
+        ReferenceDraw(shift_px=(0.0, 2.0)),
+        ReferenceDraw(shift_px=(-3.0, 0.0)),
+        ReferenceDraw(rotation_degrees=4.0),
+        ReferenceDraw(missing_share=0.5),
+        ReferenceDraw(absent=True),
+    ],
+)
+def test_a_reference_that_lies_elsewhere_or_shows_nothing_is_named(scale: int, draw: ReferenceDraw) -> None:
+    gate = judge_reference(_interpolated(scale), _troubled(_scan(1, "T1"), draw), scale=scale)
+    assert gate.wrong
+
+
+@both_scales
+def test_another_patients_and_the_mirrored_one_are_named(scale: int) -> None:
+    for reference in (_scan(2, "T1"), _scan(1, "T1")[:, :, ::-1].copy()):
+        assert judge_reference(_interpolated(scale), reference, scale=scale).wrong
+
+
+def test_misplacement_grows_with_the_shift_while_the_agreement_falls() -> None:
+    gates = [
+        judge_reference(
+            _interpolated(2), _troubled(_scan(1, "T1"), ReferenceDraw(shift_px=(0.0, px))), scale=2
+        )
+        for px in (0.0, 1.0, 2.0)
+    ]
+    assert gates[0].misplacement < gates[1].misplacement < gates[2].misplacement
+    assert gates[0].agreement > gates[1].agreement > gates[2].agreement
+
+
+def test_trust_is_lost_in_the_missing_half_alone_and_smoothly() -> None:
+    half = _troubled(_scan(1, "T1"), ReferenceDraw(missing_share=0.5))
+    gate = judge_reference(_interpolated(2), half, scale=2)
+    middle = gate.trust[2:4, :, 48:80]
+    assert middle[:, 24:40].mean() > 0.9  # well within what is there
+    assert middle[:, 88:104].mean() < 0.1
+    assert np.abs(np.diff(gate.trust, axis=1)).max() <= 1 / 16 + 1e-6  # a whole tile from trust to none
+    assert gate.trust.shape == half.shape
+
+
+def test_beyond_the_cover_nothing_is_judged() -> None:
+    own, covered = _scan(1, "T1"), np.ones(SHAPE, dtype=bool)
+    own[:, 64:], covered[:, 64:] = 0, False
+    assert judge_reference(_interpolated(2), own, scale=2).wrong
+    assert not judge_reference(_interpolated(2), own, scale=2, covered=covered).wrong
+
+
+def test_what_cannot_be_judged_is_refused() -> None:
+    with pytest.raises(ScanInvalid, match="cannot be judged"):
+        judge_reference(np.ones((2, 64, 64), np.float32), np.ones((2, 64, 66), np.float32), scale=2)
+    with pytest.raises(ScanInvalid, match="cannot be judged"):
+        judge_reference(np.ones((2, 31, 64), np.float32), np.ones((2, 31, 64), np.float32), scale=2)
