@@ -19,6 +19,7 @@ from minet_core.runtime.logs import DEFAULT_FORMAT, DEFAULT_LEVEL, FORMAT_VARIAB
 
 if TYPE_CHECKING:
     from client.site_home import SiteHome
+    from sites.ingest_report import IngestReport
 
 site_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 add_admission_commands(site_commands)
@@ -75,15 +76,24 @@ def ingest(
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove the store's pairs whose scans are not in the folder.")
     ] = False,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many make pairs at once; else as many as cores and memory allow."),
+    ] = None,
+    reread: Annotated[
+        bool, typer.Option("--reread", help="Read every file again, also what has not changed since.")
+    ] = False,
     json_output: AsJson = False,
 ) -> None:
     """Read the scans, pair and register them, and put what was accepted into the store."""
     from client.site_home import SiteHome
     from minet_core.errors import NoScansAccepted, TooFewPatients
     from minet_core.runtime.progress import progress
+    from sites.ingest import VERSION
     from sites.ingest import ingest as ingest_scans
     from sites.ingest_plan import plan_ingest
     from sites.ingest_report import refusal_lines
+    from sites.last_ingest import recall
 
     site = SiteHome.at(home)
     settings = site.settings()
@@ -91,6 +101,12 @@ def ingest(
         settings = settings.model_copy(update={"allow_few_patients": True})
     if accept_names:
         settings = settings.model_copy(update={"accept_patient_names": True})
+    known = None
+    if not (dry_run or reread):
+        known = recall(source, site.store, settings, version=VERSION, prune=prune)
+    if known is not None:
+        _show_ingested(known, _declare_ingested(site), json_output=json_output)
+        return
     plan = plan_ingest(source, settings, skip=site.store, headers=dry_run)
     if dry_run:
         typer.echo(json.dumps(plan.as_json()) if json_output else plan.as_text())
@@ -100,13 +116,24 @@ def ingest(
     try:
         with progress("Ingesting", quiet=json_output) as advance:
             report = ingest_scans(
-                source, site.store, settings, found=plan.found, prune=prune, progress=advance
+                source,
+                site.store,
+                settings,
+                found=plan.found,
+                prune=prune,
+                progress=advance,
+                n_processes=processes,
+                reread=reread,
             )
     except (NoScansAccepted, TooFewPatients):
         for line in refusal_lines(plan.found.refused):
             typer.echo(line, err=True)
         raise
-    request = _declare_ingested(site)
+    _show_ingested(report, _declare_ingested(site), json_output=json_output)
+
+
+def _show_ingested(report: IngestReport, request: Path | None, *, json_output: bool) -> None:
+    """The report, and what to send; ends with the status of refused data where there is any."""
     typer.echo(json.dumps(report.as_json()) if json_output else report.as_text())
     if not json_output and request is not None:
         typer.echo(
