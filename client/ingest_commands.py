@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from minet_core.errors import DataError, InvalidSetting, NoScansAccepted, NoScansFound, TooFewPatients
+from minet_core.runtime.option_groups import with_option_groups
 
 if TYPE_CHECKING:
     from client.receive.drain import Batch
@@ -24,7 +25,32 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")
 
 def add_ingest_commands(commands: typer.Typer) -> None:
     """Put the commands of this file under `fedminet site`."""
-    commands.command("ingest")(ingest)
+    commands.command("ingest")(with_option_groups(ingest))
+
+
+@dataclass(frozen=True)
+class IngestOptions:
+    """What an ingest accepts, takes up and removes, and how it works."""
+
+    allow_few_patients: Annotated[
+        bool, typer.Option(help="Accept fewer patients than a 7:1:2 split needs; the report repeats it.")
+    ] = False
+    accept_names: Annotated[
+        bool, typer.Option("--accept-names", help="Take patients' names as they are, dates and counters too.")
+    ] = False
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove the store's pairs whose scans are not in the folder.")
+    ] = False
+    again: Annotated[bool, typer.Option("--again", help="Of the inbox: take up what was set aside too.")] = (
+        False
+    )
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many make pairs at once; else as many as cores and memory allow."),
+    ] = None
+    reread: Annotated[
+        bool, typer.Option("--reread", help="Read every file again, also what has not changed since.")
+    ] = False
 
 
 @dataclass(frozen=True)
@@ -33,32 +59,21 @@ class _Asked:
 
     site: SiteHome
     settings: SiteSettings
-    prune: bool
+    options: IngestOptions
     json_output: bool
 
 
 def ingest(
     home: Home,
+    options: IngestOptions,
     source: Annotated[
         Path | None,
         typer.Argument(
             help="The folder with the scans; without it, the inbox of `site receive`, which is emptied."
         ),
     ] = None,
-    allow_few_patients: Annotated[
-        bool, typer.Option(help="Accept fewer patients than a 7:1:2 split needs; the report repeats it.")
-    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print who is taken for which patient, and read headers alone.")
-    ] = False,
-    accept_names: Annotated[
-        bool, typer.Option("--accept-names", help="Take patients' names as they are, dates and counters too.")
-    ] = False,
-    prune: Annotated[
-        bool, typer.Option("--prune", help="Remove the store's pairs whose scans are not in the folder.")
-    ] = False,
-    again: Annotated[
-        bool, typer.Option("--again", help="Of the inbox: take up what was set aside too.")
     ] = False,
     json_output: AsJson = False,
 ) -> None:
@@ -67,38 +82,52 @@ def ingest(
 
     site = SiteHome.at(home)
     settings = site.settings()
-    if allow_few_patients:
+    if options.allow_few_patients:
         settings = settings.model_copy(update={"allow_few_patients": True})
-    if accept_names:
+    if options.accept_names:
         settings = settings.model_copy(update={"accept_patient_names": True})
-    _require_fitting(source, settings, prune=prune, again=again)
-    asked = _Asked(site, settings, prune, json_output)
+    _require_fitting(source, settings, options)
+    asked = _Asked(site, settings, options, json_output)
     if dry_run:
         plan = _plan(asked, site.inbox / "received" if source is None else source, headers=True)
         typer.echo(json.dumps(plan.as_json()) if json_output else plan.as_text())
         raise typer.Exit(DataError.exit_status if any(one.stops for one in plan.warnings) else 0)
     if source is None:
-        _ingest_inbox(asked, again=again)
+        _ingest_inbox(asked)
     else:
+        known = _recalled(asked, source)
+        if known is not None:
+            _show(asked, known, _declare_ingested(site))
+            return
         report, request = _ingest(asked, source, _plan(asked, source))
         _show(asked, report, request)
 
 
-def _require_fitting(source: Path | None, settings: SiteSettings, *, prune: bool, again: bool) -> None:
+def _require_fitting(source: Path | None, settings: SiteSettings, options: IngestOptions) -> None:
     if source is None and settings.reader != "dicom":
         raise InvalidSetting(
             "there is no folder to ingest",
             got=f"reader {settings.reader}",
             expected="a folder; the inbox is for reader dicom",
         )
-    if source is None and prune:
+    if source is None and options.prune:
         raise InvalidSetting(
             "the inbox does not say which pairs are to go",
             got="--prune",
             action="Give --prune with the folder that has all scans, or see `fedminet site withdraw`",
         )
-    if source is not None and again:
+    if source is not None and options.again:
         raise InvalidSetting("only the inbox has what was set aside", got="--again with a folder")
+
+
+def _recalled(asked: _Asked, source: Path) -> IngestReport | None:
+    """The last report, where nothing has changed since in the folder, the store and the settings."""
+    from sites.ingest import VERSION
+    from sites.last_ingest import recall
+
+    if asked.options.reread:
+        return None
+    return recall(source, asked.site.store, asked.settings, version=VERSION, prune=asked.options.prune)
 
 
 def _plan(asked: _Asked, source: Path, *, headers: bool = False) -> IngestPlan:
@@ -122,8 +151,10 @@ def _ingest(asked: _Asked, source: Path, plan: IngestPlan) -> tuple[IngestReport
                 asked.site.store,
                 asked.settings,
                 found=plan.found,
-                prune=asked.prune,
+                prune=asked.options.prune,
                 progress=advance,
+                n_processes=asked.options.processes,
+                reread=asked.options.reread,
             )
     except (NoScansAccepted, TooFewPatients):
         for line in refusal_lines(plan.found.refused):
@@ -132,7 +163,7 @@ def _ingest(asked: _Asked, source: Path, plan: IngestPlan) -> tuple[IngestReport
     return report, _declare_ingested(asked.site)
 
 
-def _ingest_inbox(asked: _Asked, *, again: bool) -> None:
+def _ingest_inbox(asked: _Asked) -> None:
     """Take up what is whole, ingest it, and put each study where it belongs; without one there is nothing to do."""
     from client.receive.drain import draining
     from client.receive.inbox import Inbox
@@ -141,7 +172,9 @@ def _ingest_inbox(asked: _Asked, *, again: bool) -> None:
 
     site, receive = asked.site, asked.settings.receive
     inbox = Inbox(site.inbox, key=naming_key(site.store))
-    with draining(inbox, receive, withdrawn=read_withdrawn(site.store).keys(), again=again) as batch:
+    with draining(
+        inbox, receive, withdrawn=read_withdrawn(site.store).keys(), again=asked.options.again
+    ) as batch:
         if not batch.labels:
             counts = batch.settle(taken=(), refused=())
             typer.echo(json.dumps({"inbox": counts}) if asked.json_output else _inbox_line(counts))

@@ -11,41 +11,44 @@ scans, and go with it.
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from minet_core.errors import FileNotWritten, InvalidSetting, NoScansAccepted, ScanUnreadable, TooFewPatients
-from minet_core.imaging.volume import Pair, Volume
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from sites.duplicates.likeness import Signatures
 from sites.duplicates.same_anatomy import SameAnatomy
 from sites.ingest_plan import name_warnings, require_found
 from sites.ingest_report import Accepted, IngestReport, causes_in_short, causes_of
+from sites.known_refusals import keep_refusal, raise_known
+from sites.last_ingest import recall, remember
+from sites.making.make_pair import PairTask
+from sites.making.pair_workers import PairMaker, pair_maker, processes_for
 from sites.pairing.candidates import Candidate, Found
-from sites.pairing.dicom_series import DicomScan, digest_of_scan, read_scan
+from sites.pairing.dicom_series import DicomScan, digest_of_scan, frames_of_scan
 from sites.pairing.pairing import find_pairs
 from sites.pairing.patient_names import require_plain
-from sites.quality.image_quality import examine
-from sites.registration.register import register
-from sites.scans.fastmri_hdf5 import central_slices, read_fastmri
-from sites.scans.nifti import read_nifti
 from sites.scans.unreadable import refusal_of, unreadable
 from sites.settings.site_settings import SiteSettings
 from sites.store.cohort import Cohort, PairRecord, make_cohort
 from sites.store.pseudonym import keyed, naming_key, pseudonym, site_key
+from sites.store.read_before import ReadBefore
 from sites.store.split import Split, assign_splits, draw_splits, drawn_share, listed_splits, order_of
 from sites.store.split_register import read_register, write_register
-from sites.store.store import COHORT_FILE, Store, read_record, write_pair
+from sites.store.store import COHORT_FILE, Store, read_record
 from sites.withdraw import leave_out_withdrawn, remove_withdrawn
 
 PROCESSING = 3
 """Raised when reading or registration changes, so that pairs made by the former way are made again."""
-READERS = {"nifti": read_nifti, "fastmri": read_fastmri}
+VERSION = f"{PROCESSING} {metadata.version('fedminet')}"
+"""Of all that judges scans: what another version found is found anew."""
 EXAMINATION_DIGITS = 6
 FINGERPRINT_DIGITS = 8
 
@@ -58,6 +61,8 @@ def ingest(
     found: Found | None = None,
     prune: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    n_processes: int | None = 1,
+    reread: bool = False,
 ) -> IngestReport:
     """Put every usable pair below `source` into the store at `store`; patients already there stay.
 
@@ -75,6 +80,10 @@ def ingest(
         Remove the pairs whose scans are not there.
     progress
         Called with (candidates done, candidates in all), before each and at the end.
+    n_processes
+        How many make pairs at once; None: as many as there are cores and memory for. The store is the same.
+    reread
+        Read every file again, also what has not changed since it was read.
 
     Returns
     -------
@@ -99,6 +108,10 @@ def ingest(
         FM-D201: `prune`, and a folder cannot be listed.
     """
     began = time.monotonic()
+    if found is None and not reread:
+        unchanged = recall(source, store, settings, version=VERSION, prune=prune)
+        if unchanged is not None:
+            return unchanged
     found = _found_in(source, store, settings) if found is None else found
     require_found(found, source, settings)
     if prune:
@@ -106,40 +119,42 @@ def ingest(
     warnings = name_warnings(found, settings)
     require_plain(warnings)
     opened = Store(store)
-    with opened.locked():
-        former = _former(opened, settings)
-        remove_withdrawn(store)
-        patients = {record.file: record.patient for record in _all_records(opened, former)}
-        kept = Signatures(store, patients=patients)
-        records, accepted = _ingest_pairs(
-            opened, found, settings, former=former, progress=progress, signatures=kept
-        )
-        key = site_key(store, may_make=False)
-        missing = _missing(records, found, taken={pair.file for pair in accepted}, key=key)
+    with opened.locked(), _work(opened, found, settings, n_processes=n_processes, reread=reread) as work:
+        records, accepted = _ingest_pairs(work, found, progress=progress)
+        missing = _missing(records, found, taken={pair.file for pair in accepted}, key=work.key)
         if prune:
             records = {name: record for name, record in records.items() if record not in missing}
-        known = {pseudonym(key, candidate.patient_id): candidate for candidate in found.candidates}
-        had = {**read_register(store), **(former.patients if former else {})}
-        try:
-            splits = _split(records, former=had, known=known, settings=settings)
-        except TooFewPatients as failure:
-            raise _with_causes(failure, found) from failure
-        cohort = _cohort_of(records, splits, settings)
-        write_register(store, splits)
-        kept.save({pair.file for pair in cohort.pairs})
-        opened.write_cohort(cohort)
-        opened.keep_only(pair.file for one in (former, cohort) if one for pair in one.pairs)
-    return IngestReport(
-        accepted=tuple(accepted),
-        refused=tuple(found.refused),
-        ignored=tuple(found.ignored),
-        cohort=cohort,
-        seconds=time.monotonic() - began,
-        mapping={candidate.label: candidate.patient_for_people for candidate in found.candidates},
-        remarks=(*found.remarks, *(one.message for one in warnings)),
-        missing=dict(Counter(record.patient for record in missing)),
-        removed=prune,
-    )
+        cohort = _write_cohort(work, records, found)
+        report = IngestReport(
+            accepted=tuple(accepted),
+            refused=tuple(found.refused),
+            ignored=tuple(found.ignored),
+            cohort=cohort,
+            seconds=time.monotonic() - began,
+            mapping={candidate.label: candidate.patient_for_people for candidate in found.candidates},
+            remarks=(*found.remarks, *(one.message for one in warnings)),
+            missing=dict(Counter(record.patient for record in missing)),
+            removed=prune,
+        )
+        remember(report, source, store, settings, before=work.before, began=found.began)
+    return report
+
+
+def _write_cohort(work: _Work, records: Mapping[str, PairRecord], found: Found) -> Cohort:
+    """Split the patients, write what readers see, and remove what no cohort names."""
+    store, former = work.store, work.former
+    known = {pseudonym(work.key, candidate.patient_id): candidate for candidate in found.candidates}
+    had = {**read_register(store.path), **(former.patients if former else {})}
+    try:
+        splits = _split(records, former=had, known=known, settings=work.settings)
+    except TooFewPatients as failure:
+        raise _with_causes(failure, found) from failure
+    cohort = _cohort_of(records, splits, work.settings)
+    write_register(store.path, splits)
+    work.signatures.save({pair.file for pair in cohort.pairs})
+    store.write_cohort(cohort)
+    store.keep_only(pair.file for one in (former, cohort) if one for pair in one.pairs)
+    return cohort
 
 
 def _require_listed(found: Found) -> None:
@@ -186,10 +201,6 @@ def _missing(
     return [record for record in records.values() if record.file not in taken and record.name not in there]
 
 
-def _all_records(store: Store, former: Cohort | None) -> list[PairRecord]:
-    return [*(former.pairs if former else ()), *_loose(store, former).values()]
-
-
 def _former(store: Store, settings: SiteSettings) -> Cohort | None:
     """The store's present cohort, if it is this site's."""
     if not (store.path / COHORT_FILE).exists():
@@ -207,40 +218,124 @@ def _former(store: Store, settings: SiteSettings) -> Cohort | None:
     return cohort
 
 
+@dataclass
+class _Work:
+    """What one ingest works with.
+
+    records: the new cohort's, by name. loose: by fingerprint, those of whole files that no cohort names. taken: names
+    of pairs that this ingest has accepted. fingerprints: of candidates that were looked at ahead, by their place.
+    """
+
+    store: Store
+    settings: SiteSettings
+    key: bytes
+    former: Cohort | None
+    records: dict[str, PairRecord]
+    loose: Mapping[str, PairRecord]
+    signatures: Signatures
+    check: SameAnatomy
+    before: ReadBefore
+    maker: PairMaker
+    taken: set[str] = field(default_factory=set)
+    fingerprints: dict[int, str] = field(default_factory=dict)
+
+    def fingerprint(self, place: int, candidate: Candidate) -> str:
+        """Of a candidate; what was found ahead is given once."""
+        ahead = self.fingerprints.pop(place, None)
+        return ahead or _fingerprint(candidate, self.settings, key=self.key, before=self.before)
+
+    def is_made(self, fingerprint: str) -> bool:
+        """Whether nothing is likely to be made for it: it is there, is being made, or was refused before."""
+        return (
+            fingerprint in self.loose
+            or fingerprint in self.maker
+            or self.before.refusal(fingerprint) is not None
+            or any(record.fingerprint == fingerprint for record in self.records.values())
+        )
+
+    def task(self, candidate: Candidate, fingerprint: str) -> PairTask:
+        """The making of a candidate's pair."""
+        patient = pseudonym(self.key, candidate.patient_id)
+        return PairTask(candidate, self.settings, patient, fingerprint, self.store.path)
+
+
+@contextlib.contextmanager
+def _work(
+    store: Store, found: Found, settings: SiteSettings, *, n_processes: int | None, reread: bool
+) -> Iterator[_Work]:
+    """What an ingest of these candidates works with; the store is held for writing. At the end it is noted what was
+    read, also where the ingest fails.
+    """
+    former = _former(store, settings)
+    remove_withdrawn(store.path)
+    loose = _loose(store, former)
+    patients = {
+        record.file: record.patient for record in [*(former.pairs if former else ()), *loose.values()]
+    }
+    signatures = Signatures(store.path, patients=patients)
+    key = site_key(store.path, may_make=former is None and not any(store.path.glob("*.h5")))
+    leave_out_withdrawn(found, store.path, key=key)
+    before = ReadBefore(store.path, key=key, version=VERSION, trusted=not reread)
+    with pair_maker(processes_for(len(found.candidates), asked=n_processes)) as maker:
+        try:
+            yield _Work(
+                store=store,
+                settings=settings,
+                key=key,
+                former=former,
+                records={record.name: record for record in former.pairs} if former else {},
+                loose=loose,
+                signatures=signatures,
+                check=SameAnatomy(store, signatures, settings.duplicates, labels={}),
+                before=before,
+                maker=maker,
+            )
+        finally:
+            before.save()
+
+
 def _ingest_pairs(
-    store: Store,
-    found: Found,
-    settings: SiteSettings,
-    *,
-    former: Cohort | None,
-    progress: Callable[[int, int], None] | None,
-    signatures: Signatures,
+    work: _Work, found: Found, *, progress: Callable[[int, int], None] | None
 ) -> tuple[dict[str, PairRecord], list[Accepted]]:
     """The new cohort's records by name, and what of them is of this ingest; refusals go to `found`."""
-    key = site_key(store.path, may_make=former is None and not any(store.path.glob("*.h5")))
-    records = {record.name: record for record in former.pairs} if former else {}
-    leave_out_withdrawn(found, store.path, key=key)
-    loose = _loose(store, former)
     accepted: list[Accepted] = []
-    taken: set[str] = set()
-    check = SameAnatomy(store, signatures, settings.duplicates, labels={})
+    ahead = 0
     for done, candidate in enumerate(found.candidates):
         if progress is not None:
             progress(done, len(found.candidates))
+        ahead = _ask_ahead(work, found.candidates, max(ahead, done))
         try:
-            record, reused = _ingest_one(
-                store, candidate, settings, key=key, records=records, loose=loose, taken=taken, check=check
-            )
+            record, reused = _ingest_one(work, candidate, place=done)
         except Exception as failure:  # no pair stops the others, whatever it makes its reader raise
             found.refuse(candidate.label, refusal_of(failure))
             continue
-        records[record.name] = record
-        taken.add(record.name)
-        check.labels[record.file] = candidate.label
+        work.records[record.name] = record
+        work.taken.add(record.name)
+        work.check.labels[record.file] = candidate.label
         figures = (record.file, record.residual_mm, record.residual_px, record.agreement, record.resampled)
         accepted.append(Accepted(candidate.label, *figures, reused))
     if progress is not None:
         progress(len(found.candidates), len(found.candidates))
+    _require_accepted(accepted, found)
+    return work.records, accepted
+
+
+def _ask_ahead(work: _Work, candidates: list[Candidate], place: int) -> int:
+    """Let pairs from `place` on be made while there is room, and give the place of the next one."""
+    while place < len(candidates) and work.maker.has_room:
+        try:
+            fingerprint = work.fingerprint(place, candidates[place])
+        except Exception:  # at its turn it is refused
+            return place + 1
+        work.fingerprints[place] = fingerprint
+        if not work.is_made(fingerprint):
+            work.maker.ask(work.task(candidates[place], fingerprint))
+        place += 1
+    return place
+
+
+def _require_accepted(accepted: Collection[Accepted], found: Found) -> None:
+    """Raises NoScansAccepted (FM-D209)."""
     if not accepted and not found.refused:
         raise NoScansAccepted("every patient of the folder was withdrawn", action="Ingest others' scans")
     if not accepted:
@@ -250,7 +345,6 @@ def _ingest_pairs(
             got=", ".join(f"{count} x {code}" for code, count in sorted(codes.items())),
             action=f"Refused, such as {found.refused[0].label}: {found.refused[0].message}",
         )
-    return records, accepted
 
 
 def _loose(store: Store, former: Cohort | None) -> dict[str, PairRecord]:
@@ -270,46 +364,53 @@ def _loose(store: Store, former: Cohort | None) -> dict[str, PairRecord]:
     return loose
 
 
-def _ingest_one(
-    store: Store,
-    candidate: Candidate,
-    settings: SiteSettings,
-    *,
-    key: bytes,
-    records: dict[str, PairRecord],
-    loose: Mapping[str, PairRecord],
-    taken: Collection[str],
-    check: SameAnatomy,
-) -> tuple[PairRecord, bool]:
-    """The pair's record, and whether it was there before. taken: names of pairs that this ingest has accepted."""
-    patient = pseudonym(key, candidate.patient_id)
-    fingerprint = _fingerprint(candidate, settings, key=key)
-    name = _name(candidate, key=key)
-    if name in taken:  # by an examination that has moved from here to another folder
+def _ingest_one(work: _Work, candidate: Candidate, *, place: int) -> tuple[PairRecord, bool]:
+    """The pair's record, and whether it was there before. place: the candidate's, in their order."""
+    fingerprint = work.fingerprint(place, candidate)
+    task = work.task(candidate, fingerprint)
+    records, check, patient = work.records, work.check, task.patient
+    name = _name(candidate, key=work.key)
+    if name in work.taken:  # by an examination that has moved from here to another folder
         name = f"{patient}-{fingerprint[:EXAMINATION_DIGITS]}"
-    path = store.path / f"{name}-{fingerprint[:FINGERPRINT_DIGITS]}.h5"
+    path = work.store.path / f"{name}-{fingerprint[:FINGERPRINT_DIGITS]}.h5"
     for record in list(records.values()):
         if record.fingerprint == fingerprint:
-            if record.patient != patient and (record.name in taken or not check.merges):
+            if record.patient != patient and (record.name in work.taken or not check.merges):
                 raise check.same_files(record)
-            path = store.path / record.file
-            if _is_whole(path, record.sha256):
+            path = work.store.path / record.file
+            if _is_whole(path, record.sha256, before=work.before):
                 check.require_known(record, records)
                 return record, True
             break  # it is lost or damaged, and made again in its place
     else:
-        former = loose.get(fingerprint)
+        former = work.loose.get(fingerprint)
         if former is not None and former.name == name:
             check.require_known(former, records)
             return former, True
-    pair, content = _make_pair(candidate, settings, patient=patient)
-    owner = check.owner_of(pair, file=path.name)
-    if owner != patient:  # the same anatomy under another name, and the site joins them
-        path = path.with_name(path.name.replace(patient, owner, 1))
-        pair, content = dataclasses.replace(pair, patient=owner), {**content, "patient": owner}
-    check.keep(pair, file=path.name)
-    content["fingerprint"] = fingerprint
-    return PairRecord(**content, file=path.name, sha256=write_pair(path, pair, content)), False
+    return _make(work, task, path), False
+
+
+def _make(work: _Work, task: PairTask, path: Path) -> PairRecord:
+    """Make a pair and put it into the store, unless it is refused, now or before."""
+    check, before = work.check, work.before
+    raise_known(before.refusal(task.fingerprint), check, task=task)
+    check.last_match = None
+    try:
+        made = work.maker.take(task)
+        try:
+            owner = check.owner_of(made.images, patient=task.patient)
+            if owner != task.patient:  # the same anatomy under another name, and the site joins them
+                path = path.with_name(path.name.replace(task.patient, owner, 1))
+                made = made.given_to(owner)
+            record = made.put(path)
+        finally:
+            made.forget()
+    except Exception as failure:
+        keep_refusal(before, task, failure, match=check.last_match)
+        raise
+    check.keep(made.images, file=path.name, patient=owner)
+    before.keep_digest(path, record.sha256)
+    return record
 
 
 def _name(candidate: Candidate, *, key: bytes) -> str:
@@ -318,16 +419,16 @@ def _name(candidate: Candidate, *, key: bytes) -> str:
     return f"{patient}-{keyed(key, 'examination', candidate.label)[:EXAMINATION_DIGITS]}"
 
 
-def _is_whole(path: Path, sha256: str) -> bool:
+def _is_whole(path: Path, sha256: str, *, before: ReadBefore) -> bool:
     try:
-        return sha256_of_file(path) == sha256
+        return before.digest_of([path], partial(sha256_of_file, path)) == sha256
     except OSError:  # it is not there, or the disk cannot read it
         return False
 
 
-def _fingerprint(candidate: Candidate, settings: SiteSettings, *, key: bytes) -> str:
+def _fingerprint(candidate: Candidate, settings: SiteSettings, *, key: bytes, before: ReadBefore) -> str:
     """What a pair is made from: its files' bytes and every setting that shapes the result; keyed."""
-    digests = [_scan_digest(scan) for scan in (candidate.target, candidate.reference)]
+    digests = [_scan_digest(scan, before=before) for scan in (candidate.target, candidate.reference)]
     if settings.reader == "dicom":
         digests.append(settings.dicom.scale)
     shaping = settings.model_dump(
@@ -336,44 +437,15 @@ def _fingerprint(candidate: Candidate, settings: SiteSettings, *, key: bytes) ->
     return keyed(key, "pair", *digests, json.dumps(shaping, sort_keys=True), str(PROCESSING))[:32]
 
 
-def _scan_digest(path: Path | DicomScan) -> str:
-    if isinstance(path, DicomScan):
-        return digest_of_scan(path)
-    try:
-        return sha256_of_file(path)
-    except OSError as failure:
-        raise unreadable(failure, path) from failure
-
-
-def _make_pair(candidate: Candidate, settings: SiteSettings, *, patient: str) -> tuple[Pair, dict[str, Any]]:
-    target = _read(candidate.target, settings, contrast=settings.roles.target)
-    reference = _read(candidate.reference, settings, contrast=settings.roles.reference)
-    if settings.reader == "fastmri":
-        target, reference = central_slices(target, reference)
-    examined = examine(target, reference, limits=settings.quality)
-    target = examined.target
-    registered = register(target, reference, limits=settings.registration)
-    use, quality = examined.used_with(registered.covered)
-    content = {
-        "patient": patient,
-        "shape": target.array.shape,
-        "usable_slices": (use.first, use.stop),
-        "resampled": registered.resampled,
-        "residual_mm": round(registered.residual_mm, 4),
-        "residual_px": round(registered.residual_px, 4),
-        "moved_mm": round(registered.moved_mm, 4),
-        "stretch": round(registered.stretch, 5),
-        "agreement": round(registered.agreement, 4),
-        "quality": quality.model_dump(mode="json"),
-    }
-    guide = dataclasses.replace(registered.reference, array=registered.reference.magnitude())
-    return Pair(target=target, reference=guide, patient=patient), content
-
-
-def _read(scan: Path | DicomScan, settings: SiteSettings, *, contrast: str) -> Volume:
+def _scan_digest(scan: Path | DicomScan, *, before: ReadBefore) -> str:
     if isinstance(scan, DicomScan):
-        return read_scan(scan, contrast=contrast, scale=settings.dicom.scale)
-    return READERS[settings.reader](scan, contrast=contrast)
+        frames = frames_of_scan(scan)
+        which = ",".join(sorted(f"{frame.path.absolute()} {frame.index}" for frame in frames))
+        return before.digest_of({one.path for one in frames}, partial(digest_of_scan, scan), part=which)
+    try:
+        return before.digest_of([scan], partial(sha256_of_file, scan))
+    except OSError as failure:
+        raise unreadable(failure, scan) from failure
 
 
 def _found_in(source: Path, store: Path, settings: SiteSettings) -> Found:

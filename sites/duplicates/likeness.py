@@ -160,8 +160,8 @@ class Signatures:
             self._saved = set(self._entries)
 
     def _put(self, file: str, patient: str, role: str, signature: Signature) -> None:
-        coarse = Signature(signature.values).coarse
-        self._entries[file, role] = _Entry(patient, file, signature, coarse)
+        plain = Signature(signature.values)  # without the 20 MB that a comparison computed
+        self._entries[file, role] = _Entry(patient, file, plain, Signature(signature.values).coarse)
 
 
 def images_of(pair: Pair) -> Images:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 
 from minet_core.errors import ScanInvalid
-from minet_core.imaging.volume import Pair
 from sites.duplicates.likeness import COPY, Images, Match, Signatures, images_of
 from sites.quality.figure_text import told_apart
 from sites.settings.site_settings import DuplicateSettings
@@ -37,10 +36,11 @@ class SameAnatomy:
         labels: MutableMapping[str, str],
     ) -> None:
         self.labels = labels
+        self.last_match: Match | None = None
+        """Whom the pair was like that was refused last."""
         self._store = store
         self._signatures = signatures
         self._settings = settings
-        self._made: tuple[str, Images] | None = None
 
     @property
     def merges(self) -> bool:
@@ -91,15 +91,15 @@ class SameAnatomy:
             raise self._refusal(match)
         self._signatures.add(images, file=record.file, patient=record.patient)
 
-    def owner_of(self, pair: Pair, *, file: str) -> str:
+    def owner_of(self, images: Images, *, patient: str) -> str:
         """Whose a new pair is: its patient's, or the one's who shows the same anatomy, where the site merges.
 
         Parameters
         ----------
-        pair
-            The pair, under the pseudonym of the patient it was ingested for.
-        file
-            The name that its file will have in the store.
+        images
+            Of the pair, as `images_of` gives them.
+        patient
+            The pseudonym of the patient it was ingested for.
 
         Returns
         -------
@@ -111,33 +111,49 @@ class SameAnatomy:
         ScanInvalid
             FM-D202: it is another's and is not to be joined, or a copy of another's scan.
         """
-        images = images_of(pair)
-        self._made = file, images
-        match = self._nearest(images, patient=pair.patient)
+        match = self._nearest(images, patient=patient)
         if match is None:
-            return pair.patient
+            return patient
         if self.merges and match.likeness < COPY:
             return match.patient
         raise self._refusal(match)
 
-    def keep(self, pair: Pair, *, file: str) -> None:
-        """Remember a pair that `owner_of` was asked about last, and that is taken.
+    def keep(self, images: Images, *, file: str, patient: str) -> None:
+        """Remember a pair that is taken.
 
         Parameters
         ----------
-        pair
-            The pair, under the pseudonym that `owner_of` gave.
+        images
+            Of the pair, as `images_of` gives them.
         file
             The name of its file in the store.
+        patient
+            The pseudonym that `owner_of` gave.
         """
-        if self._made is not None:
-            self._signatures.drop(file)
-            self._signatures.add(self._made[1], file=file, patient=pair.patient)
+        self._signatures.drop(file)
+        self._signatures.add(images, file=file, patient=patient)
 
     def _nearest(self, images: Images, *, patient: str) -> Match | None:
         return self._signatures.nearest(images, patient=patient, limit=self._settings.max_likeness)
 
+    def require_other(self, match: Match) -> None:
+        """Refuse a pair again that was refused for its likeness, while the other pair is there.
+
+        Parameters
+        ----------
+        match
+            As `last_match` had it.
+
+        Raises
+        ------
+        ScanInvalid
+            FM-D202: the same refusal.
+        """
+        if match.file in self._signatures:
+            raise self._refusal(match)
+
     def _refusal(self, match: Match) -> ScanInvalid:
+        self.last_match = match
         limit, found = told_apart(match.likeness, self._settings.max_likeness)
         copied = match.likeness >= COPY
         return ScanInvalid(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,7 +51,8 @@ class Refusal:
 class Found:
     """What a folder holds. `ignored`: scan files that the definition does not speak of. `remarks`: choices made.
 
-    unlisted: folders whose content the file system does not give; each is among the refused too.
+    unlisted: folders whose content the file system does not give; each is among the refused too. began: when the search
+    began, in seconds of the clock.
     """
 
     candidates: list[Candidate] = field(default_factory=list)
@@ -58,6 +60,7 @@ class Found:
     ignored: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     unlisted: list[str] = field(default_factory=list)
+    began: float = field(default_factory=time.time)
 
     def refuse(self, label: str, failure: FedminetError) -> None:
         """Keep a scan or pair as refused, with its cause without names of files.

@@ -34,8 +34,8 @@ def find_dicom(source: Path, rules: DicomFiles, *, key: bytes, skip: Path | None
         Candidates sorted by label. What is no MR image is ignored and counted by its kind; a file that cannot be read
         and a study without a pair are refused. No text of it holds an identifier or a path.
     """
-    export = read_export(source, skip=skip)
     found = Found()
+    export = read_export(source, skip=skip)
     for label, failure in export.refused:
         if isinstance(failure, NotAnMrImage):
             found.ignored.append(label)

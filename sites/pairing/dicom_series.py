@@ -20,6 +20,7 @@ from minet_core.errors import DataError, ReferenceMissing, ScanInvalid
 from minet_core.imaging.volume import Volume
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from sites.scans.dicom.acquisition_facts import AcquisitionFacts
+from sites.scans.dicom.frames import Frame
 from sites.scans.dicom.read_dicom import Scale, read_stack
 from sites.scans.dicom.series import Export, Series
 from sites.scans.dicom.stacks import Stack, outcome_of
@@ -258,6 +259,27 @@ def read_scan(scan: DicomScan, *, contrast: str, scale: Scale) -> Volume:
         Its stack is none, or as `read_stack` refuses it.
     """
     return read_stack(_stack(scan), contrast=contrast, what=scan.label, scale=scale)
+
+
+def frames_of_scan(scan: DicomScan) -> tuple[Frame, ...]:
+    """The frames of a scan.
+
+    Parameters
+    ----------
+    scan
+        One acquisition.
+
+    Returns
+    -------
+    tuple[Frame, ...]
+        In the order of their places.
+
+    Raises
+    ------
+    DataError
+        Its stack is none.
+    """
+    return _stack(scan).frames
 
 
 def digest_of_scan(scan: DicomScan) -> str:

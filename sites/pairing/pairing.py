@@ -6,6 +6,7 @@ import fnmatch
 import os
 import re
 import secrets
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -57,6 +58,7 @@ def find_pairs(
         )
     if settings.reader == "dicom":
         return find_dicom(source, settings.dicom, key=key or secrets.token_bytes(KEY_BYTES), skip=skip)
+    began = time.time()
     files, walked = _scan_files(source, suffixes=_SUFFIXES[settings.reader], skip=skip)
     if settings.reader == "nifti":
         found = _find_nifti(files, settings.nifti, source=source)
@@ -66,6 +68,7 @@ def find_pairs(
         found = find_listed(files, settings.fastmri, source=source)
     found.refused[:0], found.unlisted = walked.refused, walked.unlisted
     found.remarks += walked.remarks
+    found.began = began
     found.candidates.sort(key=lambda candidate: candidate.label)
     return found
 

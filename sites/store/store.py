@@ -107,13 +107,15 @@ class Store:
                 target, reference = (_read(file, role, _as_slice(indices)) for role in ROLES)
             yield pair.name, target, reference
 
-    def read_pair(self, record: PairRecord) -> Pair:
+    def read_pair(self, record: PairRecord, *, path: Path | None = None) -> Pair:
         """A whole pair with its geometry, all slices.
 
         Parameters
         ----------
         record
             A pair of the store.
+        path
+            Its file, where that has not got its name yet.
 
         Returns
         -------
@@ -125,7 +127,7 @@ class Store:
         StoreDamaged, FileNotWritten
             As `open_pair`.
         """
-        with open_pair(self.path / record.file, shape=record.shape) as file:
+        with open_pair(path or self.path / record.file, shape=record.shape) as file:
             target, reference = (_volume(file, role) for role in ROLES)
         return Pair(target=target, reference=reference, patient=record.patient)
 

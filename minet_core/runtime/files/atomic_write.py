@@ -65,6 +65,28 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def take_place(temporary: Path, path: Path) -> None:
+    """Give a file that is whole and fsynced its name, durably.
+
+    Parameters
+    ----------
+    temporary
+        Where it is, in the folder of `path`.
+    path
+        Its name; replaced where it is there.
+
+    Raises
+    ------
+    FileNotWritten
+        As `replacing`.
+    """
+    try:
+        temporary.replace(path)
+        _fsync_folder(path.parent)
+    except OSError as failure:
+        raise failure_of(failure, f"{path} could not be written", path=path) from failure
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file durably.
 

@@ -15,7 +15,7 @@ from minet_core.errors import ScanInvalid
 from minet_core.imaging.volume import Volume
 from minet_core.phantom.acquisition import SITES
 from minet_core.phantom.patient import make_patient, with_slices
-from sites.ingest import _make_pair
+from sites.making.make_pair import make_pair
 from sites.pairing.candidates import Candidate
 from sites.quality.image_quality import examine, examine_scan
 from sites.scans.nifti import read_nifti
@@ -322,4 +322,4 @@ def test_an_ingest_refuses_the_hot_voxel_by_name_before_anything_is_registered(t
         label="P1", patient_id="P1", target=tmp_path / "T2.nii.gz", reference=tmp_path / "T1.nii.gz"
     )
     with pytest.raises(ScanInvalid, match=r"the target holds what is no anatomy.*\(4, 20, 3\)"):
-        _make_pair(candidate, definition("sms"), patient="ab")
+        make_pair(candidate, definition("sms"), patient="ab")

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-import sites.ingest
+import sites.making.make_pair
 import sites.scans.foreign_hdf5
 from minet_core.errors import DataError, ScanInvalid, ScanReaderFailed, ScanUnreadable
 from minet_core.settings.yaml_file import parse_settings
@@ -326,7 +326,7 @@ def test_no_pair_stops_the_others_whatever_is_raised(tmp_path: Path, monkeypatch
             raise raised[path.parent.name]
         return read_nifti(path, contrast=contrast)
 
-    monkeypatch.setitem(sites.ingest.READERS, "nifti", read)
+    monkeypatch.setitem(sites.making.make_pair.READERS, "nifti", read)
     few = definition("sms").model_copy(update={"allow_few_patients": True, "data_kind": "phantom"})
     report = ingest(tmp_path / "scans", tmp_path / "store", few)
     assert len(report.accepted) == 2

@@ -1,0 +1,76 @@
+"""Refusals that would come again: of the same scans by the same settings. Kept without a name, and raised again."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from minet_core.errors import FedminetError, RegistrationRefused, ScanInvalid
+from sites.duplicates.likeness import Match
+from sites.duplicates.same_anatomy import SameAnatomy
+from sites.making.make_pair import PairTask
+from sites.store.read_before import ReadBefore
+
+KINDS: dict[str, type[FedminetError]] = {one.code: one for one in (ScanInvalid, RegistrationRefused)}
+"""By code, what depends on the scans and the settings alone: a disk or a decoder may be mended."""
+SHORTEST_NAME = 3
+
+
+def keep_refusal(before: ReadBefore, task: PairTask, failure: Exception, *, match: Match | None) -> None:
+    """Remember a refusal, if it would come again and its text names nothing.
+
+    Parameters
+    ----------
+    before
+        The store's entries.
+    task
+        What was refused.
+    failure
+        Why.
+    match
+        The pair that it is too much like, where that is why.
+    """
+    if match is not None:
+        likeness = task.settings.duplicates.model_dump(mode="json")
+        before.keep_refusal(
+            task.fingerprint, {"match": dataclasses.asdict(match), "of": task.patient, "by": likeness}
+        )
+    elif isinstance(failure, FedminetError) and failure.code in KINDS:
+        texts = {name: getattr(failure, name) for name in ("what", "got", "expected", "action")}
+        said = {name: None if value is None else str(value) for name, value in texts.items()}
+        if not any(name in text for text in said.values() if text for name in _names(task)):
+            before.keep_refusal(task.fingerprint, {"code": failure.code, **said})
+
+
+def raise_known(known: dict[str, Any] | None, check: SameAnatomy, *, task: PairTask) -> None:
+    """Raise what was remembered, if it still holds.
+
+    Parameters
+    ----------
+    known
+        What `keep_refusal` kept; None: nothing.
+    check
+        What the ingest compares pairs by.
+    task
+        What is to be made.
+
+    Raises
+    ------
+    ScanInvalid, RegistrationRefused
+        The same refusal.
+    """
+    if known is None:
+        return
+    if "match" not in known:
+        raise KINDS[known["code"]](**{name: known[name] for name in ("what", "got", "expected", "action")})
+    if known["by"] == task.settings.duplicates.model_dump(mode="json") and known["of"] == task.patient:
+        check.require_other(Match(**known["match"]))
+
+
+def _names(task: PairTask) -> list[str]:
+    """What of a task no text may hold that is kept: the parts of paths of files that are called by their own names."""
+    paths = [one for one in (task.candidate.target, task.candidate.reference) if isinstance(one, Path)]
+    names = [task.candidate.patient_id, *(part for path in paths for part in path.parts)]
+    names += [path.name.split(".")[0] for path in paths]
+    return [name for name in names if len(name) >= SHORTEST_NAME]

@@ -1,0 +1,1 @@
+"""Making pairs: reading, examining and registering two scans, in this process or in several."""
