@@ -52,4 +52,4 @@ class ChannelSpatialAttention(nn.Module):
         """
         weight = torch.einsum("doi,dhw->oihw", self.bands, self.kernel)  # (C, C, 3, 3)
         attention = functional.conv2d(features, weight, self.bias.expand(features.shape[1]), padding=1)
-        return torch.sigmoid(attention) * features + features
+        return torch.addcmul(features, features, torch.sigmoid(attention))

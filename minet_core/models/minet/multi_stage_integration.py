@@ -57,47 +57,48 @@ class MultiStageIntegration(nn.Module):
         Tensor (B, C, H, W)
             The integrated and projected features.
         """
-        samples = torch.cat(stored, dim=1)[:, None].unbind()  # B x (1, N C, H, W)
-        projected = []
-        for sample in samples:
-            with torch.autocast(sample.device.type, enabled=False):
-                weight = self._mixed_weight(self.affinity(sample))
-            projected.append(functional.conv2d(sample, weight, self.projection.bias, padding=1))
-        return torch.cat(projected)
+        with torch.autocast(stored[0].device.type, enabled=False):
+            weights = self._mixed_weights(self.affinity(stored))
+        # A slice of a batch keeps channels_last, which unbind(1) after [:, None] loses: reordered twice a sample.
+        samples = torch.cat(stored, dim=1).split(1)  # B x (1, N C, H, W)
+        bias = self.projection.bias
+        return torch.cat(
+            [
+                functional.conv2d(sample, weight, bias, padding=1)
+                for sample, weight in zip(samples, weights.unbind(), strict=True)
+            ]
+        )
 
-    def affinity(self, sample: Tensor) -> Tensor:
-        """S of Eq. 7, of one sample.
+    def affinity(self, stored: list[Tensor]) -> Tensor:
+        """S of Eq. 7, of every sample.
 
-        Accumulated in float32 at least: at this length bfloat16 errs by thousands. One sample at a time: a batched
-        product of matrices this flat takes three times as long.
+        Accumulated in float32 at least: at this length bfloat16 errs by thousands.
 
         Parameters
         ----------
-        sample : Tensor (1, N C, H, W)
-            The sample's stored features, one behind the other.
+        stored : N tensors (B, C, H, W)
+            F of Eq. 3.
 
         Returns
         -------
-        Tensor (N, N)
+        Tensor (B, N, N)
             Each row sums to one.
         """
-        blocks = sample.reshape(self.n_stored, self.n_features, *sample.shape[2:])  # (N, C, H, W)
-        # The order of the elements does not matter to a dot product; this one is near to channels_last.
-        rows = blocks.permute(0, 2, 3, 1).flatten(1)  # (N, H W C)
+        # The order of the elements does not matter to a dot product; this one is that of channels_last.
+        rows = torch.stack([features.permute(0, 2, 3, 1).flatten(1) for features in stored], dim=1)  # (B, N, H W C)
         rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-        products = rows @ rows.mT  # (N, N)
+        products = rows @ rows.mT  # (B, N, N)
         if self.similarity == "cosine":
-            inverse = products.diagonal().clamp_min(MIN_NORM_SQUARED).rsqrt()  # (N,)
-            products = products * torch.outer(inverse, inverse)
+            norms_squared = products.diagonal(dim1=1, dim2=2)  # (B, N)
+            inverse = norms_squared.clamp_min(MIN_NORM_SQUARED).rsqrt()
+            products = products * (inverse[:, :, None] * inverse[:, None])
             if self.temperature is not None:
                 products = products * self.temperature
-        return products.softmax(dim=1)
+        return products.softmax(dim=2)
 
-    def _mixed_weight(self, affinity: Tensor) -> Tensor:
-        """P' of the module's docstring, (C, N C, 3, 3)."""
+    def _mixed_weights(self, affinity: Tensor) -> Tensor:
+        """P' of the module's docstring, (B, C, N C, 3, 3)."""
         weight = self.projection.weight
-        mixing = affinity.to(weight.dtype) + torch.eye(
-            len(affinity), dtype=weight.dtype, device=weight.device
-        )
+        mixing = affinity.to(weight.dtype) + torch.eye(self.n_stored, dtype=weight.dtype, device=weight.device)
         per_stored = weight.reshape(self.n_features, self.n_stored, self.n_features, 3, 3)
-        return torch.einsum("ij,oichw->ojchw", mixing, per_stored).flatten(1, 2)
+        return torch.einsum("bij,oichw->bojchw", mixing, per_stored).flatten(2, 3)

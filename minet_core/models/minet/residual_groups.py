@@ -5,15 +5,15 @@ Shapes: B batch, C channel, H row, W column.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from minet_core.models.activation_checkpointing import ActivationCheckpointed
+from minet_core.models.minet.gated_residual import gated_residual
 
 
 class ChannelAttention(nn.Module):
-    """A gate per channel from the channel's mean: x * sigmoid(W_up relu(W_down mean(x))) (RCAN, Eq. 10).
+    """A gate per channel from the channel's mean: x * sigmoid(W_up relu(W_down mean(x))) (RCAN, Eq. 10), on top of a skip.
 
     Parameters
     ----------
@@ -32,22 +32,21 @@ class ChannelAttention(nn.Module):
         # without gradient. Biases above the reach of the pooled features keep all of them on at the start.
         nn.init.constant_(self.down.bias, 0.5)
 
-    def forward(self, features: Tensor) -> Tensor:  # (B, C, H, W)
-        """The features times their channels' gates.
+    def forward(self, features: Tensor, response: Tensor) -> Tensor:  # (B, C, H, W)
+        """The features, and the response times its channels' gates.
 
         Parameters
         ----------
-        features : Tensor (B, C, H, W)
-            The response of a block.
+        features, response : Tensor (B, C, H, W)
+            What a block was given, and what its convolutions made of it.
 
         Returns
         -------
         Tensor (B, C, H, W)
-            Each channel times a number from 0 to 1.
+            features + response * gate; a gate is a number from 0 to 1.
         """
-        pooled = features.mean(dim=(2, 3))  # (B, C)
-        gate = torch.sigmoid(self.up(functional.relu(self.down(pooled))))
-        return features * gate[:, :, None, None]
+        down, up = (self.down.weight, self.down.bias), (self.up.weight, self.up.bias)
+        return gated_residual(features, response, down, up)
 
 
 class ResidualChannelAttentionBlock(nn.Module):
@@ -81,8 +80,8 @@ class ResidualChannelAttentionBlock(nn.Module):
             New features.
         """
         response = self.second(functional.relu(self.first(features), inplace=True))
-        attended: Tensor = self.attention(response)
-        return features + attended
+        attended: Tensor = self.attention(features, response)
+        return attended
 
 
 class ResidualGroup(ActivationCheckpointed):

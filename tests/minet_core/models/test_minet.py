@@ -93,8 +93,7 @@ def test_affinity_is_equation_7(similarity: Any) -> None:
     module = MultiStageIntegration(4, n_features=8, similarity=similarity).double()
     # Small enough for the raw dot products, some 336 x 0.05^2, not to saturate the softmax.
     stored = [f.requires_grad_() for f in features(4, scale=0.05)]
-    joined = torch.cat(stored, dim=1)
-    fast = torch.stack([module.affinity(joined[b : b + 1]) for b in range(2)])
+    fast = module.affinity(stored)
     slow = literal.affinity(stored, module.temperature)
     assert_same_with_gradients(
         fast, slow, [*stored, *([] if module.temperature is None else [module.temperature])]
@@ -116,34 +115,33 @@ def test_folded_integration_is_equation_8_with_s_f_materialised(similarity: Any,
 
 def test_raw_similarity_of_equation_7_saturates_and_cosine_does_not() -> None:
     """The reason for the default: at unit features the printed softmax is one-hot, its path without gradient."""
-    joined = torch.cat(features(4), dim=1)[:1].requires_grad_()
-    raw = MultiStageIntegration(4, n_features=8, similarity="raw").double().affinity(joined)
-    torch.testing.assert_close(raw, torch.eye(4, dtype=torch.float64))
-    (gradient,) = torch.autograd.grad(raw[0, 1], joined)
+    stored = [f[:1].requires_grad_() for f in features(4)]
+    raw = MultiStageIntegration(4, n_features=8, similarity="raw").double().affinity(stored)
+    torch.testing.assert_close(raw, torch.eye(4, dtype=torch.float64)[None])
+    gradient = torch.stack(torch.autograd.grad(raw[0, 0, 1], stored))
     assert gradient.abs().max() < 1e-30
-    cosine = MultiStageIntegration(4, n_features=8, similarity="cosine").double().affinity(joined)
+    cosine = MultiStageIntegration(4, n_features=8, similarity="cosine").double().affinity(stored)
     assert cosine.detach().max() < 1 - 1e-6
-    (gradient,) = torch.autograd.grad(cosine[0, 1], joined)
+    gradient = torch.stack(torch.autograd.grad(cosine[0, 0, 1], stored))
     assert gradient.abs().max() > 1e-9
 
 
 def test_cosine_affinity_does_not_depend_on_the_size_of_the_frame() -> None:
     module = MultiStageIntegration(4, n_features=8, similarity="cosine").double()
-    patch = torch.cat(features(4), dim=1)[:1]
-    frame = patch.repeat(1, 1, 3, 2)
+    patch = features(4)
+    frame = [f.repeat(1, 1, 3, 2) for f in patch]
     torch.testing.assert_close(module.affinity(frame), module.affinity(patch))
 
 
 def test_affinity_is_accumulated_in_float32_under_bfloat16_autocast() -> None:
     module = MultiStageIntegration(4, n_features=8, similarity="cosine")
-    joined = torch.cat(features(4), dim=1)[:1].bfloat16()
+    stored = [f.bfloat16() for f in features(4)]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        stored = list(joined.split(8, dim=1))
         assert module(stored).dtype == torch.bfloat16
-    assert module.affinity(joined).dtype == torch.float32
+    assert module.affinity(stored).dtype == torch.float32
     # The same bfloat16 numbers, summed in float32 and in float64.
-    expected = module.double().affinity(joined.double())
-    torch.testing.assert_close(module.float().affinity(joined).double(), expected, rtol=1e-5, atol=1e-6)
+    expected = module.double().affinity([f.double() for f in stored])
+    torch.testing.assert_close(module.float().affinity(stored).double(), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

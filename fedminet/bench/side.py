@@ -1,0 +1,283 @@
+"""One side of a comparison: a process that does one piece of work whenever a line asks it to, and says how long it took.
+
+    python side.py CHECKOUT WORK OPTIONS
+
+CHECKOUT is the folder whose minet_core is measured, so that another commit's checkout is a side like any other; the
+literal model is read from its tests. Each line that is read is one measurement; the reply is a line of JSON, {"seconds"},
+and at the end of the lines {"peak_bytes", ...} with what was counted. B batch, H, W high-resolution row and column.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+Work = Callable[[], object]
+Options = dict[str, Any]
+
+LEARNING_RATE = 1e-6
+"""Noise teaches nothing: at a preset's own rate a model could lose the image."""
+
+
+def train(options: Options) -> Work:
+    """A step of a checkout's own training loop."""
+    from minet_core.training.batches import random_batch
+    from minet_core.training.loop import StepPlan, adam, train_steps
+
+    model, settings = _model_and_settings(options)
+    batches = itertools.repeat(random_batch(options["edge"], scale=2, batch_size=options["batch"]))
+    plan = StepPlan(
+        settings=settings.model_copy(update={"learning_rate": LEARNING_RATE, "warmup_steps": 0}),
+        n_steps=1,
+        total_steps=10**9,
+    )
+    optimizer = adam(model)
+    return lambda: train_steps(model, batches, plan, optimizer=optimizer)
+
+
+def literal_train(options: Options) -> Work:
+    """The same step by the equations as they are printed: plain NCHW, Adam as torch has it by default."""
+    import torch
+    from minet_core.models.loss import reconstruction_loss
+    from minet_core.training.batches import random_batch
+
+    literal = _literal(options)
+    model, settings = _model_and_settings(options)
+    weights, batch = dict(model.named_parameters()), random_batch(options["edge"], scale=2, batch_size=options["batch"])
+    optimizer = torch.optim.Adam(weights.values(), lr=LEARNING_RATE)
+
+    def run() -> None:
+        skip = batch.upsampled if model.bicubic_skip else None
+        images = literal.minet(weights, batch.low_res, batch.reference, skip, scale=2)
+        loss = reconstruction_loss(
+            images, batch.target, batch.reference, alpha=settings.alpha, beta=settings.beta
+        )
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(weights.values(), settings.clip_norm or float("inf"))
+        optimizer.step()
+
+    return run
+
+
+def infer(options: Options) -> Work:
+    """A volume of `batch` slices by a checkout's own inference, normalisation and interpolation included."""
+    from minet_core.evaluation.inference import super_resolve
+    from minet_core.training.device import to_channels_last
+
+    model, _ = _model_and_settings(options)
+    to_channels_last(model)
+    low_res, reference = _volume(options)
+    return lambda: super_resolve(model, low_res, reference, scale=2)
+
+
+def literal_infer(options: Options) -> Work:
+    """The same volume, slice by slice, by the equations as they are printed."""
+    import torch
+    from minet_core.training.samples import as_tensor, make_inputs
+
+    literal = _literal(options)
+    model, _ = _model_and_settings(options)
+    weights = {name: value.detach() for name, value in model.named_parameters()}
+    low_res, reference = _volume(options)
+
+    def run() -> None:
+        with torch.inference_mode():
+            for target, guide in zip(low_res, reference, strict=True):
+                one = make_inputs(as_tensor(target), as_tensor(guide), 2)
+                skip = one.upsampled[None, None] if model.bicubic_skip else None
+                images = literal.minet(weights, one.low_res[None, None], one.reference[None, None], skip, scale=2)
+                one.restore(images[0]).clamp_min(0).numpy()
+
+    return run
+
+
+def data(options: Options) -> Work:
+    """One batch of patches, cut from slices that are in memory."""
+    import numpy as np
+    from minet_core.training.batches import BatchRecipe, PlannedSamples, PreparedSlices, plan_batches
+
+    edge = options["slice_px"]
+    pixels = np.random.default_rng(1).random((2, 8, edge, edge), np.float32) + 0.5
+    slices = list(zip(*pixels, strict=True))
+
+    class Slices:
+        shapes = [(edge, edge)] * len(slices)
+
+        def __len__(self) -> int:
+            return len(slices)
+
+        def __getitem__(self, index: int) -> Any:
+            return slices[index]
+
+    recipe = BatchRecipe(
+        scale=2, batch_size=options["batch"], patch_px=options["edge"], seed=1, label="bench"
+    )
+    samples = PlannedSamples(PreparedSlices(Slices(), scale=2, cache_bytes=2**30), recipe)
+    planned = plan_batches(Slices.shapes, recipe)
+    return lambda: samples[next(planned)]
+
+
+def aggregate(options: Options) -> Work:
+    """The weighted mean of every tensor of the model, of `sites` replies."""
+    from minet_core.algorithms.weighted_mean import mean_over_sites
+
+    replies = _replies(options)
+    weight_of = {site: float(number) for number, site in enumerate(replies, start=1)}
+    first = next(iter(replies.values()))
+
+    def run() -> None:
+        for name, value in first.items():
+            mean_over_sites(name, replies, weight_of=weight_of, shape=value.shape, dtype="float32")
+
+    return run
+
+
+def read_replies(options: Options) -> Work:
+    """Every number of the replies read once: what no mean of them can do without."""
+    replies = _replies(options)
+    return lambda: [value.sum() for arrays in replies.values() for value in arrays.values()]
+
+
+def convolution(options: Options) -> Work:
+    """The machine's roof: convolutions of the model's width at its batch and frame, alone; forward, and backward if asked.
+
+    As many as fill `flops`, so that its time is what the machine needs for the counted work of a model.
+    """
+    import torch
+    from torch.nn import functional
+
+    width, edge, batch = options["features"], options["edge"], options["conv_batch"]
+    layout = torch.channels_last
+    image, gradient = (torch.randn(batch, width, edge, edge).contiguous(memory_format=layout) for _ in range(2))
+    weight, bias = torch.randn(width, width, 3, 3).contiguous(memory_format=layout), torch.zeros(width)
+    one = 2 * 9 * width * width * edge * edge * batch * (3 if options["backward"] else 1)
+    n_times = max(1, round(options["flops"] / one))
+    sides = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, True, True])
+
+    def run() -> None:
+        for _ in range(n_times):
+            functional.conv2d(image, weight, bias, padding=1)
+            if options["backward"]:
+                torch.ops.aten.convolution_backward(gradient, image, weight, [width], *sides)
+
+    return run
+
+
+WORKS: dict[str, Callable[[Options], Work]] = {
+    "train": train,
+    "literal-train": literal_train,
+    "infer": infer,
+    "literal-infer": literal_infer,
+    "data": data,
+    "aggregate": aggregate,
+    "read-replies": read_replies,
+    "convolution": convolution,
+}
+
+
+def counted(work: Work, *, backward: bool) -> dict[str, int]:
+    """FLOPs of one call as torch counts them, the bytes that it keeps for its backward pass, and its operations.
+
+    Each storage is counted once, and those of leaves (parameters) are not.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils.flop_counter import FlopCounterMode
+
+    kept: dict[int, int] = {}
+    held = []
+
+    def keep(tensor: Any) -> Any:
+        if not tensor.is_leaf or not tensor.requires_grad:
+            kept[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
+            held.append(tensor.detach())  # so that no address is used twice
+        return tensor
+
+    class Operations(TorchDispatchMode):
+        number = 0
+
+        def __torch_dispatch__(self, call: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.number += 1
+            return call(*args, **(kwargs or {}))
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with FlopCounterMode(display=False) as flops:
+            work()
+    if not backward:
+        kept.clear()
+    held.clear()
+    with Operations() as operations:
+        work()
+    return {
+        "flops": flops.get_total_flops(),
+        "saved_bytes": sum(kept.values()),
+        "operations": operations.number,
+    }
+
+
+def _model_and_settings(options: Options) -> tuple[Any, Any]:
+    import torch
+    from minet_core.models.registry import build_model
+    from minet_core.settings.federation import PRESETS
+
+    settings, training = PRESETS[options["preset"]]
+    torch.manual_seed(0)
+    return build_model(settings.model_dump(), scale=2), training
+
+
+def _volume(options: Options) -> tuple[Any, Any]:
+    import numpy as np
+
+    edge, generator = options["edge"], np.random.default_rng(1)
+    low_res = generator.random((options["batch"], edge // 2, edge // 2), np.float32)
+    return low_res, generator.random((options["batch"], edge, edge), np.float32)
+
+
+def _replies(options: Options) -> dict[str, dict[str, Any]]:
+    import numpy as np
+    from minet_core.weights.manifest import learnable
+
+    model, _ = _model_and_settings(options)
+    weights = learnable(model)
+    return {
+        f"site-{number}": {name: value + np.float32(number) for name, value in weights.items()}
+        for number in range(options["sites"])
+    }
+
+
+def _literal(options: Options) -> ModuleType:
+    path = Path(options["checkout"]) / "tests" / "oracles" / "minet_literal.py"
+    specification = importlib.util.spec_from_file_location("minet_literal", path)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def serve(checkout: str, name: str, options: Options) -> None:
+    """Do the work once unmeasured, then once for each line, and reply on standard output."""
+    work = WORKS[name]({**options, "checkout": checkout})
+    work()
+    counts = counted(work, backward="train" in name) if options.get("count") else {}
+    print(json.dumps({"ready": True, **counts}), flush=True)
+    for _ in sys.stdin:
+        began = time.perf_counter()
+        work()
+        print(json.dumps({"seconds": time.perf_counter() - began}), flush=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"peak_bytes": peak}), flush=True)
+
+
+if __name__ == "__main__":
+    sys.path[0] = sys.argv[1]
+    serve(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]))
