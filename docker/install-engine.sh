@@ -1,10 +1,11 @@
 #!/bin/bash
 # Installs what `make containers` needs on Debian 12: the engine, Compose 2.24 or later, mmdebstrap for base images, nftables.
+# Also the PACS and the DICOM tools that tests of `make test` speak with: Orthanc and dcmtk; without them they are skipped.
 # Run as root. The engine is not started: the tests start one of their own where none answers.
 set -euo pipefail
 
 apt-get update -qq
-apt-get install -qq --yes --no-install-recommends docker.io tini runc nftables iptables mmdebstrap nginx-light libnginx-mod-stream util-linux
+apt-get install -qq --yes --no-install-recommends docker.io tini runc nftables iptables mmdebstrap nginx-light libnginx-mod-stream util-linux orthanc dcmtk
 
 # Compose of Debian 12 is too old: the package of Debian 13 is one program, which is put beside the engine as a plug-in.
 plugins=/usr/local/lib/docker/cli-plugins

@@ -1,7 +1,7 @@
 """What a PACS answers to C-FIND, C-MOVE and C-GET, in the Study Root model.
 
 An answer that is not to the question (some archives pass over a key that they do not know, and give everything) is
-dropped. The first answers of an association may be lost (`client.receive.peer`), so each request has more attempts.
+dropped.
 """
 
 from __future__ import annotations

@@ -47,7 +47,10 @@ def read_questions(studies: Sequence[str], accessions: Path | None) -> list[Ques
         raise InvalidSetting(
             "no study is asked for", expected="--study UID, or --accessions with a file of numbers"
         )
-    return list({(one.keyword, one.value): one for one in reversed(found)}.values())[::-1]
+    first: dict[tuple[str, str], Question] = {}
+    for one in found:
+        first.setdefault((one.keyword, one.value), one)
+    return list(first.values())
 
 
 def _read_lines(path: Path) -> list[Question]:

@@ -1,7 +1,7 @@
 """Associations that the site opens itself: to report a commitment, to fetch, to send.
 
-pynetdicom now and then takes an answer for a stray message, and then waits for it in vain: a request without an answer
-is asked once more in an association of its own (`ATTEMPTS`). Every request of the site may be repeated.
+A request without an answer is asked again, in an association of its own (`ATTEMPTS`): every request of the site may be
+repeated.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pynetdicom import AE, Association, evt
 from pynetdicom.presentation import PresentationContext
 
 from client.receive.silence import be_silent
+from client.receive.steady_requests import make_steady
 from client.receive.tls import tls_of_caller
 from minet_core.errors import DicomPeerUnreachable, InvalidSetting
 from sites.settings.receive_settings import Endpoint, ReceiveSettings, Title
@@ -110,6 +111,7 @@ def associated(
     try:
         if not association.is_established:
             raise _unreachable(peer, was_open=bool(opened), rejected=association.is_rejected)
+        make_steady(association)
         yield association
         if association.is_established:
             association.release()

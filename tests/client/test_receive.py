@@ -184,12 +184,10 @@ def sent(paths: list[Path]) -> dict[str, bytes]:
     return {one.SOPInstanceUID: one.PixelData for one in map(dcmread, paths)}
 
 
-@pytest.mark.parametrize(
-    ("n_objects", "kills"), [(40, (15,)), pytest.param(400, (130, 260), marks=pytest.mark.long)]
-)
-def test_a_study_pushed_twice_over_kills_while_ingest_runs_is_whole_and_single(
-    tmp_path: Path, n_objects: int, kills: tuple[int, ...]
-) -> None:
+@pytest.mark.long
+def test_a_study_pushed_twice_over_kills_while_ingest_runs_is_whole_and_single(tmp_path: Path) -> None:
+    """The short form, in which ingest empties the inbox, is tests/client/pacs/test_with_orthanc.py."""
+    n_objects, kills = 400, (130, 260)
     home, paths, log = make_home(tmp_path / "home"), study(tmp_path / "pacs", n_objects), tmp_path / "log"
     for kill_at in kills:
         with Started(home, log) as started:

@@ -243,7 +243,7 @@ def test_what_is_on_the_disk_is_committed_to_and_what_is_gone_is_not(tmp_path: P
             assert report["Status"] == "Failure"
             assert [one["SOPInstanceUID"] for one in report["Failures"]] == [gone]
             assert len(report["Success"]) == len(paths) - 1
-            assert receiver.counts == {"commitments asked for": 2, "commitments reported": 2}
+        assert receiver.counts == {"commitments asked for": 2, "commitments reported": 2}
 
 
 def committed(running: Orthanc, study_name: str) -> dict[str, Any]:
