@@ -246,7 +246,10 @@ def report(
 
 def experiment(
     which: Annotated[
-        str, typer.Argument(help="table1, table2 or figure3 of the paper, reference, integration, or worth.")
+        str,
+        typer.Argument(
+            help="table1, table2 or figure3 of the paper, reference, integration, worth, or gate."
+        ),
     ],
     asked: StudyOptions,
     asked_worth: WorthOptions,
@@ -265,8 +268,13 @@ def experiment(
     if which == "worth":
         _worth(asked, asked_worth, out, quiet=quiet)
         return
+    if which == "gate":
+        _gate(asked, out, quiet=quiet)
+        return
     if which not in EXPERIMENTS:
-        raise InvalidSetting("no such experiment", got=which, expected=" or ".join((*EXPERIMENTS, "worth")))
+        raise InvalidSetting(
+            "no such experiment", got=which, expected=" or ".join((*EXPERIMENTS, "worth", "gate"))
+        )
     usual = EXPERIMENTS[which]
     named, ingested = parse_sites(asked.site or [])
     scales = [int(one) if one.isdecimal() else 0 for one in asked.scale.split(",")] if asked.scale else None
@@ -290,6 +298,16 @@ def experiment(
     typer.echo(
         f"{len(cells)} of {len(study.cells())} cells. Tables: {tables / f'{which}.md'}, {tables / 'report.html'}"
     )
+
+
+def _gate(asked: StudyOptions, out: Path, *, quiet: bool) -> None:
+    """What a wrong reference costs, and what the gate says of it."""
+    from fedminet.experiment.gate.run import GatePlan, run_gate
+    from fedminet.experiment.worth.plan import whole_numbers
+
+    for scale in whole_numbers(asked.scale or "2", option="--scale"):
+        plan = GatePlan(out=out.resolve(), scale=scale, steps=asked.local_steps or GatePlan.steps)
+        typer.echo(f"Page: {run_gate(plan, quiet=quiet)}")
 
 
 def _worth(asked: StudyOptions, asked_worth: WorthOptions, out: Path, *, quiet: bool) -> None:

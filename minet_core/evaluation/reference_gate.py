@@ -40,8 +40,8 @@ OFFSETS: tuple[tuple[int, int], ...] = tuple(
 )
 """Where the reference is moved to, (row, column) in pixels."""
 MIN_STRUCTURE = 0.02
-"""Least energy of the reference's gradients for the target's, over what it is in the median tile: below it shows
-nothing there."""
+"""Least energy of the reference's gradients for the target's, over the upper quartile of the tiles with structure:
+below it shows nothing there. A quartile, for half of the tiles may be missing."""
 MIN_WEIGHT = 0.02
 """Tiles whose target has less gradient energy than this part of the most are judged by their slice."""
 
@@ -59,8 +59,8 @@ class GateLimits:
 
 
 LIMITS: dict[int, GateLimits] = {
-    2: GateLimits((0.6, 0.4), (0.03, 0.06), 0.5, 0.01, 0.75),
-    4: GateLimits((0.6, 0.4), (0.03, 0.06), 0.5, 0.01, 0.75),
+    2: GateLimits((0.7, 0.5), (0.03, 0.06), 0.6, 0.01, 0.75),
+    4: GateLimits((0.7, 0.5), (0.03, 0.06), 0.6, 0.01, 0.75),
 }
 """By scale."""
 
@@ -126,12 +126,14 @@ def judge_reference(
     weak = found.target < MIN_WEIGHT * found.target.max(initial=0.0)
     trust = np.where(found.bare, 0.0, np.where(weak, 1.0, trust) * of_slice)
     trust = trust * (found.weight.sum(axis=(1, 2), keepdims=True) > 0)
-    total = float(found.target.sum())
-    trusted = float((found.target * trust).sum()) / total if total > 0 else 1.0
     agreement, misplacement = (
         float(_mean(of_tile, found, axes=(0, 1, 2)).item())
         for of_tile in (found.agreement, found.misplacement)
     )
+    if agreement < limits.named_agreement:
+        trust = np.zeros_like(trust)  # another anatomy: where it happens to agree, it does so by chance
+    total = float(found.target.sum())
+    trusted = float((found.target * trust).sum()) / total if total > 0 else 1.0
     return ReferenceGate(
         trust=_on_pixels(trust, upsampled.shape),
         agreement=agreement,
@@ -180,7 +182,7 @@ def _judge_tiles(
     target, shown = _tiles(still.length**2), _tiles(guide.length**2)
     with_structure = target >= MIN_WEIGHT * target.max(initial=0.0)
     ratio = np.divide(shown, target, out=np.zeros_like(shown), where=target > 0)
-    usual = float(np.median(ratio[with_structure])) if with_structure.any() else 0.0
+    usual = float(np.quantile(ratio[with_structure], 0.75)) if with_structure.any() else 0.0
     usual = usual or float(ratio.max(initial=0.0))
     bare = with_structure & (ratio <= MIN_STRUCTURE * usual)
     here, weight = _agreement(still, guide)

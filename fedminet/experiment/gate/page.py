@@ -60,7 +60,7 @@ def _by_way(verdicts: Sequence[Row]) -> str:
 
 
 def _psnr(pictures: Sequence[Row], *, steps: int) -> str:
-    methods = list(pictures[0]["psnr_db"])
+    methods = list(dict.fromkeys(method for row in pictures for method in row["psnr_db"]))
     lines = [
         f"PSNR [dB] after {steps} steps, mean and least over {len({row['patient'] for row in pictures})} patients:\n",
         f"| reference | {' | '.join(methods)} |",
@@ -68,10 +68,8 @@ def _psnr(pictures: Sequence[Row], *, steps: int) -> str:
     ]
     for way in _ways(pictures):
         rows = [row["psnr_db"] for row in pictures if row["way"] == way]
-        cells = [
-            f"{fmean(row[method] for row in rows):.2f} ({min(row[method] for row in rows):.2f})"
-            for method in methods
-        ]
+        found = [[row[method] for row in rows if method in row] for method in methods]
+        cells = [f"{fmean(values):.2f} ({min(values):.2f})" for values in found]
         lines.append(f"| {way} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

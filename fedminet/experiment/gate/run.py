@@ -83,16 +83,14 @@ def run_gate(plan: GatePlan, *, quiet: bool = False) -> Path:
         for row in _kept(plan.kept("verdicts", site, number), lambda s=site, n=number: _verdicts(plan, s, n))
     ]
     pictures: list[Row] = []
-    if plan.shown:
-        models = {}
-        for name in TROUBLES:
-            with progress(f"Training, {name}", quiet=quiet) as advance:
-                models[name] = trained_model(
-                    name, plan.folder / "models", scale=plan.scale, steps=plan.steps, advance=advance
-                )
+    for name in TROUBLES if plan.shown else ():
+        with progress(f"Training, {name}", quiet=quiet) as advance:
+            model = trained_model(
+                name, plan.folder / "models", scale=plan.scale, steps=plan.steps, advance=advance
+            )
         for number in range(plan.shown):
-            path = plan.kept(f"pictures-{plan.steps}steps", TRAINED_SITE, number)
-            pictures += _kept(path, lambda n=number: _pictures(plan, models, n))
+            path = plan.kept(f"pictures-{name}-{plan.steps}steps", TRAINED_SITE, number)
+            pictures += _kept(path, lambda n=number, m=model, said=name: _pictures(plan, m, said, n))
     path = plan.folder / f"gate-{plan.scale}x-{plan.role}.md"
     path.write_text(page(verdicts, pictures, scale=plan.scale, steps=plan.steps), encoding="utf-8")
     return path
@@ -146,24 +144,20 @@ def _verdicts(plan: GatePlan, site: str, number: int) -> list[Row]:
     return rows
 
 
-def _pictures(plan: GatePlan, models: dict[str, SuperResolver], number: int) -> list[Row]:
+def _pictures(plan: GatePlan, model: SuperResolver, name: str, number: int) -> list[Row]:
+    """PSNR of one model on one patient, by way: with the reference, by the gate, and on the target alone."""
     scans, ways = _Scans.of(plan, TRAINED_SITE, number)
-
-    def image(name: str, reference: Volume) -> Volume:
-        return super_resolve(models[name], scans.low_res, reference, scale=plan.scale)
-
-    alone = {name: image(name, np.zeros_like(scans.truth)) for name in models}
+    alone = super_resolve(model, scans.low_res, np.zeros_like(scans.truth), scale=plan.scale)
     rows = []
     for way, reference in ways:
         gate = judge_reference(scans.upsampled, reference, scale=plan.scale)
-        shown = {"sinc": scans.upsampled}
-        for name in models:
-            guided = image(name, reference)
-            shown |= {
-                f"{name}, reference": guided,
-                f"{name}, gate": (gate.trust * guided + (1 - gate.trust) * alone[name]).astype(np.float32),
-                f"{name}, alone": alone[name],
-            }
+        guided = super_resolve(model, scans.low_res, reference, scale=plan.scale)
+        shown = {
+            "sinc": scans.upsampled,
+            f"{name}, reference": guided,
+            f"{name}, gate": (gate.trust * guided + (1 - gate.trust) * alone).astype(np.float32),
+            f"{name}, alone": alone,
+        }
         rows.append(
             {
                 **{"site": TRAINED_SITE, "patient": number, "way": way.name},

@@ -40,7 +40,7 @@ def test_the_patients_own_reference_passes_in_any_tone(scale: int) -> None:
     for reference in (own, 7 * own, own.max() - own, _troubled(own, ReferenceDraw(gamma=1.4))):
         gate = judge_reference(_interpolated(scale), reference, scale=scale)
         assert not gate.wrong
-        assert gate.trusted > 0.95
+        assert gate.trusted > 0.85
 
 
 @both_scales

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from fedminet.main import command_line
-from minet_core.checkpoint import describe, save_checkpoint
+from minet_core.checkpoint import ABSENCE, describe, save_checkpoint
 from minet_core.errors import InvalidSetting
 from minet_core.imaging.degradation import low_resolution
 from minet_core.imaging.mirrored_sinc import mirrored_sinc
@@ -44,13 +44,13 @@ DOMAIN = TrainingDomain(
 )
 
 
-def checkpoint(path: Path, domain: TrainingDomain | None) -> Path:
+def checkpoint(path: Path, domain: TrainingDomain | None, *, knows_absence: bool = False) -> Path:
     """Random weights, so that the picture is none of an interpolation's."""
+    provenance = {ABSENCE: "0.15"} if knows_absence else {}
     torch.manual_seed(0)
     weights = learnable(build_model(SMALL.model_dump(), scale=2))
-    save_checkpoint(
-        path, weights, describe(weights, model=SMALL, scale=2, round_number=1, provenance={}, domain=domain)
-    )
+    manifest = describe(weights, model=SMALL, scale=2, round_number=1, provenance=provenance, domain=domain)
+    save_checkpoint(path, weights, manifest)
     return path
 
 
@@ -60,6 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cautions")
     checkpoint(folder / "model.safetensors", DOMAIN)
     checkpoint(folder / "old.safetensors", None)
+    checkpoint(folder / "alone.safetensors", DOMAIN, knows_absence=True)
     high = scan(1, "T2")
     low = low_resolution(torch.from_numpy(high), 2).numpy()
     save(folder / "low.nii", low, (5.0, 3.0, 3.0))
@@ -76,14 +77,24 @@ def save(path: Path, array: Array, spacing: tuple[float, float, float] = SPACING
     return path
 
 
-def made(folder: Path, reference: Array, *, model: str = "model", low: str = "low") -> SuperResolved:
+TRUSTING = PictureOptions(register=False)
+
+
+def made(
+    folder: Path,
+    reference: Array,
+    *,
+    model: str = "model",
+    low: str = "low",
+    options: PictureOptions = TRUSTING,
+) -> SuperResolved:
     save(folder / "t1.nii", reference)
     return super_resolve_file(
         folder / f"{model}.safetensors",
         folder / f"{low}.nii",
         folder / "t1.nii",
         folder / "out.nii.gz",
-        options=PictureOptions(register=False),
+        options=options,
     )
 
 
@@ -98,7 +109,9 @@ def picture(found: SuperResolved) -> Array:
 def test_of_the_patients_own_clean_reference_nothing_is_said(folder: Path) -> None:
     found = made(folder, scan(1, "T1"))
     # The weights are random, so what the image says of the data is not looked at here.
-    assert codes(found) <= {"data-inconsistent"}
+    assert codes(found) <= {"data-inconsistent", "interpolation-may-be-better"}
+    assert found.gate is not None
+    assert not found.gate.wrong
     assert (found.covered, found.extrapolated) == (1.0, 1)
 
 
@@ -215,3 +228,79 @@ def test_the_command_says_the_plane_the_cover_and_every_caution(folder: Path) ->
     assert content["plane"] == {"slice_axis": 2, "name": "axial", "source": "reference"}
     assert {one["code"] for one in content["cautions"]} >= {"reference-partial", "reference-disagrees"}
     assert set(content["cautions"][0]) == {"code", "figure", "limit", "sentence"}
+
+
+def _ungated() -> PictureOptions:
+    return PictureOptions(register=False, gate=False)
+
+
+def test_with_a_wrong_reference_a_model_that_can_works_on_the_target_alone(folder: Path) -> None:
+    mirrored = scan(1, "T1")[:, :, ::-1]
+    gated = made(folder, mirrored, model="alone")
+    drawn = picture(gated)
+    # Of two wrong references nothing is left: the pictures are one.
+    with_it = picture(made(folder, mirrored, model="alone", options=_ungated()))
+    with_other = picture(made(folder, scan(2, "T1"), model="alone", options=_ungated()))
+    drawn_by_other = picture(made(folder, scan(2, "T1"), model="alone"))
+    assert np.abs(drawn - drawn_by_other).mean() < 0.1 * np.abs(with_it - with_other).mean()
+    assert gated.gate is not None
+    assert gated.gate.wrong
+    assert gated.gate.without_reference > 0.9
+    caution = next(one for one in gated.cautions if one.code == "reference-wrong")
+    assert caution.figure == gated.gate.trusted
+    assert "made without it" in caution.sentence
+    assert json.loads(json.dumps(gated.as_json()))["gate"]["wrong"] is True
+    assert f"{gated.gate.without_reference:.0%} made without it" in gated.as_text()
+
+
+def test_a_right_reference_is_used_whole(folder: Path) -> None:
+    gated = picture(made(folder, scan(1, "T1"), model="alone"))
+    as_it_is = picture(made(folder, scan(1, "T1"), model="alone", options=_ungated()))
+    assert np.abs(gated - as_it_is).mean() < 1e-3 * as_it_is.mean()
+
+
+def test_a_model_that_cannot_keeps_its_picture_and_interpolation_is_pointed_at(folder: Path) -> None:
+    mirrored = scan(1, "T1")[:, :, ::-1]
+    found = made(folder, mirrored)
+    drawn = picture(found)
+    np.testing.assert_array_equal(drawn, picture(made(folder, mirrored, options=_ungated())))
+    assert found.gate is not None
+    assert (found.gate.wrong, found.gate.without_reference) == (True, 0.0)
+    said = {one.code: one.sentence for one in found.cautions}
+    assert "made with it all the same" in said["reference-wrong"]
+    assert "reference-wrong" in said["interpolation-may-be-better"]
+
+
+def test_what_was_measured_is_put_back_on_request(folder: Path) -> None:
+    own = made(folder, scan(1, "T1"))
+    put_back = made(folder, scan(1, "T1"), options=PictureOptions(register=False, data_consistent=True))
+    assert (own.data_consistent, put_back.data_consistent) == (False, True)
+    assert put_back.data_inconsistency < 0.25 * own.data_inconsistency
+    assert 0 < put_back.detail < 1
+
+
+def test_a_target_noisier_than_the_training_is_told(folder: Path) -> None:
+    clean = DOMAIN.model_copy(update={"target_noise": Span(low=0.0, high=0.0)})
+    checkpoint(folder / "clean.safetensors", clean)
+    low = np.asarray(nibabel.load(folder / "low.nii").dataobj).transpose(2, 1, 0)
+    noise = np.random.default_rng(1).normal(0, 0.1 * low.max(), low.shape)
+    save(folder / "noisy-low.nii", np.abs(low + noise).astype(np.float32), (5.0, 3.0, 3.0))
+    found = made(folder, scan(1, "T1"), model="clean", low="noisy-low")
+    said = {one.code: one.sentence for one in found.cautions}
+    assert "noisier than those of the training" in said["target-noisy"]
+    assert "target-noisy" in said["interpolation-may-be-better"]
+
+
+def test_the_command_has_the_gate_and_data_consistency(folder: Path) -> None:
+    save(folder / "t1.nii", scan(1, "T1")[:, :, ::-1])
+    names = {"model": "alone.safetensors", "target": "low.nii", "reference": "t1.nii", "out": "out.nii"}
+    arguments = [part for option, name in names.items() for part in (f"--{option}", str(folder / name))]
+    for more, falls_back, put_back in (([], True, False), (["--no-gate", "--data-consistent"], False, True)):
+        spoken = CliRunner().invoke(command_line(), ["infer", *arguments, "--no-register", "--json", *more])
+        content = json.loads(spoken.stdout)
+        assert (content["gate"]["without_reference"] > 0.9, content["data_consistent"]) == (
+            falls_back,
+            put_back,
+        )
+        assert content["gate"]["wrong"]
+        assert "reference-wrong" in {one["code"] for one in content["cautions"]}
