@@ -69,8 +69,11 @@ def raise_known(known: dict[str, Any] | None, check: SameAnatomy, *, task: PairT
 
 
 def _names(task: PairTask) -> list[str]:
-    """What of a task no text may hold that is kept: the parts of paths of files that are called by their own names."""
+    """What of a task no text may hold that is kept. DICOM's files have keyed names in every text."""
     paths = [one for one in (task.candidate.target, task.candidate.reference) if isinstance(one, Path)]
-    names = [task.candidate.patient_id, *(part for path in paths for part in path.parts)]
-    names += [path.name.split(".")[0] for path in paths]
+    names = [
+        task.candidate.patient_id,
+        *(name for path in paths for name in (path.name, path.name.split(".")[0])),
+    ]
+    names += task.candidate.label.split("/") if paths else []
     return [name for name in names if len(name) >= SHORTEST_NAME]

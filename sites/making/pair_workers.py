@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +16,7 @@ from pathlib import Path
 
 from minet_core.errors import FedminetError, ScanReaderFailed
 from sites.making.make_pair import MadePair, PairTask, make_pair_file
+from sites.making.worker_start import begin
 from sites.scans.unreadable import refusal_of
 
 MEMORY_BYTES = 3 << 29
@@ -119,7 +118,7 @@ class PairMaker:
         with _one_thread_each():  # a process begins at a task
             if self._pool is None:
                 self._pool = ProcessPoolExecutor(
-                    self._n_processes, mp_context=multiprocessing.get_context("spawn"), initializer=_begin
+                    self._n_processes, mp_context=multiprocessing.get_context("spawn"), initializer=begin
                 )
             return self._pool.submit(_make, task)
 
@@ -190,19 +189,6 @@ def _make(task: PairTask) -> MadePair:
         raise
     except Exception as failure:
         raise refusal_of(failure) from None
-
-
-def _begin() -> None:
-    """A process's beginning: the parent answers Ctrl-C, and takes this process with it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
 
 
 @contextlib.contextmanager

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
-from pydicom.dataset import FileDataset
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.tag import Tag
+from pydicom.filereader import read_partial
 
 from minet_core.errors import (
     DecoderMissing,
@@ -33,6 +34,7 @@ from minet_core.errors import (
     ScanUnreadable,
 )
 from sites.scans.dicom.elements import tags_to_read
+from sites.scans.dicom.quick_header import NotPlain, quick_header
 from sites.scans.unreadable import unreadable
 
 MAX_HEADER_BYTES = 32 << 20
@@ -40,7 +42,10 @@ MAX_HEADER_BYTES = 32 << 20
 takes up to about 30 times as much memory for elements of no length."""
 MAX_FILE_BYTES = 4 << 30
 BUFFER_BYTES = 1 << 14
-TAGS = [Tag(one) for one in tags_to_read()]
+PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+TAGS = [int(one) for one in tags_to_read()]
+TAG_SET = frozenset(TAGS)
+SEQUENCE_TAGS = frozenset(int(tag) for tag in TAGS if dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ")
 
 _BROKEN = (
     EOFError,
@@ -231,7 +236,7 @@ def _no_plain_file(name: str, what: str) -> ScanUnreadable:
     )
 
 
-def read_dataset(stream: io.FileIO, *, name: str, tags: Sequence[int] = TAGS) -> FileDataset:
+def read_dataset(stream: io.FileIO, *, name: str, tags: Sequence[int] = TAGS) -> Dataset:
     """The elements of an object, by default those of `sites.scans.dicom.elements`; values are
     converted when they are looked at.
 
@@ -246,7 +251,7 @@ def read_dataset(stream: io.FileIO, *, name: str, tags: Sequence[int] = TAGS) ->
 
     Returns
     -------
-    FileDataset
+    Dataset
         pydicom's, with its `file_meta`; no pixels.
 
     Raises
@@ -254,5 +259,13 @@ def read_dataset(stream: io.FileIO, *, name: str, tags: Sequence[int] = TAGS) ->
     ScanInvalid, DecoderMissing
         FM-D202, FM-D214: as `HeaderBytes`.
     """
+    if tags is TAGS:
+        with contextlib.suppress(NotPlain):
+            return quick_header(stream, tags=TAG_SET, sequences=SEQUENCE_TAGS)
     bounded = io.BufferedReader(HeaderBytes(stream, name=name), BUFFER_BYTES)
-    return pydicom.dcmread(bounded, stop_before_pixels=True, specific_tags=list(tags))
+    # Not dcmread: for every file it makes a tag of pydicom's of each number.
+    return read_partial(bounded, stop_when=_at_pixels, specific_tags=list(tags))
+
+
+def _at_pixels(tag: int, _: str | None, __: int) -> bool:
+    return tag in PIXELS

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydicom.dataset import Dataset, FileDataset
+from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from minet_core.errors import NotAnMrImage, ScanInvalid, ScanUnreadable
@@ -118,7 +118,7 @@ def read_object(path: Path, *, name: str | None = None) -> MrObject:
         n_bytes = stream.tell()
         stream.seek(0)
         dataset = read_dataset(stream, name=name)
-        syntax = str(dataset.file_meta.get("TransferSyntaxUID", DEFAULT_SYNTAX))
+        syntax = str(value_of(dataset.file_meta, "TransferSyntaxUID") or DEFAULT_SYNTAX)
         _require_mr(dataset, name=name)
         shape, n_frames = _sizes(dataset, n_bytes=n_bytes, syntax=syntax, name=name)
         frames, n_other, remarks = _frames(dataset, (path, name), shape=shape, n_frames=n_frames)
@@ -135,7 +135,7 @@ def read_object(path: Path, *, name: str | None = None) -> MrObject:
         )
 
 
-def _require_mr(dataset: FileDataset, *, name: str) -> None:
+def _require_mr(dataset: Dataset, *, name: str) -> None:
     """Raises NotAnMrImage with the object's kind, by the words of the standard alone."""
     sop_class = str(value_of(dataset, "SOPClassUID") or "")
     if sop_class not in {CLASSIC, *ENHANCED}:
@@ -184,7 +184,7 @@ def _tiles(name: str, what: str) -> NotAnMrImage:
     )
 
 
-def _sizes(dataset: FileDataset, *, n_bytes: int, syntax: str, name: str) -> tuple[tuple[int, int], int]:
+def _sizes(dataset: Dataset, *, n_bytes: int, syntax: str, name: str) -> tuple[tuple[int, int], int]:
     """(rows, columns) and frames. Raises ScanInvalid where the file cannot hold them: before a pixel is decoded."""
     rows, columns = int(value_of(dataset, "Rows") or 0), int(value_of(dataset, "Columns") or 0)
     n_frames, bits = (
@@ -215,7 +215,7 @@ def _sizes(dataset: FileDataset, *, n_bytes: int, syntax: str, name: str) -> tup
 
 
 def _frames(
-    dataset: FileDataset, file: tuple[Path, str], *, shape: tuple[int, int], n_frames: int
+    dataset: Dataset, file: tuple[Path, str], *, shape: tuple[int, int], n_frames: int
 ) -> tuple[tuple[Frame, ...], int, tuple[str, ...]]:
     """The magnitude frames, how many others there are, and what is to be said. file: its path and its name."""
     name = file[1]
@@ -333,11 +333,15 @@ def _lookup(dataset: Dataset, shared: Dataset | None, own: Dataset | None) -> Ca
         if (item := _item(value_of(groups, name))) is not None
     ]
 
+    places = (*groups, *(one for one in (own, shared) if one is not None), dataset)
+
     def value(keyword: str) -> Any:
         if keyword == _PHILIPS:
-            places = [*groups, *_philips_items(own), dataset]
-            return next((v for one in places if (v := private_value(one, PHILIPS_SCALE)) is not None), None)
-        for place in (*groups, *(one for one in (own, shared) if one is not None), dataset):
+            of_philips = [*groups, *_philips_items(own), dataset]
+            return next(
+                (v for one in of_philips if (v := private_value(one, PHILIPS_SCALE)) is not None), None
+            )
+        for place in places:
             found = value_of(place, keyword)
             if found is not None:
                 return found
