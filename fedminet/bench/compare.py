@@ -38,7 +38,7 @@ THIS, LITERAL, BASELINE, ROOF = "this code", "literal", "baseline", "roof"
 
 @dataclass(frozen=True, kw_only=True)
 class BenchSize:
-    """What is measured. edge: px of the high-resolution patch or slice. batch: patches of a step, slices of a volume."""
+    """What is measured. edge: px of a high-resolution patch or slice. batch: patches of a step or a volume's slices."""
 
     preset: str = "quick"
     edge: int = 48

@@ -3,8 +3,8 @@
     python side.py CHECKOUT WORK OPTIONS
 
 CHECKOUT is the folder whose minet_core is measured, so that another commit's checkout is a side like any other; the
-literal model is read from its tests. It first writes a line of JSON with what was counted. Each line that is read is one
-measurement, whose reply is {"seconds"}; the end of the lines is answered by {"peak_bytes"}.
+literal model is read from its tests. It first writes a line of JSON with what was counted. Each line that is read is
+one measurement, whose reply is {"seconds"}; the end of the lines is answered by {"peak_bytes"}.
 """
 
 from __future__ import annotations
@@ -165,7 +165,8 @@ def read_replies(options: Options) -> Work:
 def convolution(options: Options) -> Work:
     """The machine's roof: convolutions of the model's width at its batch and frame, and nothing else.
 
-    Forward, and backward where that is asked for; as many as fill `flops`, so that its time is what the machine needs for the counted work of a model.
+    Forward, and backward where that is asked for; as many as fill `flops`, so that its time is
+    what the machine needs for the counted work of a model.
     """
     import torch
     from torch.nn import functional

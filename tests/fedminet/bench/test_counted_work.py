@@ -25,7 +25,7 @@ def test_a_step_takes_no_more_work_than_it_did() -> None:
 def test_inference_takes_no_more_work_than_it_did() -> None:
     taken = counted(infer({"preset": "quick", "edge": 48, "batch": 1}), backward=False)
     assert taken["flops"] <= 0.3e9
-    assert taken["operations"] <= 240
+    assert taken["operations"] <= 250
 
 
 def test_work_that_is_added_is_seen() -> None:
