@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,22 +18,111 @@ WHOLE_SLICE_PX = 320
 """Edge of the paper's slices."""
 
 
+Repeats = Annotated[
+    int, typer.Option("--steps", help="Interleaved rounds: one measurement of each side.", min=1)
+]
+Threads = Annotated[int, typer.Option(help="Of each side.", min=1)]
+Baseline = Annotated[
+    Path | None,
+    typer.Option(help="A checkout of another commit, as `git worktree add` makes it, as one more side."),
+]
+Results = Annotated[Path | None, typer.Option(help="Write PATH.md and PATH.json too.")]
+
+
 @bench_commands.command()
 def train(
     preset: Preset = "quick",
     patch_px: Annotated[int, typer.Option(help="Edge of the high-resolution patch.", min=8)] = 48,
     batch_size: Annotated[int, typer.Option(help="Patches in a step.", min=1)] = 8,
-    steps: Annotated[int, typer.Option(help="Steps of each side.", min=1)] = 20,
+    steps: Repeats = 20,
+    threads: Threads = 1,
+    baseline: Baseline = None,
+    out: Results = None,
 ) -> None:
-    """The training step's time beside the literal model's, interleaved."""
-    from fedminet.bench.train import bench_train
+    """A training step beside the literal model, another commit and the machine's roof, interleaved."""
+    size = {"preset": preset, "edge": patch_px, "batch": batch_size}
+    _compare(["train"], size, steps=steps, threads=threads, baseline=baseline, out=out)
+
+
+@bench_commands.command()
+def infer(
+    preset: Preset = "quick",
+    edge_px: Annotated[int, typer.Option(help="Edge of a high-resolution slice.", min=8)] = WHOLE_SLICE_PX,
+    slices: Annotated[int, typer.Option(help="Of the volume.", min=1)] = 2,
+    steps: Repeats = 10,
+    threads: Threads = 1,
+    baseline: Baseline = None,
+    out: Results = None,
+) -> None:
+    """A volume's inference beside the literal model, another commit and the machine's roof, interleaved."""
+    size = {"preset": preset, "edge": edge_px, "batch": slices}
+    _compare(["infer"], size, steps=steps, threads=threads, baseline=baseline, out=out)
+
+
+@bench_commands.command()
+def data(
+    patch_px: Annotated[int, typer.Option(help="Edge of the high-resolution patch.", min=8)] = 48,
+    batch_size: Annotated[int, typer.Option(help="Patches in a batch.", min=1)] = 8,
+    steps: Repeats = 50,
+    threads: Threads = 1,
+    baseline: Baseline = None,
+    out: Results = None,
+) -> None:
+    """Drawing a batch of patches from slices in memory, beside another commit."""
+    size = {"edge": patch_px, "batch": batch_size}
+    _compare(["data"], size, steps=steps, threads=threads, baseline=baseline, out=out)
+
+
+@bench_commands.command()
+def aggregate(
+    preset: Preset = "quick",
+    sites: Annotated[int, typer.Option(help="Replies of a round.", min=1)] = 10,
+    steps: Repeats = 20,
+    threads: Threads = 1,
+    baseline: Baseline = None,
+    out: Results = None,
+) -> None:
+    """The mean of a round's replies beside another commit and beside reading them once."""
+    size = {"preset": preset, "sites": sites}
+    _compare(["aggregate"], size, steps=steps, threads=threads, baseline=baseline, out=out)
+
+
+@bench_commands.command(name="all")
+def every(
+    preset: Preset = "quick",
+    steps: Repeats = 10,
+    threads: Threads = 1,
+    baseline: Baseline = None,
+    out: Results = None,
+) -> None:
+    """Train, infer, data and aggregate in their usual sizes."""
+    from fedminet.bench.compare import TASKS
+
+    _compare(TASKS, {"preset": preset}, steps=steps, threads=threads, baseline=baseline, out=out)
+
+
+def _compare(
+    tasks: Sequence[str],
+    size: Mapping[str, Any],
+    *,
+    steps: int,
+    threads: int,
+    baseline: Path | None,
+    out: Path | None,
+) -> None:
+    from fedminet.bench.compare import BenchSize, compare, table_text, write_results
     from minet_core.settings.federation import PRESETS
 
-    if preset not in PRESETS:
+    if (preset := size.get("preset", "quick")) not in PRESETS:
         raise InvalidSetting("no such preset", got=preset, expected=" or ".join(PRESETS))
-    bench_train(
-        model=PRESETS[preset][0], patch_px=patch_px, batch_size=batch_size, n_rounds=steps, write=typer.echo
-    )
+    comparisons = []
+    for task in tasks:
+        usual = {"edge": WHOLE_SLICE_PX, "batch": 2} if task == "infer" else {}
+        measured = BenchSize(**{**usual, **size})
+        comparisons.append(compare(task, measured, n_rounds=steps, threads=threads, baseline=baseline))
+    typer.echo(table_text(comparisons, threads=threads), nl=False)
+    if out is not None:
+        write_results(out, comparisons, threads=threads)
 
 
 @bench_commands.command()

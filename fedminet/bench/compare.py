@@ -1,9 +1,9 @@
 """`fedminet bench train|infer|data|aggregate|all`: this code beside a stated baseline, interleaved in one run.
 
 A side is a process (`side.py`) that works only while it is asked to; they are asked in turn, A B A B, so what else the
-machine does meets all of them alike. Quote the ratios: the seconds of two runs mean little. The sides of a training step
-and of inference are this checkout, the literal model of its tests, another commit's checkout where one is named, and the
-machine's roof: bare convolutions of the model's width for as many FLOPs.
+machine does meets all of them alike. Quote the ratios: the seconds of two runs mean little. The sides of a training
+step and of inference are this checkout, the literal model of its tests, another commit's checkout where one is named,
+and the machine's roof: bare convolutions of the model's width for as many FLOPs.
 """
 
 from __future__ import annotations
@@ -30,13 +30,15 @@ SIDE = Path(__file__).with_name("side.py")
 CHECKOUT = Path(__file__).resolve().parents[2]
 ORACLE = Path("tests", "oracles", "minet_literal.py")
 
+COLUMNS = ("side", "ms", "ratio", "GFLOP", "saved for backward, MB", "operations", "peak, MB")
+
 TASKS = ("train", "infer", "data", "aggregate")
 THIS, LITERAL, BASELINE, ROOF = "this code", "literal", "baseline", "roof"
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchSize:
-    """What is measured. edge: px of the high-resolution patch or slice. batch: patches in a step, slices in a volume."""
+    """What is measured. edge: px of a high-resolution patch or slice. batch: patches of a step or a volume's slices."""
 
     preset: str = "quick"
     edge: int = 48
@@ -64,7 +66,9 @@ class Comparison:
         return statistics.median(other / own for other, own in pairs)
 
 
-def compare(task: str, size: BenchSize, *, n_rounds: int, threads: int, baseline: Path | None = None) -> Comparison:
+def compare(
+    task: str, size: BenchSize, *, n_rounds: int, threads: int, baseline: Path | None = None
+) -> Comparison:
     """Measure one task of `TASKS` in `n_rounds` interleaved rounds.
 
     baseline: another commit's checkout. Raises FileMissing (FM-C103) where the literal model or the baseline is not
@@ -103,7 +107,7 @@ def table_text(comparisons: Sequence[Comparison], *, threads: int) -> str:
     for one in comparisons:
         n_rounds = len(one.seconds[THIS])
         lines += ["", f"### {_title(one)}, {n_rounds} interleaved rounds", ""]
-        lines += ["| side | ms | ratio | GFLOP | saved for backward, MB | operations | peak, MB |", "|---|---|---|---|---|---|---|"]
+        lines += ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
         lines += [_row(one, side) for side in one.seconds]
     return "\n".join(lines) + "\n"
 
@@ -125,7 +129,9 @@ def _sides_of(task: str, baseline: Path | None) -> dict[str, tuple[Path, str]]:
     if task in ("train", "infer"):
         if not (CHECKOUT / ORACLE).is_file():
             raise FileMissing(
-                "the literal model is missing", got=ORACLE, action="Run the benchmark from a checkout of fedminet"
+                "the literal model is missing",
+                got=ORACLE,
+                action="Run the benchmark from a checkout of fedminet",
             )
         sides |= {LITERAL: (CHECKOUT, f"literal-{task}"), ROOF: (CHECKOUT, "convolution")}
     if task == "aggregate":
@@ -165,7 +171,9 @@ def _reply(side: subprocess.Popen[str]) -> dict[str, Any]:
     assert side.stdout is not None
     line = side.stdout.readline()
     if not line:
-        raise ProcessDied("a side of the comparison ended", got=f"exit code {side.wait()}", action="See its output above")
+        raise ProcessDied(
+            "a side of the comparison ended", got=f"exit code {side.wait()}", action="See its output above"
+        )
     reply: dict[str, Any] = json.loads(line)
     return reply
 

@@ -1,10 +1,10 @@
-"""One side of a comparison: a process that does one piece of work whenever a line asks it to, and says how long it took.
+"""One side of a comparison: a process that works whenever a line asks it to, and says how long it took.
 
     python side.py CHECKOUT WORK OPTIONS
 
 CHECKOUT is the folder whose minet_core is measured, so that another commit's checkout is a side like any other; the
-literal model is read from its tests. Each line that is read is one measurement; the reply is a line of JSON, {"seconds"},
-and at the end of the lines {"peak_bytes", ...} with what was counted. B batch, H, W high-resolution row and column.
+literal model is read from its tests. It first writes a line of JSON with what was counted. Each line that is read is
+one measurement, whose reply is {"seconds"}; the end of the lines is answered by {"peak_bytes"}.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ LEARNING_RATE = 1e-6
 
 def train(options: Options) -> Work:
     """A step of a checkout's own training loop."""
+    import torch
+
     from minet_core.training.batches import random_batch
+    from minet_core.training.device import autocast_dtype_for
     from minet_core.training.loop import StepPlan, adam, train_steps
 
     model, settings = _model_and_settings(options)
@@ -38,6 +41,7 @@ def train(options: Options) -> Work:
         settings=settings.model_copy(update={"learning_rate": LEARNING_RATE, "warmup_steps": 0}),
         n_steps=1,
         total_steps=10**9,
+        autocast_dtype=autocast_dtype_for(torch.device("cpu")),
     )
     optimizer = adam(model)
     return lambda: train_steps(model, batches, plan, optimizer=optimizer)
@@ -46,12 +50,16 @@ def train(options: Options) -> Work:
 def literal_train(options: Options) -> Work:
     """The same step by the equations as they are printed: plain NCHW, Adam as torch has it by default."""
     import torch
+
     from minet_core.models.loss import reconstruction_loss
     from minet_core.training.batches import random_batch
 
     literal = _literal(options)
     model, settings = _model_and_settings(options)
-    weights, batch = dict(model.named_parameters()), random_batch(options["edge"], scale=2, batch_size=options["batch"])
+    weights, batch = (
+        dict(model.named_parameters()),
+        random_batch(options["edge"], scale=2, batch_size=options["batch"]),
+    )
     optimizer = torch.optim.Adam(weights.values(), lr=LEARNING_RATE)
 
     def run() -> None:
@@ -70,18 +78,22 @@ def literal_train(options: Options) -> Work:
 
 def infer(options: Options) -> Work:
     """A volume of `batch` slices by a checkout's own inference, normalisation and interpolation included."""
+    import torch
+
     from minet_core.evaluation.inference import super_resolve
-    from minet_core.training.device import to_channels_last
+    from minet_core.training.device import autocast_dtype_for, to_channels_last
 
     model, _ = _model_and_settings(options)
     to_channels_last(model)
     low_res, reference = _volume(options)
-    return lambda: super_resolve(model, low_res, reference, scale=2)
+    dtype = autocast_dtype_for(torch.device("cpu"))
+    return lambda: super_resolve(model, low_res, reference, scale=2, autocast_dtype=dtype)
 
 
 def literal_infer(options: Options) -> Work:
     """The same volume, slice by slice, by the equations as they are printed."""
     import torch
+
     from minet_core.training.samples import as_tensor, make_inputs
 
     literal = _literal(options)
@@ -94,7 +106,9 @@ def literal_infer(options: Options) -> Work:
             for target, guide in zip(low_res, reference, strict=True):
                 one = make_inputs(as_tensor(target), as_tensor(guide), 2)
                 skip = one.upsampled[None, None] if model.bicubic_skip else None
-                images = literal.minet(weights, one.low_res[None, None], one.reference[None, None], skip, scale=2)
+                images = literal.minet(
+                    weights, one.low_res[None, None], one.reference[None, None], skip, scale=2
+                )
                 one.restore(images[0]).clamp_min(0).numpy()
 
     return run
@@ -103,6 +117,7 @@ def literal_infer(options: Options) -> Work:
 def data(options: Options) -> Work:
     """One batch of patches, cut from slices that are in memory."""
     import numpy as np
+
     from minet_core.training.batches import BatchRecipe, PlannedSamples, PreparedSlices, plan_batches
 
     edge = options["slice_px"]
@@ -148,16 +163,19 @@ def read_replies(options: Options) -> Work:
 
 
 def convolution(options: Options) -> Work:
-    """The machine's roof: convolutions of the model's width at its batch and frame, alone; forward, and backward if asked.
+    """The machine's roof: convolutions of the model's width at its batch and frame, and nothing else.
 
-    As many as fill `flops`, so that its time is what the machine needs for the counted work of a model.
+    Forward, and backward where that is asked for; as many as fill `flops`, so that its time is
+    what the machine needs for the counted work of a model.
     """
     import torch
     from torch.nn import functional
 
     width, edge, batch = options["features"], options["edge"], options["conv_batch"]
     layout = torch.channels_last
-    image, gradient = (torch.randn(batch, width, edge, edge).contiguous(memory_format=layout) for _ in range(2))
+    image, gradient = (
+        torch.randn(batch, width, edge, edge).contiguous(memory_format=layout) for _ in range(2)
+    )
     weight, bias = torch.randn(width, width, 3, 3).contiguous(memory_format=layout), torch.zeros(width)
     one = 2 * 9 * width * width * edge * edge * batch * (3 if options["backward"] else 1)
     n_times = max(1, round(options["flops"] / one))
@@ -209,9 +227,9 @@ def counted(work: Work, *, backward: bool) -> dict[str, int]:
             self.number += 1
             return call(*args, **(kwargs or {}))
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        with FlopCounterMode(display=False) as flops:
-            work()
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with hooks, FlopCounterMode(display=False) as flops:
+        work()
     if not backward:
         kept.clear()
     held.clear()
@@ -226,6 +244,7 @@ def counted(work: Work, *, backward: bool) -> dict[str, int]:
 
 def _model_and_settings(options: Options) -> tuple[Any, Any]:
     import torch
+
     from minet_core.models.registry import build_model
     from minet_core.settings.federation import PRESETS
 
@@ -244,6 +263,7 @@ def _volume(options: Options) -> tuple[Any, Any]:
 
 def _replies(options: Options) -> dict[str, dict[str, Any]]:
     import numpy as np
+
     from minet_core.weights.manifest import learnable
 
     model, _ = _model_and_settings(options)

@@ -16,7 +16,9 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 
-def gated_residual(features: Tensor, response: Tensor, down: tuple[Tensor, Tensor], up: tuple[Tensor, Tensor]) -> Tensor:
+def gated_residual(
+    features: Tensor, response: Tensor, down: tuple[Tensor, Tensor], up: tuple[Tensor, Tensor]
+) -> Tensor:
     """features + response * sigmoid(W_up relu(W_down mean(response))).
 
     Parameters

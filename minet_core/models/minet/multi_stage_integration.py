@@ -85,7 +85,9 @@ class MultiStageIntegration(nn.Module):
             Each row sums to one.
         """
         # The order of the elements does not matter to a dot product; this one is that of channels_last.
-        rows = torch.stack([features.permute(0, 2, 3, 1).flatten(1) for features in stored], dim=1)  # (B, N, H W C)
+        rows = torch.stack(
+            [features.permute(0, 2, 3, 1).flatten(1) for features in stored], dim=1
+        )  # (B, N, H W C)
         rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
         products = rows @ rows.mT  # (B, N, N)
         if self.similarity == "cosine":
@@ -99,6 +101,8 @@ class MultiStageIntegration(nn.Module):
     def _mixed_weights(self, affinity: Tensor) -> Tensor:
         """P' of the module's docstring, (B, C, N C, 3, 3)."""
         weight = self.projection.weight
-        mixing = affinity.to(weight.dtype) + torch.eye(self.n_stored, dtype=weight.dtype, device=weight.device)
+        mixing = affinity.to(weight.dtype) + torch.eye(
+            self.n_stored, dtype=weight.dtype, device=weight.device
+        )
         per_stored = weight.reshape(self.n_features, self.n_stored, self.n_features, 3, 3)
         return torch.einsum("bij,oichw->bojchw", mixing, per_stored).flatten(2, 3)

@@ -13,7 +13,7 @@ from minet_core.models.minet.gated_residual import gated_residual
 
 
 class ChannelAttention(nn.Module):
-    """A gate per channel from the channel's mean: x * sigmoid(W_up relu(W_down mean(x))) (RCAN, Eq. 10), on top of a skip.
+    """A gate per channel from the channel's mean: x * sigmoid(W_up relu(W_down mean(x))) (RCAN, Eq. 10), with the skip.
 
     Parameters
     ----------

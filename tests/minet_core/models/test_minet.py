@@ -13,6 +13,7 @@ from minet_core.errors import InvalidSetting, ModelError
 from minet_core.imaging.interpolation import bicubic
 from minet_core.models.loss import reconstruction_loss
 from minet_core.models.minet.channel_spatial_attention import ChannelSpatialAttention
+from minet_core.models.minet.gated_residual import gated_residual
 from minet_core.models.minet.model import MINet
 from minet_core.models.minet.multi_stage_integration import MultiStageIntegration
 from minet_core.models.minet.residual_groups import ResidualGroup
@@ -249,3 +250,37 @@ def test_reference_of_another_size_is_refused() -> None:
         make_model()(low_res, reference[..., :-1], upsampled)
     with pytest.raises(ModelError, match="does not fit"):
         make_model()(low_res, None, upsampled)
+
+
+@pytest.mark.parametrize("learning", ["everything", "the gate alone", "the features alone"])
+def test_gated_residual_has_the_gradient_of_its_layers(learning: str) -> None:
+    """Where a part does not learn, as in a training of the head alone, the rest has the same gradient."""
+    features_, response = features(2)
+    generator = torch.Generator().manual_seed(2)
+    shapes = [(2, 8), (2,), (8, 2), (8,)]
+    layers = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+    images = [features_, response]
+    of = {"everything": images + layers, "the gate alone": layers, "the features alone": images}
+    variables = [tensor.requires_grad_() for tensor in of[learning]]
+    pooled = torch.addmm(layers[1], response.mean(dim=(2, 3)), layers[0].T).relu()
+    gate = torch.addmm(layers[3], pooled, layers[2].T).sigmoid()
+    slow = features_ + response * gate[:, :, None, None]
+    fast = gated_residual(features_, response, (layers[0], layers[1]), (layers[2], layers[3]))
+    assert_same_with_gradients(fast, slow, variables)
+
+
+def test_integration_keeps_channels_last() -> None:
+    """A sample that loses it is reordered by every convolution, forward and backward."""
+    module = MultiStageIntegration(2, n_features=8, similarity="cosine").double()
+    stored = [f.contiguous(memory_format=torch.channels_last) for f in features(2)]
+    seen: list[bool] = []
+    convolve = torch.nn.functional.conv2d
+
+    def look(sample: torch.Tensor, *rest: Any, **named: Any) -> torch.Tensor:
+        seen.append(sample.is_contiguous(memory_format=torch.channels_last))
+        return convolve(sample, *rest, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("minet_core.models.minet.multi_stage_integration.functional.conv2d", look)
+        assert module(stored).is_contiguous(memory_format=torch.channels_last)
+    assert seen == [True, True]

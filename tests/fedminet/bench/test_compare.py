@@ -1,0 +1,72 @@
+"""The comparison: sides that are measured in turn, what is counted of them, and where it cannot run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from fedminet.bench import compare as bench
+from fedminet.main import run
+from minet_core.errors import FileMissing, ProcessDied
+
+SMALL = bench.BenchSize(edge=16, batch=1, sites=2, slice_px=32)
+CHECKOUT = Path(__file__).resolve().parents[3]
+
+
+def test_the_sides_of_a_step_are_counted_and_measured_in_turn() -> None:
+    result = bench.compare("train", SMALL, n_rounds=2, threads=1, baseline=CHECKOUT)
+    assert list(result.seconds) == ["this code", "baseline", "literal", "roof"]
+    assert {len(seconds) for seconds in result.seconds.values()} == {2}
+    # The baseline is this checkout: the same work is counted.
+    assert result.counted["baseline"] == result.counted["this code"]
+    assert result.counted["literal"]["operations"] > 2 * result.counted["this code"]["operations"]
+    assert result.ratio("this code") == 1
+    assert min(result.peak_bytes.values()) > 10_000_000
+
+
+def test_the_roof_fills_this_code_s_flops() -> None:
+    result = bench.compare("infer", SMALL, n_rounds=1, threads=1)
+    options = bench._options(result, "convolution", SMALL)
+    assert options["flops"] == result.counted["this code"]["flops"] > 0
+    assert (options["backward"], options["features"], options["conv_batch"]) == (False, 16, 1)
+    assert result.counted["this code"]["saved_bytes"] == 0
+
+
+def test_the_command_prints_and_writes_what_was_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    asked = ("aggregate", "--sites=2", "--steps=3", f"--out={tmp_path / 'speed'}")
+    monkeypatch.setattr(sys, "argv", ["fedminet", "bench", *asked])
+    with pytest.raises(SystemExit) as ending:
+        run()
+    assert not ending.value.code
+    printed = capsys.readouterr().out
+    assert "### The mean of 2 replies, quick preset, 3 interleaved rounds" in printed
+    assert (tmp_path / "speed.md").read_text().endswith(printed)
+    (row,) = json.loads((tmp_path / "speed.json").read_text())["comparisons"]
+    assert len(row["seconds"]["this code"]) == 3
+    assert row["ratios"]["this code"] == 1
+
+
+def test_a_baseline_that_is_no_checkout_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileMissing, match="no checkout of fedminet"):
+        bench.compare("data", SMALL, n_rounds=1, threads=1, baseline=tmp_path)
+
+
+def test_outside_a_checkout_the_literal_model_is_missed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(bench, "CHECKOUT", tmp_path)
+    with pytest.raises(FileMissing, match="from a checkout"):
+        bench.compare("train", SMALL, n_rounds=1, threads=1)
+
+
+def test_a_side_that_ends_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    broken = tmp_path / "side.py"
+    broken.write_text("raise SystemExit(3)\n")
+    monkeypatch.setattr(bench, "SIDE", broken)
+    with pytest.raises(ProcessDied, match="exit code 3"):
+        bench.compare("data", SMALL, n_rounds=1, threads=1)
