@@ -79,7 +79,7 @@ def draw_variety(acquisition: Acquisition, *, seed: int) -> Variety:
     generator = numpy_generator(seed, acquisition.name, "variety")
     ageing = float(generator.uniform())
     low_field = bool(generator.uniform() < SHARE_AT_LOW_FIELD)
-    movements = {
+    movements: dict[str, Movement] = {
         contrast.name: Movement(
             rows_mm=float(generator.normal(0.0, 0.6)),
             columns_mm=float(generator.normal(0.0, 0.6)),

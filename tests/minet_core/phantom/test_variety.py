@@ -79,7 +79,8 @@ def test_a_movement_leaves_the_image_s_place_and_adds_ghosts() -> None:
             generator=numpy_generator(1, "noise"),
             moved_px=moved,
         )
-        return np.abs(made[0])
+        image: np.ndarray = np.abs(made[0])
+        return image
 
     still = imaged(None)
     assert imaged((0.0, 0.0, 0.7)) == pytest.approx(still, abs=1e-5)
