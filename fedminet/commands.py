@@ -330,6 +330,7 @@ def _worth(asked: StudyOptions, asked_worth: WorthOptions, out: Path, *, quiet: 
         rounds=asked.rounds or WorthPlan.rounds,
         local_steps=asked.local_steps or WorthPlan.local_steps,
         validation=asked_worth.validation,
+        varied=not asked_worth.alike,
         adaptation=AdaptationSettings.model_validate(
             {name: value for name, value in given.items() if value is not None}
         ),

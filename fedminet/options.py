@@ -107,6 +107,9 @@ class WorthOptions:
         bool,
         typer.Option("--validation", help="worth: figures of validation patients; no test patient is read."),
     ] = False
+    alike: Annotated[
+        bool, typer.Option("--alike", help="worth: phantoms who differ in the shape of their anatomy alone.")
+    ] = False
     head_steps: Annotated[int | None, typer.Option(help="worth: steps of the head alone.", min=0)] = None
     head_rate: Annotated[float | None, typer.Option(help="worth: learning rate in them.")] = None
     adapt_steps: Annotated[int | None, typer.Option(help="worth: steps of the whole model.", min=1)] = None

@@ -24,6 +24,7 @@ from minet_core.errors import InvalidSetting
 from minet_core.imaging.volume import Volume
 from minet_core.phantom.acquisition import SITES, Acquisition, Contrast
 from minet_core.phantom.patient import make_patient, with_slices
+from minet_core.phantom.variety import draw_variety
 from minet_core.runtime.files.atomic_write import replacing, write_text
 from minet_core.seeds import derived_seed
 from sites.store.hdf5_file import writing
@@ -48,6 +49,7 @@ def write_phantom_site(
     seed: int,
     n_slices: int | None = None,
     multicoil: bool = False,
+    varied: bool = False,
     progress: Progress | None = None,
 ) -> list[Path]:
     """Write the patients of one of the paper's sites. The same arguments give the same images.
@@ -66,6 +68,8 @@ def write_phantom_site(
         Another number of slices than the protocol's.
     multicoil
         fastMRI with `N_COILS` coils and reconstruction_rss.
+    varied
+        Patients who differ in age, tissues, protocol, coil, noise and movement too (`minet_core.phantom.variety`).
     progress
         Called with (patients written, patients in all).
 
@@ -85,13 +89,15 @@ def write_phantom_site(
         acquisition = with_slices(acquisition, n_slices)
     written: list[Path] = []
     for number in range(1, n_patients + 1):
-        scan = make_patient(acquisition, seed=derived_seed(seed, "phantom", site, number))
+        own = derived_seed(seed, "phantom", site, number)
+        scan = make_patient(acquisition, seed=own, varied=varied)
+        measured = draw_variety(acquisition, seed=own).acquisition if varied else acquisition
         for offset, volume in enumerate((scan.reference, scan.target)):
             if site == "fastmri":
                 path = folder / f"file{1000000 + 2 * number - 1 + offset}.h5"
                 patient_id = f"{derived_seed(seed, 'patient', site, number):016x}"
                 write_fastmri(
-                    path, volume, acquisition=acquisition, patient_id=patient_id, n_coils=N_COILS * multicoil
+                    path, volume, acquisition=measured, patient_id=patient_id, n_coils=N_COILS * multicoil
                 )
             else:
                 path = folder / f"patient{number:03d}" / f"{volume.contrast}.nii.gz"

@@ -41,7 +41,8 @@ Ratio = tuple[int, int, int]
 class Source:
     """Where a site's scans come from: `folder`, or phantoms of `n_patients` where it is None.
 
-    ratio: of training, validation and test patients; None: as the site's definition has it.
+    ratio: of training, validation and test patients; None: as the site's definition has it. varied: phantoms who differ
+    as patients do (`minet_core.phantom.variety`).
     """
 
     site: str
@@ -49,6 +50,7 @@ class Source:
     n_patients: int
     seed: int
     ratio: Ratio | None = None
+    varied: bool = False
 
 
 def parse_named_sites(options: list[str]) -> dict[str, Path]:
@@ -102,13 +104,14 @@ def make_sites(
     seed: int,
     sites: Sequence[str] = DEFAULT_SITES,
     ratio: Ratio | None = None,
+    varied: bool = False,
 ) -> list[str]:
     """Make and ingest every one of `sites` under `out/sites`; phantoms are written under `out/scans`.
 
     ratio: of the patients of each split; None: as each site's definition has it.
     The sites are made side by side, as many at a time as there are processors. Returns what the ingests refused.
     """
-    sources = [Source(site, named.get(site), n_patients, seed, ratio) for site in sites]
+    sources = [Source(site, named.get(site), n_patients, seed, ratio, varied) for site in sites]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
         max_workers=min(len(sources), multiprocessing.cpu_count()), mp_context=context
@@ -127,6 +130,7 @@ def make_sites_once(
     n_patients: int,
     seed: int,
     ratio: Ratio | None = None,
+    varied: bool = False,
 ) -> None:
     """The same where `folder` is not there yet: whole or not at all. What the stores hold of phantoms is kept, the
     scans they were made from are not. What an ingest refused is said on the standard error, and `n_refused` knows it.
@@ -137,12 +141,16 @@ def make_sites_once(
         made_of["phantoms"] = {"patients": n_patients, "seed": seed}
     if ratio is not None:
         made_of["ratio"] = list(ratio)
+    if varied:
+        made_of["varied"] = True
     if folder.exists():
         _require_made_of(folder, made_of)
         return
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    refused = make_sites(unfinished, named, n_patients=n_patients, seed=seed, sites=sites, ratio=ratio)
+    refused = make_sites(
+        unfinished, named, n_patients=n_patients, seed=seed, sites=sites, ratio=ratio, varied=varied
+    )
     say_refused(refused)
     shutil.rmtree(unfinished / "scans", ignore_errors=True)
     write_json(unfinished / REFUSED, Counter(text.partition(":")[0] for text in refused))
@@ -183,7 +191,9 @@ def _make_site(out: Path, source: Source) -> list[str]:
         split = settings.split.model_copy(update={"ratio": source.ratio})
         settings = settings.model_copy(update={"split": split})
     if source.folder is None and not scans.exists():
-        write_phantom_site(scans, site=source.site, n_patients=source.n_patients, seed=source.seed)
+        write_phantom_site(
+            scans, site=source.site, n_patients=source.n_patients, seed=source.seed, varied=source.varied
+        )
     if source.folder is None:
         # The order of a store's slices is that of its pseudonyms: with this key a seed makes the same model again.
         phantom = f"phantom of {source.site}, seed {source.seed}"

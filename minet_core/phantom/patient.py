@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from minet_core.errors import InvalidSetting
 from minet_core.imaging.volume import Volume
-from minet_core.phantom.acquisition import Acquisition
+from minet_core.phantom.acquisition import Acquisition, Contrast
 from minet_core.phantom.brain.anatomy import draw_brain, paint_brain
 from minet_core.phantom.knee.anatomy import draw_knee, paint_knee
 from minet_core.phantom.scanner import acquire, distorted_positions, receive_field
 from minet_core.phantom.signal import Canvas, SignalTable
 from minet_core.phantom.texture import Grid, grid_of
+from minet_core.phantom.tissues import TISSUES
+from minet_core.phantom.variety import Variety, aged_brain, aged_knee, draw_variety
 from minet_core.seeds import numpy_generator
 
 
@@ -52,7 +54,7 @@ def with_slices(acquisition: Acquisition, n_slices: int) -> Acquisition:
     return dataclasses.replace(acquisition, n_slices=n_slices)
 
 
-def make_patient(acquisition: Acquisition, *, seed: int) -> PhantomScan:
+def make_patient(acquisition: Acquisition, *, seed: int, varied: bool = False) -> PhantomScan:
     """Draw a patient and scan it.
 
     The same acquisition and seed give the same bytes; another seed gives another patient. Anatomy, coil and noise
@@ -64,6 +66,8 @@ def make_patient(acquisition: Acquisition, *, seed: int) -> PhantomScan:
         The site's protocol, such as `SITES["sms"]`.
     seed
         Of the patient.
+    varied
+        Whether patients differ in more than the shape of their anatomy: see `minet_core.phantom.variety`.
 
     Returns
     -------
@@ -80,8 +84,11 @@ def make_patient(acquisition: Acquisition, *, seed: int) -> PhantomScan:
     >>> scan.reference.contrast, scan.target.contrast, scan.target.array.shape
     ('T1', 'T2', (2, 64, 64))
     """
+    variety = draw_variety(acquisition, seed=seed) if varied else None
+    if variety is not None:
+        acquisition = variety.acquisition
     grid = grid_of(acquisition)
-    signals = _painted(acquisition, grid, numpy_generator(seed, acquisition.name, "anatomy"))
+    signals = _painted(acquisition, grid, seed=seed, variety=variety)
     coil_generator = numpy_generator(seed, acquisition.name, "coil")
     sensitivity = receive_field(grid, coil_generator, acquisition=acquisition)
     volumes = []
@@ -92,6 +99,7 @@ def make_patient(acquisition: Acquisition, *, seed: int) -> PhantomScan:
             blur_px=acquisition.blur_px,
             noise=acquisition.noise,
             generator=numpy_generator(seed, acquisition.name, "noise", contrast.name),
+            moved_px=_moved_px(acquisition, contrast, variety),
         )
         image *= np.float32(acquisition.units)
         volumes.append(Volume(image, acquisition.spacing_mm, affine_of(acquisition, grid), contrast.name))
@@ -128,13 +136,32 @@ def affine_of(acquisition: Acquisition, grid: Grid) -> NDArray[np.float64]:
     return affine
 
 
-def _painted(acquisition: Acquisition, grid: Grid, generator: np.random.Generator) -> NDArray[np.float32]:
+def _moved_px(
+    acquisition: Acquisition, contrast: Contrast, variety: Variety | None
+) -> tuple[float, float, float] | None:
+    """The patient's movement in a contrast, in pixels; None where there was none."""
+    movement = None if variety is None else variety.movements.get(contrast.name)
+    if movement is None:
+        return None
+    _, row_mm, column_mm = acquisition.spacing_mm
+    return movement.rows_mm / row_mm, movement.columns_mm / column_mm, movement.since
+
+
+def _painted(
+    acquisition: Acquisition, grid: Grid, *, seed: int, variety: Variety | None
+) -> NDArray[np.float32]:
     """Noiseless signal of both contrasts, (contrast, slice, row, column) float32."""
-    table = SignalTable(acquisition.contrasts, fat_residual=acquisition.fat_residual)
+    generator = numpy_generator(seed, acquisition.name, "anatomy")
+    tissues = TISSUES if variety is None else variety.tissues
+    table = SignalTable(acquisition.contrasts, fat_residual=acquisition.fat_residual, tissues=tissues)
     x, y = distorted_positions(grid, distortion=acquisition.distortion)
     signals = np.empty((table.n_contrasts, *grid.shape), np.float32)
     brain = draw_brain(grid, generator) if acquisition.anatomy == "brain" else None
     knee = draw_knee(grid, generator) if acquisition.anatomy == "knee" else None
+    if variety is not None:
+        own = numpy_generator(seed, acquisition.name, "ageing")
+        brain = None if brain is None else aged_brain(brain, variety.ageing, own)
+        knee = None if knee is None else aged_knee(knee, variety.ageing, own)
     for index, position in enumerate(grid.slices_mm):
         canvas = Canvas(table, acquisition.matrix)
         if brain is not None:

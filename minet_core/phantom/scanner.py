@@ -1,8 +1,9 @@
-"""What a scanner adds to the signal: distortion, receive field, coil phase, point spread, thermal noise."""
+"""What a scanner adds to the signal: distortion, receive field, coil phase, movement, point spread, thermal noise."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,19 @@ from minet_core.phantom.texture import Grid, smooth_field
 
 Array = NDArray[np.float32]
 ComplexArray = NDArray[np.complex64]
+
+
+@dataclass(frozen=True)
+class Movement:
+    """A patient who moved once, in the plane, while the phase encodings (columns) were measured from end to end.
+
+    rows_mm, columns_mm: by how much. since: share of the encodings that were measured before, above 0.5: the centre of
+    k-space, and so most of the image, is of the first place.
+    """
+
+    rows_mm: float
+    columns_mm: float
+    since: float
 
 
 def distorted_positions(grid: Grid, *, distortion: float) -> tuple[Array, Array]:
@@ -76,7 +90,13 @@ def receive_field(grid: Grid, generator: np.random.Generator, *, acquisition: Ac
 
 
 def acquire(
-    signal: Array, *, sensitivity: ComplexArray, blur_px: float, noise: float, generator: np.random.Generator
+    signal: Array,
+    *,
+    sensitivity: ComplexArray,
+    blur_px: float,
+    noise: float,
+    generator: np.random.Generator,
+    moved_px: tuple[float, float, float] | None = None,
 ) -> ComplexArray:
     """Image one contrast, with point spread and noise.
 
@@ -93,6 +113,8 @@ def acquire(
         Rician.
     generator
         Draws the noise.
+    moved_px : (rows, columns, share), pixels
+        A movement, and the share of the phase encodings that were measured before it; None: the patient lay still.
 
     Returns
     -------
@@ -100,6 +122,8 @@ def acquire(
         In the units of `signal`.
     """
     spectrum = fft.fft2(signal * sensitivity, axes=(-2, -1), overwrite_x=True)
+    if moved_px is not None:
+        _move(spectrum, moved_px)
     for axis in (-2, -1):
         frequency = fft.fftfreq(signal.shape[axis]).astype(np.float32)  # cycles per pixel
         window = np.exp(np.float32(-2 * (math.pi * blur_px) ** 2) * frequency * frequency)
@@ -109,3 +133,13 @@ def acquire(
     thermal *= np.float32(noise)
     image += thermal.view(np.complex64)[..., 0]
     return image
+
+
+def _move(spectrum: ComplexArray, moved_px: tuple[float, float, float]) -> None:
+    """Give the encodings after the movement, from one edge of k-space on, the phase of the shifted image, in place."""
+    rows_px, columns_px, since = moved_px
+    rows = fft.fftfreq(spectrum.shape[-2]).astype(np.float32)[:, None]  # cycles per pixel
+    columns = fft.fftfreq(spectrum.shape[-1]).astype(np.float32)[None, :]
+    turns = rows * np.float32(rows_px) + columns * np.float32(columns_px)
+    later = columns >= np.float32(since - 0.5)
+    spectrum *= np.where(later, np.exp(np.complex64(-2j * math.pi) * turns), np.complex64(1))

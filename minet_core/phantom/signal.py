@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,13 +55,21 @@ class SignalTable:
         Of the acquisition, in the order of the planes.
     fat_residual
         What fat suppression leaves of the fat's share of the signal, 0 to 1.
+    tissues
+        By name: those of `TISSUES`, or a patient's own.
     """
 
-    def __init__(self, contrasts: Sequence[Contrast], *, fat_residual: float) -> None:
+    def __init__(
+        self,
+        contrasts: Sequence[Contrast],
+        *,
+        fat_residual: float,
+        tissues: Mapping[str, Tissue] = TISSUES,
+    ) -> None:
         self.n_contrasts = len(contrasts)
         self.values: dict[str, list[float]] = {}
         self.slopes: dict[str, list[float]] = {}
-        for name, tissue in TISSUES.items():
+        for name, tissue in tissues.items():
             at = [
                 [
                     spin_echo_signal(tissue, contrast=contrast, fat_residual=fat_residual, texture=step)

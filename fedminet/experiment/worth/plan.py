@@ -47,7 +47,8 @@ class WorthPlan:
 
     rounds, local_steps: of the federation. adapting: its sites whose adaptation is looked at. validation: show
     validation patients' figures alone, and read no test patient. named: scans of sites in a folder, in place of
-    phantoms; their split is the site's own, and has to have as many training patients as are asked for.
+    phantoms; their split is the site's own, and has to have as many training patients as are asked for. varied: the
+    phantoms differ as patients do (`minet_core.phantom.variety`); else in the shape of their anatomy alone.
     """
 
     out: Path
@@ -60,6 +61,7 @@ class WorthPlan:
     adapting: tuple[str, ...] = ()
     validation: bool = False
     named: Mapping[str, Path] = field(default_factory=dict)
+    varied: bool = True
 
     def __post_init__(self) -> None:
         if not self.seeds or not self.patients or min(self.patients) < 1:
@@ -95,7 +97,8 @@ class WorthPlan:
     @property
     def folder(self) -> Path:
         """Where what this plan's cells say is written."""
-        return self.out / ("worth-validation" if self.validation else "worth")
+        kind = "" if self.varied else "-alike"
+        return self.out / (f"worth-validation{kind}" if self.validation else f"worth{kind}")
 
     def keys(self) -> list[WorthKey]:
         """Every cell; those of a seed and number of patients, which share a federation, after each other."""
@@ -135,13 +138,20 @@ class WorthPlan:
         others = N_JUDGED_AND_UNREAD if self.validation else N_JUDGED_AND_TESTED
         ratio: Ratio | None = None if self.named else (key.patients, *others)
         judged = "-validation" if self.validation else ""
-        name = "scans" if self.named else f"seed{key.seed}-{key.patients}patients{judged}"
+        kind = "" if self.varied else "-alike"
+        name = "scans" if self.named else f"seed{key.seed}-{key.patients}patients{judged}{kind}"
         folder = self.out / "data" / name
         folder.parent.mkdir(parents=True, exist_ok=True)
         n_patients = key.patients + sum(others)
         with held(folder.parent / f"{folder.name}.lock", patience_s=None):
             make_sites_once(
-                folder, self.named, sites=self.sites, n_patients=n_patients, seed=key.seed, ratio=ratio
+                folder,
+                self.named,
+                sites=self.sites,
+                n_patients=n_patients,
+                seed=key.seed,
+                ratio=ratio,
+                varied=self.varied and not self.named,
             )
         homes = {site: SiteHome.at(folder / "sites" / site) for site in self.sites}
         for site, home in homes.items():
