@@ -89,13 +89,14 @@ def test_right_pairs_agree_far_better_than_the_limit(clinical, plain, patient) -
 STRANGERS = [(a, b) for a in PATIENTS for b in PATIENTS if a != b]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pair", [STRANGERS[0], STRANGERS[4]])
 def test_a_strangers_reference_is_refused(clinical, pair) -> None:
     said = refused((clinical[pair[0]][0], clinical[pair[1]][1]))
     assert "do not show the same anatomy" in said
 
 
-@pytest.mark.parametrize("axis", [2, 1, 0])
+@pytest.mark.parametrize("axis", [2, 1, pytest.param(0, marks=pytest.mark.long)])
 def test_a_mirrored_reference_is_called_so_and_no_stranger(clinical, axis) -> None:
     target, reference = clinical[PATIENTS[1]]
     assert "its orientation was lost" in refused((target, mirrored(reference, axis)))
@@ -136,6 +137,7 @@ def test_a_slice_missing_in_the_reference_is_found(clinical) -> None:
     assert "missing or doubled" in refused((target, without_slice(reference, 0.5)))
 
 
+@pytest.mark.long
 def test_exchanged_slices_are_refused(clinical) -> None:
     target, reference = clinical[PATIENTS[1]]
     refused((exchanged(target), reference))
