@@ -23,9 +23,12 @@ demo: $(VENV)/.installed
 TESTING := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest
 PYTEST  := OMP_NUM_THREADS=1 $(TESTING) -n 2 --dist loadfile --no-loadscope-reorder
 
+# The checkers run beside the tests, since mypy alone takes a minute of one processor, and are printed behind them.
 test: $(VENV)/.installed-dev
-	$(MAKE) --no-print-directory -j 2 -O check
-	$(PYTEST) -m 'not long and not containers' $(ARGS)
+	@mkdir -p build
+	@$(MAKE) --no-print-directory -j 2 -O -k check > build/check.log 2>&1 & checks=$$!; \
+	$(PYTEST) -m 'not long and not containers' $(ARGS); tested=$$?; \
+	wait $$checks; checked=$$?; cat build/check.log; exit $$((tested | checked))
 
 # Deployments whose processes are killed, cut off and restarted; trainings and commands that take minutes.
 test-long: $(VENV)/.installed-dev
@@ -41,7 +44,7 @@ faults: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.faults $(ARGS)
 
 # Ten thousand damaged inputs for every reader of foreign bytes; prints the table of docs/results/readers.md. An hour on
-# one core; `make test` has a share of it. ARGS: --inputs, --seed, --only a reader.
+# one core; `make test-long` has a share of it. ARGS: --inputs, --seed, --only a reader.
 fuzz: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz $(ARGS)
 

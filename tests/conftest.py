@@ -41,6 +41,7 @@ LONG_FIRST = (
     "fedminet/centralised/",
     "fedminet/experiment/",
     "sites/pairing/test_dataset_layouts.py",
+    "fuzz/",
     "server/dashboard/test_browser.py",
     "server/runs/test_continued_runs.py",
     "fedminet/",

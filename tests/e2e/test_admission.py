@@ -24,6 +24,7 @@ from tests.support.proxy_front import Front, nginx_front
 
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.long,
     pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed"),
 ]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from tests.faults.endurance import (
     KEEP_CHECKPOINTS,
     Endurance,
@@ -15,6 +17,7 @@ from tests.faults.endurance import (
 )
 
 
+@pytest.mark.long
 def test_neither_memory_nor_checkpoints_grow_with_the_rounds() -> None:
     result = endurance(30, early_round=15)
     print(endurance_as_text(result))

@@ -20,6 +20,7 @@ from tests.fuzz.measure import Reader, fuzz
 N_INPUTS = 120
 
 
+@pytest.mark.long
 def test_no_reader_gives_anything_but_a_value_or_a_coded_error() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.fuzz", "--json", "--inputs", str(N_INPUTS)],

@@ -14,6 +14,8 @@ from fedminet.experiment.run import run_experiment
 from fedminet.experiment.study import Study
 from tests.support.tiny_experiment import tiny_study, write_tiny_scans
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:

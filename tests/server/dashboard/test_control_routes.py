@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,11 +30,17 @@ from tests.support.screen import Behaviour, conducting, created, made_home, serv
 PASSWORD = "a horse, a battery and a staple"
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> ServerHome:
-    home = made_home(tmp_path)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> ServerHome:
+    """A coordinator with a password: an authority and two slow hashes, made once."""
+    home = made_home(tmp_path_factory.mktemp("made"))
     set_password(home, PASSWORD)
     return home
+
+
+@pytest.fixture
+def home(tmp_path: Path, made: ServerHome) -> ServerHome:
+    return ServerHome(shutil.copytree(made.path, tmp_path / "coordinator"))
 
 
 @pytest.fixture
