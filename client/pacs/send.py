@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import Association, build_context
+from pynetdicom import build_context
+from pynetdicom.association import Association
 
 from client.receive.intake import KINDS
 from client.receive.peer import ATTEMPTS, Caller, Peer, associated

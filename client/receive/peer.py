@@ -15,7 +15,8 @@ from socket import IPPROTO_TCP, TCP_NODELAY
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from pynetdicom import AE, Association, evt
+from pynetdicom import AE, evt
+from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
 from client.receive.silence import be_silent

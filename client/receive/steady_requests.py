@@ -3,7 +3,7 @@
 pynetdicom 3.0 pauses the thread of an association by clearing an event and waiting for `_is_paused`. The thread passes
 the event and only then takes `_is_paused` back: a request that is sent between the two has its answer taken off the
 queue by the thread, and waits for it until the timeout. Here both are one step. Used of pynetdicom's private parts:
-`Association._reactor_checkpoint` and `Association._is_paused`; `tests/client/test_steady_requests.py` says when they move.
+`Association._reactor_checkpoint` and `Association._is_paused`; a test says when they move.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 
-from pynetdicom import Association
+from pynetdicom.association import Association
 
 
 class _Checkpoint(threading.Event):

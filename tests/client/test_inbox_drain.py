@@ -200,7 +200,8 @@ def test_a_withdrawn_patient_leaves_the_inbox_too(tmp_path: Path) -> None:
         deliver(inbox, study(tmp_path, seed))
     ingest(home)
     n_objects = len(objects_below(inbox.taken))
-    patient = Store(home.store).cohort.pairs[0].patient
+    patients = Store(home.store).cohort.patients
+    patient = next(one for one, split in patients.items() if split == "training")
     command = ["site", "withdraw", str(home.path), patient]
     assert CliRunner().invoke(command_line(), command).exit_code == 0
     assert len(objects_below(inbox.taken)) == n_objects * 2 // 3

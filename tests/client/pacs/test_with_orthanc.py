@@ -367,7 +367,7 @@ def ingest(home: SiteHome, log: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    ("n_objects", "kills"), [(60, (20,)), pytest.param(400, (120, 250), marks=pytest.mark.long)]
+    ("n_objects", "kills"), [(100, (10,)), pytest.param(400, (120, 250), marks=pytest.mark.long)]
 )
 def test_a_study_pushed_twice_over_kills_while_ingest_runs_is_there_once(
     tmp_path: Path, n_objects: int, kills: tuple[int, ...]
@@ -382,10 +382,14 @@ def test_a_study_pushed_twice_over_kills_while_ingest_runs_is_there_once(
             assert running.ended(running.push(names[16])) == "Success"
         with Ingesting(home, log):
             for kill_at in kills:
-                with Started(home, log) as started:
-                    job = running.push(names[n_objects])
-                    started.wait_for(16 + kill_at)
-                assert running.ended(job) == "Failure", "it was killed in the middle"
+                state, attempts = "Success", 0
+                while state != "Failure":  # on a busy machine the whole study may be there before the kill
+                    attempts += 1
+                    assert attempts <= 5
+                    with Started(home, log) as started:
+                        job = running.push(names[n_objects])
+                        started.wait_for(16 + kill_at)
+                    state = running.ended(job)
             with Started(home, log):
                 jobs = [running.push(names[n_objects]) for _ in range(2)]
                 assert [running.ended(job) for job in jobs] == ["Success", "Success"]
