@@ -28,8 +28,9 @@ Tiles = NDArray[np.float64]
 SMOOTHING = 0.75
 """Deviation of the gradients' Gaussian over the low resolution's pixel: both are then of the target's resolution."""
 TILE_PX = 16
-WINDOW_TILES = 1.0
-"""Deviation of the Gaussian over tiles in which a place is judged: three tiles are 48 px."""
+WINDOW_TILES = 0.5
+"""Deviation of the Gaussian over tiles in which a place is judged, times the scale: 16 px at 2x, 32 px at 4x, where the
+same pixels hold a quarter of what was measured."""
 REACH_PX = (1, 2, 4)
 OFFSETS: tuple[tuple[int, int], ...] = tuple(
     (reach * row, reach * column)
@@ -60,7 +61,7 @@ class GateLimits:
 
 LIMITS: dict[int, GateLimits] = {
     2: GateLimits((0.7, 0.5), (0.03, 0.06), 0.6, 0.01, 0.75),
-    4: GateLimits((0.7, 0.5), (0.03, 0.06), 0.6, 0.01, 0.75),
+    4: GateLimits((0.7, 0.5), (0.02, 0.05), 0.6, 0.011, 0.75),
 }
 """By scale."""
 
@@ -120,7 +121,7 @@ def judge_reference(
     """
     _require_one_grid(upsampled, reference)
     limits = LIMITS[scale]
-    found = _judge_tiles(upsampled, reference, covered, sigma=SMOOTHING * scale)
+    found = _judge_tiles(upsampled, reference, covered, scale=scale)
     of_slice = _trust(_mean(found.agreement, found), _mean(found.misplacement, found), limits)
     trust = _trust(found.agreement, found.misplacement, limits)
     weak = found.target < MIN_WEIGHT * found.target.max(initial=0.0)
@@ -172,8 +173,9 @@ class _Contours:
 
 
 def _judge_tiles(
-    upsampled: Volume, reference: Volume, covered: NDArray[np.bool_] | None, *, sigma: float
+    upsampled: Volume, reference: Volume, covered: NDArray[np.bool_] | None, *, scale: int
 ) -> _Tiles:
+    sigma, window = SMOOTHING * scale, WINDOW_TILES * scale
     kept: NDArray[np.bool_] | float = 1.0
     if covered is not None and not covered.all():
         reach = round(3 * sigma) + max(REACH_PX)
@@ -185,10 +187,10 @@ def _judge_tiles(
     usual = float(np.quantile(ratio[with_structure], 0.75)) if with_structure.any() else 0.0
     usual = usual or float(ratio.max(initial=0.0))
     bare = with_structure & (ratio <= MIN_STRUCTURE * usual)
-    here, weight = _agreement(still, guide)
+    here, weight = _agreement(still, guide, window=window)
     best = here
     for offset in OFFSETS:
-        best = np.maximum(best, _agreement(still, guide.moved(offset))[0])
+        best = np.maximum(best, _agreement(still, guide.moved(offset), window=window)[0])
     weight = np.where(ndimage.binary_dilation(bare, np.ones((1, 3, 3))), 0.0, weight)
     return _Tiles(here, best - here, weight, target, bare)
 
@@ -204,11 +206,10 @@ def _contours(volume: Volume, kept: NDArray[np.bool_] | float, *, sigma: float) 
     return _Contours((row**2 - column**2) * over, 2 * row * column * over, length)
 
 
-def _agreement(still: _Contours, guide: _Contours) -> tuple[Tiles, Tiles]:
+def _agreement(still: _Contours, guide: _Contours, *, window: float) -> tuple[Tiles, Tiles]:
     """Of the window about each tile, mean of cos(2 angle), and the weight it rests on; 0 without any."""
-    window = (0.0, WINDOW_TILES, WINDOW_TILES)
     agreed, weight = (
-        ndimage.gaussian_filter(_tiles(one), window, mode="constant")
+        ndimage.gaussian_filter(_tiles(one), (0.0, window, window), mode="constant")
         for one in (still.cosine * guide.cosine + still.sine * guide.sine, still.length * guide.length)
     )
     return np.divide(agreed, weight, out=np.zeros_like(weight), where=weight > 0), weight
@@ -218,7 +219,7 @@ def _tiles(volume: Volume) -> Tiles:
     """Sums over tiles; what is left at the far edges counts for the last ones."""
     H, W = volume.shape[1:]
     sums = np.add.reduceat(volume, _starts(H), axis=1)
-    return np.add.reduceat(sums, _starts(W), axis=2).astype(np.float64)
+    return np.asarray(np.add.reduceat(sums, _starts(W), axis=2), dtype=np.float64)
 
 
 def _starts(n: int) -> list[int]:

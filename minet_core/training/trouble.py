@@ -79,7 +79,8 @@ def draw_trouble(generator: torch.Generator, trouble: TroubleSettings, *, n_slic
     TroubleDraw
         To be applied as often as is wanted.
     """
-    numbers = iter(torch.rand(N_REFERENCE_NUMBERS, generator=generator, dtype=torch.float64).tolist())
+    drawn: list[float] = torch.rand(N_REFERENCE_NUMBERS, generator=generator, dtype=torch.float64).tolist()
+    numbers = iter(drawn)
     noise_seed = int(torch.randint(2**62, (), generator=generator))
     inputs = draw_degradation(generator, input_bounds(trouble))
 

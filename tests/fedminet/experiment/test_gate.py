@@ -1,0 +1,40 @@
+"""The page and the ways of `experiment gate`; its trainings are the product's own."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedminet.experiment.gate.page import page
+from fedminet.experiment.gate.wrong_references import WAYS
+
+
+def test_each_way_but_the_right_ones_changes_the_reference_and_keeps_its_grid() -> None:
+    generator = np.random.default_rng(1)
+    own, other = generator.random((2, 6, 32, 32)).astype(np.float32)
+    for way in WAYS:
+        made = way.make(own, other)
+        assert made.shape == own.shape
+        assert np.array_equal(made, own) == (way.name == "right")
+
+
+def test_the_page_counts_what_was_named_and_leaves_out_what_is_neither() -> None:
+    found = {"agreement": 0.9, "misplacement": 0.02, "trusted": 0.5}
+    verdicts = [
+        {"way": way, "wrong": wrong, "image": "patient", "named": named, **found}
+        for way, wrong, named in (
+            ("right", False, False),
+            ("right", False, True),
+            ("2 px off", True, True),
+            ("noise of 10%", None, True),
+        )
+    ]
+    pictures = [
+        {"way": "right", "patient": number, "psnr_db": {"sinc": psnr, f"{name}, gate": psnr + 2}}
+        for number, psnr in ((0, 30.0), (1, 31.0))
+        for name in ("plain", "troubled")
+    ]
+    text = page(verdicts, pictures, scale=2, steps=400)
+    assert "| patient | 1 of 1 | 1 of 2 |" in text
+    assert "| noise of 10% | 1 of 1 | 0 of 0 | 0.900 to 0.900 |" in text
+    assert "mean and least over 2 patients" in text
+    assert "| right | 30.50 (30.00) | 32.50 (32.00) | 32.50 (32.00) |" in text
