@@ -192,6 +192,36 @@ class DecoderMissing(DataError):
     code = "FM-D214"
 
 
+class SignalTooWeak(DataError):
+    """A scan is mostly noise."""
+
+    code = "FM-D215"
+
+
+class ImageGhosted(DataError):
+    """A scan shows its anatomy again beside it."""
+
+    code = "FM-D216"
+
+
+class ImageSaturated(DataError):
+    """Much of a scan's anatomy is at its maximum."""
+
+    code = "FM-D217"
+
+
+class AnatomyCutOff(DataError):
+    """A scan's anatomy reaches over more of the picture's edge than the site allows."""
+
+    code = "FM-D218"
+
+
+class MotionBetweenSlices(DataError):
+    """Every other slice of a scan lies elsewhere."""
+
+    code = "FM-D219"
+
+
 class ModelError(FedminetError):
     """A checkpoint, a set of weights or a number in them cannot be used."""
 
