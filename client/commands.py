@@ -20,6 +20,7 @@ from minet_core.runtime.logs import DEFAULT_FORMAT, DEFAULT_LEVEL, FORMAT_VARIAB
 if TYPE_CHECKING:
     from client.site_home import SiteHome
     from sites.ingest_report import IngestReport
+    from sites.settings.site_settings import SiteSettings
 
 site_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 add_admission_commands(site_commands)
@@ -105,7 +106,7 @@ def ingest(
     if not (dry_run or reread):
         known = recall(source, site.store, settings, version=VERSION, prune=prune)
     if known is not None:
-        _show_ingested(known, _declare_ingested(site), json_output=json_output)
+        _show_ingested(site, known, settings, json_output=json_output)
         return
     plan = plan_ingest(source, settings, skip=site.store, headers=dry_run)
     if dry_run:
@@ -129,12 +130,20 @@ def ingest(
         for line in refusal_lines(plan.found.refused):
             typer.echo(line, err=True)
         raise
-    _show_ingested(report, _declare_ingested(site), json_output=json_output)
+    _show_ingested(site, report, settings, json_output=json_output)
 
 
-def _show_ingested(report: IngestReport, request: Path | None, *, json_output: bool) -> None:
-    """The report, and what to send; ends with the status of refused data where there is any."""
+def _show_ingested(
+    site: SiteHome, report: IngestReport, settings: SiteSettings, *, json_output: bool
+) -> None:
+    """The report, its page, and what to send; ends with the status of refused data where there is any."""
+    from sites.onboarding.page import FILE, write_page
+
+    write_page(report, site.store, settings, site.path / FILE)
+    request = _declare_ingested(site)
     typer.echo(json.dumps(report.as_json()) if json_output else report.as_text())
+    if not json_output:
+        typer.echo(f"Look at {site.path / FILE}: the pairs, the figures, and what was refused.")
     if not json_output and request is not None:
         typer.echo(
             f"Send the coordinator {request}: public keys, a digest and a count, no scan and no name of a patient."

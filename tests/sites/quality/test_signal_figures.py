@@ -64,7 +64,7 @@ def test_saturation_and_cut_off_anatomy_are_counted() -> None:
     image = with_noise(anatomy(), 0.02)
     clipped = np.minimum(image, np.float32(1.0))
     figures = signal_figures(clipped)
-    assert figures.saturated == pytest.approx(float((image[image > 0.1] >= 1).mean()), abs=0.02)
+    assert figures.saturated == pytest.approx(float((image[image > 0.1] >= 1).mean()), abs=0.03)
     assert figures.cut_off == 0
     assert signal_figures(image[:, 24:72]).cut_off > 0.2
 
