@@ -22,6 +22,7 @@ from minet_core.ledger.records import Ledger
 from minet_core.protocol.cohort_declaration import DECLARATION_FILE
 from minet_core.runtime.files.atomic_write import write_json
 from minet_core.runtime.json_text import parse_json
+from sites.onboarding.page import FILE
 from sites.withdraw import Withdrawal, withdraw
 
 _HOLDING = ("ingested", "withdrawn")
@@ -118,6 +119,9 @@ def withdraw_patient(home: SiteHome, patient: str) -> PatientWithdrawn:
     """
     records = list(Ledger(home.state).records())  # before anything is done: a damaged ledger stops it
     done = withdraw(home.store, patient)
+    (home.path / FILE).unlink(
+        missing_ok=True
+    )  # the patient's pictures; the next ingest draws the others again
     removed = _forget_results(home, patient)
     request = _declare(home, done)
     if _last_cohort(records) != done.cohort.digest:

@@ -97,6 +97,9 @@ def quick_header(
     if not syntax.startswith(ImplicitVRLittleEndian) or syntax in NOT_WALKED:
         raise NotPlain
     explicit = syntax != ImplicitVRLittleEndian
+    block, offset = source.at(place, 12)
+    if not explicit and all(0x40 < letter < 0x5B for letter in block[offset + 4 : offset + 6]):
+        raise NotPlain  # it looks explicit, whatever its syntax says
     found, _ = _walk(source, place, explicit=explicit, wanted=tags, stop=FIRST_AFTER_HEADER)
     if not found.keys().isdisjoint(sequences):
         raise NotPlain
