@@ -211,10 +211,15 @@ def _inbox_line(counts: dict[str, int]) -> str:
 def _show(
     asked: _Asked, report: IngestReport, request: Path | None, *, inbox: dict[str, int] | None = None
 ) -> None:
+    from sites.onboarding.page import FILE, write_page
+
+    page = asked.site.path / FILE
+    write_page(report, asked.site.store, asked.settings, page)
     if asked.json_output:
         typer.echo(json.dumps(report.as_json() | ({} if inbox is None else {"inbox": inbox})))
     else:
         typer.echo(report.as_text())
+        typer.echo(f"Look at {page}: the pairs, the figures, and what was refused.")
         if inbox is not None:
             typer.echo(_inbox_line(inbox))
         if request is not None:

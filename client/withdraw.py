@@ -25,6 +25,7 @@ from minet_core.protocol.cohort_declaration import DECLARATION_FILE
 from minet_core.runtime.files.atomic_write import write_json
 from minet_core.runtime.files.file_failures import naming_failures
 from minet_core.runtime.json_text import parse_json
+from sites.onboarding.page import FILE
 from sites.store.pseudonym import naming_key
 from sites.withdraw import Withdrawal, withdraw
 
@@ -123,6 +124,8 @@ def withdraw_patient(home: SiteHome, patient: str) -> PatientWithdrawn:
     records = list(Ledger(home.state).records())  # before anything is done: a damaged ledger stops it
     done = withdraw(home.store, patient)
     _empty_inbox(home, patient)
+    # The patient is on its pictures; the next ingest draws the others again.
+    (home.path / FILE).unlink(missing_ok=True)
     removed = _forget_results(home, patient)
     request = _declare(home, done)
     if _last_cohort(records) != done.cohort.digest:

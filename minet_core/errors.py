@@ -192,16 +192,46 @@ class DecoderMissing(DataError):
     code = "FM-D214"
 
 
+class SignalTooWeak(DataError):
+    """A scan is mostly noise."""
+
+    code = "FM-D215"
+
+
+class ImageGhosted(DataError):
+    """A scan shows its anatomy again beside it."""
+
+    code = "FM-D216"
+
+
+class ImageSaturated(DataError):
+    """Much of a scan's anatomy is at its maximum."""
+
+    code = "FM-D217"
+
+
+class AnatomyCutOff(DataError):
+    """A scan's anatomy reaches over more of the picture's edge than the site allows."""
+
+    code = "FM-D218"
+
+
+class MotionBetweenSlices(DataError):
+    """Every other slice of a scan lies elsewhere."""
+
+    code = "FM-D219"
+
+
 class StudyIncomplete(DataError):
     """Of a study that the store has, some objects came again and others did not."""
 
-    code = "FM-D215"
+    code = "FM-D220"
 
 
 class StudyNotInPacs(DataError):
     """A PACS has no study by a number that was asked for; the message has its line, not the number."""
 
-    code = "FM-D216"
+    code = "FM-D221"
 
 
 class ModelError(FedminetError):

@@ -45,7 +45,7 @@ from sites.store.split_register import read_register, write_register
 from sites.store.store import COHORT_FILE, Store, read_record
 from sites.withdraw import leave_out_withdrawn, remove_withdrawn
 
-PROCESSING = 3
+PROCESSING = 4
 """Raised when reading or registration changes, so that pairs made by the former way are made again."""
 VERSION = f"{PROCESSING} {metadata.version('fedminet')}"
 """Of all that judges scans: what another version found is found anew."""

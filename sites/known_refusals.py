@@ -6,13 +6,33 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from minet_core.errors import FedminetError, RegistrationRefused, ScanInvalid
+from minet_core.errors import (
+    AnatomyCutOff,
+    FedminetError,
+    ImageGhosted,
+    ImageSaturated,
+    MotionBetweenSlices,
+    RegistrationRefused,
+    ScanInvalid,
+    SignalTooWeak,
+)
 from sites.duplicates.likeness import Match
 from sites.duplicates.same_anatomy import SameAnatomy
 from sites.making.make_pair import PairTask
 from sites.store.read_before import ReadBefore
 
-KINDS: dict[str, type[FedminetError]] = {one.code: one for one in (ScanInvalid, RegistrationRefused)}
+KINDS: dict[str, type[FedminetError]] = {
+    one.code: one
+    for one in (
+        ScanInvalid,
+        RegistrationRefused,
+        SignalTooWeak,
+        ImageGhosted,
+        ImageSaturated,
+        AnatomyCutOff,
+        MotionBetweenSlices,
+    )
+}
 """By code, what depends on the scans and the settings alone: a disk or a decoder may be mended."""
 SHORTEST_NAME = 3
 

@@ -16,6 +16,7 @@ from sites.duplicates.likeness import Signatures
 from sites.pairing.candidates import Found
 from sites.store.cohort import Cohort
 from sites.store.pseudonym import pseudonym
+from sites.store.read_before import FILE
 from sites.store.split import Split
 from sites.store.split_register import read_register
 from sites.store.store import Store
@@ -92,6 +93,7 @@ def withdraw(path: Path, patient: str) -> Withdrawal:
                 action="Give the pseudonym as the ingest printed it",
             )
         add_withdrawn(path, patient, cohort=present.digest)
+        (path / FILE).unlink(missing_ok=True)  # a report of an ingest may name the patient's pseudonym
         cohort = Store(path).cohort
         store.write_cohort(cohort)
         left = read_withdrawn(path)[patient]

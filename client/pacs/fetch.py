@@ -46,7 +46,7 @@ class Fetched:
         )
 
     def require_all(self) -> None:
-        """Raises DicomTransferIncomplete (FM-S525), StudyNotInPacs (FM-D216)."""
+        """Raises DicomTransferIncomplete (FM-S525), StudyNotInPacs (FM-D221)."""
         if self.n_failed or self.n_cut:
             raise DicomTransferIncomplete(
                 "objects did not come from the PACS",

@@ -21,8 +21,9 @@ from minet_core.imaging.occupied_band import Occupied, crop_to_measured, occupie
 from minet_core.imaging.volume import Volume
 from sites.quality.bright_artefacts import bright_figures, why_too_bright
 from sites.quality.derived_images import value_figures, value_remarks, why_derived
-from sites.quality.pair_quality import PairQuality, Shares
+from sites.quality.pair_quality import PairQuality, Shares, SignalQuality
 from sites.quality.scan_quality import SliceUse, use_of_slices
+from sites.quality.signal_figures import SignalFigures, require_signal, signal_figures
 from sites.quality.slice_faults import SliceFaults, find_slice_faults
 from sites.settings.site_settings import QualitySettings
 
@@ -38,6 +39,7 @@ class ScanFigures:
     peak_ratio: float
     faults: SliceFaults
     remarks: tuple[str, ...]
+    signal: SignalFigures
 
     @property
     def shares(self) -> Shares:
@@ -91,6 +93,8 @@ class Examined:
                 for role, figures in (("target", self.target_figures), ("reference", self.reference_figures))
                 for remark in figures.remarks
             ),
+            target_signal=SignalQuality(**self.target_figures.signal.rounded()),
+            reference_signal=SignalQuality(**self.reference_figures.signal.rounded()),
         )
 
 
@@ -165,6 +169,8 @@ def examine_scan(volume: Volume, *, role: str, limits: QualitySettings) -> ScanF
     ScanInvalid
         FM-D202: a derived image or a bright artefact where the site refuses them; slices repeated, foreign, blended,
         exchanged or in the order of their acquisition.
+    SignalTooWeak, ImageGhosted, ImageSaturated, AnatomyCutOff, MotionBetweenSlices
+        FM-D215 to FM-D219: beyond the site's limits.
     """
     magnitude = volume.magnitude()
     values, bright = value_figures(magnitude), bright_figures(magnitude)
@@ -182,7 +188,9 @@ def examine_scan(volume: Volume, *, role: str, limits: QualitySettings) -> ScanF
     if faults.wrong:
         raise _faulty(role, faults)
     through, down, across = (occupied_band(magnitude, axis=axis) for axis in range(3))
-    return ScanFigures((through, down, across), bright.peak_ratio, faults, tuple(remarks))
+    signal = signal_figures(magnitude)
+    require_signal(signal, limits, role=role)
+    return ScanFigures((through, down, across), bright.peak_ratio, faults, tuple(remarks), signal)
 
 
 def _faulty(role: str, faults: SliceFaults) -> ScanInvalid:

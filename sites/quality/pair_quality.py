@@ -21,6 +21,16 @@ SAID_STEP = 1.5
 """A reference coarser by more is said. Real pairs by their headers: 0.75 to 1.5."""
 
 
+class SignalQuality(Settings):
+    """How good one scan's signal is; null: not measured. sites/quality/signal_figures.py says how."""
+
+    snr: float | None = Field(description="mean of the anatomy over the noise of the air")
+    ghosting: float | None = Field(description="air beside the anatomy, over twice the anatomy")
+    saturated: float | None = Field(description="share of the anatomy at the maximum")
+    cut_off: float | None = Field(description="share of the picture's edge with anatomy on it")
+    shift_px: float | None = Field(description="pixels between every other slice and its neighbours")
+
+
 class PairQuality(Settings):
     """Figures of one pair."""
 
@@ -40,6 +50,8 @@ class PairQuality(Settings):
         0, description="of these: good, but beyond a faulty or unguided one; not used"
     )
     remarks: tuple[str, ...] = Field((), description="of the target's or the reference's values")
+    target_signal: SignalQuality | None = Field(None, description="of the target; null: an older record")
+    reference_signal: SignalQuality | None = Field(None, description="the same of the reference")
 
     @property
     def in_plane(self) -> float:

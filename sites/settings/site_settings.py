@@ -291,6 +291,26 @@ class QualitySettings(Settings):
         ge=1,
         description="a reference whose voxels are longer than the target's by more, along any axis, is refused",
     )
+    min_snr: PositiveFloat | None = Field(
+        3.0, description="least mean of the anatomy over the noise of the air (FM-D215); null: any"
+    )
+    max_ghosting: PositiveFloat | None = Field(
+        0.1,
+        description="most signal in the air beside the anatomy, along one direction more than along the other, over "
+        "twice the anatomy's (FM-D216); null: any",
+    )
+    max_saturated: PositiveFloat | None = Field(
+        0.05, description="largest share of the anatomy at the maximum (FM-D217); null: any"
+    )
+    max_cut_off: PositiveFloat | None = Field(
+        None,
+        description="largest share of the picture's edge with anatomy on it (FM-D218); null: any, since a spine or a "
+        "knee fills its picture",
+    )
+    max_shift_px: PositiveFloat | None = Field(
+        2.0,
+        description="farthest that every other slice may lie from its neighbours [pixels] (FM-D219); null: any",
+    )
 
 
 class DuplicateSettings(Settings):

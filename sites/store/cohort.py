@@ -20,6 +20,8 @@ Hexadecimal = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]+$")]
 
 LATER_FIELDS = ("residual_px", "moved_mm", "stretch", "agreement", "similarity", "quality")
 """Fields of a pair that not every version wrote: None where it did not."""
+LATER_FIGURES = ("target_signal", "reference_signal")
+"""The same of a pair's quality."""
 
 
 class PairRecord(Settings):
@@ -105,6 +107,9 @@ class Cohort(Settings):
             for name in LATER_FIELDS:
                 if pair[name] is None:  # the digest of a cohort that was written before there was one
                     del pair[name]
+            for name in LATER_FIGURES:
+                if pair.get("quality") and pair["quality"][name] is None:
+                    del pair["quality"][name]
         return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def remarks(self) -> list[str]:

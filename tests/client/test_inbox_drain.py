@@ -160,7 +160,7 @@ def test_a_part_of_a_study_whose_objects_are_gone_does_not_take_its_place(tmp_pa
     deliver(inbox, part)
     result = ingest(home)
     assert result.exit_code == 3
-    assert "FM-D215" in result.stderr
+    assert "FM-D220" in result.stderr
     assert f"{len(paths) - len(part)} of its objects are missing" in result.stderr
     assert Store(home.store).cohort.digest == digest
     assert len(objects_below(inbox.refused)) == len(part)

@@ -34,7 +34,7 @@ from minet_core.errors import (
     ScanUnreadable,
 )
 from sites.scans.dicom.elements import tags_to_read
-from sites.scans.dicom.quick_header import NotPlain, quick_header
+from sites.scans.dicom.quick_header import PIXELS, NotPlain, quick_header
 from sites.scans.unreadable import unreadable
 
 MAX_HEADER_BYTES = 32 << 20
@@ -42,7 +42,6 @@ MAX_HEADER_BYTES = 32 << 20
 takes up to about 30 times as much memory for elements of no length."""
 MAX_FILE_BYTES = 4 << 30
 BUFFER_BYTES = 1 << 14
-PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 TAGS = [int(one) for one in tags_to_read()]
 TAG_SET = frozenset(TAGS)
 SEQUENCE_TAGS = frozenset(int(tag) for tag in TAGS if dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ")
@@ -261,7 +260,7 @@ def read_dataset(stream: io.FileIO, *, name: str, tags: Sequence[int] = TAGS) ->
     """
     if tags is TAGS:
         with contextlib.suppress(NotPlain):
-            return quick_header(stream, tags=TAG_SET, sequences=SEQUENCE_TAGS)
+            return quick_header(stream, tags=TAG_SET, sequences=SEQUENCE_TAGS, max_bytes=MAX_HEADER_BYTES)
     bounded = io.BufferedReader(HeaderBytes(stream, name=name), BUFFER_BYTES)
     # Not dcmread: for every file it makes a tag of pydicom's of each number.
     return read_partial(bounded, stop_when=_at_pixels, specific_tags=list(tags))

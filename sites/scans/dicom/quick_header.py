@@ -16,17 +16,18 @@ from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import BaseTag
-from pydicom.uid import UID, ImplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from sites.scans.dicom.elements import TYPED
 
 BLOCK_BYTES = 1 << 16
-MAX_READ_BYTES = 1 << 22
 MAX_DEPTH = 8
 UNDEFINED = 0xFFFFFFFF
-FIRST_AFTER_HEADER = 0x7FE00008
+PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+FIRST_AFTER_HEADER = min(PIXELS)
 ITEM, END_OF_ITEM, END_OF_SEQUENCE = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 SYNTAX = 0x00020010
+NOT_WALKED = frozenset({DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian})
 _SHORT = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
 _LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _TEXT = frozenset(vr.encode() for vr in (*TYPED, "PN", "LT", "ST", "UT", "UC"))
@@ -40,9 +41,9 @@ class NotPlain(Exception):
 class _Bytes:
     """A file's bytes by their place, a block at a time."""
 
-    def __init__(self, stream: io.FileIO) -> None:
+    def __init__(self, stream: io.FileIO, *, max_bytes: int) -> None:
         self._descriptor, self._size = stream.fileno(), os.fstat(stream.fileno()).st_size
-        self._start, self._block, self._left = 0, b"", MAX_READ_BYTES
+        self._start, self._block, self._left = 0, b"", max_bytes
 
     def at(self, place: int, count: int) -> tuple[bytes, int]:
         """A block, and where in it `count` bytes from `place` on begin."""
@@ -59,7 +60,9 @@ class _Bytes:
         return self._block, 0
 
 
-def quick_header(stream: io.FileIO, *, tags: Collection[int], sequences: Collection[int]) -> Dataset:
+def quick_header(
+    stream: io.FileIO, *, tags: Collection[int], sequences: Collection[int], max_bytes: int
+) -> Dataset:
     """The elements of a plain header.
 
     Parameters
@@ -70,6 +73,8 @@ def quick_header(stream: io.FileIO, *, tags: Collection[int], sequences: Collect
         Which elements.
     sequences
         Of these, the sequences.
+    max_bytes
+        How many bytes of the file may be read.
 
     Returns
     -------
@@ -81,7 +86,7 @@ def quick_header(stream: io.FileIO, *, tags: Collection[int], sequences: Collect
     NotPlain
         pydicom is to read it.
     """
-    source = _Bytes(stream)
+    source = _Bytes(stream, max_bytes=max_bytes)
     block, offset = source.at(0, 144)
     if block[offset + 128 : offset + 132] != b"DICM":
         raise NotPlain
@@ -89,9 +94,12 @@ def quick_header(stream: io.FileIO, *, tags: Collection[int], sequences: Collect
     if SYNTAX not in meta or meta[SYNTAX].value is None:
         raise NotPlain
     syntax = UID(meta[SYNTAX].value.decode("iso8859").rstrip(" \0"))
-    if syntax.is_deflated or not (syntax == ImplicitVRLittleEndian or syntax.is_little_endian):
+    if not syntax.startswith(ImplicitVRLittleEndian) or syntax in NOT_WALKED:
         raise NotPlain
     explicit = syntax != ImplicitVRLittleEndian
+    block, offset = source.at(place, 12)
+    if not explicit and all(0x40 < letter < 0x5B for letter in block[offset + 4 : offset + 6]):
+        raise NotPlain  # it looks explicit, whatever its syntax says
     found, _ = _walk(source, place, explicit=explicit, wanted=tags, stop=FIRST_AFTER_HEADER)
     if not found.keys().isdisjoint(sequences):
         raise NotPlain
@@ -112,6 +120,8 @@ def _walk(
         group, element, vr, length = _EXPLICIT.unpack_from(block, offset)
         tag = group << 16 | element
         if tag >= stop:
+            if stop == FIRST_AFTER_HEADER and tag not in PIXELS:
+                raise NotPlain
             return found, place
         value_at = place + 8
         if not explicit:
