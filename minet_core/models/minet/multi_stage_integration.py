@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from minet_core.models.minet.gram import Gram
+
 MIN_NORM_SQUARED = 1e-12
 """Below this a feature counts as zero and is similar to nothing, itself included."""
 
@@ -89,7 +91,7 @@ class MultiStageIntegration(nn.Module):
             [features.permute(0, 2, 3, 1).flatten(1) for features in stored], dim=1
         )  # (B, N, H W C)
         rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-        products = rows @ rows.mT  # (B, N, N)
+        products: Tensor = Gram.apply(rows)  # type: ignore[no-untyped-call]  # (B, N, N)
         if self.similarity == "cosine":
             norms_squared = products.diagonal(dim1=1, dim2=2)  # (B, N)
             inverse = norms_squared.clamp_min(MIN_NORM_SQUARED).rsqrt()
