@@ -36,7 +36,7 @@ class Gram(torch.autograd.Function):
         return rows @ rows.mT
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         """(D + D^T) rows.
 

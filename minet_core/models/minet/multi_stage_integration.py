@@ -62,7 +62,7 @@ class MultiStageIntegration(nn.Module):
         with torch.autocast(stored[0].device.type, enabled=False):
             weights = self._mixed_weights(self.affinity(stored))
         # A slice of a batch keeps channels_last, which unbind(1) after [:, None] loses: reordered twice a sample.
-        samples = torch.cat(stored, dim=1).split(1)  # B x (1, N C, H, W)
+        samples = torch.split(torch.cat(stored, dim=1), 1)  # B x (1, N C, H, W)
         bias = self.projection.bias
         return torch.cat(
             [
