@@ -220,7 +220,7 @@ def counted(work: Work, *, backward: bool) -> dict[str, int]:
             held.append(tensor.detach())  # so that no address is used twice
         return tensor
 
-    class Operations(TorchDispatchMode):
+    class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         number = 0
 
         def __torch_dispatch__(self, call: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -233,7 +233,7 @@ def counted(work: Work, *, backward: bool) -> dict[str, int]:
     if not backward:
         kept.clear()
     held.clear()
-    with Operations() as operations:
+    with Operations() as operations:  # type: ignore[no-untyped-call]
         work()
     return {
         "flops": flops.get_total_flops(),

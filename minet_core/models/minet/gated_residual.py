@@ -61,7 +61,7 @@ class _GatedResidual(torch.autograd.Function):
         return torch.addcmul(features, response, gate[:, :, None, None])
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
         response, pooled, hidden, gate, down_weight, up_weight = ctx.saved_tensors
         n_pixels = response.shape[2] * response.shape[3]

@@ -190,11 +190,12 @@ def _upsampling_head(n_features: int, *, scale: int) -> nn.Sequential:
     return nn.Sequential(conv3x3(1, n_features), *pixel_shuffle_upsampler(n_features, scale=scale))
 
 
-def _fused(reference: Tensor, target: Tensor, fusion: nn.Conv2d) -> Tensor:
+def _fused(reference: Tensor, target: Tensor, fusion: nn.Module) -> Tensor:
     """The 1 x 1 convolution of [F_ref, F_tgt], as the sum of two matrix products of what is channels_last anyway.
 
     Nothing is joined for it, and one thread's 1 x 1 convolution of a small batch has a slow backward pass.
     """
+    assert isinstance(fusion, nn.Conv2d)
     of_reference, of_target = fusion.weight[:, :, 0, 0].chunk(2, dim=1)
     of_both = functional.linear(reference.permute(0, 2, 3, 1), of_reference, fusion.bias)
     return (of_both + functional.linear(target.permute(0, 2, 3, 1), of_target)).permute(0, 3, 1, 2)

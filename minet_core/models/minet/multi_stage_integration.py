@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from minet_core.models.minet.gram import Gram
+
 MIN_NORM_SQUARED = 1e-12
 """Below this a feature counts as zero and is similar to nothing, itself included."""
 
@@ -60,7 +62,7 @@ class MultiStageIntegration(nn.Module):
         with torch.autocast(stored[0].device.type, enabled=False):
             weights = self._mixed_weights(self.affinity(stored))
         # A slice of a batch keeps channels_last, which unbind(1) after [:, None] loses: reordered twice a sample.
-        samples = torch.cat(stored, dim=1).split(1)  # B x (1, N C, H, W)
+        samples = torch.split(torch.cat(stored, dim=1), 1)  # B x (1, N C, H, W)
         bias = self.projection.bias
         return torch.cat(
             [
@@ -89,7 +91,7 @@ class MultiStageIntegration(nn.Module):
             [features.permute(0, 2, 3, 1).flatten(1) for features in stored], dim=1
         )  # (B, N, H W C)
         rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-        products = rows @ rows.mT  # (B, N, N)
+        products: Tensor = Gram.apply(rows)  # type: ignore[no-untyped-call]  # (B, N, N)
         if self.similarity == "cosine":
             norms_squared = products.diagonal(dim1=1, dim2=2)  # (B, N)
             inverse = norms_squared.clamp_min(MIN_NORM_SQUARED).rsqrt()
