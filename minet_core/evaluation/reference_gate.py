@@ -43,6 +43,8 @@ OFFSETS: tuple[tuple[int, int], ...] = tuple(
 MIN_STRUCTURE = 0.02
 """Least energy of the reference's gradients for the target's, over the upper quartile of the tiles with structure:
 below it shows nothing there. A quartile, for half of the tiles may be missing."""
+FLAT = 1e-6
+"""Of the steepest gradient: below it there is none, but rounding."""
 MIN_WEIGHT = 0.02
 """Tiles whose target has less gradient energy than this part of the most are judged by their slice."""
 
@@ -202,7 +204,10 @@ def _contours(volume: Volume, kept: NDArray[np.bool_] | float, *, sigma: float) 
         for order in ((0, 1, 0), (0, 0, 1))
     )
     length = np.hypot(row, column)
-    over = np.divide(1.0, length, out=np.zeros_like(length), where=length > 0)
+    real = length > FLAT * length.max(
+        initial=0.0
+    )  # a spline's ripples in air are so small that they overflow
+    over = np.divide(1.0, length, out=np.zeros_like(length), where=real)
     return _Contours((row**2 - column**2) * over, 2 * row * column * over, length)
 
 
