@@ -234,8 +234,9 @@ def _starts(n: int) -> list[int]:
 def _mean(of_tile: Tiles, found: _Tiles, *, axes: tuple[int, ...] = (1, 2)) -> Tiles:
     """Weighted by both gradients; 0 without any."""
     total = found.weight.sum(axis=axes, keepdims=True)
-    mean = (of_tile * found.weight).sum(axis=axes, keepdims=True)
-    return np.divide(mean, total, out=np.zeros_like(total), where=total > 0)
+    weighted = (of_tile * found.weight).sum(axis=axes, keepdims=True)
+    mean: Tiles = np.divide(weighted, total, out=np.zeros_like(total), where=total > 0)
+    return mean
 
 
 def _trust(agreement: Tiles, misplacement: Tiles, limits: GateLimits) -> Tiles:
