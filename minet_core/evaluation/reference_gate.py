@@ -43,6 +43,8 @@ OFFSETS: tuple[tuple[int, int], ...] = tuple(
 MIN_STRUCTURE = 0.02
 """Least energy of the reference's gradients for the target's, over the upper quartile of the tiles with structure:
 below it shows nothing there. A quartile, for half of the tiles may be missing."""
+FLAT = 1e-6
+"""Of the steepest gradient: below it there is none, but rounding."""
 MIN_WEIGHT = 0.02
 """Tiles whose target has less gradient energy than this part of the most are judged by their slice."""
 
@@ -202,7 +204,10 @@ def _contours(volume: Volume, kept: NDArray[np.bool_] | float, *, sigma: float) 
         for order in ((0, 1, 0), (0, 0, 1))
     )
     length = np.hypot(row, column)
-    over = np.divide(1.0, length, out=np.zeros_like(length), where=length > 0)
+    real = length > FLAT * length.max(
+        initial=0.0
+    )  # a spline's ripples in air are so small that they overflow
+    over = np.divide(1.0, length, out=np.zeros_like(length), where=real)
     return _Contours((row**2 - column**2) * over, 2 * row * column * over, length)
 
 
@@ -229,8 +234,9 @@ def _starts(n: int) -> list[int]:
 def _mean(of_tile: Tiles, found: _Tiles, *, axes: tuple[int, ...] = (1, 2)) -> Tiles:
     """Weighted by both gradients; 0 without any."""
     total = found.weight.sum(axis=axes, keepdims=True)
-    mean = (of_tile * found.weight).sum(axis=axes, keepdims=True)
-    return np.divide(mean, total, out=np.zeros_like(total), where=total > 0)
+    weighted = (of_tile * found.weight).sum(axis=axes, keepdims=True)
+    mean: Tiles = np.divide(weighted, total, out=np.zeros_like(total), where=total > 0)
+    return mean
 
 
 def _trust(agreement: Tiles, misplacement: Tiles, limits: GateLimits) -> Tiles:

@@ -98,6 +98,17 @@ def test_beyond_the_cover_nothing_is_judged() -> None:
     assert not judge_reference(_interpolated(2), own, scale=2, covered=covered).wrong
 
 
+def test_air_of_the_smallest_numbers_overflows_nothing() -> None:
+    """A spline leaves numbers in air whose gradients have no reciprocal in float32."""
+    target, own = _interpolated(2), _scan(1, "T1")
+    for volume in (target, own):
+        volume[:, :, :40] = 0
+    own[:, 40:60, 10:20] = 1e-42
+    gate = judge_reference(target, own, scale=2)
+    assert np.isfinite([gate.agreement, gate.misplacement, gate.trusted]).all()
+    assert np.isfinite(gate.trust).all()
+
+
 def test_what_cannot_be_judged_is_refused() -> None:
     with pytest.raises(ScanInvalid, match="cannot be judged"):
         judge_reference(np.ones((2, 64, 64), np.float32), np.ones((2, 64, 66), np.float32), scale=2)
