@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,7 @@ from minet_core.runtime.logs import DEFAULT_FORMAT, DEFAULT_LEVEL, FORMAT_VARIAB
 
 if TYPE_CHECKING:
     from client.site_home import SiteHome
+    from sites.ingest_plan import IngestPlan
     from sites.ingest_report import IngestReport
     from sites.settings.site_settings import SiteSettings
 
@@ -88,12 +90,10 @@ def ingest(
 ) -> None:
     """Read the scans, pair and register them, and put what was accepted into the store."""
     from client.site_home import SiteHome
-    from minet_core.errors import NoScansAccepted, TooFewPatients
     from minet_core.runtime.progress import progress
     from sites.ingest import VERSION
     from sites.ingest import ingest as ingest_scans
     from sites.ingest_plan import plan_ingest
-    from sites.ingest_report import refusal_lines
     from sites.last_ingest import recall
 
     site = SiteHome.at(home)
@@ -102,35 +102,43 @@ def ingest(
         settings = settings.model_copy(update={"allow_few_patients": True})
     if accept_names:
         settings = settings.model_copy(update={"accept_patient_names": True})
-    known = None
     if not (dry_run or reread):
         known = recall(source, site.store, settings, version=VERSION, prune=prune)
-    if known is not None:
-        _show_ingested(site, known, settings, json_output=json_output)
-        return
+        if known is not None:
+            _show_ingested(site, known, settings, json_output=json_output)
+            return
     plan = plan_ingest(source, settings, skip=site.store, headers=dry_run)
     if dry_run:
         typer.echo(json.dumps(plan.as_json()) if json_output else plan.as_text())
         raise typer.Exit(DataError.exit_status if any(one.stops for one in plan.warnings) else 0)
     if not json_output:
         typer.echo(plan.as_text())
+    with progress("Ingesting", quiet=json_output) as advance, _causes_shown(plan):
+        report = ingest_scans(
+            source,
+            site.store,
+            settings,
+            found=plan.found,
+            prune=prune,
+            progress=advance,
+            n_processes=processes,
+            reread=reread,
+        )
+    _show_ingested(site, report, settings, json_output=json_output)
+
+
+@contextlib.contextmanager
+def _causes_shown(plan: IngestPlan) -> Iterator[None]:
+    """Where nothing is taken, the refusals that led there come before the failure."""
+    from minet_core.errors import NoScansAccepted, TooFewPatients
+    from sites.ingest_report import refusal_lines
+
     try:
-        with progress("Ingesting", quiet=json_output) as advance:
-            report = ingest_scans(
-                source,
-                site.store,
-                settings,
-                found=plan.found,
-                prune=prune,
-                progress=advance,
-                n_processes=processes,
-                reread=reread,
-            )
+        yield
     except (NoScansAccepted, TooFewPatients):
         for line in refusal_lines(plan.found.refused):
             typer.echo(line, err=True)
         raise
-    _show_ingested(site, report, settings, json_output=json_output)
 
 
 def _show_ingested(
