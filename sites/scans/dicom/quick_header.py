@@ -91,9 +91,10 @@ def quick_header(
     if block[offset + 128 : offset + 132] != b"DICM":
         raise NotPlain
     meta, place = _walk(source, 132, explicit=True, wanted={SYNTAX}, start=0x00020000, stop=0x00030000)
-    if SYNTAX not in meta or meta[SYNTAX].value is None:
+    stated = meta[SYNTAX].value if SYNTAX in meta else None
+    if stated is None:
         raise NotPlain
-    syntax = UID(meta[SYNTAX].value.decode("iso8859").rstrip(" \0"))
+    syntax = UID(stated.decode("iso8859").rstrip(" \0"))
     if not syntax.startswith(ImplicitVRLittleEndian) or syntax in NOT_WALKED:
         raise NotPlain
     explicit = syntax != ImplicitVRLittleEndian
