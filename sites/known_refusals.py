@@ -34,7 +34,7 @@ KINDS: dict[str, type[FedminetError]] = {
     )
 }
 """By code, what depends on the scans and the settings alone: a disk or a decoder may be mended."""
-SHORTEST_NAME = 3
+MIN_NAME_LENGTH = 3
 
 
 def keep_refusal(before: ReadBefore, task: PairTask, failure: Exception, *, match: Match | None) -> None:
@@ -96,4 +96,4 @@ def _names(task: PairTask) -> list[str]:
         *(name for path in paths for name in (path.name, path.name.split(".")[0])),
     ]
     names += task.candidate.label.split("/") if paths else []
-    return [name for name in names if len(name) >= SHORTEST_NAME]
+    return [name for name in names if len(name) >= MIN_NAME_LENGTH]

@@ -63,8 +63,11 @@ def recall(
             refused=tuple(Refusal(**one) for one in report["refused"]),
             cohort=cohort,
             seconds=time.monotonic() - began,
-            **{name: tuple(report[name]) for name in ("ignored", "remarks")},
-            **{name: report[name] for name in ("mapping", "missing", "removed")},
+            ignored=tuple(report["ignored"]),
+            remarks=tuple(report["remarks"]),
+            mapping=report["mapping"],
+            missing=report["missing"],
+            removed=report["removed"],
         )
     except (FedminetError, KeyError, TypeError):  # the ingest itself says what is wrong
         return None
@@ -131,6 +134,7 @@ def _state(
             said = (found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
             state.update(f"{os.fspath(path)} {said}\n".encode("utf-8", "surrogateescape"))
     for path in sorted(store.iterdir()):
-        if path.name not in (FILE, LOCK_FILE) and (found := status_of(path)) is not None:
-            state.update(f"{path.name} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}\n".encode())
+        status = None if path.name in (FILE, LOCK_FILE) else status_of(path)
+        if status is not None:
+            state.update(f"{path.name} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\n".encode())
     return None if failed else state.hexdigest()

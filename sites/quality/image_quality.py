@@ -189,6 +189,8 @@ def examine_scan(volume: Volume, *, role: str, limits: QualitySettings) -> ScanF
         raise _faulty(role, faults)
     through, down, across = (occupied_band(magnitude, axis=axis) for axis in range(3))
     signal = signal_figures(magnitude)
+    if limits.derived_images == "remark":  # a mask is at its maximum everywhere, and was let in
+        limits = limits.model_copy(update={"max_saturated": None})
     require_signal(signal, limits, role=role)
     return ScanFigures((through, down, across), bright.peak_ratio, faults, tuple(remarks), signal)
 

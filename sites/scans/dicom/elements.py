@@ -160,11 +160,11 @@ def _texts(value: bytes) -> list[str]:
     return value.decode("iso8859").rstrip(" \0").split("\\")
 
 
-def _codes(value: bytes, _: bool) -> str | list[str]:
+def _codes(value: bytes, _: bool) -> Any:
     return _one_or_all(_texts(value))
 
 
-def _typed(value: bytes, _: bool) -> str | list[str]:
+def _typed(value: bytes, _: bool) -> Any:
     return _one_or_all([text.rstrip(" \0") for text in value.decode("ascii").split("\\")])
 
 

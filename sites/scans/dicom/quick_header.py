@@ -90,17 +90,18 @@ def quick_header(
     block, offset = source.at(0, 144)
     if block[offset + 128 : offset + 132] != b"DICM":
         raise NotPlain
-    meta, place = _walk(source, 132, explicit=True, wanted={SYNTAX}, stop=0x00030000)
-    if SYNTAX not in meta or meta[SYNTAX].value is None:
+    meta, place = _walk(source, 132, explicit=True, wanted={SYNTAX}, start=0x00020000, stop=0x00030000)
+    stated = meta[SYNTAX].value if SYNTAX in meta else None
+    if stated is None:
         raise NotPlain
-    syntax = UID(meta[SYNTAX].value.decode("iso8859").rstrip(" \0"))
+    syntax = UID(stated.decode("iso8859").rstrip(" \0"))
     if not syntax.startswith(ImplicitVRLittleEndian) or syntax in NOT_WALKED:
         raise NotPlain
     explicit = syntax != ImplicitVRLittleEndian
     block, offset = source.at(place, 12)
     if not explicit and all(0x40 < letter < 0x5B for letter in block[offset + 4 : offset + 6]):
         raise NotPlain  # it looks explicit, whatever its syntax says
-    found, _ = _walk(source, place, explicit=explicit, wanted=tags, stop=FIRST_AFTER_HEADER)
+    found, _ = _walk(source, place, explicit=explicit, wanted=tags, start=0x00080000, stop=FIRST_AFTER_HEADER)
     if not found.keys().isdisjoint(sequences):
         raise NotPlain
     dataset = Dataset({one.tag: one for one in found.values()})
@@ -111,7 +112,7 @@ def quick_header(
 
 
 def _walk(
-    source: _Bytes, place: int, *, explicit: bool, wanted: Collection[int], stop: int
+    source: _Bytes, place: int, *, explicit: bool, wanted: Collection[int], start: int, stop: int
 ) -> tuple[dict[int, RawDataElement], int]:
     """The wanted elements before the first of `stop` or a later tag, and the place of that one."""
     found: dict[int, RawDataElement] = {}
@@ -119,6 +120,8 @@ def _walk(
         block, offset = source.at(place, 12)
         group, element, vr, length = _EXPLICIT.unpack_from(block, offset)
         tag = group << 16 | element
+        if tag < start:
+            raise NotPlain
         if tag >= stop:
             if stop == FIRST_AFTER_HEADER and tag not in PIXELS:
                 raise NotPlain
