@@ -68,7 +68,7 @@ def test_saturation_and_cut_off_anatomy_are_counted() -> None:
     assert figures.cut_off == 0
     assert (
         0.1 < signal_figures(image[:, 24:72]).cut_off < 0.21
-    )  # 0.21 of the edge, of which the dark tissue is not seen
+    )  # dark tissue is not seen
 
 
 @pytest.mark.parametrize(
