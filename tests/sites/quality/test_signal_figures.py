@@ -66,9 +66,7 @@ def test_saturation_and_cut_off_anatomy_are_counted() -> None:
     figures = signal_figures(clipped)
     assert figures.saturated == pytest.approx(float((image[image > 0.1] >= 1).mean()), abs=0.03)
     assert figures.cut_off == 0
-    assert (
-        0.1 < signal_figures(image[:, 24:72]).cut_off < 0.21
-    )  # 0.21 of the edge, of which the dark tissue is not seen
+    assert 0.1 < signal_figures(image[:, 24:72]).cut_off < 0.21  # dark tissue is not seen
 
 
 @pytest.mark.parametrize(
