@@ -295,9 +295,9 @@ class QualitySettings(Settings):
         3.0, description="least mean of the anatomy over the noise of the air (FM-D215); null: any"
     )
     max_ghosting: PositiveFloat | None = Field(
-        0.1,
+        None,
         description="most signal in the air beside the anatomy, along one direction more than along the other, over "
-        "twice the anatomy's (FM-D216); null: any",
+        "twice the anatomy's (FM-D216); null: any, since dim tissue beside bright reads as a ghost",
     )
     max_saturated: PositiveFloat | None = Field(
         0.05, description="largest share of the anatomy at the maximum (FM-D217); null: any"

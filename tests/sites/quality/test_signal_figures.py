@@ -73,7 +73,11 @@ def test_saturation_and_cut_off_anatomy_are_counted() -> None:
     ("code", "change", "limits"),
     [
         ("FM-D215", lambda image: with_noise(image, 0.5), {}),
-        ("FM-D216", lambda image: with_noise(image + 0.5 * np.roll(image, 48, axis=1), 0.02), {}),
+        (
+            "FM-D216",
+            lambda image: with_noise(image + 0.5 * np.roll(image, 48, axis=1), 0.02),
+            {"max_ghosting": 0.1},
+        ),
         ("FM-D217", lambda image: np.minimum(with_noise(image, 0.02), np.float32(1.0)), {}),
         ("FM-D218", lambda image: with_noise(image, 0.02)[:, 24:72], {"max_cut_off": 0.1}),
         (
