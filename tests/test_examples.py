@@ -27,6 +27,7 @@ EXAMPLES = (
     "minet_core.imaging.reference_trouble:apply_reference_trouble",
     "minet_core.models.registry:build_model",
     "minet_core.phantom.patient:make_patient",
+    "minet_core.phantom.variety:draw_variety",
     "minet_core.settings.yaml_file:read_settings",
     "minet_core.training.local_update:local_update",
     "sites.super_resolution.super_resolve:super_resolve_file",

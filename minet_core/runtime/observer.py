@@ -13,4 +13,10 @@ class Observer(Protocol):
 
 
 def observe_nothing(moment: str, /) -> None:
-    """The observer of work that nobody looks at."""
+    """The observer of work that nobody looks at.
+
+    Parameters
+    ----------
+    moment
+        Passed over.
+    """

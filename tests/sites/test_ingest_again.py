@@ -70,7 +70,7 @@ def undisturbed(scans: Path, store: Path) -> dict[str, bytes]:
 
 def test_two_processes_make_the_same_store_and_the_same_refusals(tmp_path: Path) -> None:
     scans = write_patients(tmp_path / "scans", 4)
-    (tmp_path / "one", tmp_path / "two")
+    before = set(multiprocessing.active_children())  # the process that makes the tests' sites stays
     reports = []
     for name, n_processes in (("one", 1), ("two", 2)):
         keep_key(tmp_path / name, KEY)
@@ -78,7 +78,7 @@ def test_two_processes_make_the_same_store_and_the_same_refusals(tmp_path: Path)
     assert reports[0].refused == reports[1].refused
     assert [one.code for one in reports[0].refused] == ["FM-D204"]
     assert content_of(tmp_path / "one") == content_of(tmp_path / "two")
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) <= before
 
 
 @pytest.mark.long

@@ -13,6 +13,7 @@ from client.preflight.preflight import checked_again, preflight, print_findings,
 from client.site_home import SiteHome
 from client.status.finding import Finding, is_configured, refusals
 from minet_core.errors import AdmissionRefused, FileMissing
+from minet_core.runtime.files.typed_page import parse_typed
 from tests.client.preflight.findings import found
 from tests.support.trial_network import Server
 
@@ -77,4 +78,4 @@ def test_the_table_shows_every_check_and_takes_no_text_for_markup(capsys: pytest
 
 def test_a_finding_is_whole_after_it_was_written() -> None:
     finding = Finding("disk", "refusal", "1 MB free", "2 MB", "Make room", "FM-S504")
-    assert Finding.from_json(json.loads(json.dumps(finding.as_json()))) == finding
+    assert parse_typed(json.dumps(finding.as_json()).encode(), Finding) == finding
