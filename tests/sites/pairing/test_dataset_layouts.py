@@ -35,16 +35,16 @@ def page(name: str) -> str:
     return (ROOT / "docs" / "datasets" / f"{name}.md").read_text(encoding="utf-8")
 
 
-def block(text: str, language: str) -> str:
-    """The page's one fenced block of a language."""
-    (found,) = re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+def block(text: str, language: str, *, begins: str = "") -> str:
+    """The page's one fenced block of a language that begins so."""
+    (found,) = re.findall(rf"^```{language}\n({begins}.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
     return str(found)
 
 
 def save_settings(text: str, folder: Path) -> Path:
     """The page's site.yaml under the name by which its commands call it."""
     (name,) = re.findall(r"--definition (\S+)", block(text, "sh"))
-    (folder / name).write_text(block(text, "yaml"), encoding="utf-8")
+    (folder / name).write_text(block(text, "yaml", begins="name:"), encoding="utf-8")
     return folder / name
 
 
