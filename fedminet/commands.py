@@ -347,7 +347,9 @@ def _declared(out: Path, asked: RehearsalOptions, *, usual: str, algorithm: str 
     return Rehearsal.declared(
         out,
         asked.site or [],
-        schedule=Schedule(asked.rounds or known.rounds, asked.local_steps or known.local_steps),
+        schedule=Schedule(
+            asked.rounds or known.rounds, asked.local_steps or known.local_steps, known.batch_size
+        ),
         scale=asked.scale,
         n_patients=asked.patients,
         seed=asked.seed,

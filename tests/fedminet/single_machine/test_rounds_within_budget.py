@@ -23,15 +23,16 @@ SITES = ("sms", "umr", "fastmri")
 
 
 def federation(*, rounds: int = 24) -> FederationSettings:
-    return federation_of(name="demo", sites=SITES, preset="quick", scale=2, rounds=rounds, local_steps=25)
+    return federation_of(name="demo", sites=SITES, preset="quick", scale=2, rounds=rounds, local_steps=50)
 
 
 @pytest.mark.parametrize(
     ("step_s", "n_cores", "rounds"),
     [
-        (0.067, 2, 19),  # a Zen 5 with bfloat16
-        (0.2, 2, 9),  # a Zen 3
-        (0.2, 64, 12),  # three sites use three cores
+        (0.034, 2, 13),  # a Zen 5 with bfloat16
+        (0.1, 2, MIN_ROUNDS),  # a Zen 3
+        (0.1, 64, 8),  # three sites use three cores
+        (0.1, 64, 8),
         (0.001, 2, 24),
         (10.0, 2, MIN_ROUNDS),
     ],
@@ -57,7 +58,7 @@ def test_a_demonstration_without_time_says_that_it_is_short(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rehearsal = Rehearsal.declared(
-        tmp_path / "demo", [], schedule=Schedule(24, 25), scale=2, n_patients=10, seed=1
+        tmp_path / "demo", [], schedule=Schedule(24, 50, batch_size=4), scale=2, n_patients=10, seed=1
     )
     short = shortened(rehearsal, 1.0, quiet=False)
     assert short == replace(rehearsal, federation=short.federation)
@@ -65,3 +66,13 @@ def test_a_demonstration_without_time_says_that_it_is_short(
     assert "--rounds 24" in capsys.readouterr().err
     assert shortened(rehearsal, 1e9, quiet=False) is rehearsal
     assert capsys.readouterr().err == ""
+
+
+def test_a_schedule_may_have_a_batch_of_its_own(tmp_path: Path) -> None:
+    rehearsals = [
+        Rehearsal.declared(
+            tmp_path / "demo", [], schedule=Schedule(24, 50, batch_size), scale=2, n_patients=10, seed=1
+        )
+        for batch_size in (4, None)
+    ]
+    assert [one.federation.training.batch_size for one in rehearsals] == [4, 8]
