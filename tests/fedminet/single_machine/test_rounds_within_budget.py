@@ -31,8 +31,7 @@ def federation(*, rounds: int = 24) -> FederationSettings:
     [
         (0.034, 2, 13),  # a Zen 5 with bfloat16
         (0.1, 2, MIN_ROUNDS),  # a Zen 3
-        (0.1, 64, 8),  # three sites use three cores
-        (0.1, 64, 8),
+        (0.06, 64, 12),  # three sites use three cores
         (0.001, 2, 24),
         (10.0, 2, MIN_ROUNDS),
     ],
