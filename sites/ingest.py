@@ -325,7 +325,7 @@ def _ask_ahead(work: _Work, candidates: list[Candidate], place: int) -> int:
     while place < len(candidates) and work.maker.has_room:
         try:
             fingerprint = work.fingerprint(place, candidates[place])
-        except Exception:  # at its turn it is refused
+        except Exception:  # whatever it is, the same is raised at this pair's turn, and refused there
             return place + 1
         work.fingerprints[place] = fingerprint
         if not work.is_made(fingerprint):
@@ -405,7 +405,9 @@ def _make(work: _Work, task: PairTask, path: Path) -> PairRecord:
             record = made.put(path)
         finally:
             made.forget()
-    except Exception as failure:
+    except (
+        Exception
+    ) as failure:  # raised again: only what the scans themselves cause is kept (known_refusals)
         keep_refusal(before, task, failure, match=check.last_match)
         raise
     check.keep(made.images, file=path.name, patient=owner)
