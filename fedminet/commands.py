@@ -157,7 +157,7 @@ def infer(
 ) -> None:
     """Super-resolve a scan. A research output, not for diagnosis. What gives reason for doubt is said."""
     from minet_core.runtime.progress import progress
-    from sites.super_resolution.picture import PictureOptions
+    from sites.super_resolution.believed_reference import PictureOptions
     from sites.super_resolution.super_resolve import super_resolve_file
     from sites.super_resolution.super_resolve_series import super_resolve_series
 

@@ -40,6 +40,8 @@ MAX_DIMENSIONS = 8
 
 ABSENCE = "absent_references"
 """Key of the provenance: the share of absent references in training. A file of a training without has none."""
+REFERENCE_NOISE = "reference_noise"
+"""... and the most noise of references in training, over the signal of bright tissue."""
 
 Tensors = Mapping[str, Tensor | NDArray[Any]]
 
@@ -73,6 +75,14 @@ class CheckpointManifest(Settings):
     def knows_absence(self) -> bool:
         """Whether the model was trained on absent references too: given zeros for one, it works on the target alone."""
         return ABSENCE in self.provenance
+
+    @property
+    def known_reference_noise(self) -> float:
+        """The most noise that references were given in training, over the signal of bright tissue; 0 for none."""
+        try:
+            return min(1.0, max(0.0, float(self.provenance.get(REFERENCE_NOISE, "0"))))
+        except ValueError:
+            return 0.0
 
     def as_json(self) -> dict[str, Any]:
         """The manifest as the file has it.
@@ -399,7 +409,7 @@ def save_weights(
             "algorithm": federation.algorithm.name,
             "federation": federation.name,
             "federation_digest": federation.digest(),
-            **_absence(federation),
+            **_known_trouble(federation),
             **versions(),
         },
         domain=domain,
@@ -407,6 +417,9 @@ def save_weights(
     save_checkpoint(path, weights, manifest)
 
 
-def _absence(federation: FederationSettings) -> dict[str, str]:
+def _known_trouble(federation: FederationSettings) -> dict[str, str]:
     trouble = federation.training.trouble
-    return {} if trouble is None or trouble.absent == 0 else {ABSENCE: f"{trouble.absent:g}"}
+    if trouble is None:
+        return {}
+    said = {ABSENCE: trouble.absent, REFERENCE_NOISE: trouble.max_noise_fraction if trouble.noisy else 0.0}
+    return {name: f"{figure:g}" for name, figure in said.items() if figure > 0}

@@ -72,7 +72,8 @@ LIMITS: dict[int, GateLimits] = {
 class ReferenceGate:
     """What the gate found.
 
-    trust: (S, H, W) float32, 0 to 1, smooth: how far the reference is to be believed at each place. agreement: -1 to 1,
+    trust: (S, H, W) float32, 0 to 1, smooth: how far the reference is to be believed at each place; 0 everywhere where
+    the whole is named for its agreement or misplacement. agreement: -1 to 1,
     of the whole. misplacement: what the whole would gain in agreement if each place lay where it fits best, 0 to 2.
     trusted: share of the target's structure (energy of its gradients) with trust. wrong: whether the reference as a
     whole is named.
@@ -133,8 +134,11 @@ def judge_reference(
         float(_mean(of_tile, found, axes=(0, 1, 2)).item())
         for of_tile in (found.agreement, found.misplacement)
     )
-    if agreement < limits.named_agreement:
-        trust = np.zeros_like(trust)  # another anatomy: where it happens to agree, it does so by chance
+    elsewhere = agreement < limits.named_agreement or misplacement > limits.named_misplacement
+    if elsewhere:
+        trust = np.zeros_like(
+            trust
+        )  # another anatomy, or moved: where it happens to agree, it does so by chance
     total = float(found.target.sum())
     trusted = float((found.target * trust).sum()) / total if total > 0 else 1.0
     return ReferenceGate(
@@ -142,9 +146,7 @@ def judge_reference(
         agreement=agreement,
         misplacement=misplacement,
         trusted=trusted,
-        wrong=agreement < limits.named_agreement
-        or misplacement > limits.named_misplacement
-        or trusted < limits.min_trusted,
+        wrong=elsewhere or trusted < limits.min_trusted,
     )
 
 

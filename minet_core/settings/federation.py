@@ -134,41 +134,44 @@ Chance = Annotated[float, Field(ge=0, le=1)]
 
 
 class TroubleSettings(Settings):
-    """How often training draws a reference or an input with trouble, and how much of it: see docs/training.md."""
+    """How often training draws a reference or an input with trouble, and how much of it: see docs/training.md.
 
-    moved: Chance = Field(0.3, description="share of the samples whose reference lies elsewhere")
+    By default absent references alone: docs/results/gate.md has what each is worth.
+    """
+
+    moved: Chance = Field(0.0, description="share of the samples whose reference lies elsewhere")
     max_shift_px: float = Field(3.0, ge=0, description="... by at most so much along each axis, px")
     max_rotation_degrees: float = Field(2.0, ge=0, le=45, description="... turned by at most so much")
     max_bend_px: float = Field(1.0, ge=0, description="... and bent smoothly by at most so much, px")
-    toned: Chance = Field(0.2, description="share whose reference has another tone")
+    toned: Chance = Field(0.0, description="share whose reference has another tone")
     max_gain: float = Field(
         0.3, ge=0, le=2, description="... by a factor exp(+-gain) that varies over the frame"
     )
     max_gamma: float = Field(1.5, ge=1, le=4, description="... and an exponent of 1 / gamma to gamma")
-    noisy: Chance = Field(0.15, description="share whose reference is noisy")
+    noisy: Chance = Field(0.0, description="share whose reference is noisy")
     max_noise_fraction: float = Field(
         0.1, ge=0, le=1, description="... standard deviation over the signal of bright tissue, at most"
     )
-    partly: Chance = Field(0.1, description="share whose reference shows a part of the frame")
+    partly: Chance = Field(0.0, description="share whose reference shows a part of the frame")
     max_missing_share: float = Field(0.6, ge=0, lt=1, description="... of which at most so much is missing")
     absent: Chance = Field(0.15, description="share whose reference is zeros")
     foreign: Chance = Field(
-        0.08, description="share whose reference is any other slice's, mostly another patient's"
+        0.0, description="share whose reference is any other slice's, mostly another patient's"
     )
-    neighbour: Chance = Field(0.08, description="share whose reference is of a slice nearby")
+    neighbour: Chance = Field(0.0, description="share whose reference is of a slice nearby")
     max_slices: PositiveInt = Field(3, description="... so many slices away at most")
-    input_noisy: Chance = Field(0.2, description="share whose input is noisy, as magnitudes are (Rician)")
+    input_noisy: Chance = Field(0.0, description="share whose input is noisy, as magnitudes are (Rician)")
     max_input_noise_fraction: float = Field(
         0.05, ge=0, le=1, description="... standard deviation over the slice's root mean square, at most"
     )
-    input_windowed: Chance = Field(0.1, description="share whose input has a scanner's window, up to Hann's")
+    input_windowed: Chance = Field(0.0, description="share whose input has a scanner's window, up to Hann's")
     input_zero_filled: Chance = Field(
-        0.1, description="share whose input was filled with zeros by the scanner"
+        0.0, description="share whose input was filled with zeros by the scanner"
     )
     min_input_measured: float = Field(
         0.7, gt=0, le=1, description="... of which at least so much was measured, along each axis"
     )
-    input_other_kernel: Chance = Field(0.1, description="share whose input is blurred and decimated instead")
+    input_other_kernel: Chance = Field(0.0, description="share whose input is blurred and decimated instead")
 
 
 class TrainingSettings(LocalWork):

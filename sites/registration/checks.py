@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813 (the name its own manual uses)
 from numpy.typing import NDArray
 
-from minet_core.errors import RegistrationRefused
+from minet_core.errors import MotionNotFound, RegistrationRefused
 from minet_core.imaging.volume import Volume
 from sites.quality.figure_text import shares_told_apart, told_apart
 from sites.quality.same_contrast import measure_likeness
@@ -60,8 +60,8 @@ def require_registered(
     Raises
     ------
     RegistrationRefused
-        FM-D204: hardly any overlap, slices missing, doubled or out of order, a lost orientation, another anatomy, an
-        error or a stretch above the limit.
+        FM-D204: hardly any overlap, slices missing, doubled or out of order, a lost orientation, a stretch above the
+        limit. MotionNotFound, one of these: too few blocks in their place, or an error above the limit.
     """
     blocks = compare_blocks(fixed, moving, motion.as_sitk(), reach_mm=(0, 0, 0), max_blocks=SEEN_BLOCKS)
     overlaps = blocks.inside_share >= MIN_SHARED
@@ -93,7 +93,7 @@ def require_registered(
     pixel = min(target.spacing_mm[1:])
     if motion.error_mm > limits.max_error_px * pixel:
         limit, got = told_apart(motion.error_mm, limits.max_error_px * pixel)
-        raise RegistrationRefused(
+        raise MotionNotFound(
             "the registration is not sure enough",
             got=f"an error of about {got} mm ({motion.error_mm / pixel:.3g} pixels)",
             expected=f"at most {limit} mm ({limits.max_error_px:g} pixels)",
@@ -169,7 +169,7 @@ def _unlike(
             )
     if inside_share < MIN_SHARED:
         return _apart(inside_share)
-    return RegistrationRefused(
+    return MotionNotFound(
         "target and reference do not show the same anatomy",
         got=got,
         expected=expected,

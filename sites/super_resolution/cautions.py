@@ -91,8 +91,52 @@ def cautions_on_guide(*, covered_share: float, agreement: float | None) -> list[
     return said
 
 
+def caution_on_motion(agreement: float) -> tuple[Caution, ...]:
+    """On a reference that is taken where the scanner put it, since registration found nothing to rely on.
+
+    Parameters
+    ----------
+    agreement
+        By the gate, of the reference as it lies.
+
+    Returns
+    -------
+    tuple[Caution, ...]
+        One.
+    """
+    sentence = (
+        "Registration found no motion that it can rely on; the reference is taken where the scanner put it, "
+        f"where its contours run as those of the scan (agreement {agreement:.2f})."
+    )
+    return (Caution("reference-not-registered", round(agreement, 3), None, sentence),)
+
+
+def noise_limit(domain: TrainingDomain | None, *, known_noise: float = 0.0) -> float:
+    """Noise of a reference beyond which it is noisier than those of the training.
+
+    Parameters
+    ----------
+    domain
+        What the model's file says of its training; None where it says nothing.
+    known_noise
+        The most that training added to references.
+
+    Returns
+    -------
+    float
+        Standard deviation over the 99th percentile.
+    """
+    return max(NOISY, known_noise, 0.0 if domain is None else NOISIER * domain.reference_noise.high)
+
+
 def cautions_on_gate(
-    *, agreement: float, misplacement: float, trusted: float, wrong: bool, without_reference: float
+    *,
+    agreement: float,
+    misplacement: float,
+    trusted: float,
+    wrong: bool,
+    without_reference: float,
+    stand_in: str | None,
 ) -> list[Caution]:
     """On a reference that the gate names (`minet_core.evaluation.reference_gate`).
 
@@ -105,7 +149,9 @@ def cautions_on_gate(
     wrong
         Whether it is named.
     without_reference
-        Share of the structure that was made on the target alone.
+        Share of the structure that was made without it.
+    stand_in
+        By what: "model" on the target alone, or "sinc".
 
     Returns
     -------
@@ -115,7 +161,8 @@ def cautions_on_gate(
     if not wrong:
         return []
     done = (
-        f"{without_reference:.0%} of the structure is made without it"
+        f"{without_reference:.0%} of the structure is made without it, by "
+        + ("the model on the scan alone" if stand_in == "model" else "zero-filled sinc")
         if without_reference > 0
         else "the picture is made with it all the same"
     )
@@ -155,6 +202,7 @@ def cautions_on_kind(
     spacing_mm: tuple[float, float, float],
     target: ScanFigures | None,
     reference: ScanFigures | None,
+    known_noise: float = 0.0,
 ) -> list[Caution]:
     """On the kind of scan, against what the model was trained on.
 
@@ -168,13 +216,15 @@ def cautions_on_kind(
         Figures of the low-resolution scan; None where it shows too little to be measured.
     reference
         Figures of the reference on the frame; None likewise.
+    known_noise
+        The most that training added to references, over the signal of bright tissue.
 
     Returns
     -------
     list[Caution]
         Empty where nothing is to be said.
     """
-    noisy = NOISY if domain is None else max(NOISY, NOISIER * domain.reference_noise.high)
+    noisy = noise_limit(domain, known_noise=known_noise)
     said = []
     if reference is not None and reference.noise > noisy:
         sentence = f"The reference is noisy: {reference.noise:.1%} of its bright tissue."

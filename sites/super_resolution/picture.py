@@ -18,7 +18,6 @@ from scipy import ndimage
 from minet_core.checkpoint import CheckpointManifest, load_model
 from minet_core.errors import InvalidSetting
 from minet_core.evaluation.inference import super_resolve_frame
-from minet_core.evaluation.reference_gate import TILE_PX, ReferenceGate, judge_reference
 from minet_core.imaging.kspace_band import data_inconsistency, detail_outside_band
 from minet_core.imaging.mirrored_sinc import mirrored_sinc
 from minet_core.imaging.scan_figures import scan_figures
@@ -28,8 +27,14 @@ from minet_core.runtime.files import atomic_write
 from minet_core.runtime.json_text import parse_json
 from sites.registration.contour_agreement import contour_agreement
 from sites.scans.dicom.write_series import WrittenSeries
-from sites.settings.site_settings import RegistrationSettings
-from sites.super_resolution.aligned_reference import Guide, bring_guide
+from sites.super_resolution.aligned_reference import Guide
+from sites.super_resolution.believed_reference import (
+    AS_USUAL,
+    Believed,
+    GateFigures,
+    PictureOptions,
+    bring_believed,
+)
 from sites.super_resolution.cautions import (
     Caution,
     caution_on_data,
@@ -53,46 +58,6 @@ PLANE_SOURCES = {
     "spacing": "the coarser or finer spacing of the slices",
 }
 Array = NDArray[np.float32]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PictureOptions:
-    """How the picture is made.
-
-    register: find the rigid motion between the scans; False trusts the scanner's coordinates. registration: the limits
-    at which a pair is refused; None: the defaults. gate: make the picture without the reference where it does not
-    agree with the scan, if the model can; False: as the model has it, and what the gate found is still said.
-    data_consistent: put what was measured back into the picture (`minet_core.imaging.data_consistency`).
-    """
-
-    register: bool = True
-    registration: RegistrationSettings | None = None
-    gate: bool = True
-    data_consistent: bool = False
-
-    @property
-    def limits(self) -> RegistrationSettings | None:
-        """Of registration; None where there is none."""
-        return (self.registration or RegistrationSettings()) if self.register else None
-
-
-AS_USUAL = PictureOptions()
-
-
-@dataclass(frozen=True)
-class GateFigures:
-    """What the gate found (`minet_core.evaluation.reference_gate`) and what was done about it.
-
-    agreement, misplacement: of the whole. trusted: share of the target's structure where the reference is believed.
-    wrong: whether the reference is named. without_reference: share of the target's structure that was made on the
-    target alone; 0 where the model cannot or was not to.
-    """
-
-    agreement: float
-    misplacement: float
-    trusted: float
-    wrong: bool
-    without_reference: float
 
 
 @dataclass(frozen=True)
@@ -244,11 +209,10 @@ def make_picture(
         FM-D204: the pair is refused, or hardly overlaps.
     """
     upsampled = _upsampled(scans.low_res, scans.grid)
-    guide = bring_guide(upsampled, scans.reference, scans.grid, limits=options.limits)
-    gate = _gate(upsampled, guide, scale=scans.grid.scale)
-    falls_back = options.gate and model.manifest.knows_absence
+    believed = bring_believed(upsampled, scans.reference, scans.grid, model.manifest, options=options)
+    guide = believed.guide
     maker = _Maker(model.network, scans, options.data_consistent, progress)
-    frame = maker.picture(upsampled, guide, gate if falls_back else None)
+    frame = maker.picture(upsampled, believed)
     picture = scans.grid.in_file_axes(frame)
     made = SuperResolved(
         path=out,
@@ -263,52 +227,36 @@ def make_picture(
         data_inconsistency=_inconsistency(frame, scans),
         data_consistent=options.data_consistent,
         detail=_detail(frame, scans),
-        gate=None if gate is None else _gate_figures(gate, falls_back=falls_back),
+        gate=believed.figures(),
         moved_mm=None if guide.registered is None else guide.registered.moved_mm,
         residual_mm=None if guide.registered is None else guide.registered.residual_mm,
         block_agreement=None if guide.registered is None else guide.registered.agreement,
         cautions=(),
     )
-    return picture, replace(made, cautions=_cautions(made, scans, guide, model.manifest))
+    return picture, replace(made, cautions=_cautions(made, scans, believed, model.manifest))
 
 
 def _cautions(
-    made: SuperResolved, scans: Scans, guide: Guide, manifest: CheckpointManifest
+    made: SuperResolved, scans: Scans, believed: Believed, manifest: CheckpointManifest
 ) -> tuple[Caution, ...]:
-    gate = made.gate
+    gate, guide = made.gate, believed.guide
     said = [
         *scans.remarks,
+        *believed.remarks,
         *cautions_on_guide(covered_share=guide.covered_share, agreement=made.agreement),
         *([] if gate is None or not gate.wrong else cautions_on_gate(**asdict(gate))),
-        *_cautions_on_kind(scans, guide, manifest),
+        *_cautions_on_kind(scans, believed, manifest),
         *caution_on_data(made.data_inconsistency),
     ]
     return (
         *said,
-        *caution_on_interpolation(said, falls_back=gate is not None and gate.without_reference > 0),
+        *caution_on_interpolation(said, falls_back=believed.trust is not None),
     )
 
 
 def _spacing(grid: RefinedGrid) -> tuple[float, float, float]:
     spacing = [float(step) for step in np.linalg.norm(grid.file_affine[:3, :3], axis=0)]
     return (spacing[0], spacing[1], spacing[2])
-
-
-def _gate(upsampled: Volume, guide: Guide, *, scale: int) -> ReferenceGate | None:
-    """None for slices of less than two tiles, of which nothing can be told."""
-    if min(guide.array.shape[1:]) < 2 * TILE_PX:
-        return None
-    return judge_reference(upsampled.magnitude(), guide.array, scale=scale, covered=guide.covered)
-
-
-def _gate_figures(gate: ReferenceGate, *, falls_back: bool) -> GateFigures:
-    return GateFigures(
-        agreement=round(gate.agreement, 4),
-        misplacement=round(gate.misplacement, 4),
-        trusted=round(gate.trusted, 4),
-        wrong=gate.wrong,
-        without_reference=round(1 - gate.trusted, 4) if falls_back else 0.0,
-    )
 
 
 def _agreement(scans: Scans, upsampled: Volume, guide: Guide) -> float | None:
@@ -338,15 +286,15 @@ class _Maker:
     data_consistent: bool
     progress: Callable[[int, int], None] | None
 
-    def picture(self, upsampled: Volume, guide: Guide, gate: ReferenceGate | None) -> Array:
-        """The model's, on the target alone where the gate does not trust, and zero-filled sinc where there is no cover.
-
-        gate: None believes the reference everywhere.
-        """
+    def picture(self, upsampled: Volume, believed: Believed) -> Array:
+        """The model's; what stands in where the reference is not believed, and zero-filled sinc where it ends."""
+        guide, trust = believed.guide, believed.trust
         high_res = self._by_model(guide.array, guide.covered)
-        if gate is not None and float(gate.trust.min()) < 1:
-            alone = self._by_model(np.zeros_like(guide.array), np.ones_like(guide.covered))
-            high_res = gate.trust * np.nan_to_num(high_res) + (1 - gate.trust) * alone
+        if trust is not None:
+            alone = upsampled.magnitude()
+            if believed.stand_in == "model":
+                alone = self._by_model(np.zeros_like(guide.array), np.ones_like(guide.covered))
+            high_res = np.asarray(trust * np.nan_to_num(high_res) + (1 - trust) * alone, dtype=np.float32)
         if guide.covered.all():
             return high_res
         _, down, across = self.scans.grid.spacing_mm
@@ -390,15 +338,15 @@ def _detail(frame: Array, scans: Scans) -> float:
     return outside / total if total > 0 else 0.0
 
 
-def _cautions_on_kind(scans: Scans, guide: Guide, manifest: CheckpointManifest) -> list[Caution]:
+def _cautions_on_kind(scans: Scans, believed: Believed, manifest: CheckpointManifest) -> list[Caution]:
     through, down, across = scans.grid.spacing_mm
     pixel_mm = (down * across) ** 0.5
-    shown = guide.array[guide.covered.any(axis=(1, 2))]
     return cautions_on_kind(
         manifest.domain,
         spacing_mm=(through, down, across),
         target=scan_figures(scans.low_res.magnitude(), pixel_mm=pixel_mm * manifest.scale),
-        reference=scan_figures(shown, pixel_mm=pixel_mm),
+        reference=believed.shown,
+        known_noise=manifest.known_reference_noise,
     )
 
 

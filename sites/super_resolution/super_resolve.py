@@ -27,12 +27,11 @@ from minet_core.errors import FileMissing, InvalidSetting
 from minet_core.runtime.files import atomic_write
 from sites.scans.nifti import read_nifti_with_remarks, require_geometry
 from sites.scans.nifti_file import NiftiHeader, read_header
+from sites.super_resolution.believed_reference import AS_USUAL, PictureOptions
 from sites.super_resolution.cautions import cautions_of_reading
 from sites.super_resolution.picture import (
-    AS_USUAL,
     Array,
     Model,
-    PictureOptions,
     Scans,
     SuperResolved,
     make_picture,
@@ -103,7 +102,7 @@ def super_resolve_file(
     >>> from minet_core.protocol.exchange_plan import initial_weights
     >>> from minet_core.settings.presets import federation_of
     >>> from sites.phantom_files import write_nifti
-    >>> from sites.super_resolution.picture import PictureOptions
+    >>> from sites.super_resolution.believed_reference import PictureOptions
     >>> from sites.super_resolution.super_resolve import super_resolve_file
     >>> scan = make_patient(dataclasses.replace(SITES["sms"], matrix=(64, 64), n_slices=4), seed=1)
     >>> model, target, reference, out = map(Path, ("model.safetensors", "T2.nii.gz", "T1.nii.gz", "fine.nii.gz"))

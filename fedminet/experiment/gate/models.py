@@ -1,4 +1,4 @@
-"""The two quickly trained models of `experiment gate`: one saw right references alone, one saw wrong ones too."""
+"""The quickly trained models of `experiment gate`: one saw right references alone, others absent or wrong ones too."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 
 from fedminet.experiment.gate.phantoms import SEED, PatientSlices, patient
-from minet_core.checkpoint import load_model, save_weights
-from minet_core.models.base import SuperResolver
+from minet_core.checkpoint import save_weights
 from minet_core.models.registry import build_model
 from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.progress import Advance
@@ -26,8 +25,25 @@ from minet_core.training.local_update import LocalState, local_update
 from minet_core.training.loop import StepPlan
 from minet_core.weights.manifest import load_weights
 
-TROUBLES: dict[str, TroubleSettings | None] = {"plain": None, "troubled": TroubleSettings()}
-"""By model, the trouble that it was trained with."""
+EVERY_TROUBLE = TroubleSettings(
+    moved=0.3,
+    toned=0.2,
+    noisy=0.15,
+    partly=0.1,
+    absent=0.15,
+    foreign=0.08,
+    neighbour=0.08,
+    input_noisy=0.2,
+    input_windowed=0.1,
+    input_zero_filled=0.1,
+    input_other_kernel=0.1,
+)
+TROUBLES: dict[str, TroubleSettings | None] = {
+    "plain": None,
+    "absent": TroubleSettings(),
+    "troubled": EVERY_TROUBLE,
+}
+"""By model, the trouble that it was trained with: none, absent references alone, everything."""
 TRAINED_SITE = "sms"
 N_TRAINING_PATIENTS = 4
 
@@ -47,15 +63,14 @@ def federation_for(name: str, *, scale: int, steps: int) -> FederationSettings:
     return federation.model_copy(update={"training": training})
 
 
-def trained_model(name: str, folder: Path, *, scale: int, steps: int, advance: Advance) -> SuperResolver:
-    """The model of this name, trained on phantoms where it is not in the folder yet."""
+def trained_model(name: str, folder: Path, *, scale: int, steps: int, advance: Advance) -> Path:
+    """The file of the model of this name, trained on phantoms where it is not in the folder yet."""
     federation = federation_for(name, scale=scale, steps=steps)
     path = folder / f"{name}-{scale}x-{steps}steps-{federation.digest()[:8]}.safetensors"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         _train(federation, path, steps=steps, advance=advance)
-    model, _ = load_model(path)
-    return model
+    return path
 
 
 def _train(federation: FederationSettings, path: Path, *, steps: int, advance: Advance) -> None:

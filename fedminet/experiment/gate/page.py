@@ -9,12 +9,14 @@ from typing import Any
 Row = dict[str, Any]
 
 
-def page(verdicts: Sequence[Row], pictures: Sequence[Row], *, scale: int, steps: int) -> str:
+def page(
+    verdicts: Sequence[Row], pictures: Sequence[Row], by_infer: Sequence[Row], *, scale: int, steps: int
+) -> str:
     """The tables in Markdown.
 
     Parameters
     ----------
-    verdicts, pictures
+    verdicts, pictures, by_infer
         As `fedminet.experiment.gate.run` makes them.
     scale, steps
         Of the models.
@@ -27,6 +29,8 @@ def page(verdicts: Sequence[Row], pictures: Sequence[Row], *, scale: int, steps:
     parts = [f"# The gate, {scale}x\n", _roc(verdicts), _by_way(verdicts)]
     if pictures:
         parts.append(_psnr(pictures, steps=steps))
+    if by_infer:
+        parts.append(_by_infer(by_infer, steps=steps))
     return "\n".join(parts)
 
 
@@ -72,6 +76,32 @@ def _psnr(pictures: Sequence[Row], *, steps: int) -> str:
         cells = [f"{fmean(values):.2f} ({min(values):.2f})" for values in found]
         lines.append(f"| {way} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _by_infer(rows: Sequence[Row], *, steps: int) -> str:
+    """Of each model: mean and least PSNR of the pictures, and how many were refused."""
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    n_patients = len({row["patient"] for row in rows})
+    alone = ", ".join(
+        f"{model} {fmean(row['alone_db'] for row in rows if row['model'] == model):.2f}" for model in models
+    )
+    lines = [
+        f"By `fedminet infer`, PSNR [dB] of whole scans, {steps} steps, mean and least over {n_patients} patients. "
+        f"sinc: {fmean(row['sinc_db'] for row in rows):.2f}. The models given no reference: {alone}.\n",
+        f"| reference | {' | '.join(models)} |",
+        f"|---|{'---|' * len(models)}",
+    ]
+    for way in _ways(rows):
+        cells = [_outcome([row for row in rows if (row["way"], row["model"]) == (way, of)]) for of in models]
+        lines.append(f"| {way} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _outcome(rows: Sequence[Row]) -> str:
+    made = [row["psnr_db"] for row in rows if row["psnr_db"] is not None]
+    n_refused = len(rows) - len(made)
+    refused = f"{n_refused} refused" if n_refused else ""
+    return ", ".join(filter(None, (f"{fmean(made):.2f} ({min(made):.2f})" if made else "", refused)))
 
 
 def _ways(rows: Iterable[Row]) -> list[str]:

@@ -1,7 +1,8 @@
 """Running `experiment gate`: what each way to go wrong costs, and what the gate says of it.
 
-Two parts. The verdicts need no model: every way, on patients of all three sites. The pictures need the two models:
-every way, on validation patients of the site that the models were trained on.
+Three parts. The verdicts need no model: every way, on patients of all three sites. The pictures need the models: every
+way, on patients of the site that they were trained on; first the gate by itself, on slices as they lie, then all that
+`fedminet infer` does, on whole scans.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from fedminet.experiment.gate.by_infer import pictures_by_infer
 from fedminet.experiment.gate.models import TRAINED_SITE, TROUBLES, trained_model
 from fedminet.experiment.gate.page import page
 from fedminet.experiment.gate.phantoms import magnitudes, patient
 from fedminet.experiment.gate.wrong_references import WAYS, Volume, Way
+from minet_core.checkpoint import load_model
 from minet_core.evaluation.inference import super_resolve
 from minet_core.evaluation.metrics import psnr
 from minet_core.evaluation.reference_gate import judge_reference
 from minet_core.imaging.degradation import low_resolution
 from minet_core.imaging.interpolation import sinc
-from minet_core.models.base import SuperResolver
 from minet_core.phantom.acquisition import SITES
 from minet_core.runtime.files.atomic_write import write_json
 from minet_core.runtime.progress import progress
@@ -82,18 +84,30 @@ def run_gate(plan: GatePlan, *, quiet: bool = False) -> Path:
         for number in range(plan.judged)
         for row in _kept(plan.kept("verdicts", site, number), lambda s=site, n=number: _verdicts(plan, s, n))
     ]
+    models = _models(plan, quiet=quiet) if plan.shown else {}
     pictures: list[Row] = []
-    for name in TROUBLES if plan.shown else ():
+    by_infer: list[Row] = []
+    for number in range(plan.shown):
+        for name, path in models.items():
+            kept = plan.kept(f"pictures-{name}-{plan.steps}steps", TRAINED_SITE, number)
+            pictures += _kept(kept, lambda n=number, m=path, said=name: _pictures(plan, m, said, n))
+        kept = plan.kept(f"infer-{plan.steps}steps", TRAINED_SITE, number)
+        by_infer += _kept(kept, lambda n=number: _by_infer(plan, models, n))
+    path = plan.folder / f"gate-{plan.scale}x-{plan.role}.md"
+    text = page(verdicts, pictures, by_infer, scale=plan.scale, steps=plan.steps)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _models(plan: GatePlan, *, quiet: bool) -> dict[str, Path]:
+    """By name, trained where they are missing."""
+    paths = {}
+    for name in TROUBLES:
         with progress(f"Training, {name}", quiet=quiet) as advance:
-            model = trained_model(
+            paths[name] = trained_model(
                 name, plan.folder / "models", scale=plan.scale, steps=plan.steps, advance=advance
             )
-        for number in range(plan.shown):
-            path = plan.kept(f"pictures-{name}-{plan.steps}steps", TRAINED_SITE, number)
-            pictures += _kept(path, lambda n=number, m=model, said=name: _pictures(plan, m, said, n))
-    path = plan.folder / f"gate-{plan.scale}x-{plan.role}.md"
-    path.write_text(page(verdicts, pictures, scale=plan.scale, steps=plan.steps), encoding="utf-8")
-    return path
+    return paths
 
 
 def _kept(path: Path, make: Any) -> list[Row]:
@@ -144,8 +158,19 @@ def _verdicts(plan: GatePlan, site: str, number: int) -> list[Row]:
     return rows
 
 
-def _pictures(plan: GatePlan, model: SuperResolver, name: str, number: int) -> list[Row]:
+def _by_infer(plan: GatePlan, models: dict[str, Path], number: int) -> list[Row]:
+    scan = patient(TRAINED_SITE, plan.role, number)
+    target, own = magnitudes(scan, scale=plan.scale)
+    other = magnitudes(patient(TRAINED_SITE, plan.role, number + OTHER_PATIENT), scale=plan.scale)[1]
+    ways = ((way, way.make(own, other)) for way in WAYS)
+    return [
+        {"patient": number, **row} for row in pictures_by_infer(models, scan, target, ways, scale=plan.scale)
+    ]
+
+
+def _pictures(plan: GatePlan, path: Path, name: str, number: int) -> list[Row]:
     """PSNR of one model on one patient, by way: with the reference, by the gate, and on the target alone."""
+    model, _ = load_model(path)
     scans, ways = _Scans.of(plan, TRAINED_SITE, number)
     alone = super_resolve(model, scans.low_res, np.zeros_like(scans.truth), scale=plan.scale)
     rows = []

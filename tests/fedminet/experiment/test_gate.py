@@ -33,7 +33,13 @@ def test_the_page_counts_what_was_named_and_leaves_out_what_is_neither() -> None
         for number, psnr in ((0, 30.0), (1, 31.0))
         for name in ("plain", "troubled")
     ]
-    text = page(verdicts, pictures, scale=2, steps=400)
+    tried = [
+        {"way": "zeros", "model": "plain", "patient": n, "sinc_db": 30.0, "alone_db": 29.0, "psnr_db": made}
+        for n, made in ((0, None), (1, 31.5))
+    ]
+    text = page(verdicts, pictures, tried, scale=2, steps=400)
+    assert "| zeros | 31.50 (31.50), 1 refused |" in text
+    assert "sinc: 30.00. The models given no reference: plain 29.00." in text
     assert "| patient | 1 of 1 | 1 of 2 |" in text
     assert "| noise of 10% | 1 of 1 | 0 of 0 | 0.900 to 0.900 |" in text
     assert "mean and least over 2 patients" in text

@@ -30,6 +30,7 @@ NONE = dict.fromkeys(
     ),
     0.0,
 )
+EVERY_TROUBLE = TroubleSettings(**dict.fromkeys(NONE, 0.3))
 CHANCES = {
     "moved": lambda draw: draw.reference.moves,
     "toned": lambda draw: draw.reference.gamma != 1.0,
@@ -78,12 +79,12 @@ def _same(one: Batch, other: Batch) -> bool:
 def test_trouble_of_no_chance_leaves_every_byte_of_every_batch() -> None:
     plain, without = _batches(None), _batches(TroubleSettings(**NONE))
     assert all(_same(one, other) for one, other in zip(plain, without, strict=True))
-    troubled = _batches(TroubleSettings())
+    troubled = _batches(EVERY_TROUBLE)
     assert not any(_same(one, other) for one, other in zip(plain, troubled, strict=True))
 
 
 def test_a_batch_with_trouble_depends_on_its_number_alone() -> None:
-    first, again = _batches(TroubleSettings()), _batches(TroubleSettings(), n=2)
+    first, again = _batches(EVERY_TROUBLE), _batches(EVERY_TROUBLE, n=2)
     assert all(_same(one, other) for one, other in zip(first, again, strict=False))
 
 
@@ -161,3 +162,11 @@ def test_a_federation_without_trouble_has_the_digest_that_it_had_before_the_key(
     troubled = federation.model_copy(update={"training": training})
     assert troubled.digest() != federation.digest()
     assert type(federation).model_validate(troubled.model_dump()) == troubled
+
+
+def test_by_default_references_are_absent_and_nothing_else() -> None:
+    generator = torch.Generator().manual_seed(5)
+    draws = [draw_trouble(generator, TroubleSettings(), n_slices=8) for _ in range(400)]
+    drawn = [draw for draw in draws if not draw.is_none]
+    assert 0.08 < len(drawn) / len(draws) < 0.22
+    assert all(draw.reference.absent for draw in drawn)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from fedminet.main import command_line
-from minet_core.checkpoint import ABSENCE, describe, save_checkpoint
+from minet_core.checkpoint import ABSENCE, REFERENCE_NOISE, describe, save_checkpoint
 from minet_core.errors import InvalidSetting
 from minet_core.imaging.degradation import low_resolution
 from minet_core.imaging.mirrored_sinc import mirrored_sinc
@@ -21,7 +21,7 @@ from minet_core.models.registry import build_model
 from minet_core.settings.federation import ModelSettings
 from minet_core.training_domain import Span, TrainingDomain
 from minet_core.weights.manifest import learnable
-from sites.super_resolution.picture import PictureOptions
+from sites.super_resolution.believed_reference import PictureOptions
 from sites.super_resolution.super_resolve import SuperResolved, super_resolve_file
 from tests.support.small_scans import affine_of, make_volume
 
@@ -44,9 +44,12 @@ DOMAIN = TrainingDomain(
 )
 
 
-def checkpoint(path: Path, domain: TrainingDomain | None, *, knows_absence: bool = False) -> Path:
+def checkpoint(
+    path: Path, domain: TrainingDomain | None, *, knows_absence: bool = False, knows_noise: bool = False
+) -> Path:
     """Random weights, so that the picture is none of an interpolation's."""
     provenance = {ABSENCE: "0.15"} if knows_absence else {}
+    provenance |= {REFERENCE_NOISE: "0.15"} if knows_noise else {}
     torch.manual_seed(0)
     weights = learnable(build_model(SMALL.model_dump(), scale=2))
     manifest = describe(weights, model=SMALL, scale=2, round_number=1, provenance=provenance, domain=domain)
@@ -248,7 +251,7 @@ def test_with_a_wrong_reference_a_model_that_can_works_on_the_target_alone(folde
     assert gated.gate.without_reference > 0.9
     caution = next(one for one in gated.cautions if one.code == "reference-wrong")
     assert caution.figure == gated.gate.trusted
-    assert "made without it" in caution.sentence
+    assert "made without it, by the model on the scan alone" in caution.sentence
     assert json.loads(json.dumps(gated.as_json()))["gate"]["wrong"] is True
     assert f"{gated.gate.without_reference:.0%} made without it" in gated.as_text()
 
@@ -259,16 +262,41 @@ def test_a_right_reference_is_used_whole(folder: Path) -> None:
     assert np.abs(gated - as_it_is).mean() < 1e-3 * as_it_is.mean()
 
 
-def test_a_model_that_cannot_keeps_its_picture_and_interpolation_is_pointed_at(folder: Path) -> None:
+def test_with_a_wrong_reference_a_model_that_cannot_work_alone_gives_way_to_sinc(folder: Path) -> None:
     mirrored = scan(1, "T1")[:, :, ::-1]
     found = made(folder, mirrored)
-    drawn = picture(found)
-    np.testing.assert_array_equal(drawn, picture(made(folder, mirrored, options=_ungated())))
     assert found.gate is not None
-    assert (found.gate.wrong, found.gate.without_reference) == (True, 0.0)
+    assert (found.gate.wrong, found.gate.without_reference, found.gate.stand_in) == (True, 1.0, "sinc")
+    low = np.asarray(nibabel.load(folder / "low.nii").dataobj).transpose(2, 1, 0)
+    interpolated = np.stack([mirrored_sinc(torch.from_numpy(one), 2).numpy() for one in low])[:, 1:, 1:]
+    # Its last row and column lie behind the outermost samples.
+    np.testing.assert_allclose(picture(found)[:, :-1, :-1], interpolated[:, :-1, :-1], rtol=1e-4, atol=0.05)
+    said = {one.code: one.sentence for one in found.cautions}
+    assert "by zero-filled sinc" in said["reference-wrong"]
+    assert "reference-wrong" not in said.get("interpolation-may-be-better", "")
+
+
+def test_without_the_gate_interpolation_is_pointed_at(folder: Path) -> None:
+    found = made(folder, scan(1, "T1")[:, :, ::-1], options=_ungated())
+    assert found.gate is not None
+    assert (found.gate.wrong, found.gate.without_reference, found.gate.stand_in) == (True, 0.0, None)
     said = {one.code: one.sentence for one in found.cautions}
     assert "made with it all the same" in said["reference-wrong"]
     assert "reference-wrong" in said["interpolation-may-be-better"]
+
+
+def test_a_reference_noisier_than_any_of_the_training_is_left_out(folder: Path) -> None:
+    checkpoint(folder / "noise.safetensors", DOMAIN, knows_noise=True)
+    own = scan(1, "T1")
+    real, imaginary = np.random.default_rng(3).normal(0, 0.1 * np.percentile(own, 99), (2, *own.shape))
+    noisy = np.hypot(own + real, imaginary).astype(np.float32)
+    left_out, used = made(folder, noisy), made(folder, noisy, model="noise")
+    assert left_out.gate is not None
+    assert used.gate is not None
+    assert (left_out.gate.without_reference, left_out.gate.stand_in) == (1.0, "sinc")
+    assert used.gate.without_reference < 0.5
+    assert "reference-noisy" in codes(left_out)
+    assert "reference-noisy" not in codes(used)
 
 
 def test_what_was_measured_is_put_back_on_request(folder: Path) -> None:

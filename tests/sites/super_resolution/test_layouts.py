@@ -17,7 +17,7 @@ from minet_core.imaging.degradation import low_resolution
 from minet_core.models.registry import build_model
 from minet_core.settings.federation import ModelSettings
 from minet_core.weights.manifest import learnable
-from sites.super_resolution.picture import PictureOptions
+from sites.super_resolution.believed_reference import PictureOptions
 from sites.super_resolution.super_resolve import SuperResolved, super_resolve_file
 
 SMALL = ModelSettings(n_groups=1, n_blocks=1, n_features=4, reduction=2)

@@ -29,7 +29,7 @@ from minet_core.models.registry import build_model
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from minet_core.settings.federation import ModelSettings
 from minet_core.weights.manifest import learnable
-from sites.super_resolution.picture import PictureOptions
+from sites.super_resolution.believed_reference import PictureOptions
 from sites.super_resolution.super_resolve import super_resolve_file
 
 ORIENTATIONS = [

@@ -30,7 +30,7 @@ from sites.scans.dicom.series import read_export
 from sites.scans.dicom.stacks import stack_of
 from sites.scans.dicom.stored_values import decimal, stored_values
 from sites.settings.site_settings import DicomFiles
-from sites.super_resolution.picture import PictureOptions
+from sites.super_resolution.believed_reference import PictureOptions
 from sites.super_resolution.super_resolve_series import pair_in_study, pair_of_folders, super_resolve_series
 from tests.support.dicom_series import Header, write_classic, write_enhanced
 
