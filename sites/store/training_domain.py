@@ -6,6 +6,7 @@ Of every pair of the training split, or of `MAX_PAIRS` evenly spread ones, a few
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +34,15 @@ class _OneCohort:
     path: Path
     digest: str
     store: Store = field(compare=False)
+
+
+@dataclass(frozen=True, eq=False)
+class PairSlices:
+    """A few slices of a pair as it trains: target and reference (S, H, W). spacing_mm: (slice, row, column)."""
+
+    target: NDArray[np.generic]
+    reference: NDArray[np.generic]
+    spacing_mm: tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -73,8 +83,36 @@ def _measured(cohort: _OneCohort, scale: int) -> TrainingDomain | None:
     pairs = store.cohort.pairs_of("training")
     if not pairs:
         raise NoScansFound("there is nothing to train on", got="0 pairs", expected="at least one")
-    found = [_of_pair(store, *pairs[index], scale=scale) for index in _spread(len(pairs), MAX_PAIRS)]
-    known = [one for one in found if one is not None]
+    return domain_of_pairs(
+        (_slices(store, *pairs[index]) for index in _spread(len(pairs), MAX_PAIRS)),
+        contrasts=(store.cohort.target, store.cohort.reference),
+        data_kind=store.cohort.data_kind,
+        scale=scale,
+    )
+
+
+def domain_of_pairs(
+    pairs: Iterable[PairSlices], *, contrasts: tuple[str, str], data_kind: str, scale: int
+) -> TrainingDomain | None:
+    """The domain of some pairs.
+
+    Parameters
+    ----------
+    pairs
+        One at a time is held.
+    contrasts
+        Of the target and of the reference.
+    data_kind
+        "real", "surrogate" or "phantom".
+    scale
+        Super-resolution factor.
+
+    Returns
+    -------
+    TrainingDomain | None
+        Spans over the pairs, their ends rounded; None where no slice shows enough to be measured.
+    """
+    known = [one for pair in pairs if (one := _of_pair(pair, scale=scale)) is not None]
     if not known:
         return None
     ratios = {
@@ -83,9 +121,9 @@ def _measured(cohort: _OneCohort, scale: int) -> TrainingDomain | None:
         for figure, step in (("middle", RATIO_STEP), ("rim", RATIO_STEP), ("noise", NOISE_STEP))
     }
     return TrainingDomain(
-        target=(store.cohort.target,),
-        reference=(store.cohort.reference,),
-        data_kind=(store.cohort.data_kind,),
+        target=(contrasts[0],),
+        reference=(contrasts[1],),
+        data_kind=(data_kind,),
         pixel_mm=rounded_span([step for one in known for step in one.spacing_mm[1:]], MM_STEP),
         slice_mm=rounded_span([one.spacing_mm[0] for one in known], MM_STEP),
         band=rounded_span([one.target.band for one in known], RATIO_STEP),
@@ -93,19 +131,23 @@ def _measured(cohort: _OneCohort, scale: int) -> TrainingDomain | None:
     )
 
 
-def _of_pair(store: Store, pair: PairRecord, indices: list[int], *, scale: int) -> _OfPair | None:
+def _slices(store: Store, pair: PairRecord, indices: list[int]) -> PairSlices:
     chosen = [indices[index] for index in _spread(len(indices), SLICES_OF_A_PAIR)]
     with open_pair(store.path / pair.file, shape=pair.shape) as file:
         target, reference = (np.stack([file[role][index] for index in chosen]) for role in ROLES)
-        down, through = (float(file.attrs["spacing_mm"][axis]) for axis in (1, 0))
-        across = float(file.attrs["spacing_mm"][2])
-    low_res = _degraded(target, scale)
+        through, down, across = (float(file.attrs["spacing_mm"][axis]) for axis in range(3))
+    return PairSlices(target, reference, (through, down, across))
+
+
+def _of_pair(pair: PairSlices, *, scale: int) -> _OfPair | None:
+    low_res = _degraded(pair.target, scale)
+    _, down, across = pair.spacing_mm
     pixel_mm = (down + across) / 2
     of_target = scan_figures(low_res, pixel_mm=pixel_mm * scale)
-    of_reference = scan_figures(np.abs(reference).astype(np.float32), pixel_mm=pixel_mm)
+    of_reference = scan_figures(np.abs(pair.reference).astype(np.float32), pixel_mm=pixel_mm)
     if of_target is None or of_reference is None:
         return None
-    return _OfPair((through, down, across), of_target, of_reference)
+    return _OfPair(pair.spacing_mm, of_target, of_reference)
 
 
 def _degraded(target: NDArray[np.generic], scale: int) -> NDArray[np.float32]:

@@ -15,6 +15,7 @@ import nibabel
 import numpy as np
 import torch
 
+from fedminet.experiment.gate.troubled_inputs import INPUT_WAYS, Complex
 from fedminet.experiment.gate.wrong_references import Volume, Way
 from minet_core.errors import RegistrationRefused
 from minet_core.evaluation.metrics import psnr
@@ -32,7 +33,7 @@ Row = dict[str, Any]
 def pictures_by_infer(
     models: dict[str, Path],
     scan: PhantomScan,
-    target: np.ndarray[Any, np.dtype[np.complex64]],
+    target: Complex,
     ways: Iterable[tuple[Way, Volume]],
     *,
     scale: int,
@@ -75,6 +76,42 @@ def pictures_by_infer(
             for name, model in models.items():
                 beside = {"sinc_db": sinc_db, "alone_db": psnr(truth, alone[name])}
                 rows.append({"way": way.name, "model": name, **beside, **files.tried(model, truth)})
+    return rows
+
+
+def inputs_by_infer(
+    models: dict[str, Path], scan: PhantomScan, pair: tuple[Complex, Volume], *, scale: int
+) -> list[Row]:
+    """PSNR of every model's picture of one patient, by the input's trouble, with the right reference.
+
+    Parameters
+    ----------
+    models
+        Their files by name.
+    scan
+        The patient, for the geometry.
+    pair
+        Target and reference, (S, H, W), cropped to multiples of twice the scale.
+    scale
+        2 or 4.
+
+    Returns
+    -------
+    list[dict]
+        As `pictures_by_infer`, but `sinc_db` is of the same input and there is no `alone_db`.
+    """
+    target, reference = pair
+    truth = np.abs(target)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        files = _Files(Path(folder), scan, scale)
+        files.write("T1", reference)
+        for way in INPUT_WAYS:
+            low_res = way.make(target, scale)
+            files.write("T2", low_res, fine=False)
+            sinc_db = psnr(truth, np.stack([_interpolated(torch.from_numpy(one), scale) for one in low_res]))
+            for name, model in models.items():
+                rows.append({"way": way.name, "model": name, "sinc_db": sinc_db, **files.tried(model, truth)})
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from fedminet.experiment.gate.phantoms import SEED, PatientSlices, patient
 from minet_core.checkpoint import save_weights
 from minet_core.models.registry import build_model
+from minet_core.phantom.patient import PhantomScan
 from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.progress import Advance
 from minet_core.settings.federation import FederationSettings, TroubleSettings
@@ -23,7 +25,9 @@ from minet_core.training.batches import (
 )
 from minet_core.training.local_update import LocalState, local_update
 from minet_core.training.loop import StepPlan
+from minet_core.training_domain import TrainingDomain
 from minet_core.weights.manifest import load_weights
+from sites.store.training_domain import PairSlices, domain_of_pairs
 
 EVERY_TROUBLE = TroubleSettings(
     moved=0.3,
@@ -95,4 +99,14 @@ def _train(federation: FederationSettings, path: Path, *, steps: int, advance: A
         LocalState(),
         progress=advance,
     )
-    save_weights(path, federation, update.weights, round_number=1)
+    save_weights(path, federation, update.weights, round_number=1, domain=_domain(scans, federation.scale))
+
+
+def _domain(scans: Sequence[PhantomScan], scale: int) -> TrainingDomain | None:
+    """What the model was trained on, so that an input of another kind is told."""
+    return domain_of_pairs(
+        (PairSlices(scan.target.array, scan.reference.array, scan.target.spacing_mm) for scan in scans),
+        contrasts=(scans[0].target.contrast, scans[0].reference.contrast),
+        data_kind="phantom",
+        scale=scale,
+    )

@@ -10,13 +10,19 @@ Row = dict[str, Any]
 
 
 def page(
-    verdicts: Sequence[Row], pictures: Sequence[Row], by_infer: Sequence[Row], *, scale: int, steps: int
+    verdicts: Sequence[Row],
+    pictures: Sequence[Row],
+    by_infer: Sequence[Row],
+    inputs: Sequence[Row],
+    *,
+    scale: int,
+    steps: int,
 ) -> str:
     """The tables in Markdown.
 
     Parameters
     ----------
-    verdicts, pictures, by_infer
+    verdicts, pictures, by_infer, inputs
         As `fedminet.experiment.gate.run` makes them.
     scale, steps
         Of the models.
@@ -31,6 +37,8 @@ def page(
         parts.append(_psnr(pictures, steps=steps))
     if by_infer:
         parts.append(_by_infer(by_infer, steps=steps))
+    if inputs:
+        parts.append(_inputs(inputs))
     return "\n".join(parts)
 
 
@@ -95,6 +103,32 @@ def _by_infer(rows: Sequence[Row], *, steps: int) -> str:
         cells = [_outcome([row for row in rows if (row["way"], row["model"]) == (way, of)]) for of in models]
         lines.append(f"| {way} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _inputs(rows: Sequence[Row]) -> str:
+    """Of each model the mean PSNR, with the least difference to sinc of a patient, and how many were warned of."""
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    lines = [
+        "Inputs that depart from training, with the right reference, by `fedminet infer`: PSNR [dB], the least gain "
+        "over sinc of the same input, and of how many patients a caution was said.\n",
+        f"| input | sinc | {' | '.join(models)} |",
+        f"|---|---|{'---|' * len(models)}",
+    ]
+    for way in _ways(rows):
+        of_way = [row for row in rows if row["way"] == way]
+        cells = [_gain([row for row in of_way if row["model"] == model]) for model in models]
+        lines.append(f"| {way} | {fmean(row['sinc_db'] for row in of_way):.2f} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _gain(rows: Sequence[Row]) -> str:
+    made = [row for row in rows if row["psnr_db"] is not None]
+    if not made:
+        return f"{len(rows)} refused"
+    least = min(row["psnr_db"] - row["sinc_db"] for row in made)
+    warned = sum(bool(row["said"]) for row in made)
+    text = f"{fmean(row['psnr_db'] for row in made):.2f}, {least:+.2f}, {warned} of {len(made)}"
+    return text + (f", {len(rows) - len(made)} refused" if len(made) < len(rows) else "")
 
 
 def _outcome(rows: Sequence[Row]) -> str:

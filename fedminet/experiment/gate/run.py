@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedminet.experiment.gate.by_infer import pictures_by_infer
+from fedminet.experiment.gate.by_infer import inputs_by_infer, pictures_by_infer
 from fedminet.experiment.gate.models import TRAINED_SITE, TROUBLES, trained_model
 from fedminet.experiment.gate.page import page
 from fedminet.experiment.gate.phantoms import magnitudes, patient
@@ -87,14 +87,17 @@ def run_gate(plan: GatePlan, *, quiet: bool = False) -> Path:
     models = _models(plan, quiet=quiet) if plan.shown else {}
     pictures: list[Row] = []
     by_infer: list[Row] = []
+    inputs: list[Row] = []
     for number in range(plan.shown):
         for name, path in models.items():
             kept = plan.kept(f"pictures-{name}-{plan.steps}steps", TRAINED_SITE, number)
             pictures += _kept(kept, lambda n=number, m=path, said=name: _pictures(plan, m, said, n))
         kept = plan.kept(f"infer-{plan.steps}steps", TRAINED_SITE, number)
         by_infer += _kept(kept, lambda n=number: _by_infer(plan, models, n))
+        kept = plan.kept(f"inputs-{plan.steps}steps", TRAINED_SITE, number)
+        inputs += _kept(kept, lambda n=number: _inputs(plan, models, n))
     path = plan.folder / f"gate-{plan.scale}x-{plan.role}.md"
-    text = page(verdicts, pictures, by_infer, scale=plan.scale, steps=plan.steps)
+    text = page(verdicts, pictures, by_infer, inputs, scale=plan.scale, steps=plan.steps)
     path.write_text(text, encoding="utf-8")
     return path
 
@@ -166,6 +169,12 @@ def _by_infer(plan: GatePlan, models: dict[str, Path], number: int) -> list[Row]
     return [
         {"patient": number, **row} for row in pictures_by_infer(models, scan, target, ways, scale=plan.scale)
     ]
+
+
+def _inputs(plan: GatePlan, models: dict[str, Path], number: int) -> list[Row]:
+    scan = patient(TRAINED_SITE, plan.role, number)
+    pair = magnitudes(scan, scale=plan.scale)
+    return [{"patient": number, **row} for row in inputs_by_infer(models, scan, pair, scale=plan.scale)]
 
 
 def _pictures(plan: GatePlan, path: Path, name: str, number: int) -> list[Row]:

@@ -37,7 +37,9 @@ def test_the_page_counts_what_was_named_and_leaves_out_what_is_neither() -> None
         {"way": "zeros", "model": "plain", "patient": n, "sinc_db": 30.0, "alone_db": 29.0, "psnr_db": made}
         for n, made in ((0, None), (1, 31.5))
     ]
-    text = page(verdicts, pictures, tried, scale=2, steps=400)
+    inputs = [{**row, "way": "noise of 2%", "said": ["target-noisy"]} for row in tried]
+    text = page(verdicts, pictures, tried, inputs, scale=2, steps=400)
+    assert "| noise of 2% | 30.00 | 31.50, +1.50, 1 of 1, 1 refused |" in text
     assert "| zeros | 31.50 (31.50), 1 refused |" in text
     assert "sinc: 30.00. The models given no reference: plain 29.00." in text
     assert "| patient | 1 of 1 | 1 of 2 |" in text
