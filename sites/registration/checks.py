@@ -18,7 +18,7 @@ from minet_core.imaging.volume import Volume
 from sites.quality.figure_text import shares_told_apart, told_apart
 from sites.quality.same_contrast import measure_likeness
 from sites.registration.block_matching import compare_blocks
-from sites.registration.register import Motion, find_motion, matching_image
+from sites.registration.motion_search import Motion, find_motion, matching_image
 from sites.registration.slice_agreement import (
     MAX_OUT_OF_ORDER,
     MAX_STEP,

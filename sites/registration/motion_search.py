@@ -1,27 +1,8 @@
 # mypy: disallow-untyped-calls=False
-"""Bringing the reference onto the target's grid, and measuring how well that went.
+"""The motion between two scans: a search from several starts, refined by what blocks' displacements have in common.
 
-1. Where both lie on one grid, blocks of the target are looked for in the reference as it lies. Where they are found
-   within a fraction of a pixel, nothing is moved.
-2. Else the motion is looked for from several starts, until one is good: the scanner's coordinates, the centres of both
-   heads' boxes, their centres of mass. Each start is a rigid search by Mattes mutual information, coarse alone, on the
-   foreground's box (a frame of zeros around a head is cut off first).
-3. The motion is refined by the blocks' displacements, three times: a rigid motion and, up to `max_stretch`, a stretch.
-
-Everything runs on one thread with fixed seeds: the same scans give the same bytes.
-
-agreement: the share of blocks that are found within NEAR_MM of where the motion puts them. Two contrasts of one anatomy
-agree about most blocks with structure; of unrelated images a block is found anywhere, so near by chance alone.
-residual_mm: what is left, root mean square over the foreground (`sites.registration.motion_fit`): an estimate of the
-true error, and not of how well a search repeats itself. For a pair taken as it lies, with the motion that was left.
-
-How the agreement separates: docs/results/field.md. On the open_ms_data pairs (blocks of five patients):
-
-    pairs                                     agreement
-    5 real, one patient                       0.44 to 0.69
-    8 real, two patients of one kind          0.01 to 0.03
-    5 real, the reference mirrored            0.02 to 0.13
-    default                                   at least 0.2
+Everything runs on one thread with fixed seeds: the same scans give the same bytes. `sites.registration.register` says
+in which order this is asked, and what comes of it.
 """
 
 from __future__ import annotations
@@ -40,7 +21,7 @@ from minet_core.imaging.volume import Volume
 from sites.quality.scan_quality import foreground
 from sites.registration.block_matching import Matches, axes_of, compare_blocks, match_blocks
 from sites.registration.motion_fit import MIN_BLOCKS, error_of, fit_motion
-from sites.registration.resampling import as_sitk, resample, same_grid
+from sites.registration.resampling import as_sitk
 from sites.settings.site_settings import RegistrationSettings
 
 Floats = NDArray[np.float64]
@@ -78,27 +59,6 @@ FINAL_LOOK = Look((2.0, 2.0, 2.0), MATCHING_SPACING_MM, 800, measures_error=True
 
 
 @dataclass(frozen=True)
-class Registered:
-    """A reference on the target's grid.
-
-    reference: the volume. covered: (slice, row, column) where it has data; None: everywhere.
-    resampled: whether its voxels were interpolated. moved_mm: mean displacement that registration found.
-    residual_mm, residual_px: what is left, in mm and in pixels of the target's plane. agreement: see above.
-    stretch: largest relative change of length that was corrected. transform: from target to reference, world mm.
-    """
-
-    reference: Volume
-    covered: NDArray[np.bool_] | None
-    resampled: bool
-    residual_mm: float
-    residual_px: float
-    moved_mm: float
-    agreement: float
-    stretch: float
-    transform: sitk.Transform
-
-
-@dataclass(frozen=True)
 class Motion:
     """x -> matrix x + shift_mm from points of the target to points of the reference, and how good it is."""
 
@@ -126,72 +86,6 @@ class Motion:
 
 
 IDENTITY = Motion(np.eye(3), np.zeros(3))
-
-
-def register(target: Volume, reference: Volume, *, limits: RegistrationSettings) -> Registered:
-    """The reference on the target's grid; resampled only where it is on another grid or has moved.
-
-    Parameters
-    ----------
-    target
-        The scan to be super-resolved; it is never changed.
-    reference
-        The scan that guides, on any grid.
-    limits
-        The site's, from site.yaml.
-
-    Returns
-    -------
-    Registered
-        The reference, magnitude and float32 where it was resampled, with what was measured on the way.
-
-    Raises
-    ------
-    RegistrationRefused
-        FM-D204 with what was seen: no common anatomy, mirrored, another patient, slices missing or out of order, the
-        target itself, an error above the limit.
-
-    References
-    ----------
-    Mattes et al., PET-CT image registration in the chest using free-form deformations, IEEE TMI 22 (2003).
-    """
-    from sites.registration.checks import require_registered, require_two_contrasts
-
-    fixed, moving = matching_image(target), matching_image(reference)
-    pixel = float(min(target.spacing_mm[1:]))
-    on_one_grid = same_grid(target, reference)
-    motion = None
-    if on_one_grid:
-        motion = refined(fixed, moving, IDENTITY, limits=limits, looks=(WIDE_LOOK,))
-        clear = motion.agreement >= CLEAR * limits.min_agreement
-        motion = (
-            refined(fixed, moving, motion, limits=limits, looks=(CLOSE_LOOK, FINAL_LOOK)) if clear else None
-        )
-    if motion is None:
-        motion = find_motion(fixed, moving, limits=limits)
-    require_registered(target, reference, fixed=fixed, moving=moving, motion=motion, limits=limits)
-    moved = moved_by(fixed, motion)
-    # Within twice its own error a motion is none: to interpolate for it would blur the reference and gain nothing.
-    if on_one_grid and moved <= max(limits.max_offset_px * pixel, 2 * motion.error_mm):
-        require_two_contrasts(target, reference, covered=None, limits=limits)
-        left = float(np.hypot(moved, motion.error_mm))
-        return Registered(
-            reference, None, False, left, left / pixel, moved, motion.agreement, 0.0, IDENTITY.as_sitk()
-        )
-    resampled, covered = resample(reference, target=target, transform=motion.as_sitk())
-    require_two_contrasts(target, resampled, covered=covered, limits=limits)
-    error = motion.error_mm
-    return Registered(
-        reference=resampled,
-        covered=covered,
-        resampled=True,
-        residual_mm=error,
-        residual_px=error / pixel,
-        moved_mm=moved,
-        agreement=motion.agreement,
-        stretch=motion.stretch(),
-        transform=motion.as_sitk(),
-    )
 
 
 def find_motion(

@@ -13,7 +13,7 @@ import SimpleITK as sitk  # noqa: N813 (the name its own manual uses)
 from numpy.typing import NDArray
 
 from minet_core.imaging.volume import Volume
-from sites.registration.register import Motion, find_motion, foreground_points, matching_image
+from sites.registration.motion_search import Motion, find_motion, foreground_points, matching_image
 from sites.registration.resampling import as_sitk
 from sites.settings.site_settings import RegistrationSettings
 
