@@ -269,6 +269,7 @@ def _batches(
         seed=seed,
         label=site,
         trouble=training.trouble,
+        flips=training.flips,
     )
     planned = plan_batches(prepared.source.shapes, recipe, first=plan.first_step)
     return drawn_batches(PlannedSamples(prepared, recipe), planned)

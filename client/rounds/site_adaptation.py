@@ -208,6 +208,7 @@ def _batches(
         seed=patch_seed(task.home.store, federation_seed=task.federation.seed),
         label=f"{task.home.settings().name} {candidate}",
         trouble=training.trouble,
+        flips=training.flips,
     )
     planned = plan_batches(prepared.source.shapes, recipe, first=first)
     for step, batch in enumerate(drawn_batches(PlannedSamples(prepared, recipe), planned), start=first):

@@ -75,6 +75,7 @@ class TrainingPlan:
             seed=self.federation.seed,
             label=self.label,
             trouble=training.trouble,
+            flips=training.flips,
         )
 
     @cached_property

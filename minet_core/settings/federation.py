@@ -189,17 +189,22 @@ class TrainingSettings(LocalWork):
     validation_slices: PositiveInt | None = Field(
         3, description="slices of the validation split scored in each round; null: all"
     )
+    flips: bool = Field(
+        False,
+        description="flip and transpose samples at random, so that few patients are learnt by heart less",
+    )
     trouble: TroubleSettings | None = Field(
         None,
         description="references and inputs with trouble among the samples, see docs/training.md; null: none",
     )
 
     @model_serializer(mode="wrap")
-    def _as_before_without_trouble(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `trouble` where it is null: such a file has the digest and the text that it had before the key."""
+    def _as_before_the_key(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `trouble` and `flips` where they are off: such a file has the digest that it had before the keys."""
         content: dict[str, Any] = dump(self)
-        if self.trouble is None:
-            content.pop("trouble", None)
+        for name in ("trouble", "flips"):
+            if not getattr(self, name):
+                content.pop(name, None)
         return content
 
 

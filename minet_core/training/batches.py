@@ -22,7 +22,7 @@ import itertools
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -34,6 +34,7 @@ from minet_core.errors import FedminetError, ProcessDied, ScanInvalid
 from minet_core.seeds import torch_generator
 from minet_core.settings.drawable import require_drawable
 from minet_core.settings.federation import TroubleSettings
+from minet_core.training.flips import NO_FLIPS, Flips, cut, draw_flips
 from minet_core.training.samples import Sample, make_sample
 from minet_core.training.trouble import TroubledSlices
 
@@ -104,7 +105,8 @@ class BatchRecipe:
     """What batches are made of. patch_px: edge of a high-resolution patch, or None for whole slices.
 
     seed, label: every random number is derived from them, the number of the batch and the place in it. trouble: of the
-    references and inputs among the samples; None: none, and the samples are as they were before there was any.
+    references and inputs among the samples; None: none, and the samples are as they were before there was any. flips:
+    flip and transpose samples at random (`minet_core.training.flips`).
     """
 
     scale: int
@@ -113,6 +115,7 @@ class BatchRecipe:
     seed: int
     label: str
     trouble: TroubleSettings | None = None
+    flips: bool = False
 
 
 def plan_batches(
@@ -207,12 +210,19 @@ class PlannedSamples(Dataset[Drawn]):
         if recipe.trouble is not None:
             of_trouble = torch_generator(recipe.seed, recipe.label, "trouble", planned.number, place)
             prepared = TroubledSlices(self._prepared, recipe.trouble, of_trouble)
+        flips = NO_FLIPS
+        if recipe.flips:
+            flips = draw_flips(torch_generator(recipe.seed, recipe.label, "flips", planned.number, place))
         if recipe.patch_px is None:
-            return prepared[index]
+            return _flipped(prepared[index], flips, scale=recipe.scale)
         generator = torch_generator(recipe.seed, recipe.label, "patch", planned.number, place)
         others = (int(torch.randint(len(self._prepared), (), generator=generator)) for _ in itertools.count())
         return draw_patch(
-            prepared, itertools.chain([index], others), patch_px=recipe.patch_px, generator=generator
+            prepared,
+            itertools.chain([index], others),
+            patch_px=recipe.patch_px,
+            generator=generator,
+            flips=flips,
         )
 
 
@@ -339,7 +349,12 @@ class PreparedSlices:
 
 
 def draw_patch(
-    prepared: SampleSlices, order: Iterator[int], *, patch_px: int, generator: torch.Generator
+    prepared: SampleSlices,
+    order: Iterator[int],
+    *,
+    patch_px: int,
+    generator: torch.Generator,
+    flips: Flips = NO_FLIPS,
 ) -> Sample:
     """A patch with foreground, of the next slice of `order` that gives one, within `MAX_DRAWS`.
 
@@ -353,6 +368,8 @@ def draw_patch(
         Edge of the patch, a multiple of the scale.
     generator
         Draws the place in each slice.
+    flips
+        Of whichever patch it is.
 
     Returns
     -------
@@ -367,7 +384,7 @@ def draw_patch(
     """
     for _ in range(MAX_DRAWS):
         sample = prepared[next(order)]
-        patch = _cut(sample, patch_px=patch_px, scale=prepared.scale, generator=generator)
+        patch = _cut(sample, patch_px=patch_px, scale=prepared.scale, generator=generator, flips=flips)
         foreground = patch.restore(patch.target) > AIR_LEVEL * patch.mean
         if foreground.float().mean() >= MIN_FOREGROUND:
             break
@@ -395,7 +412,7 @@ def stack_samples(samples: list[Sample]) -> Batch:
     )
 
 
-def _cut(sample: Sample, *, patch_px: int, scale: int, generator: torch.Generator) -> Sample:
+def _cut(sample: Sample, *, patch_px: int, scale: int, generator: torch.Generator, flips: Flips) -> Sample:
     """One patch at a random multiple of `scale`, (patch_px, patch_px) at high resolution."""
     edge = patch_px // scale
     h, w = sample.low_res.shape
@@ -408,15 +425,16 @@ def _cut(sample: Sample, *, patch_px: int, scale: int, generator: torch.Generato
         )
     top = int(torch.randint(h - edge + 1, (), generator=generator))
     left = int(torch.randint(w - edge + 1, (), generator=generator))
-    rows = slice(top * scale, top * scale + patch_px)
-    columns = slice(left * scale, left * scale + patch_px)
-    return Sample(
-        low_res=sample.low_res[top : top + edge, left : left + edge],
-        upsampled=sample.upsampled[rows, columns],
-        reference=sample.reference[rows, columns],
-        target=sample.target[rows, columns],
-        mean=sample.mean,
-        std=sample.std,
+    return cut(sample, (top, left), (edge, edge), scale=scale, flips=flips)
+
+
+def _flipped(sample: Sample, flips: Flips, *, scale: int) -> Sample:
+    """A whole slice. One that is no square is not transposed: slices of a batch have one size."""
+    if flips == NO_FLIPS:
+        return sample
+    h, w = sample.low_res.shape
+    return cut(
+        sample, (0, 0), (h, w), scale=scale, flips=flips if h == w else replace(flips, transposed=False)
     )
 
 
