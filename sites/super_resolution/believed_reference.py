@@ -2,8 +2,8 @@
 
 Registration comes first. Where it finds no motion that it can rely on, the reference is taken where the scanner put it,
 if the gate finds that it lies right there. What the gate does not believe, and a reference noisier than any of the
-training, is left out of the picture: the model works on the target alone, if it was trained to; else zero-filled
-sinc stands there, so that a wrong reference costs what it could have given and nothing more.
+training, is left out of the picture, as is what lies beyond its edges: the model works on the target alone, if it was
+trained to; else zero-filled sinc stands there. A wrong reference then costs what it could have given, and nothing more.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class Believed:
     """A reference and how far it is believed.
 
     gate: None for slices too small to be judged. trust: (S, H, W) float32, 0 to 1; None: all of it goes into the
-    picture. stand_in: what is there where trust ends. shown: figures of the reference; None where it shows too little.
-    remarks: what must be said beside what follows from the figures.
+    picture. stand_in: what is there where trust or the reference ends. shown: figures of the reference; None where it
+    shows too little. remarks: what must be said beside what follows from the figures.
     """
 
     guide: Guide

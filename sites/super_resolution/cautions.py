@@ -39,6 +39,13 @@ DOUBTS = frozenset({"data-inconsistent", "target-interpolated", "target-noisy", 
 """What is said where a model was seen, or is likely, to fall below zero-filled sinc."""
 
 
+STAND_INS = {
+    "model": "made without it, by the model on the scan alone",
+    "sinc": "made without it and without a model, by zero-filled sinc",
+}
+"""What stands in for the picture that a reference would have given, in words."""
+
+
 @dataclass(frozen=True)
 class Caution:
     """code: its name. figure, limit: None where it is no matter of a figure. sentence: for a person."""
@@ -49,7 +56,7 @@ class Caution:
     sentence: str
 
 
-def cautions_on_guide(*, covered_share: float, agreement: float | None) -> list[Caution]:
+def cautions_on_guide(*, covered_share: float, agreement: float | None, stand_in: str) -> list[Caution]:
     """On the reference as it lies on the scan.
 
     Parameters
@@ -58,6 +65,8 @@ def cautions_on_guide(*, covered_share: float, agreement: float | None) -> list[
         Of the target's foreground, 0 to 1.
     agreement
         Of the contours, -1 to 1 (`sites.registration.contour_agreement`); None where too little is shared.
+    stand_in
+        What is there where the reference ends: "model" on the target alone, or "sinc".
 
     Returns
     -------
@@ -71,8 +80,7 @@ def cautions_on_guide(*, covered_share: float, agreement: float | None) -> list[
                 "reference-partial",
                 round(covered_share, 4),
                 WHOLE_COVER,
-                f"The reference shows {covered_share:.0%} of the scan's anatomy; the rest is zero-filled sinc, "
-                "without a model.",
+                f"The reference shows {covered_share:.0%} of the scan's anatomy; the rest is {STAND_INS[stand_in]}.",
             )
         )
     if agreement is None:
@@ -161,8 +169,7 @@ def cautions_on_gate(
     if not wrong:
         return []
     done = (
-        f"{without_reference:.0%} of the structure is made without it, by "
-        + ("the model on the scan alone" if stand_in == "model" else "zero-filled sinc")
+        f"{without_reference:.0%} of the structure is {STAND_INS[stand_in or 'sinc']}"
         if without_reference > 0
         else "the picture is made with it all the same"
     )

@@ -1,6 +1,7 @@
 """The picture that a model makes of two scans, wherever they come from, and what must be said beside it.
 
-Where the reference shows nothing, the picture is zero-filled sinc, into which the model's goes over smoothly.
+Where the reference shows nothing, or is not believed, something stands in for the picture that it would have given
+(`sites.super_resolution.believed_reference`); one goes over into the other smoothly.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ from sites.super_resolution.refined_grid import RefinedGrid
 from sites.super_resolution.refinement_plane import Plane
 
 HAND_OVER_MM = 6.0
-"""Depth within the reference's cover over which sinc goes over into the model's picture: more than its convolutions
-reach at usual pixels, less than a structure of the brain."""
+"""Depth within the reference's cover over which what stands in goes over into the picture with it: more than the
+model's convolutions reach at usual pixels, less than a structure of the brain."""
 MADE_BY = "fedminet infer"
 PLANE_SOURCES = {
     "given": "as given",
@@ -243,7 +244,9 @@ def _cautions(
     said = [
         *scans.remarks,
         *believed.remarks,
-        *cautions_on_guide(covered_share=guide.covered_share, agreement=made.agreement),
+        *cautions_on_guide(
+            covered_share=guide.covered_share, agreement=made.agreement, stand_in=believed.stand_in
+        ),
         *([] if gate is None or not gate.wrong else cautions_on_gate(**asdict(gate))),
         *_cautions_on_kind(scans, believed, manifest),
         *caution_on_data(made.data_inconsistency),
@@ -287,23 +290,29 @@ class _Maker:
     progress: Callable[[int, int], None] | None
 
     def picture(self, upsampled: Volume, believed: Believed) -> Array:
-        """The model's; what stands in where the reference is not believed, and zero-filled sinc where it ends."""
+        """The model's, and what stands in for it where the reference is not believed or ends."""
         guide, trust = believed.guide, believed.trust
-        high_res = self._by_model(guide.array, guide.covered)
-        if trust is not None:
-            alone = upsampled.magnitude()
-            if believed.stand_in == "model":
-                alone = self._by_model(np.zeros_like(guide.array), np.ones_like(guide.covered))
-            high_res = np.asarray(trust * np.nan_to_num(high_res) + (1 - trust) * alone, dtype=np.float32)
-        if guide.covered.all():
-            return high_res
+        whole = bool(guide.covered.all())
+        if trust is None and whole:
+            return self._by_model(guide.array, guide.covered)
+        stand_in = upsampled.magnitude()
+        if believed.stand_in == "model":
+            stand_in = self._by_model(np.zeros_like(guide.array), np.ones_like(guide.covered))
+        if trust is not None and not trust.any():
+            return stand_in
+        part = np.float32(1) if trust is None else trust
+        if not whole:
+            part = part * self._depth(guide.covered)
+        high_res = np.nan_to_num(self._by_model(guide.array, guide.covered))
+        return np.asarray(part * high_res + (1 - part) * stand_in, dtype=np.float32)
+
+    def _depth(self, covered: NDArray[np.bool_]) -> Array:
+        """How far a place lies within the reference's cover, from 0 at its border to 1 from `HAND_OVER_MM` on."""
         _, down, across = self.scans.grid.spacing_mm
         # A slice's picture owes nothing to its neighbours: across the slices one that is half of each makes no seam.
-        depth_mm = ndimage.distance_transform_edt(guide.covered, sampling=(HAND_OVER_MM / 2, down, across))
+        depth_mm = ndimage.distance_transform_edt(covered, sampling=(HAND_OVER_MM / 2, down, across))
         part = np.clip(depth_mm / HAND_OVER_MM, 0, 1)
-        part = (part * part * (3 - 2 * part)).astype(np.float32)  # without a bend at either end
-        blended = part * np.nan_to_num(high_res) + (1 - part) * upsampled.magnitude()
-        return np.asarray(blended, dtype=np.float32)
+        return (part * part * (3 - 2 * part)).astype(np.float32)  # without a bend at either end
 
     def _by_model(self, reference: Array, covered: NDArray[np.bool_]) -> Array:
         return super_resolve_frame(

@@ -17,14 +17,15 @@ import torch
 
 from fedminet.experiment.gate.troubled_inputs import INPUT_WAYS, Complex
 from fedminet.experiment.gate.wrong_references import Volume, Way
-from minet_core.errors import RegistrationRefused
+from minet_core.checkpoint import load_model
+from minet_core.errors import RegistrationRefused, ScanInvalid
+from minet_core.evaluation.inference import super_resolve
 from minet_core.evaluation.metrics import psnr
 from minet_core.imaging import volume
 from minet_core.imaging.degradation import low_resolution
 from minet_core.imaging.mirrored_sinc import mirrored_sinc
 from minet_core.phantom.patient import PhantomScan
 from sites.phantom_files import write_nifti
-from sites.super_resolution.believed_reference import PictureOptions
 from sites.super_resolution.super_resolve import super_resolve_file
 
 Row = dict[str, Any]
@@ -66,15 +67,13 @@ def pictures_by_infer(
         low_res = low_resolution(torch.from_numpy(target), scale).abs()
         files.write("T2", low_res.numpy(), fine=False)
         sinc_db = psnr(truth, np.stack([_interpolated(one, scale) for one in low_res]))
-        files.write("zeros", np.zeros_like(truth))
-        alone = {
-            name: files.picture(model, "zeros", PictureOptions(register=False, gate=False))
-            for name, model in models.items()
+        alone_db = {
+            name: _alone_db(model, low_res.numpy(), truth, scale=scale) for name, model in models.items()
         }
         for way, reference in ways:
             files.write("T1", reference)
             for name, model in models.items():
-                beside = {"sinc_db": sinc_db, "alone_db": psnr(truth, alone[name])}
+                beside = {"sinc_db": sinc_db, "alone_db": alone_db[name]}
                 rows.append({"way": way.name, "model": name, **beside, **files.tried(model, truth)})
     return rows
 
@@ -129,15 +128,11 @@ class _Files:
         spacing = (through, down * step, across * step)
         write_nifti(self._folder / f"{name}.nii.gz", volume.Volume(array, spacing, affine, name))
 
-    def picture(self, model: Path, reference: str, options: PictureOptions) -> Volume:
-        """(S, H, W); raises RegistrationRefused."""
-        return self._made(model, reference, options)[0]
-
     def tried(self, model: Path, truth: Volume) -> Row:
         """The picture as the command makes it by default, and what it says."""
         try:
-            picture, said = self._made(model, "T1", PictureOptions())
-        except RegistrationRefused as refusal:
+            picture, said = self._made(model)
+        except (RegistrationRefused, ScanInvalid) as refusal:
             return {"psnr_db": None, "said": refusal.code}
         gate = said["gate"]
         return {
@@ -147,16 +142,21 @@ class _Files:
             **{key: gate[key] for key in ("wrong", "trusted", "without_reference", "stand_in")},
         }
 
-    def _made(self, model: Path, reference: str, options: PictureOptions) -> tuple[Volume, Row]:
+    def _made(self, model: Path) -> tuple[Volume, Row]:
         made = super_resolve_file(
             model,
             self._folder / "T2.nii.gz",
-            self._folder / f"{reference}.nii.gz",
+            self._folder / "T1.nii.gz",
             self._folder / "out.nii",
-            options=options,
         )
         picture = nibabel.Nifti1Image.from_filename(made.path).get_fdata(dtype=np.float32)
         return picture.transpose(2, 1, 0), made.as_json()
+
+
+def _alone_db(model: Path, low_res: Volume, truth: Volume, *, scale: int) -> float:
+    """Of the model given zeros for a reference, which no file may hold."""
+    network, _ = load_model(model)
+    return psnr(truth, super_resolve(network, low_res, np.zeros_like(truth), scale=scale))
 
 
 def _interpolated(low_res: torch.Tensor, scale: int) -> Volume:
