@@ -158,7 +158,9 @@ class WorthPlan:
         asked = {"batch_size": self.batch_size, "patch_px": self.patch_px}
         given = {name: value for name, value in asked.items() if value is not None}
         training = federation.training.model_copy(update={"validation_slices": VALIDATION_SLICES, **given})
-        return federation.model_copy(update={"training": training})
+        # With two patients a site the knees' updates point away from the brains' and would be refused: see the page.
+        quarantine = federation.quarantine.model_copy(update={"refuse_opposed": False})
+        return federation.model_copy(update={"training": training, "quarantine": quarantine})
 
     def homes(self, key: WorthKey) -> Mapping[str, SiteHome]:
         """The phantom sites of a seed with so many training patients, made where they are not there yet."""
