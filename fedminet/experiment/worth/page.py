@@ -124,8 +124,8 @@ def trials_table(cells: Sequence[WorthCell]) -> Table:
         rows.append((*place, *means, tried or "-", *over))
     header = ("patients", "seed", "site", "recipe", "steps", *MODELS[:3])
     note = (
-        "A recipe: rounds x steps, then the steps of the head and of the whole model at their rates. *Adapted* is the best "
-        "of its rates on the patients shown, so a little too good."
+        "A recipe: rounds x steps, then the steps of the head and of the whole model at their rates. *Adapted* is the "
+        "best of its rates on the patients shown, so a little too good."
     )
     last = ("adapted less alone", "adapted less global")
     return Table(
