@@ -312,7 +312,7 @@ def _gate(asked: StudyOptions, out: Path, *, quiet: bool) -> None:
 
 def _worth(asked: StudyOptions, asked_worth: WorthOptions, out: Path, *, quiet: bool) -> None:
     """What taking part is worth to a site."""
-    from fedminet.experiment.worth.plan import WorthPlan, whole_numbers
+    from fedminet.experiment.worth.plan import WorthPlan, rates_asked, whole_numbers
     from fedminet.experiment.worth.run import run_worth
     from minet_core.settings.federation import AdaptationSettings
 
@@ -320,7 +320,8 @@ def _worth(asked: StudyOptions, asked_worth: WorthOptions, out: Path, *, quiet: 
         "head_steps": asked_worth.head_steps,
         "head_learning_rate": asked_worth.head_rate,
         "steps": asked_worth.adapt_steps,
-        "learning_rate": asked_worth.adapt_rate,
+        "decay_fraction": asked_worth.adapt_decay,
+        **rates_asked(asked_worth.adapt_rate),
     }
     plan = WorthPlan(
         out=out.resolve(),
@@ -329,6 +330,8 @@ def _worth(asked: StudyOptions, asked_worth: WorthOptions, out: Path, *, quiet: 
         scale=whole_numbers(asked.scale or "2", option="--scale")[0],
         rounds=asked.rounds or WorthPlan.rounds,
         local_steps=asked.local_steps or WorthPlan.local_steps,
+        batch_size=asked_worth.batch,
+        patch_px=asked_worth.patch,
         validation=asked_worth.validation,
         varied=not asked_worth.alike,
         adaptation=AdaptationSettings.model_validate(

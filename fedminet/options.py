@@ -113,7 +113,22 @@ class WorthOptions:
     head_steps: Annotated[int | None, typer.Option(help="worth: steps of the head alone.", min=0)] = None
     head_rate: Annotated[float | None, typer.Option(help="worth: learning rate in them.")] = None
     adapt_steps: Annotated[int | None, typer.Option(help="worth: steps of the whole model.", min=1)] = None
-    adapt_rate: Annotated[float | None, typer.Option(help="worth: learning rate in them.")] = None
+    adapt_rate: Annotated[
+        str | None,
+        typer.Option(help="worth: learning rate in them; several with commas are a ladder to choose from."),
+    ] = None
+    adapt_decay: Annotated[
+        float | None,
+        typer.Option(
+            help="worth: last part of them over which the rate falls, else the preset's.", min=0, max=1
+        ),
+    ] = None
+    batch: Annotated[int | None, typer.Option(help="worth: patches in a step, else the preset's.", min=1)] = (
+        None
+    )
+    patch: Annotated[
+        int | None, typer.Option(help="worth: edge of a patch, px, else the preset's.", min=16)
+    ] = None
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,9 @@ def adapted_as_text(page: Mapping[str, Any]) -> str:
                 f"  {name:8s} {mean:6.2f}, {behind['mean_db']:.2f} behind the best, standard error "
                 f"{behind['standard_error_db']:.2f}"
             )
+        for tried in page.get("tried", ()):
+            mean = "its training diverged" if tried["diverged"] else f"{tried['psnr_db']:.2f}"
+            lines.append(f"  adapted at {tried['learning_rate']:g}, {tried['steps']} steps: {mean}")
     else:
         lines.append("It has no validation patient but those it trains on, and so nothing to choose by.")
     lines.append(f"On {page['n_test_patients']} test patients, looked at after the choice, PSNR [dB]:")

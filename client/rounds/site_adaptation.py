@@ -6,26 +6,31 @@
                        adapted.safetensors   where the training further stands, and at its end its weights
                        alone.safetensors     likewise of the model that is trained alone
 
+With a ladder of learning rates there is one such file a rate, `adapted-0.0003.safetensors`, in place of the third.
+
 Nothing of it leaves the site but the figures of `ADAPTATION_FIGURES`. Everything random is derived from the seed, the
 site's own secret and the step's number, so an adaptation that was killed anywhere ends in the same bytes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from client.rounds.kept_stand import KeptStand
 from client.site_home import SiteHome
 from minet_core.checkpoint import CheckpointManifest, describe, save_checkpoint
 from minet_core.errors import TrainingDiverged
-from minet_core.evaluation.model_choice import Choice, choose_model
+from minet_core.evaluation.model_choice import Choice, choose_model, choose_rate
 from minet_core.models.activation_checkpointing import recompute
 from minet_core.models.base import SuperResolver
 from minet_core.protocol.exchange_plan import initial_weights
@@ -64,7 +69,8 @@ class SiteAdaptation:
 
     federation: its model, scale, seed and recipe of training. weights: all that learn in the model to begin with.
     n_alone_steps: of a model that is trained alone; 0: none. origin: of the file that the weights are from; None: they
-    came from the server after the federation's last round. keep_every: steps after which a training is kept.
+    came from the server after the federation's last round. keep_every: steps after which a training is kept. stand: the
+    name of the file of where the adaptation stands.
     """
 
     home: SiteHome
@@ -74,6 +80,21 @@ class SiteAdaptation:
     n_alone_steps: int
     origin: CheckpointManifest | None = None
     keep_every: int = KEEP_EVERY
+    stand: str = "adapted"
+
+    @property
+    def rungs(self) -> dict[float, SiteAdaptation]:
+        """By learning rate, the adaptation at this one rate; its bytes do not depend on what else is tried."""
+        if not self.adaptation.rates:
+            return {self.adaptation.learning_rate: self}
+        return {rate: self._at_rate(rate) for rate in self.adaptation.rates}
+
+    def _at_rate(self, rate: float) -> SiteAdaptation:
+        adaptation, federation = self.adaptation.with_rate(rate), self.federation
+        if federation.adaptation is not None:
+            own = federation.adaptation.with_rate(rate)
+            federation = federation.model_copy(update={"adaptation": own})
+        return replace(self, adaptation=adaptation, federation=federation, stand=f"adapted-{rate:g}")
 
     @property
     def folder(self) -> Path:
@@ -88,17 +109,35 @@ class SiteAdaptation:
             return (Phase(settings=training, n_steps=self.n_alone_steps),)
         return ()
 
+    def cost_of(self, candidate: Candidate) -> int:
+        """Optimizer steps that the site makes for a candidate beside the rounds: of all rates that are tried for it."""
+        n_steps = sum(phase.n_steps for phase in self.phases(candidate))
+        return n_steps * len(self.adaptation.tried_rates) if candidate == "adapted" else n_steps
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """What was tried of an adaptation. chosen: the learning rate by the validation patients; None: all diverged.
+
+    psnr_db: by rate whose training ended, by the validation patient's pseudonym; it stays at the site.
+    """
+
+    chosen: float | None
+    psnr_db: Mapping[float, Mapping[str, float]]
+
 
 @dataclass(frozen=True, eq=False)
 class AdaptedModels:
     """What came of it. weights: by candidate. diverged: candidates whose training did not end.
 
-    psnr_db: what was chosen by, by candidate and the validation patient's pseudonym; it stays at the site.
+    psnr_db: what was chosen by, by candidate and the validation patient's pseudonym; it stays at the site. ladder: the
+    learning rates that were tried, and the one of the candidate.
     """
 
     choice: Choice
     weights: Mapping[Candidate, Arrays]
     psnr_db: Mapping[Candidate, Mapping[str, float]]
+    ladder: Ladder
     diverged: tuple[Candidate, ...] = field(default=())
 
 
@@ -128,23 +167,49 @@ def adapt_at_site(
     require_patch(store, task.federation.training.patch_px)
     model = initial_weights(task.federation)[0].to(preferred_device(settings.compute.device))
     recompute(model, settings.compute.recompute)
+    judge = partial(_judged_psnr_db, model, store, scale=task.federation.scale)
     weights: dict[Candidate, Arrays] = {"global": task.weights}
-    diverged: list[Candidate] = []
-    for candidate in CANDIDATES:
-        if not task.phases(candidate):
-            continue
-        try:
-            weights[candidate] = train_candidate(task, candidate, model, prepared, observer=observer)
-        except TrainingDiverged:
-            diverged.append(candidate)
-    psnr_db: dict[Candidate, dict[str, float]] = {}
-    for candidate, found in weights.items():
-        load_weights(model, found)
-        scores = scores_by_patient(model, store, "validation", scale=task.federation.scale)
-        psnr_db[candidate] = {patient: methods["global"]["psnr_db"] for patient, methods in scores.items()}
-    adapted = AdaptedModels(choose_model(psnr_db), weights, psnr_db, tuple(diverged))
+    ladder = climb(task, model, prepared, judge, observer=observer)
+    if ladder.chosen is not None:
+        weights["adapted"] = train_candidate(task.rungs[ladder.chosen], "adapted", model, prepared)
+    if task.phases("alone"):
+        with contextlib.suppress(TrainingDiverged):
+            weights["alone"] = train_candidate(task, "alone", model, prepared, observer=observer)
+    psnr_db: dict[Candidate, Mapping[str, float]] = {
+        name: judge(found) for name, found in weights.items() if name != "adapted"
+    }
+    if ladder.chosen is not None:
+        psnr_db["adapted"] = ladder.psnr_db[ladder.chosen]
+    diverged = tuple(name for name in CANDIDATES if task.phases(name) and name not in weights)
+    adapted = AdaptedModels(choose_model(psnr_db), weights, psnr_db, ladder, diverged)
     _keep(task, adapted)
     return adapted
+
+
+def climb(
+    task: SiteAdaptation,
+    model: SuperResolver,
+    prepared: PreparedSlices,
+    judge: Callable[[Arrays], Mapping[str, float]],
+    *,
+    observer: Observer = observe_nothing,
+) -> Ladder:
+    """Adapt at each learning rate of the ladder, the gentlest first, and choose one by the validation patients.
+
+    judge: PSNR by validation patient, dB, of weights. Raises StoreDamaged (FM-D207) and what drawing batches raises.
+    """
+    found: dict[float, Mapping[str, float]] = {}
+    for rate, rung in task.rungs.items():
+        with contextlib.suppress(TrainingDiverged):
+            found[rate] = judge(train_candidate(rung, "adapted", model, prepared, observer=observer))
+    return Ladder(choose_rate(found) if found else None, found)
+
+
+def _judged_psnr_db(model: SuperResolver, store: Store, weights: Arrays, *, scale: int) -> dict[str, float]:
+    """PSNR by validation patient, dB."""
+    load_weights(model, weights)
+    scores = scores_by_patient(model, store, "validation", scale=scale)
+    return {patient: methods["global"]["psnr_db"] for patient, methods in scores.items()}
 
 
 def score_adapted(
@@ -178,7 +243,8 @@ def train_candidate(
 
     model: on its device; it holds the weights afterwards. Raises TrainingDiverged (FM-M303), StoreDamaged (FM-D207).
     """
-    kept = KeptStand(task.folder / f"{candidate}.safetensors", _key(task, candidate))
+    name = task.stand if candidate == "adapted" else candidate
+    kept = KeptStand(task.folder / f"{name}.safetensors", _key(task, candidate))
     first = task.weights if candidate == "adapted" else initial_weights(task.federation)[1]
     stand = kept.read() or Stand(0, first)
     with torch.random.fork_rng(devices=[]):
@@ -303,6 +369,8 @@ def card_of(task: SiteAdaptation, adapted: AdaptedModels) -> dict[str, Any]:
         "steps": {
             candidate: sum(phase.n_steps for phase in task.phases(candidate)) for candidate in adapted.weights
         },
+        "cost_steps": {name: task.cost_of(name) for name in CANDIDATES},
+        **_ladder_card(task, adapted.ladder),
         "diverged": list(adapted.diverged),
         "began_with": digest_of_weights(task.weights),
         "weights": digest_of_weights(adapted.weights[choice.chosen]),
@@ -311,3 +379,22 @@ def card_of(task: SiteAdaptation, adapted: AdaptedModels) -> dict[str, Any]:
         "cohort": Store(task.home.store).cohort.digest,
         "versions": versions(),
     }
+
+
+def _ladder_card(task: SiteAdaptation, ladder: Ladder) -> dict[str, Any]:
+    """Each rate that was tried, where there was more than one: what it cost, and its mean."""
+    if not task.adaptation.rates:
+        return {}
+    tried = []
+    for rate, rung in task.rungs.items():
+        values = ladder.psnr_db.get(rate)
+        mean = float(np.mean(list(values.values()))) if values else None
+        tried.append(
+            {
+                "learning_rate": rate,
+                "steps": rung.cost_of("adapted"),
+                "psnr_db": mean,
+                "diverged": values is None,
+            }
+        )
+    return {"learning_rate": ladder.chosen, "tried": tried}

@@ -102,6 +102,43 @@ def choose_model(psnr_db: Mapping[Candidate, Mapping[str, float]]) -> Choice:
     return Choice(chosen, len(patients), means, behind)
 
 
+def choose_rate(psnr_db: Mapping[float, Mapping[str, float]]) -> float:
+    """Choose among models that were adapted in the same way at several learning rates.
+
+    They rest on the same patients, so none is the simpler one, and the best mean decides. Whether an adapted model is
+    kept at all is then for `choose_model`.
+
+    Parameters
+    ----------
+    psnr_db
+        By learning rate, by validation patient, in dB; the same patients for each, at least one rate.
+
+    Returns
+    -------
+    float
+        The rate of the best mean; of equals, and where no patient judges, the lowest: that which changes least.
+
+    Raises
+    ------
+    MetricInvalid
+        Where there is no rate, the patients differ, or a figure is not finite.
+    """
+    rates = sorted(psnr_db)
+    patients = sorted(psnr_db[rates[0]]) if rates else []
+    if not rates or any(sorted(found) != patients for found in psnr_db.values()):
+        raise MetricInvalid(
+            "rates cannot be compared",
+            got={rate: len(found) for rate, found in psnr_db.items()},
+            expected="a rate or more, and figures of the same patients for each",
+        )
+    if not patients:
+        return rates[0]
+    means = {rate: float(np.mean([psnr_db[rate][patient] for patient in patients])) for rate in rates}
+    if not all(math.isfinite(mean) for mean in means.values()):
+        raise MetricInvalid("rates cannot be compared", got="a figure that is not finite")
+    return max(rates, key=lambda rate: means[rate])
+
+
 def standard_error(differences: Sequence[float] | np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
     """Standard error of the mean of paired differences between patients, with what is known of patients before.
 

@@ -329,6 +329,18 @@ class AdaptationSettings(Settings):
     learning_rate: PositiveFloat = Field(
         2e-3, description="Adam's learning rate in them, before its decay; that of the quick preset's rounds"
     )
+    rates: tuple[PositiveFloat, ...] = Field(
+        (),
+        max_length=8,
+        description="several learning rates in place of that one: for each a model is adapted, and the site's "
+        "validation patients choose among them; empty: learning_rate alone",
+    )
+    decay_fraction: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="last part of these steps over which the rate falls; null: that of training",
+    )
     alone: bool = Field(
         True,
         description="also train a model from nothing, for the steps of all rounds and of the adaptation together, "
@@ -339,10 +351,36 @@ class AdaptationSettings(Settings):
         description="how long the test waits for its sites where that is longer than a round's deadline, s",
     )
 
+    @field_validator("rates")
+    @classmethod
+    def _no_rate_is_tried_twice(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(rates)) < len(rates):
+            raise ValueError("a learning rate is there twice")
+        return tuple(sorted(rates))
+
+    @model_serializer(mode="wrap")
+    def _as_before_without_a_ladder(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the keys of a ladder where they are not used: such a file has the digest that it had before them."""
+        content: dict[str, Any] = dump(self)
+        if not self.rates:
+            content.pop("rates", None)
+        if self.decay_fraction is None:
+            content.pop("decay_fraction", None)
+        return content
+
     @property
     def n_steps(self) -> int:
-        """Optimizer steps of both parts together."""
+        """Optimizer steps of both parts together, of one adapted model."""
         return self.head_steps + self.steps
+
+    @property
+    def tried_rates(self) -> tuple[float, ...]:
+        """The learning rates of which a model is adapted each; the gentlest first."""
+        return self.rates or (self.learning_rate,)
+
+    def with_rate(self, rate: float) -> AdaptationSettings:
+        """The same adaptation, of this one rate."""
+        return self.model_copy(update={"learning_rate": rate, "rates": ()})
 
 
 class TrafficSettings(Settings):

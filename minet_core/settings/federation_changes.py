@@ -64,7 +64,7 @@ def federation_in_words(federation: FederationSettings) -> tuple[str, ...]:
     shown = (
         *("name", "rounds", "algorithm.name", "training.local_steps", "training.local_epochs"),
         *("training.local_seconds", "training.batch_size", "training.patch_px", "model.architecture"),
-        *("adaptation.head_steps", "adaptation.steps", "adaptation.alone"),
+        *("adaptation.head_steps", "adaptation.steps", "adaptation.rates", "adaptation.alone"),
     )
     return tuple(f"{key}: {_word(leaves[key])}" for key in shown if leaves.get(key) is not None)
 

@@ -59,7 +59,8 @@ def adaptation_phases(adaptation: AdaptationSettings, training: TrainingSettings
     adaptation
         Steps and rates.
     training
-        Of the federation file: clipping, loss, and the part of the steps over which the rate falls.
+        Of the federation file: clipping, loss, and, where the adaptation does not say it, the part of the steps over
+        which the rate falls.
 
     Returns
     -------
@@ -78,8 +79,15 @@ def adaptation_phases(adaptation: AdaptationSettings, training: TrainingSettings
         part=adaptation.head,
         settling_steps=OPTIMIZER_WARMUP_STEPS,
     )
+    falls = training.decay_fraction if adaptation.decay_fraction is None else adaptation.decay_fraction
     whole = Phase(
-        settings=training.model_copy(update={"learning_rate": adaptation.learning_rate, "warmup_steps": 0}),
+        settings=training.model_copy(
+            update={
+                "learning_rate": adaptation.learning_rate,
+                "warmup_steps": 0,
+                "decay_fraction": falls,
+            }
+        ),
         n_steps=adaptation.steps,
         settling_steps=OPTIMIZER_WARMUP_STEPS,
     )

@@ -145,9 +145,10 @@ def require_adaptation_allowed(policy: PolicySettings, adaptation: AdaptationSet
     PolicyRefused
         FM-F420.
     """
-    _require("policy.max_adaptation_steps", adaptation.n_steps, most=policy.max_adaptation_steps)
+    n_steps = adaptation.n_steps * len(adaptation.tried_rates)
+    _require("policy.max_adaptation_steps", n_steps, most=policy.max_adaptation_steps)
     _require("policy.min_steps", adaptation.steps, least=policy.min_steps)
-    for rate in (adaptation.head_learning_rate, adaptation.learning_rate):
+    for rate in (adaptation.head_learning_rate, *adaptation.tried_rates):
         _require("policy.min_learning_rate", rate, least=policy.min_learning_rate)
         _require("policy.max_learning_rate", rate, most=policy.max_learning_rate)
 

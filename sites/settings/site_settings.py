@@ -419,7 +419,8 @@ class PolicySettings(Settings):
     max_batch: PositiveInt | None = Field(64, description="patches or slices in a training step; null: any")
     max_steps: PositiveInt | None = Field(10_000, description="optimizer steps in a round; null: any number")
     max_adaptation_steps: PositiveInt | None = Field(
-        2_000, description="optimizer steps of the adaptation after the last round; null: any number"
+        2_000,
+        description="optimizer steps of the adaptation after the last round, of all its rates together; null: any",
     )
     max_alone_steps: int | None = Field(
         20_000,

@@ -5,18 +5,23 @@ The site's part is the product's own, `client.rounds.site_adaptation`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from client.rounds.round import prepared_training_slices
 from client.rounds.site_adaptation import (
+    Ladder,
     SiteAdaptation,
     adapt_at_site,
     alone_steps,
+    climb,
     score_adapted,
     train_candidate,
 )
@@ -30,11 +35,11 @@ from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.files.atomic_write import write_json
 from minet_core.runtime.progress import Advance
 from minet_core.runtime.versions import versions
-from minet_core.settings.federation import CANDIDATES, Candidate, FederationSettings
+from minet_core.settings.federation import FederationSettings
 from minet_core.settings.yaml_file import Settings, parse_settings
 from minet_core.training.batches import PreparedSlices
 from minet_core.training.device import autocast_dtype_for, device_of, preferred_device
-from minet_core.weights.manifest import learnable, load_weights
+from minet_core.weights.manifest import Arrays, learnable, load_weights
 from sites.store.dataset import StoreSlices
 from sites.store.store import Store
 
@@ -51,6 +56,8 @@ class WorthCell(Settings):
     settings: digest of the federation's settings with the adaptation. cohort: of the site. chosen: by the validation
     patients; None where a recipe is looked for, since the same patients are shown. validation_db, test_db: PSNR by
     candidate and patient, without a model whose training diverged; test_db is empty where no test patient was read.
+    rate, tried_db: of the adapted model, and validation patients' PSNR by learning rate and patient; a cell of before
+    the ladder has neither.
     """
 
     site: str
@@ -66,6 +73,8 @@ class WorthCell(Settings):
     test_db: PsnrDb
     seconds: float
     versions: dict[str, str]
+    rate: float | None = None
+    tried_db: PsnrDb = Field(default_factory=dict)
 
     def shown_db(self, *, validation: bool) -> PsnrDb:
         """The figures of the patients that a page shows, by candidate; "chosen" is one of them after a test."""
@@ -124,6 +133,8 @@ def make_cell(plan: WorthPlan, key: WorthKey, *, advance: Advance) -> WorthCell:
         test_db=judged.test_db,
         seconds=time.monotonic() - began,
         versions=versions(),
+        rate=judged.ladder.chosen,
+        tried_db=_numbered(judged.ladder.psnr_db),
     )
     write_json(plan.cell_file(key), cell.model_dump(mode="json"))
     return cell
@@ -134,6 +145,7 @@ class _Judged:
     chosen: str | None
     validation_db: PsnrDb
     test_db: PsnrDb
+    ladder: Ladder
 
 
 def _choose_and_test(task: SiteAdaptation, prepared: PreparedSlices) -> _Judged:
@@ -143,23 +155,25 @@ def _choose_and_test(task: SiteAdaptation, prepared: PreparedSlices) -> _Judged:
         candidate: {patient: methods["global"]["psnr_db"] for patient, methods in patients.items()}
         for candidate, patients in score_adapted(task, adapted).items()
     }
-    return _Judged(adapted.choice.chosen, _numbered(adapted.psnr_db), _numbered(tested))
+    return _Judged(adapted.choice.chosen, _numbered(adapted.psnr_db), _numbered(tested), adapted.ladder)
 
 
 def _judge(task: SiteAdaptation, prepared: PreparedSlices) -> _Judged:
     """The three models on some slices of each validation patient, which takes a tenth of the time of whole volumes."""
     model = initial_weights(task.federation)[0].to(preferred_device())
-    found: PsnrDb = {}
-    for candidate in CANDIDATES:
-        if candidate == "global":
-            load_weights(model, task.weights)
-        else:
-            try:
-                train_candidate(task, candidate, model, prepared)
-            except TrainingDiverged:
-                continue
-        found[candidate] = _on_slices(model, Store(task.home.store), scale=task.federation.scale)
-    return _Judged(None, found, {})
+    store, scale = Store(task.home.store), task.federation.scale
+
+    def judge(weights: Arrays) -> dict[str, float]:
+        load_weights(model, weights)
+        return _on_slices(model, store, scale=scale)
+
+    found: PsnrDb = {"global": judge(task.weights)}
+    ladder = climb(task, model, prepared, judge)
+    if ladder.chosen is not None:
+        found["adapted"] = dict(ladder.psnr_db[ladder.chosen])
+    with contextlib.suppress(TrainingDiverged):
+        found["alone"] = judge(train_candidate(task, "alone", model, prepared))
+    return _Judged(None, found, {}, ladder)
 
 
 def _on_slices(model: SuperResolver, store: Store, *, scale: int) -> dict[str, float]:
@@ -175,9 +189,9 @@ def _on_slices(model: SuperResolver, store: Store, *, scale: int) -> dict[str, f
     return found
 
 
-def _numbered(psnr_db: Mapping[Candidate, Mapping[str, float]]) -> PsnrDb:
+def _numbered(psnr_db: Mapping[Any, Mapping[str, float]]) -> PsnrDb:
     """By the patient's place in the order of the pseudonyms, which is the same for every candidate."""
     return {
-        candidate: {str(place): patients[name] for place, name in enumerate(sorted(patients), start=1)}
+        f"{candidate}": {str(place): patients[name] for place, name in enumerate(sorted(patients), start=1)}
         for candidate, patients in psnr_db.items()
     }

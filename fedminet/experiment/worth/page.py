@@ -62,8 +62,8 @@ def write_page(plan: WorthPlan, cells: Sequence[WorthCell]) -> None:
         "",
         f"{len(cells)} of {len(plan.keys())} cells; {plan.scale}x; seeds {', '.join(map(str, plan.seeds))}. "
         f"{plan.rounds} rounds of {plan.local_steps} steps, then {_recipe_text(plan)}: {plan.n_steps} steps at a "
-        "site, and as many of the model that is trained there alone. Each site has as many training patients as the "
-        "table says.",
+        "site, and as many of the model that is trained there alone. Each rate that is tried costs the site its own "
+        "steps. Each site has as many training patients as the table says.",
         "",
     ]
     if plan.validation:
@@ -89,7 +89,7 @@ def _table(plan: WorthPlan, cells: Sequence[WorthCell], n_patients: int) -> Tabl
         means = [_mean(value for row in found if isinstance(value := row[name], float)) for name in MODELS]
         over = [_text_of(difference(here, "chosen", than, validation=False)) for than in ("alone", "global")]
         behind = max(behind_the_better(cell) for cell in here)
-        kept = ", ".join(cell.chosen or "-" for cell in here)
+        kept = ", ".join(_kept_text(cell) for cell in here)
         rows.append(
             (site, str(len(here)), *(f"{value:.2f}" for value in means), *over, f"{behind:.2f}", kept)
         )
@@ -104,6 +104,12 @@ def _table(plan: WorthPlan, cells: Sequence[WorthCell], n_patients: int) -> Tabl
     return Table(f"{n_patients} training patients a site: PSNR [dB]", header, tuple(rows), note)
 
 
+def _kept_text(cell: WorthCell) -> str:
+    """What a cell's site keeps, with the rate where several were tried."""
+    told = f" ({cell.rate:g})" if cell.chosen == "adapted" and len(cell.tried_db) > 1 and cell.rate else ""
+    return f"{cell.chosen or '-'}{told}"
+
+
 def trials_table(cells: Sequence[WorthCell]) -> Table:
     """Every recipe that was tried, whichever was asked for now: validation patients' PSNR, one line a cell."""
     rows = []
@@ -114,11 +120,17 @@ def trials_table(cells: Sequence[WorthCell]) -> Table:
             _text_of(difference([cell], "adapted", than, validation=True)) for than in ("alone", "global")
         ]
         place = (str(cell.patients), str(cell.seed), cell.site, cell.recipe, str(cell.n_steps))
-        rows.append((*place, *means, *over))
+        tried = ", ".join(f"{_mean(found.values()):.2f} at {rate}" for rate, found in cell.tried_db.items())
+        rows.append((*place, *means, tried or "-", *over))
     header = ("patients", "seed", "site", "recipe", "steps", *MODELS[:3])
-    note = "A recipe: rounds x steps, then the steps of the head and of the whole model at their rates."
+    note = (
+        "A recipe: rounds x steps, then the steps of the head and of the whole model at their rates. *Adapted* is the "
+        "best of its rates on the patients shown, so a little too good."
+    )
     last = ("adapted less alone", "adapted less global")
-    return Table("Every trial: PSNR of validation patients [dB]", (*header, *last), tuple(rows), note)
+    return Table(
+        "Every trial: PSNR of validation patients [dB]", (*header, "each rate", *last), tuple(rows), note
+    )
 
 
 def gains_of(cells: Sequence[WorthCell]) -> dict[int, dict[str, list[float]]]:
@@ -141,7 +153,8 @@ def _text_of(found: Estimate | None) -> str:
 
 def _recipe_text(plan: WorthPlan) -> str:
     adaptation = plan.adaptation
-    whole = f"{adaptation.steps} steps of all at {adaptation.learning_rate:g}"
+    rates = " or ".join(f"{rate:g}" for rate in adaptation.tried_rates)
+    whole = f"{adaptation.steps} steps of all at {rates}"
     if not adaptation.head_steps:
         return whole
     return f"{adaptation.head_steps} steps of the head at {adaptation.head_learning_rate:g} and {whole}"

@@ -32,6 +32,19 @@ def whole_numbers(text: str, *, option: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(int(part) for part in parts))
 
 
+def rates_asked(text: str | None) -> dict[str, object]:
+    """`1e-3`, or the ladder `3e-4,1e-3`, as settings of the adaptation; none for None. Raises as `whole_numbers`."""
+    if text is None:
+        return {}
+    try:
+        rates = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigurationError(
+            "--adapt-rate is not understood", got=text, expected="learning rates with commas"
+        ) from None
+    return {"learning_rate": rates[0]} if len(rates) == 1 else {"rates": rates}
+
+
 @dataclass(frozen=True, order=True)
 class WorthKey:
     """One cell: what one site makes of one federation's model. patients: the site's training patients."""
@@ -45,10 +58,11 @@ class WorthKey:
 class WorthPlan:
     """patients: training patients of every site, a federation for each number. adaptation: how each site adapts.
 
-    rounds, local_steps: of the federation. adapting: its sites whose adaptation is looked at. validation: show
-    validation patients' figures alone, and read no test patient. named: scans of sites in a folder, in place of
-    phantoms; their split is the site's own, and has to have as many training patients as are asked for. varied: the
-    phantoms differ as patients do (`minet_core.phantom.variety`); else in the shape of their anatomy alone.
+    rounds, local_steps: of the federation. batch_size, patch_px: of every training; None: the preset's. adapting: its
+    sites whose adaptation is looked at. validation: show validation patients' figures alone, and read no test patient.
+    named: scans of sites in a folder, in place of phantoms; their split is the site's own, and has to have as many
+    training patients as are asked for. varied: the phantoms differ as patients do (`minet_core.phantom.variety`); else
+    in the shape of their anatomy alone.
     """
 
     out: Path
@@ -58,6 +72,8 @@ class WorthPlan:
     scale: int = 2
     rounds: int = 64
     local_steps: int = 10
+    batch_size: int | None = None
+    patch_px: int | None = None
     adapting: tuple[str, ...] = ()
     validation: bool = False
     named: Mapping[str, Path] = field(default_factory=dict)
@@ -91,8 +107,17 @@ class WorthPlan:
             if adaptation.head_steps
             else ""
         )
-        whole = f"-whole{adaptation.steps}at{adaptation.learning_rate:g}"
-        return f"{self.rounds}x{self.local_steps}{head}{whole}"
+        rates = "or".join(f"{rate:g}" for rate in adaptation.tried_rates)
+        falls = "" if adaptation.decay_fraction is None else f"-decay{adaptation.decay_fraction:g}"
+        whole = f"-whole{adaptation.steps}at{rates}{falls}"
+        return f"{self.rounds_text}{head}{whole}"
+
+    @property
+    def rounds_text(self) -> str:
+        """The federation's recipe in a file's name: rounds x steps, and where it is not the preset's the batch."""
+        batch = "" if self.batch_size is None else f"-batch{self.batch_size}"
+        patch = "" if self.patch_px is None else f"-patch{self.patch_px}"
+        return f"{self.rounds}x{self.local_steps}{batch}{patch}"
 
     @property
     def folder(self) -> Path:
@@ -116,7 +141,7 @@ class WorthPlan:
 
     def federation_folder(self, key: WorthKey) -> Path:
         """Of the federation that a cell's model comes from, whatever is made of it."""
-        name = f"{self.scale}x-seed{key.seed}-{key.patients}patients-{self.rounds}x{self.local_steps}"
+        name = f"{self.scale}x-seed{key.seed}-{key.patients}patients-{self.rounds_text}"
         return self.folder / "federations" / name
 
     def federation(self, seed: int) -> FederationSettings:
@@ -130,8 +155,12 @@ class WorthPlan:
             local_steps=self.local_steps,
             seed=seed,
         )
-        training = federation.training.model_copy(update={"validation_slices": VALIDATION_SLICES})
-        return federation.model_copy(update={"training": training})
+        asked = {"batch_size": self.batch_size, "patch_px": self.patch_px}
+        given = {name: value for name, value in asked.items() if value is not None}
+        training = federation.training.model_copy(update={"validation_slices": VALIDATION_SLICES, **given})
+        # With two patients a site the knees' updates point away from the brains' and would be refused: see the page.
+        quarantine = federation.quarantine.model_copy(update={"refuse_opposed": False})
+        return federation.model_copy(update={"training": training, "quarantine": quarantine})
 
     def homes(self, key: WorthKey) -> Mapping[str, SiteHome]:
         """The phantom sites of a seed with so many training patients, made where they are not there yet."""

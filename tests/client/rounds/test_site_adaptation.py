@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -45,6 +46,9 @@ from tests.support.own_validation_site import own_validation_site
 from tests.support.repository import ROOT
 
 ADAPTATION = AdaptationSettings(head_steps=3, steps=4)
+
+
+LADDER = AdaptationSettings(steps=4, rates=(1e-3, 1e-5))
 
 
 def adapting(**changes: object) -> FederationSettings:
@@ -206,6 +210,89 @@ def test_a_training_that_diverges_is_left_out(tmp_path: Path) -> None:
     assert set(adapted.weights) == {"global", "alone"}
 
 
+def test_each_rate_of_a_ladder_is_trained_as_it_would_be_alone_and_the_card_says_what_all_cost(
+    tmp_path: Path,
+) -> None:
+    home = own_validation_site(tmp_path / "site")
+    task = task_at(home, adaptation=LADDER)
+    moments: list[str] = []
+    adapted = adapt_at_site(task, prepared(home), observer=moments.append)
+    assert moments == ["adapted"] * 2 * 2 + ["alone"] * 3
+    card = json.loads((task.folder / "card.json").read_text())
+    assert [tried["learning_rate"] for tried in card["tried"]] == [1e-5, 1e-3]
+    assert [tried["steps"] for tried in card["tried"]] == [4, 4]
+    assert (card["steps"]["adapted"], card["cost_steps"]) == (4, {"global": 0, "adapted": 8, "alone": 5})
+    means = {tried["learning_rate"]: tried["psnr_db"] for tried in card["tried"]}
+    assert card["learning_rate"] == adapted.ladder.chosen == max(means, key=lambda rate: means[rate])
+    assert card["validation"]["psnr_db"]["adapted"] == max(means.values())
+    assert means[1e-5] != means[1e-3]
+
+    single = task_at(
+        own_validation_site(tmp_path / "single"), adaptation=LADDER.with_rate(card["learning_rate"])
+    )
+    alike = adapt_at_site(single, prepared(single.home))
+    for name, array in alike.weights["adapted"].items():
+        assert np.array_equal(array, adapted.weights["adapted"][name])
+    assert "tried" not in json.loads((single.folder / "card.json").read_text())
+
+
+def test_a_ladder_that_was_killed_anywhere_ends_in_the_same_bytes(tmp_path: Path) -> None:
+    home = own_validation_site(tmp_path / "site")
+    task, moments = task_at(home, adaptation=LADDER), list[str]()
+    adapt_at_site(task, prepared(home), observer=moments.append)
+    whole = files_of(task)
+    assert {name for name in whole if name.startswith("adapted")} == {
+        "adapted-1e-05.safetensors",
+        "adapted-0.001.safetensors",
+    }
+    for path in task.folder.iterdir():
+        path.unlink()
+
+    def kill(_: str) -> None:
+        raise Killed
+
+    for _ in moments:
+        with pytest.raises(Killed):
+            adapt_at_site(task, prepared(home), observer=kill)
+    adapt_at_site(task, prepared(home), observer=kill)  # nothing is left to train
+    assert files_of(task) == whole
+    more = LADDER.model_copy(update={"rates": (1e-5, 1e-4, 1e-3)})
+    moments.clear()
+    adapt_at_site(replace(task, adaptation=more), prepared(home), observer=moments.append)
+    assert moments == ["adapted"] * 2  # of the one rate that was not tried before
+
+
+def test_a_rate_that_diverges_is_left_out_and_the_others_are_compared(tmp_path: Path) -> None:
+    home = own_validation_site(tmp_path / "site")
+    task = task_at(home, adaptation=AdaptationSettings(steps=12, rates=(1e-4, 1e12)))
+    adapted = adapt_at_site(task, prepared(home))
+    assert (adapted.ladder.chosen, set(adapted.ladder.psnr_db), adapted.diverged) == (1e-4, {1e-4}, ())
+    tried = json.loads((task.folder / "card.json").read_text())["tried"]
+    assert [one["diverged"] for one in tried] == [False, True]
+    assert [one["psnr_db"] is None for one in tried] == [False, True]
+
+
+def test_a_model_alone_that_is_better_on_validation_patients_is_chosen(tmp_path: Path) -> None:
+    """From a global model of noise, which no rate of the ladder mends."""
+    home = own_validation_site(tmp_path / "site")
+    task = task_at(home, adaptation=AdaptationSettings(steps=2, rates=(1e-7, 1e-6)))
+    noise = {name: array + np.float32(0.2) for name, array in task.weights.items()}
+    choice = adapt_at_site(replace(task, weights=noise), prepared(home)).choice
+    assert choice.chosen == "alone"
+    assert choice.behind["adapted"].mean_db > choice.behind["adapted"].standard_error_db
+
+
+def test_a_ladder_is_part_of_the_federation_file_only_where_it_is_used() -> None:
+    before = {"head", "head_steps", "head_learning_rate", "steps", "learning_rate", "alone", "deadline_s"}
+    assert set(AdaptationSettings().model_dump(mode="json")) == before
+    assert AdaptationSettings(rates=(1e-3, 3e-4)).tried_rates == (3e-4, 1e-3)
+    assert AdaptationSettings(learning_rate=1e-3).tried_rates == (1e-3,)
+    read = AdaptationSettings.model_validate(LADDER.model_dump(mode="json"))
+    assert (read, read.rates) == (LADDER, (1e-5, 1e-3))
+    with pytest.raises(ValidationError, match="twice"):
+        AdaptationSettings(rates=(1e-3, 1e-3))
+
+
 def test_a_federation_tells_the_agreed_figures_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,6 +353,8 @@ def test_a_federation_file_without_the_key_is_what_it_was() -> None:
         ({"steps": 1999, "head_steps": 2}, "max_adaptation_steps"),
         ({"steps": 2, "head_steps": 50}, "min_steps"),
         ({"learning_rate": 1e-9}, "min_learning_rate"),
+        ({"steps": 700, "rates": (1e-4, 1e-3, 2e-3)}, "max_adaptation_steps"),
+        ({"rates": (1e-9, 1e-3)}, "min_learning_rate"),
         ({"head_learning_rate": 1.0}, "max_learning_rate"),
     ],
 )

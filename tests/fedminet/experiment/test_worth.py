@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from fedminet.experiment.worth.cells import WorthCell, read_cell
 from fedminet.experiment.worth.page import behind_the_better, difference, row_of
 from fedminet.experiment.worth.picture import gains_figure
-from fedminet.experiment.worth.plan import WorthPlan, whole_numbers
+from fedminet.experiment.worth.plan import WorthPlan, rates_asked, whole_numbers
 from fedminet.experiment.worth.run import run_worth
 from fedminet.main import command_line
 from minet_core.errors import ConfigurationError
@@ -135,3 +135,36 @@ def test_what_is_no_number_is_refused(tmp_path: Path) -> None:
     )
     assert refused.exit_code != 0
     assert "--own" in str(refused.exception) + refused.output
+
+
+def test_batch_patch_and_a_ladder_are_part_of_the_recipe() -> None:
+    plan = WorthPlan(
+        out=Path("out"),
+        seeds=(1,),
+        patients=(2,),
+        rounds=3,
+        batch_size=4,
+        patch_px=40,
+        adaptation=AdaptationSettings.model_validate(
+            {"steps": 5, "decay_fraction": 1.0, **rates_asked("1e-3,3e-4")}
+        ),
+    )
+    assert plan.recipe == "3x10-batch4-patch40-whole5at0.0003or0.001-decay1"
+    assert plan.federation_folder(plan.keys()[0]).name == "2x-seed1-2patients-3x10-batch4-patch40"
+    training = plan.federation(1).training
+    assert (training.batch_size, training.patch_px) == (4, 40)
+    assert plan.n_steps == 3 * 10 + 5
+    assert rates_asked("1e-3") == {"learning_rate": 1e-3}
+    assert rates_asked(None) == {}
+    with pytest.raises(ConfigurationError, match="--adapt-rate"):
+        rates_asked("fast")
+
+
+def test_a_cell_of_before_the_ladder_is_read() -> None:
+    before = {
+        name: value
+        for name, value in made(1, "adapted", alone=[30.0], adapted=[31.0]).model_dump(mode="json").items()
+        if name not in ("rate", "tried_db")
+    }
+    read = WorthCell.model_validate(before)
+    assert (read.rate, read.tried_db) == (None, {})

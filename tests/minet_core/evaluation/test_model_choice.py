@@ -12,6 +12,7 @@ from minet_core.evaluation.model_choice import (
     PATIENT_SPREAD_DB,
     SPREAD_WEIGHT,
     choose_model,
+    choose_rate,
     standard_error,
 )
 
@@ -102,3 +103,20 @@ def test_without_a_patient_that_judges_the_global_model_is_kept() -> None:
 def test_what_cannot_be_compared_is_refused(candidates: dict[str, dict[str, float]]) -> None:
     with pytest.raises(MetricInvalid):
         choose_model(candidates)  # type: ignore[arg-type]
+
+
+def test_the_rate_of_the_best_mean_is_taken_and_of_equals_the_lowest() -> None:
+    assert (
+        choose_rate({1e-3: figures(30.0, 32.0), 3e-4: figures(31.0, 30.8), 2e-3: figures(20.0, 20.0)}) == 1e-3
+    )
+    assert choose_rate({1e-3: figures(30.0, 32.0), 3e-4: figures(31.0, 31.0)}) == 3e-4
+    assert choose_rate({2e-3: {}, 3e-4: {}}) == 3e-4  # nobody judges
+
+
+@pytest.mark.parametrize(
+    "psnr_db",
+    [{}, {1e-3: figures(30.0), 2e-3: figures(30.0, 31.0)}, {1e-3: figures(math.nan), 2e-3: figures(30.0)}],
+)
+def test_rates_that_cannot_be_compared_are_refused(psnr_db: dict[float, dict[str, float]]) -> None:
+    with pytest.raises(MetricInvalid):
+        choose_rate(psnr_db)

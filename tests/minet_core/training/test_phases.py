@@ -97,3 +97,10 @@ def test_a_part_that_no_tensor_belongs_to_is_refused() -> None:
 def test_without_steps_of_the_head_there_is_one_phase() -> None:
     phases = adaptation_phases(AdaptationSettings(head_steps=0, steps=4), TrainingSettings())
     assert [(phase.n_steps, phase.part) for phase in phases] == [(4, ())]
+
+
+def test_the_rate_falls_over_the_part_that_the_adaptation_says_else_over_that_of_training() -> None:
+    training = TrainingSettings(decay_fraction=0.5)
+    usual, long = AdaptationSettings(), AdaptationSettings(decay_fraction=1.0)
+    assert [phase.settings.decay_fraction for phase in adaptation_phases(usual, training)] == [0.5]
+    assert [phase.settings.decay_fraction for phase in adaptation_phases(long, training)] == [1.0]
