@@ -6,7 +6,8 @@ from pathlib import Path
 
 from minet_core.errors import DataError, NotAnMrImage, ScanInvalid
 from sites.pairing.candidates import Candidate, Found
-from sites.pairing.dicom_series import DicomScan, by_study, choose_scan, scans_in
+from sites.pairing.dicom_series import DicomScan, by_study, scans_in
+from sites.pairing.series_choice import choose_scan
 from sites.scans.dicom.series import Export, Series, read_export, refusals_in_short
 from sites.settings.site_settings import DicomFiles
 from sites.store.pseudonym import keyed, pseudonym

@@ -1,29 +1,35 @@
-"""A table of what a folder of DICOM holds: each series with its facts, the role it would get, and why not.
+"""A table of what a folder of DICOM or a BIDS tree holds: each series with its facts, its role, and why not.
 
-For the site's terminal. It holds figures and DICOM's codes; series are numbered, and no identity is in it.
+For the site's terminal. Of DICOM it holds figures and codes; series are numbered, and no identity is in it. Of a BIDS
+tree it holds paths.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from minet_core.errors import DataError, FileMissing
-from sites.pairing.dicom_series import DicomScan, by_study, choose_scan, role_of, scans_in
+from sites.pairing.bids_tree import by_session, scans_of_tree
+from sites.pairing.candidates import Found
+from sites.pairing.dicom_series import by_study, scans_in
+from sites.pairing.file_search import SUFFIXES, is_bids, scan_files, without_bids_copies
+from sites.pairing.series_choice import SeriesScan, choose_scan, role_of
 from sites.scans.dicom.series import Series, read_export, refusals_in_short
 from sites.settings.site_settings import DicomFiles
 
 
-def series_table(folder: Path, rules: DicomFiles, *, files: bool = False) -> dict[str, Any]:
+def series_table(folder: Path, rules: DicomFiles, *, files_too: bool = False) -> dict[str, Any]:
     """What a folder holds, as plain values; nothing is written.
 
     Parameters
     ----------
     folder
-        The folder with the DICOM files.
+        The folder with the DICOM files, or a BIDS tree with NIfTI files.
     rules
         The site's.
-    files
+    files_too
         Give the paths of the files that are in no series, which may hold identities.
 
     Returns
@@ -42,6 +48,9 @@ def series_table(folder: Path, rules: DicomFiles, *, files: bool = False) -> dic
         raise FileMissing(
             "the folder with the scans is missing", got=folder, action="Give an existing folder"
         )
+    files, found = scan_files(folder, suffixes=SUFFIXES["nifti"], skip=None)
+    if files and is_bids(folder):
+        return _of_tree(folder, files, found, rules, files_too=files_too)
     export = read_export(folder)
     numbers = _numbers(export.series)
     scans = scans_in(export, rules, name=lambda one: numbers[one.study, one.uid])
@@ -51,7 +60,9 @@ def series_table(folder: Path, rules: DicomFiles, *, files: bool = False) -> dic
         "left_out": refusals_in_short(export),
         "n_files": export.n_files,
         "n_repeated": export.n_repeated,
-        "paths": [[export.paths[name], str(failure)] for name, failure in export.refused] if files else [],
+        "paths": [[export.paths[name], str(failure)] for name, failure in export.refused]
+        if files_too
+        else [],
     }
 
 
@@ -109,11 +120,27 @@ def _numbers(series: list[Series]) -> dict[tuple[str, str], str]:
     return names
 
 
-def _row(scan: DicomScan, rules: DicomFiles) -> dict[str, Any]:
+def _of_tree(
+    folder: Path, files: Sequence[Path], found: Found, rules: DicomFiles, *, files_too: bool
+) -> dict[str, Any]:
+    kept = without_bids_copies(files, found, source=folder)
+    scans = scans_of_tree(kept, found, rules, source=folder)
+    return {
+        "series": [_row(scan, rules) for scan in scans],
+        "studies": [_choice(of_session, rules) for of_session in by_session(scans).values()],
+        "left_out": [
+            *(one.removeprefix("left out: ") for one in found.remarks),
+            *(one.message for one in found.refused),
+        ],
+        "n_files": len(files),
+        "n_repeated": 0,
+        "paths": [[label, "left out"] for label in found.ignored] if files_too else [],
+    }
+
+
+def _row(scan: SeriesScan, rules: DicomFiles) -> dict[str, Any]:
     facts, (role, why) = scan.facts, role_of(scan, rules)
-    spacing = (
-        None if isinstance(scan.outcome, DataError) else [round(one, 3) for one in scan.outcome.spacing_mm]
-    )
+    spacing = None if scan.spacing_mm is None else [round(one, 3) for one in scan.spacing_mm]
     return {
         "series": scan.label,
         "vendor": facts.vendor,
@@ -133,7 +160,7 @@ def _row(scan: DicomScan, rules: DicomFiles) -> dict[str, Any]:
     }
 
 
-def _choice(scans: list[DicomScan], rules: DicomFiles) -> str:
+def _choice(scans: Sequence[SeriesScan], rules: DicomFiles) -> str:
     """What an ingest would take of one study."""
     try:
         target, said = choose_scan(scans, "target", rules)
