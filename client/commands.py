@@ -79,8 +79,11 @@ def scan(
     from sites.pairing.series_table import series_table, table_text
     from sites.settings.site_settings import DicomFiles
 
-    rules = DicomFiles() if site is None else SiteHome.at(site).settings().dicom
-    table = series_table(source, rules, files_too=files)
+    settings = None if site is None else SiteHome.at(site).settings()
+    rules, protocol = (DicomFiles(), None) if settings is None else (settings.dicom, settings.protocol)
+    table = series_table(source, rules, protocol=protocol, files_too=files)
+    if settings is not None and settings.reader == "nifti" and settings.nifti.choose_by == "names":
+        typer.echo("This site goes by names: nifti.choose_by in site.yaml.", err=True)
     typer.echo(json.dumps(table) if json_output else table_text(table))
 
 

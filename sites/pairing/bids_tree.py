@@ -16,6 +16,7 @@ from minet_core.errors import DataError, NotAnMrImage
 from sites.pairing.candidates import Candidate, Found, label_of
 from sites.pairing.file_choice import require_unaltered, stem_of
 from sites.pairing.file_search import without_bids_copies
+from sites.pairing.protocol_drift import Chosen, note_drift
 from sites.pairing.series_choice import Role, choose_scan, described_as
 from sites.scans.dicom.acquisition_facts import AcquisitionFacts
 from sites.scans.nifti import grid_of, require_geometry
@@ -78,6 +79,7 @@ def find_in_tree(files: Iterable[Path], settings: SiteSettings, *, source: Path)
     beside: dict[Path, list[Path]] = defaultdict(list)
     for path in files:
         beside[path.parent].append(path)
+    pairs: dict[str, Chosen] = {}
     for (patient_id, _), scans in by_session(scans_of_tree(files, found, rules, source=source)).items():
         label = f"{label_of(scans[0].path.parent, source)}: {patient_id}"
         try:
@@ -89,7 +91,9 @@ def find_in_tree(files: Iterable[Path], settings: SiteSettings, *, source: Path)
             continue
         (target, said), (reference, more) = chosen
         found.candidates.append(Candidate(patient_id, target.path, reference.path, label))
+        pairs[label] = {"target": target, "reference": reference}
         found.remarks += [f"{label}: {one}" for one in (said, more) if one]
+    note_drift(found, pairs, settings.protocol)
     return found
 
 

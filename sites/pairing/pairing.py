@@ -13,11 +13,12 @@ from pathlib import Path
 from minet_core.errors import DataError, FileMissing, ReferenceMissing, ScanInvalid
 from sites.pairing.bids_tree import find_in_tree
 from sites.pairing.candidates import Candidate, Found, label_of
-from sites.pairing.dicom_pairs import find_dicom
+from sites.pairing.dicom_pairs import chosen_series, find_dicom
 from sites.pairing.file_choice import choose_file
 from sites.pairing.file_search import SUFFIXES, scan_files, without_bids_copies
 from sites.pairing.flat_folder import flat_pattern, patients_by_file_name
 from sites.pairing.pair_lists import find_listed
+from sites.pairing.protocol_drift import note_drift
 from sites.scans.fastmri_hdf5 import FastmriHeader, read_header
 from sites.scans.unreadable import refusal_of
 from sites.settings.site_settings import FastmriFiles, NiftiFiles, SiteSettings
@@ -58,7 +59,9 @@ def find_pairs(
             "the folder with the scans is missing", got=source, action="Give an existing folder"
         )
     if settings.reader == "dicom":
-        return find_dicom(source, settings.dicom, key=key or secrets.token_bytes(KEY_BYTES), skip=skip)
+        found = find_dicom(source, settings.dicom, key=key or secrets.token_bytes(KEY_BYTES), skip=skip)
+        note_drift(found, chosen_series(found.candidates), settings.protocol)
+        return found
     began = time.time()
     files, walked = scan_files(source, suffixes=SUFFIXES[settings.reader], skip=skip)
     if settings.reader == "nifti" and settings.nifti.choose_by == "facts":

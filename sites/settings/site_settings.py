@@ -17,6 +17,7 @@ from minet_core.admission.kit import Digest
 from minet_core.settings.federation import SiteName
 from minet_core.settings.yaml_file import Settings
 from sites.settings.pacs_settings import PacsSettings
+from sites.settings.protocol_settings import ProtocolSettings
 from sites.settings.receive_settings import ReceiveSettings
 from sites.store.cohort import DataKind
 from sites.store.split import Split
@@ -456,6 +457,7 @@ class SiteSettings(Settings):
     nifti: NiftiFiles = Field(default_factory=NiftiFiles)
     fastmri: FastmriFiles = Field(default_factory=FastmriFiles)
     dicom: DicomFiles = Field(default_factory=DicomFiles)
+    protocol: ProtocolSettings = Field(default_factory=ProtocolSettings)
     registration: RegistrationSettings = Field(default_factory=RegistrationSettings)
     quality: QualitySettings = Field(default_factory=QualitySettings)
     duplicates: DuplicateSettings = Field(default_factory=DuplicateSettings)
