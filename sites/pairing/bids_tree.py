@@ -16,7 +16,7 @@ from minet_core.errors import DataError, NotAnMrImage
 from sites.pairing.candidates import Candidate, Found, label_of
 from sites.pairing.file_choice import require_unaltered, stem_of
 from sites.pairing.file_search import without_bids_copies
-from sites.pairing.protocol_drift import Chosen, note_drift
+from sites.pairing.protocol_drift import SeriesByRole, note_drift
 from sites.pairing.series_choice import Role, choose_scan, described_as
 from sites.scans.dicom.acquisition_facts import AcquisitionFacts
 from sites.scans.nifti import grid_of, require_geometry
@@ -26,7 +26,7 @@ from sites.scans.unreadable import refusal_of
 from sites.settings.site_settings import DicomFiles, SiteSettings
 
 DATATYPE = "anat"
-NO_IMAGE = re.compile(r"(?:map|mask|MTsat|UNIT1)$", re.IGNORECASE)
+COMPUTED = re.compile(r"(?:map|mask|MTsat|UNIT1)$", re.IGNORECASE)
 """Suffixes of what was computed from images."""
 NOTHING_SAID = side_car_facts({}, BidsName({}, "T1w"))
 
@@ -79,7 +79,7 @@ def find_in_tree(files: Iterable[Path], settings: SiteSettings, *, source: Path)
     beside: dict[Path, list[Path]] = defaultdict(list)
     for path in files:
         beside[path.parent].append(path)
-    pairs: dict[str, Chosen] = {}
+    pairs: dict[str, SeriesByRole] = {}
     for (patient_id, _), scans in by_session(scans_of_tree(files, found, rules, source=source)).items():
         label = f"{label_of(scans[0].path.parent, source)}: {patient_id}"
         try:
@@ -181,7 +181,7 @@ def _scan(path: Path, name: BidsName, side_cars: SideCars, rules: DicomFiles, *,
 
 def _require_image(path: Path, name: BidsName, facts: AcquisitionFacts) -> None:
     """Raises NotAnMrImage (FM-D213) as the DICOM reader does."""
-    if NO_IMAGE.search(name.suffix):
+    if COMPUTED.search(name.suffix):
         kind = f"a map or a mask ({name.suffix})"
     elif facts.is_derived:
         kind = f"derived ({'/'.join(facts.image_type)})"

@@ -8,7 +8,7 @@ from pathlib import Path
 from minet_core.errors import DataError, NotAnMrImage, ScanInvalid
 from sites.pairing.candidates import Candidate, Found
 from sites.pairing.dicom_series import DicomScan, by_study, scans_in
-from sites.pairing.protocol_drift import Chosen
+from sites.pairing.protocol_drift import SeriesByRole
 from sites.pairing.series_choice import choose_scan
 from sites.scans.dicom.series import Export, Series, read_export, refusals_in_short
 from sites.settings.site_settings import DicomFiles
@@ -56,7 +56,7 @@ def find_dicom(source: Path, rules: DicomFiles, *, key: bytes, skip: Path | None
     return found
 
 
-def chosen_series(candidates: Iterable[Candidate]) -> dict[str, Chosen]:
+def chosen_series(candidates: Iterable[Candidate]) -> dict[str, SeriesByRole]:
     """The series of candidates that are of DICOM.
 
     Parameters
@@ -66,7 +66,7 @@ def chosen_series(candidates: Iterable[Candidate]) -> dict[str, Chosen]:
 
     Returns
     -------
-    dict[str, Chosen]
+    dict[str, SeriesByRole]
         By label.
     """
     return {

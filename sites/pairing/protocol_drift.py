@@ -21,7 +21,7 @@ from sites.settings.protocol_settings import ProtocolSettings, SeriesProtocol
 if TYPE_CHECKING:
     from sites.pairing.candidates import Found
 
-Chosen = Mapping[Role, SeriesScan]
+SeriesByRole = Mapping[Role, SeriesScan]
 """The series of one study."""
 ROLES: tuple[Role, ...] = ("target", "reference")
 SHOWN = 3
@@ -72,7 +72,7 @@ class Drift:
         )
 
 
-def note_drift(found: Found, chosen: Mapping[str, Chosen], settings: ProtocolSettings) -> None:
+def note_drift(found: Found, chosen: Mapping[str, SeriesByRole], settings: ProtocolSettings) -> None:
     """Say what departs from the protocol; refuse such studies where the site asks for that.
 
     Parameters
@@ -102,7 +102,7 @@ def note_drift(found: Found, chosen: Mapping[str, Chosen], settings: ProtocolSet
     found.candidates[:] = [one for one in found.candidates if one.label not in drifted]
 
 
-def find_drifts(chosen: Mapping[str, Chosen], settings: ProtocolSettings) -> list[Drift]:
+def find_drifts(chosen: Mapping[str, SeriesByRole], settings: ProtocolSettings) -> list[Drift]:
     """What departs from the site's definition, or where that says nothing from the median.
 
     Parameters
@@ -148,7 +148,7 @@ def find_drifts(chosen: Mapping[str, Chosen], settings: ProtocolSettings) -> lis
     return sorted(drifts, key=lambda drift: -len(drift.labels))
 
 
-def protocol_lines(chosen: Mapping[str, Chosen]) -> list[str]:
+def protocol_lines(chosen: Mapping[str, SeriesByRole]) -> list[str]:
     """The medians of the chosen series, to be copied into a site's definition.
 
     Parameters

@@ -15,7 +15,7 @@ from sites.pairing.bids_tree import by_session, scans_of_tree
 from sites.pairing.candidates import Found
 from sites.pairing.dicom_series import by_study, scans_in
 from sites.pairing.file_search import SUFFIXES, is_bids, scan_files, without_bids_copies
-from sites.pairing.protocol_drift import Chosen, find_drifts, protocol_lines
+from sites.pairing.protocol_drift import SeriesByRole, find_drifts, protocol_lines
 from sites.pairing.series_choice import SeriesScan, choose_scan, role_of
 from sites.scans.dicom.series import Series, read_export, refusals_in_short
 from sites.settings.protocol_settings import ProtocolSettings
@@ -182,9 +182,9 @@ def _row(scan: SeriesScan, rules: DicomFiles) -> dict[str, Any]:
 
 def _choices(
     studies: Iterable[Sequence[SeriesScan]], rules: DicomFiles
-) -> tuple[list[str], dict[str, Chosen]]:
+) -> tuple[list[str], dict[str, SeriesByRole]]:
     """What an ingest would take of each study, as text and, by the study's number, as series."""
-    said, chosen = list[str](), dict[str, Chosen]()
+    said, chosen = list[str](), dict[str, SeriesByRole]()
     for number, scans in enumerate(studies, start=1):
         try:
             target, why = choose_scan(scans, "target", rules)
