@@ -61,7 +61,7 @@ def init(
 
 @site_commands.command()
 def scan(
-    source: Annotated[Path, typer.Argument(help="A folder with DICOM files.")],
+    source: Annotated[Path, typer.Argument(help="A folder with DICOM files, or a BIDS tree.")],
     site: Annotated[
         Path | None,
         typer.Option(help="The site's folder, for the rules of its site.yaml; else the default rules."),
@@ -74,13 +74,16 @@ def scan(
     ] = False,
     json_output: AsJson = False,
 ) -> None:
-    """Show what a folder of DICOM holds: each series, the role it would get, and why not. Nothing is written."""
+    """Show what a folder of DICOM or a BIDS tree holds: each series, the role it would get, and why not."""
     from client.site_home import SiteHome
     from sites.pairing.series_table import series_table, table_text
     from sites.settings.site_settings import DicomFiles
 
-    rules = DicomFiles() if site is None else SiteHome.at(site).settings().dicom
-    table = series_table(source, rules, files=files)
+    settings = None if site is None else SiteHome.at(site).settings()
+    rules, protocol = (DicomFiles(), None) if settings is None else (settings.dicom, settings.protocol)
+    table = series_table(source, rules, protocol=protocol, files_too=files)
+    if settings is not None and settings.reader == "nifti" and settings.nifti.choose_by == "names":
+        typer.echo("This site goes by names: nifti.choose_by in site.yaml.", err=True)
     typer.echo(json.dumps(table) if json_output else table_text(table))
 
 

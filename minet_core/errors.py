@@ -238,6 +238,12 @@ class StudyNotInPacs(DataError):
     code = "FM-D221"
 
 
+class ProtocolDrifted(DataError):
+    """A series was acquired otherwise than the site's definition, or most of its series, say."""
+
+    code = "FM-D222"
+
+
 class ModelError(FedminetError):
     """A checkpoint, a set of weights or a number in them cannot be used."""
 

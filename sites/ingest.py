@@ -35,6 +35,7 @@ from sites.pairing.candidates import Candidate, Found
 from sites.pairing.dicom_series import DicomScan, digest_of_scan, frames_of_scan
 from sites.pairing.pairing import find_pairs
 from sites.pairing.patient_names import require_plain
+from sites.pairing.protocol_drift import only_of
 from sites.scans.unreadable import refusal_of, unreadable
 from sites.settings.site_settings import SiteSettings
 from sites.store.cohort import Cohort, PairRecord, make_cohort
@@ -133,6 +134,7 @@ def ingest(
             seconds=time.monotonic() - began,
             mapping={candidate.label: candidate.patient_for_people for candidate in found.candidates},
             remarks=(*found.remarks, *(one.message for one in warnings)),
+            drifts=only_of(found.drifts, [candidate.label for candidate in found.candidates]),
             missing=dict(Counter(record.patient for record in missing)),
             removed=prune,
         )

@@ -18,6 +18,7 @@ from sites.pairing.candidates import Found
 from sites.pairing.dicom_series import DicomScan
 from sites.pairing.pairing import find_pairs
 from sites.pairing.patient_names import NameWarning, judge_names
+from sites.pairing.protocol_drift import drift_lines
 from sites.scans.fastmri_hdf5 import read_header
 from sites.settings.site_settings import SiteSettings
 from sites.store.pseudonym import KEY_FILE, naming_key
@@ -61,6 +62,7 @@ class IngestPlan:
             "refused": [dataclasses.asdict(refusal) for refusal in self.found.refused],
             "ignored": list(self.found.ignored),
             "remarks": list(self.found.remarks),
+            "drifts": [dataclasses.asdict(drift) for drift in self.found.drifts],
             "warnings": [dataclasses.asdict(warning) for warning in self.warnings],
         }
 
@@ -84,6 +86,7 @@ class IngestPlan:
                 f"  {len(self.found.ignored)} files are none of the definition's, such as {self.found.ignored[0]}"
             )
         lines += [f"  {said}" for said in self.found.remarks]
+        lines += drift_lines(self.found.drifts)
         lines += [f"  {'STOP' if one.stops else 'See'}: {one.message}" for one in self.warnings]
         return "\n".join(lines)
 

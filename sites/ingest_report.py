@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sites.pairing.candidates import Refusal
+from sites.pairing.protocol_drift import Drift, drift_lines
 from sites.store.cohort import Cohort, cohort_lines
 
 SHOWN = 3
@@ -37,8 +38,8 @@ class Accepted:
 class IngestReport:
     """What came of a folder. Stays at the site: labels and messages hold paths.
 
-    mapping: by label of a pair, the patient it is taken for. missing: by pseudonym, how many pairs of the store are
-    not in the folder; removed: whether they were removed.
+    mapping: by label of a pair, the patient it is taken for. drifts: what departs from the site's protocol. missing: by
+    pseudonym, how many pairs of the store are not in the folder; removed: whether they were removed.
     """
 
     accepted: tuple[Accepted, ...]
@@ -48,6 +49,7 @@ class IngestReport:
     seconds: float
     mapping: dict[str, str] = dataclasses.field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    drifts: tuple[Drift, ...] = ()
     missing: dict[str, int] = dataclasses.field(default_factory=dict)
     removed: bool = False
 
@@ -88,6 +90,7 @@ class IngestReport:
             [
                 *lines,
                 *(f"  {said}" for said in self.remarks),
+                *drift_lines(self.drifts),
                 *self._missing_lines(),
                 *cohort_lines(self.cohort),
             ]

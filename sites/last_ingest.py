@@ -18,6 +18,7 @@ from minet_core.errors import FedminetError
 from minet_core.runtime.files.atomic_write import status_of
 from sites.ingest_report import Accepted, IngestReport
 from sites.pairing.candidates import Refusal
+from sites.pairing.protocol_drift import Drift
 from sites.settings.site_settings import SiteSettings
 from sites.store.pseudonym import KEY_FILE, keyed, site_key
 from sites.store.read_before import FILE, SETTLED_S, ReadBefore
@@ -65,6 +66,7 @@ def recall(
             seconds=time.monotonic() - began,
             ignored=tuple(report["ignored"]),
             remarks=tuple(report["remarks"]),
+            drifts=tuple(Drift(**{**one, "labels": tuple(one["labels"])}) for one in report["drifts"]),
             mapping=report["mapping"],
             missing=report["missing"],
             removed=report["removed"],

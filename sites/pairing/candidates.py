@@ -9,6 +9,7 @@ from pathlib import Path
 
 from minet_core.errors import FedminetError
 from sites.pairing.dicom_series import DicomScan
+from sites.pairing.protocol_drift import Drift
 from sites.store.split import Split
 
 
@@ -52,7 +53,7 @@ class Found:
     """What a folder holds. `ignored`: scan files that the definition does not speak of. `remarks`: choices made.
 
     unlisted: folders whose content the file system does not give; each is among the refused too. began: when the search
-    began, in seconds of the clock.
+    began, in seconds of the clock. drifts: what departs from the site's protocol.
     """
 
     candidates: list[Candidate] = field(default_factory=list)
@@ -61,6 +62,7 @@ class Found:
     remarks: list[str] = field(default_factory=list)
     unlisted: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.time)
+    drifts: list[Drift] = field(default_factory=list)
 
     def refuse(self, label: str, failure: FedminetError) -> None:
         """Keep a scan or pair as refused, with its cause without names of files.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from minet_core.errors import DataError, NotAnMrImage, ScanInvalid
 from sites.pairing.candidates import Candidate, Found
-from sites.pairing.dicom_series import DicomScan, by_study, choose_scan, scans_in
+from sites.pairing.dicom_series import DicomScan, by_study, scans_in
+from sites.pairing.protocol_drift import SeriesByRole
+from sites.pairing.series_choice import choose_scan
 from sites.scans.dicom.series import Export, Series, read_export, refusals_in_short
 from sites.settings.site_settings import DicomFiles
 from sites.store.pseudonym import keyed, pseudonym
@@ -51,6 +54,26 @@ def find_dicom(source: Path, rules: DicomFiles, *, key: bytes, skip: Path | None
             found.refuse(label, failure)
     found.candidates.sort(key=lambda candidate: candidate.label)
     return found
+
+
+def chosen_series(candidates: Iterable[Candidate]) -> dict[str, SeriesByRole]:
+    """The series of candidates that are of DICOM.
+
+    Parameters
+    ----------
+    candidates
+        As `find_dicom` gives them.
+
+    Returns
+    -------
+    dict[str, SeriesByRole]
+        By label.
+    """
+    return {
+        one.label: {"target": one.target, "reference": one.reference}
+        for one in candidates
+        if isinstance(one.target, DicomScan) and isinstance(one.reference, DicomScan)
+    }
 
 
 def study_label(patient_id: str, study: str, *, key: bytes) -> str:

@@ -115,7 +115,7 @@ def choose_file(matching: Sequence[Path], *, role: str, beside: Iterable[Path]) 
         said.append(
             f"{left[0].name} is the {role}; passed over: {_names(p for p in matching if p not in left)}"
         )
-    _require_unaltered(left, role=role, beside=beside)
+    require_unaltered(left, role=role, beside=beside)
     if len(left) > 1:
         raise ScanInvalid(
             f"more than one file could be the {role}",
@@ -126,8 +126,23 @@ def choose_file(matching: Sequence[Path], *, role: str, beside: Iterable[Path]) 
     return left[0], said
 
 
-def _require_unaltered(paths: Sequence[Path], *, role: str, beside: Iterable[Path]) -> None:
-    """Refuse a file that dcm2niix altered along the slices, or that lies beside its altered copy."""
+def require_unaltered(paths: Sequence[Path], *, role: str, beside: Iterable[Path]) -> None:
+    """Refuse a file that dcm2niix altered along the slices, or that lies beside its altered copy.
+
+    Parameters
+    ----------
+    paths
+        Files for a role.
+    role
+        "target" or "reference", for the message.
+    beside
+        All scan files of their folders.
+
+    Raises
+    ------
+    ScanInvalid
+        FM-D202: dcm2niix altered the slices.
+    """
     others = list(beside)
     for path in paths:
         for ending, what, action in _ALTERED:

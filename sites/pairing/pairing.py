@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import fnmatch
-import os
 import re
 import secrets
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
 from minet_core.errors import DataError, FileMissing, ReferenceMissing, ScanInvalid
+from sites.pairing.bids_tree import find_in_tree
 from sites.pairing.candidates import Candidate, Found, label_of
-from sites.pairing.dicom_pairs import find_dicom
+from sites.pairing.dicom_pairs import chosen_series, find_dicom
 from sites.pairing.file_choice import choose_file
+from sites.pairing.file_search import SUFFIXES, scan_files, without_bids_copies
 from sites.pairing.flat_folder import flat_pattern, patients_by_file_name
 from sites.pairing.pair_lists import find_listed
+from sites.pairing.protocol_drift import note_drift
 from sites.scans.fastmri_hdf5 import FastmriHeader, read_header
-from sites.scans.unreadable import refusal_of, unlisted
+from sites.scans.unreadable import refusal_of
 from sites.settings.site_settings import FastmriFiles, NiftiFiles, SiteSettings
 from sites.store.pseudonym import KEY_BYTES
 
@@ -57,10 +59,14 @@ def find_pairs(
             "the folder with the scans is missing", got=source, action="Give an existing folder"
         )
     if settings.reader == "dicom":
-        return find_dicom(source, settings.dicom, key=key or secrets.token_bytes(KEY_BYTES), skip=skip)
+        found = find_dicom(source, settings.dicom, key=key or secrets.token_bytes(KEY_BYTES), skip=skip)
+        note_drift(found, chosen_series(found.candidates), settings.protocol)
+        return found
     began = time.time()
-    files, walked = _scan_files(source, suffixes=_SUFFIXES[settings.reader], skip=skip)
-    if settings.reader == "nifti":
+    files, walked = scan_files(source, suffixes=SUFFIXES[settings.reader], skip=skip)
+    if settings.reader == "nifti" and settings.nifti.choose_by == "facts":
+        found = find_in_tree(files, settings, source=source)
+    elif settings.reader == "nifti":
         found = _find_nifti(files, settings.nifti, source=source)
     elif settings.fastmri.pairing == "patient_id":
         found = _find_fastmri(files, settings.fastmri, source=source)
@@ -73,46 +79,13 @@ def find_pairs(
     return found
 
 
-_SUFFIXES = {"nifti": (".nii", ".nii.gz"), "fastmri": (".h5",)}
-
-
-def _scan_files(source: Path, *, suffixes: tuple[str, ...], skip: Path | None) -> tuple[list[Path], Found]:
-    """Scan files below `source`, sorted, and what is to be said of the folders; hidden files and folders are not scans.
-
-    A folder that cannot be listed is refused by name. A link to a folder is not followed, and said.
-    """
-    files: list[Path] = []
-    said = Found()
-
-    def refuse(failure: OSError) -> None:
-        label = label_of(Path(failure.filename), source)
-        said.unlisted.append(label)
-        said.refuse(label, unlisted(failure, Path(failure.filename)))
-
-    for folder, subfolders, names in os.walk(source, onerror=refuse):
-        here = Path(folder)
-        if skip is not None and here.resolve() == skip.resolve():
-            subfolders.clear()
-            continue
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        said.remarks += [
-            f"{label_of(here / name, source)} is a link to a folder and was not followed"
-            for name in subfolders
-            if (here / name).is_symlink()
-        ]
-        files += [
-            here / name for name in names if not name.startswith(".") and name.lower().endswith(suffixes)
-        ]
-    return sorted(files), said
-
-
 def _find_nifti(files: Iterable[Path], settings: NiftiFiles, *, source: Path) -> Found:
     """Files are grouped by patient and examination; each group must hold one target and one reference.
 
     The examination is the expression's group of that name, or the folder where the expression has none.
     """
     found = Found()
-    files = _without_bids_copies(files, found, source=source)
+    files = without_bids_copies(files, found, source=source)
     groups: dict[tuple[str, str], list[Path]] = defaultdict(list)
     expression = re.compile(settings.patient_id)
     matched = []
@@ -157,35 +130,6 @@ def _find_nifti(files: Iterable[Path], settings: NiftiFiles, *, source: Path) ->
         found.candidates.append(Candidate(patient_id, target[0], reference[0], label))
         found.remarks += [f"{label}: {said}" for said in (*target[1], *reference[1])]
     return found
-
-
-BIDS_COPIES = ("derivatives", "sourcedata")
-
-
-def _without_bids_copies(files: Iterable[Path], found: Found, *, source: Path) -> list[Path]:
-    """The files outside the folders where a BIDS data set keeps what was computed from its scans, or copies of them."""
-    kept, left_out = [], Counter[str]()
-    for path in files:
-        folders = path.relative_to(source).parts[:-1]
-        copies = [
-            name
-            for depth, name in enumerate(folders)
-            if name in BIDS_COPIES and _is_bids(source.joinpath(*folders[:depth]))
-        ]
-        if copies:
-            left_out[copies[0]] += 1
-            found.ignored.append(label_of(path, source))
-        else:
-            kept.append(path)
-    found.remarks += [
-        f"{count} files below the BIDS folder {name} were passed over: they are no scans as they were measured"
-        for name, count in sorted(left_out.items())
-    ]
-    return kept
-
-
-def _is_bids(folder: Path) -> bool:
-    return (folder / "dataset_description.json").is_file() or any(folder.glob("sub-*"))
 
 
 def _matches(path: Path, pattern: str) -> bool:

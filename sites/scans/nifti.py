@@ -132,6 +132,35 @@ def require_geometry(header: NiftiHeader, *, name: str, trusted: bool) -> None:
     _remarks_on_geometry(header, trusted=trusted, name=name)
 
 
+def grid_of(header: NiftiHeader, *, name: str) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
+    """Shape and spacing of the volume that `read_nifti` would give, from the header alone.
+
+    Parameters
+    ----------
+    header
+        As `sites.scans.nifti_file.read_header` gives it.
+    name
+        The file's name, for the message.
+
+    Returns
+    -------
+    tuple[tuple[int, int, int], tuple[float, float, float]]
+        Voxels and mm along (slice, row, column).
+
+    Raises
+    ------
+    ScanInvalid
+        FM-D202: not three axes, an impossible voxel size, axes not at right angles.
+    """
+    if len(header.shape) != 3:
+        raise ScanInvalid(f"{name} is no single volume", got=header.shape, expected="three axes")
+    lengths = np.linalg.norm(header.affine[:3, :3], axis=0)
+    turn = turn_to_view(header.affine, slice_axis=None, name=name)
+    axes = [int(np.argmax(turn[:, 0] == axis)) for axis in range(3)]
+    shape, spacing = [header.shape[axis] for axis in axes], [float(lengths[axis]) for axis in axes]
+    return (shape[0], shape[1], shape[2]), (spacing[0], spacing[1], spacing[2])
+
+
 def _scaled(stored: NDArray[Any], header: NiftiHeader) -> NDArray[np.float32]:
     """slope * stored + inter as contiguous float32, computed slice by slice in float64: no whole copy in between."""
     values = np.empty(stored.shape, dtype=np.float32)

@@ -17,6 +17,7 @@ from minet_core.admission.kit import Digest
 from minet_core.settings.federation import SiteName
 from minet_core.settings.yaml_file import Settings
 from sites.settings.pacs_settings import PacsSettings
+from sites.settings.protocol_settings import ProtocolSettings
 from sites.settings.receive_settings import ReceiveSettings
 from sites.store.cohort import DataKind
 from sites.store.split import Split
@@ -51,6 +52,12 @@ class Roles(Settings):
 
 class NiftiFiles(Settings):
     """How a NIfTI site's files are found."""
+
+    choose_by: Literal["names", "facts"] = Field(
+        "names",
+        description="names: the patterns below; facts: of a BIDS tree, by the rules of `dicom` on what the side-cars "
+        "(.json) say, and the patient is `sub-`",
+    )
 
     target: Patterns = Field(
         ("T2.nii*", "T2W.nii*", "*[_-]T2.nii*", "*[_-]T2W.nii*"),
@@ -200,18 +207,18 @@ class ReferenceRule(SeriesRule):
     repetition_time_s: Interval | None = Field((0.0, 2.6), description="TR, from and to [s]")
 
 
-Preference = Literal["description", "more_slices", "finer_plane", "thinner_slices"]
+Preference = Literal["description", "more_slices", "finer_plane", "thinner_slices", "last_run"]
 
 
 class DicomFiles(Settings):
-    """Which series of a study is the target, and which the reference."""
+    """Which series of a study is the target, and which the reference; also of a BIDS tree, by its side-cars."""
 
     target: TargetRule = Field(default_factory=TargetRule)
     reference: ReferenceRule = Field(default_factory=ReferenceRule)
     prefer: tuple[Preference, ...] = Field(
-        ("description", "more_slices", "finer_plane"),
+        ("description", "more_slices", "finer_plane", "last_run"),
         description="of several series that meet a rule, the one that is best by the first of these that tells them "
-        "apart; where none does, the study is refused",
+        "apart; where none does, the study is refused; last_run: by the number in a BIDS name",
     )
     scale: Literal["rescale", "philips"] = Field(
         "rescale", description="rescale: as the scanner shows it; philips: by its private scale too"
@@ -451,6 +458,7 @@ class SiteSettings(Settings):
     nifti: NiftiFiles = Field(default_factory=NiftiFiles)
     fastmri: FastmriFiles = Field(default_factory=FastmriFiles)
     dicom: DicomFiles = Field(default_factory=DicomFiles)
+    protocol: ProtocolSettings = Field(default_factory=ProtocolSettings)
     registration: RegistrationSettings = Field(default_factory=RegistrationSettings)
     quality: QualitySettings = Field(default_factory=QualitySettings)
     duplicates: DuplicateSettings = Field(default_factory=DuplicateSettings)

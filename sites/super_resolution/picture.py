@@ -300,7 +300,7 @@ class _Maker:
             stand_in = self._by_model(np.zeros_like(guide.array), np.ones_like(guide.covered))
         if trust is not None and not trust.any():
             return stand_in
-        part = np.float32(1) if trust is None else trust
+        part = np.ones_like(guide.array) if trust is None else trust
         if not whole:
             part = part * self._depth(guide.covered)
         high_res = np.nan_to_num(self._by_model(guide.array, guide.covered))
@@ -312,7 +312,7 @@ class _Maker:
         # A slice's picture owes nothing to its neighbours: across the slices one that is half of each makes no seam.
         depth_mm = ndimage.distance_transform_edt(covered, sampling=(HAND_OVER_MM / 2, down, across))
         part = np.clip(depth_mm / HAND_OVER_MM, 0, 1)
-        return (part * part * (3 - 2 * part)).astype(np.float32)  # without a bend at either end
+        return np.asarray(part * part * (3 - 2 * part), dtype=np.float32)  # without a bend at either end
 
     def _by_model(self, reference: Array, covered: NDArray[np.bool_]) -> Array:
         return super_resolve_frame(

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from minet_core.errors import DataError, FileMissing, InvalidSetting, ReferenceMissing, ScanInvalid
 from minet_core.runtime.files import atomic_write
-from sites.pairing.dicom_series import DicomScan, by_study, choose_scan, scans_in
+from sites.pairing.dicom_series import DicomScan, by_study, scans_in
+from sites.pairing.series_choice import choose_scan
 from sites.scans.dicom.read_dicom import read_stack
 from sites.scans.dicom.series import Series, read_export, refusals_in_short
 from sites.scans.dicom.stacks import Stack
@@ -97,7 +98,7 @@ def pair_in_study(folder: Path, rules: DicomFiles) -> SeriesPair:
     InvalidSetting
         FM-C102: it holds several studies.
     ReferenceMissing, ScanInvalid
-        FM-D203, FM-D202: as `sites.pairing.dicom_series.choose_scan`.
+        FM-D203, FM-D202: as `sites.pairing.series_choice.choose_scan`.
     """
     scans = _scans_of(folder, rules, what="study")
     studies = by_study(scans)

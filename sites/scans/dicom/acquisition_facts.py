@@ -43,6 +43,7 @@ MAPS = frozenset(
         "ADC", "FA", "TRACEW", "TRACE", "TENSOR", "EXP", "COLFA", "FIELD_MAP", "B0 MAP", "B1 MAP", "T1 MAP", "T2 MAP",
         "T2_STAR MAP", "R2 MAP", "R2_STAR MAP", "FAT_FRACTION", "FF", "CBF", "CBV", "MTT", "TTP", "T-MAP", "SCREENSHOT",
         "MPR", "MIP", "PROJECTION IMAGE", "MIN IP", "SUBTRACT", "SUBTRACTION", "VRT", "CSA REPORT", "REPORT",
+        "FIELDMAPHZ",
     }
 )  # fmt: skip
 """Values of ImageType or FrameType from the third on that stand for no acquired contrast."""

@@ -10,7 +10,8 @@ from pydicom.dataset import Dataset
 
 from minet_core.errors import InvalidSetting, ReferenceMissing, ScanInvalid
 from minet_core.settings.yaml_file import parse_settings
-from sites.pairing.dicom_series import DicomScan, choose_scan, role_of, scans_in
+from sites.pairing.dicom_series import DicomScan, scans_in
+from sites.pairing.series_choice import choose_scan, role_of
 from sites.pairing.series_table import series_table, table_text
 from sites.scans.dicom.series import read_export
 from sites.settings.site_settings import DicomFiles
