@@ -38,6 +38,7 @@ from sites.super_resolution.cautions import (
     cautions_on_guide,
     cautions_on_kind,
 )
+from sites.super_resolution.flip_spread import MapFigures, flipped, spread_over_flips
 from sites.super_resolution.refined_grid import RefinedGrid
 from sites.super_resolution.refinement_plane import Plane
 
@@ -63,12 +64,14 @@ class PictureOptions:
     at which a pair is refused; None: the defaults. gate: make the picture without the reference where it does not
     agree with the scan, if the model can; False: as the model has it, and what the gate found is still said.
     data_consistent: put what was measured back into the picture (`minet_core.imaging.data_consistency`).
+    uncertainty: of DICOM, write a map of `flip_spread` beside the series; it takes three more passes of the model.
     """
 
     register: bool = True
     registration: RegistrationSettings | None = None
     gate: bool = True
     data_consistent: bool = False
+    uncertainty: bool = False
 
     @property
     def limits(self) -> RegistrationSettings | None:
@@ -107,7 +110,7 @@ class SuperResolved:
     the measured band, over the picture's. gate: None for slices too small to be judged. moved_mm, residual_mm,
     block_agreement: as `sites.registration.register` defines them; None where the reference was taken at its scanner
     position. sidecar: the JSON file that says the same. series:
-    None where a NIfTI file was written.
+    None where a NIfTI file was written. uncertainty: of the map beside it, None without one.
     """
 
     path: Path
@@ -128,6 +131,7 @@ class SuperResolved:
     block_agreement: float | None
     cautions: tuple[Caution, ...]
     series: WrittenSeries | None = None
+    uncertainty: MapFigures | None = None
 
     def as_json(self) -> dict[str, Any]:
         """What was made, as plain values: no path, and nothing of the patient.
@@ -165,7 +169,14 @@ class SuperResolved:
             voxels += (
                 f", {kind} DICOM ({self.series.n_files} files), values in steps of {self.series.step:.3g}"
             )
-        return "\n".join([*lines, f"Written: {self.path}, {voxels}, and {self.sidecar.name}"])
+        lines.append(f"Written: {self.path}, {voxels}, and {self.sidecar.name}")
+        if self.uncertainty is not None:
+            lines.append(
+                f"Beside it: {self.uncertainty.file}, deviation over {self.uncertainty.passes} mirrored passes, in the "
+                f"anatomy {self.uncertainty.median:.3g} in the middle and {self.uncertainty.highest:.3g} at most; not "
+                "calibrated"
+            )
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -177,6 +188,14 @@ class Scans:
     plane: Plane
     grid: RefinedGrid
     remarks: list[Caution]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """array: along the axes of what was read. spread: `flip_spread`, on the same grid; None where it is not wanted."""
+
+    array: Array
+    spread: Array | None
 
 
 @dataclass(frozen=True)
@@ -217,7 +236,7 @@ def make_picture(
     *,
     options: PictureOptions = AS_USUAL,
     progress: Callable[[int, int], None] | None,
-) -> tuple[Array, SuperResolved]:
+) -> tuple[Picture, SuperResolved]:
     """The picture, and what is to be said of it; nothing is written.
 
     Parameters
@@ -235,8 +254,8 @@ def make_picture(
 
     Returns
     -------
-    tuple[NDArray[np.float32], SuperResolved]
-        The picture along the axes of what was read.
+    tuple[Picture, SuperResolved]
+        The second without the figures of what will be written.
 
     Raises
     ------
@@ -249,6 +268,9 @@ def make_picture(
     falls_back = options.gate and model.manifest.knows_absence
     maker = _Maker(model.network, scans, options.data_consistent, progress)
     frame = maker.picture(upsampled, guide, gate if falls_back else None)
+    spread = (
+        maker.spread(frame, upsampled, guide, gate if falls_back else None) if options.uncertainty else None
+    )
     picture = scans.grid.in_file_axes(frame)
     made = SuperResolved(
         path=out,
@@ -269,7 +291,8 @@ def make_picture(
         block_agreement=None if guide.registered is None else guide.registered.agreement,
         cautions=(),
     )
-    return picture, replace(made, cautions=_cautions(made, scans, guide, model.manifest))
+    whole = Picture(picture, None if spread is None else scans.grid.in_file_axes(spread))
+    return whole, replace(made, cautions=_cautions(made, scans, guide, model.manifest))
 
 
 def _cautions(
@@ -357,6 +380,18 @@ class _Maker:
         blended = part * np.nan_to_num(high_res) + (1 - part) * upsampled.magnitude()
         return np.asarray(blended, dtype=np.float32)
 
+    def spread(self, frame: Array, upsampled: Volume, guide: Guide, gate: ReferenceGate | None) -> Array:
+        """How far the picture moves when everything is mirrored; `frame` is the picture."""
+
+        def again(axes: tuple[int, ...]) -> Array:
+            scans = replace(self.scans, low_res=_flipped_volume(self.scans.low_res, axes))
+            shown = replace(guide, array=flipped(guide.array, axes), covered=flipped(guide.covered, axes))
+            trust = None if gate is None else replace(gate, trust=flipped(gate.trust, axes))
+            picture = replace(self, scans=scans).picture(_flipped_volume(upsampled, axes), shown, trust)
+            return np.flip(picture, axes)
+
+        return spread_over_flips(frame, again)
+
     def _by_model(self, reference: Array, covered: NDArray[np.bool_]) -> Array:
         return super_resolve_frame(
             self.network,
@@ -367,6 +402,11 @@ class _Maker:
             data_consistent=self.data_consistent,
             progress=self.progress,
         )
+
+
+def _flipped_volume(volume: Volume, axes: tuple[int, ...]) -> Volume:
+    """Mirrored in its array alone: what looks at its affine would be misled."""
+    return replace(volume, array=flipped(volume.magnitude(), axes))
 
 
 def _from_first_sample(frame: Array, scans: Scans) -> Array:
