@@ -145,6 +145,14 @@ class PictureMaking:
     data_consistent: Annotated[
         bool, typer.Option("--data-consistent", help="Put what was measured back into the picture.")
     ] = False
+    uncertainty: Annotated[
+        bool,
+        typer.Option(
+            "--uncertainty",
+            help="Of DICOM: a parametric map beside the series, of how far the picture moves when the scans are "
+            "mirrored. Not calibrated; takes four times as long, and needs fedminet[maps].",
+        ),
+    ] = False
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from socket import IPPROTO_TCP, TCP_NODELAY
@@ -21,7 +20,7 @@ from pynetdicom.presentation import PresentationContext
 
 from client.receive.silence import be_silent
 from client.receive.steady_requests import make_steady
-from client.receive.tls import tls_of_caller
+from client.receive.tls import CallerContext, tls_of_caller
 from minet_core.errors import DicomPeerUnreachable, InvalidSetting
 from sites.settings.receive_settings import Endpoint, ReceiveSettings, Title
 
@@ -65,7 +64,7 @@ class Caller:
 
     title: str = "FEDMINET"
     timeout_s: float = 60.0
-    tls: ssl.SSLContext | None = None
+    tls: CallerContext | None = None
 
     @classmethod
     def of_site(cls, settings: ReceiveSettings, *, timeout_s: float, tls: bool) -> Caller:
@@ -95,6 +94,8 @@ def associated(
     application.acse_timeout = application.dimse_timeout = application.network_timeout = caller.timeout_s
     application.connection_timeout = caller.timeout_s
     opened: list[Any] = []
+    if caller.tls is not None:
+        caller.tls.failure = None
 
     def keep(event: Any) -> None:
         opened.append(event.assoc.dul.socket.socket)
@@ -111,7 +112,12 @@ def associated(
     )
     try:
         if not association.is_established:
-            raise _unreachable(peer, was_open=bool(opened), rejected=association.is_rejected)
+            raise _unreachable(
+                peer,
+                was_open=bool(opened),
+                rejected=association.is_rejected,
+                tls=None if caller.tls is None else caller.tls.failure,
+            )
         make_steady(association)
         yield association
         if association.is_established:
@@ -125,7 +131,14 @@ def associated(
             one.close()
 
 
-def _unreachable(peer: Peer, *, was_open: bool, rejected: bool) -> DicomPeerUnreachable:
+def _unreachable(peer: Peer, *, was_open: bool, rejected: bool, tls: str | None) -> DicomPeerUnreachable:
+    if tls is not None:
+        return DicomPeerUnreachable(
+            "no TLS with a DICOM peer",
+            got=f"{peer}: {tls}",
+            expected="a certificate by receive.authority, for the name or address that is called",
+            action="Compare the peer's certificate and its authority, and whether that port speaks TLS at all",
+        )
     if rejected:
         return DicomPeerUnreachable(
             "a DICOM peer refuses the association",

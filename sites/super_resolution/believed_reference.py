@@ -8,7 +8,7 @@ trained to; else zero-filled sinc stands there. A wrong reference then costs wha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ from minet_core.imaging.volume import Volume
 from sites.settings.site_settings import RegistrationSettings
 from sites.super_resolution.aligned_reference import Guide, bring_guide
 from sites.super_resolution.cautions import Caution, caution_on_motion, noise_limit
+from sites.super_resolution.flip_spread import flipped
 from sites.super_resolution.refined_grid import RefinedGrid
 
 LIES_RIGHT = 0.7
@@ -40,12 +41,14 @@ class PictureOptions:
     at which a pair is refused; None: the defaults. gate: make the picture without the reference where it does not
     agree with the scan, if the model can; False: as the model has it, and what the gate found is still said.
     data_consistent: put what was measured back into the picture (`minet_core.imaging.data_consistency`).
+    uncertainty: of DICOM, write a map of `flip_spread` beside the series; it takes three more passes of the model.
     """
 
     register: bool = True
     registration: RegistrationSettings | None = None
     gate: bool = True
     data_consistent: bool = False
+    uncertainty: bool = False
 
     @property
     def limits(self) -> RegistrationSettings | None:
@@ -89,6 +92,24 @@ class Believed:
     stand_in: StandIn
     shown: ScanFigures | None
     remarks: tuple[Caution, ...]
+
+    def flipped(self, axes: tuple[int, ...]) -> Believed:
+        """The same for scans that are mirrored along some axes.
+
+        Parameters
+        ----------
+        axes
+            Of (slice, row, column).
+
+        Returns
+        -------
+        Believed
+            On the mirrored frame.
+        """
+        guide = replace(
+            self.guide, array=flipped(self.guide.array, axes), covered=flipped(self.guide.covered, axes)
+        )
+        return replace(self, guide=guide, trust=None if self.trust is None else flipped(self.trust, axes))
 
     def figures(self) -> GateFigures | None:
         """For the sidecar.

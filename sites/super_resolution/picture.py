@@ -44,6 +44,7 @@ from sites.super_resolution.cautions import (
     cautions_on_guide,
     cautions_on_kind,
 )
+from sites.super_resolution.flip_spread import MapFigures, flipped, spread_over_flips
 from sites.super_resolution.refined_grid import RefinedGrid
 from sites.super_resolution.refinement_plane import Plane
 
@@ -73,7 +74,7 @@ class SuperResolved:
     the measured band, over the picture's. gate: None for slices too small to be judged. moved_mm, residual_mm,
     block_agreement: as `sites.registration.register` defines them; None where the reference was taken at its scanner
     position. sidecar: the JSON file that says the same. series:
-    None where a NIfTI file was written.
+    None where a NIfTI file was written. uncertainty: of the map beside it, None without one.
     """
 
     path: Path
@@ -94,6 +95,7 @@ class SuperResolved:
     block_agreement: float | None
     cautions: tuple[Caution, ...]
     series: WrittenSeries | None = None
+    uncertainty: MapFigures | None = None
 
     def as_json(self) -> dict[str, Any]:
         """What was made, as plain values: no path, and nothing of the patient.
@@ -131,7 +133,14 @@ class SuperResolved:
             voxels += (
                 f", {kind} DICOM ({self.series.n_files} files), values in steps of {self.series.step:.3g}"
             )
-        return "\n".join([*lines, f"Written: {self.path}, {voxels}, and {self.sidecar.name}"])
+        lines.append(f"Written: {self.path}, {voxels}, and {self.sidecar.name}")
+        if self.uncertainty is not None:
+            lines.append(
+                f"Beside it: {self.uncertainty.file}, deviation over {self.uncertainty.passes} mirrored passes, in the "
+                f"anatomy {self.uncertainty.median:.3g} in the middle and {self.uncertainty.highest:.3g} at most; not "
+                "calibrated"
+            )
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -143,6 +152,14 @@ class Scans:
     plane: Plane
     grid: RefinedGrid
     remarks: list[Caution]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """array: along the axes of what was read. spread: `flip_spread`, on the same grid; None where it is not wanted."""
+
+    array: Array
+    spread: Array | None
 
 
 @dataclass(frozen=True)
@@ -183,7 +200,7 @@ def make_picture(
     *,
     options: PictureOptions = AS_USUAL,
     progress: Callable[[int, int], None] | None,
-) -> tuple[Array, SuperResolved]:
+) -> tuple[Picture, SuperResolved]:
     """The picture, and what is to be said of it; nothing is written.
 
     Parameters
@@ -201,8 +218,8 @@ def make_picture(
 
     Returns
     -------
-    tuple[NDArray[np.float32], SuperResolved]
-        The picture along the axes of what was read.
+    tuple[Picture, SuperResolved]
+        The second without the figures of what will be written.
 
     Raises
     ------
@@ -214,6 +231,7 @@ def make_picture(
     guide = believed.guide
     maker = _Maker(model.network, scans, options.data_consistent, progress)
     frame = maker.picture(upsampled, believed)
+    spread = maker.spread(frame, upsampled, believed) if options.uncertainty else None
     picture = scans.grid.in_file_axes(frame)
     made = SuperResolved(
         path=out,
@@ -234,7 +252,8 @@ def make_picture(
         block_agreement=None if guide.registered is None else guide.registered.agreement,
         cautions=(),
     )
-    return picture, replace(made, cautions=_cautions(made, scans, believed, model.manifest))
+    whole = Picture(picture, None if spread is None else scans.grid.in_file_axes(spread))
+    return whole, replace(made, cautions=_cautions(made, scans, believed, model.manifest))
 
 
 def _cautions(
@@ -314,6 +333,18 @@ class _Maker:
         part = np.clip(depth_mm / HAND_OVER_MM, 0, 1)
         return np.asarray(part * part * (3 - 2 * part), dtype=np.float32)  # without a bend at either end
 
+    def spread(self, frame: Array, upsampled: Volume, believed: Believed) -> Array:
+        """How far the picture moves when everything is mirrored; `frame` is the picture."""
+
+        def again(axes: tuple[int, ...]) -> Array:
+            scans = replace(self.scans, low_res=_flipped_volume(self.scans.low_res, axes))
+            mirrored = replace(self, scans=scans).picture(
+                _flipped_volume(upsampled, axes), believed.flipped(axes)
+            )
+            return np.flip(mirrored, axes)
+
+        return spread_over_flips(frame, again)
+
     def _by_model(self, reference: Array, covered: NDArray[np.bool_]) -> Array:
         return super_resolve_frame(
             self.network,
@@ -324,6 +355,11 @@ class _Maker:
             data_consistent=self.data_consistent,
             progress=self.progress,
         )
+
+
+def _flipped_volume(volume: Volume, axes: tuple[int, ...]) -> Volume:
+    """Mirrored in its array alone: what looks at its affine would be misled."""
+    return replace(volume, array=flipped(volume.magnitude(), axes))
 
 
 def _from_first_sample(frame: Array, scans: Scans) -> Array:

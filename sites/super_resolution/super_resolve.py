@@ -115,10 +115,14 @@ def super_resolve_file(
     ((128, 128, 4), 'axial', 'fine.json')
     """
     _check_paths(target_path, reference_path, out_path, slice_axis=slice_axis)
+    if options.uncertainty:
+        raise InvalidSetting(
+            "a map of uncertainty is a DICOM object", got="NIfTI", action="Give DICOM, or no --uncertainty"
+        )
     model = Model.read(model_path)
     scans, file = _read(target_path, reference_path, scale=model.manifest.scale, slice_axis=slice_axis)
     picture, made = make_picture(model, scans, out_path, options=options, progress=progress)
-    _write(out_path, picture, scans, file, model_sha256=made.model_sha256)
+    _write(out_path, picture.array, scans, file, model_sha256=made.model_sha256)
     atomic_write.write_json(made.sidecar, made.as_json())
     return made
 

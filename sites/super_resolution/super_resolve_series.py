@@ -11,6 +11,8 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from minet_core.errors import DataError, FileMissing, InvalidSetting, ReferenceMissing, ScanInvalid
 from minet_core.runtime.files import atomic_write
 from sites.pairing.dicom_series import DicomScan, by_study, scans_in
@@ -18,12 +20,15 @@ from sites.pairing.series_choice import choose_scan
 from sites.scans.dicom.read_dicom import read_stack
 from sites.scans.dicom.series import Series, read_export, refusals_in_short
 from sites.scans.dicom.stacks import Stack
+from sites.scans.dicom.write_map import MapOf, require_free_file, require_highdicom, write_map
 from sites.scans.dicom.write_series import require_free, write_series
 from sites.settings.site_settings import DicomFiles
 from sites.super_resolution.believed_reference import AS_USUAL, PictureOptions
 from sites.super_resolution.cautions import cautions_of_reading
+from sites.super_resolution.flip_spread import FLIPS, LABEL, SENTENCE, MapFigures
 from sites.super_resolution.picture import (
     Model,
+    Picture,
     Scans,
     SuperResolved,
     make_picture,
@@ -150,21 +155,56 @@ def super_resolve_series(
         The scans are refused, as `sites.scans.dicom.read_dicom.read_stack` and registration do.
     CheckpointInvalid
         FM-M301: the model's file is none.
+    ConfigurationError
+        FM-C100: a map is asked for, and highdicom is not installed.
     FileNotWritten
         FM-S504 or another of its kinds.
     """
     require_free(out, sources=pair.folders)
     require_sidecar(out)
+    beside = map_of(out)
+    if options.uncertainty:
+        require_highdicom()
+        require_free_file(beside)
     model = Model.read(model_path)
     target, reference = _stack(pair.target), _stack(pair.reference)
     scans = _read(pair, target, reference, scale=model.manifest.scale)
     picture, made = make_picture(model, scans, out, options=options, progress=progress)
     written = write_series(
-        out, picture, target, reference, scale=model.manifest.scale, model_sha256=model.sha256
+        out, picture.array, target, reference, scale=model.manifest.scale, model_sha256=model.sha256
     )
     made = dataclasses.replace(made, series=written)
+    if picture.spread is not None:
+        shown = MapOf(LABEL, SENTENCE, model.sha256)
+        write_map(beside, picture.spread, target, shown, scale=model.manifest.scale)
+        made = dataclasses.replace(made, uncertainty=_figures(picture, beside))
     atomic_write.write_json(made.sidecar, made.as_json())
     return made
+
+
+def map_of(out: Path) -> Path:
+    """The map's file: beside the series, with its name.
+
+    Parameters
+    ----------
+    out
+        The folder of the series.
+
+    Returns
+    -------
+    Path
+        In the same folder as `out`.
+    """
+    return out.with_name(f"{out.name}-uncertainty.dcm")
+
+
+def _figures(picture: Picture, path: Path) -> MapFigures:
+    """Of the voxels that are brighter than the mean: the anatomy, whatever its units."""
+    assert picture.spread is not None
+    inside = picture.spread[picture.array > picture.array.mean()]
+    inside = inside if inside.size else picture.spread.ravel()
+    median, highest = float(np.median(inside)), float(inside.max())
+    return MapFigures(path.name, len(FLIPS) + 1, float(f"{median:.4g}"), float(f"{highest:.4g}"))
 
 
 def _read(pair: SeriesPair, target: Stack, reference: Stack, *, scale: int) -> Scans:

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.hospital_ca import TlsFiles
+
 PROGRAM = shutil.which("Orthanc", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
 NEEDS_ORTHANC = pytest.mark.skipif(
     PROGRAM is None, reason="Orthanc is not installed (docker/install-engine.sh installs it on Debian)"
@@ -65,8 +67,11 @@ class Orthanc:
 
 
 @contextlib.contextmanager
-def orthanc(folder: Path, *, site_port: int | None = None) -> Iterator[Orthanc]:
-    """A PACS that knows the site as "site", title FEDMINET, and lets it ask for everything."""
+def orthanc(folder: Path, *, site_port: int | None = None, tls: TlsFiles | None = None) -> Iterator[Orthanc]:
+    """A PACS that knows the site as "site", title FEDMINET, and lets it ask for everything.
+
+    tls: its own files, with which it calls and is called.
+    """
     made = Orthanc(free_port(), free_port(), free_port() if site_port is None else site_port)
     folder.mkdir(parents=True)
     settings = {
@@ -85,6 +90,17 @@ def orthanc(folder: Path, *, site_port: int | None = None) -> Iterator[Orthanc]:
         "StableAge": 1,
         "OverwriteInstances": True,
     }
+    if tls is not None:
+        settings |= {
+            "DicomTlsEnabled": True,
+            "DicomTlsCertificate": str(tls.certificate),
+            "DicomTlsPrivateKey": str(tls.private_key),
+            "DicomTlsTrustedCertificates": str(tls.authority),
+            "DicomTlsRemoteCertificateRequired": True,
+            "DicomModalities": {
+                "site": {"AET": "FEDMINET", "Host": "127.0.0.1", "Port": made.site_port, "UseDicomTls": True}
+            },
+        }
     (folder / "orthanc.json").write_text(json.dumps(settings))
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([str(PROGRAM), str(folder / "orthanc.json")], stdout=log, stderr=log)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from click.testing import Result
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -23,9 +24,12 @@ from minet_core.errors import DicomPeerUnreachable, DicomTransferIncomplete, Fil
 from minet_core.imaging.degradation import low_resolution
 from minet_core.models.registry import build_model
 from minet_core.settings.federation import ModelSettings
+from minet_core.settings.yaml_file import parse_yaml
 from minet_core.weights.manifest import learnable
+from sites.settings.definitions import definition_text
 from sites.settings.receive_settings import ReceiveSettings
 from tests.support.dicom_series import Header, write_classic, write_enhanced
+from tests.support.hospital_ca import HospitalCa
 from tests.support.orthanc import NEEDS_ORTHANC, TITLE, free_port, orthanc
 from tests.support.small_scans import affine_of, make_volume
 
@@ -108,6 +112,27 @@ def test_the_new_series_opens_in_the_archive_beside_its_source(
             there = dcmread(tmp_path / "there.dcm")
             assert there.PixelData == one.PixelData
             assert (there.Rows, there.Columns) == (one.Rows, one.Columns)
+
+
+@NEEDS_ORTHANC
+def test_the_new_series_goes_over_tls_with_the_sites_files(model: Path, tmp_path: Path) -> None:
+    source, hospital = write_study(tmp_path / "study", enhanced=False), HospitalCa(tmp_path / "ca")
+    content = {**parse_yaml(definition_text("sms")), "reader": "dicom", "data_kind": "phantom"}
+    content |= {"receive": hospital.issue("site").as_settings(), "pacs": {"tls": True, "timeout_s": 20}}
+    (tmp_path / "dicom.yaml").write_text(yaml.safe_dump(content))
+    home = tmp_path / "home"
+    command = ["site", "init", str(home), "--definition", str(tmp_path / "dicom.yaml")]
+    assert CliRunner().invoke(command_line(), command).exit_code == 0
+    options = ["--study", tmp_path / "study", "--site", home]
+    with orthanc(tmp_path / "orthanc", tls=hospital.issue("pacs")) as running:
+        running.put(source)
+        peer = f"{TITLE}@127.0.0.1:{running.port}"
+        said = infer(model, *options, "--out", tmp_path / "new", "--send", peer).output
+        assert f"Sent: {N_SLICES} objects to {peer}" in said
+        assert len(running.ask("/series")) == 3
+        with pytest.raises(DicomPeerUnreachable, match="FM-S524"):  # without the site's files
+            infer(model, *options[:2], "--out", tmp_path / "again", "--send", peer)
+        assert len(running.ask("/series")) == 3
 
 
 def test_nothing_is_sent_where_nobody_answers_and_the_series_stays(model: Path, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ from sites.settings.definitions import definition_text
 from sites.store.pseudonym import naming_key
 from sites.store.store import Store
 from tests.support.dicom_series import Header, uid_of, write_classic, write_enhanced
+from tests.support.hospital_ca import HospitalCa, TlsFiles
 from tests.support.orthanc import NEEDS_ORTHANC, TITLE, Orthanc, free_port, orthanc
 from tests.support.small_scans import affine_of, make_volume
 
@@ -410,3 +411,44 @@ def test_a_study_pushed_twice_over_kills_while_ingest_runs_is_there_once(
     assert "FM-S" not in said
     assert SECRET not in said
     assert not [one for one in instances(paths) if one in said]
+
+
+@pytest.mark.parametrize("retrieve", ["move", "get"])
+def test_a_fetch_and_a_commitment_go_over_tls_in_both_directions(tmp_path: Path, retrieve: str) -> None:
+    hospital = HospitalCa(tmp_path / "ca")
+    receive = {**hospital.issue("site").as_settings(), "keep_taken_days": None}
+    pacs = {"title": TITLE, "host": "127.0.0.1", "tls": True, "retrieve": retrieve, "timeout_s": 20}
+    home = make_site(tmp_path / "site", receive=receive, pacs=pacs)
+    port = home.settings().receive.port
+    with orthanc(tmp_path / "orthanc", site_port=port, tls=hospital.issue("pacs")) as running:
+        change_settings(home, pacs={"port": running.port})
+        change_settings(home, receive={"commitment": {TITLE: f"127.0.0.1:{running.port}"}})
+        paths = study(tmp_path / "files", 1)
+        (name,) = running.put(paths)
+        fetch(home, "--study", str(uid_of(f"{SECRET}1", "study 1")))
+        assert pixels_of(list(inbox_of(home).received.iterdir())) == pixels_of(paths)
+        with receiving(home) as receiver:
+            report = committed(running, name)
+        assert report["Status"] == "Success"
+        assert receiver.counts == {"commitments asked for": 1, "commitments reported": 1}
+        change_settings(home, pacs={"tls": False})
+        with pytest.raises(DicomPeerUnreachable, match="FM-S524"):
+            fetch(home, "--study", str(uid_of(f"{SECRET}1", "study 1")))
+        other = HospitalCa(tmp_path / "other")
+        change_settings(home, pacs={"tls": True}, receive={"authority": str(other.file)})
+        with pytest.raises(DicomPeerUnreachable, match=r"FM-S524: no TLS with a DICOM peer.*certificate"):
+            fetch(home, "--study", str(uid_of(f"{SECRET}1", "study 1")))
+
+
+def test_an_archive_of_another_authority_sends_nothing_here(tmp_path: Path) -> None:
+    hospital, other = HospitalCa(tmp_path / "ca"), HospitalCa(tmp_path / "other")
+    home = make_site(tmp_path / "site", receive=hospital.issue("site").as_settings())
+    port = home.settings().receive.port
+    strangers = other.issue("pacs")
+    files = TlsFiles(strangers.certificate, strangers.private_key, hospital.file)
+    with orthanc(tmp_path / "orthanc", site_port=port, tls=files) as running:
+        (name,) = running.put(study(tmp_path / "files", 1))
+        with receiving(home) as receiver:
+            assert running.ended(running.push(name)) == "Failure"
+        assert receiver.counts["connections that failed"] >= 1
+        assert not list(inbox_of(home).received.iterdir())

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from minet_core.checkpoint import describe, save_checkpoint
-from minet_core.errors import InvalidSetting, NotAnMrImage, ScanInvalid
+from minet_core.errors import ConfigurationError, InvalidSetting, NotAnMrImage, ScanInvalid
 from minet_core.imaging.degradation import low_resolution
 from minet_core.models.registry import build_model
 from minet_core.runtime.files.atomic_write import sha256_of_file
@@ -370,3 +370,93 @@ def test_the_command_takes_a_study_and_refuses_half_a_pair(
     assert done.returncode == 0, done.stderr
     assert not re.search("ROE|RICHARD|4711", done.stdout + done.stderr)
     assert len(list((tmp_path / "new").iterdir())) == len(classic.objects)
+
+
+@pytest.fixture(scope="module")
+def guessing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint before any training: what it adds to the interpolation hangs on where it is shown it."""
+    path = tmp_path_factory.mktemp("model") / "guessing.safetensors"
+    torch.manual_seed(0)
+    tensors = learnable(build_model(SMALL.model_dump(), scale=SCALE))
+    save_checkpoint(path, tensors, describe(tensors, model=SMALL, scale=SCALE, round_number=0, provenance={}))
+    return path
+
+
+def with_map(root: Path, model: Path, *, turn: NDArray[np.float64], enhanced: bool = False) -> Made:
+    """As `make` leaves it, and once more with the map."""
+    made = make(root, model, turn=turn, enhanced=enhanced)
+    options = PictureOptions(register=False, uncertainty=True)
+    super_resolve_series(model, pair_in_study(root / "study", DicomFiles()), root / "again", options=options)
+    return made
+
+
+@pytest.mark.parametrize("enhanced", [False, True])
+@pytest.mark.parametrize("turn", ["axial", "oblique"])
+def test_the_map_lies_on_the_grid_of_the_series_and_says_what_it_is(
+    guessing: Path, tmp_path: Path, turn: str, enhanced: bool
+) -> None:
+    pytest.importorskip("highdicom")
+    made = with_map(tmp_path, guessing, turn=ORIENTATIONS[turn], enhanced=enhanced)
+    path = tmp_path / "again-uncertainty.dcm"
+    one = pydicom.dcmread(path)
+    assert one.SOPClassUID == "1.2.840.10008.5.1.4.1.1.30"
+    assert (one.NumberOfFrames, one.Rows, one.Columns) == SHAPE
+    assert (one.PatientID, one.FrameOfReferenceUID) == (PATIENT, "2.25.99")
+    assert one.StudyInstanceUID == made.objects[0].StudyInstanceUID
+    assert one.SeriesInstanceUID != made.objects[0].SeriesInstanceUID
+    assert one.ContentQualification == "RESEARCH"
+    assert "not calibrated" in one.ImageComments
+    shared = one.SharedFunctionalGroupsSequence[0]
+    assert [float(mm) for mm in shared.PixelMeasuresSequence[0].PixelSpacing] == pytest.approx(SPACING[1:])
+    along = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, dtype=float)
+    values = np.frombuffer(one.FloatPixelData, "<f4").reshape(SHAPE)
+    to_lps = np.diag([-1.0, -1.0, 1.0])
+    found = dict[int, float]()
+    for frame, item in enumerate(one.PerFrameFunctionalGroupsSequence):
+        position = np.array(item.PlanePositionSequence[0].ImagePositionPatient, dtype=float)
+        slices = [
+            index
+            for index in range(SHAPE[0])
+            if np.allclose(to_lps @ (made.high_affine @ [index, 0, 0, 1])[:3], position, atol=1e-3)
+        ]
+        assert len(slices) == 1, f"frame {frame} lies at no slice of the series"
+        found[slices[0]] = float(values[frame].max())
+    assert len(found) == SHAPE[0]
+    assert {index for index, most in found.items() if most > 0.1 * max(found.values())} == {
+        index for index, *_ in SPOTS
+    }, "a frame has the values of its place"
+    assert np.allclose(to_lps @ made.high_affine[:3, 2], along[:3] * SPACING[2], atol=1e-3)
+    assert np.allclose(to_lps @ made.high_affine[:3, 1], along[3:] * SPACING[1], atol=1e-3)
+    assert values.min() >= 0
+    assert values.max() > 0
+    figures = json.loads((tmp_path / "again.json").read_text())["uncertainty"]
+    assert (figures["file"], figures["passes"], figures["calibrated"]) == (path.name, 4, False)
+    assert 0 < figures["median"] < figures["highest"] <= values.max() * 1.001
+    if VALIDATOR is not None:
+        said = subprocess.run([VALIDATOR, path], capture_output=True, text=True).stderr
+        assert "ParametricMap" in said
+        assert "Error" not in said, said
+
+
+def test_a_model_that_interpolates_alone_has_no_spread(model: Path, tmp_path: Path) -> None:
+    """Mirrored back, its pictures are one: so the mirroring is exact, to the voxel."""
+    pytest.importorskip("highdicom")
+    with_map(tmp_path, model, turn=ORIENTATIONS["axial"])
+    values = np.frombuffer(pydicom.dcmread(tmp_path / "again-uncertainty.dcm").FloatPixelData, "<f4")
+    assert values.max() < 1e-3 * max(height for *_, height in SPOTS)
+
+
+def test_a_map_goes_over_nothing_and_is_refused_before_the_picture_is_made(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("highdicom")
+    make(tmp_path, model, turn=ORIENTATIONS["axial"])
+    pair, options = pair_in_study(tmp_path / "study", DicomFiles()), PictureOptions(uncertainty=True)
+    (tmp_path / "again-uncertainty.dcm").write_bytes(b"mine")
+    with pytest.raises(InvalidSetting, match="there already"):
+        super_resolve_series(model, pair, tmp_path / "again", options=options)
+    assert not (tmp_path / "again").exists()
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    with pytest.raises(ConfigurationError, match=r"fedminet\[maps\]"):
+        super_resolve_series(model, pair, tmp_path / "another", options=options)
+    assert not (tmp_path / "another").exists()
