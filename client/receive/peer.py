@@ -116,7 +116,7 @@ def associated(
                 peer,
                 was_open=bool(opened),
                 rejected=association.is_rejected,
-                tls=caller.tls and caller.tls.failure,
+                tls=None if caller.tls is None else caller.tls.failure,
             )
         make_steady(association)
         yield association
