@@ -1,6 +1,6 @@
 """A checkpoint as one ONNX file, weights inside, for programs that have no torch.
 
-Inputs low_res (B, 1, h, w), reference and upsampled (B, 1, scale h, scale w), output image (B, 1, scale h, scale w), all
+Inputs low_res (B, 1, h, w), reference and upsampled (B, 1, scale h, scale w), output image of the latter's shape, all
 float32 and normalised; B, h and w are free. What stands around the network, the normalisation and the interpolation, is
 the caller's: docs/export.md has it in numpy.
 """

@@ -86,7 +86,9 @@ def load_onnx_model(path: Path) -> tuple[OnnxModel, CheckpointManifest]:
     try:
         import onnxruntime
     except ImportError as failure:
-        raise ConfigurationError("ONNX Runtime is not installed", got=failure.name, action=MISSING) from failure
+        raise ConfigurationError(
+            "ONNX Runtime is not installed", got=failure.name, action=MISSING
+        ) from failure
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
     options.log_severity_level = 4
@@ -98,7 +100,9 @@ def load_onnx_model(path: Path) -> tuple[OnnxModel, CheckpointManifest]:
     manifest = parse_manifest(text, source=str(path))
     names = tuple(one.name for one in session.get_inputs()), tuple(one.name for one in session.get_outputs())
     if names != (INPUTS, (OUTPUT,)):
-        raise CheckpointInvalid(f"{path} is no model that fedminet exported", got=names, expected=(INPUTS, (OUTPUT,)))
+        raise CheckpointInvalid(
+            f"{path} is no model that fedminet exported", got=names, expected=(INPUTS, (OUTPUT,))
+        )
     return OnnxModel(session).eval(), manifest
 
 

@@ -1,13 +1,15 @@
-"""Exported models: one file, the same pictures as torch at every size, and what the file says of itself."""
+"""Exported models: one file, torch's pictures at every size, what the file says of itself, and docs/export.md."""
 
 from __future__ import annotations
 
 import builtins
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -15,6 +17,7 @@ from onnx.external_data_helper import uses_external_data
 
 from minet_core.checkpoint import describe, load_model, save_checkpoint
 from minet_core.errors import CheckpointInvalid, ConfigurationError, FileMissing, InvalidSetting, ModelError
+from minet_core.evaluation.inference import super_resolve
 from minet_core.exported.onnx_file import INPUTS, export_onnx
 from minet_core.exported.onnx_runtime import load_onnx_model
 from minet_core.models.minet.multi_stage_integration import MultiStageIntegration
@@ -22,11 +25,14 @@ from minet_core.models.registry import MODELS, build_model
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from minet_core.settings.federation import ModelSettings
 from minet_core.weights.manifest import learnable
+from tests.support.repository import ROOT
 
 SMALL: dict[str, Any] = {"n_groups": 2, "n_blocks": 1, "n_features": 4, "reduction": 2}
 TOLERANCE = 2e-5
-"""Of images of order one in float32: a sum of some hundred products in another order errs by 1e-6, and the softmax of ten
-times a cosine by ten times as much."""
+"""Of images of order one in float32: a sum of some hundred products in another order errs by 1e-6, and the softmax of
+ten times a cosine by ten times as much."""
+PAGE = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+BLOCKS = dict(re.findall(r"```python (\S+)\n(.*?)```", PAGE, re.DOTALL))
 SIZES = ((1, 8, 8), (1, 13, 9), (2, 7, 16), (3, 31, 20), (1, 1, 5))
 """(B, h, w), odd ones and others than the batch and frame that the exporter was shown."""
 
@@ -36,7 +42,9 @@ def make_checkpoint(path: Path, *, scale: int = 2, **settings: Any) -> Path:
     torch.manual_seed(4)
     tensors = learnable(build_model(model_settings.model_dump(), scale=scale))
     assert scale in (2, 4)
-    manifest = describe(tensors, model=model_settings, scale=scale, round_number=3, provenance={"federation": "study"})
+    manifest = describe(
+        tensors, model=model_settings, scale=scale, round_number=3, provenance={"federation": "study"}
+    )
     save_checkpoint(path, tensors, manifest)
     return path
 
@@ -67,6 +75,23 @@ def require_parity(checkpoint: Path, path: Path) -> None:
 def test_the_file_gives_torchs_picture_at_every_size(exported: tuple[Path, Path, Any]) -> None:
     checkpoint, path, _ = exported
     require_parity(checkpoint, path)
+
+
+def test_the_pages_example_makes_our_picture(
+    exported: tuple[Path, Path, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, path, _ = exported
+    generator = np.random.default_rng(2)
+    low_res = 900 + 200 * generator.standard_normal((12, 18)).astype(np.float32)
+    low_res[3, 4] = 9000  # beyond the clamp
+    reference = 40 * generator.random((24, 36), np.float32)
+    namespace: dict[str, Any] = {"low_res": low_res, "reference": reference}
+    monkeypatch.chdir(path.parent)
+    for block in ("slice", "run"):
+        exec(compile(BLOCKS[block], f"docs/export.md:{block}", "exec"), namespace)
+    expected = super_resolve(load_model(checkpoint)[0], low_res[None], reference[None], scale=2)[0]
+    assert expected.std() > 100
+    np.testing.assert_allclose(namespace["picture"], expected, atol=TOLERANCE * float(expected.max()))
 
 
 @pytest.mark.long
@@ -108,7 +133,7 @@ def test_formed_features_are_the_mixed_weights_by_another_road() -> None:
 
 
 def test_a_name_that_is_not_in_onnx_is_refused(exported: tuple[Path, Path, Any], tmp_path: Path) -> None:
-    with pytest.raises(InvalidSetting, match="a name in .onnx"):
+    with pytest.raises(InvalidSetting, match=r"a name in \.onnx"):
         export_onnx(exported[0], tmp_path / "model.safetensors")
 
 
@@ -136,7 +161,9 @@ def test_a_file_beside_the_model_is_not_read(
 ) -> None:
     """A model's file may name another file for its weights: nothing but what was given is opened."""
     content = onnx.load(exported[1])
-    onnx.save(content, tmp_path / "outside.onnx", save_as_external_data=True, location="weights", size_threshold=0)
+    onnx.save(
+        content, tmp_path / "outside.onnx", save_as_external_data=True, location="weights", size_threshold=0
+    )
     monkeypatch.chdir(tmp_path)
     assert (tmp_path / "weights").is_file()
     with pytest.raises(CheckpointInvalid, match="no ONNX file"):
@@ -150,9 +177,15 @@ def test_shapes_that_do_not_fit_are_refused(exported: tuple[Path, Path, Any]) ->
         model(low_res, high_res[..., :14], high_res)
 
 
-@pytest.mark.parametrize(("missing", "words"), [("onnxscript", "ONNX is not"), ("onnxruntime", "ONNX Runtime is not")])
+@pytest.mark.parametrize(
+    ("missing", "words"), [("onnxscript", "ONNX is not"), ("onnxruntime", "ONNX Runtime is not")]
+)
 def test_a_missing_extra_is_named(
-    missing: str, words: str, exported: tuple[Path, Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    missing: str,
+    words: str,
+    exported: tuple[Path, Path, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole = builtins.__import__
 
@@ -163,8 +196,9 @@ def test_a_missing_extra_is_named(
 
     monkeypatch.delitem(sys.modules, missing, raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
+    call = {
+        "onnxscript": lambda: export_onnx(exported[0], tmp_path / "model.onnx"),
+        "onnxruntime": lambda: load_onnx_model(exported[1]),
+    }[missing]
     with pytest.raises(ConfigurationError, match=rf"{words}.*fedminet\[onnx\]"):
-        if missing == "onnxscript":
-            export_onnx(exported[0], tmp_path / "model.onnx")
-        else:
-            load_onnx_model(exported[1])
+        call()
