@@ -75,9 +75,11 @@ def shorten_idle_pause() -> None:
     if "time.sleep(3)" not in source or "time.sleep(0.5)" not in source:
         raise HostError("the SuperNode of the installed Flower waits otherwise", expected="flwr 1.42")
     pauses = {3: IDLE_PAUSE_S, 0.5: REPLY_PAUSE_S}
-    loop.time = SimpleNamespace(
-        **{**vars(time), "sleep": lambda seconds: time.sleep(pauses.get(seconds, seconds))}
-    )
+
+    def sleep(seconds: float) -> None:
+        time.sleep(pauses.get(seconds, seconds))
+
+    loop.time = SimpleNamespace(**{**vars(time), "sleep": sleep})
 
 
 def abort_incomplete_requests() -> None:
