@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def add_shared_verbs(app: typer.Typer) -> None:
     """Put the shared verbs beside the groups."""
-    for verb in (demo, simulate, train, evaluate, infer, report, experiment):
+    for verb in (demo, simulate, train, evaluate, infer, export, report, experiment):
         app.command()(with_option_groups(verb))
 
 
@@ -133,7 +133,10 @@ def evaluate(
 def infer(
     scans: ScanOptions,
     picture: PictureMaking,
-    model: Annotated[Path, typer.Option(help="The model, a .safetensors file.")],
+    model: Annotated[
+        Path,
+        typer.Option(help="The model, a .safetensors file; or what `fedminet export` made of one, .onnx."),
+    ],
     out: Annotated[
         Path,
         typer.Option(
@@ -181,6 +184,21 @@ def infer(
         count = deliver(out)
         if not json_output:
             typer.echo(f"Sent: {count} objects to {send}")
+
+
+def export(
+    model: Annotated[Path, typer.Argument(help="The model, a .safetensors file.")],
+    onnx: Annotated[Path, typer.Option(help="The file to write, in .onnx.")],
+    json_output: AsJson = False,
+) -> None:
+    """Write a model as one ONNX file for other programs, its weights inside. For research, not for diagnosis."""
+    from minet_core.exported.onnx_file import export_onnx
+
+    metadata = export_onnx(model, onnx)
+    if json_output:
+        typer.echo(json.dumps({"path": str(onnx), **metadata}))
+    else:
+        typer.echo(f"Written: {onnx}, of the model {metadata['model_sha256']}")
 
 
 def _delivery(

@@ -158,8 +158,7 @@ def save_checkpoint(path: Path, tensors: Tensors, manifest: CheckpointManifest) 
     """
     arrays = {name: _as_array(tensors[name]) for name in sorted(tensors)}
     _check_entries(arrays, manifest, source=str(path))
-    text = json.dumps({"manifest": manifest.as_json(), "sha256": _digest(manifest)})
-    save_parcel(path, arrays, metadata={METADATA_KEY: text})
+    save_parcel(path, arrays, metadata={METADATA_KEY: manifest_text(manifest)})
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], CheckpointManifest]:
@@ -193,7 +192,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], CheckpointManifest]:
         raise CheckpointInvalid(
             f"{path} is not a whole safetensors file", got=failure, action=FETCH_AGAIN
         ) from failure
-    manifest = _parse(metadata.get(METADATA_KEY), source=str(path))
+    manifest = parse_manifest(metadata.get(METADATA_KEY), source=str(path))
     dimensions = max((tensor.ndim for tensor in tensors.values()), default=0)
     if dimensions > MAX_DIMENSIONS:
         raise CheckpointInvalid(
@@ -234,7 +233,7 @@ def read_manifest(path: Path) -> CheckpointManifest:
         raise CheckpointInvalid(
             f"{path} is not a whole safetensors file", got=failure, action=FETCH_AGAIN
         ) from failure
-    return _parse(metadata.get(METADATA_KEY), source=str(path))
+    return parse_manifest(metadata.get(METADATA_KEY), source=str(path))
 
 
 def load_model(path: Path) -> tuple[SuperResolver, CheckpointManifest]:
@@ -316,7 +315,42 @@ def _require_its_size(manifest: CheckpointManifest, *, source: str) -> None:
         )
 
 
-def _parse(text: str | None, *, source: str) -> CheckpointManifest:
+def manifest_text(manifest: CheckpointManifest) -> str:
+    """The manifest as a file's metadata has it.
+
+    Parameters
+    ----------
+    manifest
+        Of a checkpoint.
+
+    Returns
+    -------
+    str
+        JSON: the manifest and its own SHA-256.
+    """
+    return json.dumps({"manifest": manifest.as_json(), "sha256": _digest(manifest)})
+
+
+def parse_manifest(text: str | None, *, source: str) -> CheckpointManifest:
+    """What `manifest_text` wrote.
+
+    Parameters
+    ----------
+    text
+        From a file's metadata; None where it has none.
+    source
+        The file, for the message.
+
+    Returns
+    -------
+    CheckpointManifest
+        Held to its own SHA-256.
+
+    Raises
+    ------
+    CheckpointInvalid
+        FM-M301, where it is missing, unreadable or changed.
+    """
     if text is None:
         raise CheckpointInvalid(
             f"{source} has no manifest", expected=f"metadata {METADATA_KEY!r}", action=FETCH_AGAIN

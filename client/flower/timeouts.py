@@ -22,8 +22,11 @@ HEARTBEAT_S = 10
 
 MAX_RETRY_PAUSE_S = 2
 
-IDLE_PAUSE_S = 0.5
+IDLE_PAUSE_S = 0.25
 """Between two looks of an idle node for a message; 3 s as shipped, most of which a round of three sites waits for."""
+
+REPLY_PAUSE_S = 0.05
+"""Between two looks of a node for its own task's reply, in its own memory; 0.5 s as shipped."""
 
 REQUEST_PARTS_S = 30
 """How long a request whose parts do not come is waited for. Its server ended while it sent them, or will not end."""
@@ -64,13 +67,19 @@ def _retry_signs_of_life_sooner() -> None:
 
 
 def shorten_idle_pause() -> None:
-    """Let an idle SuperNode look for messages more often: Flower's loop has the 3 s as a number of its own."""
+    """Let a SuperNode look more often for messages and for its task's reply: Flower's loop has the 3 s and the 0.5 s
+    as numbers of its own.
+    """
     loop: Any = importlib.import_module("flwr.supernode.start_client_internal")
-    if "time.sleep(3)" not in inspect.getsource(loop):
+    source = inspect.getsource(loop)
+    if "time.sleep(3)" not in source or "time.sleep(0.5)" not in source:
         raise HostError("the SuperNode of the installed Flower waits otherwise", expected="flwr 1.42")
-    loop.time = SimpleNamespace(
-        **{**vars(time), "sleep": lambda seconds: time.sleep(min(seconds, IDLE_PAUSE_S))}
-    )
+    pauses = {3: IDLE_PAUSE_S, 0.5: REPLY_PAUSE_S}
+
+    def sleep(seconds: float) -> None:
+        time.sleep(pauses.get(seconds, seconds))
+
+    loop.time = SimpleNamespace(**{**vars(time), "sleep": sleep})
 
 
 def abort_incomplete_requests() -> None:

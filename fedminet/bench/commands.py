@@ -52,11 +52,14 @@ def infer(
     steps: Repeats = 10,
     threads: Threads = 1,
     baseline: Baseline = None,
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="The exported model in ONNX Runtime as one more side.")
+    ] = False,
     out: Results = None,
 ) -> None:
     """A volume's inference beside the literal model, another commit and the machine's roof, interleaved."""
     size = {"preset": preset, "edge": edge_px, "batch": slices}
-    _compare(["infer"], size, steps=steps, threads=threads, baseline=baseline, out=out)
+    _compare(["infer"], size, steps=steps, threads=threads, baseline=baseline, exported=onnx, out=out)
 
 
 @bench_commands.command()
@@ -87,6 +90,30 @@ def aggregate(
     _compare(["aggregate"], size, steps=steps, threads=threads, baseline=baseline, out=out)
 
 
+@bench_commands.command(name="round")
+def rounds(
+    rounds: Annotated[int, typer.Option(help="Rounds of a run; its first is not counted.", min=2)] = 6,
+    runs: Annotated[int, typer.Option(help="Runs of each side, in turn.", min=1)] = 3,
+    patients: Patients = 5,
+    baseline: Baseline = None,
+    out: Results = None,
+) -> None:
+    """What a round of three sites costs beyond training, taken apart, on the real engine over loopback."""
+    import tempfile
+
+    from fedminet.bench.rounds import bench_rounds, rounds_table, write_rounds
+    from minet_core.runtime.processes.proxy_variables import stay_on_this_machine
+
+    stay_on_this_machine()
+    with tempfile.TemporaryDirectory(prefix="bench-round-") as folder:
+        sides = bench_rounds(
+            Path(folder), n_rounds=rounds, n_runs=runs, n_patients=patients, baseline=baseline
+        )
+    typer.echo(rounds_table(sides), nl=False)
+    if out is not None:
+        write_rounds(out, sides)
+
+
 @bench_commands.command(name="all")
 def every(
     preset: Preset = "quick",
@@ -109,6 +136,7 @@ def _compare(
     threads: int,
     baseline: Path | None,
     out: Path | None,
+    exported: bool = False,
 ) -> None:
     from fedminet.bench.compare import BenchSize, compare, table_text, write_results
     from minet_core.settings.federation import PRESETS
@@ -119,7 +147,9 @@ def _compare(
     for task in tasks:
         usual = {"edge": WHOLE_SLICE_PX, "batch": 2} if task == "infer" else {}
         measured = BenchSize(**{**usual, **size})
-        comparisons.append(compare(task, measured, n_rounds=steps, threads=threads, baseline=baseline))
+        comparisons.append(
+            compare(task, measured, n_rounds=steps, threads=threads, baseline=baseline, exported=exported)
+        )
     typer.echo(table_text(comparisons, threads=threads), nl=False)
     if out is not None:
         write_results(out, comparisons, threads=threads)

@@ -34,6 +34,7 @@ COLUMNS = ("side", "ms", "ratio", "GFLOP", "saved for backward, MB", "operations
 
 TASKS = ("train", "infer", "data", "aggregate")
 THIS, LITERAL, BASELINE, ROOF = "this code", "literal", "baseline", "roof"
+EXPORTED = "ONNX Runtime"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,17 +68,24 @@ class Comparison:
 
 
 def compare(
-    task: str, size: BenchSize, *, n_rounds: int, threads: int, baseline: Path | None = None
+    task: str,
+    size: BenchSize,
+    *,
+    n_rounds: int,
+    threads: int,
+    baseline: Path | None = None,
+    exported: bool = False,
 ) -> Comparison:
     """Measure one task of `TASKS` in `n_rounds` interleaved rounds.
 
-    baseline: another commit's checkout. Raises FileMissing (FM-C103) where the literal model or the baseline is not
+    baseline: another commit's checkout. exported: of inference, the model's ONNX file as one more side. Raises
+    FileMissing (FM-C103) where the literal model or the baseline is not
     there, ProcessDied (FM-S503) where a side ended.
     """
     result = Comparison(task, size)
     with contextlib.ExitStack() as stack:
         sides: dict[str, subprocess.Popen[str]] = {}
-        for label, (checkout, work) in _sides_of(task, baseline).items():
+        for label, (checkout, work) in _sides_of(task, baseline, exported=exported).items():
             counting = work in ("train", "infer", "literal-train", "literal-infer")
             options = _options(result, work, size) | {"count": counting}
             sides[label] = stack.enter_context(_started(checkout, work, options, threads=threads))
@@ -119,7 +127,7 @@ def write_results(out: Path, comparisons: Sequence[Comparison], *, threads: int)
     write_json(out.with_suffix(".json"), {"threads": threads, "comparisons": rows})
 
 
-def _sides_of(task: str, baseline: Path | None) -> dict[str, tuple[Path, str]]:
+def _sides_of(task: str, baseline: Path | None, *, exported: bool) -> dict[str, tuple[Path, str]]:
     """By label, whose code does which work. The roof comes last: it is given this code's FLOPs."""
     sides = {THIS: (CHECKOUT, task)}
     if baseline is not None:
@@ -134,6 +142,8 @@ def _sides_of(task: str, baseline: Path | None) -> dict[str, tuple[Path, str]]:
                 action="Run the benchmark from a checkout of fedminet",
             )
         sides |= {LITERAL: (CHECKOUT, f"literal-{task}"), ROOF: (CHECKOUT, "convolution")}
+    if task == "infer" and exported:
+        sides[EXPORTED] = (CHECKOUT, "exported-infer")
     if task == "aggregate":
         sides[ROOF] = (CHECKOUT, "read-replies")
     return sides

@@ -90,6 +90,28 @@ def infer(options: Options) -> Work:
     return lambda: super_resolve(model, low_res, reference, scale=2, autocast_dtype=dtype)
 
 
+def exported_infer(options: Options) -> Work:
+    """The same volume by the model's ONNX file in ONNX Runtime, in this checkout's own inference."""
+    import tempfile
+
+    from minet_core.checkpoint import describe, save_checkpoint
+    from minet_core.evaluation.inference import super_resolve
+    from minet_core.exported.onnx_file import export_onnx
+    from minet_core.exported.onnx_runtime import load_onnx_model
+    from minet_core.settings.federation import PRESETS
+    from minet_core.weights.manifest import learnable
+
+    weights = learnable(_model_and_settings(options)[0])
+    manifest = describe(weights, model=PRESETS[options["preset"]][0], scale=2, round_number=0, provenance={})
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder, "model.safetensors")
+        save_checkpoint(checkpoint, weights, manifest)
+        export_onnx(checkpoint, checkpoint.with_suffix(".onnx"))
+        model, _ = load_onnx_model(checkpoint.with_suffix(".onnx"))
+    low_res, reference = _volume(options)
+    return lambda: super_resolve(model, low_res, reference, scale=2)
+
+
 def literal_infer(options: Options) -> Work:
     """The same volume, slice by slice, by the equations as they are printed."""
     import torch
@@ -195,6 +217,7 @@ WORKS: dict[str, Callable[[Options], Work]] = {
     "literal-train": literal_train,
     "infer": infer,
     "literal-infer": literal_infer,
+    "exported-infer": exported_infer,
     "data": data,
     "aggregate": aggregate,
     "read-replies": read_replies,

@@ -41,7 +41,7 @@ def run_demo(rehearsal: Rehearsal, *, quiet: bool = False, training_s: float | N
     server = enrol(rehearsal, ServerSettings(hosts=("127.0.0.1", "localhost"), port=free_port()))
     with ChildProcesses(grace_s=CHILD_GRACE_S) as children:
         _say("Starting the server and three sites", quiet=quiet)
-        _start(children, rehearsal, server)
+        start_processes(children, rehearsal, server)
         with progress("Rounds", quiet=quiet) as advance:
             summary = run_to_end(server, RUN_NAME, progress=advance, watch=children)
     if summary.status == "failed":
@@ -88,8 +88,14 @@ def enrol(rehearsal: Rehearsal, settings: ServerSettings) -> ServerHome:
     return server
 
 
-def _start(children: ChildProcesses, rehearsal: Rehearsal, server: ServerHome) -> None:
-    environment = child_environment(**cpu_threading_environment(), OMP_NUM_THREADS="1")
+def start_processes(
+    children: ChildProcesses, rehearsal: Rehearsal, server: ServerHome, **variables: str
+) -> None:
+    """Start the server, wait until it answers, and start every site.
+
+    variables: of their environment, beside those of this process. Raises HostError where the server does not answer.
+    """
+    environment = child_environment(**cpu_threading_environment(), OMP_NUM_THREADS="1", **variables)
     children.start(
         "the server",
         _fedminet("server", "start", server.path),

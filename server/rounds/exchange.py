@@ -30,7 +30,7 @@ from minet_core.weights.payload import MAX_OVERHEAD_BYTES, pack
 from server.flower.nonblocking_grid import MessageGrid
 from server.flower.private_names import ErrorCode, FlowerError, NodeInfo, RunNotRunningException, SType
 
-POLL_INTERVAL_S = 0.5
+POLL_INTERVAL_S = 0.25
 """How often the SuperLink is asked for replies; Flower's own loop asks every 3 s."""
 
 NODES_INTERVAL_S = 2.0

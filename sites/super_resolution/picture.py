@@ -15,15 +15,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
+from torch import nn
 
 from minet_core.checkpoint import CheckpointManifest, load_model
 from minet_core.errors import InvalidSetting
 from minet_core.evaluation.inference import super_resolve_frame
+from minet_core.exported.onnx_runtime import load_onnx_model
 from minet_core.imaging.kspace_band import data_inconsistency, detail_outside_band
 from minet_core.imaging.mirrored_sinc import mirrored_sinc
 from minet_core.imaging.scan_figures import scan_figures
 from minet_core.imaging.volume import Volume
-from minet_core.models.base import SuperResolver
 from minet_core.runtime.files import atomic_write
 from minet_core.runtime.json_text import parse_json
 from sites.registration.contour_agreement import contour_agreement
@@ -166,7 +167,7 @@ class Picture:
 class Model:
     """A model's file as it was read."""
 
-    network: SuperResolver
+    network: nn.Module
     manifest: CheckpointManifest
     sha256: str
 
@@ -177,7 +178,7 @@ class Model:
         Parameters
         ----------
         path
-            Of the file.
+            Of the file: a checkpoint for torch, or what `fedminet export` made of one for ONNX Runtime, in .onnx.
 
         Returns
         -------
@@ -186,10 +187,16 @@ class Model:
 
         Raises
         ------
+        ConfigurationError
+            FM-C100: an exported model, and ONNX Runtime is not installed.
         CheckpointInvalid
             FM-M301: it is none.
         """
-        network, manifest = load_model(path)
+        network: nn.Module
+        if path.suffix == ".onnx":
+            network, manifest = load_onnx_model(path)
+        else:
+            network, manifest = load_model(path)
         return cls(network, manifest, atomic_write.sha256_of_file(path))
 
 
@@ -303,7 +310,7 @@ def _upsampled(low_res: Volume, grid: RefinedGrid) -> Volume:
 class _Maker:
     """Makes the picture on the frame."""
 
-    network: SuperResolver
+    network: nn.Module
     scans: Scans
     data_consistent: bool
     progress: Callable[[int, int], None] | None

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -196,6 +197,9 @@ def _fused(reference: Tensor, target: Tensor, fusion: nn.Module) -> Tensor:
     Nothing is joined for it, and one thread's 1 x 1 convolution of a small batch has a slow backward pass.
     """
     assert isinstance(fusion, nn.Conv2d)
+    if torch.compiler.is_exporting():  # runtimes of exported files have rows and columns last
+        joined: Tensor = fusion(torch.cat([reference, target], dim=1))
+        return joined
     of_reference, of_target = fusion.weight[:, :, 0, 0].chunk(2, dim=1)
     of_both = functional.linear(reference.permute(0, 2, 3, 1), of_reference, fusion.bias)
     return (of_both + functional.linear(target.permute(0, 2, 3, 1), of_target)).permute(0, 3, 1, 2)

@@ -59,6 +59,8 @@ class MultiStageIntegration(nn.Module):
         Tensor (B, C, H, W)
             The integrated and projected features.
         """
+        if torch.compiler.is_exporting():
+            return self.with_fixed_weights(stored)
         with torch.autocast(stored[0].device.type, enabled=False):
             weights = self._mixed_weights(self.affinity(stored))
         # A slice of a batch keeps channels_last, which unbind(1) after [:, None] loses: reordered twice a sample.
@@ -70,6 +72,27 @@ class MultiStageIntegration(nn.Module):
                 for sample, weight in zip(samples, weights.unbind(), strict=True)
             ]
         )
+
+    def with_fixed_weights(self, stored: list[Tensor]) -> Tensor:
+        """The same P(H) as Eq. 8 has it, S F + F formed: for an exported file, whose batch is free.
+
+        A graph has no loop over its samples, and weights that are the same for every picture are laid out once.
+
+        Parameters
+        ----------
+        stored : N tensors (B, C, H, W)
+            F of Eq. 3.
+
+        Returns
+        -------
+        Tensor (B, C, H, W)
+            As `forward`.
+        """
+        rows = torch.stack([features.flatten(1) for features in stored], dim=1)  # (B, N, C H W)
+        mixing = self._softmax_of(rows @ rows.mT) + torch.eye(self.n_stored, dtype=rows.dtype)
+        mixed = (mixing @ rows).reshape(-1, self.n_stored * self.n_features, *stored[0].shape[2:])
+        projected: Tensor = self.projection(mixed)
+        return projected
 
     def affinity(self, stored: list[Tensor]) -> Tensor:
         """S of Eq. 7, of every sample.
@@ -91,7 +114,10 @@ class MultiStageIntegration(nn.Module):
             [features.permute(0, 2, 3, 1).flatten(1) for features in stored], dim=1
         )  # (B, N, H W C)
         rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-        products: Tensor = Gram.apply(rows)  # type: ignore[no-untyped-call]  # (B, N, N)
+        return self._softmax_of(Gram.apply(rows))  # type: ignore[no-untyped-call]
+
+    def _softmax_of(self, products: Tensor) -> Tensor:
+        """S of the products (B, N, N) of all features with each other."""
         if self.similarity == "cosine":
             norms_squared = products.diagonal(dim1=1, dim2=2)  # (B, N)
             inverse = norms_squared.clamp_min(MIN_NORM_SQUARED).rsqrt()

@@ -23,6 +23,7 @@ from minet_core.errors import (
     ScanInvalid,
     ScanUnreadable,
 )
+from minet_core.exported.onnx_file import export_onnx
 from minet_core.imaging.degradation import low_resolution
 from minet_core.imaging.interpolation import bicubic
 from minet_core.models.registry import build_model
@@ -264,6 +265,21 @@ def test_the_slice_axis_can_be_given(tmp_path: Path, make_model: MakeModel) -> N
             slice_axis=axis,
         )
         assert found.shape == shape
+
+
+@pytest.mark.long
+def test_an_exported_model_makes_the_same_picture(tmp_path: Path, make_model: MakeModel) -> None:
+    scans, exported = scan(tmp_path), tmp_path / "model.onnx"
+    export_onnx(make_model(2), exported)
+    pictures = []
+    for number, model in enumerate((make_model(2), exported)):
+        out = tmp_path / f"out-{number}.nii.gz"
+        made = super_resolve_file(
+            model, scans["target"], scans["reference"], out, options=PictureOptions(register=False)
+        )
+        assert made.model_sha256 == sha256_of_file(model)
+        pictures.append(nibabel.load(out).get_fdata())
+    np.testing.assert_allclose(pictures[1], pictures[0], atol=1e-5 * float(pictures[0].max()))
 
 
 def test_progress_counts_every_slice(tmp_path: Path, make_model: MakeModel) -> None:

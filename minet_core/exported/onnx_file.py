@@ -1,0 +1,142 @@
+"""A checkpoint as one ONNX file, weights inside, for programs that have no torch.
+
+Inputs low_res (B, 1, h, w), reference and upsampled (B, 1, scale h, scale w), output image of the latter's shape, all
+float32 and normalised; B, h and w are free. What stands around the network, the normalisation and the interpolation, is
+the caller's: docs/export.md has it in numpy.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from minet_core.checkpoint import CheckpointManifest, load_model, manifest_text
+from minet_core.errors import ConfigurationError, InvalidSetting
+from minet_core.imaging.interpolation import KEYS_A
+from minet_core.models.base import SuperResolver
+from minet_core.runtime.files.atomic_write import replacing, sha256_of_file
+from minet_core.runtime.versions import versions
+from minet_core.training.samples import CLAMP, MIN_STD_TO_MEAN
+
+INPUTS = ("low_res", "reference", "upsampled")
+OUTPUT = "image"
+OPSET = 20
+USE = "research output, not for diagnosis"
+NORMALISATION = (
+    "each slice alone. low_res: (slice - mean) / std, clamped to +-clamp. reference: by its own mean and std, clamped "
+    "to +-clamp. upsampled: cubic convolution of the normalised low_res before the clamp, high-resolution sample "
+    "scale * n is sample n, edges repeated, not clamped. std: of the population, at least min_std_to_mean * |mean|, 1 "
+    "for zeros. The picture: image * std + mean of low_res, at least 0."
+)
+MISSING = "Install it: pip install 'fedminet[onnx]'"
+
+
+def export_onnx(checkpoint: Path, out: Path) -> dict[str, str]:
+    """Write a checkpoint as an ONNX file.
+
+    Parameters
+    ----------
+    checkpoint
+        Of a model, `.safetensors`.
+    out
+        Of the file, `.onnx`; replaced where it is there, whole or not at all.
+
+    Returns
+    -------
+    dict of str
+        The file's metadata.
+
+    Raises
+    ------
+    InvalidSetting
+        FM-C102, where `out` is no name in .onnx.
+    ConfigurationError
+        FM-C100, without the `onnx` extra.
+    FileMissing, CheckpointInvalid
+        As `minet_core.checkpoint.load_model`.
+    """
+    if out.suffix != ".onnx":
+        raise InvalidSetting("the name of the exported model is wrong", got=out, expected="a name in .onnx")
+    model, manifest = load_model(checkpoint)
+    metadata = _metadata(manifest, sha256=sha256_of_file(checkpoint))
+    content = _as_onnx(model, metadata)
+    with replacing(out) as temporary:
+        temporary.write_bytes(content)
+    return metadata
+
+
+class _TargetImage(nn.Module):
+    """The target image alone: what an auxiliary output costs is not exported."""
+
+    def __init__(self, model: SuperResolver) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, low_res: Tensor, reference: Tensor, upsampled: Tensor) -> Tensor:
+        image: Tensor = self.model(low_res, reference, upsampled)[0]
+        return image
+
+
+def _as_onnx(model: SuperResolver, metadata: dict[str, str]) -> bytes:
+    """The file's bytes: `torch.onnx.export` itself would put the weights into a second file."""
+    try:
+        import onnx_ir
+        import onnxscript  # noqa: F401  torch's exporter is written in it
+    except ImportError as failure:
+        raise ConfigurationError("ONNX is not installed", got=failure.name, action=MISSING) from failure
+    batch, rows, columns = (torch.export.Dim(name, min=1) for name in ("batch", "rows", "columns"))
+    scale = model.scale
+    fine = {0: batch, 2: scale * rows, 3: scale * columns}
+    shapes = {"low_res": {0: batch, 2: rows, 3: columns}, "reference": fine, "upsampled": fine}
+    low_res, high_res = torch.zeros(2, 1, 12, 10), torch.zeros(2, 1, 12 * scale, 10 * scale)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of torch's own calls and of names of derived axes
+        program = torch.onnx.export(
+            _TargetImage(model).eval(),
+            (low_res, high_res, high_res.clone()),
+            dynamo=True,
+            dynamic_shapes=shapes,
+            input_names=INPUTS,
+            output_names=(OUTPUT,),
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert program is not None
+    _forget_the_source(program.model)
+    program.model.metadata_props.update(metadata)
+    content: bytes = onnx_ir.to_proto(program.model).SerializeToString(deterministic=True)
+    return content
+
+
+def _forget_the_source(model: Any) -> None:
+    """Take out the places in Python's source that the exporter writes beside every node and value."""
+    graph = model.graph
+    for node in graph.all_nodes():
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+    for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()):
+        value.metadata_props.clear()
+    graph.metadata_props.clear()
+    graph.doc_string = model.doc_string = None
+
+
+def _metadata(manifest: CheckpointManifest, *, sha256: str) -> dict[str, str]:
+    return {
+        "use": USE,
+        "scale": str(manifest.scale),
+        "contrasts": json.dumps({"low_res": "target", "reference": "reference", "upsampled": "target"}),
+        "normalisation": NORMALISATION,
+        "clamp": str(CLAMP),
+        "min_std_to_mean": str(MIN_STD_TO_MEAN),
+        "keys_a": str(KEYS_A),
+        "model_sha256": sha256,
+        "fedminet_version": versions()["fedminet"],
+        "manifest": manifest_text(manifest),
+    }

@@ -1,0 +1,110 @@
+"""A model's ONNX file in ONNX Runtime, called as the model itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from minet_core.checkpoint import CheckpointManifest, parse_manifest
+from minet_core.errors import CheckpointInvalid, ConfigurationError, FileMissing, ModelError
+from minet_core.exported.onnx_file import INPUTS, MISSING, OUTPUT
+
+MANIFEST_KEY = "manifest"
+
+
+class OnnxModel(nn.Module):
+    """Called as a `SuperResolver`, on the CPU and without gradient; gives no image of the reference.
+
+    Parameters
+    ----------
+    session
+        `onnxruntime.InferenceSession`.
+    """
+
+    def __init__(self, session: Any) -> None:
+        super().__init__()
+        self.session = session
+
+    def forward(self, low_res: Tensor, reference: Tensor, upsampled: Tensor) -> tuple[Tensor, None]:
+        """The target image.
+
+        Parameters
+        ----------
+        low_res : Tensor (B, 1, h, w)
+            Normalised.
+        reference, upsampled : Tensor (B, 1, H, W)
+            Normalised; H = scale h.
+
+        Returns
+        -------
+        tuple of Tensor (B, 1, H, W) and None
+            float32.
+
+        Raises
+        ------
+        ModelError
+            FM-M300, where the file does not take these shapes.
+        """
+        given = dict(zip(INPUTS, (low_res, reference, upsampled), strict=True))
+        arrays = {name: tensor.float().contiguous().numpy() for name, tensor in given.items()}
+        try:
+            (image,) = self.session.run([OUTPUT], arrays)
+        except Exception as failure:  # the runtime's own kinds share no base
+            raise ModelError("the exported model could not be run", got=_said(failure)) from failure
+        return torch.from_numpy(image), None
+
+
+def load_onnx_model(path: Path) -> tuple[OnnxModel, CheckpointManifest]:
+    """The model of an ONNX file that `export_onnx` wrote, and the manifest of the checkpoint it was made of.
+
+    It uses as many threads as torch. The file is not held to the digests in the manifest: they are of the checkpoint.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+
+    Returns
+    -------
+    tuple of OnnxModel and CheckpointManifest
+        In evaluation mode.
+
+    Raises
+    ------
+    FileMissing
+        FM-C103, where there is no file.
+    ConfigurationError
+        FM-C100, without ONNX Runtime.
+    CheckpointInvalid
+        FM-M301, for a file that is none, or that fedminet did not export.
+    """
+    if not path.is_file():
+        raise FileMissing("a model is missing", got=path, action="Give the path of an existing file")
+    try:
+        import onnxruntime
+    except ImportError as failure:
+        raise ConfigurationError(
+            "ONNX Runtime is not installed", got=failure.name, action=MISSING
+        ) from failure
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
+    options.log_severity_level = 4
+    try:  # of bytes, so that nothing beside the file is read
+        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    except Exception as failure:  # the runtime's own kinds share no base
+        raise CheckpointInvalid(f"{path} is no ONNX file that can be run", got=_said(failure)) from failure
+    text = session.get_modelmeta().custom_metadata_map.get(MANIFEST_KEY)
+    manifest = parse_manifest(text, source=str(path))
+    names = tuple(one.name for one in session.get_inputs()), tuple(one.name for one in session.get_outputs())
+    if names != (INPUTS, (OUTPUT,)):
+        raise CheckpointInvalid(
+            f"{path} is no model that fedminet exported", got=names, expected=(INPUTS, (OUTPUT,))
+        )
+    return OnnxModel(session).eval(), manifest
+
+
+def _said(failure: Exception) -> str:
+    return " ".join(str(failure).split())[:200]

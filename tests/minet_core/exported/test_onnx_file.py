@@ -1,0 +1,204 @@
+"""Exported models: one file, torch's pictures at every size, what the file says of itself, and docs/export.md."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx.external_data_helper import uses_external_data
+
+from minet_core.checkpoint import describe, load_model, save_checkpoint
+from minet_core.errors import CheckpointInvalid, ConfigurationError, FileMissing, InvalidSetting, ModelError
+from minet_core.evaluation.inference import super_resolve
+from minet_core.exported.onnx_file import INPUTS, export_onnx
+from minet_core.exported.onnx_runtime import load_onnx_model
+from minet_core.models.minet.multi_stage_integration import MultiStageIntegration
+from minet_core.models.registry import MODELS, build_model
+from minet_core.runtime.files.atomic_write import sha256_of_file
+from minet_core.settings.federation import ModelSettings
+from minet_core.weights.manifest import learnable
+from tests.support.repository import ROOT
+
+SMALL: dict[str, Any] = {"n_groups": 2, "n_blocks": 1, "n_features": 4, "reduction": 2}
+TOLERANCE = 2e-5
+"""Of images of order one in float32: a sum of some hundred products in another order errs by 1e-6, and the softmax of
+ten times a cosine by ten times as much."""
+PAGE = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+BLOCKS = dict(re.findall(r"```python (\S+)\n(.*?)```", PAGE, re.DOTALL))
+SIZES = ((1, 8, 8), (1, 13, 9), (2, 7, 16), (3, 31, 20), (1, 1, 5))
+"""(B, h, w), odd ones and others than the batch and frame that the exporter was shown."""
+
+
+def make_checkpoint(path: Path, *, scale: int = 2, **settings: Any) -> Path:
+    model_settings = ModelSettings(**{**SMALL, **settings})
+    torch.manual_seed(4)
+    tensors = learnable(build_model(model_settings.model_dump(), scale=scale))
+    assert scale in (2, 4)
+    manifest = describe(
+        tensors, model=model_settings, scale=scale, round_number=3, provenance={"federation": "study"}
+    )
+    save_checkpoint(path, tensors, manifest)
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, str]]:
+    folder = tmp_path_factory.mktemp("exported")
+    checkpoint = make_checkpoint(folder / "model.safetensors")
+    return checkpoint, folder / "model.onnx", export_onnx(checkpoint, folder / "model.onnx")
+
+
+def require_parity(checkpoint: Path, path: Path) -> None:
+    torch_model, manifest = load_model(checkpoint)
+    onnx_model, of_file = load_onnx_model(path)
+    assert of_file == manifest
+    for batch, h, w in SIZES:
+        generator = torch.Generator().manual_seed(h)
+        high = (batch, 1, manifest.scale * h, manifest.scale * w)
+        inputs = [torch.randn(size, generator=generator) for size in ((batch, 1, h, w), high, high)]
+        with torch.inference_mode():
+            expected = torch_model(*inputs)[0]
+        image, _ = onnx_model(*inputs)
+        assert image.shape == expected.shape
+        assert image.std() > 0.1
+        assert float((image - expected).abs().max()) < TOLERANCE * float(expected.abs().max().clamp_min(1))
+
+
+def test_the_file_gives_torchs_picture_at_every_size(exported: tuple[Path, Path, Any]) -> None:
+    checkpoint, path, _ = exported
+    require_parity(checkpoint, path)
+
+
+def test_the_pages_example_makes_our_picture(
+    exported: tuple[Path, Path, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, path, _ = exported
+    generator = np.random.default_rng(2)
+    low_res = 900 + 200 * generator.standard_normal((12, 18)).astype(np.float32)
+    low_res[3, 4] = 9000  # beyond the clamp
+    reference = 40 * generator.random((24, 36), np.float32)
+    namespace: dict[str, Any] = {"low_res": low_res, "reference": reference}
+    monkeypatch.chdir(path.parent)
+    for block in ("slice", "run"):
+        exec(compile(BLOCKS[block], f"docs/export.md:{block}", "exec"), namespace)
+    expected = super_resolve(load_model(checkpoint)[0], low_res[None], reference[None], scale=2)[0]
+    assert expected.std() > 100
+    np.testing.assert_allclose(namespace["picture"], expected, atol=TOLERANCE * float(expected.max()))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("architecture", MODELS)
+def test_every_method_is_exported(architecture: str, scale: int, tmp_path: Path) -> None:
+    settings = {"architecture": architecture, "bicubic_skip": False}
+    checkpoint = make_checkpoint(tmp_path / "model.safetensors", scale=scale, **settings)
+    export_onnx(checkpoint, tmp_path / "model.onnx")
+    require_parity(checkpoint, tmp_path / "model.onnx")
+
+
+def test_one_file_holds_all_and_no_place_of_this_machine(exported: tuple[Path, Path, Any]) -> None:
+    _, path, _ = exported
+    assert sorted(one.name for one in path.parent.iterdir()) == ["model.onnx", "model.safetensors"]
+    content = onnx.load(path, load_external_data=False)
+    onnx.checker.check_model(content, full_check=True)
+    assert not any(uses_external_data(tensor) for tensor in content.graph.initializer)
+    text = path.read_bytes()
+    assert b".py" not in text
+    assert str(Path(__file__).parents[3]).encode() not in text
+
+
+def test_the_metadata_says_what_a_caller_must_know(exported: tuple[Path, Path, dict[str, str]]) -> None:
+    checkpoint, path, metadata = exported
+    found = {one.key: one.value for one in onnx.load(path).metadata_props}
+    assert found == metadata
+    assert (found["scale"], found["clamp"], found["model_sha256"]) == ("2", "6.0", sha256_of_file(checkpoint))
+    assert "not for diagnosis" in found["use"]
+    assert tuple(json.loads(found["contrasts"])) == INPUTS
+    assert found["fedminet_version"]
+
+
+def test_formed_features_are_the_mixed_weights_by_another_road() -> None:
+    torch.manual_seed(0)
+    module = MultiStageIntegration(4, n_features=3, similarity="cosine").double()
+    stored = [torch.randn(2, 3, 9, 7, dtype=torch.float64) for _ in range(4)]
+    assert torch.allclose(module.with_fixed_weights(stored), module(stored), rtol=1e-10, atol=1e-12)
+
+
+def test_a_name_that_is_not_in_onnx_is_refused(exported: tuple[Path, Path, Any], tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match=r"a name in \.onnx"):
+        export_onnx(exported[0], tmp_path / "model.safetensors")
+
+
+def test_what_is_no_exported_model_is_refused(exported: tuple[Path, Path, Any], tmp_path: Path) -> None:
+    with pytest.raises(FileMissing):
+        load_onnx_model(tmp_path / "none.onnx")
+    whole, broken = exported[1].read_bytes(), tmp_path / "broken.onnx"
+    broken.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointInvalid, match="no ONNX file"):
+        load_onnx_model(broken)
+    content = onnx.load(exported[1])
+    manifest = next(one for one in content.metadata_props if one.key == "manifest")
+    manifest.value = manifest.value.replace("study", "other")
+    broken.write_bytes(content.SerializeToString())
+    with pytest.raises(CheckpointInvalid, match="was changed"):
+        load_onnx_model(broken)
+    content.metadata_props.remove(manifest)
+    broken.write_bytes(content.SerializeToString())
+    with pytest.raises(CheckpointInvalid, match="has no manifest"):
+        load_onnx_model(broken)
+
+
+def test_a_file_beside_the_model_is_not_read(
+    exported: tuple[Path, Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model's file may name another file for its weights: nothing but what was given is opened."""
+    content = onnx.load(exported[1])
+    onnx.save(
+        content, tmp_path / "outside.onnx", save_as_external_data=True, location="weights", size_threshold=0
+    )
+    monkeypatch.chdir(tmp_path)
+    assert (tmp_path / "weights").is_file()
+    with pytest.raises(CheckpointInvalid, match="no ONNX file"):
+        load_onnx_model(tmp_path / "outside.onnx")
+
+
+def test_shapes_that_do_not_fit_are_refused(exported: tuple[Path, Path, Any]) -> None:
+    model, _ = load_onnx_model(exported[1])
+    low_res, high_res = torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 16, 16)
+    with pytest.raises(ModelError, match="could not be run"):
+        model(low_res, high_res[..., :14], high_res)
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"), [("onnxscript", "ONNX is not"), ("onnxruntime", "ONNX Runtime is not")]
+)
+def test_a_missing_extra_is_named(
+    missing: str,
+    words: str,
+    exported: tuple[Path, Path, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = builtins.__import__
+
+    def without(name: str, *given: Any, **more: Any) -> Any:
+        if name == missing:
+            raise ImportError(name=missing)
+        return whole(name, *given, **more)
+
+    monkeypatch.delitem(sys.modules, missing, raising=False)
+    monkeypatch.setattr(builtins, "__import__", without)
+    call = {
+        "onnxscript": lambda: export_onnx(exported[0], tmp_path / "model.onnx"),
+        "onnxruntime": lambda: load_onnx_model(exported[1]),
+    }[missing]
+    with pytest.raises(ConfigurationError, match=rf"{words}.*fedminet\[onnx\]"):
+        call()
