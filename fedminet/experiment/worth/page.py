@@ -91,7 +91,14 @@ def _table(plan: WorthPlan, cells: Sequence[WorthCell], n_patients: int) -> Tabl
         behind = max(behind_the_better(cell) for cell in here)
         kept = ", ".join(_kept_text(cell) for cell in here)
         rows.append(
-            (site, str(len(here)), *(f"{value:.2f}" for value in means), *over, f"{behind:.2f}", kept)
+            (
+                site,
+                f"{len(here)} ({_n_tested(here)})",
+                *(f"{value:.2f}" for value in means),
+                *over,
+                f"{behind:.2f}",
+                kept,
+            )
         )
     wanted = WANTED_DB.get(n_patients)
     note = (
@@ -100,8 +107,20 @@ def _table(plan: WorthPlan, cells: Sequence[WorthCell], n_patients: int) -> Tabl
     )
     if wanted is not None:
         note += f" Wanted: {wanted:g} dB over alone at every site, and at most {MAX_BEHIND_DB:g} dB behind."
-    header = ("site", "cells", *MODELS, "chosen less alone", "chosen less global", "behind", "chosen")
+    header = (
+        "site",
+        "cells (test patients)",
+        *MODELS,
+        "chosen less alone",
+        "chosen less global",
+        "behind",
+        "chosen",
+    )
     return Table(f"{n_patients} training patients a site: PSNR [dB]", header, tuple(rows), note)
+
+
+def _n_tested(cells: Sequence[WorthCell]) -> int:
+    return sum(len(cell.test_db["global"]) for cell in cells)
 
 
 def _kept_text(cell: WorthCell) -> str:
