@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 
 from minet_core.errors import FileNotWritten, InvalidSetting, NoScansAccepted, ScanUnreadable, TooFewPatients
@@ -35,6 +34,7 @@ from sites.pairing.candidates import Candidate, Found
 from sites.pairing.dicom_series import DicomScan, digest_of_scan, frames_of_scan
 from sites.pairing.pairing import find_pairs
 from sites.pairing.patient_names import require_plain
+from sites.processing import PROCESSING, VERSION
 from sites.scans.unreadable import refusal_of, unreadable
 from sites.settings.site_settings import SiteSettings
 from sites.store.cohort import Cohort, PairRecord, make_cohort
@@ -45,10 +45,6 @@ from sites.store.split_register import read_register, write_register
 from sites.store.store import COHORT_FILE, Store, read_record
 from sites.withdraw import leave_out_withdrawn, remove_withdrawn
 
-PROCESSING = 4
-"""Raised when reading or registration changes, so that pairs made by the former way are made again."""
-VERSION = f"{PROCESSING} {metadata.version('fedminet')}"
-"""Of all that judges scans: what another version found is found anew."""
 EXAMINATION_DIGITS = 6
 FINGERPRINT_DIGITS = 8
 
