@@ -97,7 +97,7 @@ def ingest(
     else:
         known = _recalled(asked, source)
         if known is not None:
-            _show(asked, known, _declare_ingested(site))
+            _show(asked, known, _declare_known(site), known=True)
             return
         report, request = _ingest(asked, source, _plan(asked, source))
         _show(asked, report, request)
@@ -122,8 +122,8 @@ def _require_fitting(source: Path | None, settings: SiteSettings, options: Inges
 
 def _recalled(asked: _Asked, source: Path) -> IngestReport | None:
     """The last report, where nothing has changed since in the folder, the store and the settings."""
-    from sites.ingest import VERSION
     from sites.last_ingest import recall
+    from sites.processing import VERSION
 
     if asked.options.reread:
         return None
@@ -209,12 +209,21 @@ def _inbox_line(counts: dict[str, int]) -> str:
 
 
 def _show(
-    asked: _Asked, report: IngestReport, request: Path | None, *, inbox: dict[str, int] | None = None
+    asked: _Asked,
+    report: IngestReport,
+    request: Path | None,
+    *,
+    inbox: dict[str, int] | None = None,
+    known: bool = False,
 ) -> None:
-    from sites.onboarding.page import FILE, write_page
+    """Draw the page and print the report. known: nothing has changed since the page was drawn, if it was."""
+    from sites.onboarding.drawn import FILE, is_drawn
 
     page = asked.site.path / FILE
-    write_page(report, asked.site.store, asked.settings, page)
+    if not (known and is_drawn(report, asked.settings, page)):
+        from sites.onboarding.page import write_page
+
+        write_page(report, asked.site.store, asked.settings, page)
     if asked.json_output:
         typer.echo(json.dumps(report.as_json() | ({} if inbox is None else {"inbox": inbox})))
     else:
@@ -242,3 +251,16 @@ def _declare_ingested(site: SiteHome) -> Path | None:
     declare(site)
     note_ingest(site)
     return make_request(site).path if SiteKeys.of(site.keys).private_key.is_file() else None
+
+
+def _declare_known(site: SiteHome) -> Path | None:
+    """The same where nothing has changed: a request that already says so is left as it is."""
+    from client.admission.declaration import declare
+    from client.admission.standing_request import request_stands
+    from client.operator_acts import note_ingest
+
+    declare(site)
+    if not request_stands(site):
+        return _declare_ingested(site)
+    note_ingest(site)
+    return site.request

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from client.site_home import SiteHome
 from client.status.finding import Part
-from minet_core.admission.kit import FEDERATION_FILE
 from minet_core.errors import FedminetError, HostError, code_of
 from minet_core.ledger.records import Ledger
 from sites.store.store import Store
@@ -51,6 +50,8 @@ def noted_start(home: SiteHome, *, part: Part) -> Iterator[None]:
 
 
 def _federation_digest(home: SiteHome) -> str | None:
+    from minet_core.admission.kit import FEDERATION_FILE
+
     if not (home.kit / FEDERATION_FILE).is_file():
         return None
     with contextlib.suppress(FedminetError):  # the checks before the start say what is wrong with it

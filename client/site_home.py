@@ -19,16 +19,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from client.status_folders import NODE_NOTES, TRAINER_NOTES
-from minet_core.admission.request import REQUEST_FILE
 from minet_core.errors import FileMissing
 from minet_core.runtime.files.private_files import open_to_others, stay_private, tighten
-from minet_core.settings.federation import FederationSettings
 from minet_core.settings.yaml_file import read_settings
 from sites.settings.site_settings import SiteSettings
 
+if TYPE_CHECKING:
+    from minet_core.settings.federation import FederationSettings
+
 FOLDERS = ("keys", "store", "state", "results", "flower", "link", str(NODE_NOTES), str(TRAINER_NOTES), "logs")
+REQUEST_FILE = "request.json"
 OWN_FOLDERS = (*FOLDERS, "inbox", "kit", "kits", "status")
 """What may lie on another disk, with a link in its place."""
 
@@ -119,4 +122,6 @@ class SiteHome:
 
     def federation(self) -> FederationSettings:
         """The federation file this site was admitted with."""
+        from minet_core.settings.federation import FederationSettings
+
         return read_settings(self.kit / "federation.yaml", FederationSettings)

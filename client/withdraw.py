@@ -25,7 +25,7 @@ from minet_core.protocol.cohort_declaration import DECLARATION_FILE
 from minet_core.runtime.files.atomic_write import write_json
 from minet_core.runtime.files.file_failures import naming_failures
 from minet_core.runtime.json_text import parse_json
-from sites.onboarding.page import FILE
+from sites.onboarding.drawn import FILE
 from sites.store.pseudonym import naming_key
 from sites.withdraw import Withdrawal, withdraw
 

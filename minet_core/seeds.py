@@ -8,9 +8,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 
@@ -64,4 +63,6 @@ def numpy_generator(seed: int, *parts: str | int) -> np.random.Generator:
     numpy.random.Generator
         The same for the same arguments.
     """
+    import numpy as np  # likewise: a split needs no numpy
+
     return np.random.default_rng(derived_seed(seed, *parts))

@@ -15,10 +15,9 @@ import contextlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 
 from minet_core.errors import FileNotWritten, InvalidSetting, NoScansAccepted, ScanUnreadable, TooFewPatients
@@ -29,6 +28,7 @@ from sites.ingest_plan import name_warnings, require_found
 from sites.ingest_report import Accepted, IngestReport, causes_in_short, causes_of
 from sites.known_refusals import keep_refusal, raise_known
 from sites.last_ingest import recall, remember
+from sites.making.asking_ahead import AskingAhead
 from sites.making.make_pair import PairTask
 from sites.making.pair_workers import PairMaker, pair_maker, processes_for
 from sites.pairing.candidates import Candidate, Found
@@ -36,6 +36,7 @@ from sites.pairing.dicom_series import DicomScan, digest_of_scan, frames_of_scan
 from sites.pairing.pairing import find_pairs
 from sites.pairing.patient_names import require_plain
 from sites.pairing.protocol_drift import only_of
+from sites.processing import PROCESSING, VERSION
 from sites.scans.unreadable import refusal_of, unreadable
 from sites.settings.site_settings import SiteSettings
 from sites.store.cohort import Cohort, PairRecord, make_cohort
@@ -46,10 +47,6 @@ from sites.store.split_register import read_register, write_register
 from sites.store.store import COHORT_FILE, Store, read_record
 from sites.withdraw import leave_out_withdrawn, remove_withdrawn
 
-PROCESSING = 4
-"""Raised when reading or registration changes, so that pairs made by the former way are made again."""
-VERSION = f"{PROCESSING} {metadata.version('fedminet')}"
-"""Of all that judges scans: what another version found is found anew."""
 EXAMINATION_DIGITS = 6
 FINGERPRINT_DIGITS = 8
 
@@ -225,7 +222,7 @@ class _Work:
     """What one ingest works with.
 
     records: the new cohort's, by name. loose: by fingerprint, those of whole files that no cohort names. taken: names
-    of pairs that this ingest has accepted. fingerprints: of candidates that were looked at ahead, by their place.
+    of pairs that this ingest has accepted.
     """
 
     store: Store
@@ -239,18 +236,18 @@ class _Work:
     before: ReadBefore
     maker: PairMaker
     taken: set[str] = field(default_factory=set)
-    fingerprints: dict[int, str] = field(default_factory=dict)
 
-    def fingerprint(self, place: int, candidate: Candidate) -> str:
-        """Of a candidate; what was found ahead is given once."""
-        ahead = self.fingerprints.pop(place, None)
-        return ahead or _fingerprint(candidate, self.settings, key=self.key, before=self.before)
+    def ahead(self, candidates: Sequence[Candidate]) -> AskingAhead:
+        """The candidates, to be asked for ahead."""
+        fingerprint_of = partial(_fingerprint, settings=self.settings, key=self.key, before=self.before)
+        return AskingAhead(
+            self.maker, candidates, fingerprint_of=fingerprint_of, is_made=self.is_made, task_of=self.task
+        )
 
     def is_made(self, fingerprint: str) -> bool:
-        """Whether nothing is likely to be made for it: it is there, is being made, or was refused before."""
+        """Whether nothing is likely to be made for it: it is there, or was refused before."""
         return (
             fingerprint in self.loose
-            or fingerprint in self.maker
             or self.before.refusal(fingerprint) is not None
             or any(record.fingerprint == fingerprint for record in self.records.values())
         )
@@ -301,13 +298,13 @@ def _ingest_pairs(
 ) -> tuple[dict[str, PairRecord], list[Accepted]]:
     """The new cohort's records by name, and what of them is of this ingest; refusals go to `found`."""
     accepted: list[Accepted] = []
-    ahead = 0
+    ahead = work.ahead(found.candidates)
     for done, candidate in enumerate(found.candidates):
         if progress is not None:
             progress(done, len(found.candidates))
-        ahead = _ask_ahead(work, found.candidates, max(ahead, done))
+        ahead.ask_from(done)
         try:
-            record, reused = _ingest_one(work, candidate, place=done)
+            record, reused = _ingest_one(work, candidate, fingerprint=ahead.fingerprint(done))
         except Exception as failure:  # no pair stops the others, whatever it makes its reader raise
             found.refuse(candidate.label, refusal_of(failure))
             continue
@@ -320,20 +317,6 @@ def _ingest_pairs(
         progress(len(found.candidates), len(found.candidates))
     _require_accepted(accepted, found)
     return work.records, accepted
-
-
-def _ask_ahead(work: _Work, candidates: list[Candidate], place: int) -> int:
-    """Let pairs from `place` on be made while there is room, and give the place of the next one."""
-    while place < len(candidates) and work.maker.has_room:
-        try:
-            fingerprint = work.fingerprint(place, candidates[place])
-        except Exception:  # whatever it is, the same is raised at this pair's turn, and refused there
-            return place + 1
-        work.fingerprints[place] = fingerprint
-        if not work.is_made(fingerprint):
-            work.maker.ask(work.task(candidates[place], fingerprint))
-        place += 1
-    return place
 
 
 def _require_accepted(accepted: Collection[Accepted], found: Found) -> None:
@@ -366,9 +349,8 @@ def _loose(store: Store, former: Cohort | None) -> dict[str, PairRecord]:
     return loose
 
 
-def _ingest_one(work: _Work, candidate: Candidate, *, place: int) -> tuple[PairRecord, bool]:
-    """The pair's record, and whether it was there before. place: the candidate's, in their order."""
-    fingerprint = work.fingerprint(place, candidate)
+def _ingest_one(work: _Work, candidate: Candidate, *, fingerprint: str) -> tuple[PairRecord, bool]:
+    """The pair's record, and whether it was there before. fingerprint: of what it is made from."""
     task = work.task(candidate, fingerprint)
     records, check, patient = work.records, work.check, task.patient
     name = _name(candidate, key=work.key)

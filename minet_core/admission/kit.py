@@ -26,7 +26,7 @@ from pydantic import AwareDatetime, Field, StringConstraints
 from minet_core.errors import AdmissionRefused, ConfigurationError, FileMissing
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from minet_core.runtime.json_text import parse_json
-from minet_core.settings.federation import SiteName
+from minet_core.settings.names import Digest, SiteName
 from minet_core.settings.yaml_file import Settings, parse_settings
 
 KIT_FILE = "kit.json"
@@ -39,8 +39,6 @@ ALL_FILES = (KIT_FILE, SIGNATURE_FILE, *DIGESTED_FILES)
 
 MAX_FILE_BYTES = 1 << 20
 """No file of a kit is near it; what comes from outside is not read without a bound."""
-
-Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class KitSettings(Settings):

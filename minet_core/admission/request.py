@@ -36,10 +36,9 @@ from minet_core.admission.fingerprints import (
 from minet_core.errors import AdmissionRefused, ConfigurationError, FileMissing
 from minet_core.protocol.cohort_declaration import CohortDeclaration
 from minet_core.runtime.json_text import parse_json
-from minet_core.settings.federation import SiteName
+from minet_core.settings.names import SiteName
 from minet_core.settings.yaml_file import Settings, parse_settings
 
-REQUEST_FILE = "request.json"
 _MAX_BYTES = 64 * 1024
 """A request is about 2 KB."""
 

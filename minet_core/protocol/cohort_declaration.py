@@ -14,7 +14,7 @@ from pydantic import Field, PositiveInt, StringConstraints
 
 from minet_core.errors import AdmissionRefused, ConfigurationError, FileMissing
 from minet_core.runtime.json_text import parse_json
-from minet_core.settings.federation import SiteName
+from minet_core.settings.names import SiteName
 from minet_core.settings.yaml_file import Settings, parse_settings
 
 DECLARATION_FILE = "declaration.json"

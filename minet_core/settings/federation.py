@@ -25,6 +25,7 @@ from pydantic import (
 
 from minet_core.algorithms.registry import ALGORITHMS
 from minet_core.models.architectures import SETTINGS_OF
+from minet_core.settings.names import SiteName
 from minet_core.settings.yaml_file import Settings
 from minet_core.weights.update_norm import (
     FALL_DB,
@@ -37,8 +38,6 @@ from minet_core.weights.update_norm import (
 MAX_TIMED_STEPS = 1000
 """Most steps of a round whose work is declared in seconds, and what it counts for in the schedule of the learning
 rate."""
-
-SiteName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 
 
 def _known(name: str, names: Iterable[str], *, what: str) -> str:

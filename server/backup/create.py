@@ -35,10 +35,11 @@ from typing import IO, Literal
 from pydantic import AwareDatetime, Field, NonNegativeInt
 
 from minet_core.admission.fingerprints import authority_fingerprint
-from minet_core.admission.kit import Digest, read_authority
+from minet_core.admission.kit import read_authority
 from minet_core.errors import ConfigurationError, HostError
 from minet_core.runtime.files.atomic_write import replacing, status_of
 from minet_core.runtime.versions import versions
+from minet_core.settings.names import Digest
 from minet_core.settings.yaml_file import Settings
 from server.admission.pki import BACKUP_KEY_FILE, ca_files, settle_server_key
 from server.admission.revocation import changing

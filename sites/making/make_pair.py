@@ -19,7 +19,6 @@ from sites.duplicates.signature import Signature
 from sites.pairing.candidates import Candidate
 from sites.pairing.dicom_series import DicomScan, read_scan
 from sites.quality.image_quality import examine
-from sites.registration.register import register
 from sites.scans.fastmri_hdf5 import central_slices, read_fastmri
 from sites.scans.nifti import read_nifti
 from sites.settings.site_settings import SiteSettings
@@ -156,6 +155,8 @@ def make_pair(candidate: Candidate, settings: SiteSettings, *, patient: str) -> 
     DataError
         The scans cannot be read, are refused, or do not register.
     """
+    from sites.registration.register import register  # where a pair is made: SimpleITK takes a while to load
+
     target = _read(candidate.target, settings, contrast=settings.roles.target)
     reference = _read(candidate.reference, settings, contrast=settings.roles.reference)
     if settings.reader == "fastmri":

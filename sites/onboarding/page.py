@@ -12,13 +12,13 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from minet_core.runtime.files.atomic_write import write_private
 from sites.ingest_report import IngestReport, causes_of
+from sites.onboarding.drawn import FILE, mark_of
 from sites.onboarding.thumbnail import RIM_MM, thumbnails
 from sites.settings.site_settings import SiteSettings
 from sites.store.cohort import PairRecord
 from sites.store.split import SPLITS
 from sites.store.store import Store
 
-FILE = "onboarding.html"
 MAX_PICTURES = 12
 MAX_ROWS = 500
 MAX_NAMES = 5
@@ -78,6 +78,7 @@ def _content(report: IngestReport, store: Store, settings: SiteSettings) -> dict
     ]
     keyed = settings.reader == "dicom"  # else labels and messages are paths, which may name a patient
     return {
+        "mark": mark_of(report, settings),
         "settings": settings,
         "cohort": cohort,
         "report": report,

@@ -6,11 +6,14 @@ import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from minet_core.errors import FedminetError
-from sites.pairing.dicom_series import DicomScan
-from sites.pairing.protocol_drift import Drift
 from sites.store.split import Split
+
+if TYPE_CHECKING:  # who reads the last report alone does not wait for pydicom
+    from sites.pairing.dicom_series import DicomScan
+    from sites.pairing.protocol_drift import Drift
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,9 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from minet_core.errors import ScanInvalid, ScanUnreadable
-from minet_core.imaging.fourier import centre_crop, ifft2c
 from minet_core.imaging.volume import Image, Volume
 from sites.quality.scan_quality import MAX_EDGE, MAX_VOXELS, check_image, check_shape
 from sites.scans.foreign_hdf5 import ForeignFile
@@ -201,6 +199,10 @@ def _require_sampled(
 
 
 def _from_kspace(file: ForeignFile, geometry: _Geometry, *, name: str) -> Image:
+    import torch  # where it computes: who looks at names and headers does not wait for it
+
+    from minet_core.imaging.fourier import centre_crop, ifft2c
+
     single_coil = len(geometry.shape) == 3
     shape = (geometry.shape[0], *geometry.matrix)
     image: NDArray[Any] = np.empty(shape, dtype=np.complex64 if single_coil else np.float32)

@@ -13,8 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, field_validator, model_validator
 
-from minet_core.admission.kit import Digest
-from minet_core.settings.federation import SiteName
+from minet_core.settings.names import Digest, SiteName
 from minet_core.settings.yaml_file import Settings
 from sites.settings.pacs_settings import PacsSettings
 from sites.settings.protocol_settings import ProtocolSettings

@@ -16,11 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from minet_core.errors import ConfigurationError, FileNotWritten, NoScansFound, StoreBusy, StoreDamaged
-from minet_core.imaging.volume import Pair, Volume
 from minet_core.runtime.files.atomic_write import replacing, sha256_of_file, write_json
 from minet_core.runtime.files.file_failures import failure_of, naming_failures
 from minet_core.runtime.files.file_lock import held
@@ -32,8 +28,12 @@ from sites.store.hdf5_file import open_to_read, writing
 from sites.store.split import Split
 from sites.store.withdrawn import read_withdrawn
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # who reads cohort.json alone waits for none of them
     import h5py
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from minet_core.imaging.volume import Pair, Volume
 
 COHORT_FILE = "cohort.json"
 LOCK_FILE = ".lock"
@@ -127,6 +127,8 @@ class Store:
         StoreDamaged, FileNotWritten
             As `open_pair`.
         """
+        from minet_core.imaging.volume import Pair
+
         with open_pair(path or self.path / record.file, shape=record.shape) as file:
             target, reference = (_volume(file, role) for role in ROLES)
         return Pair(target=target, reference=reference, patient=record.patient)
@@ -404,6 +406,10 @@ def _read(file: h5py.File, role: str, which: slice | list[int]) -> NDArray[Any]:
 
 
 def _volume(file: h5py.File, role: str) -> Volume:
+    import numpy as np
+
+    from minet_core.imaging.volume import Volume
+
     spacing = [float(step) for step in file.attrs["spacing_mm"]]
     affine = np.asarray(file.attrs["affine"], dtype=np.float64)
     if len(spacing) != 3 or affine.shape != (4, 4) or not np.isfinite([*spacing, *affine.flat]).all():

@@ -25,6 +25,7 @@ from sites.scans.dicom.elements import (
     SIEMENS_TILES,
     UIH_TILES,
     private_value,
+    tag_of,
     value_of,
 )
 from sites.scans.dicom.transfer_syntax import MAX_INFLATION, is_native
@@ -334,6 +335,7 @@ def _lookup(dataset: Dataset, shared: Dataset | None, own: Dataset | None) -> Ca
     ]
 
     places = (*groups, *(one for one in (own, shared) if one is not None), dataset)
+    held = [(place, place.keys()) for place in places]  # most places have none of what is asked for
 
     def value(keyword: str) -> Any:
         if keyword == _PHILIPS:
@@ -341,10 +343,12 @@ def _lookup(dataset: Dataset, shared: Dataset | None, own: Dataset | None) -> Ca
             return next(
                 (v for one in of_philips if (v := private_value(one, PHILIPS_SCALE)) is not None), None
             )
-        for place in places:
-            found = value_of(place, keyword)
-            if found is not None:
-                return found
+        tag = tag_of(keyword)
+        for place, present in held:
+            if tag in present:
+                found = value_of(place, keyword)
+                if found is not None:
+                    return found
         return None
 
     return value

@@ -1,6 +1,7 @@
 """The stored values of frames, one frame at a time.
 
-Uncompressed ones are read here; compressed ones come from a process of their own (`decode_worker.py`).
+Uncompressed ones are read here, from plain files in one step (`plain_pixels.py`); compressed ones come from a process
+of their own (`decode_worker.py`).
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from numpy.typing import NDArray
 from pydicom.pixels.utils import iter_pixels
 
 from minet_core.errors import ScanReaderFailed, ScanUnreadable
-from sites.scans.dicom.bounded_header import opened_plainly, read_dataset, silent_pydicom
+from sites.scans.dicom.bounded_header import MAX_HEADER_BYTES, opened_plainly, read_dataset, silent_pydicom
 from sites.scans.dicom.decode_worker import FAILED
 from sites.scans.dicom.elements import value_of
 from sites.scans.dicom.frames import DEFAULT_SYNTAX, Frame
+from sites.scans.dicom.plain_pixels import plain_image
 from sites.scans.dicom.transfer_syntax import is_native, require_decoder
 
 PATIENCE_S = 300.0
@@ -64,6 +66,12 @@ def stored_frames(frames: Sequence[Frame]) -> Iterator[NDArray[Any]]:
 def _of_file(path: Path, frames: Sequence[Frame], decoder: _Decoder) -> Iterator[NDArray[Any]]:
     name = frames[0].name
     with opened_plainly(path, name=name) as stream:
+        if [frame.index for frame in frames] == [0]:
+            with silent_pydicom(name):  # its text may hold values of the header
+                image = plain_image(stream, frames[0].shape, max_bytes=MAX_HEADER_BYTES)
+            if image is not None:
+                yield image
+                return
         with silent_pydicom(name):
             dataset = read_dataset(stream, name=name)
             syntax = str(dataset.file_meta.get("TransferSyntaxUID", DEFAULT_SYNTAX))

@@ -11,6 +11,7 @@ import io
 import os
 import struct
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import RawDataElement
@@ -86,6 +87,48 @@ def quick_header(
     NotPlain
         pydicom is to read it.
     """
+    plain = walk_header(stream, tags=tags, max_bytes=max_bytes)
+    if not plain.elements.keys().isdisjoint(sequences):
+        raise NotPlain
+    dataset = Dataset({one.tag: one for one in plain.elements.values()})
+    dataset.set_original_encoding(not plain.explicit, True)
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = plain.syntax
+    return dataset
+
+
+@dataclass(frozen=True)
+class PlainHeader:
+    """What a walk finds: the wanted elements by tag, and where in the file the element of the pixels begins."""
+
+    elements: dict[int, RawDataElement]
+    syntax: UID
+    explicit: bool
+    pixels_at: int
+
+
+def walk_header(stream: io.FileIO, *, tags: Collection[int], max_bytes: int) -> PlainHeader:
+    """Walk over a plain header.
+
+    Parameters
+    ----------
+    stream
+        The file; where it stands does not change.
+    tags
+        Which elements.
+    max_bytes
+        How many bytes of the file may be read.
+
+    Returns
+    -------
+    PlainHeader
+        Its elements are as pydicom's reader gives them.
+
+    Raises
+    ------
+    NotPlain
+        pydicom is to read it.
+    """
     source = _Bytes(stream, max_bytes=max_bytes)
     block, offset = source.at(0, 144)
     if block[offset + 128 : offset + 132] != b"DICM":
@@ -101,14 +144,10 @@ def quick_header(
     block, offset = source.at(place, 12)
     if not explicit and all(0x40 < letter < 0x5B for letter in block[offset + 4 : offset + 6]):
         raise NotPlain  # it looks explicit, whatever its syntax says
-    found, _ = _walk(source, place, explicit=explicit, wanted=tags, start=0x00080000, stop=FIRST_AFTER_HEADER)
-    if not found.keys().isdisjoint(sequences):
-        raise NotPlain
-    dataset = Dataset({one.tag: one for one in found.values()})
-    dataset.set_original_encoding(not explicit, True)
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = syntax
-    return dataset
+    found, end = _walk(
+        source, place, explicit=explicit, wanted=tags, start=0x00080000, stop=FIRST_AFTER_HEADER
+    )
+    return PlainHeader(found, syntax, explicit, end)
 
 
 def _walk(

@@ -1,0 +1,10 @@
+"""Which version of the processing made a pair, and which one judged a scan."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+PROCESSING = 4
+"""Raised when reading or registration changes, so that pairs made by the former way are made again."""
+VERSION = f"{PROCESSING} {metadata.version('fedminet')}"
+"""Of all that judges scans: what another version found is found anew."""
