@@ -30,7 +30,6 @@ from minet_core.admission.kit import (
     CA_FILE,
     CERTIFICATE_FILE,
     FEDERATION_FILE,
-    Digest,
     KitSettings,
     read_authority,
     require_current,
@@ -41,6 +40,7 @@ from minet_core.ledger.records import Ledger
 from minet_core.runtime.files.atomic_write import write_json
 from minet_core.runtime.json_text import parse_json
 from minet_core.settings.federation import FederationSettings
+from minet_core.settings.names import Digest
 from minet_core.settings.yaml_file import Settings, parse_settings, read_settings
 
 PIN_FILE = "authority.json"
