@@ -33,6 +33,8 @@ NORMALISATION = (
     "scale * n is sample n, edges repeated, not clamped. std: of the population, at least min_std_to_mean * |mean|, 1 "
     "for zeros. The picture: image * std + mean of low_res, at least 0."
 )
+WITHOUT_FORM = {"smore"}
+"""Methods whose layers take a Fourier transform: ONNX Runtime does not run the transforms that the exporter writes."""
 MISSING = "Install it: pip install 'fedminet[onnx]'"
 
 
@@ -54,7 +56,7 @@ def export_onnx(checkpoint: Path, out: Path) -> dict[str, str]:
     Raises
     ------
     InvalidSetting
-        FM-C102, where `out` is no name in .onnx.
+        FM-C102, where `out` is no name in .onnx, and for a method that cannot be exported (`WITHOUT_FORM`).
     ConfigurationError
         FM-C100, without the `onnx` extra.
     FileMissing, CheckpointInvalid
@@ -63,6 +65,12 @@ def export_onnx(checkpoint: Path, out: Path) -> dict[str, str]:
     if out.suffix != ".onnx":
         raise InvalidSetting("the name of the exported model is wrong", got=out, expected="a name in .onnx")
     model, manifest = load_model(checkpoint)
+    if manifest.model.architecture in WITHOUT_FORM:
+        raise InvalidSetting(
+            "a model of this method cannot be exported",
+            got=manifest.model.architecture,
+            expected="another method",
+        )
     metadata = _metadata(manifest, sha256=sha256_of_file(checkpoint))
     content = _as_onnx(model, metadata)
     with replacing(out) as temporary:
