@@ -52,6 +52,8 @@ from sites.super_resolution.refinement_plane import Plane
 HAND_OVER_MM = 6.0
 """Depth within the reference's cover over which what stands in goes over into the picture with it: more than the
 model's convolutions reach at usual pixels, less than a structure of the brain."""
+HALF_BELIEVED = 0.5
+"""Trust up to which a place of the reference is not shown to the model at all."""
 MADE_BY = "fedminet infer"
 PLANE_SOURCES = {
     "given": "as given",
@@ -326,10 +328,13 @@ class _Maker:
             stand_in = self._by_model(np.zeros_like(guide.array), np.ones_like(guide.covered))
         if trust is not None and not trust.any():
             return stand_in
-        part = np.ones_like(guide.array) if trust is None else trust
+        part, shown = np.ones_like(guide.array), guide.covered
+        if trust is not None:
+            # What is not believed neither counts for the normalisation nor makes an edge: as if it were not covered.
+            part, shown = np.clip(2 * trust - 1, 0, 1), shown & (trust > HALF_BELIEVED)
         if not whole:
             part = part * self._depth(guide.covered)
-        high_res = np.nan_to_num(self._by_model(guide.array, guide.covered))
+        high_res = np.nan_to_num(self._by_model(guide.array, shown))
         return np.asarray(part * high_res + (1 - part) * stand_in, dtype=np.float32)
 
     def _depth(self, covered: NDArray[np.bool_]) -> Array:

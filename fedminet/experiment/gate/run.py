@@ -35,6 +35,8 @@ SLICES = (3, 8, 13, 17)
 """Of each patient; a volume of them is one image for the gate."""
 OTHER_PATIENT = 50
 """Added to a patient's number: whose reference is the other one."""
+BY_INFER = ("plain", "absent")
+"""The models whose whole scans are made: without and with the training that is recommended."""
 Row = dict[str, Any]
 
 
@@ -92,10 +94,12 @@ def run_gate(plan: GatePlan, *, quiet: bool = False) -> Path:
         for name, path in models.items():
             kept = plan.kept(f"pictures-{name}-{plan.steps}steps", TRAINED_SITE, number)
             pictures += _kept(kept, lambda n=number, m=path, said=name: _pictures(plan, m, said, n))
-        kept = plan.kept(f"infer-{plan.steps}steps", TRAINED_SITE, number)
-        by_infer += _kept(kept, lambda n=number: _by_infer(plan, models, n))
-        kept = plan.kept(f"inputs-{plan.steps}steps", TRAINED_SITE, number)
-        inputs += _kept(kept, lambda n=number: _inputs(plan, models, n))
+        for name in BY_INFER:
+            shown = {name: models[name]}
+            kept = plan.kept(f"inputs-{name}-{plan.steps}steps", TRAINED_SITE, number)
+            inputs += _kept(kept, lambda n=number, m=shown: _inputs(plan, m, n))
+            kept = plan.kept(f"infer-{name}-{plan.steps}steps", TRAINED_SITE, number)
+            by_infer += _kept(kept, lambda n=number, m=shown: _by_infer(plan, m, n))
     path = plan.folder / f"gate-{plan.scale}x-{plan.role}.md"
     text = page(verdicts, pictures, by_infer, inputs, scale=plan.scale, steps=plan.steps)
     path.write_text(text, encoding="utf-8")
