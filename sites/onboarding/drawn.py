@@ -5,6 +5,7 @@ Nothing large is imported: an ingest that finds nothing changed leaves the page 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -41,6 +42,7 @@ def mark_of(report: IngestReport, settings: SiteSettings) -> str:
         "refused": [(one.code, one.label, one.message) for one in report.refused],
         "ignored": len(report.ignored),
         "remarks": list(report.remarks),
+        "drifts": [dataclasses.asdict(one) for one in report.drifts],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from sites.ingest import ingest
+from sites.onboarding.drawn import is_drawn
 from sites.onboarding.page import write_page
 from sites.onboarding.thumbnail import RIM_MM, inside_of
+from sites.pairing.protocol_drift import Drift
 from sites.settings.definitions import definition
 from tests.support.small_scans import make_volume, write_nifti, write_nifti_patient
 
@@ -30,6 +34,16 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     write_page(report, folder / "store", SMS, folder / "onboarding.html")
     assert (folder / "onboarding.html").stat().st_mode & 0o777 == 0o600
     return (folder / "onboarding.html").read_text(encoding="utf-8")
+
+
+def test_a_page_is_drawn_anew_where_the_protocol_drifted_since(tmp_path: Path) -> None:
+    for number in range(1, 4):
+        write_nifti_patient(tmp_path / "scans" / str(number), number)
+    report = ingest(tmp_path / "scans", tmp_path / "store", SMS)
+    write_page(report, tmp_path / "store", SMS, tmp_path / "onboarding.html")
+    drift = Drift("target", "echo_time_ms", "ms", 90.0, 100.0, "site.yaml", 0.05, ("1",), 3)
+    assert is_drawn(report, SMS, tmp_path / "onboarding.html")
+    assert not is_drawn(dataclasses.replace(report, drifts=(drift,)), SMS, tmp_path / "onboarding.html")
 
 
 def test_no_name_no_link_and_no_script_is_in_the_page(page: str) -> None:
