@@ -132,10 +132,6 @@ class RegistrationRefused(DataError):
     code = "FM-D204"
 
 
-class MotionNotFound(RegistrationRefused):
-    """Registration found no motion that it can rely on; nothing else speaks against the pair."""
-
-
 class NoScansFound(DataError):
     """A folder holds no scan that the site's definition matches."""
 

@@ -425,7 +425,13 @@ def _cut(sample: Sample, *, patch_px: int, scale: int, generator: torch.Generato
         )
     top = int(torch.randint(h - edge + 1, (), generator=generator))
     left = int(torch.randint(w - edge + 1, (), generator=generator))
-    return cut(sample, (top, left), (edge, edge), scale=scale, flips=flips)
+    if flips != NO_FLIPS:
+        return cut(sample, (top, left), (edge, edge), scale=scale, flips=flips)
+
+    def part(image: Tensor, step: int) -> Tensor:
+        return image[top * step : (top + edge) * step, left * step : (left + edge) * step]
+
+    return sample.mapped(part, scale=scale)
 
 
 def _flipped(sample: Sample, flips: Flips, *, scale: int) -> Sample:

@@ -72,14 +72,7 @@ def cut(
         image = _read(image, 1, left, n_columns, step, backwards=flips.columns)
         return image.mT if flips.transposed else image
 
-    return Sample(
-        low_res=of(sample.low_res, 1),
-        upsampled=of(sample.upsampled, scale),
-        reference=of(sample.reference, scale),
-        target=of(sample.target, scale),
-        mean=sample.mean,
-        std=sample.std,
-    )
+    return sample.mapped(of, scale=scale)
 
 
 def _read(image: Tensor, axis: int, first: int, n: int, step: int, *, backwards: bool) -> Tensor:

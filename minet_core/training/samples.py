@@ -11,6 +11,7 @@ B batch, H, W high-resolution row and column, h = H / scale, w = W / scale.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +67,30 @@ class Sample(Inputs):
     """The inputs and the truth. target: (H, W), magnitude normalised by `mean` and `std`, not clamped."""
 
     target: Tensor
+
+    def mapped(self, read: Callable[[Tensor, int], Tensor], *, scale: int) -> Sample:
+        """The sample of what is read of each image.
+
+        Parameters
+        ----------
+        read
+            Called with an image and how many of its samples, 1 or `scale`, make one of the low resolution.
+        scale
+            Of the degradation.
+
+        Returns
+        -------
+        Sample
+            With the same `mean` and `std`.
+        """
+        return Sample(
+            low_res=read(self.low_res, 1),
+            upsampled=read(self.upsampled, scale),
+            reference=read(self.reference, scale),
+            target=read(self.target, scale),
+            mean=self.mean,
+            std=self.std,
+        )
 
 
 def make_inputs(low_res: Tensor, reference: Tensor, scale: int) -> Inputs:

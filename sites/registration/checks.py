@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813 (the name its own manual uses)
 from numpy.typing import NDArray
 
-from minet_core.errors import MotionNotFound, RegistrationRefused
+from minet_core.errors import RegistrationRefused
 from minet_core.imaging.volume import Volume
 from sites.quality.figure_text import shares_told_apart, told_apart
 from sites.quality.same_contrast import measure_likeness
@@ -33,6 +33,10 @@ MAX_FINE_LIKENESS = 0.93
 SEEN_BLOCKS = 300
 MIN_SHARED = 0.3
 """Share of the target's foreground blocks that the reference must cover for the two to be compared."""
+
+
+class MotionNotFound(RegistrationRefused):
+    """Registration found no motion that it can rely on; nothing else speaks against the pair."""
 
 
 def require_registered(

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minet_core.checkpoint import CheckpointManifest
-from minet_core.errors import MotionNotFound, RegistrationRefused
+from minet_core.errors import RegistrationRefused
 from minet_core.evaluation.reference_gate import TILE_PX, ReferenceGate, judge_reference
 from minet_core.imaging.scan_figures import ScanFigures, scan_figures
 from minet_core.imaging.volume import Volume
+from sites.registration.checks import MotionNotFound
 from sites.settings.site_settings import RegistrationSettings
 from sites.super_resolution.aligned_reference import Guide, bring_guide
 from sites.super_resolution.cautions import Caution, caution_on_motion, noise_limit

@@ -32,7 +32,8 @@ from tests.support.hospital_ca import HospitalCa, TlsFiles
 from tests.support.orthanc import free_port
 from tests.support.small_scans import affine_of
 
-STORESCP = shutil.which("storescp")
+STORESCP = shutil.which("storescp", path="/usr/bin:/usr/local/bin")
+"""dcmtk's: pynetdicom puts another program of this name into an environment."""
 NEEDS_DCMTK = pytest.mark.skipif(STORESCP is None, reason="dcmtk is not installed")
 N_SLICES = 3
 

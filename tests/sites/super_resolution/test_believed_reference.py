@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from minet_core.checkpoint import describe, save_checkpoint
-from minet_core.errors import MotionNotFound
 from minet_core.imaging.degradation import low_resolution
 from minet_core.imaging.volume import Volume
 from minet_core.models.registry import build_model
 from minet_core.settings.federation import ModelSettings
 from minet_core.weights.manifest import learnable
 from sites.phantom_files import write_nifti
+from sites.registration.checks import MotionNotFound
 from sites.settings.site_settings import RegistrationSettings
 from sites.super_resolution.believed_reference import PictureOptions
 from sites.super_resolution.super_resolve import super_resolve_file
