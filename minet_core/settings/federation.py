@@ -371,7 +371,18 @@ class AdaptationSettings(Settings):
         return self.rates or (self.learning_rate,)
 
     def with_rate(self, rate: float) -> AdaptationSettings:
-        """The same adaptation, of this one rate."""
+        """The same adaptation, of one rate.
+
+        Parameters
+        ----------
+        rate
+            Adam's learning rate of the whole model.
+
+        Returns
+        -------
+        AdaptationSettings
+            Without a ladder.
+        """
         return self.model_copy(update={"learning_rate": rate, "rates": ()})
 
 
