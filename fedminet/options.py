@@ -139,7 +139,7 @@ class PictureMaking:
     gate: Annotated[
         bool,
         typer.Option(
-            help="Make the picture without the reference where that does not agree with the scan, if the model can."
+            help="Leave the reference out where it does not agree with the scan: the model alone, if it can, or sinc."
         ),
     ] = True
     data_consistent: Annotated[

@@ -389,9 +389,7 @@ def _make(work: _Work, task: PairTask, path: Path) -> PairRecord:
             record = made.put(path)
         finally:
             made.forget()
-    except (
-        Exception
-    ) as failure:  # raised again: only what the scans themselves cause is kept (known_refusals)
+    except Exception as failure:  # raised again; of it only what the scans cause is kept (known_refusals)
         keep_refusal(before, task, failure, match=check.last_match)
         raise
     check.keep(made.images, file=path.name, patient=owner)

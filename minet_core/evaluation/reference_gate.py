@@ -73,17 +73,23 @@ class ReferenceGate:
     """What the gate found.
 
     trust: (S, H, W) float32, 0 to 1, smooth: how far the reference is to be believed at each place; 0 everywhere where
-    the whole is named for its agreement or misplacement. agreement: -1 to 1,
-    of the whole. misplacement: what the whole would gain in agreement if each place lay where it fits best, 0 to 2.
-    trusted: share of the target's structure (energy of its gradients) with trust. wrong: whether the reference as a
-    whole is named.
+    the whole is named for its agreement or misplacement. agreement: -1 to 1, of the whole. misplacement: what the whole
+    would gain in agreement if each place lay where it fits best, 0 to 2. trusted: share of the target's structure
+    (energy of its gradients) with trust. used: the same share of `part`. wrong: whether the reference as a whole is
+    named.
     """
 
     trust: Volume
     agreement: float
     misplacement: float
     trusted: float
+    used: float
     wrong: bool
+
+    @property
+    def part(self) -> Volume:
+        """(S, H, W) float32, 0 to 1: how much of a picture is to be made with it; nothing where it is half believed."""
+        return np.asarray(_beyond_half(self.trust), dtype=np.float32)
 
 
 def judge_reference(
@@ -146,6 +152,7 @@ def judge_reference(
         agreement=agreement,
         misplacement=misplacement,
         trusted=trusted,
+        used=float((found.target * _beyond_half(trust)).sum()) / total if total > 0 else 1.0,
         wrong=elsewhere or trusted < limits.min_trusted,
     )
 
@@ -245,6 +252,11 @@ def _trust(agreement: Tiles, misplacement: Tiles, limits: GateLimits) -> Tiles:
     return _falling(-agreement, -limits.agreement[0], -limits.agreement[1]) * _falling(
         misplacement, *limits.misplacement
     )
+
+
+def _beyond_half(trust: Volume | Tiles) -> Tiles:
+    """0 up to a trust of a half, then as steep as to reach 1."""
+    return np.clip(2 * np.asarray(trust, dtype=np.float64) - 1, 0, 1)
 
 
 def _falling(figure: Tiles, begins: float, ends: float) -> Tiles:

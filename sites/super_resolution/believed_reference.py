@@ -94,6 +94,11 @@ class Believed:
     shown: ScanFigures | None
     remarks: tuple[Caution, ...]
 
+    @property
+    def is_left_out(self) -> bool:
+        """Whether nothing of the reference goes into the picture."""
+        return self.trust is not None and not self.trust.any()
+
     def flipped(self, axes: tuple[int, ...]) -> Believed:
         """The same for scans that are mirrored along some axes.
 
@@ -124,7 +129,7 @@ class Believed:
             return None
         without = 0.0
         if self.trust is not None:
-            without = 1.0 if not self.trust.any() else 1 - self.gate.trusted
+            without = 1.0 if self.is_left_out else 1 - self.gate.used
         return GateFigures(
             agreement=round(self.gate.agreement, 4),
             misplacement=round(self.gate.misplacement, 4),
@@ -179,7 +184,7 @@ def bring_believed(
         if shown is not None and shown.noise > limit:
             trust = np.zeros_like(guide.array)
         elif gate is not None and float(gate.trust.min()) < 1:
-            trust = gate.trust
+            trust = gate.part
     stand_in: StandIn = "model" if manifest.knows_absence else "sinc"
     return Believed(guide, gate, trust, stand_in, shown, remarks)
 

@@ -210,6 +210,7 @@ def cautions_on_kind(
     target: ScanFigures | None,
     reference: ScanFigures | None,
     known_noise: float = 0.0,
+    stand_in: str | None = None,
 ) -> list[Caution]:
     """On the kind of scan, against what the model was trained on.
 
@@ -225,6 +226,8 @@ def cautions_on_kind(
         Figures of the reference on the frame; None likewise.
     known_noise
         The most that training added to references, over the signal of bright tissue.
+    stand_in
+        What is there where all of the reference is left out; None where it is not.
 
     Returns
     -------
@@ -235,6 +238,8 @@ def cautions_on_kind(
     said = []
     if reference is not None and reference.noise > noisy:
         sentence = f"The reference is noisy: {reference.noise:.1%} of its bright tissue."
+        if stand_in is not None:
+            sentence += f" The picture is {STAND_INS[stand_in]}."
         said.append(Caution("reference-noisy", round(reference.noise, 4), round(noisy, 4), sentence))
     if target is not None and domain is not None:
         most = max(CLEAN_TARGET, NOISIER * domain.target_noise.high)

@@ -52,8 +52,6 @@ from sites.super_resolution.refinement_plane import Plane
 HAND_OVER_MM = 6.0
 """Depth within the reference's cover over which what stands in goes over into the picture with it: more than the
 model's convolutions reach at usual pixels, less than a structure of the brain."""
-HALF_BELIEVED = 0.5
-"""Trust up to which a place of the reference is not shown to the model at all."""
 MADE_BY = "fedminet infer"
 PLANE_SOURCES = {
     "given": "as given",
@@ -326,12 +324,12 @@ class _Maker:
         stand_in = upsampled.magnitude()
         if believed.stand_in == "model":
             stand_in = self._by_model(np.zeros_like(guide.array), np.ones_like(guide.covered))
-        if trust is not None and not trust.any():
+        if believed.is_left_out:
             return stand_in
         part, shown = np.ones_like(guide.array), guide.covered
         if trust is not None:
             # What is not believed neither counts for the normalisation nor makes an edge: as if it were not covered.
-            part, shown = np.clip(2 * trust - 1, 0, 1), shown & (trust > HALF_BELIEVED)
+            part, shown = trust, shown & (trust > 0)
         if not whole:
             part = part * self._depth(guide.covered)
         high_res = np.nan_to_num(self._by_model(guide.array, shown))
@@ -403,6 +401,7 @@ def _cautions_on_kind(scans: Scans, believed: Believed, manifest: CheckpointMani
         spacing_mm=(through, down, across),
         target=scan_figures(scans.low_res.magnitude(), pixel_mm=pixel_mm * manifest.scale),
         reference=believed.shown,
+        stand_in=believed.stand_in if believed.is_left_out else None,
         known_noise=manifest.known_reference_noise,
     )
 
