@@ -350,6 +350,7 @@ def _worth(asked: StudyOptions, asked_worth: WorthOptions, out: Path, *, quiet: 
         local_steps=asked.local_steps or WorthPlan.local_steps,
         batch_size=asked_worth.batch,
         patch_px=asked_worth.patch,
+        flips=asked_worth.flips,
         validation=asked_worth.validation,
         varied=not asked_worth.alike,
         adaptation=AdaptationSettings.model_validate(

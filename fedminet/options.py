@@ -129,6 +129,9 @@ class WorthOptions:
     patch: Annotated[
         int | None, typer.Option(help="worth: edge of a patch, px, else the preset's.", min=16)
     ] = None
+    flips: Annotated[
+        bool, typer.Option("--flips", help="worth: samples flipped and transposed at random.")
+    ] = False
 
 
 @dataclass(frozen=True)

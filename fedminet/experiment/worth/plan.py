@@ -58,7 +58,7 @@ class WorthKey:
 class WorthPlan:
     """patients: training patients of every site, a federation for each number. adaptation: how each site adapts.
 
-    rounds, local_steps: of the federation. batch_size, patch_px: of every training; None: the preset's. adapting: its
+    rounds, local_steps: of the federation. batch_size, patch_px: of every training; None: the preset's. flips: in every training. adapting: its
     sites whose adaptation is looked at. validation: show validation patients' figures alone, and read no test patient.
     named: scans of sites in a folder, in place of phantoms; their split is the site's own, and has to have as many
     training patients as are asked for. varied: the phantoms differ as patients do (`minet_core.phantom.variety`); else
@@ -74,6 +74,7 @@ class WorthPlan:
     local_steps: int = 10
     batch_size: int | None = None
     patch_px: int | None = None
+    flips: bool = False
     adapting: tuple[str, ...] = ()
     validation: bool = False
     named: Mapping[str, Path] = field(default_factory=dict)
@@ -117,7 +118,8 @@ class WorthPlan:
         """The federation's recipe in a file's name: rounds x steps, and where it is not the preset's the batch."""
         batch = "" if self.batch_size is None else f"-batch{self.batch_size}"
         patch = "" if self.patch_px is None else f"-patch{self.patch_px}"
-        return f"{self.rounds}x{self.local_steps}{batch}{patch}"
+        flips = "-flips" if self.flips else ""
+        return f"{self.rounds}x{self.local_steps}{batch}{patch}{flips}"
 
     @property
     def folder(self) -> Path:
@@ -155,7 +157,7 @@ class WorthPlan:
             local_steps=self.local_steps,
             seed=seed,
         )
-        asked = {"batch_size": self.batch_size, "patch_px": self.patch_px}
+        asked = {"batch_size": self.batch_size, "patch_px": self.patch_px, "flips": self.flips or None}
         given = {name: value for name, value in asked.items() if value is not None}
         training = federation.training.model_copy(update={"validation_slices": VALIDATION_SLICES, **given})
         # With two patients a site the knees' updates point away from the brains' and would be refused: see the page.
