@@ -6,7 +6,8 @@
                        adapted.safetensors   where the training further stands, and at its end its weights
                        alone.safetensors     likewise of the model that is trained alone
 
-With a ladder of learning rates there is one such file a rate, `adapted-0.0003.safetensors`, in place of the third.
+The chosen model may be the ensemble of adapted and alone: both networks in one file. With a ladder of learning rates
+there is one such file a rate, `adapted-0.0003.safetensors`, in place of the third.
 
 Nothing of it leaves the site but the figures of `ADAPTATION_FIGURES`. Everything random is derived from the seed, the
 site's own secret and the step's number, so an adaptation that was killed anywhere ends in the same bytes.
@@ -33,12 +34,20 @@ from minet_core.errors import TrainingDiverged
 from minet_core.evaluation.model_choice import Choice, choose_model, choose_rate
 from minet_core.models.activation_checkpointing import recompute
 from minet_core.models.base import SuperResolver
+from minet_core.models.ensemble import joined_weights
+from minet_core.models.registry import build_model
 from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.files.atomic_write import write_json
 from minet_core.runtime.observer import Observer, observe_nothing
 from minet_core.runtime.versions import versions
 from minet_core.seeds import derived_seed
-from minet_core.settings.federation import CANDIDATES, AdaptationSettings, Candidate, FederationSettings
+from minet_core.settings.federation import (
+    CANDIDATES,
+    AdaptationSettings,
+    Candidate,
+    FederationSettings,
+    ModelSettings,
+)
 from minet_core.training.batches import (
     Batch,
     BatchRecipe,
@@ -109,8 +118,22 @@ class SiteAdaptation:
             return (Phase(settings=training, n_steps=self.n_alone_steps),)
         return ()
 
+    def steps_of(self, candidate: Candidate) -> int:
+        """Optimizer steps of the site behind a candidate's weights, without those of the rounds."""
+        if candidate == "ensemble":
+            return self.steps_of("adapted") + self.steps_of("alone")
+        return sum(phase.n_steps for phase in self.phases(candidate))
+
+    def settings_of(self, candidate: Candidate) -> ModelSettings:
+        """The network that a candidate's weights are of."""
+        of_rounds = self.federation.model
+        return of_rounds.model_copy(update={"members": 2}) if candidate == "ensemble" else of_rounds
+
     def cost_of(self, candidate: Candidate) -> int:
-        """Optimizer steps that the site makes for a candidate beside the rounds: of all rates that are tried for it."""
+        """Optimizer steps that the site makes for a candidate beside the rounds: of all rates that are tried for it.
+
+        Of the ensemble none: its networks are there.
+        """
         n_steps = sum(phase.n_steps for phase in self.phases(candidate))
         return n_steps * len(self.adaptation.tried_rates) if candidate == "adapted" else n_steps
 
@@ -180,10 +203,32 @@ def adapt_at_site(
     }
     if ladder.chosen is not None:
         psnr_db["adapted"] = ladder.psnr_db[ladder.chosen]
+    if (together := ensemble_of(task, weights)) is not None:
+        weights["ensemble"] = together
+        psnr_db["ensemble"] = _judged_psnr_db(
+            model_of(task, "ensemble"), store, together, scale=task.federation.scale
+        )
     diverged = tuple(name for name in CANDIDATES if task.phases(name) and name not in weights)
     adapted = AdaptedModels(choose_model(psnr_db), weights, psnr_db, ladder, diverged)
     _keep(task, adapted)
     return adapted
+
+
+def ensemble_of(task: SiteAdaptation, weights: Mapping[Candidate, Arrays]) -> Arrays | None:
+    """The adapted model and the one alone as one; None where it is not asked for, or one of them is not there.
+
+    Neither is it where the federation's own model is an ensemble.
+    """
+    both: tuple[Candidate, ...] = ("adapted", "alone")
+    if not task.adaptation.ensemble or task.federation.model.members > 1 or not set(both) <= set(weights):
+        return None
+    return joined_weights([weights[name] for name in both])
+
+
+def model_of(task: SiteAdaptation, candidate: Candidate) -> SuperResolver:
+    """The network of a candidate, on the site's device; its weights are still to be loaded."""
+    device = preferred_device(task.home.settings().compute.device)
+    return build_model(task.settings_of(candidate).model_dump(), scale=task.federation.scale).to(device)
 
 
 def climb(
@@ -219,12 +264,12 @@ def score_adapted(
 
     known: those that were scored before. They change nothing of what is kept of the models.
     """
-    store, settings = Store(task.home.store), task.home.settings()
-    model = initial_weights(task.federation)[0].to(preferred_device(settings.compute.device))
+    store = Store(task.home.store)
     scores: dict[Candidate, ScoresByPatient] = dict(known or {})
     for candidate, weights in adapted.weights.items():
         if candidate in scores:
             continue
+        model = model_of(task, candidate)
         load_weights(model, weights)
         scores[candidate] = scores_by_patient(model, store, "test", scale=task.federation.scale)
     write_json(task.folder / "test.json", {"chosen": adapted.choice.chosen, "scores": scores})
@@ -296,7 +341,7 @@ def _key(task: SiteAdaptation, candidate: Candidate) -> str:
         ),
         "adaptation": None
         if alone
-        else task.adaptation.model_dump(mode="json", exclude={"alone", "deadline_s"}),
+        else task.adaptation.model_dump(mode="json", exclude={"alone", "ensemble", "deadline_s"}),
         "site": task.home.settings().name,
         "cohort": Store(task.home.store).cohort.digest,
         "weights": None if alone else digest_of_weights(task.weights),
@@ -346,7 +391,7 @@ def _save(
         domain = measured_domain(Store(task.home.store), scale=federation.scale)
     manifest = describe(
         weights,
-        model=federation.model,
+        model=task.settings_of(trained),
         scale=federation.scale,
         round_number=federation.rounds if origin is None else origin.round_number,
         provenance={**(of_federation if origin is None else origin.provenance), **said},
@@ -366,9 +411,7 @@ def card_of(task: SiteAdaptation, adapted: AdaptedModels) -> dict[str, Any]:
             "psnr_db": dict(choice.means_db),
             "behind_the_best": {name: asdict(behind) for name, behind in choice.behind.items()},
         },
-        "steps": {
-            candidate: sum(phase.n_steps for phase in task.phases(candidate)) for candidate in adapted.weights
-        },
+        "steps": {candidate: task.steps_of(candidate) for candidate in adapted.weights},
         "cost_steps": {name: task.cost_of(name) for name in CANDIDATES},
         **_ladder_card(task, adapted.ladder),
         "diverged": list(adapted.diverged),

@@ -1,9 +1,10 @@
-"""Which of three models a site keeps: the global one, the one adapted at the site, or the one trained there alone.
+"""Which model a site keeps: the global one, the one adapted there, the one trained there alone, or an ensemble of these.
 
 By the PSNR of validation patients, paired by patient, and by nothing else: no figure of a test patient comes in here.
 The rule is that of one standard error: of the models whose mean is less than one standard error of the paired
-difference below the best one's, the simplest. Simple is what rests on most patients: the global model, then the adapted
-one, then the one alone. Why, and what so few patients can say: docs/decisions/0021.
+difference below the best one's, the one that a wrong choice costs least. That is the ensemble, whose squared error is
+never above the mean of its two networks'; then what rests on most patients: the global model, the adapted one, the one
+alone. Why, and what so few patients can say: docs/decisions/0021.
 
 References
 ----------
@@ -19,7 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from minet_core.errors import MetricInvalid
-from minet_core.settings.federation import CANDIDATES, Candidate
+from minet_core.settings.federation import Candidate
+
+PREFERRED: tuple[Candidate, ...] = ("ensemble", "global", "adapted", "alone")
+"""Of models that the validation patients cannot tell apart, the first of these is kept."""
 
 PATIENT_SPREAD_DB = 0.2
 """Standard deviation between patients of the difference of two models, where nothing else is known: 0.04 to 0.27 dB in
@@ -64,7 +68,8 @@ def choose_model(psnr_db: Mapping[Candidate, Mapping[str, float]]) -> Choice:
     Returns
     -------
     Choice
-        The simplest of those within one standard error of the best; the global model where no patient judges.
+        The first by `PREFERRED` of those within one standard error of the best; the global model where no patient
+        judges.
 
     Raises
     ------
@@ -82,13 +87,13 @@ def choose_model(psnr_db: Mapping[Candidate, Mapping[str, float]]) -> Choice:
         return Choice("global", 0, {}, {})
     figures = {
         name: np.array([psnr_db[name][patient] for patient in patients])
-        for name in CANDIDATES
+        for name in PREFERRED
         if name in psnr_db
     }
     if not all(np.isfinite(values).all() for values in figures.values()):
         raise MetricInvalid("models cannot be compared", got="a figure that is not finite")
     means = {name: float(values.mean()) for name, values in figures.items()}
-    best = max(means, key=lambda name: means[name])  # of equals the simplest, which comes first
+    best = max(means, key=lambda name: means[name])  # of equals the preferred, which comes first
     behind = {
         name: Behind(
             float((figures[best] - values).mean()),

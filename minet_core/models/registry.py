@@ -8,6 +8,7 @@ from minet_core.models.baselines.edsr import EDSR
 from minet_core.models.baselines.lyu import Lyu
 from minet_core.models.baselines.smore import SMORE
 from minet_core.models.baselines.zeng import Zeng
+from minet_core.models.ensemble import Ensemble
 from minet_core.models.minet.model import MINet
 
 MODELS: dict[str, type[SuperResolver]] = {
@@ -25,7 +26,8 @@ def build_model(settings: dict[str, object], *, scale: int) -> SuperResolver:
     Parameters
     ----------
     settings
-        As `ModelSettings.model_dump()` gives them; those that the method does not have are not looked at.
+        As `ModelSettings.model_dump()` gives them; those that the method does not have are not looked at. With
+        `members` above 1: an ensemble of so many networks, each drawn by itself.
     scale
         2 or 4.
 
@@ -51,4 +53,7 @@ def build_model(settings: dict[str, object], *, scale: int) -> SuperResolver:
     """
     architecture = str(settings["architecture"])
     taken = {name: settings[name] for name in SETTINGS_OF[architecture] & settings.keys()}
-    return MODELS[architecture](**{"scale": scale, **taken})
+    n_members = settings.get("members", 1)
+    assert isinstance(n_members, int)
+    members = [MODELS[architecture](**{"scale": scale, **taken}) for _ in range(n_members)]
+    return members[0] if n_members == 1 else Ensemble(members)

@@ -67,13 +67,15 @@ class Difference(Settings):
 class AdaptationSummary(Settings):
     """What a site made of the global model, as it told.
 
-    chosen: by the validation patients; the model that the site keeps. adapted, alone: null where the site trained none.
+    chosen: by the validation patients; the model that the site keeps. adapted, alone, ensemble: null where the site has
+    none.
     differences: by "FIRST less SECOND", as in "chosen less alone".
     """
 
     chosen: Candidate
     adapted: Scores | None = None
     alone: Scores | None = None
+    ensemble: Scores | None = None
     differences: dict[str, Difference] = Field(default_factory=dict)
 
 
@@ -107,12 +109,13 @@ class SiteSummary(Settings):
         Returns
         -------
         dict of method to Scores
-            In the order in which a table lists them: "sinc", "bicubic", those compared, "alone" and "adapted" where
-            the site told of them, "global".
+            In the order in which a table lists them: "sinc", "bicubic", those compared, "alone", "adapted" and
+            "ensemble" where the site told of them, "global".
         """
         given = {"sinc": self.sinc, "bicubic": self.bicubic, **self.compared}
         if self.adaptation is not None:
-            given |= {"alone": self.adaptation.alone, "adapted": self.adaptation.adapted}
+            own = self.adaptation
+            given |= {"alone": own.alone, "adapted": own.adapted, "ensemble": own.ensemble}
         given["global"] = self.global_model
         return {method: scores for method, scores in given.items() if scores is not None}
 

@@ -40,6 +40,10 @@ MAX_TIMED_STEPS = 1000
 rate."""
 
 
+MAX_MEMBERS = 8
+"""Networks of an ensemble at most: a picture takes as many times as long."""
+
+
 def _known(name: str, names: Iterable[str], *, what: str) -> str:
     """`name`, where it is one of `names`; a ValueError that tells them where it is not."""
     if name not in names:
@@ -71,6 +75,17 @@ class ModelSettings(Settings):
     use_integration: bool = Field(True, description="false: the ablation without F_Int")
     use_attention: bool = Field(True, description="false: the ablation without F_Att")
     bicubic_skip: bool = Field(True, description="add the aligned bicubic target to the output (a departure)")
+    members: int = Field(
+        1, ge=1, le=MAX_MEMBERS, description="networks of this kind whose pictures are averaged: an ensemble"
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before_the_key(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `members` where there is one: such a file has the digest that it had before the key."""
+        content: dict[str, Any] = dump(self)
+        if self.members == 1:
+            content.pop("members", None)
+        return content
 
     @field_validator("architecture")
     @classmethod
@@ -81,7 +96,7 @@ class ModelSettings(Settings):
     def _only_what_the_architecture_has(self) -> Self:
         taken = SETTINGS_OF[self.architecture]
         for name, field in type(self).model_fields.items():
-            if name in taken or name == "architecture":
+            if name in taken or name in ("architecture", "members"):
                 continue
             if getattr(self, name) != field.default:
                 raise ValueError(f"{name} is no setting of the architecture {self.architecture}")
@@ -307,9 +322,12 @@ class QuarantineSettings(Settings):
     max_roll_backs: int = Field(4, ge=0, description="rounds of a run that are taken back at most")
 
 
-Candidate = Literal["global", "adapted", "alone"]
+Candidate = Literal["global", "adapted", "alone", "ensemble"]
 CANDIDATES: tuple[Candidate, ...] = get_args(Candidate)
-"""The models of which a site keeps one after an adaptation; the simplest first: what rests on most patients."""
+"""The models of which a site keeps one after an adaptation; their order is that of the figure `chosen` in a reply.
+
+ensemble: the pictures of the adapted model and of the one alone, averaged.
+"""
 
 
 class AdaptationSettings(Settings):
@@ -345,6 +363,11 @@ class AdaptationSettings(Settings):
         description="also train a model from nothing, for the steps of all rounds and of the adaptation together, "
         "where the site allows them",
     )
+    ensemble: bool = Field(
+        True,
+        description="also compare the mean of the pictures of the adapted model and of the one alone; an image takes "
+        "twice as long where that is kept",
+    )
     deadline_s: PositiveFloat = Field(
         3600.0,
         description="how long the test waits for its sites where that is longer than a round's deadline, s",
@@ -358,9 +381,11 @@ class AdaptationSettings(Settings):
         return tuple(sorted(rates))
 
     @model_serializer(mode="wrap")
-    def _as_before_without_a_ladder(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the keys of a ladder where they are not used: such a file has the digest that it had before them."""
+    def _as_before_newer_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without newer keys where they are as by default: such a file has the digest that it had before them."""
         content: dict[str, Any] = dump(self)
+        if self.ensemble:
+            content.pop("ensemble", None)
         if not self.rates:
             content.pop("rates", None)
         if self.decay_fraction is None:

@@ -221,7 +221,8 @@ def test_each_rate_of_a_ladder_is_trained_as_it_would_be_alone_and_the_card_says
     card = json.loads((task.folder / "card.json").read_text())
     assert [tried["learning_rate"] for tried in card["tried"]] == [1e-5, 1e-3]
     assert [tried["steps"] for tried in card["tried"]] == [4, 4]
-    assert (card["steps"]["adapted"], card["cost_steps"]) == (4, {"global": 0, "adapted": 8, "alone": 5})
+    assert card["steps"] == {"global": 0, "adapted": 4, "alone": 5, "ensemble": 9}
+    assert card["cost_steps"] == {"global": 0, "adapted": 8, "alone": 5, "ensemble": 0}
     means = {tried["learning_rate"]: tried["psnr_db"] for tried in card["tried"]}
     assert card["learning_rate"] == adapted.ladder.chosen == max(means, key=lambda rate: means[rate])
     assert card["validation"]["psnr_db"]["adapted"] == max(means.values())
@@ -323,7 +324,7 @@ def test_a_federation_tells_the_agreed_figures_and_nothing_else(
 
     site = summarise_run(run).sites["sms"]
     assert site.adaptation is not None
-    assert list(site.methods()) == ["sinc", "bicubic", "alone", "adapted", "global"]
+    assert list(site.methods()) == ["sinc", "bicubic", "alone", "adapted", "ensemble", "global"]
     found = site.adaptation.differences
     assert found["chosen less sinc"] == found[f"{site.adaptation.chosen} less sinc"]
     assert "This site keeps" in (run.path / "report.html").read_text()
