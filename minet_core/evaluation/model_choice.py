@@ -1,4 +1,4 @@
-"""Which model a site keeps: the global one, the one adapted there, the one trained there alone, or an ensemble of these.
+"""Which model a site keeps: the global one, the one adapted there, the one trained there alone, or their ensemble.
 
 By the PSNR of validation patients, paired by patient, and by nothing else: no figure of a test patient comes in here.
 The rule is that of one standard error: of the models whose mean is less than one standard error of the paired

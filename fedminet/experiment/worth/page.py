@@ -14,7 +14,8 @@ from fedminet.experiment.worth.picture import draw_gains
 from fedminet.experiment.worth.plan import WorthPlan
 from minet_core.runtime.files.atomic_write import write_json, write_text
 
-MODELS = ("alone", "global", "adapted", "chosen")
+MODELS = ("alone", "global", "adapted", "ensemble", "chosen")
+CANDIDATES_SHOWN = MODELS[:-1]
 
 WANTED_DB = {2: 1.0, 7: 0.3}
 """By training patients, what the chosen model is to be above the one trained alone, at every site."""
@@ -134,14 +135,16 @@ def trials_table(cells: Sequence[WorthCell]) -> Table:
     rows = []
     for cell in sorted(cells, key=lambda one: (one.patients, one.seed, one.site, one.n_steps, one.recipe)):
         found = row_of(cell, validation=True)
-        means = [f"{value:.2f}" if isinstance(value := found[name], float) else "-" for name in MODELS[:3]]
+        means = [
+            f"{value:.2f}" if isinstance(value := found[name], float) else "-" for name in CANDIDATES_SHOWN
+        ]
         over = [
             _text_of(difference([cell], "adapted", than, validation=True)) for than in ("alone", "global")
         ]
         place = (str(cell.patients), str(cell.seed), cell.site, cell.recipe, str(cell.n_steps))
         tried = ", ".join(f"{_mean(found.values()):.2f} at {rate}" for rate, found in cell.tried_db.items())
         rows.append((*place, *means, tried or "-", *over))
-    header = ("patients", "seed", "site", "recipe", "steps", *MODELS[:3])
+    header = ("patients", "seed", "site", "recipe", "steps", *CANDIDATES_SHOWN)
     note = (
         "A recipe: rounds x steps, then the steps of the head and of the whole model at their rates. *Adapted* is the "
         "best of its rates on the patients shown, so a little too good."

@@ -56,6 +56,26 @@ def test_the_adapted_model_comes_before_the_one_alone_where_they_are_alike() -> 
     assert choose_model(candidates).chosen == "alone"  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("behind", "chosen"), [(PATIENT_SPREAD_DB - 1e-6, "ensemble"), (PATIENT_SPREAD_DB + 1e-6, "alone")]
+)
+def test_the_ensemble_is_kept_unless_another_is_better_by_more_than_patients_differ(
+    behind: float, chosen: str
+) -> None:
+    candidates = {
+        "global": figures(28.0),
+        "adapted": figures(29.0),
+        "alone": figures(30.0 + behind),
+        "ensemble": figures(30.0),
+    }
+    assert choose_model(candidates).chosen == chosen  # type: ignore[arg-type]
+
+
+def test_without_a_patient_who_judges_the_global_model_is_kept_beside_an_ensemble_too() -> None:
+    names = ("global", "adapted", "alone", "ensemble")
+    assert choose_model({name: {} for name in names}).chosen == "global"  # type: ignore[misc]
+
+
 def test_a_gain_of_one_patient_alone_is_not_believed() -> None:
     """Four patients, of whom one gains 1 dB and three lose 0.1: 0.175 in the mean, with an error of 0.207."""
     choice = choose_model({"global": figures(*[30.0] * 4), "adapted": figures(31.0, 29.9, 29.9, 29.9)})

@@ -41,7 +41,8 @@ SIZES = ((1, 8, 8), (1, 13, 9), (2, 7, 16), (3, 31, 20), (1, 1, 5))
 def make_checkpoint(path: Path, *, scale: int = 2, **settings: Any) -> Path:
     own = SETTINGS_OF[settings.get("architecture", "minet")]
     given = {**SMALL, **settings}
-    model_settings = ModelSettings(**{name: given[name] for name in given if name in {"architecture", *own}})
+    taken = {"architecture", "members", *own}
+    model_settings = ModelSettings(**{name: given[name] for name in given if name in taken})
     torch.manual_seed(4)
     tensors = learnable(build_model(model_settings.model_dump(), scale=scale))
     assert scale in (2, 4)
@@ -103,6 +104,13 @@ def test_the_pages_example_makes_our_picture(
 def test_every_method_is_exported(architecture: str, scale: int, tmp_path: Path) -> None:
     settings = {"architecture": architecture, "bicubic_skip": False}
     checkpoint = make_checkpoint(tmp_path / "model.safetensors", scale=scale, **settings)
+    export_onnx(checkpoint, tmp_path / "model.onnx")
+    require_parity(checkpoint, tmp_path / "model.onnx")
+
+
+@pytest.mark.long
+def test_an_ensemble_is_exported_as_one_network(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "model.safetensors", members=2)
     export_onnx(checkpoint, tmp_path / "model.onnx")
     require_parity(checkpoint, tmp_path / "model.onnx")
 
