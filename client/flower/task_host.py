@@ -30,6 +30,7 @@ import socket
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -40,6 +41,7 @@ from minet_core.protocol.messages import code_within
 from minet_core.runtime.files.atomic_write import replacing
 from minet_core.runtime.json_text import parse_json
 from minet_core.runtime.logs import set_up_from_environment, take_over
+from minet_core.runtime.processes.flower_environment import BEGAN_VARIABLE
 from minet_core.runtime.processes.task_token import STDIN_OPTION
 
 SOCKET = "task-host.sock"
@@ -205,6 +207,7 @@ def _run_task(argv: list[str], *, home: str, bundle_digest: str) -> NoReturn:
     status = 1
     try:
         os.environ["FLWR_HOME"] = home
+        os.environ[BEGAN_VARIABLE] = repr(time.time())
         _put_guards(bundle_digest)
         sys.argv = [PROGRAM, *argv]
         from flwr.supernode.cli import flwr_clientapp
