@@ -21,7 +21,7 @@ from typing import Literal
 
 from client.status_folders import TRAINER_NOTES
 from minet_core.errors import FileNotWritten, code_of
-from minet_core.runtime.files.atomic_write import status_of, write_json
+from minet_core.runtime.files.atomic_write import status_of, write_note
 from minet_core.runtime.files.file_lock import is_locked, let_go_at_end, locked_within
 from minet_core.runtime.files.typed_page import Timestamp, read_typed
 from minet_core.runtime.time_spent import Seconds, TimeSpent
@@ -124,7 +124,7 @@ def _note_end(home: Path, ended: Answered) -> None:
         answered = ended
     page = {"answered": answered and asdict(answered), "failed": failed and asdict(failed)}
     with contextlib.suppress(FileNotWritten):  # as above: the round itself is kept, or has failed for it
-        write_json(home / TRAINER_NOTES / LAST_ROUND_FILE, page)
+        write_note(home / TRAINER_NOTES / LAST_ROUND_FILE, page)
 
 
 def _from_kept_rounds(state: Path) -> Answered | None:
