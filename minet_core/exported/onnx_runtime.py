@@ -99,14 +99,18 @@ def load_onnx_model(path: Path) -> tuple[OnnxModel, CheckpointManifest]:
     options.log_severity_level = 4
     try:  # of bytes, so that nothing beside the file is read
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        text = session.get_modelmeta().custom_metadata_map.get(MANIFEST_KEY)
+        inputs, outputs = (
+            tuple(one.name for one in of()) for of in (session.get_inputs, session.get_outputs)
+        )
     except Exception as failure:  # the runtime's own kinds share no base
         raise CheckpointInvalid(f"{path} is no ONNX file that can be run", got=_said(failure)) from failure
-    text = session.get_modelmeta().custom_metadata_map.get(MANIFEST_KEY)
     manifest = parse_manifest(text, source=str(path))
-    names = tuple(one.name for one in session.get_inputs()), tuple(one.name for one in session.get_outputs())
-    if names != (INPUTS, (OUTPUT,)):
+    if (inputs, outputs) != (INPUTS, (OUTPUT,)):
         raise CheckpointInvalid(
-            f"{path} is no model that fedminet exported", got=names, expected=(INPUTS, (OUTPUT,))
+            f"{path} is no model that fedminet exported",
+            got=(inputs, outputs),
+            expected=(INPUTS, (OUTPUT,)),
         )
     return OnnxModel(session).eval(), manifest
 

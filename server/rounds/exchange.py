@@ -27,7 +27,7 @@ from minet_core.runtime.memory import give_back_memory
 from minet_core.runtime.observer import Observer
 from minet_core.weights.manifest import Arrays, WeightManifest
 from minet_core.weights.payload import MAX_OVERHEAD_BYTES, pack
-from server.flower.nonblocking_grid import MessageGrid
+from server.flower.nonblocking_grid import MessageGrid, announced
 from server.flower.private_names import ErrorCode, FlowerError, NodeInfo, RunNotRunningException, SType
 
 POLL_INTERVAL_S = 0.25
@@ -158,7 +158,7 @@ def request_replies(
             elif not work.asked and work.seconds > patience.absence_s and patience.enough():
                 return
         work.idle = True
-        for message_id in list(work.asked):
+        for message_id in work.announced():
             yield from work.replies_to(message_id)
         if not work.waiting or work.seconds > patience.deadline_s:
             return
@@ -288,6 +288,18 @@ class _Exchange:
         _forget_lost(self.asked, online)
         asked = {request_.site for request_ in self.asked.values()}
         return {site: node for site, node in online.items() if site not in asked}
+
+    def announced(self) -> list[str]:
+        """The requests to look into; all of them where what a site announced cannot be read: it is told from the
+        others one by one.
+        """
+        try:
+            with lost_if_unanswered():
+                return announced(self.grid, list(self.asked))
+        except ServerLost:
+            raise
+        except Exception:
+            return list(self.asked)
 
     def replies_to(self, message_id: str) -> Iterator[Received]:
         """The replies that have come to one request, and count."""

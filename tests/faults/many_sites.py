@@ -90,18 +90,24 @@ def _read(parcel: Path, federation: FederationSettings) -> tuple[float, float]:
     return statistics.median(taken[0]), statistics.median(taken[1])
 
 
+def most_of_a_round(cost: Cost) -> float:
+    """The most memory above the level before, in models, in the steps of a round: the run's summary comes after it."""
+    return max(peak for step, peak in cost.peak_models.items() if step != "end")
+
+
 def many_sites_as_text(result: ManySites) -> str:
     """The table of one model, in Markdown."""
     slope, intercept = result.line
     lines = [
         f"{result.n_parameters:,} parameters ({4 * result.n_parameters / 1e6:.1f} MB)",
         "",
-        "| sites | processor s a round | ms a site | peak, models |",
+        "| sites | processor s a round | ms a site | most memory in a round, MB |",
         "|---|---|---|---|",
     ]
     for number, cost in result.costs.items():
         each = 1e3 * cost.processor_seconds / number
-        lines.append(f"| {number} | {cost.processor_seconds:.3f} | {each:.1f} | {cost.most:.2f} |")
+        megabytes = 4e-6 * result.n_parameters * most_of_a_round(cost)
+        lines.append(f"| {number} | {cost.processor_seconds:.3f} | {each:.1f} | {megabytes:.1f} |")
     lines += [
         "",
         f"least squares: {1e3 * slope:.1f} ms a site and {1e3 * intercept:.0f} ms a round; one reply's file read and "

@@ -167,6 +167,13 @@ def test_what_is_no_exported_model_is_refused(exported: tuple[Path, Path, Any], 
         load_onnx_model(broken)
     content = onnx.load(exported[1])
     manifest = next(one for one in content.metadata_props if one.key == "manifest")
+    without = onnx.load(exported[1])
+    del without.metadata_props[:]
+    broken.write_bytes(
+        sealed(without.SerializeToString() + metadata_entry("manifest", "@@").replace(b"@@", b"\xff\xff"))
+    )
+    with pytest.raises(CheckpointInvalid, match="no ONNX file that can be run"):  # a text that is none
+        load_onnx_model(broken)
     manifest.value = manifest.value.replace("study", "other")
     broken.write_bytes(sealed(content.SerializeToString()))
     with pytest.raises(CheckpointInvalid, match="was changed"):
