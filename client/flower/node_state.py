@@ -8,16 +8,23 @@ task whose process was killed with an error, 60 s after its last sign of life, a
 
 Here every such task is given out again, from the start and a few times, and then answered with Flower's error. For
 this the message is kept until it is answered, and a reply counts once all of it has arrived.
+
+Whoever asks for a task gets it the moment that its message is there as a whole: the node's answer waits for it
+(`answer_when_there`), so that nobody has to ask ten times a second.
 """
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from flwr.app import Message
 from flwr.common.constant import Status
 from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ConfirmMessageReceivedResponse
+from flwr.proto.runtime_pb2 import AcquireTaskRequest, AcquireTaskResponse
 from flwr.proto.task_pb2 import Task, TaskStatus
 from flwr.supercore.constant import TaskType
 from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
@@ -33,6 +40,12 @@ from flwr.supernode.nodestate.nodestate import NodeState
 REPEATS = 3
 """How often a message is given out again before its sender gets an error."""
 
+TASK_WAIT_S = 1.0
+"""How long an answer to who asks for a task waits for one. A node that ends waits for its last answer."""
+
+PARTS_LOOK_S = 0.02
+"""Between two looks, into this process's own memory, whether all parts of a message are there."""
+
 
 class RetryingNodeState(InMemoryNodeState):
     """Flower's state of a node in memory, which gives a task out again that ended without an answer."""
@@ -42,12 +55,43 @@ class RetryingNodeState(InMemoryNodeState):
         super().__init__(object_store)
         self._on_admission = on_admission
         self._repeats: Counter[str] = Counter()
+        self._task_came = threading.Event()
 
     def set_node_id(self, node_id: int | None) -> None:
         """Set the number of the node."""
         super().set_node_id(node_id)
         if node_id is not None:
             self._on_admission(node_id)
+
+    def create_task(self, task_type: str, run_id: int, *args: Any, **options: Any) -> int | None:
+        """Make a task, and tell who waits for one."""
+        task_id = super().create_task(task_type, run_id, *args, **options)
+        self._task_came.set()
+        return task_id
+
+    def wait_for_task(self, within_s: float) -> bool:
+        """Wait until there is a task whose message is there as a whole; whether there is one."""
+        ends = time.monotonic() + within_s
+        while True:
+            self._task_came.clear()
+            pending = self.get_tasks(statuses=[Status.PENDING])
+            if any(self._has_whole_message(task) for task in pending):
+                return True
+            left = ends - time.monotonic()
+            if left <= 0:
+                return False
+            self._task_came.wait(min(left, PARTS_LOOK_S) if pending else left)
+
+    def _has_whole_message(self, task: Task) -> bool:
+        with self.lock_msg_store:
+            asked = [
+                entry.message
+                for entry in self.msg_store.values()
+                if entry.message.metadata.run_id == task.run_id
+                and not _answers(entry)
+                and not entry.is_retrieved
+            ]
+        return bool(asked) and all(map(self._is_complete, asked))
 
     def finish_task(self, task_id: int, sub_status: str, details: str) -> bool:
         """Finish a task; if its message has no answer, give it out again."""
@@ -106,6 +150,7 @@ class RetryingNodeState(InMemoryNodeState):
                 entry.is_retrieved = False
         task.starting_at = task.running_at = task.finished_at = ""
         task.status.CopyFrom(TaskStatus(status=Status.PENDING, sub_status="", details=""))
+        self._task_came.set()
 
     def _unanswered(self, run_id: int) -> list[MessageEntry]:
         """The messages of the run without a complete reply; an incomplete one is dropped."""
@@ -157,6 +202,20 @@ class SteadfastNodeStateFactory(NodeStateFactory):
                     self.objectstore_factory.store(), on_admission=self._on_admission
                 )
             return self.state_instance
+
+
+def answer_when_there(
+    acquire: Callable[[AcquireTaskRequest, RetryingNodeState], AcquireTaskResponse],
+) -> Callable[[AcquireTaskRequest, RetryingNodeState], AcquireTaskResponse]:
+    """Flower's handler of who asks for a task, which says at once that there is none, with a wait before it.
+
+    A task whose message is still on its way is not given out: its process would look for the parts once a second.
+    """
+
+    def answer(request: AcquireTaskRequest, state: RetryingNodeState) -> AcquireTaskResponse:
+        return acquire(request, state) if state.wait_for_task(TASK_WAIT_S) else AcquireTaskResponse()
+
+    return answer
 
 
 def keep_message(

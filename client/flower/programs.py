@@ -29,7 +29,7 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from client.admission.tls import CERTIFICATE_OPTION, KEY_OPTION, RenewedContext, TlsFiles
-from client.flower.node_state import SteadfastNodeStateFactory, keep_message
+from client.flower.node_state import SteadfastNodeStateFactory, answer_when_there, keep_message
 from client.flower.task_host import PROGRAM
 from client.flower.timeouts import abort_incomplete_requests, patch_timeouts, shorten_idle_pause
 from client.status.node_activity import NOTES_VARIABLE, Answers, note_admission
@@ -60,6 +60,7 @@ def run_supernode() -> None:
     for module, name in (
         (program, "NodeStateFactory"),
         (handlers, "confirm_message_received"),
+        (handlers, "acquire_task"),
         (connection, "FleetHttpClient"),
     ):
         if not hasattr(module, name):
@@ -68,6 +69,7 @@ def run_supernode() -> None:
         SteadfastNodeStateFactory, on_admission=functools.partial(_note, node_file, notes)
     )
     handlers.confirm_message_received = keep_message
+    handlers.acquire_task = answer_when_there(handlers.acquire_task)
     connection.FleetHttpClient = client
     _note_answers(Answers(notes))
     shorten_idle_pause()

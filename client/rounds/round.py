@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -38,6 +39,8 @@ from minet_core.models.activation_checkpointing import recompute
 from minet_core.protocol import messages
 from minet_core.protocol.cohort_declaration import cohort_number
 from minet_core.protocol.figures import adaptation_figures, summary_figures
+from minet_core.runtime.processes.flower_environment import BEGAN_VARIABLE
+from minet_core.runtime.time_spent import TimeSpent
 from minet_core.training.batches import (
     DEFAULT_CACHE_BYTES,
     Batch,
@@ -73,28 +76,34 @@ def train(message: Message, site_folder: Path) -> RecordDict:
 
     A request that was answered before gets the same answer, from the disk; any other counts in the study's budget.
     """
-    incoming = parse_request(message, site_folder)
+    spent = _since_task_began()
+    with spent.on("check"):
+        incoming = parse_request(message, site_folder)
     asked = Request("train", incoming.run, incoming.round_number, message.metadata.message_id)
-    with one_at_a_time(incoming.home.state), at_work(incoming.home.path, asked):
+    with one_at_a_time(incoming.home.state), at_work(incoming.home.path, asked, spent):
         kept = RoundCache(incoming.home.state, incoming.run)
-        done = kept.get(incoming.round_number)
+        with spent.on("count"):
+            done = kept.get(incoming.round_number)
         repeated = done is not None and incoming.is_answered_by(done)
         n_counted: int | None = None
         if done is None or not repeated:
-            require_not_stale(incoming, kept)
-            n_counted = _counted(incoming, "train")
-            done = train_round(incoming, kept.last(before=incoming.round_number))
-            kept.put(done)
-        check_weights(done.answer, incoming.agreement.reply_manifest)
-        parcel = pack(done.answer)
-        head = note_answer(
-            incoming,
-            task="train",
-            figures=done.figures,
-            answer=hashlib.sha256(parcel.data).hexdigest(),
-            repeated=repeated,
-            n_counted=n_counted,
-        )
+            with spent.on("count"):
+                require_not_stale(incoming, kept)
+                n_counted = _counted(incoming, "train")
+            done = train_round(incoming, kept.last(before=incoming.round_number), spent)
+            with spent.on("keep"):
+                kept.put(done)
+        with spent.on("ledger"):
+            check_weights(done.answer, incoming.agreement.reply_manifest)
+            parcel = pack(done.answer)
+            head = note_answer(
+                incoming,
+                task="train",
+                figures=done.figures,
+                answer=hashlib.sha256(parcel.data).hexdigest(),
+                repeated=repeated,
+                n_counted=n_counted,
+            )
         content = _reply({**done.figures, **messages.head_figures(head.sha256)}, messages.TRAIN_FIGURES)
         content[messages.MODEL] = ArrayRecord({messages.PARCEL: Array(parcel)})
         return content
@@ -115,6 +124,14 @@ def evaluate(message: Message, site_folder: Path) -> RecordDict:
 
 
 HANDLERS = {"train": train, "evaluate": evaluate}
+
+
+def _since_task_began() -> TimeSpent:
+    """With what the process of this task took until now, where it serves one task (client.flower.task_host)."""
+    spent, began = TimeSpent(), os.environ.get(BEGAN_VARIABLE)
+    if began is not None:
+        spent.add("start", time.time() - float(began), time.process_time())
+    return spent
 
 
 def _counted(incoming: RoundRequest, task: str) -> int:
@@ -178,26 +195,31 @@ def _adaptation_figures(
     )
 
 
-def train_round(incoming: RoundRequest, former: CachedRound | None) -> CachedRound:
-    """The round that this request asks for, trained; not kept yet."""
+def train_round(incoming: RoundRequest, former: CachedRound | None, spent: TimeSpent) -> CachedRound:
+    """The round that this request asks for, trained; not kept yet. spent: is told what its parts took."""
     began = time.monotonic()
     home, federation = incoming.home, incoming.federation
     settings, store = home.settings(), Store(home.store)
-    check_global_update_norm(incoming, former, settings.limits)
-    model = incoming.model(former)
-    validation = validation_scores(model, store, federation)
+    with spent.on("load"):
+        check_global_update_norm(incoming, former, settings.limits)
+        model = incoming.model(former)
+    with spent.on("validate"):
+        validation = validation_scores(model, store, federation)
     require_patch(store, federation.training.patch_px)
     prepared = prepared_training_slices(store, scale=federation.scale)
     own = {} if former is None else former.site
     continues = former is not None and former.round_number == incoming.round_number - 1
     recompute(model, settings.compute.recompute)
     plan = _plan(incoming, site=settings.name, n_slices=len(prepared), device=device_of(model))
-    update = local_update(
-        model,
-        _batches(incoming, prepared, plan, site=settings.name),
-        plan,
-        LocalState(own if continues else {}, _gradient_rule(incoming, own)),
-    )
+    with spent.on("train"):
+        update = local_update(
+            model,
+            _batches(incoming, prepared, plan, site=settings.name),
+            plan,
+            LocalState(own if continues else {}, _gradient_rule(incoming, own)),
+        )
+    with spent.on("domain"):
+        domain = domain_figures(store, scale=federation.scale, run=incoming.binding["run"], former=former)
     # A round of declared time may have had fewer than any file could ask for.
     require_steps_allowed(settings.policy, n_steps=update.report.n_steps, n_samples=update.report.n_samples)
     figures = {
@@ -207,7 +229,7 @@ def train_round(incoming: RoundRequest, former: CachedRound | None) -> CachedRou
         "train_loss": update.report.loss_mean,
         "seconds": time.monotonic() - began,
         **{f"validation_{score}": validation[score] for score in messages.SCORES},
-        **domain_figures(store, scale=federation.scale, run=incoming.binding["run"], former=former),
+        **domain,
     }
     return _kept_round(incoming, former, update, figures)
 

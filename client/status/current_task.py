@@ -2,7 +2,8 @@
 
     status/trainer/at-work.json      what is in work; locked by the process that works, so that what a killed one left
                                      is told from work that goes on
-    status/trainer/last-round.json   the last round that was answered, and the last request that was not
+    status/trainer/last-round.json   the last round that was answered and what its parts took, and the last request
+                                     that was not answered
 
 Imports neither torch nor Flower: a health check reads these pages every few seconds.
 """
@@ -13,16 +14,17 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from client.status_folders import TRAINER_NOTES
 from minet_core.errors import FileNotWritten, code_of
-from minet_core.runtime.files.atomic_write import status_of, write_json
+from minet_core.runtime.files.atomic_write import status_of, write_note
 from minet_core.runtime.files.file_lock import is_locked, let_go_at_end, locked_within
 from minet_core.runtime.files.typed_page import Timestamp, read_typed
+from minet_core.runtime.time_spent import Seconds, TimeSpent
 
 AT_WORK_FILE = "at-work.json"
 LAST_ROUND_FILE = "last-round.json"
@@ -45,12 +47,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Answered:
-    """A request that a task has ended with. ended: seconds since 1970. code: of what failed; None for an answer."""
+    """A request that a task has ended with. ended: seconds since 1970. code: of what failed; None for an answer.
+
+    parts: what each part of the work took, in seconds elapsed and of a processor; those before `began` too.
+    """
 
     request: Request
     began: Timestamp
     ended: Timestamp
     code: str | None
+    parts: Mapping[str, Seconds] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,9 +73,10 @@ class _AtWork(Request):
 
 
 @contextlib.contextmanager
-def at_work(home: Path, request: Request) -> Iterator[None]:
-    """Say that `request` is in work while the context lasts, and how it ended."""
+def at_work(home: Path, request: Request, spent: TimeSpent | None = None) -> Iterator[None]:
+    """Say that `request` is in work while the context lasts, how it ended, and what its parts took."""
     began = time.time()
+    spent = spent or TimeSpent()
     (home / TRAINER_NOTES).mkdir(parents=True, exist_ok=True)
     path = home / TRAINER_NOTES / AT_WORK_FILE
     with path.open("a+b", buffering=0) as stream, let_go_at_end(stream.fileno()):
@@ -83,9 +90,9 @@ def at_work(home: Path, request: Request) -> Iterator[None]:
         try:
             yield
         except BaseException as failure:
-            _note_end(home, Answered(request, began, time.time(), code_of(failure)))
+            _note_end(home, Answered(request, began, time.time(), code_of(failure), spent.seconds))
             raise
-        _note_end(home, Answered(request, began, time.time(), None))
+        _note_end(home, Answered(request, began, time.time(), None, spent.seconds))
 
 
 def in_work(home: Path) -> tuple[Request, float] | None:
@@ -117,7 +124,7 @@ def _note_end(home: Path, ended: Answered) -> None:
         answered = ended
     page = {"answered": answered and asdict(answered), "failed": failed and asdict(failed)}
     with contextlib.suppress(FileNotWritten):  # as above: the round itself is kept, or has failed for it
-        write_json(home / TRAINER_NOTES / LAST_ROUND_FILE, page)
+        write_note(home / TRAINER_NOTES / LAST_ROUND_FILE, page)
 
 
 def _from_kept_rounds(state: Path) -> Answered | None:

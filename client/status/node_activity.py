@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from minet_core.runtime.files.atomic_write import write_json
+from minet_core.runtime.files.atomic_write import write_json, write_note
 from minet_core.runtime.files.typed_page import Timestamp, read_typed
 
 NOTES_VARIABLE = "FEDMINET_NODE_NOTES"
@@ -80,7 +80,7 @@ class Answers:
         replies = {**read_replies(self._folder), self._announced: time.time()}
         self._announced = None
         newest = sorted(replies.items(), key=lambda reply: reply[1])[-KEPT_REPLIES:]
-        write_json(self._folder / REPLIES_FILE, dict(newest))
+        write_note(self._folder / REPLIES_FILE, dict(newest))
 
 
 def last_answer(folder: Path) -> float | None:

@@ -272,6 +272,10 @@ def _answered_json(answered: Answered) -> dict[str, Any]:
         "began": answered.began,
         "ended": answered.ended,
         "code": answered.code,
+        "parts": {
+            part: {"elapsed": elapsed, "processor": processor}
+            for part, (elapsed, processor) in answered.parts.items()
+        },
     }
 
 

@@ -101,7 +101,8 @@ def rounds(
     """What a round of three sites costs beyond training, taken apart, on the real engine over loopback."""
     import tempfile
 
-    from fedminet.bench.rounds import bench_rounds, rounds_table, write_rounds
+    from fedminet.bench.round_parts import rounds_table
+    from fedminet.bench.rounds import bench_rounds, write_rounds
     from minet_core.runtime.processes.proxy_variables import stay_on_this_machine
 
     stay_on_this_machine()

@@ -10,9 +10,12 @@ from torch import Tensor, nn
 
 from minet_core.checkpoint import CheckpointManifest, parse_manifest
 from minet_core.errors import CheckpointInvalid, ConfigurationError, FileMissing, ModelError
-from minet_core.exported.onnx_file import INPUTS, MISSING, OUTPUT
+from minet_core.exported.onnx_file import INPUTS, MISSING, OUTPUT, SEAL, SEAL_BYTES, sealed
 
 MANIFEST_KEY = "manifest"
+
+MAX_BYTES = 1 << 30
+"""Of a file: 40 M weights take 160 MB, and protobuf ends at twice this."""
 
 
 class OnnxModel(nn.Module):
@@ -60,7 +63,8 @@ class OnnxModel(nn.Module):
 def load_onnx_model(path: Path) -> tuple[OnnxModel, CheckpointManifest]:
     """The model of an ONNX file that `export_onnx` wrote, and the manifest of the checkpoint it was made of.
 
-    It uses as many threads as torch. The file is not held to the digests in the manifest: they are of the checkpoint.
+    It uses as many threads as torch. The file is held to its size and its seal before ONNX Runtime, whose parser is not
+    ours, is given a byte of it. The seal finds damage and is no signature: whoever makes a file can seal it.
 
     Parameters
     ----------
@@ -79,7 +83,7 @@ def load_onnx_model(path: Path) -> tuple[OnnxModel, CheckpointManifest]:
     ConfigurationError
         FM-C100, without ONNX Runtime.
     CheckpointInvalid
-        FM-M301, for a file that is none, or that fedminet did not export.
+        FM-M301, for a file that is none, that was changed since it was exported, or that fedminet did not export.
     """
     if not path.is_file():
         raise FileMissing("a model is missing", got=path, action="Give the path of an existing file")
@@ -89,21 +93,43 @@ def load_onnx_model(path: Path) -> tuple[OnnxModel, CheckpointManifest]:
         raise ConfigurationError(
             "ONNX Runtime is not installed", got=failure.name, action=MISSING
         ) from failure
+    content = _whole(path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
     options.log_severity_level = 4
     try:  # of bytes, so that nothing beside the file is read
-        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        text = session.get_modelmeta().custom_metadata_map.get(MANIFEST_KEY)
+        inputs, outputs = (
+            tuple(one.name for one in of()) for of in (session.get_inputs, session.get_outputs)
+        )
     except Exception as failure:  # the runtime's own kinds share no base
         raise CheckpointInvalid(f"{path} is no ONNX file that can be run", got=_said(failure)) from failure
-    text = session.get_modelmeta().custom_metadata_map.get(MANIFEST_KEY)
     manifest = parse_manifest(text, source=str(path))
-    names = tuple(one.name for one in session.get_inputs()), tuple(one.name for one in session.get_outputs())
-    if names != (INPUTS, (OUTPUT,)):
+    if (inputs, outputs) != (INPUTS, (OUTPUT,)):
         raise CheckpointInvalid(
-            f"{path} is no model that fedminet exported", got=names, expected=(INPUTS, (OUTPUT,))
+            f"{path} is no model that fedminet exported",
+            got=(inputs, outputs),
+            expected=(INPUTS, (OUTPUT,)),
         )
     return OnnxModel(session).eval(), manifest
+
+
+def _whole(path: Path) -> bytes:
+    """The bytes of a file that is as it was exported. Raises CheckpointInvalid (FM-M301) for any other."""
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise CheckpointInvalid(
+            f"{path} is no model that fedminet exported", got=f"{size} bytes", expected=f"at most {MAX_BYTES}"
+        )
+    content = path.read_bytes()
+    if sealed(content[:-SEAL_BYTES]) != content:
+        raise CheckpointInvalid(
+            f"{path} is no ONNX file as fedminet exports it, or was changed since",
+            expected=f"its own SHA-256 at its end, as {SEAL!r}",
+            action="Fetch it again, or export it again with `fedminet export MODEL --onnx FILE`",
+        )
+    return content
 
 
 def _said(failure: Exception) -> str:

@@ -63,6 +63,14 @@ class MessageGrid(Protocol):
         ...
 
 
+def announced(grid: MessageGrid, message_ids: Iterable[str]) -> list[str]:
+    """Those of these messages that a reply may be pulled for: with one question for all of them, where that can be
+    asked. A round of a hundred sites would ask a hundred at every look, and nearly always for nothing.
+    """
+    wanted = list(message_ids)
+    return grid.announced(wanted) if isinstance(grid, NonBlockingGrid) else wanted
+
+
 class NonBlockingGrid:
     """A MessageGrid over the deployment engine's grid. max_bytes: what the weights of a reply may have."""
 
@@ -82,15 +90,20 @@ class NonBlockingGrid:
         self._arriving = [reply for reply in self._arriving if reply.metadata.src_node_id not in asked]
         return self._grid.push_messages(messages)
 
+    def announced(self, message_ids: Iterable[str]) -> list[str]:
+        """Those of these messages whose reply is announced; its parts may be under way."""
+        wanted = list(message_ids)
+        self._take_announced(set(wanted))
+        known = {reply.metadata.reply_to_message_id for reply in self._arriving}
+        return [message_id for message_id in wanted if message_id in known]
+
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """The replies that have arrived as a whole; one whose parts were lost is answered for by an error.
 
         Raises ReplyRefused (FM-F401) and what else a reply does to the code that puts it together; it is gone then.
         """
         wanted = set(message_ids)
-        known = {reply.metadata.reply_to_message_id for reply in self._arriving}
-        if wanted - known:
-            self._arriving += self._announced(wanted - known)
+        self._take_announced(wanted)
         for reply in [reply for reply in self._arriving if reply.metadata.reply_to_message_id in wanted]:
             try:
                 message = self._whole(reply)
@@ -104,6 +117,11 @@ class NonBlockingGrid:
             self._acknowledge(reply)
             return [message]
         return []
+
+    def _take_announced(self, message_ids: set[str]) -> None:
+        known = {reply.metadata.reply_to_message_id for reply in self._arriving}
+        if message_ids - known:
+            self._arriving += self._announced(message_ids - known)
 
     def _announced(self, message_ids: set[str]) -> list[_Arriving]:
         response = self._grid._runtime_client.PullMessages(

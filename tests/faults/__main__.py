@@ -22,7 +22,7 @@ def run(
     part: Annotated[
         list[str] | None,
         typer.Option(
-            help="hostile, kills, partition, endurance or coordinator; repeat it. All if not given."
+            help="hostile, kills, partition, endurance, coordinator or sites; repeat it. All if not given."
         ),
     ] = None,
     repeats: Annotated[int, typer.Option(help="How often each process is killed in each phase.", min=1)] = 2,

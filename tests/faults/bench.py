@@ -12,6 +12,7 @@ from tests.faults.coordinator import coordinator, coordinator_as_text
 from tests.faults.endurance import endurance, endurance_as_text
 from tests.faults.hostile import hostile_as_text, hostile_table
 from tests.faults.kills import kills, kills_as_text
+from tests.faults.many_sites import MODELS, many_sites, many_sites_as_text
 from tests.faults.partition import partition, partition_as_text
 
 Say = Callable[[str], None]
@@ -41,6 +42,12 @@ TRIALS = {
     "coordinator": Trial(
         "The coordinator alone, a hundred sites",
         lambda _out, _repeats, _say: coordinator_as_text(coordinator()),
+    ),
+    "sites": Trial(
+        "A round of the coordinator by the number of sites",
+        lambda _out, _repeats, _say: "\n\n".join(
+            many_sites_as_text(many_sites(model=model)) for model in MODELS.values()
+        ),
     ),
 }
 

@@ -93,13 +93,13 @@ def coordinator(
     n_sites: int = N_SITES, *, model: ModelSettings = TEN_MILLION, rounds: int = 2
 ) -> Coordinator:
     """Measure the three, one after the other. Raises HostError (FM-S500) where /proc has no figures."""
-    federation = _federation(n_sites, model=model, rounds=rounds)
+    federation = federation_of_sites(n_sites, model=model, rounds=rounds)
     with tempfile.TemporaryDirectory(prefix="coordinator-") as folder:
         parcel = Path(folder) / "parcel.safetensors"
-        in_own_process(_write_parcel, parcel, federation)
+        in_own_process(write_parcel, parcel, federation)
         ours, transported = (
             in_own_process(
-                *(_conduct, Path(folder) / f"run-{transport}", federation, parcel, transport),
+                *(conduct, Path(folder) / f"run-{transport}", federation, parcel, transport),
                 environment=ALLOCATOR,
             )
             for transport in (False, True)
@@ -176,7 +176,7 @@ class _Peaks:
         return {step: peak / n_bytes for step, peak in self.of.items()}
 
 
-def _federation(n_sites: int, *, model: ModelSettings, rounds: int) -> FederationSettings:
+def federation_of_sites(n_sites: int, *, model: ModelSettings, rounds: int) -> FederationSettings:
     return trial_federation(
         sites=tuple(f"site-{number:03d}" for number in range(1, n_sites + 1)),
         rounds=rounds,
@@ -185,11 +185,11 @@ def _federation(n_sites: int, *, model: ModelSettings, rounds: int) -> Federatio
     )
 
 
-def _write_parcel(path: Path, federation: FederationSettings) -> None:
+def write_parcel(path: Path, federation: FederationSettings) -> None:
     save_parcel(path, initial_weights(federation)[1])
 
 
-def _conduct(folder: Path, federation: FederationSettings, parcel: Path, transport: bool) -> Cost:
+def conduct(folder: Path, federation: FederationSettings, parcel: Path, transport: bool) -> Cost:
     """A run of ours, in this process."""
     small = {name: trial_site(shift=0.25, n_training_slices=N_SLICES) for name in TRIAL_SITES}
     conduct_trial(folder / "small", InProcessGrid(small), trial_federation())

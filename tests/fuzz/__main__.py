@@ -30,6 +30,7 @@ READERS = (
     Reader("files of tensors", weights.tensor_files),
     Reader("figures and codes", pages.figures),
     Reader("checkpoints", weights.checkpoints),
+    Reader("ONNX files", weights.onnx_files),
     Reader("app bundles", weights.bundles),
     Reader("back-ups", folders.back_ups),
     Reader("ledgers", pages.ledgers),

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 from pydantic import ValidationError
 
 from minet_core.admission.bundle_guard import guard_bundle
@@ -23,6 +24,8 @@ from minet_core.checkpoint import (
     save_checkpoint,
 )
 from minet_core.errors import WeightsRefused
+from minet_core.exported.onnx_file import export_onnx, metadata_entry, sealed
+from minet_core.exported.onnx_runtime import MANIFEST_KEY, load_onnx_model
 from minet_core.models.registry import build_model
 from minet_core.settings.federation import ModelSettings
 from minet_core.weights.compression import CODECS
@@ -118,6 +121,35 @@ def checkpoints(folder: Path) -> Attempt:
         def read() -> object:
             read_manifest(path)
             return load_model(path)
+
+        return read
+
+    return attempt
+
+
+def onnx_files(folder: Path) -> Attempt:
+    """An exported model, as `infer --model` is given one: damaged bytes, and odd metadata in a file that is whole.
+
+    No graph is sealed that the exporter did not write: what ONNX Runtime makes of one is not asked.
+    """
+    weights = _weights()
+    manifest = describe(weights, model=_MODEL, scale=2, round_number=3, provenance={"federation": "ab"})
+    save_checkpoint(folder / "seed.safetensors", weights, manifest)
+    export_onnx(folder / "seed.safetensors", folder / "seed.onnx")
+    seed, path = (folder / "seed.onnx").read_bytes(), folder / "model.onnx"
+    bare = onnx.load_from_string(seed)
+    del bare.metadata_props[:]
+    page = {"manifest": manifest.as_json(), "sha256": "0" * 64}
+
+    def attempt(generator: random.Random) -> Callable[[], object]:
+        if generator.random() < 0.8:
+            path.write_bytes(mutated_bytes(seed, generator))
+        else:
+            text = _with_own_digest(mutated_json(page, generator).decode("utf-8", "replace"))
+            path.write_bytes(sealed(bare.SerializeToString() + metadata_entry(MANIFEST_KEY, text)))
+
+        def read() -> object:
+            return load_onnx_model(path)
 
         return read
 

@@ -40,6 +40,13 @@ def replacing(path: Path) -> Iterator[Path]:
     FileNotWritten
         FM-S509 or another of its kinds, where the file system refuses for another reason.
     """
+    with _replacing(path, durable=True) as temporary:
+        yield temporary
+
+
+@contextlib.contextmanager
+def _replacing(path: Path, *, durable: bool) -> Iterator[Path]:
+    """`replacing`, which waits for the disk only where that is asked for."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,9 +54,11 @@ def replacing(path: Path) -> Iterator[Path]:
             missing_ok=True
         )  # of a killed process of this number, as a container's first has it again
         yield temporary
-        _fsync(temporary)
+        if durable:
+            _fsync(temporary)
         temporary.replace(path)
-        _fsync_folder(path.parent)
+        if durable:
+            _fsync_folder(path.parent)
     except OSError as failure:
         raise failure_of(failure, f"{path} could not be written", path=path) from failure
     except SafetensorError as failure:
@@ -145,6 +154,31 @@ def write_json(path: Path, content: Any) -> None:
         As `replacing`.
     """
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_note(path: Path, content: Any) -> None:
+    """Write a JSON file whole, and do not wait for the disk.
+
+    For what says how things stand, is written anew all the time, and is gone on from by nothing: after a power cut it
+    may be the former one, or empty.
+
+    Parameters
+    ----------
+    path
+        Of the file; replaced where it is there.
+    content
+        Plain values, lists and mappings.
+
+    Raises
+    ------
+    ValueError
+        For NaN and infinity, since they are not JSON.
+    FileNotWritten
+        As `replacing`.
+    """
+    text = json.dumps(content, allow_nan=False) + "\n"
+    with _replacing(path, durable=False) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def append_line(path: Path, record: dict[str, Any]) -> None:

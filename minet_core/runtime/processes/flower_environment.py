@@ -17,6 +17,9 @@ SERVER_VARIABLE = "FEDMINET_SERVER"
 SITE_VARIABLE = "FEDMINET_SITE"
 """Environment variable with the site's folder; set by `fedminet site start`, read on the site alone."""
 
+BEGAN_VARIABLE = "FEDMINET_TASK_BEGAN"
+"""Environment variable with when a task's process began, seconds since 1970; set for the process of one task."""
+
 
 def flower_environment(flower_home: Path, **variables: str) -> dict[str, str]:
     """The environment of a Flower process with its own home, no telemetry, and no call to the maker's servers.

@@ -12,6 +12,7 @@ from flwr.app import Array, ArrayRecord, Error, Message, RecordDict
 from flwr.app.message import make_message
 from flwr.app.metadata import Metadata
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode, Status, SubStatus
+from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.date import now
 from flwr.supercore.inflatable.inflatable_object import (
@@ -22,16 +23,19 @@ from flwr.supercore.inflatable.inflatable_object import (
 from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
 from flwr.supernode.nodestate.in_memory_nodestate import InMemoryNodeState, MessageEntry
 
-from client.flower.node_state import REPEATS, RetryingNodeState, keep_message
+from client.flower.node_state import REPEATS, TASK_WAIT_S, RetryingNodeState, answer_when_there, keep_message
 
 RUN = 7
 NODE = 11
 
 
 class Bench:
-    """A node that has pulled one message, and a task that has begun to work on it."""
+    """A node that has pulled one message, and a task that has begun to work on it.
 
-    def __init__(self, state: InMemoryNodeState) -> None:
+    whole: False while the last part of the message is still on its way.
+    """
+
+    def __init__(self, state: InMemoryNodeState, *, whole: bool = True) -> None:
         self.state = state
         state.set_node_id(NODE)
         self.asked = make_message(
@@ -45,8 +49,13 @@ class Bench:
         with no_object_id_recompute():
             state.object_store.preregister(RUN, get_object_tree(self.asked))
             state.store_message(self.asked)
-            for key, part in get_all_nested_objects(self.asked).items():
-                state.object_store.put(key, part.deflate())
+            self.parts = {key: part.deflate() for key, part in get_all_nested_objects(self.asked).items()}
+        for key in list(self.parts)[: None if whole else -1]:
+            self.come(key)
+
+    def come(self, key: str) -> None:
+        """A part of the message has come."""
+        self.state.object_store.put(key, self.parts[key])
 
     def work(self) -> None:
         """What a task does until its app runs."""
@@ -184,6 +193,48 @@ def test_the_handler_in_place_of_flowers_has_its_form() -> None:
 
     assert len(signature(runtime_handlers.confirm_message_received).parameters) == 3
     assert len(signature(keep_message).parameters) == 3
+    assert list(signature(runtime_handlers.acquire_task).parameters) == ["request", "state"]
+
+
+def asked_for_a_task(state: RetryingNodeState) -> tuple[int, float]:
+    """What SuperExec's question gives, 0 for no task, and how long the answer took."""
+    from flwr.supernode.servicer.runtime import runtime_handlers
+
+    began = time.monotonic()
+    question = AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP])
+    answer = answer_when_there(runtime_handlers.acquire_task)(question, state)
+    assert bool(answer.token) == answer.HasField("task")
+    return answer.task.task_id, time.monotonic() - began
+
+
+def test_who_asks_for_a_task_waits_for_one_and_gets_it_as_it_comes() -> None:
+    state = RetryingNodeState(InMemoryObjectStore(), on_admission=lambda _: None)
+    none, seconds = asked_for_a_task(state)
+    assert none == 0
+    assert seconds >= TASK_WAIT_S
+    came = []
+    threading.Timer(TASK_WAIT_S / 2, lambda: came.append(Bench(state))).start()
+    task, seconds = asked_for_a_task(state)
+    assert task == came[0].task_id
+    assert seconds < TASK_WAIT_S
+    again, _ = asked_for_a_task(state)
+    assert again == 0  # it is given out once
+
+
+def test_a_task_whose_message_is_still_on_its_way_is_not_given_out() -> None:
+    state = RetryingNodeState(InMemoryObjectStore(), on_admission=lambda _: None)
+    bench = Bench(state, whole=False)
+    assert asked_for_a_task(state)[0] == 0
+    threading.Timer(TASK_WAIT_S / 2, lambda: bench.come(list(bench.parts)[-1])).start()
+    assert asked_for_a_task(state)[0] == bench.task_id
+
+
+def test_a_task_that_ended_without_an_answer_is_given_to_who_waits(bench: Bench) -> None:
+    state = bench.state
+    assert isinstance(state, RetryingNodeState)
+    bench.work()
+    threading.Timer(TASK_WAIT_S / 2, bench.end).start()
+    assert asked_for_a_task(state)[0] == bench.task_id
 
 
 def test_a_reply_that_comes_as_its_task_is_taken_for_dead_stops_nothing(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from client.flower.task_host import SOCKET, _without_parent, guard_bundle, write_program
+from client.flower.task_host import PRELOADED, SOCKET, _without_parent, guard_bundle, write_program
 from minet_core.errors import AdmissionRefused, ScanUnreadable
 from minet_core.protocol.messages import code_within
 from minet_core.runtime.processes.child_processes import ChildProcesses, child_environment
@@ -102,3 +102,37 @@ def test_what_is_no_request_is_dropped_and_the_host_goes_on(folder: Path, reques
         connection.sendall(request_)
         connection.shutdown(socket.SHUT_WR)
         assert connection.recv(1) == b""
+
+
+_A_ROUND_OF_NOTHING = """
+import importlib, itertools, sys
+import numpy as np
+for module in {preloaded!r}:
+    importlib.import_module(module)
+host_has = set(sys.modules)
+from minet_core.evaluation.volume_scores import score_slices
+from minet_core.models.registry import build_model
+from minet_core.settings.federation import TrainingSettings
+from minet_core.training.batches import random_batch
+from minet_core.training.local_update import LocalState, local_update
+from minet_core.training.loop import StepPlan
+model = build_model({{"architecture": "minet", "n_features": 8}}, scale=2)
+image = np.ones((32, 32), np.float32)
+score_slices(model, [(image, image)], [0], scale=2)
+batches = itertools.repeat(random_batch(16, scale=2, batch_size=1))
+local_update(model, batches, StepPlan(settings=TrainingSettings(), n_steps=1, total_steps=2), LocalState())
+print(*sorted(set(sys.modules) - host_has))
+"""
+
+
+def test_a_task_imports_nothing_that_its_host_has_not() -> None:
+    """Else every task of every round imports it again: torch's first optimizer of a process brings 800 modules."""
+    found = []
+    for preloaded in (PRELOADED, PRELOADED[:1]):
+        program = _A_ROUND_OF_NOTHING.format(preloaded=preloaded)
+        ended = subprocess.run(
+            [sys.executable, "-c", program], check=True, timeout=120, capture_output=True, text=True
+        )
+        found.append(ended.stdout.split())
+    assert len(found[0]) <= 2  # one of torch's profiler, as small as they come
+    assert len(found[1]) > 100  # what is looked for is there

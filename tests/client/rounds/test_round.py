@@ -64,7 +64,7 @@ def test_the_last_round_says_whether_its_reply_was_sent(tmp_path: Path) -> None:
         pass
     assert as_json(status_of(tmp_path))["last_round"] | {"began": 0, "ended": 0} == {
         **{"task": "train", "run": "study", "round": 8, "began": 0, "ended": 0, "code": None},
-        **{"reply_sent": False, "sent": None},
+        **{"parts": {}, "reply_sent": False, "sent": None},
     }
 
 

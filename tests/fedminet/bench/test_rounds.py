@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fedminet.bench.rounds import PARTS, bench_rounds, parts_of_rounds
+from client.status.current_task import Answered, Request
+from fedminet.bench.processor_watch import ProcessorWatch
+from fedminet.bench.round_parts import PARTS, TASK_PARTS, Worked, parts_of_rounds
+from fedminet.bench.rounds import bench_rounds
 from fedminet.main import run
 from minet_core.errors import FileMissing
 
@@ -31,15 +36,44 @@ def test_the_parts_of_the_slowest_site_add_up_to_the_round() -> None:
         event(16, "reply-accepted", 3, "a"),
         event(17, "round-completed", 3),
     ]
-    worked = {(2, "a"): (10.6, 11.0), (2, "b"): (11.0, 12.25), (3, "a"): (14.5, 15.5)}
-    found = parts_of_rounds(events, worked)
-    assert found == {
-        "whole": pytest.approx([3.5, 3.0]),
-        "request": pytest.approx([0.5, 0.5]),
-        "work": pytest.approx([1.25, 1.0]),
-        "reply": pytest.approx([0.75, 0.5]),
-        "coordinator": pytest.approx([1.0, 1.0]),
-    }
+    worked = Worked(
+        {
+            (2, "a"): answer(2, "a", 10.6, 11.0),
+            (2, "b"): answer(2, "b", 11.0, 12.25),
+            (3, "a"): answer(3, "a", 14.5, 15.5),
+        },
+        {"2a": 11.5, "2b": 12.75, "3a": 15.75},
+    )
+    second, third = parts_of_rounds(events, worked)
+    assert (second.begin, second.end, third.begin, third.end) == (10.5, 14.0, 14.0, 17.0)
+    assert second.seconds == pytest.approx(
+        {"whole": 3.5, "request": 0.5, "work": 1.25, "reply": 0.5, "taken": 0.25, "coordinator": 1.0}
+    )
+    assert third.seconds == pytest.approx(
+        {"whole": 3.0, "request": 0.5, "work": 1.0, "reply": 0.25, "taken": 0.25, "coordinator": 1.0}
+    )
+    assert [task["validate"] for task in second.tasks] == [(11.0, 1.0), (10.6, 1.0)]  # as the replies came in
+
+
+def answer(number: int, site: str, began: float, ended: float) -> Answered:
+    request = Request("train", "run", number, f"{number}{site}")
+    return Answered(request, began, ended, None, {"validate": (began, 1.0)})
+
+
+def test_the_processors_of_a_process_and_of_its_children_are_counted_after_they_ended() -> None:
+    watch = ProcessorWatch()
+    waits = "import time; ended = time.process_time() + 0.3\nwhile time.process_time() < ended: pass\n"
+    parent = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]]); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", parent, waits], stdin=subprocess.PIPE) as process:
+        began = time.time()
+        watch.look({process.pid})
+        for _ in range(200):
+            time.sleep(0.01)
+            watch.look({process.pid})
+        process.communicate()
+        watch.look({process.pid})
+    assert 0.2 < watch.between(began, time.time()) < 2.0
+    assert watch.between(began, began) == 0.0
 
 
 def test_a_baseline_that_is_no_checkout_is_named(tmp_path: Path) -> None:
@@ -58,7 +92,7 @@ def test_a_real_round_is_taken_apart(
         run()
     assert not ending.value.code
     printed = capsys.readouterr().out
-    assert all(words in printed for words in PARTS.values())
+    assert all(words in printed for words in (*PARTS.values(), *TASK_PARTS.values()))
     (side,) = json.loads((tmp_path / "rounds.json").read_text())["sides"]
     seconds = side["seconds"]
     assert side["n_bytes"] > 0
@@ -66,3 +100,6 @@ def test_a_real_round_is_taken_apart(
         parts = [seconds[part][number] for part in PARTS if part != "whole"]
         assert sum(parts) == pytest.approx(seconds["whole"][number], abs=0.01)
         assert min(parts) > 0
+    assert min(side["processor"]) > 0
+    for part in TASK_PARTS:
+        assert len(side["tasks"][part]) == 6  # two rounds of three sites

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import hashlib
 import json
 import re
 import sys
@@ -18,7 +19,16 @@ from onnx.external_data_helper import uses_external_data
 from minet_core.checkpoint import describe, load_model, save_checkpoint
 from minet_core.errors import CheckpointInvalid, ConfigurationError, FileMissing, InvalidSetting, ModelError
 from minet_core.evaluation.inference import super_resolve
-from minet_core.exported.onnx_file import INPUTS, WITHOUT_FORM, export_onnx
+from minet_core.exported import onnx_runtime
+from minet_core.exported.onnx_file import (
+    INPUTS,
+    SEAL,
+    SEAL_BYTES,
+    WITHOUT_FORM,
+    export_onnx,
+    metadata_entry,
+    sealed,
+)
 from minet_core.exported.onnx_runtime import load_onnx_model
 from minet_core.models.architectures import SETTINGS_OF
 from minet_core.models.minet.multi_stage_integration import MultiStageIntegration
@@ -134,6 +144,7 @@ def test_the_metadata_says_what_a_caller_must_know(exported: tuple[Path, Path, d
     assert "not for diagnosis" in found["use"]
     assert tuple(json.loads(found["contrasts"])) == INPUTS
     assert found["fedminet_version"]
+    assert found[SEAL] == hashlib.sha256(path.read_bytes()[:-SEAL_BYTES]).hexdigest()
 
 
 def test_formed_features_are_the_mixed_weights_by_another_road() -> None:
@@ -159,19 +170,60 @@ def test_what_is_no_exported_model_is_refused(exported: tuple[Path, Path, Any], 
     with pytest.raises(FileMissing):
         load_onnx_model(tmp_path / "none.onnx")
     whole, broken = exported[1].read_bytes(), tmp_path / "broken.onnx"
-    broken.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CheckpointInvalid, match="no ONNX file"):
+    broken.write_bytes(sealed(whole[: len(whole) // 2]))
+    with pytest.raises(CheckpointInvalid, match="no ONNX file that can be run"):
         load_onnx_model(broken)
     content = onnx.load(exported[1])
     manifest = next(one for one in content.metadata_props if one.key == "manifest")
+    without = onnx.load(exported[1])
+    del without.metadata_props[:]
+    broken.write_bytes(
+        sealed(without.SerializeToString() + metadata_entry("manifest", "@@").replace(b"@@", b"\xff\xff"))
+    )
+    with pytest.raises(CheckpointInvalid, match="no ONNX file that can be run"):  # a text that is none
+        load_onnx_model(broken)
     manifest.value = manifest.value.replace("study", "other")
-    broken.write_bytes(content.SerializeToString())
+    broken.write_bytes(sealed(content.SerializeToString()))
     with pytest.raises(CheckpointInvalid, match="was changed"):
         load_onnx_model(broken)
     content.metadata_props.remove(manifest)
-    broken.write_bytes(content.SerializeToString())
+    broken.write_bytes(sealed(content.SerializeToString()))
     with pytest.raises(CheckpointInvalid, match="has no manifest"):
         load_onnx_model(broken)
+
+
+def test_no_byte_of_a_changed_file_comes_to_the_runtime(
+    exported: tuple[Path, Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    def not_to_be_called(*_given: object, **_more: object) -> None:
+        raise AssertionError("ONNX Runtime was given the file")
+
+    whole, changed = exported[1].read_bytes(), tmp_path / "changed.onnx"
+    assert load_onnx_model(exported[1])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", not_to_be_called)
+    places = (0, 1, len(whole) // 2, len(whole) - SEAL_BYTES, len(whole) - 65, len(whole) - 1)
+    for content in (b"", whole[:-1], whole[1:], whole + b"\0", whole[:-SEAL_BYTES], whole[-SEAL_BYTES:]):
+        changed.write_bytes(content)
+        with pytest.raises(CheckpointInvalid, match="was changed since"):
+            load_onnx_model(changed)
+    for place in places:
+        changed.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(CheckpointInvalid, match="was changed since"):
+            load_onnx_model(changed)
+    monkeypatch.setattr(onnx_runtime, "MAX_BYTES", len(whole) - 1)
+    with pytest.raises(CheckpointInvalid, match="at most"):
+        load_onnx_model(exported[1])
+
+
+@pytest.mark.parametrize("length", [1, 127, 128, 16383, 16384, 300_000])
+def test_an_entry_behind_the_model_is_read_as_one_of_its_own(length: int) -> None:
+    own, behind = onnx.ModelProto(), onnx.ModelProto(ir_version=8)
+    behind.metadata_props.add(key="first", value="é")
+    own.ParseFromString(behind.SerializeToString() + metadata_entry("second", "x" * length))
+    behind.metadata_props.add(key="second", value="x" * length)
+    assert own == behind
 
 
 def test_a_file_beside_the_model_is_not_read(
@@ -184,8 +236,10 @@ def test_a_file_beside_the_model_is_not_read(
     )
     monkeypatch.chdir(tmp_path)
     assert (tmp_path / "weights").is_file()
-    with pytest.raises(CheckpointInvalid, match="no ONNX file"):
-        load_onnx_model(tmp_path / "outside.onnx")
+    outside = tmp_path / "outside.onnx"
+    outside.write_bytes(sealed(outside.read_bytes()))
+    with pytest.raises(CheckpointInvalid, match="no ONNX file that can be run"):
+        load_onnx_model(outside)
 
 
 def test_shapes_that_do_not_fit_are_refused(exported: tuple[Path, Path, Any]) -> None:

@@ -26,6 +26,7 @@ from minet_core.runtime.files.atomic_write import (
     sha256_of_file,
     status_of,
     write_json,
+    write_note,
     write_private,
     write_text,
 )
@@ -147,3 +148,18 @@ def test_what_goes_between_two_looks_has_no_status(tmp_path: Path) -> None:
     listed = list(tmp_path.glob("round-*"))
     listed[0].unlink()
     assert [status and status.st_size for status in map(status_of, listed)] == [None, len(b"weights")]
+
+
+def test_a_note_is_whole_and_waits_for_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_descriptor: int) -> None:
+        raise AssertionError("a note waits for the disk")
+
+    path = tmp_path / "note.json"
+    monkeypatch.setattr(os, "fsync", refused)
+    write_note(path, {"round": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_note(path, {"round": float("nan")})
+    assert json.loads(path.read_text()) == {"round": 1}
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(AssertionError, match="waits"):
+        write_json(path, {"round": 2})

@@ -28,7 +28,8 @@ from flwr.supercore.run import Run
 
 from fedminet.simulation.in_process_grid import RUN_ID, node_id_of, server_identity
 from minet_core.errors import ReplyRefused
-from server.flower.nonblocking_grid import OBJECTS_MARGIN_BYTES, NonBlockingGrid, put_together
+from server.flower.nonblocking_grid import OBJECTS_MARGIN_BYTES, NonBlockingGrid, announced, put_together
+from server.rounds.exchange import MIN_POLL_S, POLL_INTERVAL_S, _pause_after
 
 MAX_BYTES = 100_000
 
@@ -42,6 +43,7 @@ class SuperLink:
         self.known: set[str] = set()
         self.confirmed: list[str] = []
         self.pulled: list[str] = []
+        self.questions = 0
 
     def announce(self, request_id: str, reply: Message) -> dict[str, bytes]:
         """Announce a reply, as a SuperNode does before it sends the parts; returns them."""
@@ -54,6 +56,7 @@ class SuperLink:
 
     def PullMessages(self, request: PullAppMessagesRequest) -> PullAppMessagesResponse:  # noqa: N802
         """A reply is given out once, as by Flower."""
+        self.questions += 1
         found = [self.replies.pop(one) for one in request.message_ids if one in self.replies]
         return PullAppMessagesResponse(
             messages_list=[message for message, _ in found], message_object_trees=[tree for _, tree in found]
@@ -140,6 +143,25 @@ def test_a_reply_whose_parts_are_under_way_holds_nobody_up(
     (reply,) = grid.pull_messages(["request-umr"])
     assert reply.content.array_records["weights"]["all"].numpy().sum() == 100
     assert time.monotonic() - began < 0.9  # Flower's own grid sleeps at least 0.8 s before it looks again
+
+
+def test_one_question_tells_of_all_sites_whether_they_have_answered(
+    grid: NonBlockingGrid, superlink: SuperLink
+) -> None:
+    everybody = [*(f"request-{number}" for number in range(99)), "request-sms"]
+    assert announced(grid, everybody) == []
+    assert superlink.questions == 1
+    superlink.parts |= superlink.announce("request-sms", answer("sms", np.ones(3, np.float32)))
+    assert announced(grid, everybody) == ["request-sms"]
+    assert superlink.questions == 2
+    assert len(list(grid.pull_messages(["request-sms"]))) == 1
+    assert superlink.questions == 2  # it was known already
+    assert announced(grid, []) == []
+    assert superlink.questions == 2
+
+
+def test_a_grid_that_waits_for_nothing_is_asked_message_by_message() -> None:
+    assert announced(FlowerGrid(), iter(["a", "b"])) == ["a", "b"]  # type: ignore[arg-type]
 
 
 def test_a_part_that_is_missing_is_asked_for_alone_and_nothing_is_pulled_again_and_again(
@@ -243,3 +265,10 @@ def test_what_was_put_together_is_let_go_without_waiting_for_the_garbage_collect
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_a_young_round_is_asked_often_and_a_long_one_seldom() -> None:
+    pauses = [_pause_after(seconds) for seconds in (0.0, 1.0, 4.0, 9.0, 120.0)]
+    assert pauses[:2] == [MIN_POLL_S, MIN_POLL_S]
+    assert pauses[2] == pytest.approx(0.1)
+    assert pauses[3:] == [pytest.approx(0.225), POLL_INTERVAL_S]
