@@ -115,7 +115,7 @@ class PairMaker:
                 one.result().forget()
 
     def _submit(self, task: PairTask) -> Future[MadePair]:
-        with _one_thread_each():  # a process begins at a task
+        with one_thread_each():  # a process begins at a task
             if self._pool is None:
                 self._pool = ProcessPoolExecutor(
                     self._n_processes, mp_context=multiprocessing.get_context("spawn"), initializer=begin
@@ -171,6 +171,30 @@ def processes_for(n_pairs: int, *, asked: int | None = None) -> int:
     return max(1, min(asked, n_pairs))
 
 
+@contextlib.contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Processes that are started meanwhile compute with one thread each, as where they share the processors.
+
+    Two threads of OpenBLAS for small matrices wait for each other at work: a phantom costs five times as much of the
+    processor.
+
+    Yields
+    ------
+    None
+        Nothing; this process goes on with the threads that it has.
+    """
+    former = {name: os.environ.get(name) for name in _ONE_THREAD}
+    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
+    try:
+        yield
+    finally:
+        for name, value in former.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 def _available_bytes() -> int:
     """What the kernel would give without swapping; a system that does not say so has enough."""
     try:
@@ -189,17 +213,3 @@ def _make(task: PairTask) -> MadePair:
         raise
     except Exception as failure:
         raise refusal_of(failure) from None
-
-
-@contextlib.contextmanager
-def _one_thread_each() -> Iterator[None]:
-    former = {name: os.environ.get(name) for name in _ONE_THREAD}
-    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
-    try:
-        yield
-    finally:
-        for name, value in former.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
