@@ -15,6 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from minet_core.errors import FedminetError, ScanReaderFailed
+from minet_core.runtime.processes.single_threaded import one_thread_each
 from sites.making.make_pair import MadePair, PairTask, make_pair_file
 from sites.making.worker_start import begin
 from sites.scans.unreadable import refusal_of
@@ -27,12 +28,6 @@ WORTH_A_PROCESS = 4
 """Pairs; a process takes as long to begin as one or two pairs do."""
 AHEAD = 2
 """How many pairs are asked for beyond those that are being made."""
-_ONE_THREAD = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
-)
 
 
 class PairMaker:
@@ -169,30 +164,6 @@ def processes_for(n_pairs: int, *, asked: int | None = None) -> int:
         by_machine = min(len(os.sched_getaffinity(0)), _available_bytes() // MEMORY_BYTES)
         asked = min(by_machine, n_pairs // WORTH_A_PROCESS, MAX_PROCESSES)
     return max(1, min(asked, n_pairs))
-
-
-@contextlib.contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Processes that are started meanwhile compute with one thread each, as where they share the processors.
-
-    Two threads of OpenBLAS for small matrices wait for each other at work: a phantom costs five times as much of the
-    processor.
-
-    Yields
-    ------
-    None
-        Nothing; this process goes on with the threads that it has.
-    """
-    former = {name: os.environ.get(name) for name in _ONE_THREAD}
-    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
-    try:
-        yield
-    finally:
-        for name, value in former.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _available_bytes() -> int:
