@@ -19,12 +19,7 @@ def one_thread_each() -> Iterator[None]:
     """Processes that are started meanwhile compute with one thread each.
 
     Two threads of OpenBLAS for small matrices wait for each other at work: a phantom costs five times as much of the
-    processor.
-
-    Yields
-    ------
-    None
-        Nothing; this process goes on with the threads that it has.
+    processor. This process goes on with the threads that it has.
     """
     former = {name: os.environ.get(name) for name in _ONE_THREAD}
     os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
