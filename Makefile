@@ -80,23 +80,24 @@ environment: $(VENV)/.installed-dev
 
 # What comes from an index is held to the digests in pins/, and nothing comes that is not listed there. PyTorch's build for
 # the CPU is taken where an index offers it (PIP_EXTRA_INDEX_URL), else the usual one, which needs CUDA's packages on Linux.
-PINNED := $(BIN)/python -m pip install --quiet --no-compile --require-hashes --no-deps --only-binary :all:
+PINNED := $(BIN)/python docker/install_pins.py
+UV     := UV_PYTHON=$(BIN)/python $(BIN)/uv --quiet --no-config pip
 
 # A stamp newer than the files that decide what is installed: a second call starts in seconds.
-$(VENV)/.installed: pyproject.toml constraints.txt pins/run.txt pins/torch.txt pins/torch-cpu.txt pins/cuda.txt
+$(VENV)/.installed: pyproject.toml constraints.txt docker/install_pins.py pins/run.txt pins/torch.txt pins/torch-cpu.txt pins/cuda.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fedminet needs Python 3.11 or later: make PYTHON=python3.12 ...")'
-	$(PINNED) --requirement pins/run.txt
-	$(PINNED) --requirement pins/torch-cpu.txt 2> /dev/null || $(PINNED) --requirement pins/torch.txt
-	if $(BIN)/python docker/pins.py needs-cuda; then $(PINNED) --requirement pins/cuda.txt; fi
-	$(BIN)/python -m pip install --quiet --no-compile --no-deps --no-build-isolation --editable .
-	$(BIN)/python -m pip check
+	$(PINNED) pins/run.txt
+	$(PINNED) pins/torch-cpu.txt 2> /dev/null || $(PINNED) pins/torch.txt
+	if $(BIN)/python docker/pins.py needs-cuda; then $(PINNED) pins/cuda.txt; fi
+	$(UV) install --offline --no-deps --no-build-isolation --editable .
+	$(UV) check
 	touch $@
 
 # Some packages carry files that are no Python of this version, so compiling them may fail.
 $(VENV)/.installed-dev: $(VENV)/.installed pins/dev.txt
-	$(PINNED) --requirement pins/dev.txt
-	$(BIN)/python -m pip check
+	$(PINNED) pins/dev.txt
+	$(UV) check
 	-$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib
 	touch $@
 

@@ -48,6 +48,10 @@ def demo(
     json_output: AsJson = False,
 ) -> None:
     """A coordinator and three sites on this machine, over loopback with TLS: train, test, report."""
+    from fedminet.single_machine.site_workers import begin_site_workers
+
+    begin_site_workers()  # their imports run beside these
+
     from fedminet.single_machine.demo import prepare_for_containers, run_demo
     from fedminet.single_machine.federation import DEMO_TRAINING_S
     from minet_core.runtime.processes.proxy_variables import stay_on_this_machine

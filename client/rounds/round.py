@@ -33,7 +33,6 @@ from client.rounds.round_request import (
 )
 from client.rounds.site_adaptation import SiteAdaptation, adapt_at_site, alone_steps, score_adapted
 from client.status.current_task import Request, at_work
-from minet_core.algorithms.interface import CONTROL
 from minet_core.evaluation.volume_scores import VolumeScores, evaluate_volume
 from minet_core.models.activation_checkpointing import recompute
 from minet_core.protocol import messages
@@ -55,6 +54,7 @@ from minet_core.training.gradient_rules import GradientRule
 from minet_core.training.local_update import LocalState, LocalUpdate, local_update
 from minet_core.training.loop import OPTIMIZER_WARMUP_STEPS, StepPlan
 from minet_core.weights.manifest import Arrays, check_weights, learnable
+from minet_core.weights.memory_names import CONTROL
 from minet_core.weights.payload import pack
 from minet_core.weights.update_norm import HISTORY_ROUNDS, update_norm
 from sites.scores import means_by_patient, validation_scores

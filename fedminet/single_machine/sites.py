@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.site_home import SiteHome
+from fedminet.single_machine.site_workers import begin_site_workers
 from minet_core.errors import ConfigurationError, FileMissing
 from minet_core.runtime.files.atomic_write import write_json
 from minet_core.settings.yaml_file import read_settings, write_settings
@@ -113,10 +114,8 @@ def make_sites(
     processor that waits for the last of them makes nothing. Returns what the ingests refused.
     """
     sources = [Source(site, named.get(site), n_patients, seed, ratio, varied) for site in sites]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        max_workers=min(len(sources), multiprocessing.cpu_count() + 1), mp_context=context
-    ) as pool:
+    n_workers = min(len(sources), multiprocessing.cpu_count() + 1)
+    with ProcessPoolExecutor(max_workers=n_workers, mp_context=begin_site_workers()) as pool:
         refused = list(pool.map(_make_site, [out] * len(sources), sources))
     return [
         f"{source.site}: {text}" for source, texts in zip(sources, refused, strict=True) for text in texts

@@ -25,12 +25,12 @@ from minet_core.algorithms.interface import (
     Reply,
     ServerState,
     everything_is_shared,
-    memory_names,
 )
 from minet_core.algorithms.server_state import filled_memory
 from minet_core.algorithms.server_step import check_names, checked_cohort, combination_of, stepped
 from minet_core.algorithms.weighted_mean import cast_back
 from minet_core.weights.manifest import Arrays
+from minet_core.weights.memory_names import memory_names
 
 if TYPE_CHECKING:
     from minet_core.settings.federation import AlgorithmSettings

@@ -15,9 +15,6 @@ from minet_core.weights.manifest import Arrays
 if TYPE_CHECKING:  # who reads the settings needs the names of the algorithms, and no torch
     from minet_core.training.gradient_rules import GradientRule
 
-CONTROL = "control"
-"""Prefix of SCAFFOLD's control variates among an algorithm's own tensors."""
-
 
 @dataclass(frozen=True, eq=False)
 class ServerState:
@@ -122,21 +119,3 @@ def everything_is_shared(name: str) -> bool:  # noqa: ARG001 - the signature of 
         True.
     """
     return True
-
-
-def memory_names(prefix: str, names: Sequence[str]) -> list[str]:
-    """The names of an algorithm's own tensors.
-
-    Parameters
-    ----------
-    prefix
-        What they are, such as "control".
-    names
-        Of the weights that they belong to.
-
-    Returns
-    -------
-    list of str
-        "control/head.weight" for "head.weight", in the order of `names`.
-    """
-    return [f"{prefix}/{name}" for name in names]

@@ -22,19 +22,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minet_core.algorithms.interface import (
-    CONTROL,
     Algorithm,
     Diagnostics,
     Reply,
     ServerState,
     everything_is_shared,
-    memory_names,
 )
 from minet_core.algorithms.server_state import filled_memory
 from minet_core.algorithms.server_step import check_names, checked_cohort, combination_of, stepped
 from minet_core.algorithms.weighted_mean import cast_back
 from minet_core.errors import WeightsRefused
 from minet_core.weights.manifest import Arrays
+from minet_core.weights.memory_names import CONTROL, memory_names
 
 if TYPE_CHECKING:
     from minet_core.settings.federation import AlgorithmSettings

@@ -17,7 +17,7 @@ from minet_core.algorithms.influence import (
     trimmed_mean,
     update_products,
 )
-from minet_core.algorithms.interface import Diagnostics, Reply, ServerState, memory_names
+from minet_core.algorithms.interface import Diagnostics, Reply, ServerState
 from minet_core.algorithms.weighted_mean import (
     cast_back,
     float64_mean,
@@ -27,6 +27,7 @@ from minet_core.algorithms.weighted_mean import (
 )
 from minet_core.errors import WeightsRefused
 from minet_core.weights.manifest import Arrays
+from minet_core.weights.memory_names import memory_names
 
 if TYPE_CHECKING:
     from minet_core.settings.federation import AlgorithmSettings

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from minet_core.algorithms.interface import CONTROL
 from minet_core.errors import InvalidSetting, WeightsRefused
 from minet_core.weights.manifest import Arrays
+from minet_core.weights.memory_names import CONTROL
 
 
 class GradientRule(Protocol):

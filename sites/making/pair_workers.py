@@ -15,6 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from minet_core.errors import FedminetError, ScanReaderFailed
+from minet_core.runtime.processes.single_threaded import one_thread_each
 from sites.making.make_pair import MadePair, PairTask, make_pair_file
 from sites.making.worker_start import begin
 from sites.scans.unreadable import refusal_of
@@ -27,12 +28,6 @@ WORTH_A_PROCESS = 4
 """Pairs; a process takes as long to begin as one or two pairs do."""
 AHEAD = 2
 """How many pairs are asked for beyond those that are being made."""
-_ONE_THREAD = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
-)
 
 
 class PairMaker:
@@ -115,7 +110,7 @@ class PairMaker:
                 one.result().forget()
 
     def _submit(self, task: PairTask) -> Future[MadePair]:
-        with _one_thread_each():  # a process begins at a task
+        with one_thread_each():  # a process begins at a task
             if self._pool is None:
                 self._pool = ProcessPoolExecutor(
                     self._n_processes, mp_context=multiprocessing.get_context("spawn"), initializer=begin
@@ -189,17 +184,3 @@ def _make(task: PairTask) -> MadePair:
         raise
     except Exception as failure:
         raise refusal_of(failure) from None
-
-
-@contextlib.contextmanager
-def _one_thread_each() -> Iterator[None]:
-    former = {name: os.environ.get(name) for name in _ONE_THREAD}
-    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
-    try:
-        yield
-    finally:
-        for name, value in former.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -1,7 +1,7 @@
 """The processes that make an experiment's sites, kept from one call to the next.
 
-`make_sites` starts a process for each site, and each reads torch and the readers of scans anew: some ten seconds of
-processor for three patients of a few slices. Here the same code runs in one process that stays, spawned as theirs are.
+`make_sites` lets a process read torch and the readers of scans, and forks one for each site from it, for each command
+anew. Here the same code runs in one process that stays, spawned.
 """
 
 from __future__ import annotations
@@ -29,5 +29,8 @@ def _kept(**_asked: object) -> Iterator[ProcessPoolExecutor]:
 @contextmanager
 def kept_pool() -> Iterator[None]:
     """Within it, `make_sites` uses the one process. It ends with the tests' own."""
-    with mock.patch.object(sites, "ProcessPoolExecutor", _kept):
+    with (
+        mock.patch.object(sites, "ProcessPoolExecutor", _kept),
+        mock.patch.object(sites, "begin_site_workers", lambda: None),
+    ):
         yield

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import colormaps
 from matplotlib.image import imread
 from numpy.typing import NDArray
 
 from minet_core.errors import ScanInvalid
 from minet_core.report.figures import README_LIMIT_BYTES, figure_for_readme, sheet_of
-from minet_core.report.panel import Panel, on_half_pixels
+from minet_core.report.panel import Panel, display_ceiling, on_half_pixels
 
 ROWS, COLUMNS = 48, 64
 
@@ -144,3 +145,17 @@ def test_the_readme_picture_stays_small(tmp_path: Path) -> None:
     size = (tmp_path / "picture.png").stat().st_size
     assert 10_000 < size <= README_LIMIT_BYTES
     assert imread(tmp_path / "picture.png").shape[1] >= 300
+
+
+@pytest.mark.parametrize(("place", "colours"), [("image_uri", "gray"), ("error_uri", "inferno")])
+def test_a_pixel_has_the_colour_that_matplotlib_gives_its_value(place: str, colours: str) -> None:
+    made = panel()
+    tile = next(one for one in sheet_of(made).tiles if one.label == "sinc")
+    shown = (
+        np.clip(made.sinc / display_ceiling(made.target), 0, 1)
+        if place == "image_uri"
+        else made.error("sinc") / made.error_ceiling()
+    )
+    expected = colormaps[colours](shown, bytes=True)[..., :3]
+    found = np.round(255 * decoded(getattr(tile, place))).astype(np.uint8)
+    np.testing.assert_array_equal(found[..., :3] if found.ndim == 3 else found[..., np.newaxis], expected)
