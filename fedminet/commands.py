@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import asdict
@@ -327,8 +328,17 @@ def _gate(asked: StudyOptions, out: Path, *, quiet: bool) -> None:
     from fedminet.experiment.gate.run import GatePlan, run_gate
     from fedminet.experiment.worth.plan import whole_numbers
 
-    for scale in whole_numbers(asked.scale or "2", option="--scale"):
-        plan = GatePlan(out=out.resolve(), scale=scale, steps=asked.local_steps or GatePlan.steps)
+    models = tuple(asked.methods.split(",")) if asked.methods else GatePlan.models
+    for scale, site in itertools.product(
+        whole_numbers(asked.scale or "2", option="--scale"), asked.site or [GatePlan.site]
+    ):
+        plan = GatePlan(
+            out=out.resolve(),
+            scale=scale,
+            site=site,
+            models=models,
+            steps=asked.local_steps or GatePlan.steps,
+        )
         typer.echo(f"Page: {run_gate(plan, quiet=quiet)}")
 
 

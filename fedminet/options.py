@@ -81,11 +81,13 @@ class StudyOptions:
         list[str] | None,
         typer.Option(
             help="NAME=FOLDER: scans, which are ingested for it; or the folder of a site that has been ingested. "
-            "Repeat it; without any the sites are phantoms."
+            "Repeat it; without any the sites are phantoms. gate: NAME, whose phantoms the models are trained on."
         ),
     ] = None
     scale: Annotated[str, typer.Option(help="2, 4, or both with a comma; else as the paper has it.")] = ""
-    methods: Annotated[str, typer.Option(help="Some of the methods, with commas; else all.")] = ""
+    methods: Annotated[
+        str, typer.Option(help="Some of the methods, with commas; else all. gate: some of its models.")
+    ] = ""
     patients: Patients = 10
     rounds: Rounds = None
     local_steps: LocalSteps = None

@@ -27,6 +27,8 @@ from sites.store.store import Store, write_pair
 
 READERS = {"nifti": read_nifti, "fastmri": read_fastmri}
 RANDOM_DIGITS = 16
+UNSURE = "reference: registration is less sure than asked for; it is taken as it lies, where the gate finds it right"
+"""The remark on such a pair."""
 
 
 @dataclass(frozen=True)
@@ -163,8 +165,10 @@ def make_pair(candidate: Candidate, settings: SiteSettings, *, patient: str) -> 
         target, reference = central_slices(target, reference)
     examined = examine(target, reference, limits=settings.quality)
     target = examined.target
-    registered = register(target, reference, limits=settings.registration)
+    registered = register(target, reference, limits=settings.registration, proof=_lies_right)
     use, quality = examined.used_with(registered.covered)
+    if registered.unsure:
+        quality = quality.model_copy(update={"remarks": (*quality.remarks, UNSURE)})
     content = {
         "patient": patient,
         "shape": target.array.shape,
@@ -179,6 +183,12 @@ def make_pair(candidate: Candidate, settings: SiteSettings, *, patient: str) -> 
     }
     guide = dataclasses.replace(registered.reference, array=registered.reference.magnitude())
     return Pair(target=target, reference=guide, patient=patient), content
+
+
+def _lies_right(target: Volume, reference: Volume) -> bool:
+    from sites.registration.lies_right import lies_right  # torch takes a while to load, and few pairs ask
+
+    return lies_right(target, reference)
 
 
 def _read(scan: Path | DicomScan, settings: SiteSettings, *, contrast: str) -> Volume:

@@ -14,6 +14,7 @@ import SimpleITK as sitk  # noqa: N813 (the name its own manual uses)
 from numpy.typing import NDArray
 
 from minet_core.errors import RegistrationRefused
+from minet_core.imaging.scan_figures import scan_figures
 from minet_core.imaging.volume import Volume
 from sites.quality.figure_text import shares_told_apart, told_apart
 from sites.quality.same_contrast import measure_likeness
@@ -31,12 +32,19 @@ from sites.settings.site_settings import RegistrationSettings
 MAX_FINE_LIKENESS = 0.93
 """See sites.same_contrast.py; the limit of the coarse look is `registration.max_likeness` of site.yaml."""
 SEEN_BLOCKS = 300
+MAX_NOISE = 0.04
+"""Of a reference, over its 99th percentile, beyond which blocks may be lost in it: that of `NOISY` in
+sites.super_resolution.cautions."""
 MIN_SHARED = 0.3
 """Share of the target's foreground blocks that the reference must cover for the two to be compared."""
 
 
 class MotionNotFound(RegistrationRefused):
     """Registration found no motion that it can rely on; nothing else speaks against the pair."""
+
+
+class MotionUnsure(MotionNotFound):
+    """Blocks are found in their place, but too far about it to say to a pixel where that is."""
 
 
 def require_registered(
@@ -65,7 +73,8 @@ def require_registered(
     ------
     RegistrationRefused
         FM-D204: hardly any overlap, slices missing, doubled or out of order, a lost orientation, a stretch above the
-        limit. MotionNotFound, one of these: too few blocks in their place, or an error above the limit.
+        limit. MotionNotFound, one of these: too few blocks in their place, or an error above the limit, which is
+        MotionUnsure and comes after all else.
     """
     blocks = compare_blocks(fixed, moving, motion.as_sitk(), reach_mm=(0, 0, 0), max_blocks=SEEN_BLOCKS)
     overlaps = blocks.inside_share >= MIN_SHARED
@@ -73,8 +82,7 @@ def require_registered(
         raise _apart(blocks.inside_share)
     slices = measure_slices(fixed, moving, motion.as_sitk())
     step = largest_step(slices)
-    packed = step is not None and abs(step.height) > MAX_STEP
-    if step is not None and packed and overlaps and motion.agreement >= limits.min_agreement / 2:
+    if step is not None and overlaps and motion.agreement >= limits.min_agreement / 2:
         limit, height = told_apart(abs(step.height), MAX_STEP)
         raise RegistrationRefused(
             "slices are missing or doubled in one of the two scans",
@@ -94,15 +102,6 @@ def require_registered(
             expected=f"at most {limit}",
             action="Export or convert the scan again",
         )
-    pixel = min(target.spacing_mm[1:])
-    if motion.error_mm > limits.max_error_px * pixel:
-        limit, got = told_apart(motion.error_mm, limits.max_error_px * pixel)
-        raise MotionNotFound(
-            "the registration is not sure enough",
-            got=f"an error of about {got} mm ({motion.error_mm / pixel:.3g} pixels)",
-            expected=f"at most {limit} mm ({limits.max_error_px:g} pixels)",
-            action="See that neither scan is disturbed by motion, and that both show one region",
-        )
     if motion.stretch() > max(limits.max_stretch, 1e-6):
         limit, got = shares_told_apart(motion.stretch(), limits.max_stretch)
         raise RegistrationRefused(
@@ -110,6 +109,15 @@ def require_registered(
             got=f"{got} of a length",
             expected=f"at most {limit}",
             action="See the slice spacing in both headers",
+        )
+    pixel = min(target.spacing_mm[1:])
+    if motion.error_mm > limits.max_error_px * pixel:
+        limit, got = told_apart(motion.error_mm, limits.max_error_px * pixel)
+        raise MotionUnsure(
+            "the registration is not sure enough",
+            got=f"an error of about {got} mm ({motion.error_mm / pixel:.3g} pixels)",
+            expected=f"at most {limit} mm ({limits.max_error_px:g} pixels)",
+            action="See that neither scan is disturbed by motion, and that both show one region",
         )
 
 
@@ -173,12 +181,28 @@ def _unlike(
             )
     if inside_share < MIN_SHARED:
         return _apart(inside_share)
+    noise = _noise(reference)
+    if noise > MAX_NOISE:
+        limit, found = shares_told_apart(noise, MAX_NOISE)
+        return MotionNotFound(
+            "the reference is too noisy to tell whether it shows the target's anatomy",
+            got=f"{got}; noise of {found} of its bright tissue",
+            expected=f"{expected}, or noise of at most {limit}",
+            action="Give a reference with less noise",
+        )
     return MotionNotFound(
         "target and reference do not show the same anatomy",
         got=got,
         expected=expected,
         action="See that both scans are of one patient and one region",
     )
+
+
+def _noise(reference: Volume) -> float:
+    """Standard deviation over the 99th percentile; 0 where the scan shows too little."""
+    _, down, across = reference.spacing_mm
+    figures = scan_figures(reference.magnitude(), pixel_mm=(down * across) ** 0.5)
+    return 0.0 if figures is None else figures.noise
 
 
 def _apart(inside_share: float) -> RegistrationRefused:

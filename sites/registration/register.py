@@ -25,6 +25,7 @@ How the agreement separates: docs/results/field.md. On the open_ms_data pairs (b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +33,7 @@ import SimpleITK as sitk  # noqa: N813 (the name its own manual uses)
 from numpy.typing import NDArray
 
 from minet_core.imaging.volume import Volume
-from sites.registration.checks import require_registered, require_two_contrasts
+from sites.registration.checks import MotionUnsure, require_registered, require_two_contrasts
 from sites.registration.motion_search import (
     CLEAR,
     CLOSE_LOOK,
@@ -56,6 +57,7 @@ class Registered:
     resampled: whether its voxels were interpolated. moved_mm: mean displacement that registration found.
     residual_mm, residual_px: what is left, in mm and in pixels of the target's plane. agreement: see above.
     stretch: largest relative change of length that was corrected. transform: from target to reference, world mm.
+    unsure: whether the motion is less sure than the site asks for, and the pair was proven to lie right as it is.
     """
 
     reference: Volume
@@ -67,9 +69,16 @@ class Registered:
     agreement: float
     stretch: float
     transform: sitk.Transform
+    unsure: bool = False
 
 
-def register(target: Volume, reference: Volume, *, limits: RegistrationSettings) -> Registered:
+Proof = Callable[[Volume, Volume], bool]
+"""Of target and reference on one grid: whether the reference lies right as it is."""
+
+
+def register(
+    target: Volume, reference: Volume, *, limits: RegistrationSettings, proof: Proof | None = None
+) -> Registered:
     """The reference on the target's grid; resampled only where it is on another grid or has moved.
 
     Parameters
@@ -80,6 +89,9 @@ def register(target: Volume, reference: Volume, *, limits: RegistrationSettings)
         The scan that guides, on any grid.
     limits
         The site's, from site.yaml.
+    proof
+        Asked where the pair lies on one grid, no motion was found beyond its own error, and that error is above the
+        limit; None: such a pair is refused.
 
     Returns
     -------
@@ -108,14 +120,29 @@ def register(target: Volume, reference: Volume, *, limits: RegistrationSettings)
         )
     if motion is None:
         motion = find_motion(fixed, moving, limits=limits)
-    require_registered(target, reference, fixed=fixed, moving=moving, motion=motion, limits=limits)
     moved = moved_by(fixed, motion)
+    unsure = False
+    try:
+        require_registered(target, reference, fixed=fixed, moving=moving, motion=motion, limits=limits)
+    except MotionUnsure:
+        unsure = proof is not None and on_one_grid and moved <= 2 * motion.error_mm < float("inf")
+        if proof is None or not unsure or not proof(target, reference):
+            raise
     # Within twice its own error a motion is none: to interpolate for it would blur the reference and gain nothing.
     if on_one_grid and moved <= max(limits.max_offset_px * pixel, 2 * motion.error_mm):
         require_two_contrasts(target, reference, covered=None, limits=limits)
         left = float(np.hypot(moved, motion.error_mm))
         return Registered(
-            reference, None, False, left, left / pixel, moved, motion.agreement, 0.0, IDENTITY.as_sitk()
+            reference=reference,
+            covered=None,
+            resampled=False,
+            residual_mm=left,
+            residual_px=left / pixel,
+            moved_mm=moved,
+            agreement=motion.agreement,
+            stretch=0.0,
+            transform=IDENTITY.as_sitk(),
+            unsure=unsure,
         )
     resampled, covered = resample(reference, target=target, transform=motion.as_sitk())
     require_two_contrasts(target, resampled, covered=covered, limits=limits)

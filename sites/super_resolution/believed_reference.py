@@ -20,16 +20,12 @@ from minet_core.evaluation.reference_gate import TILE_PX, ReferenceGate, judge_r
 from minet_core.imaging.scan_figures import ScanFigures, scan_figures
 from minet_core.imaging.volume import Volume
 from sites.registration.checks import MotionNotFound
+from sites.registration.lies_right import found_right
 from sites.settings.site_settings import RegistrationSettings
 from sites.super_resolution.aligned_reference import Guide, bring_guide
 from sites.super_resolution.cautions import Caution, caution_on_motion, noise_limit
 from sites.super_resolution.flip_spread import flipped
 from sites.super_resolution.refined_grid import RefinedGrid
-
-LIES_RIGHT = 0.7
-"""Agreement of the gate from which a reference that did not register is taken where the scanner put it. Right pairs of
-open_ms_data have 0.76 to 0.84, of phantoms 0.80 and more. Another patient's may come near it at 4x, and is named by its
-misplacement (docs/results/gate.md)."""
 
 StandIn = Literal["model", "sinc"]
 
@@ -203,7 +199,7 @@ def _brought(
     except RegistrationRefused:
         raise refusal from None
     gate = _judged(upsampled, guide, scale=grid.scale)
-    if gate is None or gate.wrong or gate.agreement < LIES_RIGHT:
+    if gate is None or not found_right(gate):
         raise refusal
     return guide, gate, caution_on_motion(gate.agreement)
 

@@ -49,14 +49,15 @@ TROUBLES: dict[str, TroubleSettings | None] = {
 }
 """By model, the trouble that it was trained with: none, absent references alone, everything."""
 TRAINED_SITE = "sms"
+"""Whose phantoms the models see unless another site is named."""
 N_TRAINING_PATIENTS = 4
 
 
-def federation_for(name: str, *, scale: int, steps: int) -> FederationSettings:
-    """The settings of a model: the quick preset, for so many steps."""
+def federation_for(name: str, *, scale: int, steps: int, site: str = TRAINED_SITE) -> FederationSettings:
+    """The settings of a model: the quick preset, for so many steps on this site's phantoms."""
     federation = federation_of(
         name="gate",
-        sites=(TRAINED_SITE,),
+        sites=(site,),
         preset="quick",
         scale=scale,
         rounds=1,
@@ -67,9 +68,11 @@ def federation_for(name: str, *, scale: int, steps: int) -> FederationSettings:
     return federation.model_copy(update={"training": training})
 
 
-def trained_model(name: str, folder: Path, *, scale: int, steps: int, advance: Advance) -> Path:
-    """The file of the model of this name, trained on phantoms where it is not in the folder yet."""
-    federation = federation_for(name, scale=scale, steps=steps)
+def trained_model(
+    name: str, folder: Path, *, scale: int, steps: int, advance: Advance, site: str = TRAINED_SITE
+) -> Path:
+    """The file of the model of this name, trained on the site's phantoms where it is not in the folder yet."""
+    federation = federation_for(name, scale=scale, steps=steps, site=site)
     path = folder / f"{name}-{scale}x-{steps}steps-{federation.digest()[:8]}.safetensors"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +82,7 @@ def trained_model(name: str, folder: Path, *, scale: int, steps: int, advance: A
 
 def _train(federation: FederationSettings, path: Path, *, steps: int, advance: Advance) -> None:
     training = federation.training
-    scans = [patient(TRAINED_SITE, "training", number) for number in range(N_TRAINING_PATIENTS)]
+    scans = [patient(federation.sites[0], "training", number) for number in range(N_TRAINING_PATIENTS)]
     prepared = PreparedSlices(PatientSlices(scans), scale=federation.scale, cache_bytes=DEFAULT_CACHE_BYTES)
     recipe = BatchRecipe(
         scale=federation.scale,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from minet_core.seeds import derived_seed
 from minet_core.training.samples import as_tensor
 
 SEED = 601
+NIFTI_UNITS = 1500.0
+Scalar = TypeVar("Scalar", np.complex64, np.float32)
 
 
 @functools.lru_cache(maxsize=8)
@@ -29,6 +31,12 @@ def magnitudes(scan: PhantomScan, *, scale: int) -> tuple[NDArray[np.complex64],
     target = crop_to_multiple(as_tensor(scan.target.array), scale).numpy()
     reference = crop_to_multiple(as_tensor(scan.reference.array), scale).abs().numpy()
     return target, reference
+
+
+def in_whole_numbers(site: str, volume: NDArray[Scalar]) -> NDArray[Scalar]:
+    """A site's volume in units in which a NIfTI file of whole numbers can hold it: raw data of knees are of 1e-4."""
+    units = SITES[site].units
+    return volume if units >= 1 else volume * volume.dtype.type(NIFTI_UNITS / units)
 
 
 class PatientSlices:

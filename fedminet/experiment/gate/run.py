@@ -8,7 +8,7 @@ way, on patients of the site that they were trained on; first the gate by itself
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,18 @@ import torch
 from fedminet.experiment.gate.by_infer import inputs_by_infer, pictures_by_infer
 from fedminet.experiment.gate.models import TRAINED_SITE, TROUBLES, trained_model
 from fedminet.experiment.gate.page import page
-from fedminet.experiment.gate.phantoms import magnitudes, patient
+from fedminet.experiment.gate.phantoms import in_whole_numbers, magnitudes, patient
+from fedminet.experiment.gate.troubled_inputs import Complex
 from fedminet.experiment.gate.wrong_references import WAYS, Volume, Way
 from minet_core.checkpoint import load_model
+from minet_core.errors import ConfigurationError
 from minet_core.evaluation.inference import super_resolve
 from minet_core.evaluation.metrics import psnr
 from minet_core.evaluation.reference_gate import judge_reference
 from minet_core.imaging.degradation import low_resolution
 from minet_core.imaging.interpolation import sinc
 from minet_core.phantom.acquisition import SITES
+from minet_core.phantom.patient import PhantomScan
 from minet_core.runtime.files.atomic_write import write_json
 from minet_core.runtime.progress import progress
 
@@ -44,16 +47,23 @@ Row = dict[str, Any]
 class GatePlan:
     """role: whose patients are judged: "calibration" sets the limits, "validation" shows what came of them.
 
-    steps: of each model's training. judged: patients of every site whose verdicts are taken. shown: patients of the
-    trained site whose pictures are made.
+    steps: of each model's training. site: whose phantoms the models are trained on. models: their names, some of
+    `TROUBLES`. judged: patients of every site whose verdicts are taken. shown: patients of the trained site whose
+    pictures are made.
     """
 
     out: Path
     scale: int = 2
     steps: int = 400
+    site: str = TRAINED_SITE
+    models: tuple[str, ...] = tuple(TROUBLES)
     role: str = "validation"
     judged: int = 4
     shown: int = 3
+
+    def __post_init__(self) -> None:
+        _require_known("--site", (self.site,), SITES)
+        _require_known("--methods", self.models, TROUBLES)
 
     @property
     def folder(self) -> Path:
@@ -63,6 +73,13 @@ class GatePlan:
     def kept(self, kind: str, site: str, number: int) -> Path:
         """The rows of a patient."""
         return self.folder / kind / f"{self.scale}x-{self.role}-{site}-{number}.json"
+
+
+def _require_known(option: str, asked: tuple[str, ...], there: Iterable[str]) -> None:
+    if not set(asked) <= set(there):
+        raise ConfigurationError(
+            f"{option} is not understood", got=", ".join(asked), expected=" or ".join(there)
+        )
 
 
 def run_gate(plan: GatePlan, *, quiet: bool = False) -> Path:
@@ -92,15 +109,15 @@ def run_gate(plan: GatePlan, *, quiet: bool = False) -> Path:
     inputs: list[Row] = []
     for number in range(plan.shown):
         for name, path in models.items():
-            kept = plan.kept(f"pictures-{name}-{plan.steps}steps", TRAINED_SITE, number)
+            kept = plan.kept(f"pictures-{name}-{plan.steps}steps", plan.site, number)
             pictures += _kept(kept, lambda n=number, m=path, said=name: _pictures(plan, m, said, n))
-        for name in BY_INFER:
+        for name in filter(models.__contains__, BY_INFER):
             shown = {name: models[name]}
-            kept = plan.kept(f"inputs-{name}-{plan.steps}steps", TRAINED_SITE, number)
+            kept = plan.kept(f"inputs-{name}-{plan.steps}steps", plan.site, number)
             inputs += _kept(kept, lambda n=number, m=shown: _inputs(plan, m, n))
-            kept = plan.kept(f"infer-{name}-{plan.steps}steps", TRAINED_SITE, number)
+            kept = plan.kept(f"infer-{name}-{plan.steps}steps", plan.site, number)
             by_infer += _kept(kept, lambda n=number, m=shown: _by_infer(plan, m, n))
-    path = plan.folder / f"gate-{plan.scale}x-{plan.role}.md"
+    path = plan.folder / f"gate-{plan.scale}x-{plan.role}-{plan.site}.md"
     text = page(verdicts, pictures, by_infer, inputs, scale=plan.scale, steps=plan.steps)
     path.write_text(text, encoding="utf-8")
     return path
@@ -109,10 +126,15 @@ def run_gate(plan: GatePlan, *, quiet: bool = False) -> Path:
 def _models(plan: GatePlan, *, quiet: bool) -> dict[str, Path]:
     """By name, trained where they are missing."""
     paths = {}
-    for name in TROUBLES:
+    for name in plan.models:
         with progress(f"Training, {name}", quiet=quiet) as advance:
             paths[name] = trained_model(
-                name, plan.folder / "models", scale=plan.scale, steps=plan.steps, advance=advance
+                name,
+                plan.folder / "models",
+                scale=plan.scale,
+                steps=plan.steps,
+                advance=advance,
+                site=plan.site,
             )
     return paths
 
@@ -165,10 +187,16 @@ def _verdicts(plan: GatePlan, site: str, number: int) -> list[Row]:
     return rows
 
 
-def _by_infer(plan: GatePlan, models: dict[str, Path], number: int) -> list[Row]:
-    scan = patient(TRAINED_SITE, plan.role, number)
+def _written(plan: GatePlan, number: int) -> tuple[PhantomScan, tuple[Complex, Volume]]:
+    """A patient, and target and reference as they are written to files."""
+    scan = patient(plan.site, plan.role, number)
     target, own = magnitudes(scan, scale=plan.scale)
-    other = magnitudes(patient(TRAINED_SITE, plan.role, number + OTHER_PATIENT), scale=plan.scale)[1]
+    return scan, (in_whole_numbers(plan.site, target), in_whole_numbers(plan.site, own))
+
+
+def _by_infer(plan: GatePlan, models: dict[str, Path], number: int) -> list[Row]:
+    scan, (target, own) = _written(plan, number)
+    other = _written(plan, number + OTHER_PATIENT)[1][1]
     ways = ((way, way.make(own, other)) for way in WAYS)
     return [
         {"patient": number, **row} for row in pictures_by_infer(models, scan, target, ways, scale=plan.scale)
@@ -176,15 +204,14 @@ def _by_infer(plan: GatePlan, models: dict[str, Path], number: int) -> list[Row]
 
 
 def _inputs(plan: GatePlan, models: dict[str, Path], number: int) -> list[Row]:
-    scan = patient(TRAINED_SITE, plan.role, number)
-    pair = magnitudes(scan, scale=plan.scale)
+    scan, pair = _written(plan, number)
     return [{"patient": number, **row} for row in inputs_by_infer(models, scan, pair, scale=plan.scale)]
 
 
 def _pictures(plan: GatePlan, path: Path, name: str, number: int) -> list[Row]:
     """PSNR of one model on one patient, by way: with the reference, by the gate, and on the target alone."""
     model, _ = load_model(path)
-    scans, ways = _Scans.of(plan, TRAINED_SITE, number)
+    scans, ways = _Scans.of(plan, plan.site, number)
     alone = super_resolve(model, scans.low_res, np.zeros_like(scans.truth), scale=plan.scale)
     rows = []
     for way, reference in ways:
@@ -198,7 +225,7 @@ def _pictures(plan: GatePlan, path: Path, name: str, number: int) -> list[Row]:
         }
         rows.append(
             {
-                **{"site": TRAINED_SITE, "patient": number, "way": way.name},
+                **{"site": plan.site, "patient": number, "way": way.name},
                 **{"named": gate.wrong, "trusted": gate.trusted},
                 "psnr_db": {method: psnr(scans.truth, made) for method, made in shown.items()},
             }

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
 
+import numpy as np
+import pytest
+
+from fedminet.experiment.gate.models import federation_for
 from fedminet.experiment.gate.page import page
+from fedminet.experiment.gate.phantoms import in_whole_numbers
+from fedminet.experiment.gate.run import GatePlan
 from fedminet.experiment.gate.wrong_references import WAYS
+from minet_core.errors import ConfigurationError
 
 
 def test_each_way_but_the_right_ones_changes_the_reference_and_keeps_its_grid() -> None:
@@ -46,3 +53,24 @@ def test_the_page_counts_what_was_named_and_leaves_out_what_is_neither() -> None
     assert "| noise of 10% | 1 of 1 | 0 of 0 | 0.900 to 0.900 |" in text
     assert "mean and least over 2 patients" in text
     assert "| right | 30.50 (30.00) | 32.50 (32.00) | 32.50 (32.00) |" in text
+
+
+def test_models_of_two_sites_are_kept_apart() -> None:
+    knee, brain = (GatePlan(out=Path("out"), site=site) for site in ("fastmri", "sms"))
+    assert knee.kept("infer", knee.site, 0) != brain.kept("infer", brain.site, 0)
+    digests = {federation_for("plain", scale=2, steps=1, site=one.site).digest() for one in (knee, brain)}
+    assert len(digests) == 2
+
+
+@pytest.mark.parametrize("asked", [{"site": "elsewhere"}, {"models": ("plain", "other")}])
+def test_an_unknown_site_or_model_is_refused(asked: dict[str, str | tuple[str, ...]]) -> None:
+    with pytest.raises(ConfigurationError, match=r"FM-C100.*is not understood"):
+        GatePlan(out=Path("out"), **asked)  # type: ignore[arg-type]
+
+
+def test_a_knee_is_written_to_a_file_of_whole_numbers() -> None:
+    """Its raw data are of 1e-4, and were rounded to nothing."""
+    knee = np.full((1, 2, 2), 3e-4, np.float32)
+    assert np.rint(in_whole_numbers("fastmri", knee)).min() > 100
+    assert in_whole_numbers("fastmri", knee.astype(np.complex64)).dtype == np.complex64
+    assert in_whole_numbers("sms", knee) is knee

@@ -11,9 +11,13 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 (the name its own manual uses)
 
 from minet_core.errors import RegistrationRefused
+from minet_core.imaging.reference_trouble import ReferenceDraw, apply_reference_trouble
 from minet_core.imaging.volume import Volume
 from minet_core.phantom.acquisition import SITES
 from minet_core.phantom.patient import make_patient
+from minet_core.seeds import derived_seed
+from sites.registration.checks import MotionNotFound, MotionUnsure
+from sites.registration.lies_right import lies_right
 from sites.registration.register import Registered, register
 from sites.registration.resampling import as_sitk, same_grid
 from sites.scans.nifti import read_nifti
@@ -145,6 +149,65 @@ def test_a_registration_that_is_not_sure_enough_is_refused_with_the_figure(patie
     sure = LIMITS.model_copy(update={"max_error_px": 1e-3})
     with pytest.raises(RegistrationRefused, match=r"an error of about \d\.\d+ mm .* expected at most 0\.00"):
         register(target, reference, limits=sure)
+
+
+def test_a_pair_that_no_motion_is_sure_of_is_taken_as_it_lies_where_that_is_proven(patient) -> None:
+    target, reference = patient
+    sure = LIMITS.model_copy(update={"max_error_px": 1e-3})
+    taken = register(target, reference, limits=sure, proof=lambda *_: True)
+    assert taken.unsure
+    assert taken.reference is reference
+    assert taken.residual_px > 1e-3
+    with pytest.raises(MotionUnsure):
+        register(target, reference, limits=sure, proof=lambda *_: False)
+    elsewhere = dataclasses.replace(reference, array=np.roll(reference.array, 2, axis=2))
+    with pytest.raises(MotionUnsure):  # a motion beyond its own error: as it lies it is wrong
+        register(target, elsewhere, limits=sure, proof=lambda *_: True)
+
+
+def unsure_knee() -> tuple[Volume, Volume]:
+    """An old knee on a noisy scanner, on one grid as fastMRI's files are: blocks scatter by more than a pixel."""
+    scan = make_patient(SITES["fastmri"], seed=derived_seed(81, "phantom", "fastmri", 9), varied=True)
+    return scan.target, scan.reference
+
+
+def test_a_knee_of_weak_contrast_is_not_lost_to_its_hospital() -> None:
+    target, reference = unsure_knee()
+    knees = definition("fastmri").registration
+    with pytest.raises(MotionUnsure, match="not sure enough"):
+        register(target, reference, limits=knees)
+    taken = register(target, reference, limits=knees, proof=lies_right)
+    assert taken.unsure
+    assert not taken.resampled
+
+
+def test_a_knee_that_lies_a_pixel_off_is_not_taken_as_it_lies() -> None:
+    target, reference = unsure_knee()
+    moved = dataclasses.replace(reference, array=np.roll(reference.array, 1, axis=2))
+    with pytest.raises(MotionUnsure):
+        register(target, moved, limits=definition("fastmri").registration, proof=lies_right)
+
+
+def noisy(volume: Volume, share: float) -> Volume:
+    draws = [ReferenceDraw(noise_fraction=share, noise_seed=number) for number in range(volume.n_slices)]
+    slices = [apply_reference_trouble(one, draw) for one, draw in zip(volume.magnitude(), draws, strict=True)]
+    return dataclasses.replace(volume, array=np.stack(slices))
+
+
+def test_noise_is_no_missing_slice() -> None:
+    """Slices of a noisy reference are liker to the mean of two of them: their offsets jump by half a spacing."""
+    scan = make_patient(SITES["sms"], seed=derived_seed(601, "gate", "calibration", 0))
+    taken = found(scan.target, noisy(scan.reference, 0.15))
+    assert not taken.resampled
+    packed = np.concatenate([scan.reference.array[:10], scan.reference.array[11:], scan.reference.array[-1:]])
+    with pytest.raises(RegistrationRefused, match="missing or doubled"):
+        found(scan.target, noisy(dataclasses.replace(scan.reference, array=packed), 0.1))
+
+
+def test_noise_that_hides_the_anatomy_is_said_to_be_noise(patient) -> None:
+    target, reference = patient
+    with pytest.raises(MotionNotFound, match="too noisy to tell"):
+        found(target, noisy(reference, 0.6))
 
 
 CLINICAL = ("patient01_study1", "patient04_study1", "patient12_study1")
