@@ -71,6 +71,19 @@ class ModelSettings(Settings):
     use_integration: bool = Field(True, description="false: the ablation without F_Int")
     use_attention: bool = Field(True, description="false: the ablation without F_Att")
     bicubic_skip: bool = Field(True, description="add the aligned bicubic target to the output (a departure)")
+    align_reference: bool = Field(
+        False,
+        description="minet: lay the reference onto the target, by a shift and a turn of each sample, see "
+        "docs/training.md",
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before_the_key(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `align_reference` where it is off: such a file has the digest that it had before the key."""
+        content: dict[str, Any] = dump(self)
+        if not self.align_reference:
+            content.pop("align_reference", None)
+        return content
 
     @field_validator("architecture")
     @classmethod
@@ -85,6 +98,8 @@ class ModelSettings(Settings):
                 continue
             if getattr(self, name) != field.default:
                 raise ValueError(f"{name} is no setting of the architecture {self.architecture}")
+        if self.align_reference and not self.use_reference:
+            raise ValueError("align_reference needs use_reference")
         return self
 
 
