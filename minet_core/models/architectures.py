@@ -10,7 +10,7 @@ SETTINGS_OF: dict[str, frozenset[str]] = {
     "minet": frozenset(
         {
             *("n_groups", "n_blocks", "n_features", "reduction", "integration", "bicubic_skip"),
-            *("use_reference", "use_integration", "use_attention"),
+            *("use_reference", "use_integration", "use_attention", "align_reference"),
         }
     ),
     "edsr": frozenset({"n_blocks", "n_features", "residual_scale", "bicubic_skip"}),

@@ -78,13 +78,19 @@ class ModelSettings(Settings):
     members: int = Field(
         1, ge=1, le=MAX_MEMBERS, description="networks of this kind whose pictures are averaged: an ensemble"
     )
+    align_reference: bool = Field(
+        False,
+        description="minet: lay the reference onto the target, by a shift and a turn of each sample, see "
+        "docs/training.md",
+    )
 
     @model_serializer(mode="wrap")
-    def _as_before_the_key(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `members` where there is one: such a file has the digest that it had before the key."""
+    def _as_before_newer_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without newer keys where they are as by default: such a file has the digest that it had before them."""
         content: dict[str, Any] = dump(self)
-        if self.members == 1:
-            content.pop("members", None)
+        for name, usual in (("members", 1), ("align_reference", False)):
+            if content.get(name) == usual:
+                content.pop(name)
         return content
 
     @field_validator("architecture")
@@ -100,6 +106,8 @@ class ModelSettings(Settings):
                 continue
             if getattr(self, name) != field.default:
                 raise ValueError(f"{name} is no setting of the architecture {self.architecture}")
+        if self.align_reference and not self.use_reference:
+            raise ValueError("align_reference needs use_reference")
         return self
 
 

@@ -18,17 +18,21 @@ Readings of the paper where it does not decide, and departures from it:
   twenty pixels, and the ringing of sinc comes from farther away (docs/decisions/0013). The reference's
   reconstruction has no such skip: its input is also its ground truth, and with a skip its loss would be zero and
   teach nothing.
+- `align_reference`, no part of the paper: what the equations call the reference is the given one, laid onto the target
+  (`minet_core.models.minet.reference_alignment`). It is the reference's ground truth too: by the given one the loss
+  would teach the alignment to leave everything where it is.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from minet_core.errors import InvalidSetting
+from minet_core.imaging.interpolation import bicubic
 from minet_core.models.base import (
     SuperResolver,
     check_reference,
@@ -39,6 +43,7 @@ from minet_core.models.base import (
 )
 from minet_core.models.minet.channel_spatial_attention import ChannelSpatialAttention
 from minet_core.models.minet.multi_stage_integration import MultiStageIntegration
+from minet_core.models.minet.reference_alignment import ReferenceAlignment
 from minet_core.models.minet.residual_groups import ResidualGroup
 
 
@@ -63,11 +68,13 @@ class MINet(SuperResolver):
         False: the ablation without the auxiliary contrast, F_Int, F_Att.
     bicubic_skip
         The target image is the interpolated one plus what the layers add.
+    align_reference
+        Lay the reference onto the target first; needs `use_reference`.
 
     Raises
     ------
     InvalidSetting
-        FM-C102, for sizes that no model has.
+        FM-C102, for sizes that no model has, or an alignment without a reference.
 
     References
     ----------
@@ -87,6 +94,7 @@ class MINet(SuperResolver):
         use_integration: bool = True,
         use_attention: bool = True,
         bicubic_skip: bool = True,
+        align_reference: bool = False,
     ) -> None:
         super().__init__()
         _check_sizes(scale, n_features=n_features, reduction=reduction, integration=integration)
@@ -105,6 +113,9 @@ class MINet(SuperResolver):
             self.fusions = nn.ModuleList(nn.Conv2d(2 * n_features, n_features, 1) for _ in range(n_groups))
             self.reference_attention = ChannelSpatialAttention(n_features) if use_attention else None
             self.reference_reconstruction = nn.Conv2d(n_features, 1, 3, padding=1)
+        if align_reference and not use_reference:
+            raise InvalidSetting("there is no reference to align", got="use_reference false", expected="true")
+        self.reference_alignment = ReferenceAlignment(scale=scale) if align_reference else None
         n_stored = n_groups * (2 if use_reference else 1)
         self.integration = (
             MultiStageIntegration(n_stored, n_features=n_features, similarity=integration)
@@ -140,12 +151,78 @@ class MINet(SuperResolver):
         ModelError
             FM-M300, if the sizes do not fit.
         """
-        target_initial = self.target_head(low_res)  # F_tgt^0, (B, C, H, W)
+        return self._images(low_res, self._guide(low_res, reference, upsampled), upsampled)
+
+    def training_images(
+        self, low_res: Tensor, reference: Tensor | None, upsampled: Tensor | None
+    ) -> tuple[Any, ...]:
+        """The images of the call, and with `align_reference` the reference that they were made with.
+
+        Parameters
+        ----------
+        low_res : Tensor (B, 1, h, w)
+            Normalised.
+        reference : Tensor (B, 1, H, W) or None
+            Normalised by itself.
+        upsampled : Tensor (B, 1, H, W) or None
+            The aligned bicubic target; None computes it from `low_res`.
+
+        Returns
+        -------
+        tuple
+            What `training_loss` takes.
+        """
+        if self.reference_alignment is None:
+            images: tuple[Any, ...] = self(low_res, reference, upsampled)
+            return images
+        guide = self._guide(low_res, reference, upsampled)
+        assert guide is not None
+        return *self._images(low_res, guide, upsampled), guide.detach()
+
+    def training_loss(
+        self, images: tuple[Any, ...], target: Tensor, reference: Tensor, *, alpha: float, beta: float
+    ) -> Tensor:
+        """Eq. 6, whose reference is the aligned one where there is an alignment.
+
+        Parameters
+        ----------
+        images
+            As `training_images` gave them.
+        target, reference : Tensor (B, 1, H, W)
+            The truth, normalised.
+        alpha, beta
+            Weights of the target's and of the reference's term, 0 or more.
+
+        Returns
+        -------
+        Tensor
+            A scalar in float32, with its graph.
+        """
+        target_image, reference_image, *aligned = images
+        truth = aligned[0] if aligned else reference
+        return super().training_loss((target_image, reference_image), target, truth, alpha=alpha, beta=beta)
+
+    def _guide(self, low_res: Tensor, reference: Tensor | None, upsampled: Tensor | None) -> Tensor | None:
+        """The reference as the equations have it; None without its branch."""
         if self.reference_branch is None:
+            return None
+        guide = check_reference(low_res, reference, scale=self.scale)
+        if self.reference_alignment is None:
+            return guide
+        aligned: Tensor = self.reference_alignment(
+            bicubic(low_res, self.scale) if upsampled is None else upsampled, guide
+        )
+        return aligned
+
+    def _images(
+        self, low_res: Tensor, guide: Tensor | None, upsampled: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The target image and the reconstructed reference (Eq. 1 to 5)."""
+        target_initial = self.target_head(low_res)  # F_tgt^0, (B, C, H, W)
+        if guide is None:
             stored_target = self._target_stages(target_initial)
             stored, reference_image = stored_target, None
         else:
-            guide = check_reference(low_res, reference, scale=self.scale)
             stored_reference, stored_target = self._both_stages(self.reference_head(guide), target_initial)
             # F of Eq. 3: [F_ref^1, F_tgt^1, ..., F_ref^L, F_tgt^L]
             stored = [f for pair in zip(stored_reference, stored_target, strict=True) for f in pair]
