@@ -142,6 +142,13 @@ def test_a_method_with_a_fourier_transform_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "model.onnx").exists()
 
 
+def test_a_model_that_aligns_its_reference_is_refused(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "model.safetensors", align_reference=True)
+    with pytest.raises(InvalidSetting, match=r"FM-C102.*aligns its reference cannot be exported"):
+        export_onnx(checkpoint, tmp_path / "model.onnx")
+    assert not (tmp_path / "model.onnx").exists()
+
+
 def test_a_name_that_is_not_in_onnx_is_refused(exported: tuple[Path, Path, Any], tmp_path: Path) -> None:
     with pytest.raises(InvalidSetting, match=r"a name in \.onnx"):
         export_onnx(exported[0], tmp_path / "model.safetensors")
