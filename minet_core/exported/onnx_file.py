@@ -56,8 +56,7 @@ def export_onnx(checkpoint: Path, out: Path) -> dict[str, str]:
     Raises
     ------
     InvalidSetting
-        FM-C102, where `out` is no name in .onnx, for a method that cannot be exported (`WITHOUT_FORM`), and for a model
-        that aligns its reference: no file of one was compared with its checkpoint at every size yet.
+        FM-C102, where `out` is no name in .onnx, and for a method that cannot be exported (`WITHOUT_FORM`).
     ConfigurationError
         FM-C100, without the `onnx` extra.
     FileMissing, CheckpointInvalid
@@ -71,13 +70,6 @@ def export_onnx(checkpoint: Path, out: Path) -> dict[str, str]:
             "a model of this method cannot be exported",
             got=manifest.model.architecture,
             expected="another method",
-        )
-    if manifest.model.align_reference:
-        raise InvalidSetting(
-            "a model that aligns its reference cannot be exported",
-            got="align_reference true",
-            expected="false",
-            action="Give fedminet infer the checkpoint itself",
         )
     metadata = _metadata(manifest, sha256=sha256_of_file(checkpoint))
     content = _as_onnx(model, metadata)
