@@ -125,6 +125,14 @@ def test_an_ensemble_is_exported_as_one_network(tmp_path: Path) -> None:
     require_parity(checkpoint, tmp_path / "model.onnx")
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("scale", [2, 4])
+def test_a_model_that_aligns_its_reference_is_exported(scale: int, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "model.safetensors", scale=scale, align_reference=True)
+    export_onnx(checkpoint, tmp_path / "model.onnx")
+    require_parity(checkpoint, tmp_path / "model.onnx")
+
+
 def test_one_file_holds_all_and_no_place_of_this_machine(exported: tuple[Path, Path, Any]) -> None:
     _, path, _ = exported
     assert sorted(one.name for one in path.parent.iterdir()) == ["model.onnx", "model.safetensors"]
