@@ -31,6 +31,9 @@ EAGER_S = 2.0
 """The same, for so long after a reply of this node: in a run of short rounds the next request is near, and the site
 that answered last is the one that everybody waits for."""
 
+EAGER_LOOK_S = 0.03
+"""Not where a look takes longer than this: a server that answers slowly has enough to do."""
+
 REPLY_PAUSE_S = 0.05
 """Between two looks of a node for its own task's reply, in its own memory; 0.5 s as shipped."""
 
@@ -81,14 +84,18 @@ def shorten_idle_pause() -> None:
     if "time.sleep(3)" not in source or "time.sleep(0.5)" not in source:
         raise HostError("the SuperNode of the installed Flower waits otherwise", expected="flwr 1.42")
     at_task = -math.inf  # when a reply was last waited for
+    began = math.inf  # when the last look at the server began, where nothing but that look came after it
 
     def sleep(seconds: float) -> None:
-        nonlocal at_task
+        nonlocal at_task, began
+        now = time.monotonic()
         if seconds == 0.5:
-            at_task = time.monotonic()
+            at_task, began = now, math.inf
             time.sleep(REPLY_PAUSE_S)
         elif seconds == 3:
-            time.sleep(EAGER_PAUSE_S if time.monotonic() - at_task < EAGER_S else IDLE_PAUSE_S)
+            eager = now - at_task < EAGER_S and now - began < EAGER_LOOK_S
+            time.sleep(EAGER_PAUSE_S if eager else IDLE_PAUSE_S)
+            began = time.monotonic()
         else:
             time.sleep(seconds)
 

@@ -39,6 +39,9 @@ POLLS_OF_A_ROUND = 40
 round ends sooner, and a long one, whose every question takes milliseconds of this machine for each site, gains nothing
 by more of them."""
 
+PAUSES_A_LOOK = 4
+"""A SuperLink that answers slowly has enough to do, and the replies themselves come through it."""
+
 NODES_INTERVAL_S = 2.0
 """How often the SuperLink is asked which nodes are online while some are missing."""
 
@@ -158,17 +161,18 @@ def request_replies(
             elif not work.asked and work.seconds > patience.absence_s and patience.enough():
                 return
         work.idle = True
+        looked = time.monotonic()
         for message_id in work.announced():
             yield from work.replies_to(message_id)
         if not work.waiting or work.seconds > patience.deadline_s:
             return
         if work.idle:
-            time.sleep(_pause_after(work.seconds))
+            time.sleep(_pause_after(work.seconds, look_s=time.monotonic() - looked))
 
 
-def _pause_after(seconds: float) -> float:
-    """Before the next question in a round that has lasted so long."""
-    return min(max(seconds / POLLS_OF_A_ROUND, MIN_POLL_S), POLL_INTERVAL_S)
+def _pause_after(seconds: float, *, look_s: float) -> float:
+    """Before the next look in a round that has lasted so long. look_s: what the last one took."""
+    return min(max(seconds / POLLS_OF_A_ROUND, PAUSES_A_LOOK * look_s, MIN_POLL_S), POLL_INTERVAL_S)
 
 
 def opened_figures(

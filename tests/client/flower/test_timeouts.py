@@ -53,13 +53,15 @@ def test_an_idle_node_looks_for_messages_more_often() -> None:
     code = (
         "from client.flower.timeouts import shorten_idle_pause; shorten_idle_pause()\n"
         "import time; from flwr.supernode import start_client_internal as loop\n"
-        "pauses = []; time.sleep = pauses.append\n"
-        "loop.time.sleep(3); loop.time.sleep(0.5); loop.time.sleep(7); loop.time.sleep(3)\n"
-        "at = time.monotonic; time.monotonic = lambda: at() + 3; loop.time.sleep(3); print(*pauses)\n"
+        "pauses, now = [], [100.0]; time.sleep = pauses.append; time.monotonic = lambda: now[0]\n"
+        "def looked(seconds): now[0] += seconds; loop.time.sleep(3)\n"
+        "looked(0); loop.time.sleep(0.5); loop.time.sleep(7)\n"
+        "looked(0.5); looked(0.01); looked(0.2); looked(0.01); now[0] += 3; looked(0.01); print(*pauses)\n"
         "print(time.sleep is not loop.time.sleep)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["0.25", "0.05", "7", "0.1", "0.25", "True"]  # more often after a reply
+    after_a_reply = ["0.1", "0.1", "0.25", "0.1", "0.25"]  # the third look was a slow one; the last came late
+    assert done.stdout.split() == ["0.25", "0.05", "7", *after_a_reply, "True"]
 
 
 def test_a_node_sends_its_task_s_reply_without_half_a_second_s_wait() -> None:

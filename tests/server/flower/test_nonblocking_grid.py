@@ -268,7 +268,12 @@ def test_what_was_put_together_is_let_go_without_waiting_for_the_garbage_collect
 
 
 def test_a_young_round_is_asked_often_and_a_long_one_seldom() -> None:
-    pauses = [_pause_after(seconds) for seconds in (0.0, 1.0, 4.0, 9.0, 120.0)]
+    pauses = [_pause_after(seconds, look_s=0.001) for seconds in (0.0, 1.0, 4.0, 9.0, 120.0)]
     assert pauses[:2] == [MIN_POLL_S, MIN_POLL_S]
     assert pauses[2] == pytest.approx(0.1)
     assert pauses[3:] == [pytest.approx(0.225), POLL_INTERVAL_S]
+
+
+def test_a_superlink_that_answers_slowly_is_asked_less() -> None:
+    assert _pause_after(1.0, look_s=0.04) == pytest.approx(0.16)
+    assert _pause_after(1.0, look_s=5.0) == POLL_INTERVAL_S
