@@ -31,6 +31,6 @@ def kept_pool() -> Iterator[None]:
     """Within it, `make_sites` uses the one process. It ends with the tests' own."""
     with (
         mock.patch.object(sites, "ProcessPoolExecutor", _kept),
-        mock.patch.object(sites, "begin_site_workers", lambda: None),
+        mock.patch.object(sites, "begin_site_workers", return_value=None),
     ):
         yield
