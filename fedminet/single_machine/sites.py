@@ -117,7 +117,7 @@ def make_sites(
     sources = [Source(site, named.get(site), n_patients, seed, ratio, varied) for site in sites]
     n_workers = min(len(sources), multiprocessing.cpu_count() + 1)
     context = begin_site_workers()
-    with ProcessPoolExecutor(n_workers, mp_context=context, initializer=end_with_parent) as pool:
+    with ProcessPoolExecutor(max_workers=n_workers, mp_context=context, initializer=end_with_parent) as pool:
         refused = list(pool.map(_make_site, [out] * len(sources), sources))
     return [
         f"{source.site}: {text}" for source, texts in zip(sources, refused, strict=True) for text in texts
