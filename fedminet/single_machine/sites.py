@@ -24,6 +24,7 @@ from minet_core.errors import ConfigurationError, FileMissing
 from minet_core.runtime.files.atomic_write import write_json
 from minet_core.settings.yaml_file import read_settings, write_settings
 from sites.ingest import ingest
+from sites.making.worker_start import end_with_parent
 from sites.phantom_files import write_phantom_site
 from sites.settings.definitions import definition
 from sites.settings.site_policy import open_policy
@@ -115,7 +116,8 @@ def make_sites(
     """
     sources = [Source(site, named.get(site), n_patients, seed, ratio, varied) for site in sites]
     n_workers = min(len(sources), multiprocessing.cpu_count() + 1)
-    with ProcessPoolExecutor(max_workers=n_workers, mp_context=begin_site_workers()) as pool:
+    context = begin_site_workers()
+    with ProcessPoolExecutor(max_workers=n_workers, mp_context=context, initializer=end_with_parent) as pool:
         refused = list(pool.map(_make_site, [out] * len(sources), sources))
     return [
         f"{source.site}: {text}" for source, texts in zip(sources, refused, strict=True) for text in texts

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 _SCRIPT = """
 import os, sys
@@ -23,3 +25,27 @@ with ProcessPoolExecutor(1, mp_context=context) as pool:
 def test_a_worker_has_one_thread_and_its_imports_and_the_command_neither() -> None:
     done = subprocess.run([sys.executable, "-c", _SCRIPT], capture_output=True, text=True, timeout=300)
     assert done.stdout.split() == ["1", "True", "True"], done.stderr
+
+
+_LONG = """
+import os, time
+from concurrent.futures import ProcessPoolExecutor
+from fedminet.single_machine.site_workers import begin_site_workers
+from sites.making.worker_start import end_with_parent
+
+pool = ProcessPoolExecutor(1, mp_context=begin_site_workers(), initializer=end_with_parent)
+print(pool.submit(os.getpid).result(), flush=True)
+pool.submit(time.sleep, 600).result()
+"""
+
+
+def test_a_worker_at_work_ends_with_a_command_that_is_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", _LONG], stdout=subprocess.PIPE, text=True) as command:
+        assert command.stdout is not None
+        worker = Path("/proc") / command.stdout.readline().strip()
+        assert worker.exists()
+        command.kill()
+    ends = time.monotonic() + 60
+    while worker.exists():
+        assert time.monotonic() < ends
+        time.sleep(0.1)
