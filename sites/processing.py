@@ -6,5 +6,7 @@ from importlib import metadata
 
 PROCESSING = 4
 """Raised when reading or registration changes, so that pairs made by the former way are made again."""
-VERSION = f"{PROCESSING} {metadata.version('fedminet')}"
+JUDGING = 2
+"""Raised when other scans are refused than before, while the pairs that were made stay as they are."""
+VERSION = f"{PROCESSING}.{JUDGING} {metadata.version('fedminet')}"
 """Of all that judges scans: what another version found is found anew."""

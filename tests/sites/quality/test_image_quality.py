@@ -15,9 +15,11 @@ from minet_core.errors import ScanInvalid
 from minet_core.imaging.volume import Volume
 from minet_core.phantom.acquisition import SITES
 from minet_core.phantom.patient import make_patient, with_slices
+from minet_core.phantom.variety import draw_variety
 from minet_core.seeds import derived_seed
-from sites.making.make_pair import make_pair
+from sites.making.make_pair import UNSURE, make_pair
 from sites.pairing.candidates import Candidate
+from sites.phantom_files import write_fastmri
 from sites.quality.image_quality import examine, examine_scan
 from sites.scans.nifti import read_nifti
 from sites.settings.definitions import definition
@@ -155,6 +157,23 @@ def test_a_patient_with_fine_marrow_is_taken() -> None:
     for volume in (scan.target, scan.reference):
         rounded = with_array(volume, np.rint(volume.magnitude()))
         examine_scan(rounded, role="reference", limits=LIMITS)
+
+
+def test_a_knee_that_is_taken_as_it_lies_says_so(tmp_path: Path) -> None:
+    """Its blocks scatter by more than a pixel about their place, and the gate finds that the reference lies right."""
+    own = derived_seed(81, "phantom", "fastmri", 9)
+    scan, measured = (
+        make_patient(SITES["fastmri"], seed=own, varied=True),
+        draw_variety(SITES["fastmri"], seed=own),
+    )
+    files = tmp_path / "target.h5", tmp_path / "reference.h5"
+    for path, volume in zip(files, (scan.target, scan.reference), strict=True):
+        write_fastmri(path, volume, acquisition=measured.acquisition, patient_id="knee")
+    candidate = Candidate(label="knee", patient_id="knee", target=files[0], reference=files[1])
+    _, content = make_pair(candidate, definition("fastmri"), patient="knee")
+    assert content["quality"]["remarks"] == [UNSURE]
+    assert not content["resampled"]
+    assert content["residual_px"] > 1
 
 
 def test_the_site_may_take_them_with_a_remark(pair: tuple[Volume, Volume]) -> None:
