@@ -39,6 +39,8 @@ NEAR_STEPS = 0.75
 """A block counts as found within the larger of 1.5 mm and three quarters of a search step."""
 CLEAR = 1.5
 """A start that agrees by this multiple of the least agreement needs no other beside it."""
+MIN_STRETCH = 1e-6
+"""Below it a motion counts as rigid: what is left by rounding."""
 MIN_OVERLAP_MM = 20.0
 """Of the two heads' boxes along every axis: with less the scanner's coordinates are no start."""
 
@@ -165,6 +167,49 @@ def refined(
             motion, matches, look=look, axes=axes, step_mm=blocks.step_mm, max_stretch=limits.max_stretch
         )
     return motion
+
+
+def surer_without_stretch(
+    fixed: sitk.Image, moving: sitk.Image, motion: Motion, *, limits: RegistrationSettings
+) -> Motion:
+    """The rigid motion next to one with a stretch where its error is no larger; else the same motion.
+
+    The contours of two contrasts do not coincide: at the rim of the brain one sees fluid and the other the cortex. Of a
+    whole scan that looks like a stretch of some thousandths, which puts a reference up to half a pixel beside its
+    place. Two series of one scanner differ by none as a rule, and where they do a rigid motion fits one part of the
+    scan worse than another, which its error says (docs/results/alignment.md).
+
+    Parameters
+    ----------
+    fixed, moving
+        Target and reference as `matching_image` makes them.
+    motion
+        As `refined` gives it, with its error.
+    limits
+        `max_stretch`: 0 has no stretch to begin with; `min_agreement`: a rigid motion below it is not taken in place of
+        one above.
+
+    Returns
+    -------
+    Motion
+        With agreement and error.
+    """
+    if not np.isfinite(motion.error_mm) or motion.stretch() < MIN_STRETCH:
+        return motion
+    rotation = _nearest_rotation(motion.matrix)
+    centre = np.array(fixed.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in fixed.GetSize()]))
+    start = Motion(rotation, motion.matrix @ centre + motion.shift_mm - rotation @ centre)
+    held = limits.model_copy(update={"max_stretch": 0.0})
+    rigid = refined(fixed, moving, start, limits=held, looks=(CLOSE_LOOK, FINAL_LOOK))
+    agrees = rigid.agreement >= min(motion.agreement, limits.min_agreement)
+    return rigid if agrees and rigid.error_mm <= motion.error_mm else motion
+
+
+def _nearest_rotation(matrix: Floats) -> Floats:
+    """Of a motion's matrix, whose determinant is near 1."""
+    left, _, right = np.linalg.svd(matrix)
+    rotation: Floats = left @ right
+    return rotation
 
 
 def _corrected(

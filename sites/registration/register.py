@@ -6,6 +6,7 @@
    heads' boxes, their centres of mass. Each start is a rigid search by Mattes mutual information, coarse alone, on the
    foreground's box (a frame of zeros around a head is cut off first).
 3. The motion is refined by the blocks' displacements, three times: a rigid motion and, up to `max_stretch`, a stretch.
+   A pair that may be used is then brought together by a rigid motion alone where that has no larger error.
 
 Everything runs on one thread with fixed seeds: the same scans give the same bytes.
 
@@ -44,6 +45,7 @@ from sites.registration.motion_search import (
     matching_image,
     moved_by,
     refined,
+    surer_without_stretch,
 )
 from sites.registration.resampling import resample, same_grid
 from sites.settings.site_settings import RegistrationSettings
@@ -128,6 +130,9 @@ def register(
         unsure = proof is not None and on_one_grid and moved <= 2 * motion.error_mm < float("inf")
         if proof is None or not unsure or not proof(target, reference):
             raise
+    if not unsure:
+        motion = surer_without_stretch(fixed, moving, motion, limits=limits)
+        moved = moved_by(fixed, motion)
     # Within twice its own error a motion is none: to interpolate for it would blur the reference and gain nothing.
     if on_one_grid and moved <= max(limits.max_offset_px * pixel, 2 * motion.error_mm):
         require_two_contrasts(target, reference, covered=None, limits=limits)
