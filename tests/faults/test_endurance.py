@@ -43,10 +43,14 @@ def test_a_leak_and_an_unbounded_folder_are_seen() -> None:
 
 
 def _grown_bytes() -> tuple[int, bool]:
-    """What 50 MB more add to a process, and whether the most it had is at least what it has."""
+    """What 50 MB more add to a process, and whether the most it had is at least what it has.
+
+    To a hundredth: the kernel counts pages by processor, and takes the most when it comes by (proc(5), VmRSS).
+    """
     before = resident_bytes()
     held = bytearray(b"1") * 50_000_000
-    return resident_bytes() - before, resident_bytes("VmHWM") >= resident_bytes() >= len(held)
+    most, now = resident_bytes("VmHWM"), resident_bytes()
+    return now - before, most >= 0.99 * now >= 0.99 * len(held)
 
 
 def test_resident_memory_is_that_of_this_process() -> None:
