@@ -41,12 +41,12 @@ SCHEDULES = {
     "demo on scans at 4x": Schedule(96, 30),
     "simulation": Schedule(128, 5),
 }
-"""Where nothing else is asked for. Short rounds drift apart less, and a round costs 3 to 4 s of messages on the
+"""Where nothing else is asked for. Short rounds drift apart less, and a round costs some 2 s of messages on the
 deployment engine and nothing in a simulation. Scans teach more slowly than phantoms, and a larger enlargement more
 slowly than a smaller one. Early on, twice the steps on half the patches teach more in the same time. See
 docs/results/main-job.md."""
 
-DEMO_TRAINING_S = 115.0
+DEMO_TRAINING_S = 110.0
 """What the demonstration on phantoms takes for its rounds at most, where nothing else is asked for: all of it is to
 end in 5 minutes on two cores, installation included."""
 

@@ -19,10 +19,10 @@ from minet_core.training.loop import StepPlan, train_steps
 MIN_ROUNDS = 8
 """With fewer the model is not worth a look."""
 
-_MESSAGES_S = 3.5
+_MESSAGES_S = 2.0
 """Of a round on the deployment engine, beside the training."""
 
-_CROWDED = 1.9
+_CROWDED = 1.6
 """A step among other sites' on two cores, its samples and the round's validation in it, over a step alone."""
 
 _TIMED_STEPS = 7

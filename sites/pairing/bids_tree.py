@@ -14,9 +14,10 @@ from pathlib import Path
 
 from minet_core.errors import DataError, NotAnMrImage
 from sites.pairing.candidates import Candidate, Found, label_of
+from sites.pairing.drifted_studies import note_drift
 from sites.pairing.file_choice import require_unaltered, stem_of
 from sites.pairing.file_search import without_bids_copies
-from sites.pairing.protocol_drift import SeriesByRole, note_drift
+from sites.pairing.protocol_drift import SeriesByRole
 from sites.pairing.series_choice import Role, choose_scan, described_as
 from sites.scans.dicom.acquisition_facts import AcquisitionFacts
 from sites.scans.nifti import grid_of, require_geometry

@@ -14,11 +14,11 @@ from minet_core.errors import DataError, FileMissing, ReferenceMissing, ScanInva
 from sites.pairing.bids_tree import find_in_tree
 from sites.pairing.candidates import Candidate, Found, label_of
 from sites.pairing.dicom_pairs import chosen_series, find_dicom
+from sites.pairing.drifted_studies import note_drift
 from sites.pairing.file_choice import choose_file
 from sites.pairing.file_search import SUFFIXES, scan_files, without_bids_copies
 from sites.pairing.flat_folder import flat_pattern, patients_by_file_name
 from sites.pairing.pair_lists import find_listed
-from sites.pairing.protocol_drift import note_drift
 from sites.scans.fastmri_hdf5 import FastmriHeader, read_header
 from sites.scans.unreadable import refusal_of
 from sites.settings.site_settings import FastmriFiles, NiftiFiles, SiteSettings

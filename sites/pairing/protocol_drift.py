@@ -12,14 +12,11 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from minet_core.errors import ProtocolDrifted
 from sites.pairing.series_choice import Role, SeriesScan
 from sites.settings.protocol_settings import ProtocolSettings, SeriesProtocol
-
-if TYPE_CHECKING:
-    from sites.pairing.candidates import Found
 
 SeriesByRole = Mapping[Role, SeriesScan]
 """The series of one study."""
@@ -43,6 +40,12 @@ class Drift:
     tolerance: float
     labels: tuple[str, ...]
     n_studies: int
+
+    @property
+    def clause(self) -> str:
+        """The figure beside the expected one, as a part of a sentence."""
+        value, expected, _ = self.figures()
+        return f"{self.role} {self.fact} {value}, {expected} by {self.by}"
 
     def figures(self) -> tuple[str, str, str]:
         """The figure, the expected one, and the difference, for people.
@@ -70,36 +73,6 @@ class Drift:
             f"{ProtocolDrifted.code}: {self.role} {self.fact} {value} in {where}, {expected} by {self.by}{off} "
             f"(tolerance {self.tolerance * 100:g} %): {names}"
         )
-
-
-def note_drift(found: Found, chosen: Mapping[str, SeriesByRole], settings: ProtocolSettings) -> None:
-    """Say what departs from the protocol; refuse such studies where the site asks for that.
-
-    Parameters
-    ----------
-    found
-        Its drifts are set, and candidates may become refusals (FM-D222).
-    chosen
-        By label of a candidate, its series.
-    settings
-        The site's.
-    """
-    found.drifts = find_drifts(chosen, settings)
-    if settings.on_drift == "remark":
-        return
-    drifted: dict[str, list[str]] = defaultdict(list)
-    for drift in found.drifts:
-        for label in drift.labels:
-            drifted[label].append(_clause(drift))
-    for label, clauses in drifted.items():
-        failure = ProtocolDrifted(
-            "a study departs from the site's protocol",
-            got="; ".join(clauses),
-            expected=f"within {(settings.tolerance or 0) * 100:g} %",
-            action="See protocol in site.yaml: give another definition, or on_drift: remark",
-        )
-        found.refuse(label, failure)
-    found.candidates[:] = [one for one in found.candidates if one.label not in drifted]
 
 
 def find_drifts(chosen: Mapping[str, SeriesByRole], settings: ProtocolSettings) -> list[Drift]:
@@ -194,11 +167,6 @@ def only_of(drifts: Iterable[Drift], labels: Iterable[str]) -> tuple[Drift, ...]
     kept = set(labels)
     cut = [replace(one, labels=tuple(label for label in one.labels if label in kept)) for one in drifts]
     return tuple(one for one in cut if one.labels)
-
-
-def _clause(drift: Drift) -> str:
-    value, expected, _ = drift.figures()
-    return f"{drift.role} {drift.fact} {value}, {expected} by {drift.by}"
 
 
 def _median(values: Iterable[float | None]) -> float | None:

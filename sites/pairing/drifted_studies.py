@@ -1,0 +1,41 @@
+"""What becomes of studies that depart from the protocol: it is said, or they are refused."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+from minet_core.errors import ProtocolDrifted
+from sites.pairing.candidates import Found
+from sites.pairing.protocol_drift import SeriesByRole, find_drifts
+from sites.settings.protocol_settings import ProtocolSettings
+
+
+def note_drift(found: Found, chosen: Mapping[str, SeriesByRole], settings: ProtocolSettings) -> None:
+    """Say what departs from the protocol; refuse such studies where the site asks for that.
+
+    Parameters
+    ----------
+    found
+        Its drifts are set, and candidates may become refusals (FM-D222).
+    chosen
+        By label of a candidate, its series.
+    settings
+        The site's.
+    """
+    found.drifts = find_drifts(chosen, settings)
+    if settings.on_drift == "remark":
+        return
+    drifted: dict[str, list[str]] = defaultdict(list)
+    for drift in found.drifts:
+        for label in drift.labels:
+            drifted[label].append(drift.clause)
+    for label, clauses in drifted.items():
+        failure = ProtocolDrifted(
+            "a study departs from the site's protocol",
+            got="; ".join(clauses),
+            expected=f"within {(settings.tolerance or 0) * 100:g} %",
+            action="See protocol in site.yaml: give another definition, or on_drift: remark",
+        )
+        found.refuse(label, failure)
+    found.candidates[:] = [one for one in found.candidates if one.label not in drifted]
