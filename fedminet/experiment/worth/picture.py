@@ -57,6 +57,8 @@ def _draw_panel(panel: Axes, sites: Mapping[str, Sequence[float]], *, wanted_db:
             textcoords="offset points",
             ha="center",
             fontsize=11,
+            zorder=4,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
         )
     if wanted_db is not None:
         panel.axhline(wanted_db, color="grey", linestyle="--", linewidth=1.2, zorder=1)
