@@ -11,7 +11,7 @@ Krogh, Vedelsby: "Neural Network Ensembles, Cross Validation, and Active Learnin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from numpy.typing import NDArray
@@ -122,9 +122,7 @@ class Ensemble(SuperResolver):
         return torch.stack(losses).mean()
 
     def _networks(self) -> list[SuperResolver]:
-        networks = list(self.members)
-        assert all(isinstance(network, SuperResolver) for network in networks)
-        return networks  # type: ignore[return-value]
+        return [cast(SuperResolver, member) for member in self.members]
 
 
 def joined_weights(weights: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:

@@ -130,7 +130,9 @@ def register(
         unsure = proof is not None and on_one_grid and moved <= 2 * motion.error_mm < float("inf")
         if proof is None or not unsure or not proof(target, reference):
             raise
-    if not unsure:
+    # A pair that lies within the site's own limit is left there, by whichever motion.
+    lies_there = on_one_grid and moved <= limits.max_offset_px * pixel
+    if not unsure and not lies_there:
         motion = surer_without_stretch(fixed, moving, motion, limits=limits)
         moved = moved_by(fixed, motion)
     # Within twice its own error a motion is none: to interpolate for it would blur the reference and gain nothing.

@@ -12,14 +12,12 @@ from dataclasses import dataclass
 
 from minet_core.imaging.scan_figures import ScanFigures
 from minet_core.training_domain import Span, TrainingDomain
+from sites.registration.checks import MAX_NOISE
 from sites.registration.contour_agreement import MIN_AGREEMENT
 
 WHOLE_COVER = 0.99
-NOISY = 0.04
-"""Noise of a reference, over its 99th percentile. T1 of the training patients: 0.01 to 0.02; with noise of 5% of that
-percentile added 0.05 to 0.06, with 10% 0.08 to 0.09."""
 NOISIER = 2.0
-"""... and by this factor beyond the noisiest that the model was trained with."""
+"""Noise is said beyond `MAX_NOISE`, and by this factor beyond the noisiest that the model was trained with."""
 CLEAN_TARGET = 0.01
 """Noise of a scan, over its 99th percentile, below which nothing is said of it."""
 MIDDLE_SLACK = 0.15
@@ -134,7 +132,7 @@ def noise_limit(domain: TrainingDomain | None, *, known_noise: float = 0.0) -> f
     float
         Standard deviation over the 99th percentile.
     """
-    return max(NOISY, known_noise, 0.0 if domain is None else NOISIER * domain.reference_noise.high)
+    return max(MAX_NOISE, known_noise, 0.0 if domain is None else NOISIER * domain.reference_noise.high)
 
 
 def cautions_on_gate(
