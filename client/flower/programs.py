@@ -1,8 +1,9 @@
 """Flower's own programs as a site runs them: `python -m client.flower.programs supernode|superexec ARGUMENTS`.
 
-Both with the site's shorter times (client.flower.timeouts), the node with the site's TLS certificate
-(client.admission.tls), with a state that loses no task (client.flower.node_state), and after it has signed off the
-node that was killed before it: a server refuses a key whose node it still has online.
+Both with the site's shorter times (client.flower.timeouts). The node has the site's TLS certificate
+(client.admission.tls) and a state that loses no task (client.flower.node_state), asks for lost messages again
+(client.flower.lost_messages), and begins by signing off the node that was killed before it: a server refuses a key
+whose node it still has online.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from client.admission.tls import CERTIFICATE_OPTION, KEY_OPTION, RenewedContext, TlsFiles
+from client.flower.lost_messages import LostMessages
 from client.flower.node_state import SteadfastNodeStateFactory, answer_when_there, keep_message
 from client.flower.task_host import PROGRAM
 from client.flower.timeouts import abort_incomplete_requests, patch_timeouts, shorten_idle_pause
@@ -70,10 +72,12 @@ def run_supernode() -> None:
     )
     handlers.confirm_message_received = keep_message
     handlers.acquire_task = answer_when_there(handlers.acquire_task)
-    connection.FleetHttpClient = client
+    lost = LostMessages()
+    connection.FleetHttpClient = lost.watched(client)
     _note_answers(Answers(notes))
-    shorten_idle_pause()
     abort_incomplete_requests()
+    lost.watch_transfers(importlib.import_module("flwr.supernode.start_client_internal"))
+    shorten_idle_pause(lost.ask_again)
     uvicorn.config.LOGGING_CONFIG["formatters"]["default"] = {"()": chosen_formatter}
     program.flower_supernode()
     # It comes back where a request was refused for good (400, 403: the proxy's), and then its own interface would keep

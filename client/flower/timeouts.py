@@ -13,6 +13,7 @@ import importlib
 import inspect
 import math
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -75,9 +76,11 @@ def _retry_signs_of_life_sooner() -> None:
     sender.exponential = lambda max_delay: pauses(max_delay=min(max_delay, MAX_RETRY_PAUSE_S))
 
 
-def shorten_idle_pause() -> None:
+def shorten_idle_pause(on_idle: Callable[[], None] = lambda: None) -> None:
     """Let a SuperNode look more often for messages and for its task's reply: Flower's loop has the 3 s and the 0.5 s
     as numbers of its own.
+
+    on_idle: called where a look has found no message.
     """
     loop: Any = importlib.import_module("flwr.supernode.start_client_internal")
     source = inspect.getsource(loop)
@@ -93,6 +96,7 @@ def shorten_idle_pause() -> None:
             at_task, began = now, math.inf
             time.sleep(REPLY_PAUSE_S)
         elif seconds == 3:
+            on_idle()
             eager = now - at_task < EAGER_S and now - began < EAGER_LOOK_S
             time.sleep(EAGER_PAUSE_S if eager else IDLE_PAUSE_S)
             began = time.monotonic()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,11 +13,14 @@ import pytest
 
 from server.runs.follow import run_to_end
 from server.runs.run_directory import RunDirectory
+from tests.faults import process_table
 from tests.faults.held_server import hold_file, reached_file
 from tests.faults.kills import Bench, deployment, killed_run
 from tests.faults.tiny_sites import make_tiny_sites, tiny_federation
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
+
+DEADLINE_S = 120.0
 
 SAMPLE = [
     ("SuperLink", "while sending"),
@@ -31,7 +35,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     folder = tmp_path_factory.mktemp("kills")
     federation = tiny_federation(
         rounds=len(SAMPLE),
-        participation={"quorum": 3, "deadline_s": 120.0, "retries": 2},
+        participation={"quorum": 3, "deadline_s": DEADLINE_S, "retries": 2},
         training={"local_steps": 100, "patch_px": 16, "batch_size": 2, "validation_slices": 1},
     )
     with deployment(folder, make_tiny_sites(folder), federation, victim="umr") as running:
@@ -61,6 +65,37 @@ def test_a_run_goes_on_after_the_coordinator_and_a_site_were_switched_off(bench:
         assert followed.result().status == "completed"
     calm = RunDirectory(bench.server.runs / "calm")
     assert run.global_model.read_bytes() == calm.global_model.read_bytes()
+
+
+def test_a_request_that_was_lost_on_its_way_is_asked_for_again(bench: Bench) -> None:
+    """The server has given it out and counts it as delivered; the connection breaks before the site has it."""
+    for left in bench.hold.iterdir():
+        left.unlink()
+    hold_file(bench.hold, 1, "asked").touch()
+    hold_file(bench.hold, 1, "all sent").touch()
+    run = RunDirectory(bench.server.runs / "lost")
+    supernode = process_table.supernode_of(bench.sites[bench.victim])
+    with ThreadPoolExecutor(1) as pool:
+        followed = pool.submit(run_to_end, bench.server, "lost", progress=lambda *_: None)
+        for moment in ("asked", "all sent"):
+            bench.children.wait_until(
+                lambda moment=moment: reached_file(bench.hold, 1, moment).exists(),
+                deadline_s=60,
+                what="the application is held",
+            )
+            if moment == "asked":
+                bench.link.cut()
+                time.sleep(1.0)  # the node's question for messages waits in the relay
+            else:
+                bench.link.heal_without_answers()
+            hold_file(bench.hold, 1, moment).unlink()
+        assert followed.result().status == "completed"
+    assert run.rounds_recorded()[0]["seconds"] < DEADLINE_S / 2
+    calm = RunDirectory(bench.server.runs / "calm")
+    assert run.global_model.read_bytes() == calm.global_model.read_bytes()
+    assert process_table.supernode_of(bench.sites[bench.victim]) == supernode  # the same process
+    log = (bench.sites[bench.victim].logs / "supernode.log").read_text()
+    assert log.count("may have been lost on its way") == 1
 
 
 def test_a_run_goes_on_by_itself_to_the_same_bytes(bench: Bench) -> None:

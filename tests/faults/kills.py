@@ -20,7 +20,7 @@ from pathlib import Path
 
 from client.admission.declaration import declare
 from client.site_home import SiteHome
-from fedminet.single_machine.admission import admit_here, make_coordinator_here
+from fedminet.single_machine.admission import admit_one_here, make_coordinator_here
 from minet_core.errors import DeadlinePassed, HostError, ServerUnreachable
 from minet_core.runtime.cpu_threading import cpu_threading_environment
 from minet_core.runtime.files.atomic_write import sha256_of_file
@@ -32,6 +32,7 @@ from server.runs.run_directory import RunDirectory
 from server.server_home import ServerHome, ServerSettings
 from tests.faults import process_table
 from tests.faults.held_server import HOLD_VARIABLE, SERVER_APP, hold_file, reached_file
+from tests.faults.links import RelayLink
 from tests.faults.tiny_sites import make_tiny_sites, tiny_federation
 from tests.support.repository import ROOT
 
@@ -95,6 +96,7 @@ class Bench:
     hold: Path
     victim: str
     children: ChildProcesses
+    link: RelayLink
 
     def start(self, name: str) -> None:
         """Start the coordinator ("server") or a site by the command that people use; again, after it has ended."""
@@ -142,18 +144,26 @@ class Bench:
 def deployment(
     folder: Path, sites: Mapping[str, SiteHome], federation: FederationSettings, *, victim: str
 ) -> Iterator[Bench]:
-    """A coordinator and its sites, started as people start them; the application can be held."""
+    """A coordinator and its sites, started as people start them; the application can be held.
+
+    The victim reaches the coordinator through a relay.
+    """
+    port = free_port()
     server, authority = make_coordinator_here(
-        folder / "coordinator", federation, ServerSettings(port=free_port())
+        folder / "coordinator", federation, ServerSettings(hosts=(RelayLink.host,), port=port)
     )
     write_bundle(server.superlink, build_bundle(server_app=SERVER_APP))
-    for home in sites.values():
-        declare(home)
-    admit_here(server, authority, sites)
     hold = folder / "hold"
     hold.mkdir()
-    with ChildProcesses(grace_s=CHILD_GRACE_S) as children:
-        bench = Bench(server, sites, hold, victim, children)
+    with (
+        contextlib.closing(RelayLink()) as link,
+        ChildProcesses(grace_s=CHILD_GRACE_S) as children,
+    ):
+        for name, home in sites.items():
+            declare(home)
+            over = link.address(port) if name == victim else None
+            admit_one_here(server, authority, name, home, address=over)
+        bench = Bench(server, sites, hold, victim, children, link)
         bench.start("server")
         children.wait_until(
             lambda: bool(server_status(server)["healthy"]),

@@ -120,6 +120,8 @@ class RelayLink(Link):
     def __init__(self) -> None:
         self._flows = threading.Event()
         self._flows.set()
+        self._answering: set[socket.socket] = set()
+        self._unanswered: set[socket.socket] = set()
         self._listener = socket.create_server((self.host, 0))
         self._sockets: list[socket.socket] = [self._listener]
         self._target: int | None = None
@@ -138,6 +140,11 @@ class RelayLink(Link):
 
     def heal(self) -> None:
         """Go on, with what was waiting first."""
+        self._flows.set()
+
+    def heal_without_answers(self) -> None:
+        """Go on; but of the connections that are open each one breaks in place of its next answer."""
+        self._unanswered = set(self._sockets)
         self._flows.set()
 
     def close(self) -> None:
@@ -170,6 +177,7 @@ class RelayLink(Link):
                 near.shutdown(socket.SHUT_RDWR)
             return
         self._sockets.append(far)
+        self._answering.add(far)
         self._start(self._pump, far, near)
         self._pump(near, far)
 
@@ -177,6 +185,8 @@ class RelayLink(Link):
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
                 self._flows.wait()
+                if source in self._answering and source in self._unanswered:
+                    break
                 sink.sendall(data)
         for end in (source, sink):
             with contextlib.suppress(OSError):
