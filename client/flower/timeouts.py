@@ -25,15 +25,12 @@ HEARTBEAT_S = 10
 MAX_RETRY_PAUSE_S = 2
 
 IDLE_PAUSE_S = 0.25
-"""Between two looks of an idle node for a message; 3 s as shipped, most of which a round of three sites waits for."""
+"""Between two looks of an idle node for a message, where the server answers at once; 3 s as shipped."""
 
-EAGER_PAUSE_S = 0.1
-EAGER_S = 2.0
-"""The same, for so long after a reply of this node: in a run of short rounds the next request is near, and the site
-that answered last is the one that everybody waits for."""
+HELD_LOOK_S = 1.0
+"""A look that took so long was held by the server until there would be a message: the next one follows at once."""
 
-EAGER_LOOK_S = 0.03
-"""Not where a look takes longer than this: a server that answers slowly has enough to do."""
+HELD_PAUSE_S = 0.02
 
 REPLY_PAUSE_S = 0.05
 """Between two looks of a node for its own task's reply, in its own memory; 0.5 s as shipped."""
@@ -86,19 +83,17 @@ def shorten_idle_pause(on_idle: Callable[[], None] = lambda: None) -> None:
     source = inspect.getsource(loop)
     if "time.sleep(3)" not in source or "time.sleep(0.5)" not in source:
         raise HostError("the SuperNode of the installed Flower waits otherwise", expected="flwr 1.42")
-    at_task = -math.inf  # when a reply was last waited for
     began = math.inf  # when the last look at the server began, where nothing but that look came after it
 
     def sleep(seconds: float) -> None:
-        nonlocal at_task, began
-        now = time.monotonic()
+        nonlocal began
         if seconds == 0.5:
-            at_task, began = now, math.inf
+            began = math.inf
             time.sleep(REPLY_PAUSE_S)
         elif seconds == 3:
+            held = time.monotonic() - began >= HELD_LOOK_S
             on_idle()
-            eager = now - at_task < EAGER_S and now - began < EAGER_LOOK_S
-            time.sleep(EAGER_PAUSE_S if eager else IDLE_PAUSE_S)
+            time.sleep(HELD_PAUSE_S if held else IDLE_PAUSE_S)
             began = time.monotonic()
         else:
             time.sleep(seconds)

@@ -222,8 +222,7 @@ def products_and_tensors(
         flat, own = before.reshape(-1).astype(np.float64), np.zeros_like(products)
         for start, block in _blocks(name, arrays_of, shape=before.shape, dtype=str(before.dtype)):
             block -= flat[start : start + block.shape[1]]
-            # einsum and not BLAS, whose sums depend on the number of its threads.
-            of_block = np.einsum("ik,jk->ij", block, block)
+            of_block = _products(block)
             products += of_block
             own += of_block
         if flat.size >= MIN_VALUES:
@@ -280,7 +279,7 @@ def agreements(products: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.clip(found, -1.0, 1.0)
 
 
-def turned_shares(of_tensors: NDArray[np.float64]) -> NDArray[np.float64]:
+def turned_shares(of_tensors: NDArray[np.float64], among: Sequence[int] | None = None) -> NDArray[np.float64]:
     """The part of the tensors in which each site goes against the others, of those that the others agree on.
 
     The others agree on a tensor where the mean cosine between them is above `AGREED`; a site goes against them where
@@ -291,22 +290,36 @@ def turned_shares(of_tensors: NDArray[np.float64]) -> NDArray[np.float64]:
     ----------
     of_tensors : (tensor, site, site) float64
         The second of `products_and_tensors`, of three sites or more.
+    among
+        The rows of the sites that are looked at, three or more; all where it is None.
 
     Returns
     -------
     (site,) float64
-        0 to 1; nan where the others agree on fewer than `MIN_TENSORS`.
+        Of those in `among`, in its order: 0 to 1; nan where the others agree on fewer than `MIN_TENSORS`.
     """
-    n_sites = of_tensors.shape[1]
-    found = np.full(n_sites, np.nan)
-    cosines = [_cosines(products) for products in of_tensors]
-    for site in range(n_sites):
-        others = [other for other in range(n_sites) if other != site]
-        pairs = np.triu_indices(len(others), 1)
-        between = [float(of[np.ix_(others, others)][pairs].mean()) for of in cosines]
-        agreed = [(of, mean) for of, mean in zip(cosines, between, strict=True) if mean > AGREED]
-        if len(agreed) >= MIN_TENSORS:
-            found[site] = np.mean([_agreement(of, site) < -AGAINST * mean for of, mean in agreed])
+    sites = list(range(of_tensors.shape[1]) if among is None else among)
+    n_agreed, n_against = np.zeros(len(sites)), np.zeros(len(sites))
+    for products in of_tensors:
+        of = _cosines(products[np.ix_(sites, sites)])
+        rows, own = of.sum(axis=1), np.diag(of)
+        squares = np.maximum(of.sum() - 2 * rows + own, 0.0)  # of the sum of the others' directions
+        n_pairs = (len(of) - 1) * (len(of) - 2) / 2
+        mean = (squares - (own.sum() - own)) / 2 / n_pairs
+        towards = np.divide(rows - own, np.sqrt(squares), out=np.zeros(len(of)), where=squares > 0)
+        n_agreed += mean > AGREED
+        n_against += (mean > AGREED) & (towards < -AGAINST * mean)
+    return np.where(n_agreed >= MIN_TENSORS, n_against / np.maximum(n_agreed, 1), np.nan)
+
+
+def _products(block: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The products of the rows with each other, each pair once.
+
+    einsum and not BLAS, whose sums depend on the number of its threads.
+    """
+    found = np.empty((len(block), len(block)))
+    for row in range(len(block)):
+        found[row, row:] = found[row:, row] = np.einsum("jk,k->j", block[row:], block[row])
     return found
 
 

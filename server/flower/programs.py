@@ -3,7 +3,8 @@
     python -P -m server.flower.programs flower-superlink|flower-superexec|flwr-serverapp ARGUMENTS
 
 - The SuperLink answers the sites' calls, and everything else only to who has this folder's credential
-  (server.flower.interface_guard). What it deletes is overwritten in its database.
+  (server.flower.interface_guard). Who asks for messages is answered when there is one (server.flower.held_answers).
+  What it deletes is overwritten in its database.
 - SuperExec runs server applications and no other kind of task, by this program, and hands the task's token over by its
   standard input: arguments can be read by every user of the machine.
 - A server application runs the federation's own bundle, byte for byte (minet_core.admission.bundle_guard). Flower's
@@ -29,12 +30,23 @@ from minet_core.runtime.processes.flower_environment import SERVER_VARIABLE
 from minet_core.runtime.processes.task_token import start_with_token, with_token_from
 from server.flower.control_credential import CredentialInterceptor, read_credential
 from server.flower.file_names import ProgramFiles
+from server.flower.held_answers import Arrivals, HeldAnswers, tell_arrivals
 from server.flower.interface_guard import InterfaceGuard
 
 SUPERLINK, SUPEREXEC, SERVERAPP = "flower-superlink", "flower-superexec", "flwr-serverapp"
 
 _SECURE_PRAGMAS = (("secure_delete", "ON"), ("journal_size_limit", "0"))
 """SQLite's: what is deleted is overwritten with zeros, and the log is cut off when it begins anew."""
+
+CONTROL_LAYERS = (
+    "ControlSensitiveResponseMiddleware",
+    "ControlAuthenticationMiddleware",
+    "ControlLicenseMiddleware",
+    "ControlEventLogMiddleware",
+)
+"""Flower's, each of which hands on what is not for the control interface."""
+
+NOT_CONTROL = ("/v1/fleet/", "/v1/runtime/")
 
 
 def program_arguments(name: str) -> list[str]:
@@ -50,9 +62,12 @@ def run_superlink(home: ProgramFiles) -> None:
     )
     database.SQLITE_PRAGMAS = (*database.SQLITE_PRAGMAS, *_SECURE_PRAGMAS)
     create, credential = main.create_app, read_credential(home.control_credential)
+    _pass_by_control_layers()
+    arrivals = Arrivals()
+    tell_arrivals(arrivals)
 
     def guarded(*args: Any, **options: Any) -> InterfaceGuard:
-        return InterfaceGuard(create(*args, **options), credential)
+        return InterfaceGuard(HeldAnswers(create(*args, **options), arrivals), credential)
 
     main.create_app = guarded
     _log_requests_in_our_form()
@@ -154,6 +169,27 @@ def _log_requests_in_our_form() -> None:
         return configuration
 
     program.get_uvicorn_log_config = in_our_form
+
+
+def _pass_by_control_layers() -> None:
+    """Let requests of the sites' and the runtime interface pass by the layers that look at none but the control
+    interface's: Starlette starts a task and copies the answer in each of them, for every part of every message.
+    """
+    layers = importlib.import_module("flwr.superlink.routers.control.middlewares")
+    for name in CONTROL_LAYERS:
+        _require(layers, name)
+        layer = getattr(layers, name)
+        layer.__call__ = _passed_by(layer.__call__)
+
+
+def _passed_by(call: Callable[..., Any]) -> Callable[..., Any]:
+    async def called(layer: Any, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(NOT_CONTROL):
+            await layer.app(scope, receive, send)
+        else:
+            await call(layer, scope, receive, send)
+
+    return called
 
 
 def _module(name: str, attribute: str) -> Any:

@@ -119,7 +119,7 @@ def _by_direction(
     told: dict[tuple[str, str], tuple[float, float]] = {}
     while len(left) >= MIN_REPLIES:
         of = agreements(products[left][:, left])
-        shares = turned_shares(of_tensors[:, left][:, :, left])
+        shares = turned_shares(of_tensors, left)
         for row, agreement, share in zip(left, of, shares, strict=True):
             turned = None if math.isnan(share) else float(share)
             found[sites[row]] = replace(found[sites[row]], agreement=float(agreement), turned=turned)
@@ -139,7 +139,7 @@ def _by_direction(
         if len(beside) < MIN_REPLIES:  # the others have no direction of their own
             break
         agreement = float(agreements(products[beside][:, beside])[-1])
-        share = float(turned_shares(of_tensors[:, beside][:, :, beside])[-1])
+        share = float(turned_shares(of_tensors, beside)[-1])
         found[sites[row]] = replace(
             found[sites[row]], agreement=agreement, turned=None if math.isnan(share) else share
         )

@@ -24,9 +24,10 @@ import datetime
 import json
 import os
 import shutil
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,7 +35,13 @@ from pydantic import FiniteFloat, TypeAdapter
 
 from minet_core.errors import ConfigurationError, FedminetError, RunBusy
 from minet_core.protocol.cohort_declaration import CohortDeclaration
-from minet_core.runtime.files.atomic_write import append_line, mend_lines, sha256_of_file, write_text
+from minet_core.runtime.files.atomic_write import (
+    append_line,
+    mend_lines,
+    sha256_of_file,
+    status_of,
+    write_text,
+)
 from minet_core.runtime.files.file_lock import is_locked, let_go, locked_within
 from minet_core.settings.federation import FederationSettings
 from minet_core.settings.yaml_file import read_settings, settings_text
@@ -46,7 +53,11 @@ Engine = Literal["deployment", "in-process", "ray"]
 
 LOCK_PATIENCE_S = 1.0
 
+SETTLED_NS = 50_000_000
+"""A page that was written so long ago cannot be written again within the same tick of the file system's clock."""
+
 _STATE = TypeAdapter(RunState)
+_STATE_KEYS = frozenset(one.name for one in fields(RunState))
 _SCORES = TypeAdapter(dict[str, dict[str, FiniteFloat]])
 
 
@@ -55,6 +66,9 @@ class RunDirectory:
     """One run's folder on the coordinator."""
 
     path: Path
+    _pages: dict[str, tuple[tuple[int, ...], Any]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def create(
@@ -95,12 +109,32 @@ class RunDirectory:
 
     def declared(self) -> dict[str, CohortDeclaration]:
         """By site, the cohort that its replies are held to."""
+        return dict(self._unchanged("declared.json", self._read_declared))
+
+    def _read_declared(self) -> dict[str, CohortDeclaration]:
         path = self.path / "declared.json"
         content = read_page(path, may_be_old=self.ended)
         try:
             return {site: CohortDeclaration.model_validate(values) for site, values in content.items()}
         except ValueError as failure:
             raise damaged(path, "holds no declarations") from failure
+
+    def _unchanged(self, name: str, read: Callable[[], Any]) -> Any:
+        """What `read` made of a page, read anew only where the page is another one since.
+
+        A round of a hundred sites asks for both pages several times a reply, and each tells of a hundred sites.
+        """
+        status = status_of(self.path / name)
+        if status is None:
+            return read()
+        seen = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        known = self._pages.get(name)
+        if known is not None and known[0] == seen:
+            return known[1]
+        content = read()
+        if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > SETTLED_NS:
+            self._pages[name] = seen, content
+        return content
 
     def declare(self, declared: Mapping[str, CohortDeclaration]) -> None:
         """Keep what every site declared."""
@@ -110,11 +144,15 @@ class RunDirectory:
     @property
     def state(self) -> RunState:
         """Where the run is. Raises RunDamaged (FM-S517)."""
+        state: RunState = self._unchanged("state.json", self._read_state)
+        return state
+
+    def _read_state(self) -> RunState:
         path = self.path / "state.json"
         content = read_page(path, may_be_old=True)
         try:
             state = _STATE.validate_python(content)
-            if content.keys() - asdict(state).keys() or not 0 <= state.round <= state.rounds <= MAX_ROUNDS:
+            if content.keys() - _STATE_KEYS or not 0 <= state.round <= state.rounds <= MAX_ROUNDS:
                 raise ValueError("other keys, or a round that is none")
             for moment in filter(None, (state.started, state.updated, state.asked_at)):
                 instant(moment)
@@ -131,7 +169,7 @@ class RunDirectory:
         IllegalTransition (FM-F406).
         """
         with self.lock("state"):
-            state = transition(self.state, *arguments, **options)
+            state = transition(self._read_state(), *arguments, **options)
             return self._write_state(state)
 
     def _write_state(self, state: RunState) -> RunState:

@@ -56,11 +56,12 @@ def test_an_idle_node_looks_for_messages_more_often() -> None:
         "pauses, now = [], [100.0]; time.sleep = pauses.append; time.monotonic = lambda: now[0]\n"
         "def looked(seconds): now[0] += seconds; loop.time.sleep(3)\n"
         "looked(0); loop.time.sleep(0.5); loop.time.sleep(7)\n"
-        "looked(0.5); looked(0.01); looked(0.2); looked(0.01); now[0] += 3; looked(0.01); print(*pauses)\n"
+        "looked(2.0); looked(2.0); looked(0.5); looked(1.2); print(*pauses)\n"
         "print(time.sleep is not loop.time.sleep)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    after_a_reply = ["0.1", "0.1", "0.25", "0.1", "0.25"]  # the third look was a slow one; the last came late
+    # The first look after a reply began at a moment that is not known; the second and the last were held.
+    after_a_reply = ["0.25", "0.02", "0.25", "0.02"]
     assert done.stdout.split() == ["0.25", "0.05", "7", *after_a_reply, "True"]
 
 

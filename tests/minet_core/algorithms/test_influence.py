@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -20,6 +21,7 @@ from minet_core.algorithms.influence import (
     capped_weights,
     geometric_median_weights,
     trimmed_mean,
+    turned_shares,
     update_products,
 )
 from minet_core.algorithms.interface import Reply
@@ -107,6 +109,46 @@ def test_agreement_is_the_cosine_to_the_mean_direction_of_the_others() -> None:
     assert agreements(np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]])) == pytest.approx(
         [0, 0, 0]
     )
+
+
+def literal_turned_shares(of_tensors: np.ndarray) -> list[float]:  # type: ignore[type-arg]
+    """As the docstring of `turned_shares` says it: by pairs of the others, tensor by tensor."""
+    found = []
+    for site in range(of_tensors.shape[1]):
+        others = [other for other in range(of_tensors.shape[1]) if other != site]
+        agreed, against = 0, 0
+        for products in of_tensors:
+            lengths = np.sqrt(np.diag(products))
+            of = products / np.outer(lengths, lengths)
+            mean = float(np.mean([of[a, b] for a in others for b in others if a < b]))
+            own = sum(of[site, a] for a in others) / math.sqrt(sum(of[a, b] for a in others for b in others))
+            agreed += mean > influence.AGREED
+            against += mean > influence.AGREED and own < -influence.AGAINST * mean
+        found.append(against / agreed if agreed >= influence.MIN_TENSORS else math.nan)
+    return found
+
+
+@pytest.mark.parametrize(("n_sites", "noise"), [(3, 0.5), (4, 0.8), (9, 1.0), (9, 3.0)])
+def test_turned_shares_are_those_of_the_pairs(n_sites: int, noise: float) -> None:
+    generator = np.random.default_rng(n_sites)
+    sent = generator.normal(size=(1, 30, 40)) * generator.uniform(0.2, 2.0, size=(1, 30, 1))
+    sent = sent + noise * generator.normal(size=(n_sites, 30, 40))
+    sent[1, :9] *= -1.0
+    of_tensors = np.einsum("itk,jtk->tij", sent, sent)
+    found = turned_shares(of_tensors)
+    np.testing.assert_array_equal(found, literal_turned_shares(of_tensors))
+    among = [2, 1, 0]
+    np.testing.assert_array_equal(
+        turned_shares(of_tensors, among), literal_turned_shares(of_tensors[:, among][:, :, among])
+    )
+    assert np.isnan(found).all() == (noise > 2)
+
+
+def test_an_update_of_nothing_is_turned_nowhere() -> None:
+    products = np.zeros((20, 3, 3))
+    products[:, :2, :2] = 1.0
+    assert np.isnan(turned_shares(products)[:2]).all()  # the mean of a pair with it is 0: no agreement
+    assert turned_shares(products)[2] == 0.0
 
 
 def replies(arrays_of: dict[str, dict[str, np.ndarray]], *, control: bool) -> list[Reply]:  # type: ignore[type-arg]

@@ -63,7 +63,7 @@ def test_the_manifest_and_the_names_are_read_without_a_tensor(
     def no_tensor(*_arguments: Any, **_options: Any) -> Any:
         raise AssertionError("a tensor was read")
 
-    monkeypatch.setattr(lazy_arrays.np, "fromfile", no_tensor)
+    monkeypatch.setattr(lazy_arrays.os, "preadv", no_tensor)
     stored = StoredArrays(path, prefix="weights/")
     assert stored.manifest().entries == (("a", (), "float32"), ("b", (2, 3), "float32"))
     assert "a" in stored

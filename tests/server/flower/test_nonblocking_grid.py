@@ -28,6 +28,7 @@ from flwr.supercore.run import Run
 
 from fedminet.simulation.in_process_grid import RUN_ID, node_id_of, server_identity
 from minet_core.errors import ReplyRefused
+from server.flower.held_answers import APPLICATION_ASKS, HOLD_S
 from server.flower.nonblocking_grid import OBJECTS_MARGIN_BYTES, NonBlockingGrid, announced, put_together
 from server.rounds.exchange import MIN_POLL_S, POLL_INTERVAL_S, _pause_after
 
@@ -277,3 +278,8 @@ def test_a_young_round_is_asked_often_and_a_long_one_seldom() -> None:
 def test_a_superlink_that_answers_slowly_is_asked_less() -> None:
     assert _pause_after(1.0, look_s=0.04) == pytest.approx(0.16)
     assert _pause_after(1.0, look_s=5.0) == POLL_INTERVAL_S
+
+
+def test_after_a_look_that_was_held_the_next_one_follows_at_once() -> None:
+    held = HOLD_S[APPLICATION_ASKS]
+    assert [_pause_after(100.0, look_s=seconds) for seconds in (held, held + 0.3)] == [MIN_POLL_S, MIN_POLL_S]

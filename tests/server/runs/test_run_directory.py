@@ -5,14 +5,17 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from minet_core.errors import ConfigurationError, IllegalTransition, RunBusy
+from minet_core.errors import ConfigurationError, IllegalTransition, RunBusy, RunDamaged
+from minet_core.protocol.cohort_declaration import CohortDeclaration
 from minet_core.runtime.files.atomic_write import write_text
 from minet_core.settings.federation import FederationSettings
-from server.runs import state_machine
+from server.runs import run_directory, state_machine
+from server.runs.checked_page import read_page
 from server.runs.run_directory import RunDirectory
 from tests.support.repository import ROOT
 
@@ -117,3 +120,29 @@ def test_the_checkpoints_sort_by_round(tmp_path: Path) -> None:
     run = create(tmp_path)
     names = [run.checkpoint(number).name for number in (2, 10, 100)]
     assert names == sorted(names)
+
+
+def test_a_page_is_read_again_when_it_is_another_one_and_only_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = create(tmp_path)
+    run.declare({"sms": CohortDeclaration(site="sms", cohort_digest="a" * 64, n_training_slices=3)})
+    read: list[str] = []
+
+    def noted(path: Path, **options: bool) -> dict[str, object]:
+        read.append(path.name)
+        return read_page(path, **options)
+
+    monkeypatch.setattr(run_directory, "read_page", noted)
+    time.sleep(0.1)  # a page of this moment may be another one before the file system's clock goes on
+    for _ in range(3):
+        assert run.state.status == "created"
+        assert run.declared()["sms"].n_training_slices == 3
+    assert sorted(read) == ["declared.json", "state.json"]
+    RunDirectory(run.path).transition(state_machine.begun)  # as another process does
+    assert run.state.status == "running"
+    run.declared().clear()
+    assert list(run.declared()) == ["sms"]
+    (run.path / "declared.json").write_bytes(b"{}")
+    with pytest.raises(RunDamaged):
+        run.declared()
