@@ -159,7 +159,9 @@ def infer(
     ] = None,
     send: Annotated[
         str | None,
-        typer.Option(help="Of DICOM: send the new series there when it is whole, as AE@host:port."),
+        typer.Option(
+            help="Of DICOM: send the new series there when it is whole, and its map, as AE@host:port."
+        ),
     ] = None,
     json_output: AsJson = False,
 ) -> None:
@@ -170,7 +172,7 @@ def infer(
     from sites.super_resolution.super_resolve_series import super_resolve_series
 
     found = _scans_for_inference(scans, slice_axis=slice_axis)
-    deliver = _delivery(send, found, scans.site)
+    deliver = _delivery(send, found, scans.site, with_map=picture.uncertainty)
     options = PictureOptions(**asdict(picture))
     with progress("Super-resolving", quiet=json_output) as advance:
         if isinstance(found, tuple):
@@ -207,7 +209,7 @@ def export(
 
 
 def _delivery(
-    send: str | None, found: tuple[Path, Path] | SeriesPair, site: Path | None
+    send: str | None, found: tuple[Path, Path] | SeriesPair, site: Path | None, *, with_map: bool
 ) -> Callable[[Path], int] | None:
     """What sends a written series, checked before anything is made. The site's title and TLS where one is given."""
     if send is None:
@@ -215,6 +217,7 @@ def _delivery(
     from client.pacs.send import send_series
     from client.receive.peer import Caller, Peer
     from client.site_home import SiteHome
+    from sites.super_resolution.super_resolve_series import map_of
 
     if isinstance(found, tuple):
         raise InvalidSetting("a NIfTI file goes to no PACS", got="--send", action="Give DICOM, or no --send")
@@ -222,7 +225,7 @@ def _delivery(
     if site is not None:
         settings = SiteHome.at(site).settings()
         caller = Caller.of_site(settings.receive, timeout_s=settings.pacs.timeout_s, tls=settings.pacs.tls)
-    return lambda folder: send_series(folder, peer, caller)
+    return lambda folder: send_series(folder, peer, caller, beside=[map_of(folder)] if with_map else [])
 
 
 def _scans_for_inference(asked: ScanOptions, *, slice_axis: int | None) -> tuple[Path, Path] | SeriesPair:

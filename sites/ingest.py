@@ -40,6 +40,7 @@ from sites.processing import PROCESSING, VERSION
 from sites.scans.unreadable import refusal_of, unreadable
 from sites.settings.site_settings import SiteSettings
 from sites.store.cohort import Cohort, PairRecord, make_cohort
+from sites.store.kept_figures import KeptStudy, keep_figures, read_kept
 from sites.store.pseudonym import keyed, naming_key, pseudonym, site_key
 from sites.store.read_before import ReadBefore
 from sites.store.split import Split, assign_splits, draw_splits, drawn_share, listed_splits, order_of
@@ -123,6 +124,7 @@ def ingest(
         if prune:
             records = {name: record for name, record in records.items() if record not in missing}
         cohort = _write_cohort(work, records, found)
+        _keep_figures(work, found, accepted, cohort)
         report = IngestReport(
             accepted=tuple(accepted),
             refused=tuple(found.refused),
@@ -154,6 +156,17 @@ def _write_cohort(work: _Work, records: Mapping[str, PairRecord], found: Found) 
     store.write_cohort(cohort)
     store.keep_only(pair.file for one in (former, cohort) if one for pair in one.pairs)
     return cohort
+
+
+def _keep_figures(work: _Work, found: Found, accepted: Sequence[Accepted], cohort: Cohort) -> None:
+    """Note what the accepted series were acquired with, for the median of later ingests."""
+    owners = {pair.file: pair.patient for pair in cohort.pairs}
+    new = {
+        one.label: KeptStudy(patient=owners[one.file], figures=found.figures[one.label])
+        for one in accepted
+        if one.label in found.figures
+    }
+    keep_figures(work.store.path, new, patients=set(cohort.patients))
 
 
 def _require_listed(found: Found) -> None:
@@ -434,7 +447,7 @@ def _scan_digest(scan: Path | DicomScan, *, before: ReadBefore) -> str:
 
 def _found_in(source: Path, store: Path, settings: SiteSettings) -> Found:
     key = naming_key(store) if settings.reader == "dicom" else None
-    return find_pairs(source, settings, skip=store, key=key)
+    return find_pairs(source, settings, skip=store, key=key, kept=read_kept(store))
 
 
 def _split(

@@ -21,6 +21,7 @@ from sites.pairing.patient_names import NameWarning, judge_names
 from sites.pairing.protocol_drift import drift_lines
 from sites.scans.fastmri_hdf5 import read_header
 from sites.settings.site_settings import SiteSettings
+from sites.store.kept_figures import read_kept
 from sites.store.pseudonym import KEY_FILE, naming_key
 
 
@@ -129,7 +130,8 @@ def plan_ingest(
     NoScansFound
         FM-D205: the folder holds nothing of the definition's.
     """
-    found = find_pairs(source, settings, skip=skip, key=_key(skip, may_make=not headers))
+    key, kept = _key(skip, may_make=not headers), None if skip is None else read_kept(skip)
+    found = find_pairs(source, settings, skip=skip, key=key, kept=kept)
     require_found(found, source, settings)
     scans = [scan for one in found.candidates for scan in (one.target, one.reference)] if headers else []
     said = {scan: _header(scan, settings.reader) for scan in scans if isinstance(scan, Path)}

@@ -15,6 +15,7 @@ from minet_core.runtime.files.file_failures import naming_failures
 from sites.duplicates.likeness import Signatures
 from sites.pairing.candidates import Found
 from sites.store.cohort import Cohort
+from sites.store.kept_figures import keep_figures
 from sites.store.pseudonym import pseudonym
 from sites.store.read_before import FILE
 from sites.store.split import Split
@@ -96,6 +97,7 @@ def withdraw(path: Path, patient: str) -> Withdrawal:
         (path / FILE).unlink(missing_ok=True)  # a report of an ingest may name the patient's pseudonym
         cohort = Store(path).cohort
         store.write_cohort(cohort)
+        keep_figures(path, {}, patients=set(cohort.patients))
         left = read_withdrawn(path)[patient]
         n_files = remove_withdrawn(path)
         Signatures(path, patients={pair.file: pair.patient for pair in cohort.pairs}).save(

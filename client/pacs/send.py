@@ -1,7 +1,8 @@
-"""A series that lies whole in a folder, sent to a peer by C-STORE."""
+"""A series that lies whole in a folder, and a map beside it, sent to a peer by C-STORE."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydicom import dcmread
@@ -13,6 +14,7 @@ from client.receive.intake import KINDS
 from client.receive.peer import ATTEMPTS, Caller, Peer, associated
 from minet_core.errors import DicomTransferIncomplete, FileMissing
 from sites.scans.dicom.bounded_header import silent_pydicom
+from sites.scans.dicom.write_map import PARAMETRIC_MAP
 
 WARNINGS = frozenset({0xB000, 0xB006, 0xB007})
 """The peer has stored the object, and changed or doubts some of its elements (PS3.4, table B.2-1)."""
@@ -23,8 +25,11 @@ CONTEXTS = [
 ]
 
 
-def send_series(folder: Path, peer: Peer, caller: Caller) -> int:
-    """Send every object of a folder; how many there are.
+MAP_CONTEXT = build_context(PARAMETRIC_MAP, [ExplicitVRLittleEndian])
+
+
+def send_series(folder: Path, peer: Peer, caller: Caller, *, beside: Sequence[Path] = ()) -> int:
+    """Send every object of a folder, and the maps beside it after them; how many there are.
 
     The folder is whole or not there (`sites.scans.dicom.write_series`). Raises FileMissing (FM-C103) where nothing is
     in it, DicomPeerUnreachable (FM-S524), DicomTransferIncomplete (FM-S525) with the status of the first object that
@@ -33,9 +38,11 @@ def send_series(folder: Path, peer: Peer, caller: Caller) -> int:
     paths = sorted(folder.glob("*.dcm"))
     if not paths:
         raise FileMissing("there is no series to send", got=folder, expected="DICOM files")
+    paths += beside
+    contexts = [*CONTEXTS, MAP_CONTEXT] if beside else CONTEXTS
     left = list(paths)
     for _ in range(ATTEMPTS):
-        with associated(caller, peer, CONTEXTS) as association:
+        with associated(caller, peer, contexts) as association:
             while left:
                 status = _send(association, left[0])
                 if status is None:
@@ -63,7 +70,7 @@ def _send(association: Association, path: Path) -> int | None:
 
 def _incomplete(n_sent: int, n_in_all: int, why: str) -> DicomTransferIncomplete:
     return DicomTransferIncomplete(
-        "the peer did not take every object of the series",
+        "the peer did not take every object",
         got=f"{n_sent} of {n_in_all}, then {why}",
-        action="The series is whole in its folder: send it from there when the peer takes it",
+        action="What was written is whole on the disk: send it from there when the peer takes it",
     )

@@ -19,6 +19,7 @@ from sites.duplicates.signature import Signature
 from sites.pairing.candidates import Candidate
 from sites.pairing.dicom_series import DicomScan, read_scan
 from sites.quality.image_quality import examine
+from sites.quality.reference_shown import unshown_remark
 from sites.scans.fastmri_hdf5 import central_slices, read_fastmri
 from sites.scans.nifti import read_nifti
 from sites.settings.site_settings import SiteSettings
@@ -167,8 +168,13 @@ def make_pair(candidate: Candidate, settings: SiteSettings, *, patient: str) -> 
     target = examined.target
     registered = register(target, reference, limits=settings.registration, proof=_lies_right)
     use, quality = examined.used_with(registered.covered)
-    if registered.unsure:
-        quality = quality.model_copy(update={"remarks": (*quality.remarks, UNSURE)})
+    parts = [
+        dataclasses.replace(one, array=one.array[use.first : use.stop])
+        for one in (target, registered.reference)
+    ]
+    said = [UNSURE if registered.unsure else None, unshown_remark(parts[0], parts[1])]
+    remarks = (*quality.remarks, *(one for one in said if one is not None))
+    quality = quality.model_copy(update={"remarks": remarks})
     content = {
         "patient": patient,
         "shape": target.array.shape,

@@ -25,6 +25,7 @@ from sites.scans.nifti_file import read_header
 from sites.scans.side_cars import BidsName, SideCars, side_car_facts
 from sites.scans.unreadable import refusal_of
 from sites.settings.site_settings import DicomFiles, SiteSettings
+from sites.store.kept_figures import KeptFigures
 
 DATATYPE = "anat"
 COMPUTED = re.compile(r"(?:map|mask|MTsat|UNIT1)$", re.IGNORECASE)
@@ -57,7 +58,9 @@ class BidsScan:
         return self.label
 
 
-def find_in_tree(files: Iterable[Path], settings: SiteSettings, *, source: Path) -> Found:
+def find_in_tree(
+    files: Iterable[Path], settings: SiteSettings, *, source: Path, kept: KeptFigures | None = None
+) -> Found:
     """One pair of each session of a BIDS tree that has a target and a reference; headers and side-cars alone are read.
 
     Parameters
@@ -68,6 +71,8 @@ def find_in_tree(files: Iterable[Path], settings: SiteSettings, *, source: Path)
         The site's.
     source
         The folder that is searched.
+    kept
+        What the store's series were acquired with.
 
     Returns
     -------
@@ -94,7 +99,7 @@ def find_in_tree(files: Iterable[Path], settings: SiteSettings, *, source: Path)
         found.candidates.append(Candidate(patient_id, target.path, reference.path, label))
         pairs[label] = {"target": target, "reference": reference}
         found.remarks += [f"{label}: {one}" for one in (said, more) if one]
-    note_drift(found, pairs, settings.protocol)
+    note_drift(found, pairs, settings.protocol, kept=kept)
     return found
 
 

@@ -14,6 +14,7 @@ from sites.store.split import Split
 if TYPE_CHECKING:  # who reads the last report alone does not wait for pydicom
     from sites.pairing.dicom_series import DicomScan
     from sites.pairing.protocol_drift import Drift
+    from sites.store.kept_figures import Figures
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Found:
     """What a folder holds. `ignored`: scan files that the definition does not speak of. `remarks`: choices made.
 
     unlisted: folders whose content the file system does not give; each is among the refused too. began: when the search
-    began, in seconds of the clock. drifts: what departs from the site's protocol.
+    began, in seconds of the clock. drifts: what departs from the site's protocol. figures: by label of a candidate that
+    was chosen by facts, what its series were acquired with.
     """
 
     candidates: list[Candidate] = field(default_factory=list)
@@ -66,6 +68,7 @@ class Found:
     unlisted: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.time)
     drifts: list[Drift] = field(default_factory=list)
+    figures: dict[str, Figures] = field(default_factory=dict)
 
     def refuse(self, label: str, failure: FedminetError) -> None:
         """Keep a scan or pair as refused, with its cause without names of files.

@@ -7,23 +7,39 @@ from collections.abc import Mapping
 
 from minet_core.errors import ProtocolDrifted
 from sites.pairing.candidates import Found
-from sites.pairing.protocol_drift import SeriesByRole, find_drifts
+from sites.pairing.protocol_drift import SeriesByRole, figures_of, find_drifts
 from sites.settings.protocol_settings import ProtocolSettings
+from sites.store.kept_figures import FILE, KeptFigures
+
+UNREADABLE = f"the store's {FILE} is damaged: protocols are compared with the median of this ingest alone"
+"""The remark on it."""
 
 
-def note_drift(found: Found, chosen: Mapping[str, SeriesByRole], settings: ProtocolSettings) -> None:
+def note_drift(
+    found: Found,
+    chosen: Mapping[str, SeriesByRole],
+    settings: ProtocolSettings,
+    *,
+    kept: KeptFigures | None = None,
+) -> None:
     """Say what departs from the protocol; refuse such studies where the site asks for that.
 
     Parameters
     ----------
     found
-        Its drifts are set, and candidates may become refusals (FM-D222).
+        Its figures and drifts are set, and candidates may become refusals (FM-D222).
     chosen
         By label of a candidate, its series.
     settings
         The site's.
+    kept
+        What the store's series were acquired with; their figures count for the median.
     """
-    found.drifts = find_drifts(chosen, settings)
+    found.figures = {label: figures_of(series) for label, series in chosen.items()}
+    if kept is not None and not kept.readable:
+        found.remarks.append(UNREADABLE)
+    others = [] if kept is None else kept.without(chosen)
+    found.drifts = find_drifts(found.figures, settings, others=others)
     if settings.on_drift == "remark":
         return
     drifted: dict[str, list[str]] = defaultdict(list)

@@ -22,11 +22,17 @@ from sites.pairing.pair_lists import find_listed
 from sites.scans.fastmri_hdf5 import FastmriHeader, read_header
 from sites.scans.unreadable import refusal_of
 from sites.settings.site_settings import FastmriFiles, NiftiFiles, SiteSettings
+from sites.store.kept_figures import KeptFigures
 from sites.store.pseudonym import KEY_BYTES
 
 
 def find_pairs(
-    source: Path, settings: SiteSettings, *, skip: Path | None = None, key: bytes | None = None
+    source: Path,
+    settings: SiteSettings,
+    *,
+    skip: Path | None = None,
+    key: bytes | None = None,
+    kept: KeptFigures | None = None,
 ) -> Found:
     """All pairs below a folder, in a fixed order; no voxel is decoded.
 
@@ -40,6 +46,8 @@ def find_pairs(
         A folder not to enter, such as the store.
     key
         The store's, by which DICOM's studies and patients are called; None: by one that is thrown away.
+    kept
+        What the store's series were acquired with; None: a protocol is compared with this folder's median alone.
 
     Returns
     -------
@@ -60,12 +68,12 @@ def find_pairs(
         )
     if settings.reader == "dicom":
         found = find_dicom(source, settings.dicom, key=key or secrets.token_bytes(KEY_BYTES), skip=skip)
-        note_drift(found, chosen_series(found.candidates), settings.protocol)
+        note_drift(found, chosen_series(found.candidates), settings.protocol, kept=kept)
         return found
     began = time.time()
     files, walked = scan_files(source, suffixes=SUFFIXES[settings.reader], skip=skip)
     if settings.reader == "nifti" and settings.nifti.choose_by == "facts":
-        found = find_in_tree(files, settings, source=source)
+        found = find_in_tree(files, settings, source=source, kept=kept)
     elif settings.reader == "nifti":
         found = _find_nifti(files, settings.nifti, source=source)
     elif settings.fastmri.pairing == "patient_id":

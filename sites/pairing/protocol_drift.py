@@ -17,6 +17,7 @@ from typing import Literal
 from minet_core.errors import ProtocolDrifted
 from sites.pairing.series_choice import Role, SeriesScan
 from sites.settings.protocol_settings import ProtocolSettings, SeriesProtocol
+from sites.store.kept_figures import Figures
 
 SeriesByRole = Mapping[Role, SeriesScan]
 """The series of one study."""
@@ -28,7 +29,7 @@ SHOWN = 3
 class Drift:
     """One figure of some studies. value, expected: None where it is not said. by: what it was compared with.
 
-    labels: of the studies. n_studies: of all that were compared.
+    labels: of the studies. n_studies: of all that were compared. n_kept: of the store, which the median is of besides.
     """
 
     role: Role
@@ -40,12 +41,18 @@ class Drift:
     tolerance: float
     labels: tuple[str, ...]
     n_studies: int
+    n_kept: int = 0
+
+    @property
+    def basis(self) -> str:
+        """What it was compared with, for people."""
+        return f"{self.by} with {self.n_kept} of the store" if self.n_kept else self.by
 
     @property
     def clause(self) -> str:
         """The figure beside the expected one, as a part of a sentence."""
         value, expected, _ = self.figures()
-        return f"{self.role} {self.fact} {value}, {expected} by {self.by}"
+        return f"{self.role} {self.fact} {value}, {expected} by {self.basis}"
 
     def figures(self) -> tuple[str, str, str]:
         """The figure, the expected one, and the difference, for people.
@@ -70,20 +77,44 @@ class Drift:
         names = ", ".join(self.labels[:SHOWN]) + (", ..." if len(self.labels) > SHOWN else "")
         where = f"{len(self.labels)} of {self.n_studies} studies"
         return (
-            f"{ProtocolDrifted.code}: {self.role} {self.fact} {value} in {where}, {expected} by {self.by}{off} "
+            f"{ProtocolDrifted.code}: {self.role} {self.fact} {value} in {where}, {expected} by {self.basis}{off} "
             f"(tolerance {self.tolerance * 100:g} %): {names}"
         )
 
 
-def find_drifts(chosen: Mapping[str, SeriesByRole], settings: ProtocolSettings) -> list[Drift]:
+def figures_of(series: SeriesByRole) -> Figures:
+    """The figures of a study's series.
+
+    Parameters
+    ----------
+    series
+        By role.
+
+    Returns
+    -------
+    Figures
+        By role and name.
+    """
+    return {
+        role: {fact: of_scan(series[role]) for fact, (_, of_scan, _) in FIGURES.items()}
+        for role in ROLES
+        if role in series
+    }
+
+
+def find_drifts(
+    studies: Mapping[str, Figures], settings: ProtocolSettings, *, others: Sequence[Figures] = ()
+) -> list[Drift]:
     """What departs from the site's definition, or where that says nothing from the median.
 
     Parameters
     ----------
-    chosen
-        By label of a study, its series.
+    studies
+        By label of a study, as `figures_of` gives it.
     settings
         The site's.
+    others
+        Studies that are not judged, and that the median is of besides.
 
     Returns
     -------
@@ -94,12 +125,13 @@ def find_drifts(chosen: Mapping[str, SeriesByRole], settings: ProtocolSettings) 
         return []
     drifts = []
     for role, definition in ((role, getattr(settings, role)) for role in ROLES):
-        for fact, (unit, of_scan, of_definition) in FIGURES.items():
-            values = {label: of_scan(one[role]) for label, one in chosen.items() if role in one}
+        for fact, (unit, _, of_definition) in FIGURES.items():
+            values = {label: one[role][fact] for label, one in studies.items() if role in one}
+            kept = [one[role][fact] for one in others if fact in one.get(role, {})]
             given = of_definition(definition)
-            if given is None and len(values) < settings.min_series:
+            if given is None and len(values) + len(kept) < settings.min_series:
                 continue
-            expected = _median(values.values()) if given is None else given
+            expected = _median([*values.values(), *kept]) if given is None else given
             groups: dict[float | None, list[str]] = defaultdict(list)
             for label, value in values.items():
                 if _differs(value, expected, settings.tolerance):
@@ -115,6 +147,7 @@ def find_drifts(chosen: Mapping[str, SeriesByRole], settings: ProtocolSettings) 
                     tolerance=settings.tolerance,
                     labels=tuple(labels),
                     n_studies=len(values),
+                    n_kept=len(kept) if given is None else 0,
                 )
                 for value, labels in groups.items()
             ]

@@ -15,7 +15,7 @@ from sites.pairing.bids_tree import by_session, scans_of_tree
 from sites.pairing.candidates import Found
 from sites.pairing.dicom_series import by_study, scans_in
 from sites.pairing.file_search import SUFFIXES, is_bids, scan_files, without_bids_copies
-from sites.pairing.protocol_drift import SeriesByRole, find_drifts, protocol_lines
+from sites.pairing.protocol_drift import SeriesByRole, figures_of, find_drifts, protocol_lines
 from sites.pairing.series_choice import SeriesScan, choose_scan, role_of
 from sites.scans.dicom.series import Series, read_export, refusals_in_short
 from sites.settings.protocol_settings import ProtocolSettings
@@ -61,7 +61,8 @@ def series_table(
     else:
         table = _of_export(folder, rules, files_too=files_too)
     chosen = table.pop("chosen")
-    drifts = find_drifts(chosen, ProtocolSettings() if protocol is None else protocol)
+    figures = {label: figures_of(series) for label, series in chosen.items()}
+    drifts = find_drifts(figures, ProtocolSettings() if protocol is None else protocol)
     return {**table, "protocol": protocol_lines(chosen), "drifts": [one.as_text() for one in drifts]}
 
 

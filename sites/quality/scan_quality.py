@@ -90,12 +90,15 @@ def check_image(array: NDArray[np.generic], *, what: str) -> Image:
             image = np.ascontiguousarray(array, dtype=np.complex64)
         else:
             image = np.ascontiguousarray(array, dtype=np.float32)
-    if not np.isfinite(image).all():
+    # Each look at all voxels counts: least and largest are NaN where one of them is.
+    negative_voxels = image.dtype == np.float32 and float(image.min()) < 0
+    magnitude = image if image.dtype == np.float32 and not negative_voxels else np.abs(image)
+    low, high = float(magnitude.min()), float(magnitude.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise ScanInvalid(f"{what} holds values that are not finite", expected="finite numbers")
-    magnitude = np.abs(image)
-    if float(magnitude.max()) == float(magnitude.min()):
-        raise ScanInvalid(f"{what} is constant", got=float(magnitude.max()))
-    if image.dtype == np.float32 and image.min() < 0:
+    if low == high:
+        raise ScanInvalid(f"{what} is constant", got=high)
+    if negative_voxels:
         negative = -float(image[image < 0].sum(dtype=np.float64)) / float(magnitude.sum(dtype=np.float64))
         if negative > MAX_NEGATIVE:
             raise ScanInvalid(

@@ -10,9 +10,9 @@ from minet_core.settings.yaml_file import Settings
 
 
 class SeriesProtocol(Settings):
-    """One contrast's figures. What is not given is the median of the series of the ingest."""
+    """One contrast's figures. What is not given is the median of the store and the ingest."""
 
-    echo_time_s: NonNegativeFloat | None = Field(None, description="TE [s]; null: the ingest's median")
+    echo_time_s: NonNegativeFloat | None = Field(None, description="TE [s]; null: the median")
     repetition_time_s: NonNegativeFloat | None = Field(None, description="TR [s]; null: the median")
     inversion_time_s: NonNegativeFloat | None = Field(None, description="TI [s]; null: the median")
     flip_angle_deg: NonNegativeFloat | None = Field(
@@ -39,5 +39,6 @@ class ProtocolSettings(Settings):
         "remark", description="remark: say it, and take the pair; refuse: leave the study out"
     )
     min_series: PositiveInt = Field(
-        5, description="series of a contrast in one ingest from which on their median is compared with"
+        5,
+        description="series of a contrast, in store and ingest, from which on their median is compared with",
     )

@@ -16,7 +16,7 @@ from sites.scans.dicom.read_dicom import read_stack
 from sites.scans.dicom.stacks import group_frames, stack_of
 from tests.fuzz.measure import Attempt
 from tests.fuzz.mutators import mutated_bytes
-from tests.support.dicom_series import write_classic, write_enhanced
+from tests.support.dicom_series import encoded, write_classic, write_enhanced
 from tests.support.small_scans import affine_of
 
 _LENGTHS = (0, 1, 2, 7, 255, 65535, 65536, 2**24, 2**31 - 1, 2**32 - 2, 2**32 - 1)
@@ -48,9 +48,11 @@ def dicom(folder: Path) -> Attempt:
         one.save_as(path)
     seeds.append(_seed(compressed))
     slopes = np.linspace(0.5, 1.5, 5)
-    seeds.append(
-        _seed([write_enhanced(folder / "one.dcm", stored, affine_of((4.0, 3.0, 3.0)), slopes=slopes)])
-    )
+    enhanced = write_enhanced(folder / "one.dcm", stored, affine_of((4.0, 3.0, 3.0)), slopes=slopes)
+    seeds.append(_seed([enhanced]))
+    for implicit in (False, True):
+        again = encoded(dcmread(enhanced), folder / "again.dcm", implicit=implicit, undefined=True)
+        seeds.append(_seed([again]))
     place = folder / "damaged"
     place.mkdir()
 

@@ -153,6 +153,23 @@ def write_enhanced(
     return _save(one, path, style.syntax)
 
 
+def encoded(one: Dataset, path: Path, *, implicit: bool, undefined: bool) -> Path:
+    """An object written again, in one of the four ways in which sequences may lie."""
+
+    def set_lengths(dataset: Dataset) -> None:
+        for element in dataset:
+            if element.VR == "SQ":
+                element.is_undefined_length = undefined
+                for item in element.value:
+                    item.is_undefined_length_sequence_item = undefined
+                    set_lengths(item)
+
+    set_lengths(one)
+    one.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    one.save_as(path, implicit_vr=implicit, little_endian=True, enforce_file_format=True)
+    return path
+
+
 def _object(header: Header, style: Way, sop_class: UID, *, instance: str) -> Dataset:
     one = Dataset()
     one.SOPClassUID, one.Modality, one.Manufacturer = sop_class, "MR", style.manufacturer

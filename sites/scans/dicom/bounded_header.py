@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
-from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_partial
@@ -33,8 +32,10 @@ from minet_core.errors import (
     ScanReaderFailed,
     ScanUnreadable,
 )
-from sites.scans.dicom.elements import tags_to_read
-from sites.scans.dicom.quick_header import PIXELS, NotPlain, quick_header
+from sites.scans.dicom.elements import Elements, tags_to_read
+from sites.scans.dicom.functional_groups import sequences_to_read
+from sites.scans.dicom.plain_bytes import NotPlain
+from sites.scans.dicom.quick_header import PIXELS, quick_header
 from sites.scans.unreadable import unreadable
 
 MAX_HEADER_BYTES = 32 << 20
@@ -44,7 +45,7 @@ MAX_FILE_BYTES = 4 << 30
 BUFFER_BYTES = 1 << 14
 TAGS = [int(one) for one in tags_to_read()]
 TAG_SET = frozenset(TAGS)
-SEQUENCE_TAGS = frozenset(int(tag) for tag in TAGS if dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ")
+SEQUENCES = sequences_to_read()
 
 _BROKEN = (
     EOFError,
@@ -235,9 +236,34 @@ def _no_plain_file(name: str, what: str) -> ScanUnreadable:
     )
 
 
-def read_dataset(stream: io.FileIO, *, name: str, tags: Sequence[int] = TAGS) -> Dataset:
-    """The elements of an object, by default those of `sites.scans.dicom.elements`; values are
-    converted when they are looked at.
+def read_header(stream: io.FileIO, *, name: str) -> Dataset | Elements:
+    """The elements of an image's header that `sites.scans.dicom.elements` names.
+
+    Parameters
+    ----------
+    stream
+        The file, at its beginning.
+    name
+        The file's, for messages.
+
+    Returns
+    -------
+    Dataset | Elements
+        With its `file_meta`; no pixels. `value_of` gives the same values of both: a plain file is walked over by
+        `quick_header.py`, any other is read by pydicom.
+
+    Raises
+    ------
+    ScanInvalid, DecoderMissing
+        FM-D202, FM-D214: as `HeaderBytes`.
+    """
+    with contextlib.suppress(NotPlain):
+        return quick_header(stream, tags=TAG_SET, sequences=SEQUENCES, max_bytes=MAX_HEADER_BYTES)
+    return read_dataset(stream, name=name, tags=TAGS)
+
+
+def read_dataset(stream: io.FileIO, *, name: str, tags: Sequence[int]) -> Dataset:
+    """The elements of an object, read by pydicom; values are converted when they are looked at.
 
     Parameters
     ----------
@@ -258,9 +284,6 @@ def read_dataset(stream: io.FileIO, *, name: str, tags: Sequence[int] = TAGS) ->
     ScanInvalid, DecoderMissing
         FM-D202, FM-D214: as `HeaderBytes`.
     """
-    if tags is TAGS:
-        with contextlib.suppress(NotPlain):
-            return quick_header(stream, tags=TAG_SET, sequences=SEQUENCE_TAGS, max_bytes=MAX_HEADER_BYTES)
     bounded = io.BufferedReader(HeaderBytes(stream, name=name), BUFFER_BYTES)
     # Not dcmread: for every file it makes a tag of pydicom's of each number.
     return read_partial(bounded, stop_when=_at_pixels, specific_tags=list(tags))

@@ -18,16 +18,16 @@ from pydicom.uid import UID
 from minet_core.errors import NotAnMrImage, ScanInvalid, ScanUnreadable
 from sites.quality.scan_quality import MAX_EDGE, MAX_VOXELS
 from sites.scans.dicom.acquisition_facts import AcquisitionFacts, codes, facts_from, number
-from sites.scans.dicom.bounded_header import opened_plainly, read_dataset, silent_pydicom
+from sites.scans.dicom.bounded_header import opened_plainly, read_header, silent_pydicom
 from sites.scans.dicom.elements import (
     GE_COMPONENT,
-    PHILIPS_SCALE,
     SIEMENS_TILES,
     UIH_TILES,
+    Elements,
     private_value,
-    tag_of,
     value_of,
 )
+from sites.scans.dicom.functional_groups import PHILIPS, first_item, lookup_of
 from sites.scans.dicom.transfer_syntax import MAX_INFLATION, is_native
 
 CLASSIC = "1.2.840.10008.5.1.4.1.1.4"
@@ -118,8 +118,8 @@ def read_object(path: Path, *, name: str | None = None) -> MrObject:
         stream.seek(0, 2)
         n_bytes = stream.tell()
         stream.seek(0)
-        dataset = read_dataset(stream, name=name)
-        syntax = str(value_of(dataset.file_meta, "TransferSyntaxUID") or DEFAULT_SYNTAX)
+        dataset = read_header(stream, name=name)
+        syntax = transfer_syntax_of(dataset)
         _require_mr(dataset, name=name)
         shape, n_frames = _sizes(dataset, n_bytes=n_bytes, syntax=syntax, name=name)
         frames, n_other, remarks = _frames(dataset, (path, name), shape=shape, n_frames=n_frames)
@@ -136,7 +136,23 @@ def read_object(path: Path, *, name: str | None = None) -> MrObject:
         )
 
 
-def _require_mr(dataset: Dataset, *, name: str) -> None:
+def transfer_syntax_of(dataset: Dataset | Elements) -> str:
+    """The transfer syntax of an object.
+
+    Parameters
+    ----------
+    dataset
+        As `sites.scans.dicom.bounded_header.read_header` gives it.
+
+    Returns
+    -------
+    str
+        Its UID; the standard's default where the file does not say it.
+    """
+    return str(value_of(dataset.file_meta, "TransferSyntaxUID") or DEFAULT_SYNTAX)
+
+
+def _require_mr(dataset: Dataset | Elements, *, name: str) -> None:
     """Raises NotAnMrImage with the object's kind, by the words of the standard alone."""
     sop_class = str(value_of(dataset, "SOPClassUID") or "")
     if sop_class not in {CLASSIC, *ENHANCED}:
@@ -185,7 +201,9 @@ def _tiles(name: str, what: str) -> NotAnMrImage:
     )
 
 
-def _sizes(dataset: Dataset, *, n_bytes: int, syntax: str, name: str) -> tuple[tuple[int, int], int]:
+def _sizes(
+    dataset: Dataset | Elements, *, n_bytes: int, syntax: str, name: str
+) -> tuple[tuple[int, int], int]:
     """(rows, columns) and frames. Raises ScanInvalid where the file cannot hold them: before a pixel is decoded."""
     rows, columns = int(value_of(dataset, "Rows") or 0), int(value_of(dataset, "Columns") or 0)
     n_frames, bits = (
@@ -216,11 +234,11 @@ def _sizes(dataset: Dataset, *, n_bytes: int, syntax: str, name: str) -> tuple[t
 
 
 def _frames(
-    dataset: Dataset, file: tuple[Path, str], *, shape: tuple[int, int], n_frames: int
+    dataset: Dataset | Elements, file: tuple[Path, str], *, shape: tuple[int, int], n_frames: int
 ) -> tuple[tuple[Frame, ...], int, tuple[str, ...]]:
     """The magnitude frames, how many others there are, and what is to be said. file: its path and its name."""
     name = file[1]
-    shared = _item(value_of(dataset, "SharedFunctionalGroupsSequence"))
+    shared = first_item(value_of(dataset, "SharedFunctionalGroupsSequence"))
     own = value_of(dataset, "PerFrameFunctionalGroupsSequence")
     if str(value_of(dataset, "SOPClassUID")) in ENHANCED and (own is None or len(own) != n_frames):
         raise ScanUnreadable(
@@ -228,11 +246,12 @@ def _frames(
             got=f"{name}: {0 if own is None else len(own)} for {n_frames}",
             action="Export it again",
         )
+    look_up, ge_component = lookup_of(dataset, shared), private_value(dataset, GE_COMPONENT)
     found, remarks = [], set()
     kinds: dict[str, int] = {}
     for index in range(n_frames):
-        value = _lookup(dataset, shared, own[index] if own is not None else None)
-        facts = facts_from(value, ge_component=private_value(dataset, GE_COMPONENT))
+        value = look_up(own[index] if own is not None else None)
+        facts = facts_from(value, ge_component=ge_component)
         kind = f"derived ({'/'.join(facts.image_type)})" if facts.is_derived else facts.component
         if facts.is_derived or facts.component not in ("magnitude", "unknown"):
             kinds[kind] = kinds.get(kind, 0) + 1
@@ -287,7 +306,7 @@ def _frame(
             got=f"directions of length {lengths[0]:.4f} and {lengths[1]:.4f}, cosine {askew:.4f}, {pixel_mm} mm",
             expected="two unit vectors at right angles, and millimetres",
         )
-    scale_of_philips = number(value(_PHILIPS))
+    scale_of_philips = number(value(PHILIPS))
     moment = _first_number(value, "TemporalPositionIndex", "TemporalPositionIdentifier")
     return Frame(
         path=file[0],
@@ -304,65 +323,6 @@ def _frame(
         moment=(moment, _first_number(value, "FrameAcquisitionNumber", "AcquisitionNumber")),
         facts=facts,
     )
-
-
-_PHILIPS = "(Philips' scale)"
-_GROUPS_OF_A_FRAME = (
-    "PlanePositionSequence",
-    "PlaneOrientationSequence",
-    "PixelMeasuresSequence",
-    "PixelValueTransformationSequence",
-    "RealWorldValueMappingSequence",
-    "FrameContentSequence",
-    "MREchoSequence",
-    "MRTimingAndRelatedParametersSequence",
-    "MRModifierSequence",
-    "MRImageFrameTypeSequence",
-    "MRDiffusionSequence",
-    "MRFOVGeometrySequence",
-    "PixelIntensityRelationshipLUTSequence",
-)
-
-
-def _lookup(dataset: Dataset, shared: Dataset | None, own: Dataset | None) -> Callable[[str], Any]:
-    """Gives an element's value by its keyword, the frame's own first."""
-    groups = [
-        item
-        for groups in (own, shared)
-        if groups is not None
-        for name in _GROUPS_OF_A_FRAME
-        if (item := _item(value_of(groups, name))) is not None
-    ]
-
-    places = (*groups, *(one for one in (own, shared) if one is not None), dataset)
-    held = [(place, place.keys()) for place in places]  # most places have none of what is asked for
-
-    def value(keyword: str) -> Any:
-        if keyword == _PHILIPS:
-            of_philips = [*groups, *_philips_items(own), dataset]
-            return next(
-                (v for one in of_philips if (v := private_value(one, PHILIPS_SCALE)) is not None), None
-            )
-        tag = tag_of(keyword)
-        for place, present in held:
-            if tag in present:
-                found = value_of(place, keyword)
-                if found is not None:
-                    return found
-        return None
-
-    return value
-
-
-def _philips_items(own: Dataset | None) -> list[Dataset]:
-    """Philips keeps the elements of the classic object in a sequence of its own, one item a frame."""
-    found = None if own is None else own.get(0x2005140F)
-    item = None if found is None else _item(found.value)
-    return [] if item is None else [item]
-
-
-def _item(sequence: Any) -> Dataset | None:
-    return sequence[0] if sequence is not None and len(sequence) else None
 
 
 def _scale(value: Callable[[str], Any]) -> tuple[float, float, str | None]:

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from pydicom.pixels.utils import iter_pixels
 
 from minet_core.errors import ScanReaderFailed, ScanUnreadable
-from sites.scans.dicom.bounded_header import MAX_HEADER_BYTES, opened_plainly, read_dataset, silent_pydicom
+from sites.scans.dicom.bounded_header import MAX_HEADER_BYTES, opened_plainly, read_header, silent_pydicom
 from sites.scans.dicom.decode_worker import FAILED
 from sites.scans.dicom.elements import value_of
-from sites.scans.dicom.frames import DEFAULT_SYNTAX, Frame
+from sites.scans.dicom.frames import Frame, transfer_syntax_of
 from sites.scans.dicom.plain_pixels import plain_image
 from sites.scans.dicom.transfer_syntax import is_native, require_decoder
 
@@ -73,8 +73,8 @@ def _of_file(path: Path, frames: Sequence[Frame], decoder: _Decoder) -> Iterator
                 yield image
                 return
         with silent_pydicom(name):
-            dataset = read_dataset(stream, name=name)
-            syntax = str(dataset.file_meta.get("TransferSyntaxUID", DEFAULT_SYNTAX))
+            dataset = read_header(stream, name=name)
+            syntax = transfer_syntax_of(dataset)
             signed = value_of(dataset, "PixelRepresentation") == 1
             dtype = np.dtype(f"{'i' if signed else 'u'}{int(value_of(dataset, 'BitsAllocated')) // 8}")
         stream.seek(0)

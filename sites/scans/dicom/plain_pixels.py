@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from sites.scans.dicom.quick_header import NotPlain, PlainHeader, walk_header
+from sites.scans.dicom.plain_bytes import NotPlain
+from sites.scans.dicom.quick_header import PlainHeader, walk_header
 
 SAMPLES, PHOTOMETRIC, FRAMES, ROWS, COLUMNS = 0x00280002, 0x00280004, 0x00280008, 0x00280010, 0x00280011
 ALLOCATED, STORED, SIGNED = 0x00280100, 0x00280101, 0x00280103
@@ -55,7 +56,7 @@ def _kind(header: PlainHeader, shape: tuple[int, int]) -> tuple[np.dtype[Any], i
     """The numbers' type, and how many of their high bits mean nothing."""
     if header.syntax not in (ExplicitVRLittleEndian, ImplicitVRLittleEndian):
         raise NotPlain
-    elements = {tag: bytes(one.value or b"") for tag, one in header.elements.items()}
+    elements = {tag: raw for tag, (_, raw) in header.elements.held.items() if isinstance(raw, bytes)}
     numbers = {tag: _NUMBER.unpack(value)[0] for tag, value in elements.items() if len(value) == 2}
     sizes = tuple(numbers.get(tag) for tag in (SAMPLES, ROWS, COLUMNS))
     allocated, stored, signed = (numbers.get(tag, 0) for tag in (ALLOCATED, STORED, SIGNED))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import shutil
+import socket
+import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +39,7 @@ from tests.support.orthanc import NEEDS_ORTHANC, TITLE, free_port, orthanc
 from tests.support.small_scans import affine_of, make_volume
 
 SCALE = 2
+STORESCP = shutil.which("storescp")
 SMALL = ModelSettings(n_groups=1, n_blocks=1, n_features=4, reduction=2)
 NAME, PATIENT = "QZNAMEXJ", "QZNUMBERXJ"
 N_SLICES = 8
@@ -112,6 +118,70 @@ def test_the_new_series_opens_in_the_archive_beside_its_source(
             there = dcmread(tmp_path / "there.dcm")
             assert there.PixelData == one.PixelData
             assert (there.Rows, there.Columns) == (one.Rows, one.Columns)
+
+
+MAP = "1.2.840.10008.5.1.4.1.1.30"
+
+
+@NEEDS_ORTHANC
+def test_the_map_goes_into_the_archive_after_the_series(model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("highdicom")
+    source = write_study(tmp_path / "study", enhanced=False)
+    with orthanc(tmp_path / "orthanc") as running:
+        (study,) = running.put(source)
+        peer = f"{TITLE}@127.0.0.1:{running.port}"
+        options = ["--study", tmp_path / "study", "--out", tmp_path / "new", "--uncertainty", "--send", peer]
+        assert f"Sent: {N_SLICES + 1} objects to {peer}" in infer(model, *options).output
+        assert running.ask("/studies") == [study], "it is of the same study"
+        (found,) = (
+            name
+            for name in running.ask("/instances")
+            if running.ask(f"/instances/{name}/metadata/SopClassUid").decode() == MAP
+        )
+        (tmp_path / "there.dcm").write_bytes(running.ask(f"/instances/{found}/file"))
+    written, there = dcmread(tmp_path / "new-uncertainty.dcm"), dcmread(tmp_path / "there.dcm")
+    assert there.SOPInstanceUID == written.SOPInstanceUID
+    assert there.FloatPixelData == written.FloatPixelData
+
+
+@pytest.mark.skipif(STORESCP is None, reason="dcmtk's storescp is not installed")
+def test_dcmtk_stores_the_series_and_its_map(model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("highdicom")
+    write_study(tmp_path / "study", enhanced=False)
+    (tmp_path / "there").mkdir()
+    port = free_port()
+    with subprocess.Popen([str(STORESCP), "-od", str(tmp_path / "there"), str(port)]) as running:
+        try:
+            wait_for(port)
+            options = ["--study", tmp_path / "study", "--out", tmp_path / "new", "--uncertainty"]
+            infer(model, *options, "--send", f"ANY@127.0.0.1:{port}")
+        finally:
+            running.terminate()
+    there = [dcmread(path) for path in (tmp_path / "there").iterdir()]
+    written = [*(tmp_path / "new").iterdir(), tmp_path / "new-uncertainty.dcm"]
+    assert {str(one.SOPInstanceUID) for one in there} == {str(dcmread(one).SOPInstanceUID) for one in written}
+    assert sum(one.SOPClassUID == MAP for one in there) == 1
+
+
+def wait_for(port: int) -> None:
+    ends = time.monotonic() + 30
+    while time.monotonic() < ends:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.05)
+    raise AssertionError("nobody listens")
+
+
+def test_a_peer_that_takes_no_maps_has_the_series_and_that_is_said(model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("highdicom")
+    write_study(tmp_path / "study", enhanced=False)
+    inbox = Inbox(tmp_path / "inbox", key=b"k" * 32)
+    with Receiver(ReceiveSettings(**OWN), inbox).running() as port:
+        options = ["--study", tmp_path / "study", "--out", tmp_path / "new", "--uncertainty"]
+        with pytest.raises(DicomTransferIncomplete, match=r"FM-S525.*8 of 9, then status 0x0122"):
+            infer(model, *options, "--send", f"FEDMINET@127.0.0.1:{port}")
+    assert len(list(inbox.received.iterdir())) == N_SLICES
+    assert (tmp_path / "new-uncertainty.dcm").exists()
 
 
 @NEEDS_ORTHANC

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,12 +17,15 @@ from sites.ingest import VERSION, ingest
 from sites.ingest_plan import plan_ingest
 from sites.last_ingest import recall
 from sites.onboarding.page import write_page
+from sites.pairing.drifted_studies import UNREADABLE
 from sites.pairing.pairing import find_pairs
 from sites.pairing.protocol_drift import Drift
 from sites.pairing.series_table import series_table, table_text
 from sites.settings.definitions import definition_text
 from sites.settings.protocol_settings import ProtocolSettings
 from sites.settings.site_settings import DicomFiles, SiteSettings
+from sites.store.kept_figures import FILE
+from sites.withdraw import withdraw
 from tests.support.dicom_series import Header, write_classic
 from tests.support.small_scans import affine_of, make_volume, write_nifti
 
@@ -171,3 +175,68 @@ def test_a_drift_of_others_is_not_kept() -> None:
 def test_a_definition_that_is_none_is_refused(content: dict) -> None:
     with pytest.raises(ValidationError):
         ProtocolSettings(**content)
+
+
+def batches(export: Path, store: Path, *, first: int) -> None:
+    """The first studies of the export in one ingest."""
+    part = store.parent / f"first{first}"
+    for number in range(first):
+        shutil.copytree(export / f"P{number}", part / f"P{number}")
+    ingest(part, store, settings())
+
+
+def test_one_study_is_compared_with_all_that_came_before(export: Path, tmp_path: Path) -> None:
+    store, alone = tmp_path / "store", tmp_path / "alone"
+    batches(export, store, first=N_STUDIES - 1)
+    shutil.copytree(export / "P5", alone / "P5")
+    assert find_pairs(alone, settings()).drifts == [], "one series has no median"
+    planned = plan_ingest(alone, settings(), skip=store).found.drifts
+    report = ingest(alone, store, settings())
+    for drifts in (planned, report.drifts):
+        assert said(list(drifts)) == [("target", "TE", 120, 100, "the median", 1)]
+        assert "in 1 of 1 studies, 100 ms by the median with 5 of the store, +20 %" in drifts[0].as_text()
+    again = ingest(export, store, settings(), reread=True)
+    assert said(list(again.drifts)) == [("target", "TE", 120, 100, "the median", 1)]
+    assert again.drifts[0].n_kept == 0, "no study counts twice"
+    write_page(report, store, settings(), tmp_path / "page.html")
+    assert "the median with 5 of the store" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_what_is_kept_is_the_figures_alone_and_goes_with_the_patient(export: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    batches(export, store, first=3)
+    content = json.loads((store / FILE).read_text())
+    assert len(content["studies"]) == 3
+    one = next(iter(content["studies"].values()))
+    assert set(one) == {"patient", "figures"}
+    assert one["figures"]["target"]["TE"] == 100
+    assert not re.search(r"P\d|2\.25\.", (store / FILE).read_text())
+    withdraw(store, one["patient"])
+    left = json.loads((store / FILE).read_text())["studies"].values()
+    assert len(left) == 2
+    assert one["patient"] not in {study["patient"] for study in left}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"\xff\xfe",
+        b'{"schema_version": 2, "studies": {}}',
+        b'{"schema_version": 1, "studies": {"ab": {"patient": "ab", "figures": {"target": {"TE": NaN}}}}}',
+        b'{"schema_version": 1, "studies": {"../x": {"patient": "ab", "figures": {}}}}',
+    ],
+)
+def test_a_damaged_note_is_said_costs_the_median_alone_and_is_written_anew(
+    export: Path, tmp_path: Path, content: bytes
+) -> None:
+    store, alone = tmp_path / "store", tmp_path / "alone"
+    batches(export, store, first=2)
+    (store / FILE).write_bytes(content)
+    shutil.copytree(export / "P5", alone / "P5")
+    report = ingest(alone, store, settings())
+    assert report.drifts == ()
+    assert UNREADABLE in report.remarks
+    assert len(json.loads((store / FILE).read_text())["studies"]) == 1
+    assert UNREADABLE not in ingest(alone, store, settings(), reread=True).remarks
