@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from minet_core.algorithms.fedadam import fedadam
 from minet_core.algorithms.fedavg import fedavg
@@ -11,9 +11,7 @@ from minet_core.algorithms.interface import Algorithm
 from minet_core.algorithms.personal_head import personal_head
 from minet_core.algorithms.scaffold import scaffold
 from minet_core.errors import InvalidSetting
-
-if TYPE_CHECKING:  # the settings name the algorithms of this page
-    from minet_core.settings.federation import AlgorithmSettings
+from minet_core.settings.algorithm import AlgorithmSettings
 
 __all__ = ["ALGORITHMS", "Algorithm", "AlgorithmFactory", "make_algorithm"]
 
