@@ -12,6 +12,8 @@ import hypothesis
 import pytest
 
 from minet_core.runtime.cpu_threading import cpu_threading_environment
+from tests.support import processor_time
+from tests.support.deployment_logs import FOLDER_OF_TESTS, LogsOfFailures
 from tests.support.memory_folder import write_in_memory
 
 for name, value in cpu_threading_environment().items():
@@ -25,6 +27,22 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # An example may take long on a machine that does much else.
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--processor-time FILE`."""
+    processor_time.add_option(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Show logs where a test fails; count processor seconds where that was asked for."""
+    config.pluginmanager.register(LogsOfFailures())
+    processor_time.begin_counting(config)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _folder_of_tests(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> None:
+    pytestconfig.stash[FOLDER_OF_TESTS] = tmp_path_factory.getbasetemp()
 
 
 @pytest.fixture(autouse=True)
