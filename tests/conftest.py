@@ -56,18 +56,29 @@ def _umask_of_a_user() -> Generator[None]:
 LONG_FIRST = (
     "operations/test_operations_guide.py",
     "e2e/",
-    "fedminet/centralised/",
-    "fedminet/experiment/",
-    "sites/pairing/test_dataset_layouts.py",
+    "fedminet/bench/test_rounds.py",
     "fuzz/",
+    "sites/pairing/test_dataset_layouts.py",
+    "sites/registration/test_pair_kinds.py",
+    "attacks/test_strategies.py",
+    "fedminet/experiment/",
+    "fedminet/centralised/",
+    "minet_core/exported/",
+    "faults/",
+    "operations/test_units.py",
     "server/dashboard/test_browser.py",
-    "server/runs/test_continued_runs.py",
+    "server/runs/",
+    "sites/test_ingest_again.py",
+    "client/pacs/",
+    "client/test_receive.py",
     "fedminet/",
+    "client/rounds/",
     "attacks/",
     "sites/registration/",
     "sites/",
 )
-"""Files that take long begin first: one that came last would leave the other processor idle."""
+"""Files that take long begin first: one that came last would leave the other processor idle. Behind these are files of
+seconds. `--processor-time` says what a file takes."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

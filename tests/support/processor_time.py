@@ -7,6 +7,7 @@ are the module's. Not counted is what was handed to init, and processes inside c
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Generator
@@ -85,19 +86,21 @@ def processor_seconds() -> float:
     """User and system seconds of this process, of its ended children and of all that descend from it and still run."""
     own = os.times()
     total = own.user + own.system + own.children_user + own.children_system
-    children: dict[int, list[tuple[int, float]]] = {}
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            try:
-                stat = Path(entry.path, "stat").read_text(encoding="utf-8", errors="replace")
-            except OSError:
-                continue  # it has ended
-            fields = stat.rpartition(") ")[2].split()
-            seconds = sum(int(field) for field in fields[11:15]) / TICKS
-            children.setdefault(int(fields[1]), []).append((int(entry.name), seconds))
-    below = [os.getpid()]
+    below = _children(os.getpid())
     while below:
-        for process, seconds in children.get(below.pop(), []):
-            below.append(process)
-            total += seconds
+        process = below.pop()
+        try:
+            stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue  # it has ended, and is its parent's now
+        total += sum(int(field) for field in stat.rpartition(") ")[2].split()[11:15]) / TICKS
+        below += _children(process)
     return total
+
+
+def _children(process: int) -> list[int]:
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in Path(f"/proc/{process}/task").iterdir():
+            found += map(int, (thread / "children").read_text("ascii").split())
+    return found
