@@ -63,8 +63,14 @@ def make_algorithm(settings: AlgorithmSettings, *, n_sites: int) -> Algorithm:
     Raises
     ------
     InvalidSetting
-        FM-C102, for a number of sites that is none, and for a personal head without a name.
+        FM-C102, for a name that is none, a number of sites that is none, and a personal head without a name.
     """
+    if settings.name not in ALGORITHMS:
+        raise InvalidSetting(
+            f"there is no federated algorithm {settings.name}",
+            got=settings.name,
+            expected=", ".join(ALGORITHMS),
+        )
     if n_sites < 1:
         raise InvalidSetting("n_sites is out of its range", got=n_sites, expected="at least 1")
     return ALGORITHMS[settings.name](settings, n_sites=n_sites)
