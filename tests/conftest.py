@@ -12,6 +12,8 @@ import hypothesis
 import pytest
 
 from minet_core.runtime.cpu_threading import cpu_threading_environment
+from tests.support import processor_time
+from tests.support.deployment_logs import FOLDER_OF_TESTS, LogsOfFailures
 from tests.support.memory_folder import write_in_memory
 
 for name, value in cpu_threading_environment().items():
@@ -27,6 +29,22 @@ hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--processor-time FILE`."""
+    processor_time.add_option(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Show logs where a test fails; count processor seconds where that was asked for."""
+    config.pluginmanager.register(LogsOfFailures())
+    processor_time.begin_counting(config)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _folder_of_tests(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> None:
+    pytestconfig.stash[FOLDER_OF_TESTS] = tmp_path_factory.getbasetemp()
+
+
 @pytest.fixture(autouse=True)
 def _umask_of_a_user() -> Generator[None]:
     """Commands make what they write their owner's alone, for the rest of their process: here, of one test."""
@@ -38,18 +56,29 @@ def _umask_of_a_user() -> Generator[None]:
 LONG_FIRST = (
     "operations/test_operations_guide.py",
     "e2e/",
-    "fedminet/centralised/",
-    "fedminet/experiment/",
-    "sites/pairing/test_dataset_layouts.py",
+    "fedminet/bench/test_rounds.py",
     "fuzz/",
+    "sites/pairing/test_dataset_layouts.py",
+    "sites/registration/test_pair_kinds.py",
+    "attacks/test_strategies.py",
+    "fedminet/experiment/",
+    "fedminet/centralised/",
+    "minet_core/exported/",
+    "faults/",
+    "operations/test_units.py",
     "server/dashboard/test_browser.py",
-    "server/runs/test_continued_runs.py",
+    "server/runs/",
+    "sites/test_ingest_again.py",
+    "client/pacs/",
+    "client/test_receive.py",
     "fedminet/",
+    "client/rounds/",
     "attacks/",
     "sites/registration/",
     "sites/",
 )
-"""Files that take long begin first: one that came last would leave the other processor idle."""
+"""Files that take long begin first: one that came last would leave the other processor idle. Behind these are files of
+seconds. `--processor-time` says what a file takes."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -26,7 +26,8 @@ from minet_core.errors import ConfigurationError
 from minet_core.report.summary import Scores
 from minet_core.runtime.files.atomic_write import write_json, write_text
 from minet_core.runtime.progress import progress
-from minet_core.settings.federation import AlgorithmSettings, FederationSettings
+from minet_core.settings.algorithm import AlgorithmSettings
+from minet_core.settings.federation import FederationSettings
 from minet_core.settings.presets import federation_of
 from minet_core.settings.yaml_file import Settings
 from sites.scores import by_method, scores_on_test_split

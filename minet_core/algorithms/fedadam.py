@@ -14,7 +14,7 @@ Departures: the mean weights a site by its slices, where Algorithm 2 has 1/|S|; 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +29,9 @@ from minet_core.algorithms.interface import (
 from minet_core.algorithms.server_state import filled_memory
 from minet_core.algorithms.server_step import check_names, checked_cohort, combination_of, stepped
 from minet_core.algorithms.weighted_mean import cast_back
+from minet_core.settings.algorithm import AlgorithmSettings
 from minet_core.weights.manifest import Arrays
 from minet_core.weights.memory_names import memory_names
-
-if TYPE_CHECKING:
-    from minet_core.settings.federation import AlgorithmSettings
 
 SOURCE = "Reddi et al. 2021, Algorithm 2 (FedAdam)"
 FIRST, SECOND = "first_moment", "second_moment"

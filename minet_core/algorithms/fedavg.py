@@ -13,17 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from numpy.typing import NDArray
 
 from minet_core.algorithms.influence import PLAIN, Combination
 from minet_core.algorithms.interface import Algorithm, Diagnostics, Reply, ServerState, everything_is_shared
 from minet_core.algorithms.server_step import checked_cohort, combination_of, stepped
+from minet_core.settings.algorithm import AlgorithmSettings
 from minet_core.weights.manifest import Arrays
-
-if TYPE_CHECKING:
-    from minet_core.settings.federation import AlgorithmSettings
 
 SOURCE = "McMahan et al. 2017, Algorithm 1"
 

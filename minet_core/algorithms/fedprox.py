@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 from minet_core.algorithms.fedavg import average, no_memory
 from minet_core.algorithms.interface import Algorithm, everything_is_shared
 from minet_core.algorithms.server_step import combination_of
+from minet_core.settings.algorithm import AlgorithmSettings
 from minet_core.weights.manifest import Arrays
 
 if TYPE_CHECKING:
-    from minet_core.settings.federation import AlgorithmSettings
     from minet_core.training.gradient_rules import Proximal
 
 SOURCE = "Li et al. 2020, Algorithm 2"

@@ -12,16 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from minet_core.algorithms.fedavg import average
 from minet_core.algorithms.interface import Algorithm, ServerState
 from minet_core.algorithms.server_step import combination_of
 from minet_core.errors import InvalidSetting
+from minet_core.settings.algorithm import AlgorithmSettings
 from minet_core.weights.manifest import Arrays
-
-if TYPE_CHECKING:
-    from minet_core.settings.federation import AlgorithmSettings
 
 SOURCE = "Feng et al. 2022 (FedMRI), without its contrastive term"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from minet_core.algorithms.fedadam import fedadam
 from minet_core.algorithms.fedavg import fedavg
@@ -11,9 +11,7 @@ from minet_core.algorithms.interface import Algorithm
 from minet_core.algorithms.personal_head import personal_head
 from minet_core.algorithms.scaffold import scaffold
 from minet_core.errors import InvalidSetting
-
-if TYPE_CHECKING:  # the settings name the algorithms of this page
-    from minet_core.settings.federation import AlgorithmSettings
+from minet_core.settings.algorithm import AlgorithmSettings
 
 __all__ = ["ALGORITHMS", "Algorithm", "AlgorithmFactory", "make_algorithm"]
 
@@ -65,8 +63,14 @@ def make_algorithm(settings: AlgorithmSettings, *, n_sites: int) -> Algorithm:
     Raises
     ------
     InvalidSetting
-        FM-C102, for a number of sites that is none, and for a personal head without a name.
+        FM-C102, for a name that is none, a number of sites that is none, and a personal head without a name.
     """
+    if settings.name not in ALGORITHMS:
+        raise InvalidSetting(
+            f"there is no federated algorithm {settings.name}",
+            got=settings.name,
+            expected=", ".join(ALGORITHMS),
+        )
     if n_sites < 1:
         raise InvalidSetting("n_sites is out of its range", got=n_sites, expected="at least 1")
     return ALGORITHMS[settings.name](settings, n_sites=n_sites)

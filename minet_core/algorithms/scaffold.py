@@ -32,11 +32,11 @@ from minet_core.algorithms.server_state import filled_memory
 from minet_core.algorithms.server_step import check_names, checked_cohort, combination_of, stepped
 from minet_core.algorithms.weighted_mean import cast_back
 from minet_core.errors import WeightsRefused
+from minet_core.settings.algorithm import AlgorithmSettings
 from minet_core.weights.manifest import Arrays
 from minet_core.weights.memory_names import CONTROL, memory_names
 
 if TYPE_CHECKING:
-    from minet_core.settings.federation import AlgorithmSettings
     from minet_core.training.gradient_rules import ControlVariates
 
 SOURCE = "Karimireddy et al. 2020, Algorithm 1"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +26,9 @@ from minet_core.algorithms.weighted_mean import (
     weight_by_site,
 )
 from minet_core.errors import WeightsRefused
+from minet_core.settings.algorithm import AlgorithmSettings
 from minet_core.weights.manifest import Arrays
 from minet_core.weights.memory_names import memory_names
-
-if TYPE_CHECKING:
-    from minet_core.settings.federation import AlgorithmSettings
 
 MAX_SLICES = 2**53
 """Largest number of training slices of one site: whole numbers up to here are exact in float64."""

@@ -5,9 +5,10 @@ Both ends make it from the same settings, so neither tells the other what to acc
 
 from __future__ import annotations
 
+import functools
 from collections import ChainMap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,21 @@ def exchange_plan_of(federation: FederationSettings) -> ExchangePlan:
     InvalidSetting
         FM-C102, for sizes that no model has, and a head, personal or of the adaptation, that names no tensor.
     """
+    return _plan_of(_Asked(federation.model_dump_json(), federation))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A federation file, compared by its text."""
+
+    text: str
+    federation: FederationSettings = field(compare=False)
+
+
+@functools.lru_cache(maxsize=8)
+def _plan_of(asked: _Asked) -> ExchangePlan:
+    """Kept: both ends ask for the same plan at every message."""
+    federation = asked.federation
     settings = federation.algorithm
     algorithm = make_algorithm(settings, n_sites=len(federation.sites))
     with torch.device("meta"):

@@ -6,6 +6,7 @@ connections, so that a report can be mailed between hospitals.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -99,10 +100,8 @@ def report_html(summary: Summary, *, panels: dict[str, Panel] | None = None) -> 
     str
         One HTML page that loads nothing.
     """
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    source = (files("minet_core.report") / "template.html").read_text(encoding="utf-8")
     judged = verdict(summary)
-    return environment.from_string(source).render(
+    return _template().render(
         summary=summary,
         sites=summary.all_sites(),
         started=summary.started.strftime("%Y-%m-%d %H:%M %Z").strip(),
@@ -129,6 +128,13 @@ def report_html(summary: Summary, *, panels: dict[str, Panel] | None = None) -> 
         size_text=size_text,
         count_text=count_text,
     )
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    source = (files("minet_core.report") / "template.html").read_text(encoding="utf-8")
+    return environment.from_string(source)
 
 
 def _method_rows(site: SiteSummary) -> tuple[MethodRow, ...]:

@@ -25,6 +25,7 @@ from pydantic import (
 
 from minet_core.algorithms.registry import ALGORITHMS
 from minet_core.models.architectures import SETTINGS_OF
+from minet_core.settings.algorithm import AlgorithmSettings
 from minet_core.settings.names import SiteName
 from minet_core.settings.yaml_file import Settings
 from minet_core.weights.update_norm import (
@@ -242,54 +243,6 @@ class ParticipationSettings(Settings):
     retries: int = Field(1, ge=0, description="how often a round below the contract is repeated")
 
 
-class AlgorithmSettings(Settings):
-    """How the sites' weights become the global model: see `minet_core.algorithms`."""
-
-    name: str = Field(
-        "fedavg",
-        description="fedavg, fedprox, scaffold, fedadam or personal-head: McMahan 2017, Li 2020, Karimireddy 2020, "
-        "Reddi 2021, Feng 2022 (FedMRI)",
-    )
-    proximal_mu: float = Field(
-        0.001,
-        ge=0,
-        allow_inf_nan=False,
-        description="fedprox: weight of the proximal term, mu / 2 |w - w_t|^2",
-    )
-    server_learning_rate: PositiveFloat | None = Field(
-        None,
-        allow_inf_nan=False,
-        description="the server's step; null: 1 for scaffold, 0.01 for fedadam, whose step is nearly its length",
-    )
-    beta1: float = Field(0.9, ge=0, lt=1, description="fedadam: decay of the first moment")
-    beta2: float = Field(0.99, ge=0, lt=1, description="fedadam: decay of the second moment")
-    tau: PositiveFloat = Field(
-        1e-3, allow_inf_nan=False, description="fedadam: adaptivity, added to the root of the second moment"
-    )
-    personal: tuple[str, ...] = Field(
-        ("target_reconstruction.", "reference_reconstruction."),
-        description="personal-head: beginnings of the names of the tensors that stay at each site",
-    )
-    rule: Literal["mean", "trimmed-mean", "median", "geometric-median"] = Field(
-        "mean",
-        description="how the sites' weights become one: their mean by slices, or a rule that one site cannot steer",
-    )
-    max_share: float = Field(
-        0.5,
-        gt=0,
-        le=1,
-        description="most that one site counts for in a mean of three replies or more; the others share the rest",
-    )
-    trim: float = Field(
-        0.2, ge=0, lt=0.5, description="trimmed-mean: part of the sites left out at either end, at least one"
-    )
-
-    @field_validator("name")
-    @classmethod
-    def _there_is_such_an_algorithm(cls, name: str) -> str:
-        return _known(name, ALGORITHMS, what="federated algorithm")
-
-
 class QuarantineSettings(Settings):
     """When an update is not believed, and when a round is taken back."""
 
@@ -457,6 +410,12 @@ class FederationSettings(Settings):
         None,
         description="training of the global model at each site after the last round, which stays there; null: none",
     )
+
+    @field_validator("algorithm")
+    @classmethod
+    def _there_is_such_an_algorithm(cls, algorithm: AlgorithmSettings) -> AlgorithmSettings:
+        _known(algorithm.name, ALGORITHMS, what="federated algorithm")
+        return algorithm
 
     @model_serializer(mode="wrap")
     def _as_before_where_nothing_is_adapted(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

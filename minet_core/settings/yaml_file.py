@@ -6,7 +6,9 @@ silently fall back to its default.
 
 from __future__ import annotations
 
+import copy
 import difflib
+import functools
 import logging
 import typing
 from collections.abc import Iterable
@@ -24,6 +26,8 @@ MAX_FILE_BYTES = 1 << 20
 MAX_VALUES = 100_000
 """Aliases written out: one that names another nine times, nine deep, is 400 million values in 200 bytes."""
 MAX_LEVELS = 100
+MAX_KEPT_CHARACTERS = 1 << 16
+"""What a text of more says is not kept for who reads it again."""
 _SHOWN_CHARACTERS = 200
 """Of a wrong value in a message."""
 
@@ -132,6 +136,12 @@ def parse_yaml(text: str) -> Any:
         For what is not YAML, a date or a number that is none, aliases that hold themselves, and what would be more
         than `MAX_VALUES` values or `MAX_LEVELS` levels once its aliases are written out.
     """
+    if len(text) > MAX_KEPT_CHARACTERS:
+        return _parsed(text)
+    return copy.deepcopy(_parsed_before(text))
+
+
+def _parsed(text: str) -> Any:
     try:
         content = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
     except yaml.YAMLError:
@@ -140,6 +150,10 @@ def parse_yaml(text: str) -> Any:
         raise yaml.YAMLError(f"a value cannot be read: {failure}") from failure
     _count(content, {}, level=0)
     return content
+
+
+_parsed_before = functools.lru_cache(maxsize=16)(_parsed)
+"""A site reads its `site.yaml` four times for a message. The text decides, not the file's name or time."""
 
 
 def _count(value: Any, counted: dict[int, int], *, level: int) -> int:
@@ -253,7 +267,9 @@ def settings_text(settings: Settings, *, indent: str = "") -> str:
 def _present_name(key: object, model: type[BaseModel]) -> str | None:
     """What a key of a former version is called now; None for one that is no such key."""
     prefix, _, rest = str(key).partition("_")
-    name = f"{FORMER_PREFIXES.get(prefix)}_{rest}"
+    if prefix not in FORMER_PREFIXES:
+        return None
+    name = f"{FORMER_PREFIXES[prefix]}_{rest}"
     return name if name in model.model_fields and key not in model.model_fields else None
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from minet_core.algorithms.weighted_mean import mean_over_sites, weight_by_site
 from minet_core.errors import WeightsRefused
-from minet_core.weights.array_check import check_array
+from minet_core.weights.array_check import check_array, dtype_name
 
 if TYPE_CHECKING:
     from torch import nn
@@ -180,4 +180,4 @@ def weighted_mean(replies: Iterable[tuple[str, float, Arrays]]) -> dict[str, NDA
 
 
 def _shape_and_dtype(array: NDArray[Any]) -> tuple[tuple[int, ...], str]:
-    return array.shape, str(array.dtype)
+    return array.shape, dtype_name(array.dtype)

@@ -7,6 +7,7 @@ Names, shapes and dtypes travel inside and are checked against the manifest; ope
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import struct
@@ -21,6 +22,7 @@ from safetensors import SafetensorError
 
 from minet_core.errors import WeightsRefused
 from minet_core.runtime.files.atomic_write import replacing
+from minet_core.weights.array_check import dtype_name
 from minet_core.weights.manifest import Arrays, WeightManifest, check_weights
 
 MAX_OVERHEAD_BYTES = 1_000_000
@@ -162,11 +164,17 @@ def _known_manifest(arrays: Arrays, manifest: WeightManifest | None) -> WeightMa
     if set(arrays) != {name for name, _, _ in known.entries}:
         raise WeightsRefused("the names of the weights to pack differ from their manifest")
     for name, _, dtype in known.entries:
-        if np.dtype(dtype).name not in DTYPES:
+        if _name_of_number_type(dtype) not in DTYPES:
             raise WeightsRefused(
                 f"{name} has a number type that cannot travel", got=dtype, expected=list(DTYPES)
             )
     return known
+
+
+@functools.lru_cache(maxsize=64)
+def _name_of_number_type(dtype: str) -> str:
+    """Without the order of its bytes, which a parcel has its own of. Kept: numpy makes it anew for every tensor."""
+    return np.dtype(dtype).name
 
 
 def _layout(
@@ -180,7 +188,7 @@ def _layout(
     ):
         start, end = end, end + math.prod(shape) * np.dtype(dtype).itemsize
         entries[name] = {
-            "dtype": DTYPES[np.dtype(dtype).name],
+            "dtype": DTYPES[_name_of_number_type(dtype)],
             "shape": list(shape),
             "data_offsets": [start, end],
         }
@@ -193,7 +201,7 @@ def _layout(
 
 def _bytes_of(name: str, array: NDArray[Any], *, expected: tuple[tuple[int, ...], str]) -> NDArray[np.uint8]:
     """The bytes of a tensor in C order, little-endian, in an array of one dimension. expected: shape, dtype."""
-    found = (array.shape, str(array.dtype))
+    found = (array.shape, dtype_name(array.dtype))
     if found != expected:
         raise WeightsRefused(f"{name} is not what its manifest says", got=found, expected=expected)
     little_endian = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))

@@ -1,6 +1,6 @@
 """The real deployment engine: TLS, node authentication, process isolation, a bundle without code.
 
-One server and three sites are started once, with two small apps in place of ours.
+One server and two sites are started once, with two small apps in place of ours.
 """
 
 from __future__ import annotations

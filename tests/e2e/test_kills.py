@@ -22,6 +22,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 DEADLINE_S = 120.0
 
+SITES = ("sms", "umr")
+"""The one whose processes are killed, and one beside it; the full matrix has three."""
+
 SAMPLE = [
     ("SuperLink", "while sending"),
     ("ClientApp", "while sites train"),
@@ -34,11 +37,12 @@ SAMPLE = [
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     folder = tmp_path_factory.mktemp("kills")
     federation = tiny_federation(
+        sites=SITES,
         rounds=len(SAMPLE),
-        participation={"quorum": 3, "deadline_s": DEADLINE_S, "retries": 2},
+        participation={"quorum": len(SITES), "deadline_s": DEADLINE_S, "retries": 2},
         training={"local_steps": 100, "patch_px": 16, "batch_size": 2, "validation_slices": 1},
     )
-    with deployment(folder, make_tiny_sites(folder), federation, victim="umr") as running:
+    with deployment(folder, make_tiny_sites(folder, names=SITES), federation, victim="umr") as running:
         run_to_end(running.server, "calm", progress=lambda *_: None)
         yield running
 

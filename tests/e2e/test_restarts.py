@@ -151,8 +151,6 @@ class Deployment:
         """What a reader of a failed test would look for."""
         print("tasks", {site: self.tasks(site, run) for site in SITES}, "said", self.said)
         print("application", (self.server.runs / f"{run}.pid").exists(), self.control.nodes())
-        for log in sorted(self.server.path.parent.rglob("*.log")):
-            print(f"--- {log.name}", *log.read_text(errors="replace").splitlines()[-15:], sep="\n")
 
     def result(self, run: str, *, deadline_s: float = 2 * BACK_S) -> dict[str, Any]:
         path = self.server.runs / f"{run}.json"

@@ -14,6 +14,7 @@ from tests.faults.hostile import hostile_as_text, hostile_table
 from tests.faults.kills import kills, kills_as_text
 from tests.faults.many_sites import MODELS, many_sites, many_sites_as_text
 from tests.faults.partition import partition, partition_as_text
+from tests.support.deployment_logs import logs_shown
 
 Say = Callable[[str], None]
 
@@ -60,5 +61,5 @@ def bench_faults(parts: Sequence[str], *, repeats: int, say: Say) -> None:
     for name in parts or TRIALS:
         trial = TRIALS[name]
         say(f"{trial.title}\n")
-        with tempfile.TemporaryDirectory(prefix=f"faults-{name}-") as folder:
+        with tempfile.TemporaryDirectory(prefix=f"faults-{name}-") as folder, logs_shown(Path(folder)):
             say(trial.run(Path(folder), repeats, say) + "\n")

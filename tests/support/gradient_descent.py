@@ -1,8 +1,9 @@
 """One of several processes under torch's launcher, for a test: plain gradient descent on shared batches.
 
-    torchrun --nproc-per-node N -m tests.support.gradient_descent OUT BATCH_SIZE RECOMPUTE
+    torchrun --nproc-per-node N -m tests.support.gradient_descent FOLDER BATCH_SIZE
 
-Without a launcher it is one process with the whole batch.
+Without a launcher it is one process with the whole batch. FOLDER has the weights of a descent that keeps its groups'
+features, and of one that computes them again.
 """
 
 from __future__ import annotations
@@ -68,10 +69,16 @@ def descend(ranks: Ranks, *, batch_size: int, recomputed: bool) -> dict[str, NDA
     return learnable(model)
 
 
+def weights_file(folder: Path, *, recomputed: bool) -> Path:
+    """Where the weights of a descent of the launched processes lie."""
+    return folder / f"{'recomputed' if recomputed else 'stored'}.safetensors"
+
+
 if __name__ == "__main__":
     with ranks_of_launcher() as own:
-        weights = descend(own, batch_size=int(sys.argv[2]), recomputed=sys.argv[3] == "1")
+        for recomputed in (False, True):
+            weights = descend(own, batch_size=int(sys.argv[2]), recomputed=recomputed)
+            if own.is_main:
+                save_file(weights, weights_file(Path(sys.argv[1]), recomputed=recomputed))
         print("mean of the ranks' numbers", own.mean(own.rank))
-        if own.is_main:
-            save_file(weights, Path(sys.argv[1]))
     exit_worker()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from minet_core.algorithms.interface import Reply, ServerState
 from minet_core.algorithms.registry import Algorithm, make_algorithm
-from minet_core.settings.federation import AlgorithmSettings
+from minet_core.settings.algorithm import AlgorithmSettings
 from minet_core.settings.yaml_file import parse_settings
 from minet_core.weights.manifest import Arrays, learnable, load_weights
 from tests.oracles.federated_algorithms import Site

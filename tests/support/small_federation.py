@@ -7,6 +7,7 @@ format and of the size that fastMRI has.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,12 +37,15 @@ def site_options(scans: Path) -> list[str]:
     return [f"{site}={scans / site}" for site in NAMED]
 
 
-def small_rehearsal(out: Path, scans: Path, *, made: Path | None = None) -> Rehearsal:
+def small_rehearsal(
+    out: Path, scans: Path, *, made: Path | None = None, sites: Sequence[str] = SITES
+) -> Rehearsal:
     """A rehearsal in the new folder `out`. With `made`, the folder of another one, of its phantoms and stores."""
     rehearsal = Rehearsal.declared(
         out, site_options(scans), schedule=SMALL, scale=2, n_patients=N_PATIENTS, seed=1
     )
-    content = {**rehearsal.federation.model_dump(), "model": MODEL}
+    content = {**rehearsal.federation.model_dump(), "model": MODEL, "sites": sites}
+    content["participation"]["quorum"] = min(content["participation"]["quorum"], len(sites))
     federation = parse_settings(content, FederationSettings, source="the test")
     if made is not None:
         shutil.copytree(made / "sites", out / "sites")

@@ -1,4 +1,4 @@
-"""A real deployment of one server and three sites, with two small apps in place of ours."""
+"""A real deployment of one server and two sites, with two small apps in place of ours."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from server.processes.server_processes import ServerProcesses
 from server.server_home import ServerHome, ServerSettings
 from tests.support.admitted import make_site
 
-SITES = ("fastmri", "sms", "umr")
+SITES = ("sms", "umr")
 CANARY = "ward-seven-canary"
 """Set in every site's environment; must be found nowhere at the coordinator."""
 
@@ -124,7 +124,7 @@ def trial_deployment(folder: Path) -> Iterator[Deployment]:
     apps.mkdir()
     (apps / "trial_server.py").write_text(SERVER_APP)
     (apps / "trial_client.py").write_text(CLIENT_APP)
-    federation = FederationSettings(name="trial", sites=SITES, participation={"quorum": 3})
+    federation = FederationSettings(name="trial", sites=SITES, participation={"quorum": len(SITES)})
     server, authority = make_coordinator_here(folder / "server", federation, ServerSettings(port=free_port()))
     write_bundle(server.superlink, build_bundle(server_app="trial_server:app", client_app="trial_client:app"))
     homes = {name: make_site(folder / "sites" / name, name) for name in SITES}

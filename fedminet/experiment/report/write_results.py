@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -156,11 +157,16 @@ def _header(study: Study, keys: Sequence[CellKey], cells: Sequence[Cell]) -> lis
 
 
 def _page(which: str, sentences: list[str], shown: list[Table], pictures: list[_Picture]) -> str:
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    source = (files("fedminet.experiment") / "template.html").read_text(encoding="utf-8")
-    return environment.from_string(source).render(
+    return _template().render(
         title=EXPERIMENTS[which].title, sentences=sentences, tables=shown, pictures=pictures
     )
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    source = (files("fedminet.experiment") / "template.html").read_text(encoding="utf-8")
+    return environment.from_string(source)
 
 
 def _manifest(study: Study, which: str, keys: Sequence[CellKey], cells: Sequence[Cell]) -> dict[str, object]:

@@ -23,7 +23,7 @@ from minet_core.checkpoint import load_model
 from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from tests.faults.tiny_sites import make_tiny_sites, tiny_federation
-from tests.support.gradient_descent import N_STEPS, descend
+from tests.support.gradient_descent import N_STEPS, descend, weights_file
 from tests.support.repository import ROOT
 
 QUICK = TrainOptions(rounds=1, local_steps=3)
@@ -131,13 +131,20 @@ def children_of(process_id: int) -> list[int]:
     ]
 
 
+@pytest.fixture(scope="module")
+def descended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of what two processes came to, with stored groups and with recomputed ones: one after the other."""
+    folder = tmp_path_factory.mktemp("descended")
+    ended_well(started(*LAUNCHER, "-m", "tests.support.gradient_descent", str(folder), "4"))
+    return folder
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("recompute", [False, True], ids=["stored groups", "recomputed groups"])
-def test_two_processes_take_the_step_of_one_with_the_whole_batch(tmp_path: Path, recompute: bool) -> None:
-    out = tmp_path / "two.safetensors"
-    ended_well(started(*LAUNCHER, "-m", "tests.support.gradient_descent", str(out), "4", str(int(recompute))))
+def test_two_processes_take_the_step_of_one_with_the_whole_batch(descended: Path, recompute: bool) -> None:
     _, before = initial_weights(tiny_federation())
-    one, two = descend(Ranks(), batch_size=4, recomputed=recompute), load_file(out)
+    one = descend(Ranks(), batch_size=4, recomputed=recompute)
+    two = load_file(weights_file(descended, recomputed=recompute))
     half = descend(Ranks(), batch_size=2, recomputed=recompute)
     assert one.keys() == two.keys()
     differences = 0

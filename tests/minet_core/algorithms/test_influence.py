@@ -28,7 +28,7 @@ from minet_core.algorithms.interface import Reply
 from minet_core.algorithms.registry import ALGORITHMS, make_algorithm
 from minet_core.algorithms.weighted_mean import shares
 from minet_core.errors import InvalidSetting, WeightsRefused
-from minet_core.settings.federation import AlgorithmSettings
+from minet_core.settings.algorithm import AlgorithmSettings
 
 COUNTS = st.dictionaries(st.sampled_from("abcdefg"), st.integers(1, 10**6), min_size=1, max_size=7)
 

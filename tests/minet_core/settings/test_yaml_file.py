@@ -8,7 +8,7 @@ import pytest
 
 from minet_core.errors import ConfigurationError, FileMissing, InvalidSetting, UnknownKey
 from minet_core.settings.federation import PRESETS, FederationSettings
-from minet_core.settings.yaml_file import read_settings, settings_text, write_settings
+from minet_core.settings.yaml_file import parse_yaml, read_settings, settings_text, write_settings
 
 MINIMAL = "name: study\nsites: [sms, umr]\nparticipation: {quorum: 2}\n"
 
@@ -17,6 +17,13 @@ def read(tmp_path: Path, text: str) -> FederationSettings:
     path = tmp_path / "federation.yaml"
     path.write_text(text)
     return read_settings(path, FederationSettings)
+
+
+def test_what_a_text_says_is_the_readers_own() -> None:
+    """A text that was parsed before is not parsed again; who changes what he got changes nothing for the next."""
+    text = "limits: {most: [1, 2]}\n"
+    parse_yaml(text)["limits"]["most"].append(3)
+    assert parse_yaml(text) == {"limits": {"most": [1, 2]}}
 
 
 def test_a_minimal_file_takes_the_defaults(tmp_path: Path) -> None:
