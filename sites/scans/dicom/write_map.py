@@ -159,6 +159,7 @@ def _map_of(array: NDArray[np.float32], source: Stack, shown: MapOf, *, scale: i
         plane_orientation=hd.PlaneOrientationSequence("PATIENT", [*frame.along_row, *frame.along_column]),
         plane_positions=[hd.PlanePositionSequence("PATIENT", one.position) for one in source.frames],
     )
+    made.ContentCreatorName = ""  # type 2, and highdicom leaves it out
     made.SeriesDescription = f"RESEARCH {shown.label.lower().replace('_', ' ')}, fedminet"
     if not made.get("BodyPartExamined") and "Laterality" not in made:
         made.Laterality = None

@@ -25,6 +25,7 @@ from sites.store.cohort import Cohort
 from sites.store.split import SPLITS, Split
 from sites.store.store import Store
 from tests.operations.warm_program import warm_fedminet
+from tests.support.dicom_series import Header, write_classic
 from tests.support.repository import ROOT
 from tests.support.small_scans import make_volume, write_fastmri, write_nifti
 
@@ -320,3 +321,22 @@ def test_a_hospital_comes_from_its_export_to_a_first_training(tmp_path, run_comm
     assert (tmp_path / "hospital" / "declaration.json").is_file()
     request = json.loads((tmp_path / "hospital" / "request.json").read_text())
     assert request["declaration"] == json.loads((tmp_path / "hospital" / "declaration.json").read_text())
+
+
+def test_four_commands_lead_from_a_folder_of_dicom_to_a_training_site(tmp_path, run_script) -> None:
+    text = page("hospital")
+    for seed in range(3):
+        for contrast, times in (("T1", (10.0, 600.0)), ("T2", (100.0, 4500.0))):
+            volume = make_volume(seed, contrast, shape=(12, 56, 52), spacing_mm=(4.0, 2.5, 2.5))
+            header = Header(f"P{seed}", series=contrast, echo_time_ms=times[0], repetition_time_ms=times[1])
+            place = tmp_path / "export" / f"{seed}" / contrast
+            write_classic(place, np.rint(volume.array).astype(np.uint16), volume.affine, header=header)
+    settings = block(text, "yaml", begins="# hospital-dicom.yaml")
+    (tmp_path / "hospital-dicom.yaml").write_text(settings, encoding="utf-8")
+    commands = block(text, "bash")
+    assert 1 <= len(commands.splitlines()) <= 4
+    printed = run_script(commands, tmp_path)
+    assert patients_in(Store(tmp_path / "hospital" / "store").cohort) == [1, 1, 1]
+    assert "Few patients (3)" in printed
+    assert (tmp_path / "first.safetensors").stat().st_size > 0
+    assert (tmp_path / "hospital" / "request.json").is_file()

