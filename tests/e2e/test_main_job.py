@@ -24,7 +24,8 @@ from minet_core.report.summary import Summary, read_summary
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from sites.scores import by_method, scores_as_text
 from tests.support.repository import ROOT
-from tests.support.small_federation import NAMED, PHANTOM, SITES, site_options, small_rehearsal
+from tests.support.small_federation import NAMED, PHANTOM, SHAPE, SITES, site_options, small_rehearsal
+from tests.support.small_scans import write_fastmri
 
 
 def check_outcome(out: Path, summary: Summary, *, engine: str, sites: Sequence[str] = SITES) -> None:
@@ -118,9 +119,9 @@ def simulate_on_ray(out: Path, scans: Path) -> None:
 
 @pytest.mark.e2e
 @pytest.mark.long
-def test_ctrl_c_ends_every_child_process(tmp_path: Path, scans: Path, made: Path) -> None:
+def test_ctrl_c_ends_every_child_process(tmp_path: Path, scans: Path) -> None:
     out = tmp_path / "demo"
-    named = [*site_options(scans), f"{PHANTOM}={made / 'scans' / PHANTOM}"]
+    named = [*site_options(scans), f"{PHANTOM}={small_knees(tmp_path / 'knees')}"]
     options = [f"--site={option}" for option in named]
     process = subprocess.Popen(
         [sys.executable, "-m", "fedminet", "demo", "--out", str(out), "--rounds", "50", *options],
@@ -147,6 +148,15 @@ def test_ctrl_c_ends_every_child_process(tmp_path: Path, scans: Path, made: Path
     while processes_of(out) and time.monotonic() < ends:
         time.sleep(0.2)
     assert processes_of(out) == []
+
+
+def small_knees(folder: Path) -> Path:
+    """Three patients in fastMRI's format, of the other sites' size: only that they train is needed."""
+    for patient in range(3):
+        for number, acquisition in enumerate(("CORPD_FBK", "CORPDFS_FBK")):
+            path = folder / f"file{1000 + 2 * patient + number}.h5"
+            write_fastmri(path, 200 + patient, acquisition, patient_id=f"{patient:064x}", shape=SHAPE)
+    return folder
 
 
 def processes_of(out: Path) -> list[str]:

@@ -40,13 +40,14 @@ def write_fastmri(
     acquisition: str,
     *,
     patient_id: str | None,
-    n_slices: int = SHAPE[0],
+    shape: tuple[int, int, int] = SHAPE,
+    n_slices: int | None = None,
     n_coils: int | None = None,
     kspace: bool = True,
 ) -> NDArray[np.complex64]:
     """A knee-like file of the fastMRI set; gives the complex image (slice, row, column) it was made from."""
     contrast = "T2" if acquisition == "CORPDFS_FBK" else "T1"
-    magnitude = make_volume(seed, contrast).array[:n_slices] * 1e-6
+    magnitude = make_volume(seed, contrast, shape=shape).array[:n_slices] * 1e-6
     rows, columns = magnitude.shape[1:]
     phase = np.exp(1j * np.linspace(0, 2, columns))
     image = (magnitude * phase).astype(np.complex64)
