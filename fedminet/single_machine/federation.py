@@ -36,7 +36,7 @@ class Schedule:
 
 
 SCHEDULES = {
-    "demo": Schedule(24, 50, batch_size=4),
+    "demo": Schedule(24, 100, batch_size=2),
     "demo on scans": Schedule(96, 15),
     "demo on scans at 4x": Schedule(96, 30),
     "simulation": Schedule(128, 5),

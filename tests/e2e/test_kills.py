@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from server.flower.held_answers import HOLD_S
 from server.runs.follow import run_to_end
 from server.runs.run_directory import RunDirectory
 from tests.faults import process_table
@@ -88,8 +89,10 @@ def test_a_request_that_was_lost_on_its_way_is_asked_for_again(bench: Bench) -> 
                 what="the application is held",
             )
             if moment == "asked":
-                bench.link.cut()
-                time.sleep(1.0)  # the node's question for messages waits in the relay
+                bench.link.cut_questions()
+                time.sleep(
+                    2 * max(HOLD_S.values())
+                )  # until the next question for messages waits in the relay
             else:
                 bench.link.heal_without_answers()
             hold_file(bench.hold, 1, moment).unlink()

@@ -120,6 +120,8 @@ class RelayLink(Link):
     def __init__(self) -> None:
         self._flows = threading.Event()
         self._flows.set()
+        self._questions = threading.Event()
+        self._questions.set()
         self._answering: set[socket.socket] = set()
         self._unanswered: set[socket.socket] = set()
         self._listener = socket.create_server((self.host, 0))
@@ -138,19 +140,24 @@ class RelayLink(Link):
         """Stop forwarding."""
         self._flows.clear()
 
+    def cut_questions(self) -> None:
+        """Stop forwarding what the site says; what it is told goes through."""
+        self._questions.clear()
+
     def heal(self) -> None:
         """Go on, with what was waiting first."""
         self._flows.set()
+        self._questions.set()
 
     def heal_without_answers(self) -> None:
         """Go on; but of the connections that are open each one breaks in place of its next answer."""
         self._unanswered = set(self._sockets)
-        self._flows.set()
+        self.heal()
 
     def close(self) -> None:
         """End every connection."""
         self._closed = True
-        self._flows.set()
+        self.heal()
         for open_socket in list(self._sockets):
             with contextlib.suppress(OSError):
                 open_socket.shutdown(socket.SHUT_RDWR)
@@ -185,7 +192,9 @@ class RelayLink(Link):
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
                 self._flows.wait()
-                if source in self._answering and source in self._unanswered:
+                if source not in self._answering:
+                    self._questions.wait()
+                elif source in self._unanswered:
                     break
                 sink.sendall(data)
         for end in (source, sink):
