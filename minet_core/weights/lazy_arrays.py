@@ -159,7 +159,7 @@ def _places(header: bytes, prefix: str) -> dict[str, _Place]:
 
 def _fill(array: NDArray[Any], path: Path, offset: int) -> None:
     """Read a row of values. By the system's own calls: numpy's takes several times as long for a small tensor."""
-    left = memoryview(array.view(np.uint8))
+    left = memoryview(array.view(np.uint8).data)
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         while left:
