@@ -206,7 +206,7 @@ def _title(one: Comparison) -> str:
         "train": f"A training step, {size.preset} preset, {size.batch} x {size.edge} px",
         "infer": f"Inference, {size.preset} preset, {size.batch} slices of {size.edge} px",
         "data": f"A batch of {size.batch} patches of {size.edge} px from slices of {size.slice_px} px",
-        "aggregate": f"The mean of {size.sites} replies, {_replies_of(size)}",
+        "aggregate": f"The mean of {size.sites} replies, {_replies_of(size)}, of a processor",
     }[one.task]
 
 

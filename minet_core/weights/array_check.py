@@ -58,7 +58,7 @@ def check_form(name: str, array: NDArray[Any], *, shape: tuple[int, ...], dtype:
     """
     if tuple(array.shape) != shape:
         raise WeightsRefused(f"{name} has the wrong shape", got=tuple(array.shape), expected=shape)
-    if str(array.dtype) != dtype:
+    if array.dtype != dtype:
         raise WeightsRefused(f"{name} has the wrong number type", got=array.dtype, expected=dtype)
     if array.size == 0:
         raise WeightsRefused(f"{name} is empty", got=shape, expected="at least one value")
