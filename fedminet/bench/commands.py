@@ -80,13 +80,20 @@ def data(
 def aggregate(
     preset: Preset = "quick",
     sites: Annotated[int, typer.Option(help="Replies of a round.", min=1)] = 10,
+    parameters: Annotated[
+        int | None, typer.Option(help="Values of a reply, in place of the preset's model.", min=1)
+    ] = None,
     steps: Repeats = 20,
     threads: Threads = 1,
     baseline: Baseline = None,
+    nvflare: Annotated[
+        Path | None, typer.Option(help="The folder that NVFlare was installed in (pip's --target).")
+    ] = None,
     out: Results = None,
 ) -> None:
-    """The mean of a round's replies beside another commit and beside reading them once."""
-    size = {"preset": preset, "sites": sites}
+    """The mean of a round's replies beside another commit, Flower's FedAvg, NVFlare's, and copying and adding them."""
+    size = {"preset": preset, "sites": sites, "parameters": parameters}
+    size["nvflare"] = None if nvflare is None else str(nvflare.resolve())
     _compare(["aggregate"], size, steps=steps, threads=threads, baseline=baseline, out=out)
 
 

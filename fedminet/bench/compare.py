@@ -35,16 +35,23 @@ COLUMNS = ("side", "ms", "ratio", "GFLOP", "saved for backward, MB", "operations
 TASKS = ("train", "infer", "data", "aggregate")
 THIS, LITERAL, BASELINE, ROOF = "this code", "literal", "baseline", "roof"
 EXPORTED = "ONNX Runtime"
+FLOWER, NVFLARE = "Flower's FedAvg", "NVFlare's weighted mean"
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchSize:
-    """What is measured. edge: px of a high-resolution patch or slice. batch: patches of a step or a volume's slices."""
+    """What is measured. edge: px of a high-resolution patch or slice. batch: patches of a step or a volume's slices.
+
+    parameters: of a reply, where it is not the preset's model. nvflare: the folder that NVFlare was installed in, as
+    one more side of the mean.
+    """
 
     preset: str = "quick"
     edge: int = 48
     batch: int = 8
     sites: int = 10
+    parameters: int | None = None
+    nvflare: str | None = None
     slice_px: int = 256
 
 
@@ -85,7 +92,7 @@ def compare(
     result = Comparison(task, size)
     with contextlib.ExitStack() as stack:
         sides: dict[str, subprocess.Popen[str]] = {}
-        for label, (checkout, work) in _sides_of(task, baseline, exported=exported).items():
+        for label, (checkout, work) in _sides_of(task, size, baseline, exported=exported).items():
             counting = work in ("train", "infer", "literal-train", "literal-infer")
             options = _options(result, work, size) | {"count": counting}
             sides[label] = stack.enter_context(_started(checkout, work, options, threads=threads))
@@ -127,7 +134,9 @@ def write_results(out: Path, comparisons: Sequence[Comparison], *, threads: int)
     write_json(out.with_suffix(".json"), {"threads": threads, "comparisons": rows})
 
 
-def _sides_of(task: str, baseline: Path | None, *, exported: bool) -> dict[str, tuple[Path, str]]:
+def _sides_of(
+    task: str, size: BenchSize, baseline: Path | None, *, exported: bool
+) -> dict[str, tuple[Path, str]]:
     """By label, whose code does which work. The roof comes last: it is given this code's FLOPs."""
     sides = {THIS: (CHECKOUT, task)}
     if baseline is not None:
@@ -145,7 +154,10 @@ def _sides_of(task: str, baseline: Path | None, *, exported: bool) -> dict[str, 
     if task == "infer" and exported:
         sides[EXPORTED] = (CHECKOUT, "exported-infer")
     if task == "aggregate":
-        sides[ROOF] = (CHECKOUT, "read-replies")
+        sides[FLOWER] = (CHECKOUT, "flower-average")
+        if size.nvflare is not None:
+            sides[NVFLARE] = (CHECKOUT, "nvflare-average")
+        sides[ROOF] = (CHECKOUT, "copy-and-add")
     return sides
 
 
@@ -194,8 +206,12 @@ def _title(one: Comparison) -> str:
         "train": f"A training step, {size.preset} preset, {size.batch} x {size.edge} px",
         "infer": f"Inference, {size.preset} preset, {size.batch} slices of {size.edge} px",
         "data": f"A batch of {size.batch} patches of {size.edge} px from slices of {size.slice_px} px",
-        "aggregate": f"The mean of {size.sites} replies, {size.preset} preset",
+        "aggregate": f"The mean of {size.sites} replies, {_replies_of(size)}, of a processor",
     }[one.task]
+
+
+def _replies_of(size: BenchSize) -> str:
+    return f"{size.preset} preset" if size.parameters is None else f"{size.parameters:,} parameters"
 
 
 def _row(one: Comparison, side: str) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import json
+import math
 import resource
 import sys
 import time
@@ -22,6 +23,12 @@ from typing import Any
 
 Work = Callable[[], object]
 Options = dict[str, Any]
+
+TENSOR = (64, 64, 3, 3)
+"""A convolution of the paper's size."""
+
+ROOF_CHUNK = 2**14
+"""Values copied and added at a time: what is copied stays in a core's cache."""
 
 LEARNING_RATE = 1e-6
 """Noise teaches nothing: at a preset's own rate a model could lose the image."""
@@ -178,10 +185,57 @@ def aggregate(options: Options) -> Work:
     return run
 
 
-def read_replies(options: Options) -> Work:
-    """Every number of the replies read once: what no mean of them can do without."""
+def copy_and_add(options: Options) -> Work:
+    """The machine's roof: every number of the replies copied once and added once, in float32, and nothing looked at."""
+    import numpy as np
+
+    rows = [
+        np.concatenate([value.ravel() for value in arrays.values()]) for arrays in _replies(options).values()
+    ]
+    total, own = np.zeros_like(rows[0]), np.empty(ROOF_CHUNK, np.float32)
+
+    def run() -> None:
+        total.fill(0)
+        for row in rows:
+            for start in range(0, row.size, ROOF_CHUNK):
+                part = own[: min(ROOF_CHUNK, row.size - start)]
+                np.copyto(part, row[start : start + ROOF_CHUNK])
+                np.add(total[start : start + ROOF_CHUNK], part, out=total[start : start + ROOF_CHUNK])
+
+    return run
+
+
+def flower_average(options: Options) -> Work:
+    """The same replies by the aggregation of Flower's FedAvg, from the arrays as its messages hold them."""
+    from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
+    from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
+
+    records = [
+        RecordDict(
+            {
+                "arrays": ArrayRecord({name: Array(value) for name, value in arrays.items()}),
+                "metrics": MetricRecord({"weight": number}),
+            }
+        )
+        for number, arrays in enumerate(_replies(options).values(), start=1)
+    ]
+    return lambda: aggregate_arrayrecords(records, "weight")
+
+
+def nvflare_average(options: Options) -> Work:
+    """The same replies by NVFlare's own weighted mean. nvflare: the folder that NVFlare was installed in."""
+    sys.path.append(options["nvflare"])
+    import nvflare.app_common.aggregators.weighted_aggregation_helper as nvflare  # type: ignore[import-not-found]
+
     replies = _replies(options)
-    return lambda: [value.sum() for arrays in replies.values() for value in arrays.values()]
+
+    def run() -> None:
+        helper = nvflare.WeightedAggregationHelper()
+        for number, (site, arrays) in enumerate(replies.items(), start=1):
+            helper.add(arrays, number, site, 0)
+        helper.get_result()
+
+    return run
 
 
 def convolution(options: Options) -> Work:
@@ -220,9 +274,15 @@ WORKS: dict[str, Callable[[Options], Work]] = {
     "exported-infer": exported_infer,
     "data": data,
     "aggregate": aggregate,
-    "read-replies": read_replies,
+    "copy-and-add": copy_and_add,
+    "flower-average": flower_average,
+    "nvflare-average": nvflare_average,
     "convolution": convolution,
 }
+
+
+BY_PROCESSOR = ("aggregate", "copy-and-add", "flower-average", "nvflare-average")
+"""Measured in processor seconds: work of one thread and of milliseconds, which a busy machine interrupts."""
 
 
 def counted(work: Work, *, backward: bool) -> dict[str, int]:
@@ -285,12 +345,17 @@ def _volume(options: Options) -> tuple[Any, Any]:
 
 
 def _replies(options: Options) -> dict[str, dict[str, Any]]:
+    """Of the preset's model, or of `parameters` values in tensors of `TENSOR`."""
     import numpy as np
 
     from minet_core.weights.manifest import learnable
 
-    model, _ = _model_and_settings(options)
-    weights = learnable(model)
+    if options.get("parameters"):
+        n_tensors = max(1, round(options["parameters"] / math.prod(TENSOR)))
+        generator = np.random.default_rng(1)
+        weights = {f"tensor-{n:04d}": generator.random(TENSOR, np.float32) for n in range(n_tensors)}
+    else:
+        weights = learnable(_model_and_settings(options)[0])
     return {
         f"site-{number}": {name: value + np.float32(number) for name, value in weights.items()}
         for number in range(options["sites"])
@@ -313,10 +378,11 @@ def serve(checkout: str, name: str, options: Options) -> None:
     work()
     counts = counted(work, backward="train" in name) if options.get("count") else {}
     print(json.dumps({"ready": True, **counts}), flush=True)
+    clock = time.process_time if name in BY_PROCESSOR else time.perf_counter
     for _ in sys.stdin:
-        began = time.perf_counter()
+        began = clock()
         work()
-        print(json.dumps({"seconds": time.perf_counter() - began}), flush=True)
+        print(json.dumps({"seconds": clock() - began}), flush=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"peak_bytes": peak}), flush=True)
 

@@ -15,7 +15,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from minet_core.errors import WeightsRefused
-from minet_core.weights.array_check import check_array
+from minet_core.weights.array_check import check_array, check_form
+
+CHUNK_VALUES = 2**14
+"""Of a tensor, taken at a time: with the sum's own they fit a core's cache, and no memory is asked for anew."""
 
 
 def weight_by_site(weights: Iterable[tuple[str, float]]) -> dict[str, float]:
@@ -142,8 +145,13 @@ def float64_mean(
         FM-M302, where a site's tensor is not of this shape and dtype, or is not finite.
     """
     mean = np.zeros(shape, dtype=np.float64)
-    for site, share in shares(weight_of).items():
-        _add_floats(mean, name, arrays_of[site][name], share=share, start=start, dtype=dtype)
+    scratch = np.empty(min(mean.size, CHUNK_VALUES))
+    with np.errstate(invalid="ignore", over="ignore"):  # looked at below
+        for site, share in shares(weight_of).items():
+            _add_floats(mean, name, arrays_of[site][name], share, start=start, dtype=dtype, scratch=scratch)
+    if not np.isfinite(mean).all():  # a value that is no number leaves none in the mean
+        for site in weight_of:
+            check_array(name, arrays_of[site][name], shape=mean.shape, dtype=dtype)
     return mean
 
 
@@ -180,16 +188,21 @@ def _add_floats(
     mean: NDArray[np.float64],
     name: str,
     array: NDArray[Any],
-    *,
     share: float,
+    *,
     start: NDArray[Any] | None,
     dtype: str,
+    scratch: NDArray[np.float64],
 ) -> None:
     # A function of its own, so that a site's tensor is given back before the next one is read.
-    check_array(name, array, shape=mean.shape, dtype=dtype)
-    if start is None:
-        mean += np.multiply(array, share, dtype=np.float64)
-    else:
-        moved = np.subtract(array, start, dtype=np.float64)
+    check_form(name, array, shape=mean.shape, dtype=dtype)
+    total, own = mean.reshape(-1), array.reshape(-1)
+    before = None if start is None else start.reshape(-1)
+    for first in range(0, own.size, CHUNK_VALUES):
+        chunk = slice(first, first + CHUNK_VALUES)
+        moved = scratch[: len(total[chunk])]
+        moved[...] = own[chunk]
+        if before is not None:
+            moved -= before[chunk]
         moved *= share
-        mean += moved
+        total[chunk] += moved

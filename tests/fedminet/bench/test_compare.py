@@ -44,7 +44,7 @@ def test_the_command_prints_and_writes_what_was_measured(
         run()
     assert not ending.value.code
     printed = capsys.readouterr().out
-    assert "### The mean of 2 replies, quick preset, 3 interleaved rounds" in printed
+    assert "### The mean of 2 replies, quick preset, of a processor, 3 interleaved rounds" in printed
     assert (tmp_path / "speed.md").read_text().endswith(printed)
     (row,) = json.loads((tmp_path / "speed.json").read_text())["comparisons"]
     assert len(row["seconds"]["this code"]) == 3
