@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minet_core.errors import WeightsRefused
-
-
-@functools.lru_cache(maxsize=64)
-def dtype_name(dtype: np.dtype[Any]) -> str:
-    """A number type as numpy writes it, kept: numpy makes the name anew for every tensor.
-
-    Parameters
-    ----------
-    dtype
-        Of an array.
-
-    Returns
-    -------
-    str
-        "float32", or ">f4" where the bytes are in the other order.
-    """
-    return str(dtype)
 
 
 def check_array(name: str, array: NDArray[Any], *, shape: tuple[int, ...], dtype: str) -> None:
@@ -76,7 +58,7 @@ def check_form(name: str, array: NDArray[Any], *, shape: tuple[int, ...], dtype:
     """
     if tuple(array.shape) != shape:
         raise WeightsRefused(f"{name} has the wrong shape", got=tuple(array.shape), expected=shape)
-    if dtype_name(array.dtype) != dtype:
+    if str(array.dtype) != dtype:
         raise WeightsRefused(f"{name} has the wrong number type", got=array.dtype, expected=dtype)
     if array.size == 0:
         raise WeightsRefused(f"{name} is empty", got=shape, expected="at least one value")

@@ -6,6 +6,7 @@ ends check every set of weights against it before using a number of it.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from minet_core.algorithms.weighted_mean import mean_over_sites, weight_by_site
 from minet_core.errors import WeightsRefused
-from minet_core.weights.array_check import check_array, dtype_name
+from minet_core.weights.array_check import check_array
 
 if TYPE_CHECKING:
     from torch import nn
@@ -177,6 +178,23 @@ def weighted_mean(replies: Iterable[tuple[str, float, Arrays]]) -> dict[str, NDA
         name: mean_over_sites(name, arrays_of, weight_of=weight_of, shape=shape, dtype=dtype)
         for name, shape, dtype in manifest.entries
     }
+
+
+@functools.lru_cache(maxsize=64)
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """A number type as numpy writes it, kept: numpy makes the name anew for every tensor.
+
+    Parameters
+    ----------
+    dtype
+        Of an array.
+
+    Returns
+    -------
+    str
+        "float32", or ">f4" where the bytes are in the other order.
+    """
+    return str(dtype)
 
 
 def _shape_and_dtype(array: NDArray[Any]) -> tuple[tuple[int, ...], str]:

@@ -22,8 +22,7 @@ from safetensors import SafetensorError
 
 from minet_core.errors import WeightsRefused
 from minet_core.runtime.files.atomic_write import replacing
-from minet_core.weights.array_check import dtype_name
-from minet_core.weights.manifest import Arrays, WeightManifest, check_weights
+from minet_core.weights.manifest import Arrays, WeightManifest, check_weights, dtype_name
 
 MAX_OVERHEAD_BYTES = 1_000_000
 """What names and shapes may add to the weights' own bytes; the `paper` model's take 60 kB."""

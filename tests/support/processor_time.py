@@ -1,8 +1,8 @@
 """Processor seconds of each test: `--processor-time FILE` writes a line a test, and the costliest modules at the end.
 
 Wall time says little on a machine that does other work. What is counted is user and system time of the tests' process
-and of all its children, those that still run too. A module's imports at collection, and what its last teardown ends,
-are the module's. Not counted is what was handed to init, and processes inside containers.
+and of all its children, those that still run too. What a module imports at collection is its own where the tests run in
+one process. Not counted is what was handed to init, and processes inside containers.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class _Counting:
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, object, pytest.TestReport]:
         report = yield
         now = processor_seconds()
-        report.user_properties = [(PROPERTY, now - self.before)]
+        report.user_properties = [*report.user_properties, (PROPERTY, now - self.before)]
         self.before = now
         return report
 
