@@ -207,19 +207,35 @@ def copy_and_add(options: Options) -> Work:
 
 def flower_average(options: Options) -> Work:
     """The same replies by the aggregation of Flower's FedAvg, from the arrays as its messages hold them."""
-    from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
-    from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
+    import logging
 
-    records = [
-        RecordDict(
-            {
-                "arrays": ArrayRecord({name: Array(value) for name, value in arrays.items()}),
-                "metrics": MetricRecord({"weight": number}),
-            }
-        )
-        for number, arrays in enumerate(_replies(options).values(), start=1)
-    ]
-    return lambda: aggregate_arrayrecords(records, "weight")
+    from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+    from flwr.serverapp.strategy import FedAvg
+
+    from fedminet.simulation.in_process_grid import server_identity
+
+    logging.getLogger("flwr").setLevel(logging.ERROR)
+    with server_identity():
+        replies = [
+            Message(
+                RecordDict(
+                    {
+                        "arrays": ArrayRecord({name: Array(value) for name, value in arrays.items()}),
+                        "metrics": MetricRecord({"num-examples": number}),
+                    }
+                ),
+                1,
+                "train",
+            )
+            for number, arrays in enumerate(_replies(options).values(), start=1)
+        ]
+
+    def run() -> None:
+        with server_identity():
+            mean, _ = FedAvg().aggregate_train(1, replies)
+        assert mean is not None
+
+    return run
 
 
 def nvflare_average(options: Options) -> Work:
