@@ -210,7 +210,7 @@ def flower_average(options: Options) -> Work:
     import logging
 
     from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
-    from flwr.serverapp.strategy import FedAvg
+    from flwr.serverapp import strategy
 
     from fedminet.simulation.in_process_grid import server_identity
 
@@ -232,7 +232,7 @@ def flower_average(options: Options) -> Work:
 
     def run() -> None:
         with server_identity():
-            mean, _ = FedAvg().aggregate_train(1, replies)
+            mean, _ = strategy.FedAvg().aggregate_train(1, replies)
         assert mean is not None
 
     return run
