@@ -43,8 +43,8 @@ SCHEDULES = {
 }
 """Where nothing else is asked for. Short rounds drift apart less, and a round costs some 2 s of messages on the
 deployment engine and nothing in a simulation. Scans teach more slowly than phantoms, and a larger enlargement more
-slowly than a smaller one. Early on, twice the steps on half the patches teach more in the same time. See
-docs/results/main-job.md."""
+slowly than a smaller one. Early on, four times the steps on a quarter of the preset's patches teach more in the same
+time. See docs/results/main-job.md."""
 
 DEMO_TRAINING_S = 110.0
 """What the demonstration on phantoms takes for its rounds at most, where nothing else is asked for: all of it is to
