@@ -108,10 +108,12 @@ class LostMessages:
         return noted
 
     def _note_failure(self, request: Any, failure: httpx.HTTPError) -> None:
-        status = failure.response.status_code if isinstance(failure, httpx.HTTPStatusError) else None
-        if isinstance(request, PullMessagesRequest):  # asked again, and the answer is another one
-            self._suspected |= status in PASSED_ON if status else not isinstance(failure, NEVER_ARRIVED)
-        elif isinstance(
-            request, PushMessagesRequest
-        ):  # asked again, unless it was refused; and given up then
-            self._suspected |= status is not None and status not in {*PASSED_ON, httpx.codes.FORBIDDEN}
+        """Flower asks again for a message after what may pass, and gets another answer; a reply it hands over again."""
+        refused = failure.response.status_code if isinstance(failure, httpx.HTTPStatusError) else None
+        if isinstance(request, PullMessagesRequest):
+            if refused is None:
+                self._suspected |= not isinstance(failure, NEVER_ARRIVED)
+            else:
+                self._suspected |= refused in PASSED_ON
+        elif isinstance(request, PushMessagesRequest) and refused is not None:
+            self._suspected |= refused not in {*PASSED_ON, httpx.codes.FORBIDDEN}  # 403: the run has ended

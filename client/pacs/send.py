@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pydicom import dcmread
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, ParametricMapStorage
 from pynetdicom import build_context
 from pynetdicom.association import Association
 
@@ -14,7 +14,6 @@ from client.receive.intake import KINDS
 from client.receive.peer import ATTEMPTS, Caller, Peer, associated
 from minet_core.errors import DicomTransferIncomplete, FileMissing
 from sites.scans.dicom.bounded_header import silent_pydicom
-from sites.scans.dicom.write_map import PARAMETRIC_MAP
 
 WARNINGS = frozenset({0xB000, 0xB006, 0xB007})
 """The peer has stored the object, and changed or doubts some of its elements (PS3.4, table B.2-1)."""
@@ -23,9 +22,7 @@ CONTEXTS = [
     for kind in KINDS
     for syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 ]
-
-
-MAP_CONTEXT = build_context(PARAMETRIC_MAP, [ExplicitVRLittleEndian])
+MAP_CONTEXT = build_context(ParametricMapStorage, [ExplicitVRLittleEndian])
 
 
 def send_series(folder: Path, peer: Peer, caller: Caller, *, beside: Sequence[Path] = ()) -> int:

@@ -104,15 +104,10 @@ def _read_item(
         elif vr not in SHORT:
             raise NotPlain
         if tag in inner and vr in (b"", b"SQ"):
-            item.held[tag] = (
-                b"SQ",
-                (
-                    found := read_items(
-                        source, place, length=length, explicit=explicit, inner=inner[tag], depth=depth + 1
-                    )
-                )[0],
+            items, place = read_items(
+                source, place, length=length, explicit=explicit, inner=inner[tag], depth=depth + 1
             )
-            place = found[1]
+            item.held[tag] = b"SQ", items
         elif length == UNDEFINED:
             if explicit and vr != b"SQ":
                 raise NotPlain

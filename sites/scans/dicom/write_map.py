@@ -29,8 +29,6 @@ from sites.scans.dicom.derived_header import (
 from sites.scans.dicom.elements import value_of
 from sites.scans.dicom.stacks import Stack
 
-PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
-"""Its SOP class."""
 MULTI_FRAME = ("NumberOfFrames", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 IMAGE = (
     "SOPClassUID",
