@@ -87,9 +87,7 @@ def _content(report: IngestReport, store: Store, settings: SiteSettings) -> dict
         "causes": causes_of(report.refused),
         "refused": [(one.label, one.message) for one in report.refused[:MAX_ROWS]] if keyed else [],
         "left_out": report.remarks if keyed else (),
-        "drifts": [
-            (one, *one.figures(), ", ".join(one.labels[:MAX_NAMES]) if keyed else "") for one in report.drifts
-        ],
+        "drifts": [(one, *one.figures(), one.names(MAX_NAMES) if keyed else "") for one in report.drifts],
         "splits": [(split, cohort.counts[split]) for split in SPLITS],
         "rows": pairs[:MAX_ROWS],
         "distributions": distributions(pairs, settings),

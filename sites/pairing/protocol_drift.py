@@ -74,12 +74,26 @@ class Drift:
         """One sentence with the figures."""
         value, expected, difference = self.figures()
         off = f", {difference}" if difference else ""
-        names = ", ".join(self.labels[:SHOWN]) + (", ..." if len(self.labels) > SHOWN else "")
         where = f"{len(self.labels)} of {self.n_studies} studies"
         return (
             f"{ProtocolDrifted.code}: {self.role} {self.fact} {value} in {where}, {expected} by {self.basis}{off} "
-            f"(tolerance {self.tolerance * 100:g} %): {names}"
+            f"(tolerance {self.tolerance * 100:g} %): {self.names(SHOWN)}"
         )
+
+    def names(self, at_most: int) -> str:
+        """The first studies, by their labels.
+
+        Parameters
+        ----------
+        at_most
+            How many are named.
+
+        Returns
+        -------
+        str
+            With "..." where there are more.
+        """
+        return ", ".join(self.labels[:at_most]) + (", ..." if len(self.labels) > at_most else "")
 
 
 def figures_of(series: SeriesByRole) -> Figures:
