@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,20 +46,29 @@ def demo(
             help="HOST: only make the folders, for containers that reach the coordinator as HOST:443."
         ),
     ] = None,
+    adapt: Annotated[
+        bool | None,
+        typer.Option(
+            "--adapt/--no-adapt",
+            help="Each site then adapts the global model to its own patients; on phantoms it does unless told not to.",
+        ),
+    ] = None,
     json_output: AsJson = False,
 ) -> None:
-    """A coordinator and three sites on this machine, over loopback with TLS: train, test, report."""
+    """A coordinator and three sites on this machine, over loopback with TLS: train, adapt, test, report."""
     from fedminet.single_machine.site_workers import begin_site_workers
 
     begin_site_workers()  # their imports run beside these
 
     from fedminet.single_machine.demo import prepare_for_containers, run_demo
-    from fedminet.single_machine.federation import DEMO_TRAINING_S
+    from fedminet.single_machine.federation import DEMO_ADAPTATION, DEMO_TRAINING_S
     from minet_core.runtime.processes.proxy_variables import stay_on_this_machine
 
     stay_on_this_machine()
     on_scans = "demo on scans at 4x" if asked.scale == 4 else "demo on scans"
     rehearsal = _declared(out, asked, usual=on_scans if asked.site else "demo")
+    if adapt is not None:
+        rehearsal = rehearsal.adapting(DEMO_ADAPTATION if adapt else None)
     if prepare_for is not None:
         prepare_for_containers(rehearsal, host=prepare_for, quiet=json_output)
         return
@@ -85,10 +94,11 @@ def simulate(
 ) -> None:
     """The same two apps without transport, on an in-process grid or on Ray."""
     from fedminet.simulation.simulate import simulate as run_simulation
+    from minet_core.settings.federation import AdaptationSettings
 
     rehearsal = _declared(out, asked, usual="simulation", algorithm=algorithm)
     if adapt:
-        rehearsal = rehearsal.adapting()
+        rehearsal = rehearsal.adapting(AdaptationSettings())
     compared = tuple(part for part in compare.split(",") if part)
     summary = run_simulation(rehearsal, engine=engine, compare=compared, quiet=json_output)
     _say_summary(summary, out, json_output=json_output)
@@ -380,14 +390,14 @@ def _worth(asked: StudyOptions, asked_worth: WorthOptions, out: Path, *, quiet: 
 
 def _declared(out: Path, asked: RehearsalOptions, *, usual: str, algorithm: str = "fedavg") -> Rehearsal:
     """The rehearsal of these options. usual: the schedule where none is asked for."""
-    from fedminet.single_machine.federation import SCHEDULES, Rehearsal, Schedule
+    from fedminet.single_machine.federation import SCHEDULES, Rehearsal
 
     known = SCHEDULES[usual]
     return Rehearsal.declared(
         out,
         asked.site or [],
-        schedule=Schedule(
-            asked.rounds or known.rounds, asked.local_steps or known.local_steps, known.batch_size
+        schedule=replace(
+            known, rounds=asked.rounds or known.rounds, local_steps=asked.local_steps or known.local_steps
         ),
         scale=asked.scale,
         n_patients=asked.patients,

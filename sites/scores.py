@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from minet_core.evaluation.volume_scores import evaluate_volume, score_slices
@@ -37,12 +38,10 @@ def validation_scores(model: nn.Module, store: Store, federation: FederationSett
         By score, as `minet_core.evaluation.volume_scores.score_slices` names them.
     """
     slices = StoreSlices(store, "validation")
-    limit = federation.training.validation_slices or len(slices)
-    indices = np.unique(np.linspace(0, len(slices) - 1, min(limit, len(slices))).round().astype(int))
     return score_slices(
         model,
         slices,
-        [int(index) for index in indices],
+        _evenly_spread(len(slices), federation.training.validation_slices).tolist(),
         scale=federation.scale,
         autocast_dtype=autocast_dtype_for(device_of(model)),
     )
@@ -83,7 +82,7 @@ def scores_on_test_split(
 
 
 def scores_by_patient(
-    model: SuperResolver, store: Store, split: Split, *, scale: int
+    model: SuperResolver, store: Store, split: Split, *, scale: int, n_slices: int | None = None
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Scores of the model, sinc and bicubic for every patient of a split whom the site does not train on.
 
@@ -97,6 +96,8 @@ def scores_by_patient(
         "validation" or "test".
     scale
         Super-resolution factor.
+    n_slices
+        Of each volume, evenly spread, that count; None: all.
 
     Returns
     -------
@@ -109,12 +110,20 @@ def scores_by_patient(
     if trained_on.issuperset(patient_of.values()):
         return {}
     precision = autocast_dtype_for(device_of(model))
-    metrics = {
-        name: evaluate_volume(model, target, reference, scale=scale, autocast_dtype=precision).metrics
-        for name, target, reference in store.volumes(split)
-        if patient_of[name] not in trained_on
-    }
+    metrics = {}
+    for name, target, reference in store.volumes(split):
+        if patient_of[name] not in trained_on:
+            chosen = _evenly_spread(len(target), n_slices)
+            metrics[name] = evaluate_volume(
+                model, target[chosen], reference[chosen], scale=scale, autocast_dtype=precision
+            ).metrics
     return means_by_patient(store, metrics)
+
+
+def _evenly_spread(n_slices: int, limit: int | None) -> NDArray[np.intp]:
+    """Numbers of `limit` of the slices, first and last among them; None: of all."""
+    places = np.linspace(0, n_slices - 1, n_slices if limit is None else min(limit, n_slices))
+    return np.unique(places.round().astype(np.intp))
 
 
 def means_by_patient(

@@ -190,7 +190,7 @@ def adapt_at_site(
     require_patch(store, task.federation.training.patch_px)
     model = initial_weights(task.federation)[0].to(preferred_device(settings.compute.device))
     recompute(model, settings.compute.recompute)
-    judge = partial(_judged_psnr_db, model, store, scale=task.federation.scale)
+    judge = partial(_judged_psnr_db, task, model, store)
     weights: dict[Candidate, Arrays] = {"global": task.weights}
     ladder = climb(task, model, prepared, judge, observer=observer)
     if ladder.chosen is not None:
@@ -205,9 +205,7 @@ def adapt_at_site(
         psnr_db["adapted"] = ladder.psnr_db[ladder.chosen]
     if (together := ensemble_of(task, weights)) is not None:
         weights["ensemble"] = together
-        psnr_db["ensemble"] = _judged_psnr_db(
-            model_of(task, "ensemble"), store, together, scale=task.federation.scale
-        )
+        psnr_db["ensemble"] = _judged_psnr_db(task, model_of(task, "ensemble"), store, together)
     diverged = tuple(name for name in CANDIDATES if task.phases(name) and name not in weights)
     adapted = AdaptedModels(choose_model(psnr_db), weights, psnr_db, ladder, diverged)
     _keep(task, adapted)
@@ -250,10 +248,18 @@ def climb(
     return Ladder(choose_rate(found) if found else None, found)
 
 
-def _judged_psnr_db(model: SuperResolver, store: Store, weights: Arrays, *, scale: int) -> dict[str, float]:
+def _judged_psnr_db(
+    task: SiteAdaptation, model: SuperResolver, store: Store, weights: Arrays
+) -> dict[str, float]:
     """PSNR by validation patient, dB."""
     load_weights(model, weights)
-    scores = scores_by_patient(model, store, "validation", scale=scale)
+    scores = scores_by_patient(
+        model,
+        store,
+        "validation",
+        scale=task.federation.scale,
+        n_slices=task.adaptation.validation_slices,
+    )
     return {patient: methods["global"]["psnr_db"] for patient, methods in scores.items()}
 
 

@@ -67,7 +67,7 @@ class _Deployment:
 def _rehearsal(out: Path, n_rounds: int, n_patients: int, *, made: Rehearsal | None) -> Rehearsal:
     """Three sites of phantoms, made once; every side has its own copy."""
     rehearsal = Rehearsal.declared(
-        out, [], schedule=Schedule(n_rounds, 1, batch_size=1), scale=2, n_patients=n_patients, seed=1
+        out, [], schedule=Schedule(n_rounds, 1, {"batch_size": 1}), scale=2, n_patients=n_patients, seed=1
     )
     if made is None:
         rehearsal.make_sites()

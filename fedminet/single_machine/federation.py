@@ -9,7 +9,7 @@ OUT/global.safetensors, summary.json, report.html
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from client.rounds.results import read_panel
@@ -28,15 +28,25 @@ from server.runs.summary import summary_of
 
 @dataclass(frozen=True)
 class Schedule:
-    """Rounds, each site's optimizer steps in one, and the patches of a step; None: as many as the preset has."""
+    """Rounds, each site's optimizer steps in one, and what each site does after them.
+
+    training: of the recipe's settings, those in which it differs from the preset's. adaptation: None: none.
+    """
 
     rounds: int
     local_steps: int
-    batch_size: int | None = None
+    training: Mapping[str, int] = field(default_factory=dict)
+    adaptation: AdaptationSettings | None = None
 
+
+DEMO_ADAPTATION = AdaptationSettings(
+    steps=250, decay_fraction=1.0, validation_slices=6, alone=False, ensemble=False
+)
+"""A third of a short demonstration's steps: there is no message in them, so they cost less time than those of the
+rounds, and a site's own contrasts gain more by them. See docs/results/main-job.md."""
 
 SCHEDULES = {
-    "demo": Schedule(24, 100, batch_size=2),
+    "demo": Schedule(24, 100, training={"batch_size": 2, "validation_slices": 1}, adaptation=DEMO_ADAPTATION),
     "demo on scans": Schedule(96, 15),
     "demo on scans at 4x": Schedule(96, 30),
     "simulation": Schedule(128, 5),
@@ -88,15 +98,13 @@ class Rehearsal:
             seed=seed,
             algorithm=algorithm,
         )
-        if schedule.batch_size is not None:
-            training = federation.training.model_copy(update={"batch_size": schedule.batch_size})
-            federation = federation.model_copy(update={"training": training})
+        training = federation.training.model_copy(update=schedule.training)
+        federation = federation.model_copy(update={"training": training, "adaptation": schedule.adaptation})
         return cls(out.resolve(), named, federation, n_patients)
 
-    def adapting(self) -> Rehearsal:
-        """The same, with an adaptation at each site after the last round."""
-        federation = self.federation.model_copy(update={"adaptation": AdaptationSettings()})
-        return replace(self, federation=federation)
+    def adapting(self, adaptation: AdaptationSettings | None) -> Rehearsal:
+        """The same, with this adaptation at each site after the last round; None: without any."""
+        return replace(self, federation=self.federation.model_copy(update={"adaptation": adaptation}))
 
     def home(self, site: str) -> SiteHome:
         """The folder of one of the sites."""

@@ -1,5 +1,5 @@
-"""How many rounds of a demonstration a machine trains in the time there is: a processor without bfloat16 needs three
-times as long for one as its successor has.
+"""How many rounds of a demonstration a machine trains in the time there is, what the sites do after them included: a
+processor without bfloat16 needs three times as long for one as its successor has.
 """
 
 from __future__ import annotations
@@ -34,8 +34,12 @@ def rounds_within(seconds: float, federation: FederationSettings, *, step_s: flo
     step_s: of one optimizer step of one site, alone. n_cores: which the sites share, one thread each.
     """
     n_sites = len(federation.sites)
-    steps = sum(federation.work_of(site).local_steps or 0 for site in federation.sites)
-    round_s = _MESSAGES_S + _CROWDED * step_s * steps / min(n_cores, n_sites)
+    crowded_s = _CROWDED * step_s / min(n_cores, n_sites)
+    round_s = _MESSAGES_S + crowded_s * sum(
+        federation.work_of(site).local_steps or 0 for site in federation.sites
+    )
+    if (adaptation := federation.adaptation) is not None:
+        seconds -= _MESSAGES_S + crowded_s * n_sites * adaptation.n_steps * len(adaptation.tried_rates)
     return max(min(MIN_ROUNDS, federation.rounds), min(federation.rounds, int(seconds / round_s)))
 
 

@@ -329,6 +329,10 @@ class AdaptationSettings(Settings):
         description="also compare the mean of the pictures of the adapted model and of the one alone; an image takes "
         "twice as long where that is kept",
     )
+    validation_slices: PositiveInt | None = Field(
+        None,
+        description="evenly spread slices of each validation volume on which the models are compared; null: all",
+    )
     deadline_s: PositiveFloat = Field(
         3600.0,
         description="how long the test waits for its sites where that is longer than a round's deadline, s",
@@ -349,8 +353,9 @@ class AdaptationSettings(Settings):
             content.pop("ensemble", None)
         if not self.rates:
             content.pop("rates", None)
-        if self.decay_fraction is None:
-            content.pop("decay_fraction", None)
+        for name in ("decay_fraction", "validation_slices"):
+            if getattr(self, name) is None:
+                content.pop(name, None)
         return content
 
     @property

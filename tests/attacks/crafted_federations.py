@@ -14,7 +14,9 @@ def quick(**changes: object) -> FederationSettings:
         mode="json"
     )
     for key, value in changes.items():
-        content[key] = {**content[key], **value} if isinstance(value, dict) and key != "local_work" else value
+        content[key] = (
+            {**content.get(key, {}), **value} if isinstance(value, dict) and key != "local_work" else value
+        )
     return parse_settings(content, FederationSettings, source="a crafted file")
 
 

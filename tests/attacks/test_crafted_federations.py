@@ -116,7 +116,11 @@ HONEST: dict[str, dict[str, object]] = {
     "quick": {},
     "quick, 4x": {"scale": 4},
     **{
-        name: {"rounds": schedule.rounds, **{"training": {"local_steps": schedule.local_steps}}}
+        name: {
+            "rounds": schedule.rounds,
+            "training": {"local_steps": schedule.local_steps},
+            "adaptation": None if schedule.adaptation is None else schedule.adaptation.model_dump(),
+        }
         for name, schedule in SCHEDULES.items()
     },
     **{name: {"algorithm": {"name": name}} for name in ("fedprox", "fedadam", "personal-head")},

@@ -26,6 +26,7 @@ from client.rounds.site_adaptation import SiteAdaptation, adapt_at_site, alone_s
 from client.site_home import SiteHome
 from minet_core.checkpoint import load_model, read_manifest, save_weights
 from minet_core.errors import FileMissing, PolicyRefused, StoreDamaged
+from minet_core.evaluation.volume_scores import evaluate_volume
 from minet_core.protocol import messages
 from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.report.table import print_table
@@ -33,7 +34,7 @@ from minet_core.report.wording import KEPT_WORDS
 from minet_core.runtime.files.atomic_write import sha256_of_file, write_text
 from minet_core.settings.federation import AdaptationSettings, FederationSettings
 from minet_core.settings.yaml_file import settings_text
-from minet_core.weights.manifest import learnable
+from minet_core.weights.manifest import learnable, load_weights
 from server.dashboard.rendering import run_sections
 from server.dashboard.run_reader import RunReader
 from server.runs.summary import summarise_run
@@ -210,6 +211,23 @@ def test_a_training_that_diverges_is_left_out(tmp_path: Path) -> None:
     adapted = adapt_at_site(task_at(home, adaptation=wild), prepared(home))
     assert adapted.diverged == ("adapted",)
     assert set(adapted.weights) == {"global", "alone"}
+
+
+def test_models_are_compared_on_as_many_slices_of_a_validation_volume_as_are_asked_for(tmp_path: Path) -> None:
+    home = own_validation_site(tmp_path / "site")
+    few = ADAPTATION.model_copy(update={"validation_slices": 2})
+    task = task_at(home, adaptation=few, n_alone_steps=0)
+    found = adapt_at_site(task, prepared(home)).psnr_db["global"]
+    store, model = Store(home.store), initial_weights(task.federation)[0]
+    load_weights(model, task.weights)
+    ((_, target, reference),) = store.volumes("validation")
+    ends, whole = (
+        evaluate_volume(model, target[chosen], reference[chosen], scale=2).metrics["global"]["psnr_db"]
+        for chosen in ([0, len(target) - 1], slice(None))
+    )
+    assert len(target) > 2
+    assert list(found.values()) == [pytest.approx(ends, abs=0.02)]  # it may judge in bfloat16
+    assert abs(ends - whole) > 0.1
 
 
 def test_each_rate_of_a_ladder_is_trained_as_it_would_be_alone_and_the_card_says_what_all_cost(

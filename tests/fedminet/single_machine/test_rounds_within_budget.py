@@ -16,7 +16,7 @@ from fedminet.single_machine.rounds_within_budget import (
     rounds_within,
     seconds_of_a_step,
 )
-from minet_core.settings.federation import FederationSettings
+from minet_core.settings.federation import AdaptationSettings, FederationSettings
 from minet_core.settings.presets import federation_of
 
 SITES = ("sms", "umr", "fastmri")
@@ -40,6 +40,14 @@ def test_a_slow_machine_trains_fewer_rounds(step_s: float, n_cores: int, rounds:
     assert rounds_within(DEMO_TRAINING_S, federation(), step_s=step_s, n_cores=n_cores) == rounds
 
 
+def test_what_the_sites_do_after_the_rounds_takes_its_time_from_them() -> None:
+    without = federation()
+    adapting = without.model_copy(update={"adaptation": AdaptationSettings(steps=100)})
+    twice = without.model_copy(update={"adaptation": AdaptationSettings(steps=100, rates=(1e-3, 2e-3))})
+    found = [rounds_within(100.0, each, step_s=0.03, n_cores=2) for each in (without, adapting, twice)]
+    assert found == [17, 16, 14]  # a round takes 5.6 s, 100 steps of three sites 7.2 and the messages 2
+
+
 def test_no_more_rounds_than_were_asked_for() -> None:
     assert rounds_within(1e6, federation(rounds=5), step_s=0.1, n_cores=2) == 5
     assert rounds_within(1.0, federation(rounds=5), step_s=0.1, n_cores=2) == 5
@@ -57,7 +65,7 @@ def test_a_demonstration_without_time_says_that_it_is_short(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rehearsal = Rehearsal.declared(
-        tmp_path / "demo", [], schedule=Schedule(24, 50, batch_size=4), scale=2, n_patients=10, seed=1
+        tmp_path / "demo", [], schedule=Schedule(24, 50, {"batch_size": 4}), scale=2, n_patients=10, seed=1
     )
     short = shortened(rehearsal, 1.0, quiet=False)
     assert short == replace(rehearsal, federation=short.federation)
@@ -70,8 +78,8 @@ def test_a_demonstration_without_time_says_that_it_is_short(
 def test_a_schedule_may_have_a_batch_of_its_own(tmp_path: Path) -> None:
     rehearsals = [
         Rehearsal.declared(
-            tmp_path / "demo", [], schedule=Schedule(24, 50, batch_size), scale=2, n_patients=10, seed=1
+            tmp_path / "demo", [], schedule=Schedule(24, 50, training), scale=2, n_patients=10, seed=1
         )
-        for batch_size in (4, None)
+        for training in ({"batch_size": 4}, {})
     ]
     assert [one.federation.training.batch_size for one in rehearsals] == [4, 8]
