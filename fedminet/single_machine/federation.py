@@ -49,7 +49,7 @@ SCHEDULES = {
     "demo": Schedule(24, 100, training={"batch_size": 2, "validation_slices": 1}, adaptation=DEMO_ADAPTATION),
     "demo on scans": Schedule(96, 15),
     "demo on scans at 4x": Schedule(96, 30),
-    "simulation": Schedule(128, 5),
+    "simulation": Schedule(256, 5, training={"batch_size": 2, "validation_slices": 1}),
 }
 """Where nothing else is asked for. Short rounds drift apart less, and a round costs some 2 s of messages on the
 deployment engine and nothing in a simulation. Scans teach more slowly than phantoms, and a larger enlargement more

@@ -269,6 +269,37 @@ def test_gated_residual_has_the_gradient_of_its_layers(learning: str) -> None:
     assert_same_with_gradients(fast, slow, variables)
 
 
+@pytest.mark.parametrize("shape", [(2, 8, 6, 10), (1, 16, 33, 7)])
+def test_gated_residual_in_bfloat16_is_the_products_of_torch_and_keeps_channels_last(
+    shape: tuple[int, ...],
+) -> None:
+    generator = torch.Generator().manual_seed(3)
+    images = [
+        torch.randn(shape, generator=generator).bfloat16().contiguous(memory_format=torch.channels_last)
+        for _ in range(3)
+    ]
+    sizes = [(4, shape[1]), (4,), (shape[1], 4), (shape[1],)]
+    layers = [torch.randn(size, generator=generator) for size in sizes]
+    features_, response = (image.requires_grad_() for image in images[:2])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        fast = gated_residual(features_, response, (layers[0], layers[1]), (layers[2], layers[3]))
+        with torch.no_grad():
+            untrained = gated_residual(features_, response, (layers[0], layers[1]), (layers[2], layers[3]))
+    pooled = response.mean(dim=(2, 3)).float()
+    gate = (layers[3] + (layers[1] + pooled @ layers[0].T).relu() @ layers[2].T).sigmoid().bfloat16()
+    slow = torch.addcmul(features_, response, gate[:, :, None, None])
+    assert torch.equal(fast, slow)
+    assert torch.equal(untrained, slow)
+    assert fast.is_contiguous(memory_format=torch.channels_last)
+
+    of_fast, of_slow = (
+        torch.autograd.grad(result, [features_, response], images[2]) for result in (fast, slow)
+    )
+    for fast_part, slow_part in zip(of_fast, of_slow, strict=True):
+        assert fast_part.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(fast_part, slow_part, rtol=0.02, atol=0.02)
+
+
 def test_integration_keeps_channels_last() -> None:
     """A sample that loses it is reordered by every convolution, forward and backward."""
     module = MultiStageIntegration(2, n_features=8, similarity="cosine").double()
