@@ -213,7 +213,9 @@ def test_a_training_that_diverges_is_left_out(tmp_path: Path) -> None:
     assert set(adapted.weights) == {"global", "alone"}
 
 
-def test_models_are_compared_on_as_many_slices_of_a_validation_volume_as_are_asked_for(tmp_path: Path) -> None:
+def test_models_are_compared_on_as_many_slices_of_a_validation_volume_as_are_asked_for(
+    tmp_path: Path,
+) -> None:
     home = own_validation_site(tmp_path / "site")
     few = ADAPTATION.model_copy(update={"validation_slices": 2})
     task = task_at(home, adaptation=few, n_alone_steps=0)
