@@ -140,8 +140,13 @@ def scores_table(scored: Scored) -> Table:
         rows.append((METHODS[method].label, str(len(psnr_db)), *means, *over, *each))
     label = "-" if single is None else METHODS[single].label
     header = ("method", "patients", "PSNR [dB]", "SSIM", "over sinc", f"over {label}")
+    said = (
+        "No single-contrast method is done yet"
+        if single is None
+        else f"{label}: the better single-contrast method"
+    )
     note = (
-        f"{label}: the better single-contrast method. Differences are paired by patient; an interval (95%) needs six "
+        f"{said}. Differences are paired by patient; an interval (95%) needs six "
         "patients. Each patient: PSNR / SSIM."
     )
     places = tuple(f"patient {place}" for place in range(1, len(scored.patients) + 1))
@@ -167,7 +172,8 @@ def reference_table(site: str, scored: Sequence[Scored]) -> Table | None:
     header = ("scale", "patient", "moved [mm]", "with [dB]", "without [dB]", "the reference gives [dB]")
     note = (
         "*With*: MINet. *Without*: the network of its size that sees no reference, trained by itself on the same "
-        "patients. *Moved*: what registration found between the patient's contrasts; -: they were on one grid."
+        "patients, for its own number of steps. *Moved*: what registration found between the patient's contrasts; "
+        "-: they were on one grid."
     )
     return Table(f"{site}: what the reference gives each patient", header, tuple(rows), note)
 
