@@ -13,6 +13,7 @@ import typer
 
 from fedminet.options import (
     AsJson,
+    PatientsOptions,
     PictureMaking,
     RehearsalOptions,
     ScanOptions,
@@ -284,11 +285,12 @@ def experiment(
     which: Annotated[
         str,
         typer.Argument(
-            help="table1, table2 or figure3 of the paper, reference, integration, worth, or gate."
+            help="table1, table2 or figure3 of the paper, reference, integration, worth, gate, or patients."
         ),
     ],
     asked: StudyOptions,
     asked_worth: WorthOptions,
+    asked_patients: PatientsOptions,
     out: Annotated[
         Path, typer.Option(help="A folder for the results; what is done there is not done again.")
     ] = Path("experiment-run"),
@@ -307,9 +309,12 @@ def experiment(
     if which == "gate":
         _gate(asked, out, quiet=quiet)
         return
+    if which == "patients":
+        _patients(asked, asked_worth, asked_patients, out, quiet=quiet)
+        return
     if which not in EXPERIMENTS:
         raise InvalidSetting(
-            "no such experiment", got=which, expected=" or ".join((*EXPERIMENTS, "worth", "gate"))
+            "no such experiment", got=which, expected=" or ".join((*EXPERIMENTS, "worth", "gate", "patients"))
         )
     usual = EXPERIMENTS[which]
     named, ingested = parse_sites(asked.site or [])
@@ -317,7 +322,7 @@ def experiment(
     request = StudyRequest(
         out=out,
         preset=asked.preset,
-        modes=asked.mode.split(","),
+        modes=(asked.mode or "federated").split(","),
         methods=asked.methods.split(",") if asked.methods else usual.methods,
         seeds=asked.seeds,
         scales=usual.scales if scales is None else scales,
@@ -353,6 +358,50 @@ def _gate(asked: StudyOptions, out: Path, *, quiet: bool) -> None:
             steps=asked.local_steps or GatePlan.steps,
         )
         typer.echo(f"Page: {run_gate(plan, quiet=quiet)}")
+
+
+def _patients(
+    asked: StudyOptions, recipe: WorthOptions, asked_patients: PatientsOptions, out: Path, *, quiet: bool
+) -> None:
+    """Every patient in turn as the test patient."""
+    from fedminet.experiment.patients.plan import PatientsPlan, model_changes
+    from fedminet.experiment.patients.run import run_patients
+    from fedminet.experiment.worth.plan import whole_numbers
+    from fedminet.single_machine.sites import parse_sites
+
+    if asked.mode not in ("", "local"):
+        raise InvalidSetting("--mode is not understood", got=asked.mode, expected="local")
+    if asked_patients.threads is not None:
+        import torch
+
+        torch.set_num_threads(asked_patients.threads)
+    named, ingested = parse_sites(asked.site or [])
+    training = {
+        "batch_size": recipe.batch,
+        "patch_px": recipe.patch,
+        "flips": recipe.flips or None,
+        "learning_rate": asked_patients.rate,
+        "decay_fraction": asked_patients.decay,
+    }
+    given = {
+        "methods": tuple(asked.methods.split(",")) if asked.methods else None,
+        "scales": whole_numbers(asked.scale, option="--scale") if asked.scale else None,
+        "n_steps": asked_patients.steps,
+        "equal": asked.equal or None,
+    }
+    plan = PatientsPlan(
+        out=out.resolve(),
+        named=named,
+        ingested=ingested,
+        n_seeds=asked.seeds,
+        preset=asked.preset,
+        n_patients=asked.patients,
+        model=model_changes(asked_patients.model or []),
+        training={name: value for name, value in training.items() if value is not None},
+        **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
+    )
+    cells = run_patients(plan, quiet=quiet)
+    typer.echo(f"{len(cells)} cells. Page: {plan.folder / 'patients.md'}")
 
 
 def _worth(asked: StudyOptions, asked_worth: WorthOptions, out: Path, *, quiet: bool) -> None:

@@ -73,9 +73,10 @@ class StudyOptions:
     mode: Annotated[
         str,
         typer.Option(
-            help="federated, pooled, local, or without (a federation of the others), several with commas."
+            help="federated, pooled, local, or without (a federation of the others), several with commas; else "
+            "federated. patients: local."
         ),
-    ] = "federated"
+    ] = ""
     seeds: Annotated[int, typer.Option(help="How many seeds, from 1.", min=1)] = 1
     site: Annotated[
         list[str] | None,
@@ -125,15 +126,36 @@ class WorthOptions:
             help="worth: last part of them over which the rate falls, else the preset's.", min=0, max=1
         ),
     ] = None
-    batch: Annotated[int | None, typer.Option(help="worth: patches in a step, else the preset's.", min=1)] = (
-        None
-    )
+    batch: Annotated[
+        int | None, typer.Option(help="worth, patients: patches in a step, else the preset's.", min=1)
+    ] = None
     patch: Annotated[
-        int | None, typer.Option(help="worth: edge of a patch, px, else the preset's.", min=16)
+        int | None, typer.Option(help="worth, patients: edge of a patch, px, else the preset's.", min=16)
     ] = None
     flips: Annotated[
-        bool, typer.Option("--flips", help="worth: samples flipped and transposed at random.")
+        bool, typer.Option("--flips", help="worth, patients: samples flipped and transposed at random.")
     ] = False
+
+
+@dataclass(frozen=True)
+class PatientsOptions:
+    """What `experiment patients` is asked for beside the sites, the methods, the scales and a batch."""
+
+    steps: Annotated[int | None, typer.Option(help="patients: MINet's optimizer steps.", min=1)] = None
+    rate: Annotated[float | None, typer.Option(help="patients: learning rate, else the preset's.", min=0)] = (
+        None
+    )
+    decay: Annotated[
+        float | None,
+        typer.Option(help="patients: last part of the steps over which the rate falls.", min=0, max=1),
+    ] = None
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="patients: KEY=VALUE of MINet's model, else the preset's; repeat it."),
+    ] = None
+    threads: Annotated[int | None, typer.Option(help="patients: threads that compute, else all.", min=1)] = (
+        None
+    )
 
 
 @dataclass(frozen=True)

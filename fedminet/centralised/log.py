@@ -20,7 +20,8 @@ class Figures:
     """Of the steps since the line before.
 
     step: steps done in all. round: rounds done. loss: mean over the steps. learning_rate: of the last of them.
-    seconds: wall time of the steps, validation not included. validation: by site, the scores of its validation
+    seconds: wall time of the steps, validation not included. processor_seconds: of all threads of this process in them.
+    validation: by site, the scores of its validation
     split; empty but at the end of a round.
     """
 
@@ -29,6 +30,7 @@ class Figures:
     loss: float
     learning_rate: float
     seconds: float
+    processor_seconds: float
     samples_per_second: float
     validation: dict[str, dict[str, float]] = field(default_factory=dict)
 

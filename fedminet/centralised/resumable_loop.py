@@ -218,6 +218,7 @@ def _figures(
         loss=loss,
         learning_rate=_plan_of(run, 0, step, autocast_dtype=None).learning_rate_at(step - 1),
         seconds=report.seconds,
+        processor_seconds=report.processor_seconds,
         samples_per_second=report.n_steps * training.batch_size / report.seconds,
         validation=validate(model) if step % run.steps_per_round == 0 else {},
     )

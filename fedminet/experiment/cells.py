@@ -129,7 +129,7 @@ def make_cell(study: Study, key: CellKey, *, advance: Advance) -> Cell:
         n_steps=trained.n_steps if trained else 0,
         train_seconds=trained.seconds if trained else 0.0,
         seconds=0.0,
-        machine=_machine(),
+        machine=machine(),
         versions=versions(),
         data=study.cohorts(key.seed),
         sites={
@@ -144,7 +144,7 @@ def make_cell(study: Study, key: CellKey, *, advance: Advance) -> Cell:
     return cell
 
 
-def _machine() -> str:
+def machine() -> str:
     """The GPU, or the processor with its threads; and in what precision it computes."""
     device = preferred_device()
     precision = str(autocast_dtype_for(device) or torch.float32).removeprefix("torch.")

@@ -94,13 +94,17 @@ class StepPlan:
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What a call of `train_steps` did. loss_mean: over its steps. seconds: wall time."""
+    """What a call of `train_steps` did.
+
+    loss_mean: over its steps. seconds: wall time. processor_seconds: of all threads of the process.
+    """
 
     n_steps: int
     n_samples: int
     loss_mean: float
     loss_last: float
     seconds: float
+    processor_seconds: float
 
 
 def learning_rate_at(
@@ -190,7 +194,7 @@ def train_steps(
     settling = plan.settling_steps
     optimizer = adam(model) if optimizer is None else optimizer
     losses: list[float] = []
-    n_samples, started = 0, time.perf_counter()
+    n_samples, started, of_processor = 0, time.perf_counter(), time.process_time()
     for step in range(plan.first_step, plan.first_step + plan.n_steps):
         batch = next(batches, None)
         if batch is None:
@@ -210,6 +214,7 @@ def train_steps(
         loss_mean=math.fsum(losses) / len(losses),
         loss_last=losses[-1],
         seconds=time.perf_counter() - started,
+        processor_seconds=time.process_time() - of_processor,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from minet_core.errors import InvalidSetting
 from minet_core.settings.yaml_file import Settings
 from sites.quality.pair_quality import PairQuality, quality_remarks
 from sites.store.split import FEW_PATIENTS, SPLITS, Split, slices_of
@@ -173,6 +174,40 @@ def make_cohort(
     counts = {split: _count(cohort, split) for split in SPLITS}
     cohort = cohort.model_copy(update={"counts": counts})
     return cohort.model_copy(update={"digest": cohort.computed_digest()})
+
+
+def leave_out(cohort: Cohort, patient: str) -> Cohort:
+    """The cohort of a fold: one patient is tested, all others train, and nobody validates.
+
+    Parameters
+    ----------
+    cohort
+        Whatever its own split.
+    patient
+        The pseudonym of the one to test.
+
+    Returns
+    -------
+    Cohort
+        Of the same pairs, counted and with a digest of its own. All examinations of the patient are for the test, and
+        every usable slice of the others trains.
+
+    Raises
+    ------
+    InvalidSetting
+        FM-C102, where the cohort has no such patient, or no other.
+    """
+    pairs = {pair.patient for pair in cohort.pairs}
+    if patient not in pairs or len(pairs) < 2:
+        raise InvalidSetting(
+            "a patient cannot be left out",
+            got=f"{patient} of {len(pairs)} patients",
+            expected="a patient of the store, and another to train on",
+        )
+    split: dict[str, Split] = {one: "test" if one == patient else "training" for one in cohort.patients}
+    left = cohort.model_copy(update={"patients": split, "validation_from_training": False})
+    left = left.model_copy(update={"counts": {name: _count(left, name) for name in SPLITS}})
+    return left.model_copy(update={"digest": left.computed_digest()})
 
 
 def _count(cohort: Cohort, split: Split) -> Count:

@@ -23,7 +23,7 @@ from minet_core.runtime.files.file_lock import held
 from minet_core.runtime.files.lock_beside import holder_beside
 from minet_core.runtime.json_text import parse_json
 from minet_core.settings.yaml_file import parse_settings
-from sites.store.cohort import Cohort, PairRecord, make_cohort
+from sites.store.cohort import Cohort, PairRecord, leave_out, make_cohort
 from sites.store.hdf5_file import open_to_read, writing
 from sites.store.split import Split
 from sites.store.withdrawn import read_withdrawn
@@ -132,6 +132,28 @@ class Store:
         with open_pair(path or self.path / record.file, shape=record.shape) as file:
             target, reference = (_volume(file, role) for role in ROLES)
         return Pair(target=target, reference=reference, patient=record.patient)
+
+    def leave_out(self, patient: str) -> Store:
+        """The same files as a fold has them; on the disk nothing is changed.
+
+        Parameters
+        ----------
+        patient
+            The pseudonym of the patient to test; all others train.
+
+        Returns
+        -------
+        Store
+            To be read: its cohort is `sites.store.cohort.leave_out`'s.
+
+        Raises
+        ------
+        InvalidSetting
+            FM-C102, as `sites.store.cohort.leave_out`.
+        """
+        fold = Store(self.path)
+        fold.cohort = leave_out(self.cohort, patient)
+        return fold
 
     def write_cohort(self, cohort: Cohort) -> None:
         """Make a cohort what readers see.

@@ -80,7 +80,8 @@ class Believed:
 
     gate: None for slices too small to be judged. trust: (S, H, W) float32, 0 to 1; None: all of it goes into the
     picture. stand_in: what is there where trust or the reference ends. shown: figures of the reference; None where it
-    shows too little. remarks: what must be said beside what follows from the figures.
+    shows too little. max_noise: beyond which a reference is noisier than those of the training. remarks: what must be
+    said beside what follows from the figures.
     """
 
     guide: Guide
@@ -88,6 +89,7 @@ class Believed:
     trust: NDArray[np.float32] | None
     stand_in: StandIn
     shown: ScanFigures | None
+    max_noise: float
     remarks: tuple[Caution, ...]
 
     @property
@@ -175,14 +177,14 @@ def bring_believed(
         pixel_mm=(grid.spacing_mm[1] * grid.spacing_mm[2]) ** 0.5,
     )
     trust = None
+    max_noise = noise_limit(manifest.domain, known_noise=manifest.known_reference_noise)
     if options.gate:
-        limit = noise_limit(manifest.domain, known_noise=manifest.known_reference_noise)
-        if shown is not None and shown.noise > limit:
+        if shown is not None and shown.noise > max_noise:
             trust = np.zeros_like(guide.array)
         elif gate is not None and float(gate.trust.min()) < 1:
             trust = gate.part
     stand_in: StandIn = "model" if manifest.knows_absence else "sinc"
-    return Believed(guide, gate, trust, stand_in, shown, remarks)
+    return Believed(guide, gate, trust, stand_in, shown, max_noise, remarks)
 
 
 def _brought(

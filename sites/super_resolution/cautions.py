@@ -207,7 +207,7 @@ def cautions_on_kind(
     spacing_mm: tuple[float, float, float],
     target: ScanFigures | None,
     reference: ScanFigures | None,
-    known_noise: float = 0.0,
+    max_reference_noise: float,
     stand_in: str | None = None,
 ) -> list[Caution]:
     """On the kind of scan, against what the model was trained on.
@@ -222,8 +222,8 @@ def cautions_on_kind(
         Figures of the low-resolution scan; None where it shows too little to be measured.
     reference
         Figures of the reference on the frame; None likewise.
-    known_noise
-        The most that training added to references, over the signal of bright tissue.
+    max_reference_noise
+        As `noise_limit` has it.
     stand_in
         What is there where all of the reference is left out; None where it is not.
 
@@ -232,13 +232,14 @@ def cautions_on_kind(
     list[Caution]
         Empty where nothing is to be said.
     """
-    noisy = noise_limit(domain, known_noise=known_noise)
     said = []
-    if reference is not None and reference.noise > noisy:
+    if reference is not None and reference.noise > max_reference_noise:
         sentence = f"The reference is noisy: {reference.noise:.1%} of its bright tissue."
         if stand_in is not None:
             sentence += f" The picture is {STAND_INS[stand_in]}."
-        said.append(Caution("reference-noisy", round(reference.noise, 4), round(noisy, 4), sentence))
+        said.append(
+            Caution("reference-noisy", round(reference.noise, 4), round(max_reference_noise, 4), sentence)
+        )
     if target is not None and domain is not None:
         most = max(CLEAN_TARGET, NOISIER * domain.target_noise.high)
         if target.noise > most:

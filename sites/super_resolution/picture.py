@@ -402,7 +402,7 @@ def _cautions_on_kind(scans: Scans, believed: Believed, manifest: CheckpointMani
         target=scan_figures(scans.low_res.magnitude(), pixel_mm=pixel_mm * manifest.scale),
         reference=believed.shown,
         stand_in=believed.stand_in if believed.is_left_out else None,
-        known_noise=manifest.known_reference_noise,
+        max_reference_noise=believed.max_noise,
     )
 
 

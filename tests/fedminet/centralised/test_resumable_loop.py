@@ -114,11 +114,11 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
 
 
+TIMES = {"seconds", "processor_seconds", "samples_per_second"}
+
+
 def untimed(path: Path) -> list[dict[str, Any]]:
-    return [
-        {key: value for key, value in line.items() if key not in ("seconds", "samples_per_second")}
-        for line in lines(path)
-    ]
+    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines(path)]
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +230,7 @@ def test_each_line_says_what_its_steps_were(tmp_path: Path, store: Store) -> Non
         )
         assert line["loss"] > 0
         assert line["samples_per_second"] > 0
+        assert line["processor_seconds"] > 0
 
 
 def test_a_run_that_ended_is_not_trained_again(
