@@ -31,12 +31,14 @@ class Schedule:
     """Rounds, each site's optimizer steps in one, and what each site does after them.
 
     training: of the recipe's settings, those in which it differs from the preset's. adaptation: None: none.
+    refuse_opposed: whether an update that points away from the others' is refused.
     """
 
     rounds: int
     local_steps: int
     training: Mapping[str, int] = field(default_factory=dict)
     adaptation: AdaptationSettings | None = None
+    refuse_opposed: bool = True
 
 
 DEMO_ADAPTATION = AdaptationSettings(
@@ -49,7 +51,8 @@ SCHEDULES = {
     "demo": Schedule(24, 100, training={"batch_size": 2, "validation_slices": 1}, adaptation=DEMO_ADAPTATION),
     "demo on scans": Schedule(96, 15),
     "demo on scans at 4x": Schedule(96, 30),
-    "simulation": Schedule(256, 5, training={"batch_size": 2, "validation_slices": 1}),
+    # The nearer to consensus, the more the knees' few steps point away from the brains': nobody attacks here.
+    "simulation": Schedule(256, 5, training={"batch_size": 2, "validation_slices": 1}, refuse_opposed=False),
 }
 """Where nothing else is asked for. Short rounds drift apart less, and a round costs some 2 s of messages on the
 deployment engine and nothing in a simulation. Scans teach more slowly than phantoms, and a larger enlargement more
@@ -99,7 +102,10 @@ class Rehearsal:
             algorithm=algorithm,
         )
         training = federation.training.model_copy(update=schedule.training)
-        federation = federation.model_copy(update={"training": training, "adaptation": schedule.adaptation})
+        quarantine = federation.quarantine.model_copy(update={"refuse_opposed": schedule.refuse_opposed})
+        federation = federation.model_copy(
+            update={"training": training, "adaptation": schedule.adaptation, "quarantine": quarantine}
+        )
         return cls(out.resolve(), named, federation, n_patients)
 
     def adapting(self, adaptation: AdaptationSettings | None) -> Rehearsal:
