@@ -138,6 +138,9 @@ def rounds(
     rounds: Annotated[int, typer.Option(help="Rounds of a run; its first is not counted.", min=2)] = 6,
     runs: Annotated[int, typer.Option(help="Runs of each side, in turn.", min=1)] = 3,
     patients: Patients = 5,
+    local_steps: Annotated[
+        int, typer.Option(help="Of a site in a round, one patch each: more make a long round.", min=1)
+    ] = 1,
     baseline: Baseline = None,
     out: Results = None,
 ) -> None:
@@ -151,7 +154,12 @@ def rounds(
     stay_on_this_machine()
     with tempfile.TemporaryDirectory(prefix="bench-round-") as folder:
         sides = bench_rounds(
-            Path(folder), n_rounds=rounds, n_runs=runs, n_patients=patients, baseline=baseline
+            Path(folder),
+            n_rounds=rounds,
+            n_runs=runs,
+            n_patients=patients,
+            n_steps=local_steps,
+            baseline=baseline,
         )
     typer.echo(rounds_table(sides), nl=False)
     if out is not None:
