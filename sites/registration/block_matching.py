@@ -166,7 +166,7 @@ def compare_blocks(
     seen = _seen_through(moving, fixed, transform, finer=finer, reach=reach)
     still = _windows(voxels, corners, size)  # (N, s, r, c)
     window = np.array([(size[0] - 1) * finer + 1, *size[1:]]) + 2 * reach
-    other = _windows(seen, corners * [finer, 1, 1], window)
+    other = _windows(seen, corners * np.array([finer, 1, 1]), window)
     middle = tuple(slice(n, edge - n) for n, edge in zip(reach, window, strict=True))
     inside = (other[(slice(None), *middle)] != OUTSIDE).mean(axis=(1, 2, 3)) > MIN_INSIDE
     kept = inside & (still.var(axis=(1, 2, 3)) > FLAT)
