@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
@@ -39,5 +41,9 @@ def flattened(content: RecordDict) -> RecordDict:
     if not isinstance(weights, ArrayRecord) or len(weights[PARCEL].data) > MAX_BYTES:
         return content
     parcel = weights[PARCEL].data[_NPY_HEAD_BYTES:]
-    values = flat_values({METRICS: dict(content.metric_records[METRICS]), MODEL: {PARCEL: parcel}})
-    return RecordDict({FLAT: ConfigRecord(values)})  # type: ignore[arg-type]
+    records: dict[str, dict[str, Any]] = {
+        METRICS: dict(content.metric_records[METRICS]),
+        MODEL: {PARCEL: parcel},
+    }
+    values: dict[str, Any] = flat_values(records)
+    return RecordDict({FLAT: ConfigRecord(values)})

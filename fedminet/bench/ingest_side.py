@@ -53,7 +53,8 @@ def serve(scans: Path, store: Path, n_processes: int) -> None:
     pairs = [_pair(one) for one in report.accepted]
     if len(made) == len(pairs):  # made in other processes, it was not seen
         for pair, (_, found, points) in zip(pairs, made, strict=True):
-            pair |= {"points": points, "led_to": [found.transform.TransformPoint(point) for point in points]}
+            leads_to: Any = found.transform.TransformPoint
+            pair |= {"points": points, "led_to": [leads_to(point) for point in points]}
         taken["registration"] = sum(seconds for seconds, _, _ in made)
     refused = [f"{one.label}: {one.code}" for one in report.refused]
     print(json.dumps({**taken, "peak_bytes": peak * 1024, "pairs": pairs, "refused": refused}))

@@ -42,6 +42,11 @@ MAX_SHIFT_MM, MAX_TURN_DEGREES = 4.0, 2.0
 PHANTOM_SITES = ("sms", "umr")
 STILL, MOVED, GIVEN = "phantoms as they lie", "phantoms that moved", "the given scans"
 
+COLUMNS = (
+    *("side", "processor, s", "ratio", "elapsed, s", "ratio", "registration", "pairs, refused"),
+    *("residual, mm", "error, mm", "agreement", "peak, MB"),
+)
+
 Motion = NDArray[np.float64]
 """(4, 4): from a point of the target to that of the reference, world mm."""
 
@@ -116,12 +121,10 @@ def ingest_table(sides: dict[str, list[Ingested]], *, n_processes: int) -> str:
         "registration says of itself; error: against the known motion, root mean square over the anatomy; means "
         "of the pairs.",
     ]
-    head = ("side", "processor, s", "ratio", "elapsed, s", "ratio", "registration", "pairs, refused")
-    head += ("residual, mm", "error, mm", "agreement", "peak, MB")
     for kind, ingested in sides.items():
         n_rounds = len(ingested[0].seconds["processor"])
         lines += ["", f"### {kind}, {n_rounds} interleaved rounds", ""]
-        lines += [_row(head), "|---" * len(head) + "|"]
+        lines += [_row(COLUMNS), "|---" * len(COLUMNS) + "|"]
         lines += [_row(_cells(side, ingested[0])) for side in ingested]
     return "\n".join(lines) + "\n"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -68,8 +69,9 @@ def _flattened(message: Message) -> Message:
     if len(weights[PARCEL].data) > MAX_BYTES:
         return message
     parcel = weights[PARCEL].data[_NPY_HEAD_BYTES:]
-    values = flat_values({REQUEST: dict(request), MODEL: {PARCEL: parcel}})
-    return make_message(message.metadata, RecordDict({FLAT: ConfigRecord(values)}))  # type: ignore[arg-type]
+    records: dict[str, dict[str, Any]] = {REQUEST: dict(request), MODEL: {PARCEL: parcel}}
+    values: dict[str, Any] = flat_values(records)
+    return make_message(message.metadata, RecordDict({FLAT: ConfigRecord(values)}))
 
 
 def _is_refusal(message: Message) -> bool:
