@@ -32,9 +32,15 @@ def build_client_app(locate: Callable[[Context], Path]) -> ClientApp:
 
     def _guarded(message: Message, context: Context, task: str) -> Message:
         try:
+            from client.flower.flat_messages import flattened, is_flat, take_apart
             from client.rounds.round import HANDLERS
 
+            flat = is_flat(message)
+            if flat:
+                take_apart(message)
             content = HANDLERS[task](message, locate(context))
+            if flat:
+                content = flattened(content)
         except Exception as failure:  # every failure becomes a code; see the head of this file
             _record_on_site(failure, task)
             _note_in_ledger(failure, message, task, lambda: locate(context))

@@ -28,6 +28,8 @@ EXAMPLES = (
     "minet_core.models.registry:build_model",
     "minet_core.phantom.patient:make_patient",
     "minet_core.phantom.variety:draw_variety",
+    "minet_core.protocol.flat_form:flat_values",
+    "minet_core.protocol.flat_form:records_of",
     "minet_core.settings.yaml_file:read_settings",
     "minet_core.training.local_update:local_update",
     "sites.super_resolution.super_resolve:super_resolve_file",

@@ -97,11 +97,50 @@ def aggregate(
     _compare(["aggregate"], size, steps=steps, threads=threads, baseline=baseline, out=out)
 
 
+@bench_commands.command()
+def ingest(
+    scans: Annotated[
+        Path | None, typer.Option(help="A folder of T1 and T2 by patient, beside the phantoms.")
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Of the phantoms, with commas; empty: none.")] = "71,72",
+    processes: Annotated[int, typer.Option(help="That make pairs at once, of this code.", min=1)] = 1,
+    steps: Repeats = 5,
+    baseline: Baseline = None,
+    out: Results = None,
+) -> None:
+    """An ingest of NIfTI pairs with registration, beside another commit: time, residuals, errors of known motions."""
+    import tempfile
+
+    from fedminet.bench.ingests import bench_ingest, ingest_table, write_ingests
+
+    try:
+        chosen = [int(seed) for seed in seeds.split(",") if seed]
+    except ValueError:
+        raise InvalidSetting("a seed is no number", got=seeds, expected="whole numbers with commas") from None
+    if not chosen and scans is None:
+        raise InvalidSetting("there is nothing to ingest", got="no seeds", expected="--seeds or --scans")
+    with tempfile.TemporaryDirectory(prefix="bench-ingest-") as folder:
+        sides = bench_ingest(
+            Path(folder),
+            n_rounds=steps,
+            seeds=chosen,
+            scans=scans,
+            n_processes=processes,
+            baseline=baseline,
+        )
+    typer.echo(ingest_table(sides, n_processes=processes), nl=False)
+    if out is not None:
+        write_ingests(out, sides, n_processes=processes)
+
+
 @bench_commands.command(name="round")
 def rounds(
     rounds: Annotated[int, typer.Option(help="Rounds of a run; its first is not counted.", min=2)] = 6,
     runs: Annotated[int, typer.Option(help="Runs of each side, in turn.", min=1)] = 3,
     patients: Patients = 5,
+    local_steps: Annotated[
+        int, typer.Option(help="Of a site in a round, one patch each: more make a long round.", min=1)
+    ] = 1,
     baseline: Baseline = None,
     out: Results = None,
 ) -> None:
@@ -115,7 +154,12 @@ def rounds(
     stay_on_this_machine()
     with tempfile.TemporaryDirectory(prefix="bench-round-") as folder:
         sides = bench_rounds(
-            Path(folder), n_rounds=rounds, n_runs=runs, n_patients=patients, baseline=baseline
+            Path(folder),
+            n_rounds=rounds,
+            n_runs=runs,
+            n_patients=patients,
+            n_steps=local_steps,
+            baseline=baseline,
         )
     typer.echo(rounds_table(sides), nl=False)
     if out is not None:

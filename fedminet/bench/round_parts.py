@@ -17,7 +17,7 @@ from minet_core.runtime.versions import version_line
 PARTS = {
     "whole": "the whole round",
     "request": "request: polled, sent, task started and request checked",
-    "work": "at the site: validation, one step, answer kept",
+    "work": "at the site: validation, local steps, answer kept",
     "reply": "reply: handed to the node, sent",
     "taken": "reply: seen by the coordinator, checked, kept",
     "coordinator": "coordinator: mean, checkpoint, records",
@@ -30,12 +30,15 @@ TASK_PARTS = {
     "count": "request counted, kept rounds looked at",
     "load": "model made, weights loaded and held against the last ones",
     "validate": "validation",
-    "train": "one step, with its optimizer",
+    "train": "local steps, with their optimizer",
     "domain": "training domain (measured in the first round)",
     "keep": "answer kept",
     "ledger": "reply packed, written into the ledger",
 }
 """Of a site's task, as it says itself (`client.rounds.round`); the first two lie before the site's work begins."""
+
+TRAINING = ("validate", "train")
+"""What the same training in one process, without Flower, would take a processor for."""
 
 
 @dataclass
@@ -60,13 +63,15 @@ class OneRound:
 class RoundParts:
     """One side, over its rounds. seconds: by part of `PARTS`. tasks: by part of `TASK_PARTS`, of every site.
 
-    processor: seconds of all processes, a round. n_bytes: up and down, a round.
+    processor: seconds of all processes, a round. beside: the same over those of the sites' validation and steps alone.
+    n_bytes: up and down, a round.
     """
 
     label: str
     seconds: dict[str, list[float]] = field(default_factory=lambda: {part: [] for part in PARTS})
     tasks: dict[str, list[Seconds]] = field(default_factory=lambda: {part: [] for part in TASK_PARTS})
     processor: list[float] = field(default_factory=list)
+    beside: list[float] = field(default_factory=list)
     n_bytes: int = 0
 
     def add(self, rounds: list[OneRound], processors: ProcessorWatch) -> None:
@@ -77,6 +82,9 @@ class RoundParts:
             for part in TASK_PARTS:
                 self.tasks[part] += [task[part] for task in one.tasks if part in task]
             self.processor.append(processors.between(one.begin, one.end))
+            training = sum(task[part][1] for task in one.tasks for part in TRAINING if part in task)
+            if training > 0:
+                self.beside.append(self.processor[-1] / training)
 
 
 def parts_of_rounds(events: list[dict[str, Any]], worked: Worked) -> list[OneRound]:
@@ -125,6 +133,9 @@ def rounds_table(sides: list[RoundParts]) -> str:
         *_head(["part", *labels]),
         *(_row([words, *(_spread(side.seconds[part]) for side in sides)]) for part, words in PARTS.items()),
         _row(["processor seconds of the round, all processes", *(_spread(side.processor) for side in sides)]),
+        _row(
+            ["... over those of the sites' validation and steps", *(_spread(side.beside) for side in sides)]
+        ),
         "",
         "A site's task as it says itself, of every site: the median of its elapsed seconds, and of a processor's.",
         "",
@@ -143,6 +154,9 @@ def _row(cells: list[str]) -> str:
 
 
 def _spread(seconds: list[float]) -> str:
+    """Of a commit whose tasks say nothing of it: nothing."""
+    if not seconds:
+        return ""
     middle, least, most = (of(seconds) for of in (statistics.median, min, max))
     return f"{middle:.2f} ({least:.2f} to {most:.2f})"
 

@@ -2,6 +2,7 @@
 
 Each side is a deployment of its own, this code's and another commit's, whose runs alternate, A B A B. A site trains one
 step on one patch, so that nearly all of a round is what it costs whatever it trains; validation is as large as usual.
+With more steps it is said what share of a long round that is.
 All processes have one clock: a round is taken apart at the moments that the coordinator's events and the sites' own
 notes state (`fedminet.bench.round_parts`).
 """
@@ -31,12 +32,18 @@ from server.server_home import ServerHome, ServerSettings
 
 
 def bench_rounds(
-    folder: Path, *, n_rounds: int, n_runs: int, n_patients: int, baseline: Path | None = None
+    folder: Path,
+    *,
+    n_rounds: int,
+    n_runs: int,
+    n_patients: int,
+    n_steps: int = 1,
+    baseline: Path | None = None,
 ) -> list[RoundParts]:
     """Measure each side in `n_runs` runs of `n_rounds` rounds.
 
-    folder: new or empty; everything is made there. baseline: another commit's checkout. Raises FileMissing (FM-C103)
-    where that is none, RunFailed (FM-F403) where a run did not complete.
+    folder: new or empty; everything is made there. n_steps: of a site in a round. baseline: another commit's checkout.
+    Raises FileMissing (FM-C103) where that is none, RunFailed (FM-F403) where a run did not complete.
     """
     checkouts = {THIS: CHECKOUT}
     if baseline is not None:
@@ -48,7 +55,8 @@ def bench_rounds(
         started: dict[str, _Deployment] = {}
         made: Rehearsal | None = None
         for label, checkout in checkouts.items():
-            rehearsal = _rehearsal(folder / label.replace(" ", "-"), n_rounds, n_patients, made=made)
+            schedule = Schedule(n_rounds, n_steps, {"batch_size": 1})
+            rehearsal = _rehearsal(folder / label.replace(" ", "-"), schedule, n_patients, made=made)
             made = made or rehearsal
             started[label] = stack.enter_context(_deployed(rehearsal, checkout))
         for number in range(1, n_runs + 1):
@@ -64,11 +72,9 @@ class _Deployment:
     children: ChildProcesses
 
 
-def _rehearsal(out: Path, n_rounds: int, n_patients: int, *, made: Rehearsal | None) -> Rehearsal:
+def _rehearsal(out: Path, schedule: Schedule, n_patients: int, *, made: Rehearsal | None) -> Rehearsal:
     """Three sites of phantoms, made once; every side has its own copy."""
-    rehearsal = Rehearsal.declared(
-        out, [], schedule=Schedule(n_rounds, 1, {"batch_size": 1}), scale=2, n_patients=n_patients, seed=1
-    )
+    rehearsal = Rehearsal.declared(out, [], schedule=schedule, scale=2, n_patients=n_patients, seed=1)
     if made is None:
         rehearsal.make_sites()
         shutil.copytree(out / "sites", out / "untouched")

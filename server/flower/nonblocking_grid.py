@@ -39,6 +39,7 @@ from flwr.supercore.inflatable.inflatable_utils import (
 from flwr.superlink.grid import HttpGrid
 
 from minet_core.errors import ReplyRefused
+from server.flower.flat_messages import FlatMessages
 
 OBJECTS_MARGIN_BYTES = 2**20
 """What a message may need beside its weights: its figures, and the heads of its parts."""
@@ -78,6 +79,7 @@ class NonBlockingGrid:
         self._grid = grid
         self._max_bytes = max_bytes + OBJECTS_MARGIN_BYTES
         self._arriving: list[_Arriving] = []
+        self._flat = FlatMessages()
 
     def get_nodes(self) -> Iterable[NodeInfo]:
         """As the grid has them."""
@@ -88,7 +90,10 @@ class NonBlockingGrid:
         messages = list(messages)
         asked = {message.metadata.dst_node_id for message in messages}
         self._arriving = [reply for reply in self._arriving if reply.metadata.src_node_id not in asked]
-        return self._grid.push_messages(messages)
+        leaving = self._flat.requests(messages)
+        message_ids = list(self._grid.push_messages(leaving))
+        self._flat.note_sent(leaving, message_ids)
+        return message_ids
 
     def announced(self, message_ids: Iterable[str]) -> list[str]:
         """Those of these messages whose reply is announced; its parts may be under way."""
@@ -106,7 +111,7 @@ class NonBlockingGrid:
         self._take_announced(wanted)
         for reply in [reply for reply in self._arriving if reply.metadata.reply_to_message_id in wanted]:
             try:
-                message = self._whole(reply)
+                message = self._flat.reply(self._whole(reply)) or _lost(reply.metadata)
             except ObjectUnavailableError:
                 continue
             except ObjectPullError:

@@ -20,6 +20,8 @@ from sites.quality.scan_quality import foreground
 
 MIN_VALUES = 48
 """Distinct values. An 8-bit export of 10 real volumes has 204 to 256, 6 bits have 53 to 63."""
+EIGHT_BITS = 256
+"""From here down it is said that the scan was exported in 8 bits."""
 MAX_EQUAL = 0.45
 """Share of neighbouring foreground voxels within 0.1% of the 99th percentile. 10 real volumes 0.009 to 0.019, their
 8-bit exports to 0.07, 6 bits 0.25, phantoms to 0.05; label maps of four classes 0.62 to 0.73, masks 1."""
@@ -81,7 +83,7 @@ def value_figures(magnitude: NDArray[np.float32]) -> ValueFigures:
     difference = np.abs(np.diff(image, axis=2))[pair]
     values = image[image > 0]
     return ValueFigures(
-        n_values=len(np.unique(image)),
+        n_values=_n_values(image),
         equal_neighbours=float((difference <= 1e-3 * top).mean()) if difference.size else 0.0,
         at_top=float((image[inside] >= 0.98 * maximum).mean()) if inside.any() else 0.0,
         unevenness=_unevenness(values),
@@ -145,9 +147,15 @@ def value_remarks(figures: ValueFigures) -> list[str]:
             "all but free of noise: interpolated, smoothed or denoised before it was stored, or a computed map "
             "(T1, T2, ADC, a probability)"
         )
-    if figures.n_values <= 256:
+    if figures.n_values <= EIGHT_BITS:
         said.append(f"{figures.n_values} distinct values (an 8-bit export)")
     return said
+
+
+def _n_values(image: NDArray[np.float32]) -> int:
+    """How many distinct values there are; of every eighth row alone where these have more than any limit asks for."""
+    n_seen = len(np.unique(image[:, ::8]))
+    return n_seen if n_seen > EIGHT_BITS else len(np.unique(image))
 
 
 def _unevenness(values: NDArray[np.float32]) -> float:

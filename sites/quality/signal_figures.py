@@ -202,7 +202,7 @@ def _shift(smooth: Image, mask: Mask) -> float | None:
     for index in range(1, len(smooth) - 1):
         between = (smooth[index - 1] + smooth[index + 1]) / 2
         inside = mask[index]
-        slopes = np.stack([slope[inside] for slope in np.gradient(between)], axis=1)
-        step, *_ = np.linalg.lstsq(slopes, (between - smooth[index])[inside], rcond=None)
-        steps.append(step * (-1) ** index)
+        slopes = np.stack([slope[inside] for slope in np.gradient(between)]).astype(np.float64)
+        wanted = slopes @ (between - smooth[index])[inside].astype(np.float64)
+        steps.append(np.linalg.lstsq(slopes @ slopes.T, wanted, rcond=None)[0] * (-1) ** index)
     return float(np.linalg.norm(np.median(steps, axis=0)))

@@ -159,21 +159,14 @@ def compare_blocks(
     Ourselin et al., Reconstructing a 3D structure from serial histological sections, Image and Vision
     Computing 19 (2001).
     """
-    voxels = _normalised(sitk.GetArrayFromImage(fixed))
-    spacing = np.array(fixed.GetSpacing())[::-1]  # (slice, row, column)
-    finer = max(1, round(spacing[0] / step_mm))  # places between slices
-    step = spacing / [finer, 1, 1]
+    cut = _blocks_of(fixed, max_blocks=max_blocks, step_mm=step_mm, slab_mm=slab_mm)
+    voxels, corners, size, finer = cut.voxels, cut.corners, cut.size, cut.finer
+    step = np.array(fixed.GetSpacing())[::-1] / [finer, 1, 1]
     reach = np.ceil(np.array(reach_mm) / step).astype(int)
-    edges = [max(MIN_BLOCK_PX, round(BLOCK_MM / s)) for s in spacing[1:]]
-    size = np.minimum([max(1, round(slab_mm / spacing[0])), *edges], voxels.shape)
-    corners = _foreground_corners(voxels, size)  # (N, 3)
-    if max_blocks is not None and len(corners) > max_blocks:
-        drawn = np.random.default_rng(0).choice(len(corners), max_blocks, replace=False)
-        corners = corners[np.sort(drawn)]
     seen = _seen_through(moving, fixed, transform, finer=finer, reach=reach)
     still = _windows(voxels, corners, size)  # (N, s, r, c)
     window = np.array([(size[0] - 1) * finer + 1, *size[1:]]) + 2 * reach
-    other = _windows(seen, corners * [finer, 1, 1], window)
+    other = _windows(seen, corners * np.array([finer, 1, 1]), window)
     middle = tuple(slice(n, edge - n) for n, edge in zip(reach, window, strict=True))
     inside = (other[(slice(None), *middle)] != OUTSIDE).mean(axis=(1, 2, 3)) > MIN_INSIDE
     kept = inside & (still.var(axis=(1, 2, 3)) > FLAT)
@@ -193,6 +186,77 @@ def compare_blocks(
         step_mm=step,
         inside_share=float(inside.mean()) if len(inside) else 0.0,
     )
+
+
+def covered_share(
+    fixed: sitk.Image,
+    moving: sitk.Image,
+    transform: sitk.Transform,
+    *,
+    max_blocks: int,
+    step_mm: float = 1.5,
+    slab_mm: float = SLAB_MM,
+) -> float:
+    """The share of the foreground's blocks that the other scan covers: `Blocks.inside_share` without a comparison.
+
+    Parameters
+    ----------
+    fixed, moving, transform, max_blocks, step_mm, slab_mm
+        As for `compare_blocks`; the transform is an affine one.
+
+    Returns
+    -------
+    float
+        0 to 1; 0 where there is no block.
+    """
+    cut = _blocks_of(fixed, max_blocks=max_blocks, step_mm=step_mm, slab_mm=slab_mm)
+    if not len(cut.corners):
+        return 0.0
+    window = [(cut.size[0] - 1) * cut.finer + 1, *cut.size[1:]]
+    within = np.array(list(np.ndindex(*window))) / [cut.finer, 1, 1]  # (V, 3) indices within a block
+    origin, places = _index_map(fixed, moving, transform)
+    # The map is affine: a block's places are its corner's and those within any block, added.
+    corners = (cut.corners @ places.T + origin)[:, None]  # (N, 1, 3)
+    indices = corners + within @ places.T
+    inside = ((indices >= -0.5) & (indices <= np.array(moving.GetSize())[::-1] - 0.5)).all(axis=2)
+    return float((inside.mean(axis=1) > MIN_INSIDE).mean())
+
+
+def _index_map(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform) -> tuple[Floats, Floats]:
+    """Where an affine transform puts index 0 of `fixed` in `moving`, and its steps as columns: (slice, row, column)."""
+
+    def seen_at(index: tuple[int, int, int]) -> Floats:
+        point = transform.TransformPoint(fixed.TransformIndexToPhysicalPoint(index[::-1]))
+        return np.array(moving.TransformPhysicalPointToContinuousIndex(point))[::-1]
+
+    origin = seen_at((0, 0, 0))
+    return origin, np.array([seen_at(one) - origin for one in ((1, 0, 0), (0, 1, 0), (0, 0, 1))]).T
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """Blocks of `fixed`. voxels: in units of their root mean square. corners: (N, 3). size: (s, r, c) voxels.
+
+    finer: places between two slices.
+    """
+
+    voxels: NDArray[np.float32]
+    corners: NDArray[np.int_]
+    size: NDArray[np.int_]
+    finer: int
+
+
+def _blocks_of(fixed: sitk.Image, *, max_blocks: int | None, step_mm: float, slab_mm: float) -> _Cut:
+    """The blocks to compare: of the foreground, drawn with a fixed seed where there are too many."""
+    voxels = _normalised(sitk.GetArrayFromImage(fixed))
+    spacing = np.array(fixed.GetSpacing())[::-1]  # (slice, row, column)
+    edges = [max(MIN_BLOCK_PX, round(BLOCK_MM / s)) for s in spacing[1:]]
+    size = np.minimum([max(1, round(slab_mm / spacing[0])), *edges], voxels.shape)
+    corners = _foreground_corners(voxels, size)
+    if max_blocks is not None and len(corners) > max_blocks:
+        drawn = np.random.default_rng(0).choice(len(corners), max_blocks, replace=False)
+        corners = corners[np.sort(drawn)]
+    return _Cut(voxels, corners, size, finer=max(1, round(spacing[0] / step_mm)))
 
 
 def _foreground_corners(voxels: NDArray[np.float32], size: NDArray[np.int_]) -> NDArray[np.int_]:
@@ -234,9 +298,10 @@ def _seen_through(
 
 def _normalised(array: NDArray[np.float32], *, of: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
     """In units of its own root mean square: k-space of a knee has values of 1e-6, a scanner's image of 1e3."""
-    known = array if of is None else array[of]
-    level = float(np.sqrt(np.mean(np.square(known, dtype=np.float64)))) if known.size else 0.0
-    return (array / level).astype(np.float32) if level > 0 else array
+    known = array if of is None else np.where(of, array, 0)
+    n_known = array.size if of is None else int(np.count_nonzero(of))
+    level = float(np.linalg.norm(known)) / n_known**0.5 if n_known else 0.0
+    return (array / np.float32(level)).astype(np.float32, copy=False) if level > 0 else array
 
 
 def _windows(
@@ -260,19 +325,33 @@ def _squared_correlations(
     n_blocks, s, r, c = still.shape
     n = s * r * c
     places = 2 * reach + 1
-    result = np.zeros((n_blocks, *places), dtype=np.float32)
-    centred = (still - still.mean(axis=(1, 2, 3), keepdims=True)).reshape(n_blocks, -1)
-    spread = np.einsum("ij,ij->i", centred, centred)
+    centred = still - still.mean(axis=(1, 2, 3), keepdims=True)
+    spread = np.einsum("nsrc,nsrc->n", centred, centred)
+    total = _window_sums(other, (s, r, c), finer=finer)
+    spread_there = _window_sums(other * other, (s, r, c), finer=finer) - total * total / np.float32(n)
+    # Blocks last, so that each sum runs along all blocks: 1.4 to 3.4 times as fast as block by block.
+    there, here = (np.ascontiguousarray(np.moveaxis(one, 0, -1)) for one in (other, centred))
+    shared = np.empty((*places, n_blocks), np.float32)
     for ds, dr, dc in np.ndindex(*places):
-        there = other[:, ds : ds + (s - 1) * finer + 1 : finer, dr : dr + r, dc : dc + c].reshape(
-            n_blocks, -1
-        )
-        total = there.sum(axis=1)
-        spread_there = np.einsum("ij,ij->i", there, there) - total * total / n
-        shared = np.einsum("ij,ij->i", centred, there)
-        structured = spread_there > flat * n
-        result[:, ds, dr, dc] = np.where(structured, shared**2 / np.maximum(spread * spread_there, 1e-20), 0)
-    return result
+        window = there[ds : ds + (s - 1) * finer + 1 : finer, dr : dr + r, dc : dc + c]
+        np.einsum("srcn,srcn->n", window, here, out=shared[ds, dr, dc])
+    shared = np.moveaxis(shared, -1, 0)
+    agreement = shared**2 / np.maximum(spread[:, None, None, None] * spread_there, 1e-20)
+    return np.asarray(np.where(spread_there > flat * n, agreement, 0), np.float32)
+
+
+def _window_sums(
+    array: NDArray[np.float32], size: tuple[int, int, int], *, finer: int
+) -> NDArray[np.float32]:
+    """(N, places along slice, row, column): the sum over a block's voxels at every place, one axis after the other."""
+    for axis, edge, step in ((3, size[2], 1), (2, size[1], 1), (1, size[0], finer)):
+        n_places = array.shape[axis] - (edge - 1) * step
+        before = (slice(None),) * axis
+        total = array[(*before, slice(0, n_places))].copy()
+        for place in range(step, edge * step, step):
+            total += array[(*before, slice(place, place + n_places))]
+        array = total
+    return array
 
 
 def _peaks(agreement: NDArray[np.float32]) -> tuple[Floats, NDArray[np.bool_]]:

@@ -18,7 +18,7 @@ from minet_core.imaging.scan_figures import scan_figures
 from minet_core.imaging.volume import Volume
 from sites.quality.figure_text import shares_told_apart, told_apart
 from sites.quality.same_contrast import measure_likeness
-from sites.registration.block_matching import compare_blocks
+from sites.registration.block_matching import covered_share
 from sites.registration.motion_search import Motion, find_motion, matching_image
 from sites.registration.slice_agreement import (
     MAX_OUT_OF_ORDER,
@@ -76,10 +76,10 @@ def require_registered(
         limit. MotionNotFound, one of these: too few blocks in their place, or an error above the limit, which is
         MotionUnsure and comes after all else.
     """
-    blocks = compare_blocks(fixed, moving, motion.as_sitk(), reach_mm=(0, 0, 0), max_blocks=SEEN_BLOCKS)
-    overlaps = blocks.inside_share >= MIN_SHARED
+    inside_share = covered_share(fixed, moving, motion.as_sitk(), max_blocks=SEEN_BLOCKS)
+    overlaps = inside_share >= MIN_SHARED
     if not overlaps and motion.agreement >= limits.min_agreement:
-        raise _apart(blocks.inside_share)
+        raise _apart(inside_share)
     slices = measure_slices(fixed, moving, motion.as_sitk())
     step = largest_step(slices)
     if step is not None and overlaps and motion.agreement >= limits.min_agreement / 2:
@@ -92,7 +92,7 @@ def require_registered(
             action="Look at that place, and export or convert the scan again",
         )
     if motion.agreement < limits.min_agreement:
-        raise _unlike(reference, fixed=fixed, motion=motion, inside_share=blocks.inside_share, limits=limits)
+        raise _unlike(reference, fixed=fixed, motion=motion, inside_share=inside_share, limits=limits)
     disorder = out_of_order_share(slices)
     if disorder > MAX_OUT_OF_ORDER:
         limit, got = shares_told_apart(disorder, MAX_OUT_OF_ORDER)

@@ -27,6 +27,10 @@ STRETCH_PRIOR = 0.006
 slices (measured on the clinical pairs of open_ms_data)."""
 ROUNDS = 20
 """Of reweighting; it has settled after about ten."""
+WIDE_ROUNDS = 8
+"""The first of them, which look farther than the biweight."""
+SETTLED = 1e-6
+"""Largest change of a parameter, mm and parts of a length, from which on no further round is made."""
 TUKEY = 4.685
 """Tukey's biweight: 95% efficient for normal errors."""
 MIN_SCALE_MM = 0.05
@@ -102,6 +106,7 @@ def fit_motion(points_mm: Floats, displacements_mm: Floats, *, max_stretch: floa
     """
     centre = np.median(points_mm, axis=0)
     design = _design(points_mm - centre)  # (N, 3, 12)
+    rows = design.reshape(-1, N_PARAMETERS)  # (3 N, 12): an equation each
     parameters = np.concatenate([np.median(displacements_mm, axis=0), np.zeros(9)])
     weights, scale = np.ones(len(points_mm)), np.ones(3)
     prior = np.full(N_PARAMETERS, 1e-9)
@@ -112,13 +117,16 @@ def fit_motion(points_mm: Floats, displacements_mm: Floats, *, max_stretch: floa
         if near.sum() >= MIN_BLOCKS / 2:
             scale = np.maximum(1.4826 * np.median(np.abs(residuals[near]), axis=0), MIN_SCALE_MM)
         # Begin wide: half of the blocks may be found in a wrong place.
-        distance = np.linalg.norm(residuals / scale, axis=1) / (TUKEY * max(1.0, 3.0 - 0.25 * round_number))
+        reach = TUKEY * max(1.0, 3.0 - 2.0 * round_number / WIDE_ROUNDS)
+        distance = np.linalg.norm(residuals / scale, axis=1) / reach
         weights = np.where(distance < 1, (1 - distance**2) ** 2, 0.0)
         if weights.sum() < MIN_BLOCKS / 2:
             break
-        weighted = design * (weights[:, None] / scale**2)[..., None]
-        normal = np.einsum("nij,nik->jk", weighted, design) + np.diag(prior)
-        parameters = np.linalg.solve(normal, np.einsum("nij,ni->j", weighted, displacements_mm))
+        weighted = (rows * (weights[:, None] / scale**2).reshape(-1, 1)).T
+        former = parameters
+        parameters = np.linalg.solve(weighted @ rows + np.diag(prior), weighted @ displacements_mm.ravel())
+        if round_number > WIDE_ROUNDS and np.abs(parameters - former).max() < SETTLED:
+            break
     matrix = np.einsum("k,kij->ij", parameters[3:], _BASES)
     return MotionFit(centre, parameters[:3], matrix, scale, weights)
 

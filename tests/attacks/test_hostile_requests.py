@@ -14,6 +14,7 @@ from client.site_home import SiteHome
 from fedminet.simulation.in_process_grid import InProcessGrid, node_id_of, server_identity
 from minet_core.protocol import messages
 from minet_core.protocol.exchange_plan import initial_weights
+from minet_core.protocol.flat_form import FLAT, WEIGHTS, flat_values
 from minet_core.runtime.files.atomic_write import write_text
 from minet_core.settings.yaml_file import settings_text
 from minet_core.weights.payload import pack
@@ -111,3 +112,55 @@ def test_the_honest_request_is_answered_with_weights(home: SiteHome, tmp_path: P
     shutil.copytree(home.path, tmp_path / "copy")
     answer = answered(SiteHome(tmp_path / "copy"), lambda _: None)
     assert set(answer) == {messages.MODEL, messages.METRICS}
+
+
+def in_one_record(content: RecordDict) -> None:
+    """The same request in the form of `minet_core.protocol.flat_form`."""
+    records = {name: dict(record) for name, record in content.items() if name != messages.MODEL}
+    parcel = content.array_records[messages.MODEL][messages.PARCEL].numpy().tobytes()
+    values = flat_values({**records, messages.MODEL: {messages.PARCEL: parcel}})
+    for name in list(content):
+        del content[name]
+    content[FLAT] = ConfigRecord(values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", sorted(HOSTILE))
+def test_in_one_record_it_is_answered_with_the_same_code(home: SiteHome, name: str) -> None:
+    change, code = HOSTILE[name]
+
+    def both(content: RecordDict) -> None:
+        change(content)
+        in_one_record(content)
+
+    answer = answered(home, both)
+    assert dict(answer.config_records[messages.FAILURE]) == {"code": code}
+    assert not list(home.state.glob("**/*.safetensors"))
+
+
+@pytest.mark.parametrize("values", [{"round": 1}, {"request/": 1}, {WEIGHTS: 3}, {WEIGHTS: "text"}, {}])
+def test_a_flat_request_of_another_form_is_answered_with_a_code(
+    home: SiteHome, values: dict[str, int | str]
+) -> None:
+    def broken(content: RecordDict) -> None:
+        in_one_record(content)
+        content[FLAT] = ConfigRecord(values)  # type: ignore[arg-type]
+
+    answer = answered(home, broken)
+    assert dict(answer.config_records[messages.FAILURE]) == {"code": "FM-F401"}
+
+
+def test_the_honest_request_in_one_record_is_answered_in_one_with_the_same_weights(
+    home: SiteHome, tmp_path: Path
+) -> None:
+    import shutil
+
+    shutil.copytree(home.path, tmp_path / "copy")
+    plain = answered(SiteHome(tmp_path / "copy"), lambda _: None)
+    flat = answered(SiteHome(tmp_path / "copy"), in_one_record)  # the same request: its kept answer
+    assert set(flat) == {FLAT}
+    values = dict(flat.config_records[FLAT])
+    assert values.pop(WEIGHTS) == plain.array_records[messages.MODEL][messages.PARCEL].numpy().tobytes()
+    figures = plain.metric_records[messages.METRICS]
+    same = {f"{messages.METRICS}/{name}" for name in figures if not name.startswith("ledger_")}
+    assert same <= values.keys()
+    assert all(values[name] == figures[name.partition("/")[2]] for name in same)

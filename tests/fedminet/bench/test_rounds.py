@@ -13,7 +13,7 @@ import pytest
 
 from client.status.current_task import Answered, Request
 from fedminet.bench.processor_watch import ProcessorWatch
-from fedminet.bench.round_parts import PARTS, TASK_PARTS, Worked, parts_of_rounds
+from fedminet.bench.round_parts import PARTS, TASK_PARTS, OneRound, RoundParts, Worked, parts_of_rounds
 from fedminet.bench.rounds import bench_rounds
 from fedminet.main import run
 from minet_core.errors import FileMissing
@@ -55,6 +55,16 @@ def test_the_parts_of_the_slowest_site_add_up_to_the_round() -> None:
     assert [task["validate"] for task in second.tasks] == [(11.0, 1.0), (10.6, 1.0)]  # as the replies came in
 
 
+def test_a_round_is_held_against_what_its_training_takes() -> None:
+    tasks = ({"validate": (9.0, 1.0), "train": (9.0, 2.0), "keep": (9.0, 0.5)}, {"validate": (9.0, 2.0)})
+    one = OneRound(10.0, 20.0, dict.fromkeys(PARTS, 1.0), tasks)
+    side = RoundParts("this code")
+    watch = ProcessorWatch()
+    watch._moments, watch._totals = [10.0, 20.0], [1.0, 7.0]
+    side.add([one], watch)
+    assert (side.processor, side.beside) == ([6.0], [6.0 / 5.0])
+
+
 def answer(number: int, site: str, began: float, ended: float) -> Answered:
     request = Request("train", "run", number, f"{number}{site}")
     return Answered(request, began, ended, None, {"validate": (began, 1.0)})
@@ -86,7 +96,14 @@ def test_a_baseline_that_is_no_checkout_is_named(tmp_path: Path) -> None:
 def test_a_real_round_is_taken_apart(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    asked = ("round", "--rounds=3", "--runs=1", "--patients=3", f"--out={tmp_path / 'rounds'}")
+    asked = (
+        "round",
+        "--rounds=3",
+        "--runs=1",
+        "--patients=3",
+        "--local-steps=2",
+        f"--out={tmp_path / 'rounds'}",
+    )
     monkeypatch.setattr(sys, "argv", ["fedminet", "bench", *asked])
     with pytest.raises(SystemExit) as ending:
         run()
@@ -101,5 +118,6 @@ def test_a_real_round_is_taken_apart(
         assert sum(parts) == pytest.approx(seconds["whole"][number], abs=0.01)
         assert min(parts) > 0
     assert min(side["processor"]) > 0
+    assert min(side["beside"]) > 1  # all processes take more than what two parts of three of them do
     for part in TASK_PARTS:
         assert len(side["tasks"][part]) == 6  # two rounds of three sites

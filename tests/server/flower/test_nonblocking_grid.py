@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.app.message import remove_content_from_message
 from flwr.app.message.arraychunk import ArrayChunk
 from flwr.common.constant import ErrorCode
@@ -28,9 +28,11 @@ from flwr.supercore.run import Run
 
 from fedminet.simulation.in_process_grid import RUN_ID, node_id_of, server_identity
 from minet_core.errors import ReplyRefused
+from minet_core.protocol.flat_form import FLAT
+from minet_core.protocol.messages import FAILURE, MODEL, REQUEST
 from server.flower.held_answers import APPLICATION_ASKS, HOLD_S
 from server.flower.nonblocking_grid import OBJECTS_MARGIN_BYTES, NonBlockingGrid, announced, put_together
-from server.rounds.exchange import MIN_POLL_S, POLL_INTERVAL_S, _pause_after
+from server.rounds.exchange import MIN_POLL_S, POLL_INTERVAL_S, _pause_after, request
 
 MAX_BYTES = 100_000
 
@@ -83,8 +85,10 @@ class FlowerGrid:
         self._runtime_client = SuperLink()
         self.node = Node(node_id=1)
         self.run = Run.create_empty(RUN_ID)
+        self.pushed: list[Message] = []
 
     def push_messages(self, messages: list[Message]) -> list[str]:
+        self.pushed += messages
         return [message.object_id for message in messages]
 
 
@@ -112,6 +116,27 @@ def superlink(flower: FlowerGrid) -> SuperLink:
 @pytest.fixture
 def grid(flower: FlowerGrid) -> NonBlockingGrid:
     return NonBlockingGrid(flower, max_bytes=MAX_BYTES)  # type: ignore[arg-type]
+
+
+def test_a_site_that_refuses_a_flat_request_is_asked_again_in_the_other_form(
+    grid: NonBlockingGrid, flower: FlowerGrid, superlink: SuperLink
+) -> None:
+    """Its refusal comes as a lost message, which an exchange asks for again."""
+    weights = {"conv": np.zeros(3, np.float32)}
+    content = request(weights, round_number=1, run="first", digest="d" * 64)
+    with server_identity():
+        requests = [Message(content, node_id_of("sms"), "train") for _ in range(2)]
+    (message_id,) = grid.push_messages(requests[:1])
+    first = asked("sms")
+    first.metadata.__dict__["_message_id"] = message_id
+    refusal = Message(RecordDict({FAILURE: ConfigRecord({"code": "FM-F401"})}), reply_to=first)
+    superlink.parts |= superlink.announce(message_id, refusal)
+    (reply,) = grid.pull_messages([message_id])
+    assert reply.error.code == ErrorCode.MESSAGE_UNAVAILABLE
+    assert reply.metadata.reply_to_message_id == message_id
+    assert superlink.confirmed == [refusal.metadata.message_id]
+    grid.push_messages(requests[1:])
+    assert [set(one.content) for one in flower.pushed] == [{FLAT}, {MODEL, REQUEST}]
 
 
 @pytest.mark.parametrize("n_values", [10, 4_000_000])
