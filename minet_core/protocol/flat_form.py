@@ -44,6 +44,7 @@ def flat_values(records: Mapping[str, Mapping[str, Value]]) -> dict[str, Value]:
 
     Examples
     --------
+    >>> from minet_core.protocol.flat_form import flat_values
     >>> flat_values({"request": {"round": 1, "run": "a"}})
     {'request/round': 1, 'request/run': 'a'}
     """
@@ -70,6 +71,7 @@ def records_of(values: Mapping[str, Value]) -> dict[str, dict[str, Value]]:
 
     Examples
     --------
+    >>> from minet_core.protocol.flat_form import records_of
     >>> records_of({"request/round": 1, "request/run": "a"})
     {'request': {'round': 1, 'run': 'a'}}
     """
