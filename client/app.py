@@ -32,8 +32,8 @@ def build_client_app(locate: Callable[[Context], Path]) -> ClientApp:
 
     def _guarded(message: Message, context: Context, task: str) -> Message:
         try:
-            from client.flower.flat_messages import flattened, is_flat, take_apart
             from client.rounds.round import HANDLERS
+            from client.rounds.round_request import flattened, is_flat, take_apart
 
             flat = is_flat(message)
             if flat:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flwr.app import ArrayRecord, ConfigRecord, Message
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from numpy.typing import NDArray
 
 from client.admission.policy import require_policy
@@ -21,6 +22,7 @@ from minet_core.ledger.records import HEAD as LEDGER_HEAD
 from minet_core.models.base import SuperResolver
 from minet_core.protocol import messages
 from minet_core.protocol.exchange_plan import ExchangePlan, initial_weights
+from minet_core.protocol.flat_form import FLAT, MAX_BYTES, WEIGHTS, flat_values, records_of
 from minet_core.settings.federation import FederationSettings
 from minet_core.training.device import preferred_device
 from minet_core.weights.manifest import load_weights
@@ -32,6 +34,9 @@ from sites.store.store import Store
 HEAD = "head/"
 INCOMING = "incoming/"
 """Beginnings of what a site keeps of a round beside its answer: its personal head, the weights that came in."""
+
+_NPY_HEAD_BYTES = 128
+"""What stands before a parcel's own bytes in an array that travels."""
 
 
 @dataclass(frozen=True)
@@ -154,3 +159,38 @@ def check_global_update_norm(
     logging.getLogger("fedminet.site").warning(
         "round %d: the global model moved by %.3g, more than %.3g", incoming.round_number, change, bound
     )
+
+
+def is_flat(message: Message) -> bool:
+    """Whether a request is one flat record."""
+    return set(message.content) == {FLAT} and isinstance(message.content[FLAT], ConfigRecord)
+
+
+def take_apart(message: Message) -> None:
+    """Put the records of a flat request into the place of its one record.
+
+    Raises ReplyRefused (FM-F401) for names of another form; weights that are no bytes stay a value, to be refused as
+    what is no parcel.
+    """
+    flat = message.content[FLAT]
+    assert isinstance(flat, ConfigRecord)
+    values = dict(flat)
+    parcel = values.pop(WEIGHTS, None)
+    content = RecordDict({name: ConfigRecord(kept) for name, kept in records_of(values).items()})
+    if isinstance(parcel, bytes):
+        content[messages.MODEL] = ArrayRecord({messages.PARCEL: Array(np.frombuffer(parcel, np.uint8))})
+    message.content = content
+
+
+def flattened(content: RecordDict) -> RecordDict:
+    """A reply in one record; one without weights, which has no more parts than that, or with large ones as it is."""
+    weights = content.get(messages.MODEL)
+    if not isinstance(weights, ArrayRecord) or len(weights[messages.PARCEL].data) > MAX_BYTES:
+        return content
+    parcel = weights[messages.PARCEL].data[_NPY_HEAD_BYTES:]
+    records: dict[str, dict[str, Any]] = {
+        messages.METRICS: dict(content.metric_records[messages.METRICS]),
+        messages.MODEL: {messages.PARCEL: parcel},
+    }
+    values: dict[str, Any] = flat_values(records)
+    return RecordDict({FLAT: ConfigRecord(values)})

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 
 def gated_residual(
@@ -76,11 +77,10 @@ def _gate(
     response: Tensor, down: tuple[Tensor, Tensor], up: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Means (B, C), hidden units (B, C / reduction) and gates (B, C), of the weights' dtype."""
-    (down_weight, down_bias), (up_weight, up_bias) = down, up
     with torch.autocast(response.device.type, enabled=False):
-        pooled = response.mean(dim=(2, 3)).to(down_weight.dtype)
-        hidden = torch.addmm(down_bias, pooled, down_weight.mT).relu_()
-        return pooled, hidden, torch.addmm(up_bias, hidden, up_weight.mT).sigmoid_()
+        pooled = response.mean(dim=(2, 3)).to(down[0].dtype)
+        hidden = functional.linear(pooled, *down).relu_()
+        return pooled, hidden, functional.linear(hidden, *up).sigmoid_()
 
 
 def _added(start: Tensor, response: Tensor, gate: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
-from client.flower.flat_messages import flattened, is_flat, take_apart
+from client.rounds.round_request import flattened, is_flat, take_apart
 from fedminet.simulation.in_process_grid import node_id_of, server_identity
 from minet_core.errors import ReplyRefused
 from minet_core.protocol import messages
