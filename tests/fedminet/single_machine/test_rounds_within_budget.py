@@ -29,9 +29,9 @@ def federation(*, rounds: int = 24) -> FederationSettings:
 @pytest.mark.parametrize(
     ("step_s", "n_cores", "rounds"),
     [
-        (0.052, 2, 13),  # a Zen 4 or 5 with bfloat16
+        (0.052, 2, 12),  # a Zen 4 or 5 with bfloat16
         (0.1, 2, MIN_ROUNDS),  # a Zen 3
-        (0.06, 64, 16),  # three sites use three cores
+        (0.06, 64, 14),  # three sites use three cores
         (0.001, 2, 24),
         (10.0, 2, MIN_ROUNDS),
     ],
