@@ -44,7 +44,7 @@ class Schedule:
 DEMO_ADAPTATION = AdaptationSettings(
     steps=250, decay_fraction=1.0, validation_slices=6, alone=False, ensemble=False
 )
-"""A third of a short demonstration's steps: there is no message in them, so they cost less time than those of the
+"""A quarter of a short demonstration's steps: there is no message in them, so they cost less time than those of the
 rounds, and a site's own contrasts gain more by them. See docs/results/main-job.md."""
 
 SCHEDULES = {
