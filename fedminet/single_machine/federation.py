@@ -60,8 +60,8 @@ slowly than a smaller one. Early on, four times the steps on a quarter of the pr
 time. See docs/results/main-job.md."""
 
 DEMO_TRAINING_S = 100.0
-"""What the demonstration on phantoms takes for its rounds and its adaptation at most, where nothing else is asked for: all of it is to
-end in 5 minutes on two cores, installation included."""
+"""What the demonstration on phantoms takes for its rounds and its adaptation at most, where nothing else is asked for:
+all of it is to end in 5 minutes on two cores, installation included."""
 
 
 @dataclass(frozen=True)
