@@ -18,9 +18,6 @@ from client.site_home import SiteHome
 from minet_core.ledger.records import HEAD, Head, Ledger
 from minet_core.protocol import messages
 
-_NPY_HEAD_BYTES = 128
-"""What stands before a parcel's own bytes in an array that travels."""
-
 
 def site_ledger(home: SiteHome) -> Ledger:
     """The ledger of a site."""
@@ -85,4 +82,6 @@ def _digest_of(message: Message) -> str | None:
     if not isinstance(record, ArrayRecord) or messages.PARCEL not in record:
         return None
     data = record[messages.PARCEL].data
-    return hashlib.sha256(data[_NPY_HEAD_BYTES:] if data.startswith(b"\x93NUMPY") else data).hexdigest()
+    return hashlib.sha256(
+        data[messages.NPY_HEAD_BYTES :] if data.startswith(b"\x93NUMPY") else data
+    ).hexdigest()

@@ -113,7 +113,8 @@ def scores_by_patient(
     metrics = {}
     for name, target, reference in store.volumes(split):
         if patient_of[name] not in trained_on:
-            chosen = _evenly_spread(len(target), n_slices)
+            # A list of all slices would copy the volume.
+            chosen = slice(None) if n_slices is None else _evenly_spread(len(target), n_slices)
             metrics[name] = evaluate_volume(
                 model, target[chosen], reference[chosen], scale=scale, autocast_dtype=precision
             ).metrics

@@ -35,9 +35,6 @@ HEAD = "head/"
 INCOMING = "incoming/"
 """Beginnings of what a site keeps of a round beside its answer: its personal head, the weights that came in."""
 
-_NPY_HEAD_BYTES = 128
-"""What stands before a parcel's own bytes in an array that travels."""
-
 
 @dataclass(frozen=True)
 class RoundRequest:
@@ -187,7 +184,7 @@ def flattened(content: RecordDict) -> RecordDict:
     weights = content.get(messages.MODEL)
     if not isinstance(weights, ArrayRecord) or len(weights[messages.PARCEL].data) > MAX_BYTES:
         return content
-    parcel = weights[messages.PARCEL].data[_NPY_HEAD_BYTES:]
+    parcel = weights[messages.PARCEL].data[messages.NPY_HEAD_BYTES :]
     records: dict[str, dict[str, Any]] = {
         messages.METRICS: dict(content.metric_records[messages.METRICS]),
         messages.MODEL: {messages.PARCEL: parcel},

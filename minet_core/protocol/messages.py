@@ -22,6 +22,9 @@ MODEL = "model"
 PARCEL = "parcel"
 """Its only array: see `minet_core.weights.payload`."""
 
+NPY_HEAD_BYTES = 128
+"""What stands before a parcel's own bytes in an array that travels."""
+
 REQUEST = "request"
 """Record of a request's agreed values: `round`, `federation` (the digest of the federation file), `run`, `ledger`."""
 

@@ -16,10 +16,7 @@ from flwr.app.message import make_message
 
 from minet_core.errors import ReplyRefused
 from minet_core.protocol.flat_form import FLAT, MAX_BYTES, WEIGHTS, flat_values, records_of
-from minet_core.protocol.messages import FAILURE, METRICS, MODEL, PARCEL, REQUEST
-
-_NPY_HEAD_BYTES = 128
-"""What stands before a parcel's own bytes in an array that travels."""
+from minet_core.protocol.messages import FAILURE, METRICS, MODEL, NPY_HEAD_BYTES, PARCEL, REQUEST
 
 
 @dataclass
@@ -38,6 +35,7 @@ class FlatMessages:
 
     def note_sent(self, messages: Iterable[Message], message_ids: Iterable[str]) -> None:
         """Remember which messages left in one record, by the ids that the SuperLink gave them."""
+        # Flower gives no ids where the SuperLink was out of reach: then no reply to them will come.
         for message, message_id in zip(messages, message_ids, strict=False):
             if FLAT in message.content:
                 self.asked[message_id] = message.metadata.dst_node_id
@@ -68,7 +66,7 @@ def _flattened(message: Message) -> Message:
     assert isinstance(request, ConfigRecord)
     if len(weights[PARCEL].data) > MAX_BYTES:
         return message
-    parcel = weights[PARCEL].data[_NPY_HEAD_BYTES:]
+    parcel = weights[PARCEL].data[NPY_HEAD_BYTES:]
     records: dict[str, dict[str, Any]] = {REQUEST: dict(request), MODEL: {PARCEL: parcel}}
     values: dict[str, Any] = flat_values(records)
     return make_message(message.metadata, RecordDict({FLAT: ConfigRecord(values)}))

@@ -56,9 +56,6 @@ REPLY_MARGIN_S = 60.0
 """How much longer than the round's deadline a message lives."""
 
 
-_NPY_HEAD_BYTES = 128
-
-
 @dataclass(frozen=True)
 class Received:
     """A reply before it was looked into.
@@ -219,8 +216,8 @@ def opened_parcel(message: Message | None, *, manifest: WeightManifest) -> memor
     data = record[messages.PARCEL].data
     if len(data) > manifest.n_bytes + MAX_OVERHEAD_BYTES:
         raise WeightsRefused("a parcel of weights is too large", got=f"{len(data)} bytes")
-    head = _npy_head(len(data) - _NPY_HEAD_BYTES)
-    if len(head) != _NPY_HEAD_BYTES or not data.startswith(head):
+    head = _npy_head(len(data) - messages.NPY_HEAD_BYTES)
+    if len(head) != messages.NPY_HEAD_BYTES or not data.startswith(head):
         raise ReplyRefused("a reply's weights are not a row of bytes")
     return memoryview(data)[len(head) :]
 

@@ -11,16 +11,14 @@ from minet_core.protocol import messages
 from server.rounds.replies import KeptReply
 from server.runs.run_directory import RunDirectory
 
-_NPY_HEAD_BYTES = 128
-"""What stands before a parcel's own bytes in an array that travels: the sites' ledgers have the parcel's digest."""
-
 
 def with_our_head(content: RecordDict, run: RunDirectory, *, task: str) -> RecordDict:
     """Write down a request that is about to leave, and let it carry the head of the ledger with that record in it."""
     request, weights = content[messages.REQUEST], content[messages.MODEL]
     assert isinstance(request, ConfigRecord)
     assert isinstance(weights, ArrayRecord)
-    parcel = memoryview(weights[messages.PARCEL].data)[_NPY_HEAD_BYTES:]
+    # The parcel alone: the sites' ledgers have its digest.
+    parcel = memoryview(weights[messages.PARCEL].data)[messages.NPY_HEAD_BYTES :]
     head = Ledger(run.path.parent).append(
         "asked",
         task=task,
