@@ -13,6 +13,7 @@ SETTINGS_OF: dict[str, frozenset[str]] = {
             *("use_reference", "use_integration", "use_attention", "align_reference"),
         }
     ),
+    "late-fusion": frozenset({"n_blocks", "n_features", "use_reference", "bicubic_skip"}),
     "edsr": frozenset({"n_blocks", "n_features", "residual_scale", "bicubic_skip"}),
     "smore": frozenset({"n_blocks", "n_features", "residual_scale"}),
     "zeng": frozenset({"n_blocks", "n_features", "bicubic_skip"}),

@@ -9,10 +9,12 @@ from minet_core.models.baselines.lyu import Lyu
 from minet_core.models.baselines.smore import SMORE
 from minet_core.models.baselines.zeng import Zeng
 from minet_core.models.ensemble import Ensemble
+from minet_core.models.late_fusion import LateFusion
 from minet_core.models.minet.model import MINet
 
 MODELS: dict[str, type[SuperResolver]] = {
     "minet": MINet,
+    "late-fusion": LateFusion,
     "edsr": EDSR,
     "smore": SMORE,
     "zeng": Zeng,

@@ -57,7 +57,7 @@ class ModelSettings(Settings):
 
     architecture: str = Field(
         "minet",
-        description="the method: minet, or one that it is compared with: edsr, smore, zeng or lyu",
+        description="the method: minet, or late-fusion, edsr, smore, zeng or lyu",
     )
     n_groups: PositiveInt = Field(2, description="L, stages of residual groups (paper: 6)")
     n_blocks: PositiveInt = Field(

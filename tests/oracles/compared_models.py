@@ -55,9 +55,12 @@ def body(x: Array, weights: Weights, name: str, *, n_blocks: int, residual_scale
     initial = conv(x, weights, f"{name}.first")
     features = initial
     for block in range(n_blocks):
-        inner = relu(conv(features, weights, f"{name}.blocks.{block}.first"))
-        features = features + residual_scale * conv(inner, weights, f"{name}.blocks.{block}.second")
+        features = residual_block(features, weights, f"{name}.blocks.{block}", residual_scale=residual_scale)
     return initial + conv(features, weights, f"{name}.last")
+
+
+def residual_block(x: Array, weights: Weights, name: str, *, residual_scale: float) -> Array:
+    return x + residual_scale * conv(relu(conv(x, weights, f"{name}.first")), weights, f"{name}.second")
 
 
 def edsr(
@@ -122,3 +125,22 @@ def lyu(
         image = skip + conv(fused, weights, f"{name}.reconstruction")
         images.append(image)
     return images
+
+
+def late_fusion(
+    weights: Weights, low: Array, reference: Array | None, up: Array, *, scale: int, n_blocks: int
+) -> Array:
+    def chain(x: Array, name: str, indices: range) -> Array:
+        for index in indices:
+            x = residual_block(x, weights, f"{name}.{index}", residual_scale=1.0)
+        return x
+
+    features = chain(conv(low, weights, "target_chain.0"), "target_chain", range(1, 1 + n_blocks))
+    features = enlarged(features, weights, "enlargement", scale=scale)
+    if reference is not None:
+        guided = chain(
+            conv(reference, weights, "reference_chain.0"), "reference_chain", range(1, 1 + n_blocks)
+        )
+        kernel, bias = weights["fusion.weight"][:, :, 0, 0], weights["fusion.bias"]
+        features = np.einsum("oi,ihw->ohw", kernel, np.concatenate([guided, features])) + bias[:, None, None]
+    return up + conv(chain(features, "joint_chain", range(2 * n_blocks)), weights, "reconstruction")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from fedminet.experiment.analysis.statistics import Estimate, estimate
-from fedminet.experiment.methods import METHODS, TIMED_ON
+from fedminet.experiment.methods import METHODS, TIMED_ON, TWINS
 from fedminet.experiment.patients.cells import FoldCell, kept_cells
-from fedminet.experiment.patients.plan import MINET_METHOD, TWIN, PatientsPlan, patients_of
+from fedminet.experiment.patients.plan import PatientsPlan, patients_of
 from fedminet.experiment.report.formats import Table, as_markdown
 from minet_core.runtime.files.atomic_write import write_json, write_text
 from sites.store.store import Store
@@ -20,7 +21,7 @@ BASELINE = "sinc"
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the project wants of MINet on a kind of scans, dB. over_single: over the better single-contrast method."""
+    """What the project wants on a kind of scans, dB. over_single: over the better single-contrast method."""
 
     over_sinc: Mapping[int, float]
     over_single: float
@@ -104,7 +105,7 @@ def rows_of(scored: Scored) -> list[dict[str, object]]:
     single, rows = scored.better_single(), []
     for method in scored.methods:
         over_sinc, over_single = (scored.difference(method, one) for one in (BASELINE, single))
-        given = scored.difference(method, TWIN) if method == MINET_METHOD else {}
+        given = scored.difference(method, TWINS.get(method))
         ssim = scored.of(method, "ssim")
         for patient, psnr_db in scored.of(method).items():
             rows.append(
@@ -154,24 +155,31 @@ def scores_table(scored: Scored) -> Table:
 
 
 def reference_table(site: str, scored: Sequence[Scored]) -> Table | None:
-    """Of each patient of a site, MINet and the network of its size without a reference; None without both."""
+    """Of each patient of a site, a method and the network of its size without a reference; None without both."""
     rows = []
     for one in (one for one in scored if one.site == site):
-        given, moved = (
-            one.difference(MINET_METHOD, TWIN),
-            {cell.patient: cell.moved_mm for cell in one.cells},
-        )
-        guided, alone = one.of(MINET_METHOD), one.of(TWIN)
-        for patient, value in given.items():
-            place = str(one.patients.index(patient) + 1)
-            lay = moved[patient]
-            shown = (f"{guided[patient]:.2f}", f"{alone[patient]:.2f}", f"{value:+.2f}")
-            rows.append((f"{one.scale}x", place, "-" if lay is None else f"{lay:.2f}", *shown))
+        moved = {cell.patient: cell.moved_mm for cell in one.cells}
+        for method, twin in TWINS.items():
+            guided, alone = one.of(method), one.of(twin)
+            for patient, value in one.difference(method, twin).items():
+                place = str(one.patients.index(patient) + 1)
+                lay = moved[patient]
+                shown = (f"{guided[patient]:.2f}", f"{alone[patient]:.2f}", f"{value:+.2f}")
+                where = (f"{one.scale}x", place, "-" if lay is None else f"{lay:.2f}")
+                rows.append((METHODS[method].label, *where, *shown))
     if not rows:
         return None
-    header = ("scale", "patient", "moved [mm]", "with [dB]", "without [dB]", "the reference gives [dB]")
+    header = (
+        "method",
+        "scale",
+        "patient",
+        "moved [mm]",
+        "with [dB]",
+        "without [dB]",
+        "the reference gives [dB]",
+    )
     note = (
-        "*With*: MINet. *Without*: the network of its size that sees no reference, trained by itself on the same "
+        "*With*: the method. *Without*: the network of its size that sees no reference, trained by itself on the same "
         "patients, for its own number of steps. *Moved*: what registration found between the patient's contrasts; "
         "-: they were on one grid."
     )
@@ -179,18 +187,19 @@ def reference_table(site: str, scored: Sequence[Scored]) -> Table | None:
 
 
 def wanted_table(plan: PatientsPlan, scored: Sequence[Scored]) -> Table | None:
-    """What is wanted of MINet beside what was found; None where nothing is wanted of these scans."""
+    """What is wanted of a method with a reference beside what was found; None where nothing is wanted."""
     rows = []
-    for one in scored:
+    for one, method in itertools.product(scored, TWINS):
         wanted = wanted_of(plan, one.site)
-        if wanted is None or one.scale not in wanted.over_sinc or MINET_METHOD not in one.methods:
+        if wanted is None or one.scale not in wanted.over_sinc or method not in one.methods:
             continue
-        over_sinc = one.difference(MINET_METHOD, BASELINE)
-        over_single = one.difference(MINET_METHOD, one.better_single())
-        given = one.difference(MINET_METHOD, TWIN)
+        over_sinc = one.difference(method, BASELINE)
+        over_single = one.difference(method, one.better_single())
+        given = one.difference(method, TWINS[method])
         costs = sum(value < 0 for value in given.values())
         rows.append(
             (
+                METHODS[method].label,
                 f"{one.site}, {one.scale}x",
                 f"{wanted.over_sinc[one.scale]:+.1f}",
                 text_of(over_sinc),
@@ -201,9 +210,9 @@ def wanted_table(plan: PatientsPlan, scored: Sequence[Scored]) -> Table | None:
         )
     if not rows:
         return None
-    header = ("scans", "over sinc, wanted", "found", "over the better single, wanted", "found")
+    header = ("method", "scans", "over sinc, wanted", "found", "over the better single, wanted", "found")
     return Table(
-        "MINet: what is wanted, and what was found [dB]",
+        "What is wanted, and what was found [dB]",
         (*header, "patients on whom the reference costs"),
         tuple(rows),
         "Means over patients. Wanted: no patient on whom the reference costs anything.",

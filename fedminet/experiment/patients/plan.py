@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from client.site_home import SiteHome
-from fedminet.experiment.methods import EQUALS, METHODS, Equal, is_learned, model_of, training_of
+from fedminet.experiment.methods import EQUALS, METHODS, TWINS, Equal, is_learned, model_of, training_of
 from fedminet.experiment.patients.pace import Pace
 from fedminet.experiment.study import VALIDATION_SLICES
 from fedminet.single_machine.sites import DEFAULT_SITES, make_sites_once
@@ -20,10 +20,8 @@ from minet_core.settings.yaml_file import parse_settings
 from sites.store.store import Store
 
 MINET_METHOD = "minet"
-TWIN = "without-reference"
-"""The network of MINet's size that sees no reference."""
 
-USUAL_METHODS = ("sinc", "bicubic", "edsr", TWIN, MINET_METHOD, "lyu", "zeng")
+USUAL_METHODS = ("sinc", "bicubic", "edsr", *(one for pair in TWINS.items() for one in pair), "lyu", "zeng")
 USUAL_STEPS = 640
 
 PHANTOM_SEED = 1

@@ -27,9 +27,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from minet_core.errors import InvalidSetting
 from minet_core.imaging.interpolation import bicubic
@@ -45,6 +43,7 @@ from minet_core.models.minet.channel_spatial_attention import ChannelSpatialAtte
 from minet_core.models.minet.multi_stage_integration import MultiStageIntegration
 from minet_core.models.minet.reference_alignment import ReferenceAlignment
 from minet_core.models.minet.residual_groups import ResidualGroup
+from minet_core.models.minet.stage_fusion import fuse
 
 
 class MINet(SuperResolver):
@@ -250,7 +249,7 @@ class MINet(SuperResolver):
         for reference_group, target_group, fusion in zip(
             self.reference_branch, self.target_branch, self.fusions, strict=True
         ):
-            fused = _fused(reference, target, fusion)
+            fused = fuse(reference, target, fusion)
             reference, target = reference_group(reference), target_group(fused)
             stages_reference.append(reference)
             stages_target.append(target)
@@ -266,20 +265,6 @@ def _branch(n_groups: int, *, n_features: int, n_blocks: int, reduction: int) ->
 def _upsampling_head(n_features: int, *, scale: int) -> nn.Sequential:
     """A convolution, then log2(scale) sub-pixel convolutions (Section 2.1)."""
     return nn.Sequential(conv3x3(1, n_features), *pixel_shuffle_upsampler(n_features, scale=scale))
-
-
-def _fused(reference: Tensor, target: Tensor, fusion: nn.Module) -> Tensor:
-    """The 1 x 1 convolution of [F_ref, F_tgt], as the sum of two matrix products of what is channels_last anyway.
-
-    Nothing is joined for it, and one thread's 1 x 1 convolution of a small batch has a slow backward pass.
-    """
-    assert isinstance(fusion, nn.Conv2d)
-    if torch.compiler.is_exporting():  # runtimes of exported files have rows and columns last
-        joined: Tensor = fusion(torch.cat([reference, target], dim=1))
-        return joined
-    of_reference, of_target = fusion.weight[:, :, 0, 0].chunk(2, dim=1)
-    of_both = functional.linear(reference.permute(0, 2, 3, 1), of_reference, fusion.bias)
-    return (of_both + functional.linear(target.permute(0, 2, 3, 1), of_target)).permute(0, 3, 1, 2)
 
 
 def _attended(features: Tensor, attention: ChannelSpatialAttention | None) -> Tensor:

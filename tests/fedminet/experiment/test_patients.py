@@ -214,6 +214,8 @@ def test_a_patient_on_whom_the_reference_costs_is_shown(plan: PatientsPlan, made
         edsr=[33.0, 34.0, 33.0],
         without_reference=[34.0, 33.0, 34.5],
         minet=[35.0, 32.5, 36.0],
+        late_fusion=[36.0, 35.0, 37.0],
+        late_fusion_alone=[33.0, 32.0, 33.0],
     )
     assert found.better_single() == "without-reference"
     rows = {(row["method"], row["patient"]): row for row in rows_of(found)}
@@ -223,10 +225,13 @@ def test_a_patient_on_whom_the_reference_costs_is_shown(plan: PatientsPlan, made
     assert rows["edsr", 3]["reference_gives_db"] is None
     table = reference_table("sms", [found])
     assert table is not None
-    assert [row[-1] for row in table.rows] == ["+1.00", "-0.50", "+1.50"]
+    assert [row[-1] for row in table.rows] == ["+1.00", "-0.50", "+1.50", "+3.00", "+3.00", "+4.00"]
     wanted = wanted_table(plan, [found])
     assert wanted is not None
-    assert wanted.rows == (("sms, 2x", "+4.5", "+3.50", "+1.0", "+0.67", "1 of 3"),)
+    assert wanted.rows == (
+        ("MINet", "sms, 2x", "+4.5", "+3.50", "+1.0", "+0.67", "1 of 3"),
+        ("Late fusion", "sms, 2x", "+4.5", "+5.00", "+1.0", "+2.17", "0 of 3"),
+    )
 
 
 def test_nothing_is_wanted_of_scans_of_another_name(plan: PatientsPlan, tmp_path: Path) -> None:
@@ -257,6 +262,8 @@ def test_the_network_without_a_reference_has_minets_size(plan: PatientsPlan) -> 
     twin = larger.model_of("without-reference", scale=2)
     assert (twin.n_features, twin.members, twin.use_reference, twin.align_reference) == (24, 2, False, False)
     assert larger.model_of("lyu", scale=2) == plan.model_of("lyu", scale=2)
+    ours, alone = (plan.model_of(one, scale=4) for one in ("late-fusion", "late-fusion-alone"))
+    assert alone == ours.model_copy(update={"use_reference": False})
 
 
 @pytest.mark.parametrize("text", ["n_features", "architecture=lyu", "depth=3"])

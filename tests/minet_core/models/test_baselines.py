@@ -1,4 +1,4 @@
-"""EDSR, SMORE, Zeng et al. and Lyu et al.: literal twins, published sizes, gradients, images that stay on the grid."""
+"""EDSR, SMORE, Zeng et al., Lyu et al., late fusion: literal twins, published sizes, gradients, images on the grid."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from minet_core.models.baselines.edsr import EDSR
 from minet_core.models.baselines.lyu import FILTER_PX, N_FILTERS, Lyu, gram, halved
 from minet_core.models.baselines.smore import SMORE, burst
 from minet_core.models.baselines.zeng import Zeng
+from minet_core.models.late_fusion import LateFusion
 from minet_core.models.loss import reconstruction_loss
 from minet_core.models.minet.residual_groups import ResidualGroup
 from minet_core.models.registry import MODELS, build_model
@@ -32,7 +33,10 @@ SMALL: dict[str, ModelSettings] = {
     "smore": ModelSettings(architecture="smore", n_blocks=1, n_features=4),
     "zeng": ModelSettings(architecture="zeng", n_blocks=2, n_features=4),
     "lyu": ModelSettings(architecture="lyu", n_blocks=1, n_features=4),
+    "late-fusion": ModelSettings(architecture="late-fusion", n_blocks=2, n_features=4),
 }
+
+MULTI_CONTRAST = ("zeng", "lyu", "late-fusion")
 
 
 def made(name: str, scale: int, seed: int = 0, *, bicubic_skip: bool = True) -> SuperResolver:
@@ -65,6 +69,8 @@ def literally(name: str, model: SuperResolver, scale: int) -> list[NDArray[np.fl
             return [literal.smore(weights, up, n_blocks=1, residual_scale=1.0, power=2.0)]
         case "zeng":
             return list(literal.zeng(weights, low, reference, up, scale=scale, n_blocks=2))
+        case "late-fusion":
+            return [literal.late_fusion(weights, low, reference, up, scale=scale, n_blocks=2)]
         case _:
             return literal.lyu(weights, low, reference, up, scale=scale, n_blocks=1)
 
@@ -89,7 +95,7 @@ def test_a_model_is_its_literal_twin(name: str, scale: int) -> None:
 
 
 @pytest.mark.parametrize("scale", [2, 4])
-@pytest.mark.parametrize("name", ["edsr", "zeng", "lyu"])
+@pytest.mark.parametrize("name", ["edsr", "zeng", "lyu", "late-fusion"])
 def test_a_model_without_the_skip_is_its_literal_twin_too(name: str, scale: int) -> None:
     """As in the `paper` preset."""
     model, (low, reference, up) = made(name, scale, bicubic_skip=False), images(scale)
@@ -116,17 +122,17 @@ def test_it_looks_at_the_reference_if_it_says_so(name: str) -> None:
     model, (low, reference, up) = made(name, 2), images(2)
     with torch.inference_mode():
         changed = not torch.equal(model(low, reference, up)[0], model(low, reference.flip(-1), up)[0])
-    assert changed == model.uses_reference == (name in ("zeng", "lyu"))
+    assert changed == model.uses_reference == (name in MULTI_CONTRAST)
 
 
-@pytest.mark.parametrize("name", ["zeng", "lyu"])
+@pytest.mark.parametrize("name", MULTI_CONTRAST)
 def test_a_reference_of_another_grid_is_refused(name: str) -> None:
     model, (low, reference, up) = made(name, 2), images(2)
     with pytest.raises(ModelError, match="does not fit"):
         model(low, reference[..., :-2], up)
 
 
-@pytest.mark.parametrize("model", [EDSR, SMORE, Zeng, Lyu])
+@pytest.mark.parametrize("model", [EDSR, SMORE, Zeng, Lyu, LateFusion])
 def test_a_scale_that_no_model_has_is_refused(model: type[SuperResolver]) -> None:
     with pytest.raises(InvalidSetting, match="scale"):
         model(scale=3)  # type: ignore[call-arg]
@@ -151,6 +157,19 @@ def test_rcan_of_our_residual_groups_has_the_published_number_of_parameters() ->
         conv3x3(3, 64), *groups, conv3x3(64, 64), *pixel_shuffle_upsampler(64, scale=4), conv3x3(64, 3)
     )
     assert round(n_parameters(rcan) / 1e6, 2) == 15.59
+
+
+def test_late_fusion_without_its_reference_is_its_literal_twin() -> None:
+    low, _, up = images(2)
+    settings = SMALL["late-fusion"].model_copy(update={"use_reference": False})
+    model = build_model(settings.model_dump(), scale=2).double()
+    weights = {key: value.numpy() for key, value in model.state_dict().items()}
+    with torch.inference_mode():
+        image, none = model(low, None, up)
+    assert none is None
+    assert not model.uses_reference
+    expected = literal.late_fusion(weights, low[0].numpy(), None, up[0].numpy(), scale=2, n_blocks=2)
+    np.testing.assert_allclose(image[0].numpy(), expected, atol=1e-10)
 
 
 def test_zeng_learns_from_both_of_its_images() -> None:
