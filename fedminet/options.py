@@ -19,6 +19,7 @@ LocalSteps = Annotated[
 ]
 Scale = Annotated[int, typer.Option(help="Enlargement: 2 or 4.")]
 Preset = Annotated[str, typer.Option(help="quick or paper.")]
+TrainingPreset = Annotated[str, typer.Option(help="quick, late or paper.")]
 Patients = Annotated[int, typer.Option(help="Patients of each phantom site.", min=3)]
 Seed = Annotated[int, typer.Option(help="Every random number is derived from it.", min=0)]
 
@@ -42,7 +43,7 @@ class TrainingOptions:
     mode: Annotated[
         str, typer.Option(help="pooled: one model on all sites' data; local: one on each site's own.")
     ] = "pooled"
-    preset: Preset = "quick"
+    preset: TrainingPreset = "quick"
     rounds: Rounds = None
     local_steps: LocalSteps = None
     scale: Scale = 2

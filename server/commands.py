@@ -53,7 +53,7 @@ def init(
     bind: Annotated[
         str, typer.Option(help="The address to listen on; 0.0.0.0 in a container behind the proxy.")
     ] = "127.0.0.1",
-    preset: Annotated[str, typer.Option(help="quick or paper.")] = "quick",
+    preset: Annotated[str, typer.Option(help="quick, late or paper.")] = "quick",
     scale: Annotated[int, typer.Option(help="2 or 4.")] = 2,
     rounds: Annotated[int | None, typer.Option(help="Rounds, if not the preset's.")] = None,
     algorithm: Annotated[

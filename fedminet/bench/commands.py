@@ -191,10 +191,10 @@ def _compare(
     exported: bool = False,
 ) -> None:
     from fedminet.bench.compare import BenchSize, compare, table_text, write_results
-    from minet_core.settings.federation import PRESETS
+    from fedminet.experiment.methods import SIZES
 
-    if (preset := size.get("preset", "quick")) not in PRESETS:
-        raise InvalidSetting("no such preset", got=preset, expected=" or ".join(PRESETS))
+    if (preset := size.get("preset", "quick")) not in SIZES:
+        raise InvalidSetting("no such preset", got=preset, expected=" or ".join(SIZES))
     comparisons = []
     for task in tasks:
         usual = {"edge": WHOLE_SLICE_PX, "batch": 2} if task == "infer" else {}
@@ -220,12 +220,12 @@ def steps(
 ) -> None:
     """What a training step of each method takes here, in time and in the GPU's memory: a Markdown table."""
     from fedminet.bench.steps import bench_steps, steps_table
-    from fedminet.experiment.methods import METHODS, is_learned
+    from fedminet.experiment.methods import METHODS, SIZES, is_learned
     from minet_core.models.base import check_scale
     from minet_core.settings.federation import PRESETS
 
-    if preset not in PRESETS:
-        raise InvalidSetting("no such preset", got=preset, expected=" or ".join(PRESETS))
+    if preset not in SIZES:
+        raise InvalidSetting("no such preset", got=preset, expected=" or ".join(SIZES))
     named, known = methods.split(","), list(filter(is_learned, METHODS))
     if unknown := [name for name in named if name not in known]:
         raise InvalidSetting("no such method to train", got=unknown[0], expected=" or ".join(known))

@@ -106,6 +106,9 @@ _OTHERS: dict[str, dict[str, dict[str, object]]] = {
 """`quick`: about as many parameters as MINet's quick preset. `paper`: as published where it is known here, see the
 modules of `minet_core.models`; late fusion at a size that was not trained yet."""
 
+SIZES = tuple(_OTHERS)
+"""The presets at whose size the methods are compared: those of MINet."""
+
 _QUICK_AT_4X: dict[str, dict[str, object]] = {"lyu": {"n_blocks": 1, "n_features": 16}}
 """Two levels where there is one at 2x: fewer blocks in each."""
 

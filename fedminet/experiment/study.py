@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from client.site_home import SiteHome
-from fedminet.experiment.methods import EQUALS, METHODS, Equal, is_learned, model_of, training_of
+from fedminet.experiment.methods import EQUALS, METHODS, SIZES, Equal, is_learned, model_of, training_of
 from fedminet.single_machine.sites import DEFAULT_SITES, make_sites_once, n_refused
 from minet_core.errors import ConfigurationError
 from minet_core.runtime.files.file_lock import held
-from minet_core.settings.federation import PRESETS, FederationSettings
+from minet_core.settings.federation import FederationSettings
 from minet_core.settings.presets import federation_of
 from minet_core.settings.yaml_file import parse_settings
 from sites.store.store import Store
@@ -189,7 +189,7 @@ class StudyRequest:
 def study_of(asked: StudyRequest) -> Study:
     """The study that is asked for. Raises ConfigurationError (FM-C100) for what is no choice."""
     for what, given, known in (
-        ("--preset", [asked.preset], tuple(PRESETS)),
+        ("--preset", [asked.preset], SIZES),
         ("--mode", asked.modes, MODES),
         ("--scale", asked.scales, (2, 4)),
         ("--methods", asked.methods, tuple(METHODS)),

@@ -484,7 +484,12 @@ PRESETS: dict[str, tuple[ModelSettings, TrainingSettings]] = {
             validation_slices=None,
         ),
     ),
+    "late": (
+        ModelSettings(architecture="late-fusion"),
+        TrainingSettings(local_steps=100, batch_size=4),
+    ),
 }
-"""`quick`: minutes on a CPU. `paper`: what Section 3 of Feng et al. 2021 states (6 stages, Adam at 1e-5, alpha, beta;
+"""`quick`: minutes on a CPU. `late`: as long, of the form that learns more in it (docs/results/late-fusion.md).
+`paper`: what Section 3 of Feng et al. 2021 states (6 stages, Adam at 1e-5, alpha, beta;
 to be run for 50 rounds of one epoch), and of what it does not state the 64 features, 6 blocks a group and batches of
 4 of the authors' release."""

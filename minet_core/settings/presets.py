@@ -33,7 +33,7 @@ def federation_of(
     sites
         Names of its members.
     preset
-        "quick" or "paper".
+        "quick", "late" or "paper".
     scale
         2 or 4.
     rounds, local_steps
@@ -64,7 +64,7 @@ def federation_of(
             "name": name,
             "sites": sites,
             "scale": scale,
-            "rounds": rounds or {"quick": QUICK_ROUNDS, "paper": PAPER_ROUNDS}[preset],
+            "rounds": rounds or (PAPER_ROUNDS if preset == "paper" else QUICK_ROUNDS),
             "participation": {"quorum": len(sites)},
             "seed": seed,
             "algorithm": {"name": algorithm},

@@ -138,6 +138,13 @@ def test_an_honest_federation_is_let_through_by_the_shipped_policy(name: str) ->
     require_policy(definition(SITE), quick(**HONEST[name]))
 
 
+@pytest.mark.parametrize("scale", [2, 4])
+def test_the_preset_of_late_fusion_is_let_through(scale: int) -> None:
+    late = federation_of(name="late", sites=(SITE,), preset="late", scale=scale, rounds=None)
+    assert late.model.architecture == "late-fusion"
+    require_policy(definition(SITE), late)
+
+
 def test_the_papers_preset_is_let_through_with_every_architecture() -> None:
     settings = definition("sms")
     paper = federation_of(name="paper", sites=(SITE,), preset="paper", scale=2, rounds=None)

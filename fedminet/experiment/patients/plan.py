@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from client.site_home import SiteHome
-from fedminet.experiment.methods import EQUALS, METHODS, TWINS, Equal, is_learned, model_of, training_of
+from fedminet.experiment.methods import (
+    EQUALS,
+    METHODS,
+    SIZES,
+    TWINS,
+    Equal,
+    is_learned,
+    model_of,
+    training_of,
+)
 from fedminet.experiment.patients.pace import Pace
 from fedminet.experiment.study import VALIDATION_SLICES
 from fedminet.single_machine.sites import DEFAULT_SITES, make_sites_once
@@ -87,7 +96,7 @@ class PatientsPlan:
 
     def __post_init__(self) -> None:
         for what, given, known in (
-            ("--preset", (self.preset,), tuple(PRESETS)),
+            ("--preset", (self.preset,), SIZES),
             ("--scale", self.scales, (2, 4)),
             ("--methods", self.methods, tuple(METHODS)),
             ("--equal", (self.equal,), EQUALS),

@@ -20,6 +20,7 @@ from fedminet.centralised.ranks import Ranks
 from fedminet.centralised.train import TrainOptions, train_models
 from fedminet.main import run
 from minet_core.checkpoint import load_model
+from minet_core.models.late_fusion import LateFusion
 from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from tests.faults.tiny_sites import make_tiny_sites, tiny_federation
@@ -175,6 +176,17 @@ def test_each_mode_trains_its_models_and_tests_them_on_every_given_site(
     assert (tmp_path / "p" / "model.safetensors").read_bytes() == pooled.path.read_bytes()
     again = train_models(list(sites.values()), tmp_path / "p.safetensors", QUICK, quiet=True)
     assert again == [pooled]
+
+
+def test_the_preset_of_late_fusion_trains_and_its_model_is_read_back(
+    tmp_path: Path, sites: dict[str, Path]
+) -> None:
+    options = TrainOptions(preset="late", rounds=1, local_steps=2)
+    (trained,) = train_models([sites["sms"]], tmp_path, options, quiet=True)
+    model, manifest = load_model(trained.path)
+    assert isinstance(model, LateFusion)
+    assert manifest.model.architecture == "late-fusion"
+    assert set(trained.test) == {"sms"}
 
 
 @pytest.mark.long
