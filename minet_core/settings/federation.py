@@ -94,6 +94,17 @@ class ModelSettings(Settings):
                 content.pop(name)
         return content
 
+    def keys_that_say_nothing(self) -> frozenset[str]:
+        """Settings of other architectures.
+
+        Returns
+        -------
+        frozenset of str
+            All but the architecture's own.
+        """
+        own = {"architecture", "members", *SETTINGS_OF[self.architecture]}
+        return frozenset(type(self).model_fields.keys() - own)
+
     @field_validator("architecture")
     @classmethod
     def _there_is_such_a_model(cls, name: str) -> str:

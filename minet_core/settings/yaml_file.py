@@ -52,6 +52,16 @@ class Settings(BaseModel):
             _LOG.warning("the key %s is now called %s: please rename it", key, name)
         return {former.get(key, key): value for key, value in content.items()}
 
+    def keys_that_say_nothing(self) -> frozenset[str]:
+        """Keys that are not written into a file, since beside the others they have no effect and keep their defaults.
+
+        Returns
+        -------
+        frozenset of str
+            None of them, unless a kind of settings says more.
+        """
+        return frozenset()
+
 
 _LOG = logging.getLogger("fedminet.settings")
 
@@ -251,7 +261,8 @@ def settings_text(settings: Settings, *, indent: str = "") -> str:
     lines: list[str] = []
     written = settings.model_dump(mode="json")
     for name, field in type(settings).model_fields.items():
-        if name not in written:  # a key that a file of before it does not have
+        # A key that a file of before it does not have, or one that says nothing here.
+        if name not in written or name in settings.keys_that_say_nothing():
             continue
         value = getattr(settings, name)
         if isinstance(value, Settings):

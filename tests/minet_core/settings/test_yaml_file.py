@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,18 @@ def test_written_settings_read_back_equal(tmp_path: Path, preset: str) -> None:
     write_settings(path, federation)
     assert read_settings(path, FederationSettings) == federation
     assert "# aggregations" in settings_text(federation)
+
+
+def test_a_file_has_no_keys_of_another_architecture() -> None:
+    text = settings_text(PRESETS["late"][0])
+    assert re.findall(r"^(\w+):", text, re.MULTILINE) == [
+        "architecture",
+        "n_blocks",
+        "n_features",
+        "use_reference",
+        "bicubic_skip",
+    ]
+    assert "residual_scale" not in settings_text(PRESETS["quick"][0])
 
 
 def test_the_digest_is_of_the_settings_and_not_of_the_layout(tmp_path: Path) -> None:
