@@ -89,7 +89,13 @@ def warm_python() -> str:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [sys.executable, "-m", "tests.support.warm_python", str(link)]
     warm = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, umask=0o022
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        umask=0o022,
+        start_new_session=True,  # a Ctrl-C is for the tests: it ends with its standard input
     )
     assert warm.stdin is not None
     assert warm.stdout is not None
