@@ -51,6 +51,8 @@ TIMES = {
 }
 AFFINE = affine_of((4.0, 3.0, 3.0))
 SECRET = "QZSECRETXJ"
+BETWEEN_INGESTS_S = 0.5
+"""Each takes about as long."""
 PROGRAM = ["-c", "from fedminet.main import run; run()"]
 
 
@@ -337,7 +339,7 @@ class Started:
         ends = time.monotonic() + 60
         while sum(path.suffix == ".dcm" for path in self.home.inbox.rglob("*")) < n_objects:
             assert time.monotonic() < ends
-            time.sleep(0.002)
+            time.sleep(0.01)
 
 
 class Ingesting:
@@ -355,7 +357,7 @@ class Ingesting:
         self._thread.join()
 
     def _go_on(self) -> None:
-        while not self._ended.is_set():
+        while not self._ended.wait(BETWEEN_INGESTS_S):
             ingest(self._home, self._log)
 
 
