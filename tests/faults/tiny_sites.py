@@ -139,7 +139,7 @@ def tiny_federation(**changes: object) -> FederationSettings:
         "name": "tiny",
         "sites": TINY_SITES,
         "rounds": 3,
-        "participation": {"quorum": 3, "deadline_s": 60.0, "retries": 0},
+        "participation": {"quorum": 3, "deadline_s": 300.0, "retries": 0},
         "model": {"n_groups": 1, "n_blocks": 1, "n_features": 8, "reduction": 2},
         "training": {"local_steps": 2, "patch_px": 16, "batch_size": 2, "validation_slices": 1},
     }
