@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -12,13 +13,16 @@ import hypothesis
 import pytest
 
 from minet_core.runtime.cpu_threading import cpu_threading_environment
-from tests.support import processor_time
+from tests.support import made_once, processor_time
 from tests.support.deployment_logs import FOLDER_OF_TESTS, LogsOfFailures
 from tests.support.memory_folder import write_in_memory
 
 for name, value in cpu_threading_environment().items():
     os.environ.setdefault(name, value)
 write_in_memory()
+
+# What is imported and collected stays to the end: it is looked through for garbage neither meanwhile nor later.
+gc.disable()
 
 # A test run started in the background inherits ignored signals, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -42,7 +46,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _folder_of_tests(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> None:
-    pytestconfig.stash[FOLDER_OF_TESTS] = tmp_path_factory.getbasetemp()
+    own = tmp_path_factory.getbasetemp()
+    pytestconfig.stash[FOLDER_OF_TESTS] = own
+    # The folder of one of several processes lies in that of the run.
+    os.environ[made_once.VARIABLE] = str(
+        (own.parent if hasattr(pytestconfig, "workerinput") else own) / "made"
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +60,13 @@ def _umask_of_a_user() -> Generator[None]:
     former = os.umask(0o022)
     yield
     os.umask(former)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """From the first test on, garbage is collected, among what comes from now on."""
+    gc.freeze()
+    gc.enable()
 
 
 LONG_FIRST = (
@@ -95,16 +111,16 @@ def _place(item: pytest.Item) -> int:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """What is made again and again is made once a process: the charts of runs, the process that makes sites. What a
-    command sets up for its process is undone.
+    """What is made again and again is made once a process: the charts of runs, the imports of what makes sites. What
+    a command sets up for its process is undone.
     """
     with ExitStack() as stack:
         makes_sites = "fedminet.single_machine.sites" in sys.modules  # else no test of this file makes any
         # Those in containers have every processor to themselves, and make three large ones side by side.
         if makes_sites and item.get_closest_marker("containers") is None:
-            from tests.support.kept_pool import kept_pool
+            from tests.support.sites_made_here import sites_made_here
 
-            stack.enter_context(kept_pool())
+            stack.enter_context(sites_made_here())
         if "minet_core.report.render" in sys.modules and item.get_closest_marker("charts") is None:
             from tests.support.repeated_charts import repeated_charts
 

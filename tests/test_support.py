@@ -1,9 +1,11 @@
-"""What the tests' own helpers promise: processor seconds are counted, and a failure shows the logs."""
+"""What the tests' own helpers promise: processor seconds are counted, a failure shows the logs, a program that finds
+torch loaded is a process of its own, and what is made once is."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -11,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import made_once
 from tests.support.deployment_logs import N_LINES, ends_of_logs, logs_shown
 from tests.support.processor_time import processor_seconds
 from tests.support.repository import ROOT
+from tests.support.warm_python import KILL, warm_python
 
 WORK = (
     "import sys, time\nwhile time.process_time() < 0.5: pass\nprint('worked', flush=True)\nsys.stdin.read()"
@@ -38,6 +42,67 @@ def test_the_seconds_of_a_child_count_while_it_runs_and_once_after_it_ended() ->
     ended = processor_seconds()
     assert 0.45 < running - before < 5.0
     assert 0.0 <= ended - running < 0.4
+
+
+def test_a_program_of_the_warm_python_has_its_own_arguments_folder_environment_and_end(
+    tmp_path: Path,
+) -> None:
+    code = (
+        "import os, sys\nprint(os.getcwd(), sys.argv, os.environ['CHOSEN'], __name__, sys.stdin.read())\n"
+        "print(*{'torch', 'minet_core', 'sites'} & set(sys.modules))\nsys.exit(3)"
+    )
+    environment = {**os.environ, "CHOSEN": "by the test"}
+    done = subprocess.run(
+        [warm_python(), "-c", code, "one"],
+        cwd=tmp_path, env=environment, input="said", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (3, "")
+    assert done.stdout == f"{tmp_path} ['-c', 'one'] by the test __main__ said\ntorch\n"
+    script = tmp_path / "script.py"
+    script.write_text("import os, sys; assert __file__ == sys.argv[0]; os.kill(os.getpid(), 9)")
+    assert subprocess.run([warm_python(), str(script)], check=False).returncode == -9
+    failed = subprocess.run([warm_python(), "-c", "1 / 0"], capture_output=True, text=True, check=False)
+    assert failed.returncode == 1
+    assert failed.stderr.splitlines()[-1] == "ZeroDivisionError: division by zero"
+    usual = subprocess.run([warm_python(), "-V"], capture_output=True, text=True, check=False)
+    assert usual.stdout.startswith("Python 3.")
+
+
+@pytest.mark.parametrize(("number", "at_once"), [(KILL, True), (signal.SIGKILL, False)])
+def test_a_program_of_the_warm_python_ends_with_what_stands_for_it(
+    number: signal.Signals, at_once: bool
+) -> None:
+    code = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    with subprocess.Popen([warm_python(), "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        program = Path("/proc", process.stdout.readline().strip())
+        assert program.exists()
+        process.send_signal(number)
+        assert process.wait() == -signal.SIGKILL
+        ends = time.monotonic() + 30
+        while not at_once and program.exists() and time.monotonic() < ends:
+            time.sleep(0.01)
+        assert not program.exists()
+
+
+def test_what_is_made_once_is_made_once_and_what_fails_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(made_once.VARIABLE, str(tmp_path / "made"))
+    calls = []
+
+    def make(folder: Path) -> None:
+        calls.append(folder)
+        (folder / "part").write_text("whole")
+        if len(calls) == 1:
+            raise OSError("it fails at first")
+
+    with pytest.raises(OSError, match="at first"):
+        made_once.made_once("name", make)
+    first, second = (made_once.made_once("name", make) for _ in range(2))
+    assert first == second == tmp_path / "made" / "name"
+    assert (first / "part").read_text() == "whole"
+    assert len(calls) == 2
 
 
 def test_the_ends_of_the_logs_that_were_written_since(tmp_path: Path) -> None:

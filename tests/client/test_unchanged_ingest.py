@@ -19,6 +19,7 @@ from sites.store.read_before import SETTLED_S
 from tests.sites.test_dicom_ingest import AFFINE, CONTENT, T1, T2, stored
 from tests.support.dicom_series import Header, write_classic
 from tests.support.repository import ROOT
+from tests.support.warm_python import warm_python
 
 LARGE = {
     "torch",
@@ -35,7 +36,7 @@ LARGE = {
 }
 
 
-def ingest(folder: Path, *options: str) -> tuple[int, str, str, set[str]]:
+def ingest(folder: Path, *options: str, python: str = sys.executable) -> tuple[int, str, str, set[str]]:
     """Exit status, what was printed to both streams, and the modules that were loaded, of one command."""
     code = (
         "import atexit, json, pathlib, sys\n"
@@ -45,7 +46,7 @@ def ingest(folder: Path, *options: str) -> tuple[int, str, str, set[str]]:
         "atexit.register(lambda: loaded.write_text(json.dumps(names())))\n"
         "from fedminet.main import run; run()"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run([python, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout, done.stderr, set(json.loads((folder / "loaded.json").read_text()))
 
 
@@ -67,7 +68,7 @@ def ingested(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "site.yaml").write_text(yaml.safe_dump({**CONTENT, "name": "hospital"}))
     init_site(folder / "home", chosen=str(folder / "site.yaml"), name=None)
     time.sleep(SETTLED_S + 0.2)
-    assert ingest(folder)[0] == DataError.exit_status
+    assert ingest(folder, python=warm_python())[0] == DataError.exit_status
     return folder
 
 
@@ -91,18 +92,18 @@ def test_a_page_that_is_gone_or_of_another_ingest_is_drawn_again(ingested: Path)
     page = ingested / "home" / "onboarding.html"
     whole = page.read_bytes()
     page.unlink()
-    ingest(ingested)
+    ingest(ingested, python=warm_python())
     assert page.read_bytes() == whole
     page.write_bytes(b"<!doctype html>\n<!-- drawn from " + b"0" * 64 + b" -->\n")
-    ingest(ingested)
+    ingest(ingested, python=warm_python())
     assert page.read_bytes() == whole
 
 
 def test_a_request_that_does_not_declare_the_store_is_made_again(ingested: Path) -> None:
     request = ingested / "home" / "request.json"
     written = request.read_bytes()
-    ingest(ingested)
+    ingest(ingested, python=warm_python())
     assert request.read_bytes() == written
     request.write_text(json.dumps({**json.loads(written), "declaration": None}))
-    ingest(ingested)
+    ingest(ingested, python=warm_python())
     assert json.loads(request.read_bytes())["declaration"] == json.loads(written)["declaration"]

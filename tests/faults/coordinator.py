@@ -28,7 +28,8 @@ from minet_core.weights.payload import save_parcel
 from server.processes.server_processes import ALLOCATOR
 from server.rounds.run import run_federation
 from server.runs.run_directory import RunDirectory
-from tests.faults.endurance import in_own_process, resident_bytes
+from tests.faults.endurance import in_own_process
+from tests.faults.resident_memory import resident_bytes
 from tests.faults.simulated_sites import N_SLICES, Clock, SimulatedSites, moved
 from tests.faults.trial_sites import TRIAL_SITES, conduct_trial, trial_federation, trial_site
 

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fedminet.simulation.in_process_grid import InProcessGrid, server_identity
-from minet_core.errors import HostError
 from minet_core.protocol.exchange_plan import exchange_plan_of
 from minet_core.settings.federation import ModelSettings
 from server.rounds.run import run_federation
 from server.runs.run_directory import RunDirectory
+from tests.faults.resident_memory import resident_bytes
 from tests.faults.trial_sites import TRIAL_SITES, trial_federation, trial_site
 
 EARLY_ROUND = 20
@@ -36,7 +36,6 @@ SHIFT = 1e-3
 """How far a site moves every weight in a round: 200 rounds stay far from where float32 loses the steps."""
 
 LOGS = ("events.jsonl", "metrics.jsonl")
-STATUS = Path("/proc/self/status")
 
 Result = TypeVar("Result")
 
@@ -119,17 +118,6 @@ def in_own_process(
             os.environ.pop(name)
             if value is not None:
                 os.environ[name] = value
-
-
-def resident_bytes(entry: str = "VmRSS") -> int:
-    """This process's resident memory, or with VmHWM the most it had. Raises HostError (FM-S500) without /proc."""
-    lines = STATUS.read_text(encoding="ascii").splitlines() if STATUS.exists() else []
-    for line in lines:
-        if line.startswith(f"{entry}:"):
-            return 1024 * int(line.split()[1])
-    raise HostError(
-        "this machine does not tell a process's memory", got=f"no {entry}", expected=f"Linux's {STATUS}"
-    )
 
 
 @dataclass

@@ -13,8 +13,8 @@ from tests.faults.endurance import (
     endurance,
     endurance_as_text,
     in_own_process,
-    resident_bytes,
 )
+from tests.faults.resident_memory import grown_bytes
 
 
 @pytest.mark.long
@@ -42,19 +42,8 @@ def test_a_leak_and_an_unbounded_folder_are_seen() -> None:
     assert re.search(r"grew by \+6\.00%", endurance_as_text(Endurance(200, 1, early, leaking)))
 
 
-def _grown_bytes() -> tuple[int, bool]:
-    """What 50 MB more add to a process, and whether the most it had is at least what it has.
-
-    To a hundredth: the kernel counts pages by processor, and takes the most when it comes by (proc(5), VmRSS).
-    """
-    before = resident_bytes()
-    held = bytearray(b"1") * 50_000_000
-    most, now = resident_bytes("VmHWM"), resident_bytes()
-    return now - before, most >= 0.99 * now >= 0.99 * len(held)
-
-
 def test_resident_memory_is_that_of_this_process() -> None:
     """In a process of its own: one that ran other tests has free memory to give, and would not grow."""
-    grown, most_is_most = in_own_process(_grown_bytes)
+    grown, most_is_most = in_own_process(grown_bytes)
     assert grown > 0.9 * 50_000_000
     assert most_is_most

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from sites.settings.definitions import definition_text
 from sites.settings.site_policy import open_policy
 from sites.settings.site_settings import SiteSettings
 from sites.store.pseudonym import keep_key
+from tests.support.made_once import made_once
 
 SHAPE = (8, 40, 36)
 SPACING_MM = (4.0, 3.0, 3.0)
@@ -103,21 +102,22 @@ def make_tiny_sites(
 ) -> dict[str, SiteHome]:
     """By name, NIfTI sites of three patients each; shape: (slice, row, column) of every scan.
 
-    They are ingested once a process, and copied. A site's key of pseudonyms follows from its name, so that a run over
-    them gives the same figures each time.
+    Each is ingested once a run of tests, and copied. A site's key of pseudonyms follows from its name, so that a run
+    over them gives the same figures each time.
     """
-    shutil.copytree(_ingested(tuple(names), shape), folder, dirs_exist_ok=True)
+    for place, name in enumerate(names):
+        shutil.copytree(_ingested(name, place, shape), folder, dirs_exist_ok=True)
     return {name: SiteHome(folder / "sites" / name) for name in names}
 
 
 @functools.cache
-def _ingested(names: tuple[str, ...], shape: tuple[int, int, int]) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="tiny-sites-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    for index, name in enumerate(names):
+def _ingested(name: str, place: int, shape: tuple[int, int, int]) -> Path:
+    """A folder with the scans and the site of this name. place: whose patients it has."""
+
+    def make(folder: Path) -> None:
         scans, home = folder / "scans" / name, SiteHome(folder / "sites" / name)
         for patient in range(N_PATIENTS):
-            write_nifti_patient(scans / f"patient{patient}", 100 * index + patient, shape=shape)
+            write_nifti_patient(scans / f"patient{patient}", 100 * place + patient, shape=shape)
         content = {
             **parse_yaml(definition_text("sms")),
             "name": name,
@@ -126,11 +126,11 @@ def _ingested(names: tuple[str, ...], shape: tuple[int, int, int]) -> Path:
         }
         settings = parse_settings(content, SiteSettings, source="the trial")
         write_text(home.path / "site.yaml", settings_text(settings))
-        keep_key(
-            home.store, hashlib.sha256(name.encode()).digest()
-        )  # one order of patients, one draw of patches
+        # One order of patients, one draw of patches.
+        keep_key(home.store, hashlib.sha256(name.encode()).digest())
         ingest(scans, home.store, read_settings(home.path / "site.yaml", SiteSettings))
-    return folder
+
+    return made_once("-".join(map(str, ("tiny", name, place, *shape))), make)
 
 
 def tiny_federation(**changes: object) -> FederationSettings:
@@ -139,7 +139,7 @@ def tiny_federation(**changes: object) -> FederationSettings:
         "name": "tiny",
         "sites": TINY_SITES,
         "rounds": 3,
-        "participation": {"quorum": 3, "deadline_s": 60.0, "retries": 0},
+        "participation": {"quorum": 3, "deadline_s": 300.0, "retries": 0},
         "model": {"n_groups": 1, "n_blocks": 1, "n_features": 8, "reduction": 2},
         "training": {"local_steps": 2, "patch_px": 16, "batch_size": 2, "validation_slices": 1},
     }

@@ -62,8 +62,10 @@ def _loaded_by(*arguments: str) -> set[str]:
     return set(done.stdout.rpartition("loaded:")[2].strip().split(","))
 
 
-def _processor_s(*arguments: str) -> float:
-    """The least of three starts, as a child's user and system time: the others were disturbed."""
+def _processor_s(*arguments: str, bound: float) -> float:
+    """The first of three starts that takes less than the bound, or the least, as a child's user and system time: the
+    others were disturbed.
+    """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     taken = []
     for _ in range(3):
@@ -77,6 +79,8 @@ def _processor_s(*arguments: str) -> float:
         )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         taken.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+        if taken[-1] < bound:
+            break
     return min(taken)
 
 
@@ -126,12 +130,14 @@ def test_the_status_of_a_server_loads_no_torch(tmp_path: Path) -> None:
 
 
 def test_help_starts_quickly() -> None:
-    assert _processor_s("--help") < MARGIN * HELP_S
+    assert _processor_s("--help", bound=MARGIN * HELP_S) < MARGIN * HELP_S
 
 
 def test_the_status_of_an_initialised_site_starts_quickly(initialised: Path) -> None:
-    assert _processor_s("site", "status", str(initialised)) < MARGIN * STATUS_S
+    bound = MARGIN * STATUS_S
+    assert _processor_s("site", "status", str(initialised), bound=bound) < bound
 
 
 def test_the_status_of_an_admitted_site_starts_quickly(admitted: SiteHome) -> None:
-    assert _processor_s("site", "status", str(admitted.path)) < MARGIN * STATUS_S
+    bound = MARGIN * STATUS_S
+    assert _processor_s("site", "status", str(admitted.path), bound=bound) < bound

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.operations.warm_program import KILL
 from tests.support.proxy_front import Front, nginx_front
+from tests.support.warm_python import KILL
 
 WITHIN_S = 300.0
 """For what takes seconds: a busy machine has its time."""

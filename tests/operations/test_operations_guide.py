@@ -46,7 +46,7 @@ from tests.operations.sections import (
     WHILE_IT_RUNS,
     commands_to_the_first_training,
 )
-from tests.operations.warm_program import client_program
+from tests.support.warm_python import write_stand_in
 
 ROOT = FOLDER.parents[1]
 COLD = os.environ.get("FEDMINET_GUIDE_COLD") == "1"
@@ -94,11 +94,12 @@ def machines(tmp_path: Path) -> Iterator[Machines]:
         made.end_all()
         return
     link = tmp_path / "warm.sock"
-    client_program(programs / "fedminet", link=link)
+    write_stand_in(programs / "fedminet", link=link)
     warm = subprocess.Popen(
         [sys.executable, "-m", "tests.operations.warm_program", str(link)],
         env={**environment, "PYTHONPATH": str(ROOT)},
         cwd=ROOT,
+        stdin=subprocess.PIPE,
         start_new_session=True,  # without a terminal of its own: questions come to the one that a command is given at
     )
     try:
@@ -106,8 +107,7 @@ def machines(tmp_path: Path) -> Iterator[Machines]:
         yield made
     finally:
         made.end_all()
-        warm.terminate()
-        warm.wait()
+        warm.communicate()  # it ends with its standard input
 
 
 def _wait_until(reached: Callable[[], bool], what: str) -> None:

@@ -7,7 +7,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +27,7 @@ from sites.store.verify import check
 from tests.support.repository import ROOT
 from tests.support.small_scans import SHAPE, make_volume, write_fastmri, write_nifti, write_nifti_patient
 from tests.support.surrogates import surrogate_folder
+from tests.support.warm_python import KILL, warm_python
 
 SMS = definition("sms").model_copy(update={"data_kind": "phantom"})
 FEW = SMS.model_copy(update={"allow_few_patients": True})
@@ -345,11 +345,11 @@ ingest(Path(sys.argv[1]), Path(sys.argv[2]), settings)
 def test_an_ingest_that_is_killed_is_completed_by_repeating_it(tmp_path) -> None:
     scans = write_patients(tmp_path / "scans", 4)
     store = tmp_path / "store"
-    child = subprocess.Popen([sys.executable, "-c", KILLED, str(scans), str(store)], cwd=ROOT)
+    child = subprocess.Popen([warm_python(), "-c", KILLED, str(scans), str(store)], cwd=ROOT)
     deadline = time.monotonic() + 120
     while not list(store.glob("*.h5")) and child.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
-    child.send_signal(signal.SIGKILL)
+    child.send_signal(KILL)
     assert child.wait() == -signal.SIGKILL
     whole = {path.name: path.read_bytes() for path in store.glob("*.h5")}
     assert 1 <= len(whole) < 4

@@ -41,10 +41,15 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     time.sleep(0.02)
 
 
-def write_patients(folder: Path, n_patients: int) -> Path:
-    """Pairs, and after them one whose two scans are two patients'."""
+def write_usable_patients(folder: Path, n_patients: int) -> Path:
     for number in range(1, n_patients + 1):
         write_nifti_patient(folder / f"P{number:02d}", number)
+    return folder
+
+
+def write_patients(folder: Path, n_patients: int) -> Path:
+    """Pairs, and after them one whose two scans are two patients', which takes the longest."""
+    write_usable_patients(folder, n_patients)
     write_nifti(folder / "P90" / "T1.nii.gz", make_volume(90, "T1"))
     write_nifti(folder / "P90" / "T2.nii.gz", make_volume(91, "T2"))
     return folder
@@ -69,8 +74,8 @@ def undisturbed(scans: Path, store: Path) -> dict[str, bytes]:
 
 
 def test_two_processes_make_the_same_store_and_the_same_refusals(tmp_path: Path) -> None:
-    scans = write_patients(tmp_path / "scans", 4)
-    before = set(multiprocessing.active_children())  # the process that makes the tests' sites stays
+    scans = write_patients(tmp_path / "scans", 3)
+    before = set(multiprocessing.active_children())
     reports = []
     for name, n_processes in (("one", 1), ("two", 2)):
         keep_key(tmp_path / name, KEY)
@@ -141,7 +146,7 @@ def _unexpected(*_: object, **__: object) -> None:
 
 
 def test_a_file_that_changes_is_read_again_whatever_its_times_say(tmp_path: Path, settled: None) -> None:
-    scans = write_patients(tmp_path / "scans", 3)
+    scans = write_usable_patients(tmp_path / "scans", 3)
     first = ingest(scans, tmp_path / "store", SMS)
     path = scans / "P02" / "T2.nii.gz"
     was = path.stat()
@@ -164,7 +169,7 @@ def test_what_was_just_written_is_not_trusted(tmp_path: Path) -> None:
 
 
 def test_a_damaged_record_of_what_was_read_costs_time_alone(tmp_path: Path, settled: None) -> None:
-    scans = write_patients(tmp_path / "scans", 3)
+    scans = write_usable_patients(tmp_path / "scans", 3)
     first = ingest(scans, tmp_path / "store", SMS)
     for content in (
         b"",

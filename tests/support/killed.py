@@ -13,17 +13,19 @@ class Killed(BaseException):
 
 
 def killed_at(monkeypatch: pytest.MonkeyPatch, where: str, *, call: int, before: bool) -> None:
-    """The process ends at the call of that number of the function `where`, before or after it has done its work."""
+    """The process ends at the call of that number of the function `where`, before or after it has done its work, and
+    says so.
+    """
     module, name = where.rsplit(".", 1)
     real, calls = getattr(sys.modules[module], name), iter(range(1, 100))
 
     def ending(*arguments: Any, **options: Any) -> Any:
         last = next(calls) == call
         if last and before:
-            raise Killed
+            raise Killed(where)
         result = real(*arguments, **options)
         if last:
-            raise Killed
+            raise Killed(where)
         return result
 
     monkeypatch.setattr(where, ending)

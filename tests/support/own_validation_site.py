@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
-import functools
 import shutil
-import tempfile
 from pathlib import Path
 
 from client.site_home import SiteHome
@@ -16,20 +13,18 @@ from sites.settings.definitions import definition_text
 from sites.settings.site_policy import open_policy
 from sites.settings.site_settings import SiteSettings
 from tests.faults.tiny_sites import write_nifti_patient
+from tests.support.made_once import made_once
 
 N_PATIENTS = 10
 
 
 def own_validation_site(folder: Path) -> SiteHome:
-    """A copy of the site, whose scans are ingested once a process."""
-    shutil.copytree(_ingested(), folder)
+    """A copy of the site, whose scans are ingested once a run of tests."""
+    shutil.copytree(made_once("own-validation-site", _make) / "site", folder)
     return SiteHome(folder)
 
 
-@functools.cache
-def _ingested() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="own-validation-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+def _make(folder: Path) -> None:
     home = SiteHome(folder / "site")
     for patient in range(N_PATIENTS):
         write_nifti_patient(folder / "scans" / f"patient{patient}", 300 + patient)
@@ -42,4 +37,3 @@ def _ingested() -> Path:
     settings = parse_settings(content, SiteSettings, source="the trial")
     write_text(home.path / "site.yaml", settings_text(settings))
     ingest(folder / "scans", home.store, read_settings(home.path / "site.yaml", SiteSettings))
-    return home.path

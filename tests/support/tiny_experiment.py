@@ -7,7 +7,7 @@ from pathlib import Path
 from fedminet.experiment.study import Study, StudyRequest, study_of
 from tests.faults.tiny_sites import make_volume, write_nifti
 
-SHAPE, SPACING_MM = (8, 64, 60), (4.0, 1.9, 1.9)
+SHAPE, SPACING_MM = (6, 64, 60), (4.0, 1.9, 1.9)
 """Large enough for the quick preset's patches."""
 
 

@@ -232,7 +232,9 @@ def test_whole_series_arrive_over_an_association_of_many_answers(tmp_path: Path)
     inbox = Inbox(tmp_path / "inbox", key=b"k" * 32)
     with Receiver(ReceiveSettings(**OWN), inbox).running() as port:
         for _ in range(5):
-            assert send_series(paths[0].parent, Peer("FEDMINET", "127.0.0.1", port), Caller(timeout_s=3)) == 8
+            assert (
+                send_series(paths[0].parent, Peer("FEDMINET", "127.0.0.1", port), Caller(timeout_s=20)) == 8
+            )
     assert len(list(inbox.received.iterdir())) == 8
 
 

@@ -6,9 +6,7 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -43,6 +41,7 @@ from tests.support.dicom_series import Header, uid_of, write_classic, write_enha
 from tests.support.hospital_ca import HospitalCa, TlsFiles
 from tests.support.orthanc import NEEDS_ORTHANC, TITLE, Orthanc, free_port, orthanc
 from tests.support.small_scans import affine_of, make_volume
+from tests.support.warm_python import KILL, warm_python
 
 pytestmark = NEEDS_ORTHANC
 TIMES = {
@@ -52,7 +51,9 @@ TIMES = {
 }
 AFFINE = affine_of((4.0, 3.0, 3.0))
 SECRET = "QZSECRETXJ"
-PROGRAM = [sys.executable, "-c", "from fedminet.main import run; run()"]
+BETWEEN_INGESTS_S = 0.5
+"""Each takes about as long."""
+PROGRAM = ["-c", "from fedminet.main import run; run()"]
 
 
 def make_site(folder: Path, **changes: Any) -> SiteHome:
@@ -322,7 +323,7 @@ class Started:
         self.home, self._log = home, log
 
     def __enter__(self) -> Started:
-        command = [*PROGRAM, "site", "receive", str(self.home.path), "--json"]
+        command = [warm_python(), *PROGRAM, "site", "receive", str(self.home.path), "--json"]
         with self._log.open("ab") as stream:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stream)
         assert self.process.stdout is not None
@@ -330,7 +331,7 @@ class Started:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.send_signal(signal.SIGKILL)
+        self.process.send_signal(KILL)
         self.process.communicate(timeout=30)
 
     def wait_for(self, n_objects: int) -> None:
@@ -338,7 +339,7 @@ class Started:
         ends = time.monotonic() + 60
         while sum(path.suffix == ".dcm" for path in self.home.inbox.rglob("*")) < n_objects:
             assert time.monotonic() < ends
-            time.sleep(0.002)
+            time.sleep(0.01)
 
 
 class Ingesting:
@@ -356,13 +357,13 @@ class Ingesting:
         self._thread.join()
 
     def _go_on(self) -> None:
-        while not self._ended.is_set():
+        while not self._ended.wait(BETWEEN_INGESTS_S):
             ingest(self._home, self._log)
 
 
 def ingest(home: SiteHome, log: Path) -> int:
     with log.open("ab") as stream:
-        command = [*PROGRAM, "site", "ingest", str(home.path)]
+        command = [warm_python(), *PROGRAM, "site", "ingest", str(home.path)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.run(command, stdout=stream, stderr=stream, env=environment, timeout=300).returncode
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from client.rounds.round_cache import KEPT_ROUNDS, KEPT_RUNS, CachedRound, RoundCache, one_at_a_time
 from minet_core.errors import StoreDamaged
 from tests.support.repository import ROOT
+from tests.support.warm_python import warm_python
 
 
 def kept(number: int, *, request: str = "abc") -> CachedRound:
@@ -80,10 +80,10 @@ def test_a_second_task_waits_for_the_first_and_a_killed_one_lets_go(tmp_path: Pa
         "import sys, time; from pathlib import Path; from client.rounds.round_cache import one_at_a_time\n"
         f"with one_at_a_time(Path({str(tmp_path)!r})): print('holds', flush=True); time.sleep(60)"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([warm_python(), "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "holds\n"
-    waits = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    waits = subprocess.Popen([warm_python(), "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         time.sleep(1.0)
         assert waits.poll() is None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
-import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ from tests.faults.tiny_sites import make_tiny_sites, tiny_federation
 from tests.support.killed import Killed, killed_at
 from tests.support.own_validation_site import own_validation_site
 from tests.support.repository import ROOT
+from tests.support.warm_python import warm_python
 
 ADAPTATION = AdaptationSettings(head_steps=3, steps=4)
 
@@ -71,33 +72,51 @@ def files_of(task: SiteAdaptation) -> dict[str, str]:
     return {path.name: sha256_of_file(path) for path in sorted(task.folder.iterdir())}
 
 
-def test_ended_after_any_stretch_it_ends_in_the_same_bytes(tmp_path: Path) -> None:
-    home = own_validation_site(tmp_path / "site")
+@dataclass(frozen=True)
+class Undisturbed:
+    """A site that has adapted without a stop, the stretches that it kept, and its files' digests."""
+
+    home: SiteHome
+    moments: list[str]
+    files: dict[str, str]
+
+    def copied(self, folder: Path) -> SiteHome:
+        """For who changes it."""
+        shutil.copytree(self.home.path, folder)
+        return SiteHome(folder)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    home, moments = own_validation_site(tmp_path_factory.mktemp("undisturbed") / "site"), list[str]()
     task = task_at(home)
-    moments: list[str] = []
     adapt_at_site(task, prepared(home), observer=moments.append)
-    assert moments == ["adapted"] * 4 + ["alone"] * 3  # 2 + 1 and 2 + 2 steps; 2 + 2 + 1
-    whole = files_of(task)
-    assert set(whole) == {
+    return Undisturbed(home, moments, files_of(task))
+
+
+def test_ended_after_any_stretch_it_ends_in_the_same_bytes(tmp_path: Path, undisturbed: Undisturbed) -> None:
+    # 2 + 1 and 2 + 2 steps; 2 + 2 + 1
+    assert undisturbed.moments == ["adapted"] * 4 + ["alone"] * 3
+    assert set(undisturbed.files) == {
         *("adapted.safetensors", "alone.safetensors", "card.json", "global.safetensors", "model.safetensors"),
     }
-    for path in task.folder.iterdir():
-        path.unlink()
+    home = own_validation_site(tmp_path / "site")
+    task = task_at(home)
 
     def kill(_: str) -> None:
         raise Killed
 
-    for _ in moments:  # each process keeps one stretch more, and ends
+    for _ in undisturbed.moments:  # each process keeps one stretch more, and ends
         with pytest.raises(Killed):
             adapt_at_site(task, prepared(home), observer=kill)
         assert "card.json" not in files_of(task)
     adapt_at_site(task, prepared(home), observer=kill)  # nothing is left to train
-    assert files_of(task) == whole
+    assert files_of(task) == undisturbed.files
 
 
-def test_a_process_that_was_killed_leaves_what_it_kept(tmp_path: Path) -> None:
+def test_a_process_that_was_killed_leaves_what_it_kept(tmp_path: Path, undisturbed: Undisturbed) -> None:
     """By SIGKILL, after the second stretch: nothing of the process runs any more."""
-    home, other = (own_validation_site(tmp_path / name) for name in ("site", "other"))
+    home = own_validation_site(tmp_path / "site")
     program = (
         "import os, signal\nfrom pathlib import Path\nfrom client.site_home import SiteHome\n"
         "from tests.client.rounds import test_site_adaptation as here\n"
@@ -106,14 +125,13 @@ def test_a_process_that_was_killed_leaves_what_it_kept(tmp_path: Path) -> None:
         "here.adapt_at_site(here.task_at(home), here.prepared(home), observer=kill)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    ended = subprocess.run([sys.executable, "-c", program], env=environment, check=False)
+    ended = subprocess.run([warm_python(), "-c", program], env=environment, check=False)
     assert ended.returncode == -signal.SIGKILL
     task, moments = task_at(home), list[str]()
     assert list(files_of(task)) == ["adapted.safetensors"]
     adapt_at_site(task, prepared(home), observer=moments.append)
     assert moments == ["adapted"] * 2 + ["alone"] * 3  # two stretches are not made again
-    adapt_at_site(task_at(other), prepared(other))
-    assert files_of(task) == files_of(task_at(other))
+    assert files_of(task) == undisturbed.files
 
 
 def test_two_sites_and_the_server_end_in_the_same_bytes_however_often_they_are_killed(
@@ -146,10 +164,11 @@ def test_two_sites_and_the_server_end_in_the_same_bytes_however_often_they_are_k
     assert len(outcome(tmp_path / "whole")) == 1 + 2 * 6
 
 
-def test_training_that_was_kept_is_not_made_again_and_other_weights_begin_anew(tmp_path: Path) -> None:
-    home = own_validation_site(tmp_path / "site")
+def test_training_that_was_kept_is_not_made_again_and_other_weights_begin_anew(
+    tmp_path: Path, undisturbed: Undisturbed
+) -> None:
+    home = undisturbed.copied(tmp_path / "site")
     task, moments = task_at(home), list[str]()
-    adapt_at_site(task, prepared(home))
     adapt_at_site(task, prepared(home), observer=moments.append)
     assert moments == []
     moments.clear()
@@ -166,16 +185,13 @@ def test_training_that_was_kept_is_not_made_again_and_other_weights_begin_anew(t
         adapt_at_site(task, prepared(home))
 
 
-def test_no_test_patient_is_looked_at_before_the_choice(tmp_path: Path) -> None:
-    home = own_validation_site(tmp_path / "site")
-    task = task_at(home)
-    adapt_at_site(task, prepared(home))
-    with_them, without = files_of(task), task_at(own_validation_site(tmp_path / "without"))
+def test_no_test_patient_is_looked_at_before_the_choice(tmp_path: Path, undisturbed: Undisturbed) -> None:
+    without = task_at(own_validation_site(tmp_path / "without"))
     store = Store(without.home.store)
     for pair, _ in store.cohort.pairs_of("test"):
         (store.path / pair.file).unlink()
     adapted = adapt_at_site(without, prepared(without.home))
-    assert files_of(without) == with_them
+    assert files_of(without) == undisturbed.files
     with pytest.raises(StoreDamaged):  # the test does look at them
         score_adapted(without, adapted)
 

@@ -11,9 +11,15 @@ import pytest
 from fedminet.bench import compare as bench
 from fedminet.main import run
 from minet_core.errors import FileMissing, ProcessDied
+from tests.support.warm_python import warm_python
 
 SMALL = bench.BenchSize(edge=16, batch=1, sites=2, slice_px=32)
 CHECKOUT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(autouse=True)
+def _sides_find_torch_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", warm_python())
 
 
 def test_the_sides_of_a_step_are_counted_and_measured_in_turn() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,16 +14,29 @@ import pytest
 from fedminet.bench import ingests
 from fedminet.main import run
 from minet_core.errors import FileMissing, ProcessDied
+from minet_core.phantom.acquisition import SITES
+from minet_core.phantom.patient import with_slices
 from tests.support.small_scans import make_volume, write_nifti_patient
+from tests.support.warm_python import warm_python
 
 CHECKOUT = Path(__file__).resolve().parents[3]
+N_SLICES = 12
+"""Of a phantom's stack; the protocols have 19 and 20."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _sides_find_torch_loaded() -> Iterator[None]:
+    with mock.patch.object(sys, "executable", warm_python()):
+        yield
 
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[ingests.Ingested]]:
     """Two phantoms, as they lie and moved, by this code twice."""
     folder = tmp_path_factory.mktemp("bench")
-    return ingests.bench_ingest(folder, n_rounds=1, seeds=[71], baseline=CHECKOUT)
+    few = {site: with_slices(SITES[site], N_SLICES) for site in ingests.PHANTOM_SITES}
+    with mock.patch.object(ingests, "SITES", few):
+        return ingests.bench_ingest(folder, n_rounds=1, seeds=[71], baseline=CHECKOUT)
 
 
 def test_known_motions_are_found_and_their_error_is_said(compared) -> None:

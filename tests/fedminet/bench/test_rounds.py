@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import subprocess
 import sys
 import time
@@ -73,12 +74,16 @@ def answer(number: int, site: str, began: float, ended: float) -> Answered:
 def test_the_processors_of_a_process_and_of_its_children_are_counted_after_they_ended() -> None:
     watch = ProcessorWatch()
     waits = "import time; ended = time.process_time() + 0.3\nwhile time.process_time() < ended: pass\n"
-    parent = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]]); sys.stdin.read()"
-    with subprocess.Popen([sys.executable, "-c", parent, waits], stdin=subprocess.PIPE) as process:
+    parent = (
+        "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])\n"
+        "sys.stdout.write('ended'); sys.stdout.close(); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", parent, waits], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
         began = time.time()
         watch.look({process.pid})
-        for _ in range(200):
-            time.sleep(0.01)
+        while not select.select([process.stdout], [], [], 0.01)[0]:
             watch.look({process.pid})
         process.communicate()
         watch.look({process.pid})

@@ -166,25 +166,33 @@ def test_a_cell_that_was_killed_in_the_middle_goes_on_to_the_same_model(
         (key,) = study.cells()
         return (cell_folder(study, key) / "model.safetensors").read_bytes()
 
+    def run(**changes: object) -> list[Cell]:
+        return run_experiment(begun("killed", **changes), "table1", quiet=True)
+
     run_experiment(begun("whole"), "table1", quiet=True)
-    tested = "fedminet.experiment.cells.tested_patients"
-    for folder, where, at, n_left in (("training", training, call, left), ("tests", tested, 1, 0)):
-        with monkeypatch.context() as patch:
-            killed_at(patch, where, call=at, before=True)
-            with pytest.raises(Killed):
-                run_experiment(begun(folder), "table1", quiet=True)
-        with pytest.raises(SettingsMismatch):
-            run_experiment(begun(folder, local_steps=2), "table1", quiet=True)
-        with monkeypatch.context() as patch:
-            killed_at(patch, training, call=n_left + 1, before=True)  # no step is taken twice
-            (cell,) = run_experiment(begun(folder), "table1", quiet=True)
-        assert model_of(begun(folder)) == model_of(begun("whole"))
-        assert cell.n_steps == 3
-        assert {path.name for path in cell_folder(study, begun(folder).cells()[0]).iterdir()} <= {
-            "cell.json",
-            "lock",
-            "model.safetensors",
-        }
+    with monkeypatch.context() as patch:
+        killed_at(patch, training, call=call, before=True)
+        with pytest.raises(Killed):
+            run()
+    with pytest.raises(SettingsMismatch):
+        run(local_steps=2)
+    with monkeypatch.context() as patch:
+        killed_at(patch, training, call=left + 1, before=True)  # no step is taken twice
+        killed_at(patch, "fedminet.experiment.cells.tested_patients", call=1, before=True)
+        with pytest.raises(Killed, match="tested_patients"):
+            run()
+    with pytest.raises(SettingsMismatch):
+        run(local_steps=2)
+    with monkeypatch.context() as patch:
+        killed_at(patch, training, call=1, before=True)
+        (cell,) = run()
+    assert model_of(begun("killed")) == model_of(begun("whole"))
+    assert cell.n_steps == 3
+    assert {path.name for path in cell_folder(study, begun("killed").cells()[0]).iterdir()} <= {
+        "cell.json",
+        "lock",
+        "model.safetensors",
+    }
 
 
 def test_the_swapped_reference_is_of_another_patient_and_whole(tmp_path: Path) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +24,7 @@ from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.files.atomic_write import sha256_of_file, write_text
 from minet_core.settings.federation import FederationSettings
 from minet_core.settings.yaml_file import settings_text
+from minet_core.training import loop
 from server.rounds.run import run_federation
 from server.runs.run_directory import RunDirectory
 from tests.faults.tiny_sites import TINY_SITES as SITES
@@ -75,6 +80,25 @@ def small(tmp_path: Path, made: Path) -> Callable[..., Small]:
     return make
 
 
+@pytest.fixture(scope="module")
+def conducted(
+    tmp_path_factory: pytest.TempPathFactory, made: Path
+) -> Callable[..., tuple[Small, RunDirectory]]:
+    """Makes a run under these changes that nothing stops, once for all tests: they only look at it."""
+    done: dict[str, tuple[Small, RunDirectory]] = {}
+
+    def conduct(**changes: object) -> tuple[Small, RunDirectory]:
+        key = json.dumps(changes, sort_keys=True)
+        if key not in done:
+            folder = tmp_path_factory.mktemp("conducted")
+            shutil.copytree(made / "sites", folder / "sites")
+            sites = Small(folder, tiny_federation(**changes))
+            done[key] = sites, sites.conduct(sites.begin())
+        return done[key]
+
+    return conduct
+
+
 ALGORITHMS = {
     "fedprox": {"name": "fedprox", "proximal_mu": 0.1},
     "scaffold": {"name": "scaffold"},
@@ -85,10 +109,9 @@ ALGORITHMS = {
 
 @pytest.mark.parametrize("name", sorted(ALGORITHMS))
 def test_an_algorithm_runs_to_its_end_and_an_interrupted_run_comes_to_the_same_bytes(
-    small: Callable[..., Small], name: str
+    small: Callable[..., Small], conducted: Callable[..., tuple[Small, RunDirectory]], name: str
 ) -> None:
-    straight = small("straight", algorithm=ALGORITHMS[name])
-    run = straight.conduct(straight.begin())
+    _, run = conducted(algorithm=ALGORITHMS[name])
     assert run.state.status == "completed"
     assert set(run.tests_recorded()) == set(SITES)
     stopped = small("stopped", algorithm=ALGORITHMS[name])
@@ -101,18 +124,16 @@ def test_an_algorithm_runs_to_its_end_and_an_interrupted_run_comes_to_the_same_b
     assert again.tests_recorded()["sms"]["global_psnr_db"] == run.tests_recorded()["sms"]["global_psnr_db"]
 
 
-def test_the_algorithms_differ(small: Callable[..., Small]) -> None:
+def test_the_algorithms_differ(conducted: Callable[..., tuple[Small, RunDirectory]]) -> None:
     digests = set()
     for name in ("fedavg", "fedprox", "scaffold", "fedadam"):
-        federation = small(name, rounds=2, algorithm=ALGORITHMS.get(name, {"name": name}))
-        run = federation.conduct(federation.begin())
+        _, run = conducted(algorithm=ALGORITHMS.get(name, {"name": name}))
         digests.add(load_checkpoint(run.global_model)[1].tensors)
     assert len(digests) == 4
 
 
-def test_a_personal_head_stays_at_its_site(small: Callable[..., Small]) -> None:
-    personal = small(algorithm=ALGORITHMS["personal-head"])
-    run = personal.conduct(personal.begin())
+def test_a_personal_head_stays_at_its_site(conducted: Callable[..., tuple[Small, RunDirectory]]) -> None:
+    personal, run = conducted(algorithm=ALGORITHMS["personal-head"])
     tensors, _ = load_checkpoint(run.global_model)
     assert not any(name.startswith(personal.federation.algorithm.personal) for name in tensors)
     with pytest.raises(CheckpointInvalid, match="shared part"):
@@ -129,12 +150,9 @@ def test_a_personal_head_stays_at_its_site(small: Callable[..., Small]) -> None:
 
 @pytest.mark.parametrize(("uplink", "min_saving"), [("bf16", 1.5), ("int8", 2.0)])
 def test_fewer_bytes_go_up_and_nearly_the_same_model_comes_out(
-    small: Callable[..., Small], uplink: str, min_saving: float
+    conducted: Callable[..., tuple[Small, RunDirectory]], uplink: str, min_saving: float
 ) -> None:
-    runs = {}
-    for form in ("full", uplink):
-        federation = small(form, rounds=2, traffic={"uplink": form})
-        runs[form] = federation.conduct(federation.begin())
+    runs = {form: conducted(rounds=2, traffic={"uplink": form})[1] for form in ("full", uplink)}
     up = {form: run.rounds_recorded()[-1]["sites"]["sms"]["bytes_up"] for form, run in runs.items()}
     assert up["full"] > min_saving * up[uplink]  # names and shapes are a good part of so small a model
     whole, short = (load_checkpoint(run.global_model)[0] for run in runs.values())
@@ -145,7 +163,15 @@ def test_fewer_bytes_go_up_and_nearly_the_same_model_comes_out(
         assert float((tensor - short[name]).abs().max()) <= 0.1 * change + 1e-6, name
 
 
-def test_local_work_differs_by_site_and_seconds_are_kept_to(small: Callable[..., Small]) -> None:
+def test_local_work_differs_by_site_and_seconds_are_kept_to(
+    small: Callable[..., Small], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that goes on by a sixteenth of a second a look, one look a step: a machine that stalls makes fewer
+    steps in its time, and the update of a site with more of them is then out of all proportion.
+    """
+    looks = itertools.count()
+    clock = SimpleNamespace(perf_counter=lambda: next(looks) / 16, process_time=time.process_time)
+    monkeypatch.setattr(loop, "time", clock)
     unequal = small(local_work={"sms": {"local_seconds": 0.3}, "umr": {"local_epochs": 1}})
     run = unequal.conduct(unequal.begin())
     assert run.state.status == "completed"
@@ -156,7 +182,7 @@ def test_local_work_differs_by_site_and_seconds_are_kept_to(small: Callable[...,
         steps[site] = float(kept.site["adam/fusions.0.bias:step"])
     per_epoch = -(-run.rounds_recorded()[0]["sites"]["umr"]["n_training_slices"] // 2)
     assert (steps["fastmri"], steps["umr"]) == (3 * 2, 3 * per_epoch)
-    assert steps["sms"] >= 3
+    assert steps["sms"] == 3 * 5
 
 
 def test_a_site_that_is_asked_again_does_not_train_again(small: Callable[..., Small]) -> None:

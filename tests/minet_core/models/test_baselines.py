@@ -226,12 +226,12 @@ def test_what_a_trained_model_draws_lies_on_the_targets_grid(name: str, scale: i
     """Thirty steps on one slice: sub-pixel convolutions and skips that were half a sample off would show."""
     torch.manual_seed(0)
     model = build_model(DRAWN[name].model_dump(), scale=scale)
-    rows, columns = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
-    target = torch.sin(rows / 7) * torch.cos(columns / 5) + ((rows - 60) ** 2 + (columns - 66) ** 2 < 1200)
+    rows, columns = torch.meshgrid(torch.arange(96.0), torch.arange(96.0), indexing="ij")
+    target = torch.sin(rows / 7) * torch.cos(columns / 5) + ((rows - 45) ** 2 + (columns - 50) ** 2 < 700)
     target = target[None, None]
     low = torch.fft.fftshift(torch.fft.fft2(target))
-    cut = 64 - 64 // scale
-    low = torch.fft.ifft2(torch.fft.ifftshift(low[..., cut : 128 - cut, cut : 128 - cut])).real / scale**2
+    cut = 48 - 48 // scale
+    low = torch.fft.ifft2(torch.fft.ifftshift(low[..., cut : 96 - cut, cut : 96 - cut])).real / scale**2
     batch = Batch(low_res=low, upsampled=bicubic(low, scale), reference=target**2, target=target)
     optimizer = adam(model)
     for group in optimizer.param_groups:

@@ -10,10 +10,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from minet_core.errors import DeadlinePassed, HostError, PortInUse, ProcessDied
+from minet_core.runtime.processes import guardian
 from minet_core.runtime.processes.child_processes import (
     ChildProcesses,
     child_environment,
@@ -148,16 +150,24 @@ def test_a_grandchild_is_ended_though_its_parent_died_before(tmp_path: Path) -> 
     assert not _runs(grandchild)
 
 
-def test_a_child_that_ignores_sigterm_is_killed_after_the_grace_time(tmp_path: Path) -> None:
-    ready = tmp_path / "ready"
+def test_a_child_that_ignores_sigterm_is_killed_after_the_grace_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready, pauses = tmp_path / "ready", [0.0]
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        time.sleep(seconds)
+
+    clock = SimpleNamespace(monotonic=lambda: sum(pauses), sleep=sleep)
     with ChildProcesses(grace_s=0.3) as children:
         child = children.start(
             "child", [sys.executable, "-c", STUBBORN, str(ready)], log_path=tmp_path / "child.log"
         )
         assert _wait(ready.exists)
-        started = time.monotonic()
+        monkeypatch.setattr(guardian, "time", clock)
     assert child.process.returncode == -signal.SIGKILL
-    assert 0.3 <= time.monotonic() - started < 3
+    assert 0.3 <= sum(pauses) < 3
 
 
 def test_waiting_ends_at_once_when_a_child_dies_and_names_it_with_its_log(tmp_path: Path) -> None:

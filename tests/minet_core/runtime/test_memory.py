@@ -9,10 +9,10 @@ import pytest
 
 from minet_core.errors import HostError
 from minet_core.runtime.memory import _glibc
-from tests.faults.endurance import resident_bytes
+from tests.faults.resident_memory import resident_bytes
 
 SCRIPT = """
-from tests.faults.endurance import resident_bytes
+from tests.faults.resident_memory import resident_bytes
 from minet_core.runtime.memory import give_back_memory
 arrays, kept = [], []
 for _ in range(400):

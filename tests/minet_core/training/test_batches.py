@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import signal
 import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -32,6 +31,7 @@ from minet_core.training.batches import (
     plan_batches,
 )
 from tests.support.repository import ROOT
+from tests.support.warm_python import warm_python
 
 PATCHES = BatchRecipe(scale=2, batch_size=4, patch_px=16, seed=1, label="test")
 WHOLE = replace(PATCHES, patch_px=None)
@@ -203,7 +203,7 @@ def test_a_killed_worker_is_named() -> None:
     """In a process of its own, for torch's signal handler raises wherever that is."""
     code = f"import runpy; runpy.run_path({__file__!r})['lose_a_worker']()"
     ended = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+        [warm_python(), "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
     assert ended.returncode == 0, ended.stderr
     assert "FM-S503: a process that draws batches was ended" in ended.stdout

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import shutil
 import socket
 import ssl
 import stat
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,9 +38,16 @@ PASSPHRASE = "four words of a trial"
 HOSTS = ("127.0.0.1", "localhost", "coordinator.example.org")
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return make_ca(tmp_path_factory.mktemp("made") / "pki", name="trial", passphrase=PASSPHRASE)
+
+
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return make_ca(tmp_path / "pki", name="trial", passphrase=PASSPHRASE)
+def authority(tmp_path: Path, made: Authority) -> Authority:
+    """A copy: a key under a passphrase is meant to take its time."""
+    shutil.copytree(made.folder, tmp_path / "pki")
+    return replace(made, folder=tmp_path / "pki")
 
 
 @pytest.fixture

@@ -185,6 +185,14 @@ def batches(export: Path, store: Path, *, first: int) -> None:
     ingest(part, store, settings())
 
 
+@pytest.fixture(scope="module")
+def two_studies(export: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of the export's first two; whoever changes it works on a copy."""
+    store = tmp_path_factory.mktemp("two") / "store"
+    batches(export, store, first=2)
+    return store
+
+
 def test_one_study_is_compared_with_all_that_came_before(export: Path, tmp_path: Path) -> None:
     store, alone = tmp_path / "store", tmp_path / "alone"
     batches(export, store, first=N_STUDIES - 1)
@@ -229,10 +237,10 @@ def test_what_is_kept_is_the_figures_alone_and_goes_with_the_patient(export: Pat
     ],
 )
 def test_a_damaged_note_is_said_costs_the_median_alone_and_is_written_anew(
-    export: Path, tmp_path: Path, content: bytes
+    export: Path, two_studies: Path, tmp_path: Path, content: bytes
 ) -> None:
     store, alone = tmp_path / "store", tmp_path / "alone"
-    batches(export, store, first=2)
+    shutil.copytree(two_studies, store)
     (store / FILE).write_bytes(content)
     shutil.copytree(export / "P5", alone / "P5")
     report = ingest(alone, store, settings())

@@ -14,7 +14,7 @@ from minet_core.errors import RegistrationRefused
 from minet_core.imaging.reference_trouble import ReferenceDraw, apply_reference_trouble
 from minet_core.imaging.volume import Volume
 from minet_core.phantom.acquisition import SITES
-from minet_core.phantom.patient import make_patient
+from minet_core.phantom.patient import PhantomScan, make_patient
 from minet_core.seeds import derived_seed
 from sites.registration.checks import MotionNotFound, MotionUnsure
 from sites.registration.lies_right import lies_right
@@ -60,9 +60,15 @@ def test_a_pair_on_one_grid_is_taken_as_it_is(patient) -> None:
     assert taken.moved_mm <= taken.residual_mm < 0.5
 
 
+@functools.cache
+def thick_slices() -> PhantomScan:
+    """Of 5 mm, pixels of 0.7 mm, both contrasts on one grid."""
+    return make_patient(SITES["sms"], seed=1)
+
+
 def test_thick_slices_are_registered_to_a_fraction_of_a_pixel() -> None:
-    """Of 5 mm, pixels of 0.7 mm: the phantom lies on one grid, so what registration moves it by is its error."""
-    phantom = make_patient(SITES["sms"], seed=1)
+    """The phantom lies on one grid, so what registration moves it by is its error."""
+    phantom = thick_slices()
     taken = found(phantom.target, phantom.reference)
     assert taken.moved_mm < 0.25
 
@@ -105,7 +111,7 @@ def brought_px(taken: Registered, target: Volume, moved: Volume, reference: Volu
 
 def test_the_rim_of_the_brain_is_not_taken_for_a_stretch() -> None:
     """Two contrasts have their contours in different places: a stretch of 0.3% by them, 0.06 px beside the place."""
-    phantom = make_patient(SITES["sms"], seed=1)
+    phantom = thick_slices()
     moved = displaced(phantom.reference, rotation=(0.0, 0.0, 0.02), shift_mm=(2.0, -3.0, 1.0))
     taken = found(phantom.target, moved)
     assert taken.resampled
@@ -114,7 +120,7 @@ def test_the_rim_of_the_brain_is_not_taken_for_a_stretch() -> None:
 
 
 def test_a_stretch_that_is_there_is_corrected() -> None:
-    phantom = make_patient(SITES["sms"], seed=1)
+    phantom = thick_slices()
     longer = np.diag([1.0, 1.0, 1.012, 1.0])
     stretched = dataclasses.replace(phantom.reference, affine=longer @ phantom.reference.affine)
     taken = found(phantom.target, stretched)
@@ -197,6 +203,7 @@ def test_a_pair_that_no_motion_is_sure_of_is_taken_as_it_lies_where_that_is_prov
         register(target, elsewhere, limits=sure, proof=lambda *_: True)
 
 
+@functools.cache
 def unsure_knee() -> tuple[Volume, Volume]:
     """An old knee on a noisy scanner, on one grid as fastMRI's files are: blocks scatter by more than a pixel."""
     scan = make_patient(SITES["fastmri"], seed=derived_seed(81, "phantom", "fastmri", 9), varied=True)

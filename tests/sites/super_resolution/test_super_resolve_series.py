@@ -34,6 +34,7 @@ from sites.super_resolution.believed_reference import PictureOptions
 from sites.super_resolution.super_resolve_series import pair_in_study, pair_of_folders, super_resolve_series
 from tests.support.dicom_series import Header, write_classic, write_enhanced
 from tests.support.standard_tables import FOLDER, errors_of, tables
+from tests.support.warm_python import warm_python
 
 SMALL = ModelSettings(n_groups=1, n_blocks=1, n_features=4, reduction=2)
 SCALE = 2
@@ -382,7 +383,7 @@ def test_the_command_takes_a_study_and_refuses_half_a_pair(
 ) -> None:
     study = classic.folder.parent / "study"
     command = [
-        sys.executable,
+        warm_python(),
         "-m",
         "fedminet",
         "infer",
