@@ -131,6 +131,28 @@ def opposed(agreements: Sequence[float], turned: Sequence[float], *, below: floa
     return cosine is not None and cosine < below and (share is None or share > TURNED_TOLD)
 
 
+def began_in_agreement(agreements: Sequence[float], *, above: float) -> bool:
+    """Whether a site's first updates of a run pointed where the others' did.
+
+    The mean of the updates goes to nothing as a run converges, and then a site whose patients are unlike the others'
+    is opposed to them by what is left: it is honest, and it agreed at first (docs/results/robustness.md).
+
+    Parameters
+    ----------
+    agreements
+        The site's cosines to the others' mean direction, one a round, the run's first round first.
+    above
+        Bound of their median, -1 to 1.
+
+    Returns
+    -------
+    bool
+        By the median of the first `MIN_AGREEMENTS`; False of fewer.
+    """
+    first = agreements[:MIN_AGREEMENTS]
+    return len(first) == MIN_AGREEMENTS and statistics.median(first) >= above
+
+
 def fallen_sites(
     before: Mapping[str, float], now: Mapping[str, float], *, fall_db: float
 ) -> tuple[list[str], bool]:

@@ -18,6 +18,7 @@ from minet_core.weights.update_norm import (
     MIN_REPLIES,
     OPPOSED_AT_ONCE,
     TURNED_TOLD,
+    began_in_agreement,
     lasting,
     low_median,
     norm_bound,
@@ -154,7 +155,9 @@ def _looked_at(
 ) -> tuple[dict[str, tuple[float, float]], bool]:
     """By kind, the figure and the bound that the direction of an update is told for; and whether it is to be refused.
 
-    is_lowest: it agrees least of its round. Of the others a low cosine says little: the odd one lowers it.
+    is_lowest: it agrees least of its round. Of the others a low cosine says little: the odd one lowers it. A site that
+    began in agreement is told and not refused, as long as its norm is usual: it is unlike the others near what all can
+    agree on, and where it is not honest it does little.
     """
     settings, told = conduct.federation.quarantine, dict[str, tuple[float, float]]()
     cosines = [*_figures_of_run(conduct, kept.site, "agreement"), kept.agreement or 0.0]
@@ -166,7 +169,11 @@ def _looked_at(
         told["direction"] = (cosines[-1], settings.suspect_agreement)
     if share is not None and share > TURNED_TOLD:
         told["tensors"] = (share, TURNED_TOLD)
-    return told, opposed(cosines if is_lowest else [], shares, below=settings.opposed_agreement)
+    opposes = opposed(cosines if is_lowest else [], shares, below=settings.opposed_agreement)
+    if opposes and UpdateSuspect.code not in kept.noted:
+        first = _figures_of_run(conduct, kept.site, "agreement", last=None)
+        opposes = not began_in_agreement(first, above=settings.suspect_agreement)
+    return told, opposes
 
 
 def _by_record(conduct: RoundContext, held: Mapping[str, KeptReply]) -> dict[str, KeptReply]:
@@ -274,6 +281,8 @@ def _norms_of_run(conduct: RoundContext, kind: str) -> list[tuple[float, float]]
     ]
 
 
-def _figures_of_run(conduct: RoundContext, site: str, key: str) -> list[float]:
-    records = conduct.run.rounds_recorded(last=HISTORY_ROUNDS)
+def _figures_of_run(
+    conduct: RoundContext, site: str, key: str, *, last: int | None = HISTORY_ROUNDS
+) -> list[float]:
+    records = conduct.run.rounds_recorded(last=last)
     return [record["sites"][site][key] for record in records if key in record["sites"].get(site, {})]

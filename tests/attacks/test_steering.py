@@ -108,6 +108,39 @@ def test_a_reversed_update_is_told_from_the_first_round_and_refused_from_the_thi
     assert moved(run, federation()) == pytest.approx((2 / 3 + 3) * STEP, rel=1e-3)
 
 
+def turned_after(n_rounds: int, times: float) -> Reshape:
+    """An honest site that sends its updates multiplied by `times` after so many rounds."""
+
+    def reshape(content: RecordDict, request: Message) -> RecordDict:
+        number = int(request.content.config_records[messages.REQUEST]["round"])  # type: ignore[arg-type]
+        return content if number <= n_rounds else update_times(times)(content, request)
+
+    return reshape
+
+
+def test_a_site_that_agreed_at_first_is_told_of_and_used_while_its_norm_is_usual(tmp_path: Path) -> None:
+    """As an honest site of other patients is, near what all can agree on: see docs/results/robustness.md."""
+    run = conduct(tmp_path, federation(rounds=9), turned_after(3, -1.0))
+    assert events(run, "reply-refused") == []
+    assert {site for _, site in events(run, "update-suspect")} == {ODD}
+    assert run.state.status == "completed"
+    assert moved(run, federation()) == pytest.approx((3 + 6 / 3) * STEP, rel=1e-3)
+
+
+def test_a_site_that_agreed_at_first_is_refused_when_it_sends_more_than_usual(tmp_path: Path) -> None:
+    settings = federation(rounds=9)
+    run = conduct(tmp_path, settings, turned_after(3, -2.0))
+    refused = [(e["round"], e["code"]) for e in run.events_recorded() if e["event"] == "reply-refused"]
+    assert refused[-1] == (9, "FM-F412")
+    assert {code for _, code in refused} == {"FM-F412"}
+    assert refused[0][0] <= 8
+
+
+def test_two_rounds_of_agreement_are_too_few(tmp_path: Path) -> None:
+    run = conduct(tmp_path, federation(rounds=9), turned_after(1, -1.0))
+    assert (9, ODD) in events(run, "reply-refused")
+
+
 def half_reversed(content: RecordDict, request: Message) -> RecordDict:
     """Every second tensor of the update, by its name, the other way: the whole still points with the others."""
     before, after = weights_in(request), weights_in(content)
