@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from minet_core.evaluation.metrics import foreground_percentile
-from sites.quality.scan_quality import foreground
+from sites.quality.scan_quality import bright_percentile, foreground
 
 HOT_LEVEL = 2.0
 """Over the foreground's 99.9th percentile. 10 real volumes: targets to 1.5, T1 references of skull-stripped brains to
@@ -117,9 +117,10 @@ def why_too_bright(figures: BrightFigures) -> tuple[str, str] | None:
 
 def _hot_voxels(magnitude: NDArray[np.float32], *, level: float) -> list[tuple[int, int, int]]:
     """Voxels above `level` that nothing at two voxels' distance in their slice comes near to."""
-    places = np.argwhere(magnitude > level)
-    if not 0 < len(places) <= 100_000:
+    above = magnitude > level
+    if not 0 < np.count_nonzero(above) <= 100_000:
         return []
+    places = np.argwhere(above)
     padded = np.pad(magnitude[np.unique(places[:, 0])], ((0, 0), (2, 2), (2, 2)))
     row = np.searchsorted(np.unique(places[:, 0]), places[:, 0])
     ring = np.zeros(len(places), np.float32)
@@ -134,9 +135,10 @@ def _hot_voxels(magnitude: NDArray[np.float32], *, level: float) -> list[tuple[i
 def _mark_voxels(magnitude: NDArray[np.float32]) -> int:
     """Voxels at the maximum, where there are many and most on the rim of their areas lie beside a dark one."""
     top = float(magnitude.max())
-    places = np.argwhere(magnitude >= 0.98 * top)
-    if len(places) < MARK_VOXELS:
+    at_top = magnitude >= 0.98 * top
+    if np.count_nonzero(at_top) < MARK_VOXELS:
         return 0
+    places = np.argwhere(at_top)
     slices, row = np.unique(places[:, 0], return_inverse=True)
     padded = np.pad(magnitude[slices], ((0, 0), (1, 1), (1, 1)), mode="edge")
     _, y, x = places.T
@@ -150,7 +152,7 @@ def _mark_voxels(magnitude: NDArray[np.float32]) -> int:
 
 def _hot_line(magnitude: NDArray[np.float32]) -> str | None:
     """'first row' and the like, where it is far brighter than the two beside it."""
-    level = LINE_LEVEL * float(np.percentile(magnitude[:, ::2, ::2], 99))
+    level = LINE_LEVEL * bright_percentile(magnitude[:, ::2, ::2], 99)
     for axis, name in ((1, "row"), (2, "column")):
         means = magnitude.mean(axis=(0, 3 - axis))
         for place, ordered in (("first", means), ("last", means[::-1])):
@@ -173,7 +175,7 @@ def _spike(magnitude: NDArray[np.float32]) -> tuple[int, float]:
     for index in np.flatnonzero(area >= SPIKE_AREA * np.percentile(area, 90)):
         if magnitude[index].min() == magnitude[index].max():
             continue
-        power = np.log(np.abs(fft.fftshift(fft.rfft2(magnitude[index] * window), axes=0)) + 1e-6)
+        power = np.log(np.abs(fft.fftshift(fft.rfft2(magnitude[index] * window), axes=0)) + np.float32(1e-6))
         above = power - ndimage.uniform_filter(power, 9, mode="nearest")
         above[power < power.max() + np.log(SPIKE_SHARE)] = 0
         above[H // 2 - SPIKE_CENTRE : H // 2 + SPIKE_CENTRE + 1, : SPIKE_CENTRE + 1] = 0

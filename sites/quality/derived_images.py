@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sites.quality.scan_quality import foreground
+from sites.quality.scan_quality import bright_percentile, foreground
 
 MIN_VALUES = 48
 """Distinct values. An 8-bit export of 10 real volumes has 204 to 256, 6 bits have 53 to 63."""
@@ -43,7 +43,8 @@ percentile. 10 real volumes 0.006 to 0.024, 6 phantom volumes 0.008 to 0.014; re
 distances, tissue probabilities; the noisy ones are maps of noisy scans): 0 to 0.17, about half of them below."""
 MIN_BRIGHT = 30
 """Voxels that a hundredth must have: in fewer chance decides."""
-SAMPLES = 200_000
+SAMPLES = 50_000
+"""Values that are sorted: the distance is within 0.005 of that of all."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def value_figures(magnitude: NDArray[np.float32]) -> ValueFigures:
     n = len(magnitude)
     step = max(1, (n // 2) // 12)
     image = magnitude[n // 4 : max(n // 4 + 3, 3 * n // 4) : step]
-    top = float(np.percentile(image[:, ::2, ::2], 99))
+    top = bright_percentile(image[:, ::2, ::2], 99)
     maximum = float(image.max())
     inside = foreground(image) if top > 0 else image > 0
     pair = inside[:, :, 1:] & inside[:, :, :-1]
@@ -163,7 +164,7 @@ def _unevenness(values: NDArray[np.float32]) -> float:
     ordered = np.sort(values[:: max(1, len(values) // SAMPLES)])
     if len(ordered) < 2:
         return 1.0
-    low, high = np.percentile(ordered, [0.5, 99.5])
+    low, high = ordered[np.rint(np.array([0.005, 0.995]) * (len(ordered) - 1)).astype(int)]
     if high <= low:
         return 1.0
     place = np.clip((ordered - low) / (high - low), 0, 1)
@@ -194,7 +195,7 @@ def _lonely(image: NDArray[np.float32], inside: NDArray[np.bool_]) -> float:
     for of_slice, where in zip(image, inside, strict=True):
         if not where.any():
             continue
-        y, x = np.nonzero(of_slice >= np.percentile(of_slice[where], 99))
+        y, x = np.nonzero(of_slice >= bright_percentile(of_slice[where], 99))
         if len(y) < MIN_BRIGHT:
             continue
         padded = np.pad(of_slice, 1, mode="edge")

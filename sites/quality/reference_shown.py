@@ -72,7 +72,7 @@ def _in_blocks(values: NDArray[np.float32], edges: tuple[int, ...]) -> NDArray[n
     padded = np.pad(values, [(0, 0), *missing])
     n_slices, rows, columns = padded.shape
     blocks = padded.reshape(n_slices, rows // edges[0], edges[0], columns // edges[1], edges[1])
-    return np.asarray(blocks.sum(axis=(2, 4), dtype=np.float64))
+    return np.asarray(blocks.sum(axis=4).sum(axis=2, dtype=np.float64))
 
 
 def _with_neighbours(blocks: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -18,6 +18,8 @@ one to the other. An image made from the other keeps one relation everywhere. Tw
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -90,17 +92,29 @@ def _median_correlation(
     edges: NDArray[np.float64],
 ) -> float:
     size = np.clip(np.round(edges).astype(int), 1, one.shape)
-    found: list[float] = []
-    corners = np.array(list(np.ndindex(*(np.array(one.shape) // size))))
-    for corner in np.random.default_rng(0).permutation(corners):
-        if len(found) == MAX_BLOCKS:
-            break
-        block = tuple(slice(c * s, (c + 1) * s) for c, s in zip(corner, size, strict=True))
-        shared = inside[block]
-        if np.count_nonzero(shared) < max(MIN_FOREGROUND * shared.size, MIN_VOXELS):
-            continue
-        a, b = (image[block][shared].astype(np.float64) for image in (one, other))
-        a, b = a - a.mean(), b - b.mean()
-        spread = float(a @ a) * float(b @ b)
-        found.append(float(a @ b) ** 2 / spread if spread > 0 else 0.0)
-    return float(np.median(found)) if found else 0.0
+    n_shared = _blocks(inside, size).sum(axis=(3, 4, 5))
+    enough = n_shared >= max(MIN_FOREGROUND * float(size.prod()), MIN_VOXELS)
+    if not enough.any():
+        return 0.0
+    corners = np.random.default_rng(0).permutation(np.argwhere(np.ones_like(enough)))
+    chosen = tuple(corners[enough[tuple(corners.T)]][:MAX_BLOCKS].T)
+    shared = _blocks(inside, size)[chosen]  # (block, slice, row, column)
+    n = shared.sum(axis=(1, 2, 3))
+    a, b = (
+        np.where(shared, _blocks(image, size)[chosen].astype(np.float64), 0).reshape(len(n), -1)
+        for image in (one, other)
+    )
+    spread, spread_there, product = (
+        np.einsum("nv,nv->n", x, y) - x.sum(axis=1) * y.sum(axis=1) / n for x, y in ((a, a), (b, b), (a, b))
+    )
+    denominator = spread * spread_there
+    found = np.divide(product**2, denominator, out=np.zeros(len(n)), where=denominator > 0)
+    return float(np.median(found))
+
+
+def _blocks(image: NDArray[Any], size: NDArray[np.int_]) -> NDArray[Any]:
+    """(block along slice, row, column; slice, row, column within it): a view, without what is left at the ends."""
+    n_blocks = np.array(image.shape) // size
+    whole = image[tuple(slice(int(n * edge)) for n, edge in zip(n_blocks, size, strict=True))]
+    shape = [int(edge) for pair in zip(n_blocks, size, strict=True) for edge in pair]
+    return whole.reshape(shape).transpose(0, 2, 4, 1, 3, 5)

@@ -23,6 +23,7 @@ from minet_core.errors import (
     MotionBetweenSlices,
     SignalTooWeak,
 )
+from minet_core.imaging.block_means import block_means
 from sites.quality.scan_quality import foreground
 from sites.settings.site_settings import QualitySettings
 
@@ -41,6 +42,10 @@ MIN_STRIP = 4
 """Pixels across a strip of air."""
 MIN_SLICES = 6
 SMOOTH_PX = 2.0
+HALVED_FROM = 128
+"""Pixels of the shorter edge: from here on anatomy is told from air at half the resolution, in a third of the time."""
+MAX_AIR = 100_000
+"""Pixels of air, evenly taken, whose median is the noise: it is known to half a percent."""
 ANATOMY_SHARE = 0.1
 """Of the largest slice's foreground: a slice that shows anatomy."""
 
@@ -90,24 +95,37 @@ def signal_figures(magnitude: Image) -> SignalFigures:
     NEMA MS 1 (signal-to-noise ratio of magnitude images); American College of Radiology, Phantom Test Guidance for the
     ACR MRI Accreditation Program (percent signal ghosting).
     """
-    inside = foreground(magnitude)
-    shown = inside.mean(axis=(1, 2))
-    chosen = shown >= ANATOMY_SHARE * max(float(shown.max()), 1e-9)
+    shown = np.count_nonzero(foreground(magnitude), axis=(1, 2))
+    chosen = shown >= max(ANATOMY_SHARE * float(shown.max()), 1)
     image = magnitude[chosen]
-    smooth = ndimage.gaussian_filter(image, (0, SMOOTH_PX, SMOOTH_PX))
+    factor = 2 if min(image.shape[1:]) >= HALVED_FROM else 1
+    halved = block_means(image, (1, factor, factor))
+    # The mean of pixels has smoothed by itself.
+    sigma = float(np.sqrt(SMOOTH_PX**2 - (factor**2 - 1) / 12)) / factor
+    smooth = ndimage.gaussian_filter(halved, (0, sigma, sigma))
     mask = np.asarray(smooth > BRIGHT_LEVEL * np.percentile(smooth.max(axis=0), 95))
     if not mask.any():
         return SignalFigures(None, None, 0.0, 0.0, None)
-    near = ndimage.binary_dilation(ndimage.binary_fill_holes(mask.any(axis=0)), iterations=MARGIN)
-    level = float(image[mask].mean())
+    near = ndimage.binary_dilation(ndimage.binary_fill_holes(mask.any(axis=0)), iterations=MARGIN // factor)
+    near = _refined(near, factor, shape=image.shape[1:])
+    level = float(halved[mask].mean())
     edge = np.concatenate([mask[:, 0], mask[:, -1], mask[:, :, 0], mask[:, :, -1]], axis=1)
+    at_top = block_means(image >= 0.999 * float(magnitude.max()), (1, factor, factor))
+    shift = _shift(smooth, mask)
     return SignalFigures(
         snr=_snr(image, near, level=level),
         ghosting=_ghosting(image, near, level=level),
-        saturated=float((image[mask] >= 0.999 * float(magnitude.max())).mean()),
+        saturated=float(at_top[mask].mean()),
         cut_off=float(edge.mean()),
-        shift_px=_shift(smooth, mask),
+        shift_px=None if shift is None else shift * factor,
     )
+
+
+def _refined(mask: Mask, factor: int, *, shape: tuple[int, ...]) -> Mask:
+    """A mask of blocks of pixels as one of pixels; what fills no block at an end is as the last block is."""
+    pixels = mask.repeat(factor, axis=0).repeat(factor, axis=1)
+    missing = [(0, edge - had) for edge, had in zip(shape, pixels.shape, strict=True)]
+    return np.pad(pixels, missing, mode="edge")
 
 
 def require_signal(figures: SignalFigures, limits: QualitySettings, *, role: str) -> None:
@@ -165,9 +183,11 @@ _MEANING = {
 
 
 def _snr(image: Image, near: Mask, *, level: float) -> float | None:
-    air = image[:, ~near]
+    pixels = np.flatnonzero(~near)
+    step = max(1, len(pixels) * len(image) // MAX_AIR)
+    air = image.reshape(len(image), -1)[:, pixels[::step]]
     noisy = air[air > 0]
-    if noisy.size < MIN_AIR * image.size or noisy.size < air.size / 2:
+    if noisy.size * step < MIN_AIR * image.size or noisy.size < air.size / 2:
         return None
     sigma = float(np.median(noisy)) / RAYLEIGH_MEDIAN
     return level / sigma if sigma > 0 else None
@@ -194,7 +214,7 @@ def _ghosting(image: Image, near: Mask, *, level: float) -> float | None:
 
 def _shift(smooth: Image, mask: Mask) -> float | None:
     """Of interleaved slices the one half moves against the other. One linear step from the mean of both neighbours,
-    which is right for shifts up to about `SMOOTH_PX`, and too small beyond.
+    which is right for shifts up to about `SMOOTH_PX`, and too small beyond. In pixels of `smooth`.
     """
     if len(smooth) < MIN_SLICES:
         return None

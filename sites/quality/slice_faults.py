@@ -115,7 +115,7 @@ def find_slice_faults(magnitude: NDArray[np.float32]) -> SliceFaults:
     if interleaved:
         return SliceFaults(anatomy, (), (), (), (), (), interleaved=True)
     first, last = int(anatomy.argmax()), len(anatomy) - 1 - int(anatomy[::-1].argmax())
-    levels = [_level(thinned, inside, index, first=first, last=last) for index in range(first, last + 1)]
+    levels = _levels(thinned, inside, first=first, last=last)
     full = area >= FULL_AREA * typical
     interior = range(first + 1, last)
     around = {i: bool(full[i - 1] or full[i + 1]) for i in interior}
@@ -136,16 +136,23 @@ def find_slice_faults(magnitude: NDArray[np.float32]) -> SliceFaults:
     )
 
 
-def _level(
-    volume: NDArray[np.float32], inside: NDArray[np.bool_], index: int, *, first: int, last: int
-) -> float:
-    """Mean of a slice over the median of its neighbours' means, where most of these have foreground."""
-    near = [i for i in range(max(first, index - NEIGHBOURS), min(last, index + NEIGHBOURS) + 1) if i != index]
-    where = inside[near].mean(axis=0) > 0.5
-    if not where.any():
-        return 1.0
-    usual = float(np.median(volume[near][:, where].mean(axis=1)))
-    return float(volume[index][where].mean()) / usual if usual > 0 else 1.0
+def _levels(volume: NDArray[np.float32], inside: NDArray[np.bool_], *, first: int, last: int) -> list[float]:
+    """Mean of each slice over the median of its neighbours' means, where most of these have foreground."""
+    n_slices = last - first + 1
+    voxels = volume[first : last + 1].reshape(n_slices, -1)
+    shown = inside[first : last + 1].reshape(n_slices, -1).astype(np.int8)
+    levels = []
+    for index in range(n_slices):
+        low, high = max(0, index - NEIGHBOURS), min(n_slices, index + NEIGHBOURS + 1)
+        n_shown = shown[low:high].sum(axis=0, dtype=np.int8) - shown[index]
+        where = np.flatnonzero(2 * n_shown > high - low - 1)
+        if not len(where):
+            levels.append(1.0)
+            continue
+        means = voxels[low:high].take(where, axis=1).mean(axis=1)
+        usual = float(np.median(np.delete(means, index - low)))
+        levels.append(float(means[index - low]) / usual if usual > 0 else 1.0)
+    return levels
 
 
 def _repeated(volume: NDArray[np.float32], indices: list[int]) -> tuple[int, ...]:

@@ -178,10 +178,10 @@ def compare_blocks(
         flat=FLAT,
     )
     indices = corners[kept] + (size - 1) / 2
-    points = [fixed.TransformContinuousIndexToPhysicalPoint(index[::-1].tolist()) for index in indices]
+    points = indices * np.array(fixed.GetSpacing())[::-1] @ axes_of(fixed).T + np.array(fixed.GetOrigin())
     return Blocks(
         corners=corners[kept],
-        centres_mm=np.array(points).reshape(-1, 3),
+        centres_mm=points,
         agreement=agreement,
         step_mm=step,
         inside_share=float(inside.mean()) if len(inside) else 0.0,
@@ -293,14 +293,16 @@ def _seen_through(
     grid.SetDefaultPixelValue(OUTSIDE)
     seen: NDArray[np.float32] = sitk.GetArrayFromImage(grid.Execute(moving))
     covered = seen != OUTSIDE
-    return np.where(covered, _normalised(seen, of=covered), np.float32(OUTSIDE))
+    known = seen[covered]
+    level = float(np.linalg.norm(known)) / known.size**0.5 if known.size else 0.0
+    if level > 0:
+        np.multiply(seen, np.float32(1 / level), out=seen, where=covered)
+    return seen
 
 
-def _normalised(array: NDArray[np.float32], *, of: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
+def _normalised(array: NDArray[np.float32]) -> NDArray[np.float32]:
     """In units of its own root mean square: k-space of a knee has values of 1e-6, a scanner's image of 1e3."""
-    known = array if of is None else np.where(of, array, 0)
-    n_known = array.size if of is None else int(np.count_nonzero(of))
-    level = float(np.linalg.norm(known)) / n_known**0.5 if n_known else 0.0
+    level = float(np.linalg.norm(array)) / array.size**0.5 if array.size else 0.0
     return (array / np.float32(level)).astype(np.float32, copy=False) if level > 0 else array
 
 

@@ -31,6 +31,8 @@ WIDE_ROUNDS = 8
 """The first of them, which look farther than the biweight."""
 SETTLED = 1e-6
 """Largest change of a parameter, mm and parts of a length, from which on no further round is made."""
+SETTLED_NEAR = 1e-4
+"""The same where a fit goes on from another one: of what their difference says a thousandth, or less."""
 TUKEY = 4.685
 """Tukey's biweight: 95% efficient for normal errors."""
 MIN_SCALE_MM = 0.05
@@ -86,7 +88,9 @@ class MotionFit:
         return moved
 
 
-def fit_motion(points_mm: Floats, displacements_mm: Floats, *, max_stretch: float) -> MotionFit:
+def fit_motion(
+    points_mm: Floats, displacements_mm: Floats, *, max_stretch: float, near: MotionFit | None = None
+) -> MotionFit:
     """The motion that most blocks share, by Tukey's biweight.
 
     Parameters
@@ -98,24 +102,29 @@ def fit_motion(points_mm: Floats, displacements_mm: Floats, *, max_stretch: floa
     max_stretch
         0 allows rotation and shift alone; above it a small stretch is fitted too. The stretch itself is not
         bounded.
+    near
+        The fit of most of these blocks, from which this one goes on; None: nothing is known, and it begins wide.
 
     Returns
     -------
     MotionFit
         With a weight of each block.
     """
-    centre = np.median(points_mm, axis=0)
+    centre = np.median(points_mm, axis=0) if near is None else near.centre_mm
     design = _design(points_mm - centre)  # (N, 3, 12)
     rows = design.reshape(-1, N_PARAMETERS)  # (3 N, 12): an equation each
-    parameters = np.concatenate([np.median(displacements_mm, axis=0), np.zeros(9)])
+    if near is None:
+        parameters = np.concatenate([np.median(displacements_mm, axis=0), np.zeros(9)])
+    else:
+        parameters = np.concatenate([near.shift_mm, np.einsum("kij,ij->k", _BASES, near.matrix)])
     weights, scale = np.ones(len(points_mm)), np.ones(3)
     prior = np.full(N_PARAMETERS, 1e-9)
     prior[3:9] = STRETCH_PRIOR**-2 if max_stretch > 0 else 1e12
-    for round_number in range(ROUNDS):
+    for round_number in range(0 if near is None else WIDE_ROUNDS, ROUNDS):
         residuals = displacements_mm - design @ parameters
-        near = np.linalg.norm(residuals, axis=1) < NEAR_MM
-        if near.sum() >= MIN_BLOCKS / 2:
-            scale = np.maximum(1.4826 * np.median(np.abs(residuals[near]), axis=0), MIN_SCALE_MM)
+        close = np.linalg.norm(residuals, axis=1) < NEAR_MM
+        if close.sum() >= MIN_BLOCKS / 2:
+            scale = np.maximum(1.4826 * np.median(np.abs(residuals[close]), axis=0), MIN_SCALE_MM)
         # Begin wide: half of the blocks may be found in a wrong place.
         reach = TUKEY * max(1.0, 3.0 - 2.0 * round_number / WIDE_ROUNDS)
         distance = np.linalg.norm(residuals / scale, axis=1) / reach
@@ -125,7 +134,8 @@ def fit_motion(points_mm: Floats, displacements_mm: Floats, *, max_stretch: floa
         weighted = (rows * (weights[:, None] / scale**2).reshape(-1, 1)).T
         former = parameters
         parameters = np.linalg.solve(weighted @ rows + np.diag(prior), weighted @ displacements_mm.ravel())
-        if round_number > WIDE_ROUNDS and np.abs(parameters - former).max() < SETTLED:
+        settled = SETTLED if near is None else SETTLED_NEAR
+        if round_number > WIDE_ROUNDS and np.abs(parameters - former).max() < settled:
             break
     matrix = np.einsum("k,kij->ij", parameters[3:], _BASES)
     return MotionFit(centre, parameters[:3], matrix, scale, weights)
@@ -184,7 +194,9 @@ def error_of(
     if len(points) < MIN_BLOCKS or len(groups) < 4:
         return float("inf")
     whole = fit.displacements_at(points_mm)
-    without = [fit_motion(points[~group], seen[~group], max_stretch=max_stretch) for group in groups]
+    without = [
+        fit_motion(points[~group], seen[~group], max_stretch=max_stretch, near=fit) for group in groups
+    ]
     changes = [((one.displacements_at(points_mm) - whole) ** 2).sum(axis=1).mean() for one in without]
     jackknife = (len(groups) - 1) / len(groups) * float(sum(changes))
     residuals = seen - fit.displacements_at(points)

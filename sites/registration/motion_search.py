@@ -39,6 +39,9 @@ NEAR_STEPS = 0.75
 """A block counts as found within the larger of 1.5 mm and three quarters of a search step."""
 CLEAR = 1.5
 """A start that agrees by this multiple of the least agreement needs no other beside it."""
+THIN_MM = 2.0
+"""Of thicker slices a pair that is clear needs no look between the wide and the final one: 22 phantom pairs come as
+near to their true motion without it. On a real brain of 1 mm it takes the error from 0.036 to 0.030 mm."""
 MIN_STRETCH = 1e-6
 """Below it a motion counts as rigid: what is left by rounding."""
 MIN_OVERLAP_MM = 20.0
@@ -57,7 +60,7 @@ class Look:
 
 WIDE_LOOK = Look((6.0, 4.5, 4.5), 2.0, 300)
 CLOSE_LOOK = Look((3.0, 2.5, 2.5), MATCHING_SPACING_MM, 400)
-FINAL_LOOK = Look((2.0, 2.0, 2.0), MATCHING_SPACING_MM, 800, measures_error=True)
+FINAL_LOOK = Look((2.0, 2.0, 2.0), MATCHING_SPACING_MM, 1600, measures_error=True)
 
 
 @dataclass(frozen=True)
@@ -107,11 +110,13 @@ def find_motion(
     Returns
     -------
     Motion
-        From points of `fixed` to points of `moving`. Where no start agrees anywhere it begins at the identity, and its
-        agreement is low.
+        From points of `fixed` to points of `moving`. Where neither the scanner's coordinates nor a start agree anywhere
+        it begins at the identity, and its agreement is low.
     """
-    best = IDENTITY
-    for start in itertools.islice(_starts(fixed, moving), max_starts):
+    best = IDENTITY if max_starts is not None else _as_they_lie(fixed, moving, limits=limits)
+    clear = CLEAR * limits.min_agreement
+    starts = _starts(fixed, moving) if best.agreement < clear else ()
+    for start in itertools.islice(starts, max_starts):
         try:
             searched = _search(fixed, moving, start=start)
         except RuntimeError:  # the images drifted apart: another start may hold them together
@@ -119,11 +124,25 @@ def find_motion(
         found = refined(fixed, moving, searched, limits=limits, looks=(WIDE_LOOK,))
         if found.agreement > best.agreement:
             best = found
-        if best.agreement >= CLEAR * limits.min_agreement:
+        if best.agreement >= clear:
             break
     if max_starts is not None:
         return best
-    return refined(fixed, moving, best, limits=limits, looks=(CLOSE_LOOK, FINAL_LOOK))
+    near = best.agreement >= clear and fixed.GetSpacing()[2] > THIN_MM
+    looks = (FINAL_LOOK,) if near else (CLOSE_LOOK, FINAL_LOOK)
+    return refined(fixed, moving, best, limits=limits, looks=looks)
+
+
+def _as_they_lie(fixed: sitk.Image, moving: sitk.Image, *, limits: RegistrationSettings) -> Motion:
+    """The motion from the scanner's coordinates, by one wide look, or by two where the first says that it leads there.
+
+    A patient who moved by some millimetres is found so without a search: within 5 mm by one look, 8 by two.
+    """
+    found = refined(fixed, moving, IDENTITY, limits=limits, looks=(WIDE_LOOK,))
+    if limits.min_agreement / 2 <= found.agreement < CLEAR * limits.min_agreement:
+        again = refined(fixed, moving, found, limits=limits, looks=(WIDE_LOOK,))
+        return max(found, again, key=lambda motion: motion.agreement)
+    return found
 
 
 def refined(
@@ -200,7 +219,7 @@ def surer_without_stretch(
     centre = np.array(fixed.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in fixed.GetSize()]))
     start = Motion(rotation, motion.matrix @ centre + motion.shift_mm - rotation @ centre)
     held = limits.model_copy(update={"max_stretch": 0.0})
-    rigid = refined(fixed, moving, start, limits=held, looks=(CLOSE_LOOK, FINAL_LOOK))
+    rigid = refined(fixed, moving, start, limits=held, looks=(FINAL_LOOK,))
     agrees = rigid.agreement >= min(motion.agreement, limits.min_agreement)
     return rigid if agrees and rigid.error_mm <= motion.error_mm else motion
 

@@ -1,12 +1,13 @@
 """Bringing the reference onto the target's grid, and measuring how well that went.
 
-1. Where both lie on one grid, blocks of the target are looked for in the reference as it lies. Where they are found
-   within a fraction of a pixel, nothing is moved.
+1. Blocks of the target are looked for in the reference where the scanner's coordinates put them, up to 6 mm away.
+   Where that is clear, no search is made: patients move by less, as a rule.
 2. Else the motion is looked for from several starts, until one is good: the scanner's coordinates, the centres of both
    heads' boxes, their centres of mass. Each start is a rigid search by Mattes mutual information, coarse alone, on the
    foreground's box (a frame of zeros around a head is cut off first).
-3. The motion is refined by the blocks' displacements, three times: a rigid motion and, up to `max_stretch`, a stretch.
-   A pair that may be used is then brought together by a rigid motion alone where that has no larger error.
+3. The motion is refined by the blocks' displacements: a rigid motion and, up to `max_stretch`, a stretch. A pair on one
+   grid that is found within a fraction of a pixel is not moved. Another that may be used is brought together by a rigid
+   motion alone where that has no larger error.
 
 Everything runs on one thread with fixed seeds: the same scans give the same bytes.
 
@@ -36,15 +37,10 @@ from numpy.typing import NDArray
 from minet_core.imaging.volume import Volume
 from sites.registration.checks import MotionUnsure, require_registered, require_two_contrasts
 from sites.registration.motion_search import (
-    CLEAR,
-    CLOSE_LOOK,
-    FINAL_LOOK,
     IDENTITY,
-    WIDE_LOOK,
     find_motion,
     matching_image,
     moved_by,
-    refined,
     surer_without_stretch,
 )
 from sites.registration.resampling import resample, same_grid
@@ -113,15 +109,7 @@ def register(
     fixed, moving = matching_image(target), matching_image(reference)
     pixel = float(min(target.spacing_mm[1:]))
     on_one_grid = same_grid(target, reference)
-    motion = None
-    if on_one_grid:
-        motion = refined(fixed, moving, IDENTITY, limits=limits, looks=(WIDE_LOOK,))
-        clear = motion.agreement >= CLEAR * limits.min_agreement
-        motion = (
-            refined(fixed, moving, motion, limits=limits, looks=(CLOSE_LOOK, FINAL_LOOK)) if clear else None
-        )
-    if motion is None:
-        motion = find_motion(fixed, moving, limits=limits)
+    motion = find_motion(fixed, moving, limits=limits)
     moved = moved_by(fixed, motion)
     unsure = False
     try:

@@ -8,6 +8,7 @@ import SimpleITK as sitk  # noqa: N813 (the name its own manual uses)
 from numpy.typing import NDArray
 
 from minet_core.imaging.volume import Volume
+from sites.registration.separable_spline import axes_in_order, interpolate
 
 GRID_TOLERANCE_MM = 0.01
 """Two affines within this at every corner are one grid: headers round at the sixth digit."""
@@ -52,33 +53,46 @@ def resample(
     tuple[Volume, NDArray[np.bool_]]
         The reference on the grid, float32, 0 where it has no data; and where it has, (slice, row, column).
     """
-    moving, fixed = as_sitk(reference), as_sitk(target)
-    resampler = sitk.ResampleImageFilter()
-    resampler.SetReferenceImage(fixed)
-    resampler.SetTransform(transform)
-    resampler.SetInterpolator(sitk.sitkBSpline)
-    values = sitk.GetArrayFromImage(resampler.Execute(moving))
-    covered = _in_view(reference, target=target, transform=transform)
+    motion = _as_matrix(transform)
+    # target index -> reference index
+    places = np.asarray(np.linalg.solve(reference.affine, motion @ target.affine), np.float64)
     magnitude = reference.magnitude()
-    array = np.where(covered, np.clip(values, magnitude.min(), magnitude.max()), 0).astype(np.float32)
+    order = axes_in_order(motion[:3, :3] @ target.affine[:3, :3], reference.affine[:3, :3])
+    if order is None:
+        resampler = sitk.ResampleImageFilter()
+        resampler.SetReferenceImage(as_sitk(target))
+        resampler.SetTransform(transform)
+        resampler.SetInterpolator(sitk.sitkBSpline)
+        values = sitk.GetArrayFromImage(resampler.Execute(as_sitk(reference)))
+    else:
+        turned = places[[*order, 3]]
+        n_slices, rows, columns = target.array.shape
+        values = interpolate(magnitude.transpose(order), turned, shape=(n_slices, rows, columns))
+    np.clip(values, magnitude.min(), magnitude.max(), out=values)
+    covered = _in_view(places, of=magnitude.shape, grid=target.array.shape)
+    values[~covered] = 0
     volume = Volume(
-        array=array, spacing_mm=target.spacing_mm, affine=target.affine, contrast=reference.contrast
+        array=values, spacing_mm=target.spacing_mm, affine=target.affine, contrast=reference.contrast
     )
     return volume, covered
 
 
-def _in_view(reference: Volume, *, target: Volume, transform: sitk.Transform) -> NDArray[np.bool_]:
-    """Where the target's voxels lie within the reference's outermost voxels: (slice, row, column)."""
-    origin = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
-    columns = [np.array(transform.TransformPoint(point)) - origin for point in np.eye(3).tolist()]
+def _as_matrix(transform: sitk.Transform) -> NDArray[np.float64]:
+    """(4, 4), of an affine transform."""
     motion = np.eye(4)
-    motion[:3, :3], motion[:3, 3] = np.array(columns).T, origin  # every transform here is affine
-    place = np.linalg.solve(reference.affine, motion @ target.affine)  # target index -> reference index
-    steps = [np.arange(n, dtype=np.float32) for n in target.array.shape]
-    inside = np.ones(target.array.shape, dtype=bool)
-    for axis, n_voxels in enumerate(reference.array.shape):
-        s, r, c = (place[axis, k].astype(np.float32) * step for k, step in enumerate(steps))
-        index = s[:, None, None] + (r[:, None] + c[None, :] + np.float32(place[axis, 3]))
+    motion[:3, 3] = transform.TransformPoint((0.0, 0.0, 0.0))
+    motion[:3, :3] = np.array([transform.TransformPoint(point) for point in np.eye(3).tolist()]).T
+    motion[:3, :3] -= motion[:3, 3:]
+    return motion
+
+
+def _in_view(places: NDArray[np.float64], *, of: tuple[int, ...], grid: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Where the grid's voxels lie within the outermost voxels of a volume of this shape: (slice, row, column)."""
+    steps = [np.arange(n, dtype=np.float32) for n in grid]
+    inside = np.ones(grid, dtype=bool)
+    for axis, n_voxels in enumerate(of):
+        s, r, c = (places[axis, k].astype(np.float32) * step for k, step in enumerate(steps))
+        index = s[:, None, None] + (r[:, None] + c[None, :] + np.float32(places[axis, 3]))
         inside &= (index >= -0.5) & (index <= n_voxels - 0.5)
     return inside
 
