@@ -157,10 +157,8 @@ def _foreground_lines(magnitude: NDArray[np.float32], *, axis: int) -> NDArray[n
     chosen = np.flatnonzero(length >= 0.6 * length.max())
     if len(chosen) > MAX_LINES:
         chosen = chosen[np.linspace(0, len(chosen) - 1, MAX_LINES).astype(int)]
-    place = np.arange(1, n + 1, dtype=np.float32) - first[chosen, None].astype(np.float32)
-    place *= np.float32(np.pi) / (length[chosen, None] + 2).astype(np.float32)
-    window = np.sin(np.clip(place, 0, np.float32(np.pi)))
-    window *= window
+    place = (np.arange(n)[None] - first[chosen, None] + 1) / (length[chosen, None] + 2)
+    window = np.where((place > 0) & (place < 1), np.sin(np.pi * place) ** 2, 0).astype(np.float32)
     return np.asarray(lines[chosen] * window, np.float32)
 
 

@@ -8,6 +8,7 @@ an update against, and no bound.
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,14 @@ FALL_DB = 1.0
 
 MIN_REPLIES = 3
 """Replies from which a median of the round alone means something: of two, either may be the odd one."""
+
+HARM_DB = 0.2
+"""Fall of the validation PSNR below its best, by medians of three rounds. Where it fell at most of the other sites,
+what goes against them costs them something (docs/results/robustness.md)."""
+
+SUDDEN = 0.25
+"""Fall of a site's median agreement from one round to the next. The median of an honest site that drifts apart from the
+others falls by 0.06 at most; of one that turns its updates round, by 0.4 and more (docs/results/robustness.md)."""
 
 HISTORY_ROUNDS = 50
 """How far back the run's median looks: norms fall as a run converges."""
@@ -131,26 +140,45 @@ def opposed(agreements: Sequence[float], turned: Sequence[float], *, below: floa
     return cosine is not None and cosine < below and (share is None or share > TURNED_TOLD)
 
 
-def began_in_agreement(agreements: Sequence[float], *, above: float) -> bool:
-    """Whether a site's first updates of a run pointed where the others' did.
+def drifted_apart(agreements: Sequence[float], *, above: float) -> bool:
+    """Whether a site agreed with the others at first and came to go against them by little and little.
 
     The mean of the updates goes to nothing as a run converges, and then a site whose patients are unlike the others'
-    is opposed to them by what is left: it is honest, and it agreed at first (docs/results/robustness.md).
+    is opposed to them by what is left. Who turns round does so at once.
 
     Parameters
     ----------
     agreements
         The site's cosines to the others' mean direction, one a round, the run's first round first.
     above
-        Bound of their median, -1 to 1.
+        Bound of the median of the first `MIN_AGREEMENTS`, -1 to 1.
 
     Returns
     -------
     bool
-        By the median of the first `MIN_AGREEMENTS`; False of fewer.
+        False of fewer than `MIN_AGREEMENTS`, and where its median of `lasting` ever fell by more than `SUDDEN`.
     """
-    first = agreements[:MIN_AGREEMENTS]
-    return len(first) == MIN_AGREEMENTS and statistics.median(first) >= above
+    medians = [lasting(agreements[:end]) for end in range(MIN_AGREEMENTS, len(agreements) + 1)]
+    known = [median for median in medians if median is not None]
+    steps = [before - after for before, after in itertools.pairwise(known)]
+    return bool(known) and known[0] >= above and max(steps, default=0.0) <= SUDDEN
+
+
+def lasting_fall(scores: Sequence[float]) -> float:
+    """How far a score is below its best of the run, both as medians of three rounds.
+
+    Parameters
+    ----------
+    scores
+        One a round, this round's last, dB.
+
+    Returns
+    -------
+    float
+        0 or more, dB; 0 of fewer than three.
+    """
+    medians = [statistics.median(scores[end - 3 : end]) for end in range(3, len(scores) + 1)]
+    return max(medians) - medians[-1] if medians else 0.0
 
 
 def fallen_sites(

@@ -93,6 +93,17 @@ def update_times(factor: float) -> Reshape:
     return reshape
 
 
+def turned_after(n_rounds: int, factor: float, *, within: int = 1) -> Reshape:
+    """A site that is honest for so many rounds, and multiplies its updates by `factor` so many rounds later."""
+
+    def reshape(content: RecordDict, request: Message) -> RecordDict:
+        number = int(str(request.content.config_records[messages.REQUEST]["round"]))
+        way = min(max(number - n_rounds, 0) / within, 1.0)
+        return content if way == 0 else update_times(1.0 + way * (factor - 1.0))(content, request)
+
+    return reshape
+
+
 def without_a_key(content: RecordDict, _request: Message) -> RecordDict:
     weights = weights_in(content)
     weights.pop(sorted(weights)[0])

@@ -28,7 +28,7 @@ from minet_core.runtime.files.atomic_write import write_text
 from minet_core.settings.federation import FederationSettings
 from minet_core.settings.yaml_file import settings_text
 from server.runs.run_directory import RunDirectory
-from tests.faults.hostile import figure, update_times, with_weights
+from tests.faults.hostile import figure, turned_after, update_times, with_weights
 from tests.faults.tiny_sites import TINY_SITES, make_tiny_sites, tiny_federation
 from tests.faults.trial_sites import Reshape, Weights, weights_in
 
@@ -107,6 +107,8 @@ def _half_flipped(number: str, before: Weights, after: Weights) -> Weights:
 STRATEGIES: dict[str, Callable[[], Reshape]] = {
     "reversed at its own norm": lambda: update_times(-1.0),
     "reversed, doubled": lambda: update_times(-2.0),
+    "reversed after three rounds": lambda: turned_after(3, -1.0),
+    "reversed by little and little": lambda: turned_after(2, -1.0, within=6),
     "doubled": lambda: update_times(2.0),
     "9.9 times as large": lambda: update_times(9.9),
     "reversed, 9.9 times": lambda: update_times(-9.9),

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minet_core.weights.update_norm import norm, norm_bound, update_norm
+from minet_core.weights.update_norm import (
+    drifted_apart,
+    lasting_fall,
+    norm,
+    norm_bound,
+    update_norm,
+)
 
 HONEST = st.floats(0.5, 2.0)
 
@@ -51,3 +57,27 @@ def test_a_tiny_hostile_norm_does_not_make_the_honest_suspect(honest: list[float
     assert all(value <= bound for value in honest)
     assert math.isfinite(bound)
     assert bound == pytest.approx(bound)
+
+
+KNEES = [0.26, 0.19, 0.04, -0.03, -0.09, -0.13, -0.17, -0.21, -0.22, -0.24, -0.23, -0.25, -0.3, -0.41, -0.61]
+"""Of an honest site of knees beside two of heads: docs/results/robustness.md."""
+
+
+@pytest.mark.parametrize(
+    ("agreements", "drifted"),
+    [
+        (KNEES, True),
+        (KNEES[:2], False),
+        ([-value for value in KNEES], False),
+        ([0.4] * 9 + [-0.5] * 5, False),
+        ([0.4] * 9 + [-0.5] * 4, True),  # its median is the honest one yet, and nothing is refused by it
+    ],
+)
+def test_who_drifts_apart_does_so_by_little_and_little(agreements: list[float], drifted: bool) -> None:
+    assert drifted_apart(agreements, above=0.05) == drifted
+
+
+def test_a_lasting_fall_is_that_of_medians() -> None:
+    assert lasting_fall([30.0, 31.0]) == 0.0
+    assert lasting_fall([30.0, 31.0, 32.0, 31.5, 31.9]) == 0.0  # one low round is none
+    assert lasting_fall([30.0, 32.0, 32.0, 31.0, 31.0]) == pytest.approx(1.0)
