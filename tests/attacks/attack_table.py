@@ -159,6 +159,8 @@ ROWS = (
             "a_large_update_is_refused_and_the_honest_ones_are_used",
             "a_doubled_update_is_told",
             "an_update_of_which_half_is_reversed_is_told_from_the_third_round",
+            "a_site_that_goes_against_the_others_for_another_reason_is_refused",
+            "a_site_that_drifts_apart_is_refused_where_the_others_scores_fell",
             "a_round_that_made_the_model_worse_is_taken_back_without_the_site_that_did_it",
             "the_word_of_one_site_takes_no_round_back",
         ),

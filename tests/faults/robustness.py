@@ -107,8 +107,6 @@ def _half_flipped(number: str, before: Weights, after: Weights) -> Weights:
 STRATEGIES: dict[str, Callable[[], Reshape]] = {
     "reversed at its own norm": lambda: update_times(-1.0),
     "reversed, doubled": lambda: update_times(-2.0),
-    "reversed after three rounds": lambda: turned_after(3, -1.0),
-    "reversed by little and little": lambda: turned_after(2, -1.0, within=6),
     "doubled": lambda: update_times(2.0),
     "9.9 times as large": lambda: update_times(9.9),
     "reversed, 9.9 times": lambda: update_times(-9.9),
@@ -117,6 +115,12 @@ STRATEGIES: dict[str, Callable[[], Reshape]] = {
     "constant drift at the honest norm": lambda: _directed(lambda _, shape: np.ones(shape)),
     "a million slices": lambda: figure("n_training_slices", 1_000_000),
 }
+
+TURNING: dict[str, Callable[[], Reshape]] = {
+    "reversed after three rounds": lambda: turned_after(3, -1.0),
+    "reversed by little and little": lambda: turned_after(2, -1.0, within=6),
+}
+"""Of sites that agree at first: told of as soon as any other, and refused later."""
 
 
 def bench_federation(seed: int, *, rounds: int, **changes: object) -> FederationSettings:
@@ -198,7 +202,7 @@ def robustness(
     seed: int,
     *,
     rounds: int,
-    names: Iterable[str] = tuple(STRATEGIES),
+    names: Iterable[str] = (*STRATEGIES, *TURNING),
     rules: Iterable[Rule] = RULES[1:],
     write: Callable[[str], None],
 ) -> list[Outcome]:
@@ -223,11 +227,12 @@ def robustness(
             return run
 
         honest = one("honest", None, None)
+        made_of = {**STRATEGIES, **TURNING}
         for name in names:
-            one(f"{name}: as shipped", STRATEGIES[name](), honest)
+            one(f"{name}: as shipped", made_of[name](), honest)
             one(
                 f"{name}: quarantine open",
-                STRATEGIES[name](),
+                made_of[name](),
                 honest,
                 quarantine=OPEN,
                 algorithm={"max_share": 1.0},
