@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from pathlib import Path
 
 import h5py
@@ -297,9 +299,13 @@ def test_a_file_that_brings_its_reader_down_costs_itself_alone(tmp_path: Path, p
     read_header(path)
     child = sites.scans.foreign_hdf5._process._child
     assert child is not None
-    os.kill(child.pid, 19)  # it answers no more
-    os.kill(child.pid, 11)
-    os.kill(child.pid, 18)
+    os.kill(child.pid, signal.SIGSTOP)  # it is asked, and answers no more
+
+    def bring_down() -> None:
+        os.kill(child.pid, signal.SIGSEGV)
+        os.kill(child.pid, signal.SIGCONT)
+
+    threading.Timer(1.0, bring_down).start()
     with pytest.raises(ScanReaderFailed, match=r"FM-D211.*file1\.h5 brought its reader down; got SIGSEGV"):
         ForeignFile(path).attribute("patient_id")
     assert read_header(other).patient_id == "p2"
