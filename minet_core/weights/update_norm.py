@@ -39,8 +39,9 @@ MIN_REPLIES = 3
 """Replies from which a median of the round alone means something: of two, either may be the odd one."""
 
 HARM_DB = 0.2
-"""Fall of the validation PSNR below its best, by medians of three rounds. Where it fell at most of the other sites,
-what goes against them costs them something (docs/results/robustness.md)."""
+"""Fall of the validation PSNR below its best, by the medians of `lasting`. Where it fell at most of the other sites,
+what goes against them costs them something. Single rounds of an honest run vary by 0.6 dB
+(docs/results/robustness.md)."""
 
 SUDDEN = 0.25
 """Fall of a site's median agreement from one round to the next. The median of an honest site that drifts apart from the
@@ -158,14 +159,13 @@ def drifted_apart(agreements: Sequence[float], *, above: float) -> bool:
     bool
         False of fewer than `MIN_AGREEMENTS`, and where its median of `lasting` ever fell by more than `SUDDEN`.
     """
-    medians = [lasting(agreements[:end]) for end in range(MIN_AGREEMENTS, len(agreements) + 1)]
-    known = [median for median in medians if median is not None]
-    steps = [before - after for before, after in itertools.pairwise(known)]
-    return bool(known) and known[0] >= above and max(steps, default=0.0) <= SUDDEN
+    medians = _lasting_each(agreements)
+    steps = [before - after for before, after in itertools.pairwise(medians)]
+    return bool(medians) and medians[0] >= above and max(steps, default=0.0) <= SUDDEN
 
 
 def lasting_fall(scores: Sequence[float]) -> float:
-    """How far a score is below its best of the run, both as medians of three rounds.
+    """How far a score is below its best of the run, both as medians of `lasting`.
 
     Parameters
     ----------
@@ -175,10 +175,16 @@ def lasting_fall(scores: Sequence[float]) -> float:
     Returns
     -------
     float
-        0 or more, dB; 0 of fewer than three.
+        0 or more, dB; 0 of fewer than `MIN_AGREEMENTS`.
     """
-    medians = [statistics.median(scores[end - 3 : end]) for end in range(3, len(scores) + 1)]
+    medians = _lasting_each(scores)
     return max(medians) - medians[-1] if medians else 0.0
+
+
+def _lasting_each(history: Sequence[float]) -> list[float]:
+    """`lasting` after each round, from the first that it has one of."""
+    medians = [lasting(history[:end]) for end in range(MIN_AGREEMENTS, len(history) + 1)]
+    return [median for median in medians if median is not None]
 
 
 def fallen_sites(
