@@ -7,29 +7,26 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from minet_core.algorithms.influence import agreements, products_and_tensors, turned_shares
 from minet_core.errors import FedminetError, UpdateOpposed, UpdateSuspect
 from minet_core.training.loop import learning_rate_at
 from minet_core.weights.update_norm import (
-    HARM_DB,
     HISTORY_ROUNDS,
     MIN_REPLIES,
     OPPOSED_AT_ONCE,
     TURNED_TOLD,
-    drifted_apart,
     lasting,
-    lasting_fall,
     low_median,
     norm_bound,
     opposed,
 )
 from server.rounds.context import RoundContext
 from server.rounds.replies import KeptReply, as_reply, keep, read_replies
-from server.rounds.roll_back import SCORE, left_out_for_good
+from server.rounds.roll_back import left_out_for_good
+from server.rounds.unlike_sites import entries_of, is_unlike
 from server.runs.participation import participation_violation
 
 NORMS = ("update_norm", "memory_norm")
@@ -131,7 +128,7 @@ def _by_direction(
         against = []
         for site in by_agreement:
             seen, opposes = _looked_at(conduct, found[site], is_lowest=site == by_agreement[0])
-            against += [site] if opposes and not _is_unlike(conduct, found, site) else []
+            against += [site] if opposes and not is_unlike(conduct, found, site) else []
             told = {**{(site, kind): figures for kind, figures in seen.items()}, **told}
         if not against or not conduct.federation.quarantine.refuse_opposed or not may_refuse:
             break
@@ -171,36 +168,6 @@ def _looked_at(
     if share is not None and share > TURNED_TOLD:
         told["tensors"] = (share, TURNED_TOLD)
     return told, opposed(cosines if is_lowest else [], shares, below=settings.opposed_agreement)
-
-
-def _is_unlike(conduct: RoundContext, found: Mapping[str, KeptReply], site: str) -> bool:
-    """Whether a site that goes against the others is merely unlike them, near what all can agree on.
-
-    Such a site drifted apart from them, its norm is usual, and their scores did not fall for it.
-    """
-    if UpdateSuspect.code in found[site].noted:
-        return False
-    records = conduct.run.rounds_recorded()
-    cosines = [entry["agreement"] for entry in _entries(records, site) if "agreement" in entry]
-    cosines.append(found[site].agreement or 0.0)
-    if not drifted_apart(cosines, above=conduct.federation.quarantine.suspect_agreement):
-        return False
-    others = [other for other in found if other != site]
-    harmed = [
-        other
-        for other in others
-        if lasting_fall([*_scores(_entries(records, other)), *_score_now(found[other])]) > HARM_DB
-    ]
-    return len(harmed) <= max(len(others) / 2, 1)
-
-
-def _scores(entries: Iterable[Mapping[str, Any]]) -> list[float]:
-    return [entry["validation"][SCORE] for entry in entries if SCORE in entry.get("validation", {})]
-
-
-def _score_now(kept: KeptReply) -> list[float]:
-    score = (kept.figures or {}).get(f"validation_{SCORE}")
-    return [] if score is None else [score]
 
 
 def _by_record(conduct: RoundContext, held: Mapping[str, KeptReply]) -> dict[str, KeptReply]:
@@ -309,10 +276,5 @@ def _norms_of_run(conduct: RoundContext, kind: str) -> list[tuple[float, float]]
 
 
 def _figures_of_run(conduct: RoundContext, site: str, key: str) -> list[float]:
-    entries = _entries(conduct.run.rounds_recorded(last=HISTORY_ROUNDS), site)
+    entries = entries_of(conduct.run.rounds_recorded(last=HISTORY_ROUNDS), site)
     return [entry[key] for entry in entries if key in entry]
-
-
-def _entries(records: Iterable[Mapping[str, Any]], site: str) -> list[Mapping[str, Any]]:
-    """What the records of rounds say of a site, of those that it was in."""
-    return [record["sites"][site] for record in records if site in record["sites"]]

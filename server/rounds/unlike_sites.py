@@ -1,0 +1,51 @@
+"""A site that goes against the others and is merely unlike them: it is named, and its update is used.
+
+Near what all can agree on nothing is left of the updates but what the sites disagree in, and a site whose patients are
+unlike the others' comes to be opposed to them (docs/results/robustness.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from minet_core.errors import UpdateSuspect
+from minet_core.weights.update_norm import HARM_DB, drifted_apart, lasting_fall
+from server.rounds.context import RoundContext
+from server.rounds.replies import KeptReply
+from server.rounds.roll_back import SCORE
+
+
+def is_unlike(conduct: RoundContext, found: Mapping[str, KeptReply], site: str) -> bool:
+    """Whether a site that goes against the others is merely unlike them, near what all can agree on.
+
+    Such a site drifted apart from them, its norm is usual, and their scores did not fall for it.
+    """
+    if UpdateSuspect.code in found[site].noted:
+        return False
+    records = conduct.run.rounds_recorded()
+    cosines = [entry["agreement"] for entry in entries_of(records, site) if "agreement" in entry]
+    cosines.append(found[site].agreement or 0.0)
+    if not drifted_apart(cosines, above=conduct.federation.quarantine.suspect_agreement):
+        return False
+    others = [other for other in found if other != site]
+    harmed = [
+        other
+        for other in others
+        if lasting_fall([*_scores(entries_of(records, other)), *_score_now(found[other])]) > HARM_DB
+    ]
+    return len(harmed) <= max(len(others) / 2, 1)
+
+
+def _scores(entries: Iterable[Mapping[str, Any]]) -> list[float]:
+    return [entry["validation"][SCORE] for entry in entries if SCORE in entry.get("validation", {})]
+
+
+def _score_now(kept: KeptReply) -> list[float]:
+    score = (kept.figures or {}).get(f"validation_{SCORE}")
+    return [] if score is None else [score]
+
+
+def entries_of(records: Iterable[Mapping[str, Any]], site: str) -> list[Mapping[str, Any]]:
+    """What the records of rounds say of a site, of those that it was in."""
+    return [record["sites"][site] for record in records if site in record["sites"]]
