@@ -13,11 +13,13 @@ from sites.store.cohort import Cohort
 
 FLOPS_OF_A_WEIGHT = 24
 """Operations of a training step for each weight and low-resolution pixel: three passes of 8. Counted by torch's counter
-for the forward pass: MINet 7.6 to 7.9, EDSR 2.0, Zeng et al. 3.6, Lyu et al. 5.9, SMORE 15.9."""
+for the forward pass: MINet 7.6 to 7.9, EDSR 2.0, Zeng et al. 3.6, Lyu et al. 5.9, SMORE 15.9, late
+fusion 5.6 to 6.4; all at 2x. At 4x MINet has 24 for each of its pixels, which are four times as large."""
 
 FLOATS_OF_A_CHANNEL = 32
 """Floats kept for the backward pass, for each feature channel, block and low-resolution pixel. Counted by torch's
-hooks: 30 for MINet at the paper's size (bytes: docs/results/gpu.md), 46 for the small one, 35 to 52 for the others."""
+hooks: 30 for MINet at the paper's size (bytes: docs/results/gpu.md), 46 for the small one, 35 to 52 for the others,
+27 to 33 for late fusion; all at 2x."""
 
 BYTES_OF_A_WEIGHT = 16
 """A weight, its gradient and Adam's two moments, float32."""
@@ -62,7 +64,9 @@ def cost_of_round(
         GB of 1e9 bytes, and seconds.
     """
     model, training = federation.model, federation.training
-    n_pixels = _pixels_of_a_sample(federation, cohort) / federation.scale**2
+    # Most layers lie at the high resolution: a low-resolution pixel of 2x, on which the figures were counted, is a
+    # quarter of what it is there, whatever the scale.
+    n_pixels = _pixels_of_a_sample(federation, cohort) / 4
     n_slices = 1 if cohort is None else cohort.counts["training"].slices
     work = federation.work_of(site)
     n_steps = work.local_steps or (work.local_epochs or 0) * -(-n_slices // training.batch_size)
