@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.status.finding import CHECKS_OF_PART, Finding, Part
-from client.status.status_file import StatusPage, client_runs, read_page
+from client.status.status_file import StatusPage, client_runs, last_start_id, read_page
 from client.status_folders import NODE_NOTES, TRAINER_NOTES
 
 LOOKS_AFTER_ITSELF_S = 60.0
@@ -20,7 +20,10 @@ _NAMES: dict[Part, str] = {"all": "client", "node": "node", "trainer": "trainer"
 
 @dataclass(frozen=True)
 class PartStatus:
-    """One of the processes that keep the site. page: None before its first start."""
+    """One of the processes that keep the site. page: None before its first start wrote one.
+
+    Nor has a client one that has taken the lock and not written yet: what is there then is of the one before.
+    """
 
     part: Part
     runs: bool
@@ -32,6 +35,8 @@ class PartStatus:
         """What its folder says."""
         runs, found = client_runs(folder), read_page(folder)
         page, looked = (None, None) if found is None else found
+        if runs and page is not None and page.start_id != last_start_id(folder):
+            page, looked = None, None
         return cls(part, runs, looked, page)
 
     @property

@@ -103,10 +103,12 @@ def read_status(
 def _registration(node: PartStatus, now: float) -> tuple[Registration, FormerRegistration | None]:
     """How the node stands with the server, told by whoever keeps it; and the registration before."""
     page = node.page
-    if node.runs and page is not None:
+    if node.runs:
         checking = f"the {node.name} is making its checks before it starts the node"
         if node.part == "node":
             checking = "the node is making its checks"
+        if page is None:  # it has the lock, and no page yet
+            return Registration(False, now, reason=checking), None
         return page.registration or Registration(False, page.started, reason=checking), page.former
     reason = "no client runs" if node.part == "all" else "the node does not run"
     former = None if page is None or node.looked is None else last_registration(page, node.looked)

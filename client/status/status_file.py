@@ -3,7 +3,9 @@
 In the site's folder where one process keeps the whole client; in `status/node` and `status/trainer` where these are two
 (client.processes.node_and_trainer), each with a page of its own. The page outlives its client; whether there is one
 is told by the lock on `client.lock` beside it, which the kernel lets go of when the process ends, however that was,
-and which another container sees as well. The page's time of change says when the client last looked after itself.
+and which another container sees as well. The lock's file names the start of whoever holds it, and the page the start
+that wrote it: what a killed client left does not pass for its successor's. The page's time of change says when the
+client last looked after itself.
 Imports neither torch nor Flower.
 """
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -57,7 +60,10 @@ class FormerRegistration:
 
 @dataclass(frozen=True)
 class StatusPage:
-    """The page. started, ended: of the client; ended is None while it runs, or where it was killed."""
+    """The page. started, ended: of the client; ended is None while it runs, or where it was killed.
+
+    start_id: of this start, as the lock's file has it.
+    """
 
     site: str
     process: int
@@ -70,6 +76,7 @@ class StatusPage:
     former: FormerRegistration | None = None
     checked: Timestamp | None = None
     findings: tuple[Finding, ...] = field(default=())
+    start_id: str = ""
 
 
 @contextlib.contextmanager
@@ -89,6 +96,8 @@ def client_lock(folder: Path, *, beside: Sequence[Path] = ()) -> Iterator[None]:
                 got=taken[0],
                 action="See `fedminet site status`; end it before you start another",
             )
+        with contextlib.suppress(OSError):  # a full disk: the page cannot be written either
+            os.pwrite(descriptor, uuid.uuid4().hex.encode(), 0)
         yield
     finally:
         let_go(descriptor)
@@ -99,9 +108,17 @@ def client_runs(folder: Path) -> bool:
     return is_locked(folder / LOCK_FILE)
 
 
+def last_start_id(folder: Path) -> str:
+    """The id of the start that took the lock last; empty before the first."""
+    try:
+        return (folder / LOCK_FILE).read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+
+
 @contextlib.contextmanager
 def status_writer(folder: Path, *, site: str) -> Iterator[StatusWriter]:
-    """The page of a client that lives as long as the context, and how it ended."""
+    """The page of a client that lives as long as the context, and how it ended. To be entered within `client_lock`."""
     page = StatusWriter(folder, site=site)
     try:
         yield page
@@ -125,7 +142,7 @@ class StatusWriter:
     def __init__(self, folder: Path, *, site: str) -> None:
         former = read_page(folder)
         self._path = folder / STATUS_FILE
-        self._page = StatusPage(site, os.getpid(), time.time())
+        self._page = StatusPage(site, os.getpid(), time.time(), start_id=last_start_id(folder))
         self._looked = time.monotonic()
         if former is not None:
             self._page = replace(self._page, former=last_registration(*former))

@@ -73,6 +73,12 @@ def test_a_running_client_is_told_from_a_killed_one(tmp_path: Path) -> None:
     assert "it was killed; last seen" in as_text(status)
     assert "last registered until" in as_text(status)
     with client_lock(tmp_path):  # the killed one is in nobody's way
+        started = status_of(
+            tmp_path
+        )  # nor does its page pass for its successor's, which has written none yet
+        assert (started.runs, started.registration.registered) == (True, False)
+        assert "making its checks" in as_text(started)
+        assert "runs, and has written nothing yet" in as_text(started)
         StatusWriter(tmp_path, site="sms")
         page = read_page(tmp_path)
         assert page is not None
@@ -184,13 +190,12 @@ def test_a_part_that_hangs_is_not_healthy(tmp_path: Path) -> None:
 def test_of_what_both_parts_have_checked_the_worse_counts(tmp_path: Path) -> None:
     """A kit may fit the authority, which the trainer sees, and not the keys, which the node sees."""
     refused = Finding("kit", "refusal", "the kit was made for another key", code="FM-F404")
-    for folder, findings in (
-        (NODE_NOTES, [refused, Finding("keys", "ok", "x"), Finding("policy", "ok", "x")]),
-        (TRAINER_NOTES, [Finding(check, "ok", "x") for check in ("kit", "policy", "store")]),
-    ):
-        (tmp_path / folder).mkdir(parents=True)
-        StatusWriter(tmp_path / folder, site="sms").record_findings(findings, kit=tmp_path / "kit")
     with client_lock(tmp_path / NODE_NOTES), client_lock(tmp_path / TRAINER_NOTES):
+        for folder, findings in (
+            (NODE_NOTES, [refused, Finding("keys", "ok", "x"), Finding("policy", "ok", "x")]),
+            (TRAINER_NOTES, [Finding(check, "ok", "x") for check in ("kit", "policy", "store")]),
+        ):
+            StatusWriter(tmp_path / folder, site="sms").record_findings(findings, kit=tmp_path / "kit")
         status = status_of(tmp_path)
     assert not status.configured
     assert [finding.check for finding in status.findings] == [*CONFIGURATION]
