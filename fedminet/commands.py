@@ -422,6 +422,7 @@ def _worth(asked: StudyOptions, asked_worth: WorthOptions, out: Path, *, quiet: 
         seeds=whole_numbers(asked_worth.worth_seeds, option="--worth-seeds"),
         patients=whole_numbers(asked_worth.own, option="--own"),
         scale=whole_numbers(asked.scale or "2", option="--scale")[0],
+        preset=asked.preset,
         rounds=asked.rounds or WorthPlan.rounds,
         local_steps=asked.local_steps or WorthPlan.local_steps,
         batch_size=asked_worth.batch,

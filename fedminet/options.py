@@ -70,7 +70,7 @@ class TrainingOptions:
 class StudyOptions:
     """Which cells an experiment has, and how each is trained."""
 
-    preset: Preset = "quick"
+    preset: Annotated[str, typer.Option(help="quick or paper; worth: late too.")] = "quick"
     mode: Annotated[
         str,
         typer.Option(

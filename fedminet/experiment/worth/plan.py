@@ -58,7 +58,7 @@ class WorthKey:
 class WorthPlan:
     """patients: training patients of every site, a federation for each number. adaptation: how each site adapts.
 
-    rounds, local_steps: of the federation. batch_size, patch_px: of every training; None: the preset's. flips: in every
+    preset: whose model it is. rounds, local_steps: of the federation. batch_size, patch_px: of every training; None: the preset's. flips: in every
     training. adapting: its sites whose adaptation is looked at. validation: show validation patients' figures alone,
     and read no test patient. named: scans of sites in a folder, in place of phantoms; their split is the site's own,
     and has to have as many training patients as are asked for. varied: the phantoms differ as patients do
@@ -70,6 +70,7 @@ class WorthPlan:
     patients: tuple[int, ...]
     adaptation: AdaptationSettings
     scale: int = 2
+    preset: str = "quick"
     rounds: int = 64
     local_steps: int = 10
     batch_size: int | None = None
@@ -115,11 +116,12 @@ class WorthPlan:
 
     @property
     def rounds_text(self) -> str:
-        """The federation's recipe in a file's name: rounds x steps, and where it is not the preset's the batch."""
+        """The federation's recipe in a file's name: preset, rounds x steps, and where it is not the preset's the batch."""
+        preset = "" if self.preset == "quick" else f"{self.preset}-"
         batch = "" if self.batch_size is None else f"-batch{self.batch_size}"
         patch = "" if self.patch_px is None else f"-patch{self.patch_px}"
         flips = "-flips" if self.flips else ""
-        return f"{self.rounds}x{self.local_steps}{batch}{patch}{flips}"
+        return f"{preset}{self.rounds}x{self.local_steps}{batch}{patch}{flips}"
 
     @property
     def folder(self) -> Path:
@@ -151,7 +153,7 @@ class WorthPlan:
         federation = federation_of(
             name="worth",
             sites=self.sites,
-            preset="quick",
+            preset=self.preset,
             scale=self.scale,
             rounds=self.rounds,
             local_steps=self.local_steps,

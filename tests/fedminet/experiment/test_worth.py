@@ -160,6 +160,24 @@ def test_batch_patch_and_a_ladder_are_part_of_the_recipe() -> None:
         rates_asked("fast")
 
 
+def test_a_preset_is_part_of_the_recipe_and_has_its_model() -> None:
+    plans = {
+        preset: WorthPlan(
+            out=Path("none"),
+            seeds=(1,),
+            patients=(1,),
+            adaptation=AdaptationSettings(),
+            preset=preset,
+        )
+        for preset in ("quick", "late")
+    }
+    models = {preset: plan.federation(1).model.architecture for preset, plan in plans.items()}
+    assert models == {"quick": "minet", "late": "late-fusion"}
+    key = WorthKey(1, 1, "sms")
+    assert len({plan.cell_file(key) for plan in plans.values()}) == 2
+    assert len({plan.federation_folder(key) for plan in plans.values()}) == 2
+
+
 def test_a_cell_of_before_the_ladder_is_read() -> None:
     before = {
         name: value
