@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from fedminet.experiment.worth.cells import WorthCell, read_cell
 from fedminet.experiment.worth.page import behind_the_better, difference, row_of
 from fedminet.experiment.worth.picture import gains_figure
-from fedminet.experiment.worth.plan import WorthPlan, rates_asked, whole_numbers
+from fedminet.experiment.worth.plan import WorthKey, WorthPlan, rates_asked, whole_numbers
 from fedminet.experiment.worth.run import run_worth
 from fedminet.main import command_line
 from minet_core.errors import ConfigurationError
