@@ -58,11 +58,11 @@ class WorthKey:
 class WorthPlan:
     """patients: training patients of every site, a federation for each number. adaptation: how each site adapts.
 
-    preset: whose model it is. rounds, local_steps: of the federation. batch_size, patch_px: of every training; None:
-    the preset's. flips: in every training. adapting: its sites whose adaptation is looked at. validation: show
-    validation patients' figures alone, and read no test patient. named: scans of sites in a folder, in place of phantoms; their split is the site's own,
-    and has to have as many training patients as are asked for. varied: the phantoms differ as patients do
-    (`minet_core.phantom.variety`); else in the shape of their anatomy alone.
+    preset: whose model it is. rounds, local_steps: of the federation. batch_size, patch_px: of every training;
+    None: the preset's. flips: in every training. adapting: its sites whose adaptation is looked at. validation:
+    show validation patients' figures alone, and read no test patient. named: scans of sites in a folder, in place
+    of phantoms; their split is the site's own, and has to have as many training patients as are asked for. varied:
+    the phantoms differ as patients do (`minet_core.phantom.variety`); else in the shape of their anatomy alone.
     """
 
     out: Path

@@ -3,7 +3,7 @@ how it was made.
 
 Copied is an allow-list: the patient, the study, the frame of reference, the scanner and the acquisition, since the
 image goes into the archive that its source came from. No private element and no element that the standard forbids in
-the value that it has is taken over.
+the value that it has is taken over, and neither is one within the items of a sequence, however deep.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pydicom import config
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
+from pydicom.tag import BaseTag
 from pydicom.uid import UID
 from pydicom.valuerep import validate_value
 
@@ -148,13 +149,33 @@ def copied(source: Dataset, keywords: Iterable[str]) -> Dataset:
     Returns
     -------
     Dataset
-        No element of it is shared with the source but sequences.
+        No element of it is shared with the source, sequences included.
     """
+    tags = [tag for tag in map(tag_of, keywords) if tag in source]
+    return _copied(source, tags, with_empty=False)
+
+
+def _copied(source: Dataset, tags: Iterable[BaseTag], *, with_empty: bool) -> Dataset:
+    """The elements of these tags. with_empty: the standard wants some elements of an item, with or without a value."""
     new = Dataset()
-    for keyword in keywords:
-        tag = tag_of(keyword)
-        if tag in source and is_valid(source[tag]):
-            new[tag] = source[tag]
+    for tag in tags:
+        try:
+            element = source[tag]
+        except (
+            ValueError,
+            TypeError,
+            NotImplementedError,
+        ):  # no value of its type; the last: pydicom's, of no type
+            continue
+        if not (is_valid(element) or (with_empty and element.is_empty)):
+            continue
+        if element.VR == "SQ":
+            items = [
+                _copied(one, [inner for inner in one.keys() if not inner.is_private], with_empty=True)  # noqa: SIM118
+                for one in element.value
+            ]
+            element = DataElement(tag, "SQ", Items(items))
+        new[tag] = element
     return new
 
 

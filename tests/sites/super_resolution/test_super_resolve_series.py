@@ -93,8 +93,29 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+SECRET = "a vendor's private words"
+
+
+def with_private(one: Dataset) -> Dataset:
+    one.private_block(0x2005, "FEDMINET TEST", create=True).add_new(0x10, "LO", SECRET)
+    return one
+
+
+def equip(one: Dataset) -> None:
+    """An earlier device's contribution, with private elements at every depth."""
+    with_private(one)
+    purpose = Dataset()
+    purpose.CodeValue, purpose.CodingSchemeDesignator = "109101", "DCM"
+    purpose.CodeMeaning = "Acquisition Equipment"
+    device = Dataset()
+    device.Manufacturer, device.InstitutionName = "Another", ""
+    device.PurposeOfReferenceCodeSequence = [with_private(purpose)]
+    one.ContributingEquipmentSequence = [with_private(device)]
+
+
 def window(one: Dataset, index: int) -> None:
     """What a hospital's object has and the smallest one lacks."""
+    equip(one)
     one.WindowCenter, one.WindowWidth = "450", "900"
     one.FrameOfReferenceUID = "2.25.99"
     one.PatientBirthDate, one.PatientSex, one.StudyDate = "19700101", "M", "20240102"
@@ -103,6 +124,9 @@ def window(one: Dataset, index: int) -> None:
 
 
 def window_enhanced(one: Dataset, index: int) -> None:
+    equip(one)
+    for groups in one.PerFrameFunctionalGroupsSequence:
+        with_private(groups.PlanePositionSequence[0])
     one.FrameOfReferenceUID, one.EchoPulseSequence = "2.25.99", "SPIN"
     one.ApplicableSafetyStandardAgency = "IEC"
     one.PatientBirthDate, one.PatientSex, one.StudyDate = "19700101", "M", "20240102"
@@ -256,7 +280,7 @@ def test_the_series_says_how_it_was_made_and_from_what(
             assert "not for diagnosis" in derivation.DerivationDescription
             assert derivation.DerivationCodeSequence[0].CodeValue == "113085"
             referred |= {source.ReferencedSOPInstanceUID for source in derivation.SourceImageSequence}
-        (equipment,) = one.ContributingEquipmentSequence
+        _, equipment = one.ContributingEquipmentSequence
         assert sha256_of_file(model) in equipment.ContributionDescription
         assert (equipment.Manufacturer, bool(equipment.SoftwareVersions)) == ("fedminet", True)
         assert all("RESEARCH" in text for text in (one.SeriesDescription, one.ImageComments))
@@ -350,6 +374,25 @@ def test_dciodvfy_finds_no_error(kind: str, request: pytest.FixtureRequest) -> N
         assert not [line for line in lines if line.startswith("Error")]
 
 
+def private_ones(one: Dataset) -> list[str]:
+    """Every private element of an object, at any depth."""
+    return [str(element.tag) for element in one.iterall() if element.tag.is_private]
+
+
+@pytest.mark.parametrize("kind", ["classic", "enhanced"])
+def test_no_private_element_is_copied_at_any_depth(kind: str, request: pytest.FixtureRequest) -> None:
+    made: Made = request.getfixturevalue(kind)
+    source = pydicom.dcmread(next(path for path in sorted((made.folder.parent / "study").rglob("*.dcm"))))
+    assert len(private_ones(source)) >= 6  # a creator and a value at three depths
+    for one in made.objects:
+        assert private_ones(one) == []
+        earlier, ours = one.ContributingEquipmentSequence
+        assert (earlier.Manufacturer, ours.Manufacturer) == ("Another", "fedminet")
+        assert earlier.PurposeOfReferenceCodeSequence[0].CodeValue == "109101"
+        assert earlier["InstitutionName"].is_empty  # an item keeps what the standard wants without a value
+    assert all(SECRET.encode() not in path.read_bytes() for path in made.folder.iterdir())
+
+
 RESCALE = {"(0028,1052)", "(0028,1053)"}
 """Not of the classic MR IOD, and there by intention (docs/results/dicom.md)."""
 
@@ -437,6 +480,7 @@ def test_the_map_lies_on_the_grid_of_the_series_and_says_what_it_is(
     assert one.ContentQualification == "RESEARCH"
     assert one["ContentCreatorName"].is_empty
     assert "not calibrated" in one.ImageComments
+    assert private_ones(one) == []
     shared = one.SharedFunctionalGroupsSequence[0]
     assert [float(mm) for mm in shared.PixelMeasuresSequence[0].PixelSpacing] == pytest.approx(SPACING[1:])
     along = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, dtype=float)
