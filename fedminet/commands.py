@@ -397,6 +397,7 @@ def _patients(
         preset=asked.preset,
         n_patients=asked.patients,
         model=model_changes(asked_patients.model or []),
+        self_ensemble=asked_patients.self_ensemble,
         training={name: value for name, value in training.items() if value is not None},
         **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
     )

@@ -157,6 +157,12 @@ class PatientsOptions:
     threads: Annotated[int | None, typer.Option(help="patients: threads that compute, else all.", min=1)] = (
         None
     )
+    self_ensemble: Annotated[
+        int,
+        typer.Option(
+            help="patients: flips and transpositions over which every method's picture is averaged, 1, 2, 4 or 8."
+        ),
+    ] = 1
 
 
 @dataclass(frozen=True)
@@ -181,6 +187,13 @@ class PictureMaking:
             "mirrored. Not calibrated; takes four times as long, and needs fedminet[maps].",
         ),
     ] = False
+    self_ensemble: Annotated[
+        int | None,
+        typer.Option(
+            help="Average the picture over so many flips and transpositions of the scans, 1, 2, 4 or 8: so many times "
+            "as long. Without it as the model has it."
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)

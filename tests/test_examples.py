@@ -21,6 +21,7 @@ EXAMPLES = (
     "minet_core.evaluation.metrics:psnr",
     "minet_core.evaluation.metrics:ssim",
     "minet_core.evaluation.reference_gate:judge_reference",
+    "minet_core.evaluation.self_ensemble:mean_over_poses",
     "minet_core.imaging.data_consistency:impose_measured",
     "minet_core.imaging.degradation:low_resolution",
     "minet_core.imaging.fourier:centre_crop",

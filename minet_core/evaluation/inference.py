@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from minet_core.errors import ModelError, ScanInvalid
+from minet_core.evaluation.self_ensemble import mean_over_poses
 from minet_core.imaging.data_consistency import impose_measured, impose_measured_on_frame
 from minet_core.imaging.interpolation import bicubic
 from minet_core.training.samples import CLAMP, Inputs, as_tensor, make_inputs, mean_and_std
@@ -33,6 +34,7 @@ def super_resolve(
     scale: int,
     autocast_dtype: torch.dtype | None = None,
     data_consistent: bool = False,
+    n_poses: int | None = None,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
     """Super-resolve a volume slice by slice.
@@ -52,6 +54,8 @@ def super_resolve(
         torch.bfloat16 where the processor has it; None computes in float32.
     data_consistent
         Put what was measured back into the image (`minet_core.imaging.data_consistency`); else it is the model's own.
+    n_poses
+        Over how many the picture is averaged (`minet_core.evaluation.self_ensemble`); None: as the model has it.
     progress
         Called after each slice.
 
@@ -85,7 +89,7 @@ def super_resolve(
         with torch.inference_mode():
             for index in range(len(low_res)):
                 inputs = make_inputs(as_tensor(low_res[index]), as_tensor(reference[index]), scale)
-                painted = _run(model, inputs, scale=scale, autocast_dtype=autocast_dtype)
+                painted = _run(model, inputs, scale=scale, autocast_dtype=autocast_dtype, n_poses=n_poses)
                 image = inputs.restore(painted).clamp_min(0)
                 if data_consistent:
                     image = _with_measured(image, as_tensor(low_res[index]), scale)
@@ -105,6 +109,7 @@ def super_resolve_frame(
     covered: NDArray[np.bool_],
     scale: int,
     data_consistent: bool = False,
+    n_poses: int | None = None,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
     """As `super_resolve`, on a frame that begins (scale - 1) samples before the first low-resolution sample.
@@ -126,7 +131,7 @@ def super_resolve_frame(
         Where the reference shows something.
     scale
         That of the model.
-    data_consistent
+    data_consistent, n_poses
         As in `super_resolve`.
     progress
         Called after each slice.
@@ -150,7 +155,9 @@ def super_resolve_frame(
         with torch.inference_mode():
             for index in range(len(low_res)):
                 if covered[index].any():
-                    image = _on_frame(model, low_res[index], reference[index], covered[index], scale=scale)
+                    image = _on_frame(
+                        model, low_res[index], reference[index], covered[index], scale=scale, n_poses=n_poses
+                    )
                     if data_consistent:
                         image = impose_measured_on_frame(image, as_tensor(low_res[index]), scale)
                     high_res[index] = image.numpy()
@@ -168,6 +175,7 @@ def _on_frame(
     covered: NDArray[np.bool_],
     *,
     scale: int,
+    n_poses: int | None,
 ) -> Tensor:
     """One slice of `super_resolve_frame`. What the model sees has even sides, as every frame of training had."""
     spare = scale - 1
@@ -190,7 +198,7 @@ def _on_frame(
         reference=_repeat_first(normalised, lead),
         upsampled=bicubic(padded, scale),
     )
-    image = _run(model, extended, scale=scale, autocast_dtype=None)[lead[0] :, lead[1] :]
+    image = _run(model, extended, scale=scale, autocast_dtype=None, n_poses=n_poses)[lead[0] :, lead[1] :]
     return inputs.restore(image).clamp_min(0)
 
 
@@ -220,7 +228,14 @@ def _check_shapes(low_res: NDArray[Any], reference: NDArray[Any], scale: int) ->
         )
 
 
-def _run(model: nn.Module, inputs: Inputs, *, scale: int, autocast_dtype: torch.dtype | None) -> Tensor:
+def _run(
+    model: nn.Module,
+    inputs: Inputs,
+    *,
+    scale: int,
+    autocast_dtype: torch.dtype | None,
+    n_poses: int | None,
+) -> Tensor:
     """The model's normalised target image of one slice, (H, W) float32 on the CPU.
 
     In training every low-resolution frame had even sides. An odd side gets one more sample, a repetition of
@@ -232,8 +247,14 @@ def _run(model: nn.Module, inputs: Inputs, *, scale: int, autocast_dtype: torch.
     reference = _repeat_edge(inputs.reference, (scale * odd[0], scale * odd[1]))
     upsampled = _repeat_edge(inputs.upsampled, (scale * odd[0], scale * odd[1]))
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    usual: int = getattr(model, "self_ensemble", 1)
     with torch.autocast(device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None):
-        image, _ = model(low_res.to(device), reference.to(device), upsampled=upsampled.to(device))
+        image = mean_over_poses(
+            lambda low_res, reference, upsampled: model(low_res, reference, upsampled=upsampled)[0],
+            *(one.to(device) for one in (low_res, reference, upsampled)),
+            scale=scale,
+            n_poses=usual if n_poses is None else n_poses,
+        )
     if image.shape != reference.shape:
         raise ModelError(
             "the model's image is not on the grid of the reference",

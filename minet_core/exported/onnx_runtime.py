@@ -25,11 +25,13 @@ class OnnxModel(nn.Module):
     ----------
     session
         `onnxruntime.InferenceSession`.
+    self_ensemble
+        As of a `SuperResolver`.
     """
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, *, self_ensemble: int = 1) -> None:
         super().__init__()
-        self.session = session
+        self.session, self.self_ensemble = session, self_ensemble
 
     def forward(self, low_res: Tensor, reference: Tensor, upsampled: Tensor) -> tuple[Tensor, None]:
         """The target image.
@@ -112,7 +114,7 @@ def load_onnx_model(path: Path) -> tuple[OnnxModel, CheckpointManifest]:
             got=(inputs, outputs),
             expected=(INPUTS, (OUTPUT,)),
         )
-    return OnnxModel(session).eval(), manifest
+    return OnnxModel(session, self_ensemble=manifest.model.self_ensemble).eval(), manifest
 
 
 def _whole(path: Path) -> bytes:

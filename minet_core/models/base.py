@@ -25,12 +25,14 @@ class SuperResolver(nn.Module):
     low_res: (B, 1, h, w), normalised. reference: (B, 1, H, W), normalised by itself; single-contrast models do not
     look at it. upsampled: the aligned bicubic target (B, 1, H, W); a caller with a patch gives the patch of the
     interpolated frame. bicubic_skip: the target image is `upsampled` plus what the layers add. uses_reference: whether
-    the reference is looked at.
+    the reference is looked at. self_ensemble: poses over which its pictures are averaged where a volume is made
+    (`minet_core.evaluation.self_ensemble`); the call itself makes one.
     """
 
     scale: int
     bicubic_skip: bool
     uses_reference: bool
+    self_ensemble: int = 1
 
     def training_images(
         self, low_res: Tensor, reference: Tensor | None, upsampled: Tensor | None

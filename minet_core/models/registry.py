@@ -58,4 +58,8 @@ def build_model(settings: dict[str, object], *, scale: int) -> SuperResolver:
     n_members = settings.get("members", 1)
     assert isinstance(n_members, int)
     members = [MODELS[architecture](**{"scale": scale, **taken}) for _ in range(n_members)]
-    return members[0] if n_members == 1 else Ensemble(members)
+    model = members[0] if n_members == 1 else Ensemble(members)
+    n_poses = settings.get("self_ensemble", 1)
+    assert isinstance(n_poses, int)
+    model.self_ensemble = n_poses
+    return model

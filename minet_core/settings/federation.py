@@ -45,6 +45,10 @@ MAX_MEMBERS = 8
 """Networks of an ensemble at most: a picture takes as many times as long."""
 
 
+OF_EVERY_MODEL = frozenset({"architecture", "members", "self_ensemble"})
+"""Settings of the model that each architecture has."""
+
+
 def _known(name: str, names: Iterable[str], *, what: str) -> str:
     """`name`, where it is one of `names`; a ValueError that tells them where it is not."""
     if name not in names:
@@ -79,6 +83,10 @@ class ModelSettings(Settings):
     members: int = Field(
         1, ge=1, le=MAX_MEMBERS, description="networks of this kind whose pictures are averaged: an ensemble"
     )
+    self_ensemble: Literal[1, 2, 4, 8] = Field(
+        1,
+        description="flips and transpositions over which a picture is averaged; so many times the time for it",
+    )
     align_reference: bool = Field(
         False,
         description="minet: lay the reference onto the target, by a shift and a turn of each sample, see "
@@ -89,7 +97,7 @@ class ModelSettings(Settings):
     def _as_before_newer_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without newer keys where they are as by default: such a file has the digest that it had before them."""
         content: dict[str, Any] = dump(self)
-        for name, usual in (("members", 1), ("align_reference", False)):
+        for name, usual in (("members", 1), ("self_ensemble", 1), ("align_reference", False)):
             if content.get(name) == usual:
                 content.pop(name)
         return content
@@ -102,7 +110,7 @@ class ModelSettings(Settings):
         frozenset of str
             All but the architecture's own.
         """
-        own = {"architecture", "members", *SETTINGS_OF[self.architecture]}
+        own = {*OF_EVERY_MODEL, *SETTINGS_OF[self.architecture]}
         return frozenset(type(self).model_fields.keys() - own)
 
     @field_validator("architecture")
@@ -114,7 +122,7 @@ class ModelSettings(Settings):
     def _only_what_the_architecture_has(self) -> Self:
         taken = SETTINGS_OF[self.architecture]
         for name, field in type(self).model_fields.items():
-            if name in taken or name in ("architecture", "members"):
+            if name in taken or name in OF_EVERY_MODEL:
                 continue
             if getattr(self, name) != field.default:
                 raise ValueError(f"{name} is no setting of the architecture {self.architecture}")

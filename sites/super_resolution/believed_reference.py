@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minet_core.checkpoint import CheckpointManifest
-from minet_core.errors import RegistrationRefused
+from minet_core.errors import InvalidSetting, RegistrationRefused
 from minet_core.evaluation.reference_gate import TILE_PX, ReferenceGate, judge_reference
 from minet_core.imaging.scan_figures import ScanFigures, scan_figures
 from minet_core.imaging.volume import Volume
@@ -39,6 +39,8 @@ class PictureOptions:
     agree with the scan, if the model can; False: as the model has it, and what the gate found is still said.
     data_consistent: put what was measured back into the picture (`minet_core.imaging.data_consistency`).
     uncertainty: of DICOM, write a map of `flip_spread` beside the series; it takes three more passes of the model.
+    self_ensemble: poses over which the picture is averaged (`minet_core.evaluation.self_ensemble`); None: as the model
+    has it. Raises InvalidSetting (FM-C102) for other numbers than 1, 2, 4 and 8.
     """
 
     register: bool = True
@@ -46,6 +48,15 @@ class PictureOptions:
     gate: bool = True
     data_consistent: bool = False
     uncertainty: bool = False
+    self_ensemble: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.self_ensemble not in (None, 1, 2, 4, 8):
+            raise InvalidSetting(
+                "a picture cannot be averaged over so many poses",
+                got=self.self_ensemble,
+                expected="1, 2, 4 or 8",
+            )
 
     @property
     def limits(self) -> RegistrationSettings | None:

@@ -71,7 +71,8 @@ class SuperResolved:
     extrapolated: rows and columns at the far edges that lie behind the input's outermost samples. covered: share of
     the target's foreground in the reference's field of view. agreement: of the contours of both scans
     (`sites.registration.contour_agreement`); None where too little is shared. data_inconsistency:
-    `minet_core.imaging.kspace_band`. data_consistent: whether what was measured was put back. detail: energy outside
+    `minet_core.imaging.kspace_band`. data_consistent: whether what was measured was put back. self_ensemble: poses over
+    which the picture was averaged. detail: energy outside
     the measured band, over the picture's. gate: None for slices too small to be judged. moved_mm, residual_mm,
     block_agreement: as `sites.registration.register` defines them; None where the reference was taken at its scanner
     position. sidecar: the JSON file that says the same. series:
@@ -89,6 +90,7 @@ class SuperResolved:
     agreement: float | None
     data_inconsistency: float
     data_consistent: bool
+    self_ensemble: int
     detail: float
     gate: GateFigures | None
     moved_mm: float | None
@@ -124,6 +126,8 @@ class SuperResolved:
                 f"Reference believed for {self.gate.trusted:.0%} of the structure; "
                 f"{self.gate.without_reference:.0%} made without it"
             )
+        if self.self_ensemble > 1:
+            lines.append(f"Averaged over {self.self_ensemble} flips and transpositions of the scans")
         lines.append(
             f"Extrapolated: the last {self.extrapolated} rows and columns, behind the outermost samples"
         )
@@ -236,7 +240,8 @@ def make_picture(
     upsampled = _upsampled(scans.low_res, scans.grid)
     believed = bring_believed(upsampled, scans.reference, scans.grid, model.manifest, options=options)
     guide = believed.guide
-    maker = _Maker(model.network, scans, options.data_consistent, progress)
+    n_poses = options.self_ensemble or model.manifest.model.self_ensemble
+    maker = _Maker(model.network, scans, options.data_consistent, n_poses, progress)
     frame = maker.picture(upsampled, believed)
     spread = maker.spread(frame, upsampled, believed) if options.uncertainty else None
     picture = scans.grid.in_file_axes(frame)
@@ -252,6 +257,7 @@ def make_picture(
         agreement=_agreement(scans, upsampled, guide),
         data_inconsistency=_inconsistency(frame, scans),
         data_consistent=options.data_consistent,
+        self_ensemble=n_poses,
         detail=_detail(frame, scans),
         gate=believed.figures(),
         moved_mm=None if guide.registered is None else guide.registered.moved_mm,
@@ -313,6 +319,7 @@ class _Maker:
     network: nn.Module
     scans: Scans
     data_consistent: bool
+    n_poses: int
     progress: Callable[[int, int], None] | None
 
     def picture(self, upsampled: Volume, believed: Believed) -> Array:
@@ -344,7 +351,10 @@ class _Maker:
         return np.asarray(part * part * (3 - 2 * part), dtype=np.float32)  # without a bend at either end
 
     def spread(self, frame: Array, upsampled: Volume, believed: Believed) -> Array:
-        """How far the picture moves when everything is mirrored; `frame` is the picture."""
+        """How far the picture of one pose moves when everything is mirrored; `frame` is the picture."""
+        if self.n_poses > 1:  # a mean over poses hardly moves, and its detail hangs on the network no less
+            alone = replace(self, n_poses=1)
+            return alone.spread(alone.picture(upsampled, believed), upsampled, believed)
 
         def again(axes: tuple[int, ...]) -> Array:
             scans = replace(self.scans, low_res=_flipped_volume(self.scans.low_res, axes))
@@ -363,6 +373,7 @@ class _Maker:
             covered=covered,
             scale=self.scans.grid.scale,
             data_consistent=self.data_consistent,
+            n_poses=self.n_poses,
             progress=self.progress,
         )
 

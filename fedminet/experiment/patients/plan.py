@@ -79,6 +79,7 @@ class PatientsPlan:
 
     n_steps: of MINet. equal: what of MINet's every other method gets as much of. model: what differs from the preset's
     MINet, and from that of its variants. training: what differs from the preset's training, of every method.
+    self_ensemble: poses over which the picture of every method that learns is averaged.
     """
 
     out: Path
@@ -93,6 +94,7 @@ class PatientsPlan:
     model: Mapping[str, object] = field(default_factory=dict)
     training: Mapping[str, object] = field(default_factory=dict)
     n_patients: int = 10
+    self_ensemble: int = 1
 
     def __post_init__(self) -> None:
         for what, given, known in (
@@ -179,11 +181,19 @@ class PatientsPlan:
         usual = model_of(method, preset=self.preset, scale=scale)
         variant = METHODS[method].of_minet
         if variant is None or not self.model:
-            return usual
+            return self._averaged(usual)
         changes = {**self.model, **variant}
         if not changes.get("use_reference", True):
             changes.pop("align_reference", None)
-        return parse_settings({**usual.model_dump(), **changes}, ModelSettings, source="--model")
+        return self._averaged(
+            parse_settings({**usual.model_dump(), **changes}, ModelSettings, source="--model")
+        )
+
+    def _averaged(self, model: ModelSettings) -> ModelSettings:
+        if self.self_ensemble == 1:
+            return model
+        content = {**model.model_dump(), "self_ensemble": self.self_ensemble}
+        return parse_settings(content, ModelSettings, source="--self-ensemble")
 
     def _steps_in_one_of_minet(self, key: FoldKey) -> float:
         """As the tables have it where the step is the one that they are timed for; else as it is timed here."""

@@ -266,6 +266,18 @@ def test_the_network_without_a_reference_has_minets_size(plan: PatientsPlan) -> 
     assert alone == ours.model_copy(update={"use_reference": False})
 
 
+def test_a_self_ensemble_is_every_methods_that_learns_and_trains_none_otherwise(plan: PatientsPlan) -> None:
+    averaged = replace(plan, self_ensemble=4)
+    for method in ("minet", "edsr", "late-fusion"):
+        usual, found = (one.model_of(method, scale=2) for one in (plan, averaged))
+        assert (usual.self_ensemble, found.self_ensemble) == (1, 4)
+        assert found.model_dump() == usual.model_dump() | {"self_ensemble": 4}
+    key = FoldKey(1, 2, "edsr", "sms", "somebody")
+    assert averaged.federation(key).training == plan.federation(key).training
+    with pytest.raises(InvalidSetting, match="self_ensemble"):
+        replace(plan, self_ensemble=3).model_of("edsr", scale=2)
+
+
 @pytest.mark.parametrize("text", ["n_features", "architecture=lyu", "depth=3"])
 def test_what_is_no_setting_of_the_model_is_refused(text: str) -> None:
     assert model_changes(["n_features=24", "integration=raw"]) == {"n_features": 24, "integration": "raw"}

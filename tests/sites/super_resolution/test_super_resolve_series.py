@@ -513,6 +513,34 @@ def test_the_map_lies_on_the_grid_of_the_series_and_says_what_it_is(
         assert "Error" not in said, said
 
 
+def test_a_self_ensemble_is_another_picture_whose_spread_is_that_of_one_pose(
+    guessing: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("highdicom")
+    with_map(tmp_path, guessing, turn=ORIENTATIONS["axial"])
+    pair = pair_in_study(tmp_path / "study", DicomFiles())
+    options = PictureOptions(register=False, uncertainty=True, self_ensemble=4)
+    made = super_resolve_series(guessing, pair, tmp_path / "mean", options=options)
+    said = json.loads((tmp_path / "mean.json").read_text())
+    assert (said["self_ensemble"], json.loads((tmp_path / "again.json").read_text())["self_ensemble"]) == (
+        4,
+        1,
+    )
+    assert "Averaged over 4 flips" in made.as_text()
+    maps, images = (
+        [pydicom.dcmread(tmp_path / name) for name in names]
+        for names in (
+            ("again-uncertainty.dcm", "mean-uncertainty.dcm"),
+            (f"{folder}/{next((tmp_path / folder).iterdir()).name}" for folder in ("again", "mean")),
+        )
+    )
+    spreads = [np.frombuffer(one.FloatPixelData, "<f4") for one in maps]
+    np.testing.assert_allclose(spreads[1], spreads[0], atol=1e-4 * float(spreads[0].max()))
+    assert images[0].PixelData != images[1].PixelData
+    with pytest.raises(InvalidSetting, match="FM-C102"):
+        PictureOptions(self_ensemble=3)
+
+
 def test_a_model_that_interpolates_alone_has_no_spread(model: Path, tmp_path: Path) -> None:
     """Mirrored back, its pictures are one: so the mirroring is exact, to the voxel."""
     pytest.importorskip("highdicom")
