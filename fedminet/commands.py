@@ -448,7 +448,10 @@ def _declared(out: Path, asked: RehearsalOptions, *, usual: str, algorithm: str 
         out,
         asked.site or [],
         schedule=replace(
-            known, rounds=asked.rounds or known.rounds, local_steps=asked.local_steps or known.local_steps
+            known,
+            preset=asked.preset,
+            rounds=asked.rounds or known.rounds,
+            local_steps=asked.local_steps or known.local_steps,
         ),
         scale=asked.scale,
         n_patients=asked.patients,

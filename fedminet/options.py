@@ -29,6 +29,7 @@ class RehearsalOptions:
     """What is rehearsed on this machine: with whose scans, for how long, at which enlargement."""
 
     site: NamedSites = None
+    preset: TrainingPreset = "quick"
     rounds: Rounds = None
     local_steps: LocalSteps = None
     scale: Scale = 2

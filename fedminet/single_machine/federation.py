@@ -30,8 +30,8 @@ from server.runs.summary import summary_of
 class Schedule:
     """Rounds, each site's optimizer steps in one, and what each site does after them.
 
-    training: of the recipe's settings, those in which it differs from the preset's. adaptation: None: none.
-    refuse_opposed: whether an update that points away from the others' is refused.
+    preset: whose model and recipe. training: of the recipe's settings, those in which it differs from the preset's.
+    adaptation: None: none. refuse_opposed: whether an update that points away from the others' is refused.
     """
 
     rounds: int
@@ -39,6 +39,7 @@ class Schedule:
     training: Mapping[str, int] = field(default_factory=dict)
     adaptation: AdaptationSettings | None = None
     refuse_opposed: bool = True
+    preset: str = "quick"
 
 
 DEMO_ADAPTATION = AdaptationSettings(
@@ -94,7 +95,7 @@ class Rehearsal:
         federation = federation_of(
             name="rehearsal",
             sites=DEFAULT_SITES,
-            preset="quick",
+            preset=schedule.preset,
             scale=scale,
             rounds=schedule.rounds,
             local_steps=schedule.local_steps,

@@ -504,7 +504,7 @@ PRESETS: dict[str, tuple[ModelSettings, TrainingSettings]] = {
         ),
     ),
     "late": (
-        ModelSettings(architecture="late-fusion"),
+        ModelSettings(architecture="late-fusion", self_ensemble=4),
         TrainingSettings(local_steps=100, batch_size=4),
     ),
 }

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fedminet.single_machine.demo import shortened
-from fedminet.single_machine.federation import DEMO_TRAINING_S, Rehearsal, Schedule
+from fedminet.single_machine.federation import DEMO_TRAINING_S, SCHEDULES, Rehearsal, Schedule
 from fedminet.single_machine.rounds_within_budget import (
     MIN_ROUNDS,
     rounds_here,
@@ -73,6 +73,15 @@ def test_a_demonstration_without_time_says_that_it_is_short(
     assert "--rounds 24" in capsys.readouterr().err
     assert shortened(rehearsal, 1e9, quiet=False) is rehearsal
     assert capsys.readouterr().err == ""
+
+
+def test_a_rehearsal_may_be_of_another_preset(tmp_path: Path) -> None:
+    schedule = replace(SCHEDULES["demo"], preset="late")
+    federation = Rehearsal.declared(
+        tmp_path / "demo", [], schedule=schedule, scale=2, n_patients=10, seed=1
+    ).federation
+    assert (federation.model.architecture, federation.model.self_ensemble) == ("late-fusion", 4)
+    assert (federation.training.batch_size, federation.adaptation) == (2, schedule.adaptation)
 
 
 def test_a_schedule_may_have_a_batch_of_its_own(tmp_path: Path) -> None:

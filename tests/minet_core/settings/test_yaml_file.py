@@ -87,6 +87,7 @@ def test_a_file_has_no_keys_of_another_architecture() -> None:
         "n_features",
         "use_reference",
         "bicubic_skip",
+        "self_ensemble",
     ]
     assert "residual_scale" not in settings_text(PRESETS["quick"][0])
 
