@@ -43,6 +43,7 @@ SERVER_APP = """
 import json, os, time
 from pathlib import Path
 from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import ServerApp
 
 app = ServerApp()
@@ -59,19 +60,32 @@ def main(grid, context):
         time.sleep(0.2)
     content = RecordDict({"ask": ConfigRecord({"number": 1})})
     began = time.monotonic()
-    left = set(grid.push_messages([Message(content, node_id, "train", group_id="1") for node_id in nodes]))
+    asked_of = {}  # by message, the node that has it
+
+    def ask(some):
+        sent = grid.push_messages([Message(content, node_id, "train", group_id="1") for node_id in some])
+        asked_of.update(zip(sent, some))
+        return set(sent)
+
+    left, lost = ask(list(nodes)), set()
     found = {"online": sorted(nodes.values()), "answers": {}, "errors": {}, "waits_s": []}
-    while left and time.monotonic() - began < 480:
+    while (left or lost) and time.monotonic() - began < 480:
         asked = time.monotonic()
-        replies = list(grid.pull_messages(list(left)))
+        replies = list(grid.pull_messages(list(left))) if left else []
         found["waits_s"].append(time.monotonic() - asked)
         for reply in replies:
             left.discard(reply.metadata.reply_to_message_id)
-            name = nodes.get(reply.metadata.src_node_id, str(reply.metadata.src_node_id))
-            if reply.has_error():
-                found["errors"][name] = [reply.error.code, reply.error.reason]
+            node_id = asked_of[reply.metadata.reply_to_message_id]
+            if not reply.has_error():
+                found["answers"][nodes[node_id]] = dict(reply.content["answer"])
+            elif run == "held-link" and reply.error.code == ErrorCode.NODE_UNAVAILABLE:
+                lost.add(node_id)  # as our own application does it, which asks again
             else:
-                found["answers"][name] = dict(reply.content["answer"])
+                found["errors"][nodes[node_id]] = [reply.error.code, reply.error.reason]
+        if lost:  # a SuperLink that was away for long takes a node for gone until its next sign of life
+            back = lost & {node.node_id for node in grid.get_nodes() if node.status == "online"}
+            left |= ask(list(back)) if back else set()
+            lost -= back
         time.sleep(0.2)
     found["seconds"] = time.monotonic() - began
     path = folder / f"{run}.json"
