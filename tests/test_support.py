@@ -41,7 +41,7 @@ def test_the_seconds_of_a_child_count_while_it_runs_and_once_after_it_ended() ->
         child.communicate()
     ended = processor_seconds()
     assert 0.45 < running - before < 5.0
-    assert 0.0 <= ended - running < 0.4
+    assert -0.001 < ended - running < 0.4  # a sum of many numbers, whose last digit may be less
 
 
 def test_a_program_of_the_warm_python_has_its_own_arguments_folder_environment_and_end(

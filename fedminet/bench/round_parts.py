@@ -48,6 +48,12 @@ class Worked:
     answered: dict[tuple[int, str], Answered] = field(default_factory=dict)
     sent: dict[str, float] = field(default_factory=dict)
 
+    def is_whole(self, events: list[dict[str, Any]]) -> bool:
+        """Whether nothing is missing of the replies that the coordinator accepted after the first round."""
+        accepted = [one for one in events if one["event"] == "reply-accepted" and one["round"] > 1]
+        found = [self.answered.get((one["round"], one["site"])) for one in accepted]
+        return all(one is not None and one.request.message in self.sent for one in found)
+
 
 @dataclass(frozen=True)
 class OneRound:

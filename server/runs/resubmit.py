@@ -26,7 +26,8 @@ from server.runs.run_directory import RunDirectory
 from server.server_home import ServerHome
 
 START_GRACE_S = 60.0
-"""How long a submitted run may take until its application works on it."""
+"""How long a submitted run may take until its application works on it; twice as long after each submission that brought
+nothing. On a machine with much other work an application may take a minute to start, and would be stopped each time."""
 
 MAX_ATTEMPTS_WITHOUT_PROGRESS = 5
 """Submissions in a row that may bring a run no further before it is given up."""
@@ -114,7 +115,8 @@ def abandoned(run: RunDirectory, submission: Submission | None, *, finished: boo
         return False
     if holder == submission.flower_run or finished:
         return True
-    return time.time() - submission.time_s > START_GRACE_S
+    grace_s = START_GRACE_S * 2 ** min(submission.fruitless, MAX_ATTEMPTS_WITHOUT_PROGRESS)
+    return time.time() - submission.time_s > grace_s
 
 
 def resubmit_abandoned_runs(home: ServerHome, control: SuperLinkControl) -> None:

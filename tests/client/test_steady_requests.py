@@ -30,7 +30,7 @@ def test_who_passes_the_checkpoint_is_not_said_to_be_paused() -> None:
 def test_every_request_has_its_answer(tmp_path: Path) -> None:
     settings = ReceiveSettings(calling_titles=("FEDMINET",), port=0)
     with Receiver(settings, Inbox(tmp_path / "inbox", key=b"k" * 32)).running() as port:
-        caller, peer = Caller(timeout_s=10), Peer("FEDMINET", "127.0.0.1", port)
+        caller, peer = Caller(timeout_s=60), Peer("FEDMINET", "127.0.0.1", port)
         with associated(caller, peer, [build_context(Verification)]) as association:
             answers = [association.send_c_echo().get("Status") for _ in range(200)]
     assert answers == [0] * 200

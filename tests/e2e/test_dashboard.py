@@ -45,8 +45,8 @@ def test_a_run_is_resumed_at_the_screen_and_sites_are_seen_as_the_superlink_sees
     with ChildProcesses() as children:
         ServerProcesses(home, children).start()
         with served(home, access=Access(Password.of(home))) as client:
+            wait_until(lambda: "never: registered, has not connected" in client.get("/runs/waits").text)
             text = client.get("/runs/waits").text
-            assert "never: registered, has not connected" in text
             assert text.count("the SuperLink knows no such site") == 2
             assert "fedminet_superlink_answers 1.0" in client.get("/metrics").text
             assert client.post("/runs/waits/resume", data={"csrf": ""}).status_code == 401

@@ -68,7 +68,7 @@ def test_what_an_earlier_flower_kept_is_taken_over(tmp_path: Path) -> None:
         wait_for_nodes(
             control,
             ("sms",),
-            wait=lambda online: children.wait_until(online, deadline_s=60, what="the site is online"),
+            wait=lambda online: children.wait_until(online, deadline_s=180, what="the site is online"),
         )
         online: list[Node] = control.nodes()
         assert [(node.node_id, node.name, node.status) for node in online] == [(NODE_ID, "sms", "online")]

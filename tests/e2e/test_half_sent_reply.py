@@ -79,7 +79,7 @@ def rogue_node(address: str, root_certificates: Path, private_key: Path) -> Iter
         yield rogue
     finally:
         rogue.ended.set()
-        rogue.join(timeout=30)
+        rogue.join(timeout=180)
 
 
 @pytest.mark.e2e

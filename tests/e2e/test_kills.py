@@ -5,17 +5,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from server.flower.held_answers import HOLD_S
 from server.runs.follow import run_to_end
 from server.runs.run_directory import RunDirectory
 from tests.faults import process_table
-from tests.faults.held_server import hold_file, reached_file
+from tests.faults.holding import hold_file, reached_file
 from tests.faults.kills import Bench, deployment, killed_run
 from tests.faults.tiny_sites import make_tiny_sites, tiny_federation
 
@@ -57,13 +55,15 @@ def test_a_run_goes_on_after_the_coordinator_and_a_site_were_switched_off(bench:
     with ThreadPoolExecutor(1) as pool:
         followed = pool.submit(run_to_end, bench.server, "rebooted", progress=lambda *_: None)
         bench.children.wait_until(
-            lambda: reached_file(bench.hold, 1, "received").exists(), deadline_s=60, what="a reply is there"
+            lambda: reached_file(bench.hold, 1, "received").exists(),
+            deadline_s=DEADLINE_S,
+            what="a reply is there",
         )
         for name in ("server", "umr"):
             bench.kill_command(name)
         hold_file(bench.hold, 1, "received").unlink()
         bench.children.wait_until(
-            lambda: not run.lock_owner()[1], deadline_s=30, what="nobody works on the run"
+            lambda: not run.lock_owner()[1], deadline_s=DEADLINE_S, what="nobody works on the run"
         )
         for name in ("server", "umr"):
             bench.start(name)
@@ -85,14 +85,16 @@ def test_a_request_that_was_lost_on_its_way_is_asked_for_again(bench: Bench) -> 
         for moment in ("asked", "all sent"):
             bench.children.wait_until(
                 lambda moment=moment: reached_file(bench.hold, 1, moment).exists(),
-                deadline_s=60,
+                deadline_s=DEADLINE_S,
                 what="the application is held",
             )
             if moment == "asked":
                 bench.link.cut_questions()
-                time.sleep(
-                    2 * max(HOLD_S.values())
-                )  # until the next question for messages waits in the relay
+                bench.children.wait_until(
+                    lambda: bench.link.holds_every_question,
+                    deadline_s=DEADLINE_S,
+                    what="the next question for messages waits in the relay",
+                )
             else:
                 bench.link.heal_without_answers()
             hold_file(bench.hold, 1, moment).unlink()

@@ -27,6 +27,9 @@ from tests.support.repository import ROOT
 from tests.support.small_federation import NAMED, PHANTOM, SHAPE, SITES, site_options, small_rehearsal
 from tests.support.small_scans import write_fastmri
 
+WITHIN_S = 180
+"""For what takes seconds: a busy machine has its time."""
+
 
 def check_outcome(out: Path, summary: Summary, *, engine: str, sites: Sequence[str] = SITES) -> None:
     assert summary.status == "completed"
@@ -134,17 +137,17 @@ def test_ctrl_c_ends_every_child_process(tmp_path: Path, scans: Path) -> None:
         start_new_session=True,
     )
     state = out / "coordinator" / "runs" / "demo" / "state.json"
-    ends = time.monotonic() + 180
+    ends = time.monotonic() + WITHIN_S
     while not (state.exists() and json.loads(state.read_text())["status"] == "running"):
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < ends
         time.sleep(0.2)
     assert processes_of(out)  # the positive control
     process.send_signal(signal.SIGINT)
-    _, printed = process.communicate(timeout=60)
+    _, printed = process.communicate(timeout=WITHIN_S)
     assert process.returncode == 130
     assert "Traceback" not in printed
-    ends = time.monotonic() + 20
+    ends = time.monotonic() + WITHIN_S
     while processes_of(out) and time.monotonic() < ends:
         time.sleep(0.2)
     assert processes_of(out) == []

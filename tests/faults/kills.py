@@ -1,8 +1,9 @@
 """SIGKILL of every process of a federation at every phase of a round, on the real deployment engine.
 
 One coordinator and three sites are started by the commands that people use. In round k of a run the server
-application is held at phase k, the process is killed, and the application is let go: nobody does anything else. Every
-round's checkpoint, and the final model, must have the bytes of a run that nothing happened to.
+application is held at phase k, the process is killed, and the application is let go: nobody does anything else. While
+sites train it is a site's task that is held, half way through its steps. Every round's checkpoint, and the final model,
+must have the bytes of a run that nothing happened to.
 """
 
 from __future__ import annotations
@@ -31,15 +32,24 @@ from server.runs.follow import run_to_end, server_status
 from server.runs.run_directory import RunDirectory
 from server.server_home import ServerHome, ServerSettings
 from tests.faults import process_table
-from tests.faults.held_server import HOLD_VARIABLE, SERVER_APP, hold_file, reached_file
+from tests.faults.holding import (
+    CLIENT_APP,
+    HOLD_VARIABLE,
+    SERVER_APP,
+    hold_file,
+    reached_file,
+    training_at,
+)
 from tests.faults.links import RelayLink
 from tests.faults.tiny_sites import make_tiny_sites, tiny_federation
 from tests.support.repository import ROOT
 
+TRAINING = "while sites train"
+
 PHASES = {
     "before sending": "asked",
     "while sending": "sent",
-    "while sites train": "all sent",
+    TRAINING: "all sent",
     "while receiving": "received",
     "aggregated, before the checkpoint": "aggregated",
     "after the checkpoint": "saved",
@@ -50,7 +60,7 @@ ROUNDS = len(PHASES) + 1
 """One round for each phase, and a calm one."""
 
 LOCAL_STEPS = 150
-"""Enough that a site trains for a second or two: long enough to be met in the middle of it."""
+"""Enough that a site trains for a second or two."""
 
 VICTIM = "umr"
 
@@ -144,7 +154,7 @@ class Bench:
 def deployment(
     folder: Path, sites: Mapping[str, SiteHome], federation: FederationSettings, *, victim: str
 ) -> Iterator[Bench]:
-    """A coordinator and its sites, started as people start them; the application can be held.
+    """A coordinator and its sites, started as people start them; the application and the tasks can be held.
 
     The victim reaches the coordinator through a relay.
     """
@@ -152,7 +162,7 @@ def deployment(
     server, authority = make_coordinator_here(
         folder / "coordinator", federation, ServerSettings(hosts=(RelayLink.host,), port=port)
     )
-    write_bundle(server.superlink, build_bundle(server_app=SERVER_APP))
+    write_bundle(server.superlink, build_bundle(server_app=SERVER_APP, client_app=CLIENT_APP))
     hold = folder / "hold"
     hold.mkdir()
     with (
@@ -242,6 +252,8 @@ def killed_run(bench: Bench, name: str, plan: Sequence[tuple[str, str]], *, calm
         left.unlink()
     for number, (_, phase) in enumerate(plan, start=1):
         hold_file(bench.hold, number, PHASES[phase]).touch()
+        if phase == TRAINING:
+            hold_file(bench.hold, number, training_at(bench.victim)).touch()
     run = RunDirectory(bench.server.runs / name)
     with ThreadPoolExecutor(1) as pool:
         followed = pool.submit(run_to_end, bench.server, name, progress=lambda *_: None)
@@ -267,13 +279,11 @@ def _killed_at(bench: Bench, target: str, *, number: int, phase: str, run: RunDi
     """Kill once the round is in its phase; what was killed, and how long the round took from there."""
     moment = PHASES[phase]
     _wait(lambda: reached_file(bench.hold, number, moment).exists(), what=f"round {number} is {phase}")
-    if phase == "while sites train":
+    if phase == TRAINING:
         # The application is let go first: it must be waiting for replies, and the site at work.
         hold_file(bench.hold, number, moment).unlink()
-        _wait(
-            lambda: process_table.task_of(bench.sites[bench.victim]) is not None, what="the site is at work"
-        )
-        time.sleep(0.5)
+        moment = training_at(bench.victim)
+        _wait(lambda: reached_file(bench.hold, number, moment).exists(), what="the site is at work")
     pid, killed = bench.targets()[target]()
     if pid is None:
         raise HostError(f"there is no {target} to kill", got=phase)

@@ -124,6 +124,9 @@ class RelayLink(Link):
         self._questions.set()
         self._answering: set[socket.socket] = set()
         self._unanswered: set[socket.socket] = set()
+        self._asked: set[socket.socket] = set()  # ends of which the last that went through was a question
+        self._held: set[socket.socket] = set()
+        self._gate = threading.Lock()
         self._listener = socket.create_server((self.host, 0))
         self._sockets: list[socket.socket] = [self._listener]
         self._target: int | None = None
@@ -142,7 +145,14 @@ class RelayLink(Link):
 
     def cut_questions(self) -> None:
         """Stop forwarding what the site says; what it is told goes through."""
-        self._questions.clear()
+        with self._gate:
+            self._questions.clear()
+
+    @property
+    def holds_every_question(self) -> bool:
+        """Whether all that went through was answered, and the site asks on: after `cut_questions`."""
+        with self._gate:
+            return not self._asked and bool(self._held)
 
     def heal(self) -> None:
         """Go on, with what was waiting first."""
@@ -193,13 +203,27 @@ class RelayLink(Link):
             while data := source.recv(1 << 16):
                 self._flows.wait()
                 if source not in self._answering:
-                    self._questions.wait()
+                    self._let_ask(source)
                 elif source in self._unanswered:
                     break
+                else:
+                    self._asked.discard(sink)
                 sink.sendall(data)
         for end in (source, sink):
+            self._asked.discard(end)
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+    def _let_ask(self, near: socket.socket) -> None:
+        """Wait until questions go through, and count this one among those that did."""
+        while True:
+            with self._gate:
+                if self._questions.is_set():
+                    self._held.discard(near)
+                    self._asked.add(near)
+                    return
+                self._held.add(near)
+            self._questions.wait()
 
     def _start(self, task: Callable[..., None], *arguments: Any) -> None:
         thread = threading.Thread(target=task, args=arguments, daemon=True)

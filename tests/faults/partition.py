@@ -34,9 +34,9 @@ ROUNDS = 6
 DEADLINE_S = 20.0
 LOCAL_SECONDS = 4.0
 CUT_AFTER_ROUND = 1
-CUT_S = 35.0
-"""Longer than a round's deadline, so that one round waits it out, and than the 20 s of silence after which the
-SuperLink takes a node for gone, so that the next one does without it sooner."""
+HEALED_AFTER_ROUNDS = 2
+"""From the cut on, and once the SuperLink has taken the node for gone, after 20 s of silence: one round waits its
+deadline out, and the next one does without the site sooner. Of the rounds that are left one has begun."""
 
 START_DEADLINE_S = 120.0
 CHILD_GRACE_S = 15.0
@@ -145,6 +145,7 @@ class _Watch:
     sites: dict[str, SiteProcesses]
     before: Node
     moments: dict[str, float] = field(default_factory=dict)
+    done_at_cut: int = 0
 
     def advance(self, done: int, _rounds: int) -> None:
         """Called twice a second with the number of completed rounds."""
@@ -154,10 +155,10 @@ class _Watch:
         now = time.monotonic()
         if done >= CUT_AFTER_ROUND and "cut" not in self.moments:
             self.link.cut()
-            self.moments["cut"] = now
+            self.moments["cut"], self.done_at_cut = now, done
         elif "cut" in self.moments and "healed" not in self.moments:
             self._note("offline", status="offline")
-            if now - self.moments["cut"] >= CUT_S:
+            if "offline" in self.moments and done >= self.done_at_cut + HEALED_AFTER_ROUNDS:
                 self.link.heal()
                 self.moments["healed"] = now
         elif "healed" in self.moments:

@@ -8,11 +8,13 @@ the minutes that the guide states.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -23,11 +25,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from client.site_home import SiteHome
 from client.status.node_activity import ADMISSION_FILE
 from client.status_folders import NODE_NOTES
 from minet_core.runtime.cpu_threading import cpu_threading_environment
 from minet_core.runtime.processes.child_processes import free_port
 from minet_core.settings.yaml_file import settings_text
+from tests.faults import process_table
 from tests.faults.tiny_sites import open_the_policy, tiny_federation, write_nifti_patient
 from tests.operations.machines import WITHIN_S, Machines
 from tests.operations.pages import FOLDER, Block, blocks
@@ -53,7 +57,7 @@ COLD = os.environ.get("FEDMINET_GUIDE_COLD") == "1"
 ROUNDS = 2
 """The back-up is made in the second: a site that were two rounds further would refuse to go back."""
 ROUND_S = 3.0
-"""Long enough that the second is not over before the power goes."""
+"""Long enough that the second is not over before the site is stopped, which the power's end waits for."""
 
 
 @pytest.fixture
@@ -271,9 +275,10 @@ def _the_coordinator_is_lost_and_restored(reader: Reader) -> None:
     machines, home = reader.machines, reader.coordinator / "coordinator"
     node = reader.node()
     _wait_until(lambda: reader.run_state("first")["round"] == 1, "a round is completed")
-    reader.follow(BACK_UP)
-    machines.kill("fedminet server start coordinator")
-    machines.kill("fedminet server run coordinator --name first")
+    with _site_stopped(reader):
+        reader.follow(BACK_UP)
+        machines.kill("fedminet server start coordinator")
+        machines.kill("fedminet server run coordinator --name first")
     assert reader.run_state("first")["status"] == "running"
     shutil.rmtree(home)
     assert stat.S_IMODE((reader.coordinator / "backup.tar").stat().st_mode) == 0o600
@@ -287,6 +292,18 @@ def _the_coordinator_is_lost_and_restored(reader: Reader) -> None:
     assert "FM-F408" not in events
     for private in ("pki/ca.key", "pki/server.key", "superlink/superexec.secret", "superlink/state.db"):
         assert stat.S_IMODE((home / private).stat().st_mode) == 0o600
+
+
+@contextlib.contextmanager
+def _site_stopped(reader: Reader) -> Iterator[None]:
+    """The site's node answers nothing meanwhile: the run is not over, however long a command takes."""
+    node = process_table.supernode_of(SiteHome(reader.hospital / "sms"))
+    assert node is not None
+    os.kill(node, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(node, signal.SIGCONT)
 
 
 def _the_site_is_lost_and_restored(reader: Reader) -> None:

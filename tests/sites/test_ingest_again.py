@@ -222,11 +222,20 @@ def test_twenty_kills_at_random_moments_leave_the_store_of_an_undisturbed_ingest
 
 
 IN_TWO = """
-import sys
+import sys, time
 from pathlib import Path
 from sites.ingest import ingest
 from sites.settings.definitions import definition
+n_files = 0
+def hold(event, arguments):
+    global n_files
+    if event == "os.rename" and str(arguments[1]).endswith(".h5"):
+        n_files += 1
+        if n_files == 2:
+            print("one file is there", flush=True)
+            time.sleep(600)
 if __name__ == "__main__":
+    sys.addaudithook(hold)
     settings = definition("sms").model_copy(update={"data_kind": "phantom"})
     ingest(Path(sys.argv[1]), Path(sys.argv[2]), settings, n_processes=2)
 """
@@ -241,15 +250,16 @@ def test_processes_end_with_an_ingest_that_is_killed_and_the_next_one_completes_
     script.write_text(IN_TWO)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(script), str(scans), str(store)]
-    child = subprocess.Popen(command, cwd=ROOT, env=environment)
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"one file is there\n"
+        others = [
+            int(one) for one in Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+        ]
+        assert len(others) >= 2
+        child.kill()
+        assert child.wait() == -signal.SIGKILL
     deadline = time.monotonic() + 120
-    while not list(store.glob("*.h5")) and child.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    others = [int(one) for one in Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()]
-    assert len(others) >= 2
-    child.kill()
-    assert child.wait() == -signal.SIGKILL
-    deadline = time.monotonic() + 60
     while any(_runs(one) for one in others) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not any(_runs(one) for one in others)
@@ -260,5 +270,5 @@ def test_processes_end_with_an_ingest_that_is_killed_and_the_next_one_completes_
 def _runs(process: int) -> bool:
     try:
         return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False

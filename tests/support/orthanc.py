@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from minet_core.runtime.processes.child_processes import free_port
 from tests.support.hospital_ca import TlsFiles
 
 PROGRAM = shutil.which("Orthanc", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
@@ -24,12 +24,6 @@ NEEDS_ORTHANC = pytest.mark.skipif(
     PROGRAM is None, reason="Orthanc is not installed (docker/install-engine.sh installs it on Debian)"
 )
 TITLE = "ORTHANC"
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @dataclass(frozen=True)
@@ -85,7 +79,7 @@ def orthanc(folder: Path, *, site_port: int | None = None, tls: TlsFiles | None 
         "DicomAet": TITLE,
         "DicomPort": made.port,
         "DicomModalities": {"site": ["FEDMINET", "127.0.0.1", made.site_port]},
-        "DicomScuTimeout": 5,
+        "DicomScuTimeout": 60,
         "JobsHistorySize": 100,
         "StableAge": 1,
         "OverwriteInstances": True,

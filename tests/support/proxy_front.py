@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import signal
-import socket
 import ssl
 import subprocess
 import time
@@ -62,7 +61,7 @@ class Front:
         """Read the changed files, and wait until the former workers are gone."""
         before = self._workers()
         self.process.send_signal(signal.SIGHUP)
-        ends = time.monotonic() + 10
+        ends = time.monotonic() + 120
         while self._workers() & before or not self._workers():
             assert time.monotonic() < ends
             time.sleep(0.02)
@@ -85,7 +84,7 @@ class Front:
             context.load_cert_chain(certificate.kit / "site.pem", certificate.keys / "tls.key")
         header = key if isinstance(key, str) or key is None else header_of(key)
         headers = [] if header is None else [(FLEET_HTTP_PUBLIC_KEY_HEADER, header)]
-        with httpx.Client(verify=context, trust_env=False) as client:
+        with httpx.Client(verify=context, trust_env=False, timeout=120.0) as client:
             url = f"https://localhost:{self.port}{path}"
             return client.post(url, headers=[*headers, *(more or [])]).status_code
 
@@ -104,14 +103,13 @@ def nginx_front(pki: Path, folder: Path, *, upstream: str, port: int) -> Iterato
     configuration.write_text(CONFIGURATION.format(folder=folder, pki=pki, port=port, upstream=upstream))
     process = subprocess.Popen(["nginx", "-c", str(configuration), "-e", str(folder / "error.log")])
     try:
-        ends = time.monotonic() + 10
-        while True:
+        front = Front(pki / "ca.pem", port, folder / "access.log", process)
+        ends = time.monotonic() + 120
+        while not front._workers():  # it listens before them, and before it takes signals
             assert process.poll() is None, (folder / "error.log").read_text()
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                break
             assert time.monotonic() < ends
             time.sleep(0.02)
-        yield Front(pki / "ca.pem", port, folder / "access.log", process)
+        yield front
     finally:
         process.terminate()
         process.wait()

@@ -35,9 +35,13 @@ STARTS_WITHIN_S = 60.0
 
 @dataclass(frozen=True)
 class Behaviour:
-    """How the sites of a trial answer: how long each takes, who fails in which round, who never answers."""
+    """How the sites of a trial answer: how long each takes, who fails in which round, who never answers.
+
+    held: by round an event that every site waits for before it answers.
+    """
 
     pace_s: float = 0.0
+    held: Mapping[int, threading.Event] = field(default_factory=dict)
     fails: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     silent: frozenset[str] = frozenset()
 
@@ -105,6 +109,8 @@ def _site(name: str, index: int, how: Behaviour) -> ClientApp:
     def reshape(content: RecordDict, message: Message) -> RecordDict:
         number = int(str(message.content.config_records[messages.REQUEST]["round"]))
         time.sleep(how.pace_s)
+        if (event := how.held.get(number)) is not None:
+            assert event.wait(STARTS_WITHIN_S)
         if number in how.fails.get(name, ()):
             raise StoreDamaged("the store of /data/patients is damaged")
         figures = content.metric_records[messages.METRICS]

@@ -9,7 +9,7 @@ import http.server
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
@@ -89,8 +89,9 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.send_response_only(self.server.status)  # type: ignore[attr-defined]
-        if self.server.date is not None:  # type: ignore[attr-defined]
-            self.send_header("Date", self.server.date)  # type: ignore[attr-defined]
+        date = self.server.date  # type: ignore[attr-defined]
+        if date is not None:
+            self.send_header("Date", date() if callable(date) else date)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -99,7 +100,9 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
 
 class QuietServer(http.server.ThreadingHTTPServer):
-    date: str | None = None
+    """date: what it tells; what gives it is asked at each answer."""
+
+    date: str | Callable[[], str] | None = None
     status = 404
 
     def handle_error(self, *_: object) -> None:
@@ -115,6 +118,11 @@ class Server:
     http: QuietServer
 
 
+def clock_behind(seconds: float) -> Callable[[], str]:
+    """The time that a server tells whose clock is behind."""
+    return lambda: formatdate(time.time() - seconds, usegmt=True)
+
+
 @contextlib.contextmanager
 def serving(authority: Authority, *, port: int = 0, asks_for_certificate: bool = False) -> Iterator[Server]:
     """A server with the certificate that lies beside its authority's."""
@@ -126,7 +134,7 @@ def serving(authority: Authority, *, port: int = 0, asks_for_certificate: bool =
         context.load_verify_locations(ca_files(authority.folder).certificate)
     with QuietServer(("127.0.0.1", port), Answer) as found:
         found.socket = context.wrap_socket(found.socket, server_side=True)
-        found.date = formatdate(time.time(), usegmt=True)
+        found.date = clock_behind(0)
         thread = threading.Thread(target=found.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         tls = site_tls(authority, authority.folder / "a-site", name="sms")
@@ -141,7 +149,7 @@ def tunnelling() -> Iterator[Proxy]:
     made, ready = Proxy(), threading.Event()
     thread = threading.Thread(target=made.run, args=(ready,), daemon=True)
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(120)
     yield made
     made.stop()
     thread.join()

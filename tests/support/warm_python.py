@@ -60,6 +60,7 @@ link.sendall(len(asked).to_bytes(4, "big") + asked)
 process = int.from_bytes(link.recv(4), "big")
 for number, sent in ((signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGTERM), ({kill:d}, signal.SIGKILL)):
     signal.signal(number, lambda _number, _frame, sent=sent: os.kill(process, sent))
+link.sendall(b"b")  # it may begin: a signal finds it from here on
 answer = link.recv(2)
 if len(answer) < 2:
     sys.exit(255)
@@ -116,8 +117,10 @@ def serve(link: Path, run: Callable[[list[str]], None], *, ready: Callable[[], N
     """
     signal.signal(signal.SIGCHLD, _collect)
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(link))
+        beside = link.with_suffix(".new")  # who sees the link finds somebody listening
+        listener.bind(str(beside))
         listener.listen(16)
+        beside.rename(link)
         ready()
         while True:
             found, _, _ = select.select([listener.fileno(), 0], [], [])
@@ -138,21 +141,27 @@ def _collect(_number: int, _frame: object) -> None:
 
 
 def _watch(asked: socket.socket, run: Callable[[list[str]], None]) -> NoReturn:
-    """Fork the command's process, say its number, wait for its end, and say how it was."""
+    """Fork the command's process, say its number, let it begin, wait for its end, and say how it was."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _, files, _, _ = socket.recv_fds(asked, 1, 3)
     length = int.from_bytes(asked.recv(4, socket.MSG_WAITALL), "big")
     arguments, folder, environment, mask = json.loads(asked.recv(length, socket.MSG_WAITALL))
+    may_begin, lets_begin = os.pipe()
     if (process := os.fork()) == 0:
         asked.close()
+        os.close(lets_begin)
+        os.read(may_begin, 1)
+        os.close(may_begin)
         os.umask(mask)
         _become(files, folder, environment)
         _end_as_a_program(lambda: run(arguments))
-    for file in files:
+    for file in (*files, may_begin):
         os.close(file)
     ended = os.pidfd_open(process)
     with contextlib.suppress(OSError):
         asked.sendall(process.to_bytes(4, "big"))
+        if asked.recv(1):
+            os.close(lets_begin)
         if ended not in select.select([asked.fileno(), ended], [], [])[0]:  # its stand-in is gone
             os.kill(process, signal.SIGKILL)
     _, status = os.waitpid(process, 0)

@@ -195,7 +195,7 @@ class ChildProcesses:
     def wait_until(
         self, predicate: Callable[[], bool], *, deadline_s: float, what: str, interval_s: float = 0.1
     ) -> None:
-        """Wait until something holds.
+        """Wait until something holds. The last look begins after the deadline, however long the machine stalled.
 
         Parameters
         ----------
@@ -217,10 +217,11 @@ class ChildProcesses:
         """
         ends = time.monotonic() + deadline_s
         while True:
+            is_late = time.monotonic() > ends
             self.check()
             if predicate():
                 return
-            if time.monotonic() > ends:
+            if is_late:
                 raise DeadlinePassed(
                     f"waited in vain until {what}", got=f"{deadline_s:g} s", action="Read the logs"
                 )

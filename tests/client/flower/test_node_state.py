@@ -223,8 +223,10 @@ def test_who_asks_for_a_task_waits_for_one_and_gets_it_as_it_comes() -> None:
     assert none == 0
     assert seconds >= SHORT_S
     came = []
-    threading.Timer(EVENT_S, lambda: came.append(Bench(state))).start()
+    comes = threading.Timer(EVENT_S, lambda: came.append(Bench(state)))
+    comes.start()
     task, seconds = asked_for_a_task(state, within_s=LONG_S)
+    comes.join()
     assert task == came[0].task_id
     assert seconds < LONG_S
     again, _ = asked_for_a_task(state, within_s=SHORT_S)
@@ -269,5 +271,5 @@ def test_a_reply_that_comes_as_its_task_is_taken_for_dead_stops_nothing(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10.0)
+        thread.join(60.0)
     assert not any(thread.is_alive() for thread in threads)

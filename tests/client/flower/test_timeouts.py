@@ -92,7 +92,7 @@ def test_a_request_that_was_sent_by_half_is_given_up() -> None:
         "def never(part): raise flower.ObjectUnavailableError(part)\n"
         "import time; began = time.monotonic()\n"
         "try: loop.pull_objects(['part'], never)\n"
-        "except flower.ObjectPullError: print(1 < time.monotonic() - began < 10)"
+        "except flower.ObjectPullError: print(1 < time.monotonic() - began < 100)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True"]

@@ -28,6 +28,7 @@ from minet_core.checkpoint import describe, save_checkpoint
 from minet_core.errors import DicomPeerUnreachable, DicomTransferIncomplete, FileMissing, InvalidSetting
 from minet_core.imaging.degradation import low_resolution
 from minet_core.models.registry import build_model
+from minet_core.runtime.processes.child_processes import free_port
 from minet_core.settings.federation import ModelSettings
 from minet_core.settings.yaml_file import parse_yaml
 from minet_core.weights.manifest import learnable
@@ -35,7 +36,7 @@ from sites.settings.definitions import definition_text
 from sites.settings.receive_settings import ReceiveSettings
 from tests.support.dicom_series import Header, write_classic, write_enhanced
 from tests.support.hospital_ca import HospitalCa
-from tests.support.orthanc import NEEDS_ORTHANC, TITLE, free_port, orthanc
+from tests.support.orthanc import NEEDS_ORTHANC, TITLE, orthanc
 from tests.support.small_scans import affine_of, make_volume
 
 SCALE = 2

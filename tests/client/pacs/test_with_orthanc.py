@@ -33,13 +33,14 @@ from minet_core.errors import (
     InvalidSetting,
     StudyNotInPacs,
 )
+from minet_core.runtime.processes.child_processes import free_port
 from minet_core.settings.yaml_file import parse_yaml
 from sites.settings.definitions import definition_text
 from sites.store.pseudonym import naming_key
 from sites.store.store import Store
 from tests.support.dicom_series import Header, uid_of, write_classic, write_enhanced
 from tests.support.hospital_ca import HospitalCa, TlsFiles
-from tests.support.orthanc import NEEDS_ORTHANC, TITLE, Orthanc, free_port, orthanc
+from tests.support.orthanc import NEEDS_ORTHANC, TITLE, Orthanc, orthanc
 from tests.support.small_scans import affine_of, make_volume
 from tests.support.warm_python import KILL, warm_python
 
@@ -335,11 +336,14 @@ class Started:
         self.process.communicate(timeout=30)
 
     def wait_for(self, n_objects: int) -> None:
-        """Until so many objects lie in the inbox, wherever."""
+        """Until so many objects lie in the inbox, wherever. An ingest may move its folders meanwhile."""
         ends = time.monotonic() + 60
-        while sum(path.suffix == ".dcm" for path in self.home.inbox.rglob("*")) < n_objects:
+        while self._count() < n_objects:
             assert time.monotonic() < ends
             time.sleep(0.01)
+
+    def _count(self) -> int:
+        return sum(name.endswith(".dcm") for _, _, names in os.walk(self.home.inbox) for name in names)
 
 
 class Ingesting:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import time
-from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -21,7 +19,7 @@ from server.admission.enrolment import KitTerms, renew
 from server.admission.pki import expires_at, issue_server_certificate, make_ca
 from tests.client.preflight.findings import found
 from tests.support.admitted import PASSPHRASE, Coordinator
-from tests.support.trial_network import Server
+from tests.support.trial_network import Server, clock_behind
 
 
 def _with_days(home: SiteHome, coordinator: Coordinator, days: float) -> None:
@@ -47,7 +45,7 @@ def _with_days(home: SiteHome, coordinator: Coordinator, days: float) -> None:
 def test_the_clock_is_held_to_what_the_server_accepts(
     home: SiteHome, server: Server, ahead_s: int, level: str
 ) -> None:
-    server.http.date = formatdate(time.time() - ahead_s, usegmt=True)
+    server.http.date = clock_behind(ahead_s)
     finding = found(check_server(home, kit_in_use(home), deadline_s=30), "clock")
     assert finding.level == level
     assert finding.code == (ClockWrong.code if level == "refusal" else None)

@@ -45,6 +45,9 @@ def test_the_parts_of_the_slowest_site_add_up_to_the_round() -> None:
         },
         {"2a": 11.5, "2b": 12.75, "3a": 15.75},
     )
+    assert worked.is_whole(events)
+    assert not Worked({**worked.answered, (2, "a"): answer(2, "a", 0, 0)}, {"3a": 15.75}).is_whole(events)
+    assert not Worked({(3, "a"): worked.answered[3, "a"]}, worked.sent).is_whole(events)
     second, third = parts_of_rounds(events, worked)
     assert (second.begin, second.end, third.begin, third.end) == (10.5, 14.0, 14.0, 17.0)
     assert second.seconds == pytest.approx(

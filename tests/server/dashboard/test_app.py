@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -249,12 +250,17 @@ def test_the_rounds_are_given_as_a_table(client: httpx.Client) -> None:
 
 def test_a_stream_tells_a_running_run_and_goes_on_where_it_broke(tmp_path: Path) -> None:
     home = made_home(tmp_path)
-    run = created(home, "live", rounds=4)
-    with served(home) as client, conducting(run, Behaviour(pace_s=0.15)):
+    run, is_watched_again = created(home, "live", rounds=4), threading.Event()
+
+    def has_begun(_found: list[dict[str, str]]) -> bool:
+        is_watched_again.set()
+        return False
+
+    with served(home) as client, conducting(run, Behaviour(pace_s=0.15, held={3: is_watched_again})):
         wait_until(lambda: run.state.round >= 1)
         first = read_stream(client, "/runs/live/stream", until=lambda found: len(found) > 6)
         broke_at = int(first[-1]["id"])
-        rest = read_stream(client, "/runs/live/stream", last=broke_at)
+        rest = read_stream(client, "/runs/live/stream", last=broke_at, until=has_begun)
     told = [message for message in rest if message["event"] == "happened"]
     assert [int(message["id"]) for message in told] == list(
         range(broke_at + 1, len(run.events_recorded()) + 1)

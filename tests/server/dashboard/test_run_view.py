@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minet_core.errors import InvalidSetting
+from server.dashboard import node_presence
 from server.dashboard.curves import BOTTOM, HEIGHT, LEFT, MAX_MARKERS, MAX_POINTS, RIGHT, TOP, WIDTH, curves
 from server.dashboard.node_presence import NodePresence, Sighting
 from server.dashboard.run_view import Figures, SiteView, time_left
@@ -103,7 +104,10 @@ def test_last_seen_says_who_saw_the_site() -> None:
     assert seen(never, Sighting(NOW, {})).source == "the SuperLink knows no such site"
 
 
-def test_a_superlink_that_does_not_answer_holds_up_no_page_after_the_first() -> None:
+def test_a_superlink_that_does_not_answer_holds_up_no_page_after_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(node_presence, "ASK_AGAIN_S", 3600.0)
     sightings = NodePresence(lambda: Sighting(NOW, {"sms": node("online")}))
     wait_until(lambda: sightings.latest() is not None)
     first = sightings.latest()

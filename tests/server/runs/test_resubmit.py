@@ -15,7 +15,7 @@ from minet_core.runtime.processes.child_processes import free_port
 from server.admission.pki import ca_files
 from server.flower.superlink_control import SuperLinkControl
 from server.runs import resubmit, state_machine
-from server.runs.resubmit import Submission, resubmit_abandoned_runs
+from server.runs.resubmit import Submission, abandoned, resubmit_abandoned_runs
 from server.runs.run_directory import RunDirectory
 from server.server_home import ServerHome, local_address
 from tests.support.admitted import make_coordinator
@@ -25,12 +25,12 @@ from tests.support.admitted import make_coordinator
 def home(tmp_path: Path) -> ServerHome:
     """Two runs: `abandoned`, which is to be submitted again, and `ended`, whose summary is still to be written."""
     home = make_coordinator(tmp_path / "server", port=free_port()).home
-    abandoned, ended = (
+    left, ended = (
         RunDirectory.create(home.runs / name, home.federation(), engine="deployment")
         for name in ("abandoned", "ended")
     )
-    abandoned.transition(state_machine.begun)
-    write_json(abandoned.path / "submission.json", asdict(Submission(1, time.time() - 3600.0, "")))
+    left.transition(state_machine.begun)
+    write_json(left.path / "submission.json", asdict(Submission(1, time.time() - 3600.0, "")))
     ended.transition(state_machine.ended, "failed", "as a test has it")
     return home
 
@@ -49,6 +49,17 @@ def test_an_abandoned_run_is_given_to_the_superlink(home: ServerHome, control: S
     with pytest.raises(ServerUnreachable):
         resubmit_abandoned_runs(home, control)
     assert _other_run_was_seen_to(home)
+
+
+@pytest.mark.parametrize(("fruitless", "grace_s"), [(0, 60), (1, 120), (5, 1920), (10**9, 1920)])
+def test_an_application_that_starts_slowly_has_longer_after_each_start_in_vain(
+    home: ServerHome, fruitless: int, grace_s: float
+) -> None:
+    run = RunDirectory(home.runs / "abandoned")
+    for age_s, is_given_up in ((grace_s - 30.0, False), (grace_s + 1.0, True)):
+        submission = Submission(1, time.time() - age_s, "", fruitless)
+        assert abandoned(run, submission) is is_given_up
+    assert abandoned(run, Submission(1, time.time(), "", fruitless), finished=True)
 
 
 def test_a_run_that_is_being_copied_is_left_for_the_next_look(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import termios
 import threading
+import time
 from pathlib import Path
 
 import h5py
@@ -300,14 +303,22 @@ def test_a_file_that_brings_its_reader_down_costs_itself_alone(tmp_path: Path, p
     child = sites.scans.foreign_hdf5._process._child
     assert child is not None
     os.kill(child.pid, signal.SIGSTOP)  # it is asked, and answers no more
+    while Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        time.sleep(0.01)
 
     def bring_down() -> None:
+        is_asked = False
+        while not is_asked:  # until the question lies in the pipe
+            time.sleep(0.01)
+            is_asked = any(fcntl.ioctl(child.stdin, termios.FIONREAD, bytes(4)))
         os.kill(child.pid, signal.SIGSEGV)
         os.kill(child.pid, signal.SIGCONT)
 
-    threading.Timer(1.0, bring_down).start()
+    ending = threading.Thread(target=bring_down)
+    ending.start()
     with pytest.raises(ScanReaderFailed, match=r"FM-D211.*file1\.h5 brought its reader down; got SIGSEGV"):
         ForeignFile(path).attribute("patient_id")
+    ending.join()
     assert read_header(other).patient_id == "p2"
 
 
