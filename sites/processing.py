@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import metadata
 
-PROCESSING = 6
+PROCESSING = 7
 """Raised when reading or registration changes, so that pairs made by the former way are made again."""
 JUDGING = 3
 """Raised when other scans are refused than before, while the pairs that were made stay as they are."""

@@ -24,7 +24,8 @@ def block_means(array: NDArray[np.generic], factors: Sequence[int]) -> NDArray[n
     Returns
     -------
     float32, of shape `array.shape[i] // factors[i]`
-        What does not fill a block at the end of an axis is left out.
+        What does not fill a block at the end of an axis is left out. Where all factors are 1, `array` itself if it is
+        float32.
     """
     means = np.asarray(array, np.float32)
     for axis, factor in enumerate(factors):
@@ -36,4 +37,6 @@ def block_means(array: NDArray[np.generic], factors: Sequence[int]) -> NDArray[n
         for place in range(1, factor):
             total += means[(*first, slice(place, n_kept, factor))]
         means = total
-    return np.asarray(means / np.float32(math.prod(factors)), np.float32)
+    if math.prod(factors) > 1:  # a sum of its own, and not the array that was given
+        means /= np.float32(math.prod(factors))
+    return means

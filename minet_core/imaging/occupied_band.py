@@ -157,9 +157,13 @@ def _foreground_lines(magnitude: NDArray[np.float32], *, axis: int) -> NDArray[n
     chosen = np.flatnonzero(length >= 0.6 * length.max())
     if len(chosen) > MAX_LINES:
         chosen = chosen[np.linspace(0, len(chosen) - 1, MAX_LINES).astype(int)]
-    place = (np.arange(n)[None] - first[chosen, None] + 1) / (length[chosen, None] + 2)
-    window = np.where((place > 0) & (place < 1), np.sin(np.pi * place) ** 2, 0).astype(np.float32)
-    return np.asarray(lines[chosen] * window, np.float32)
+    windows = np.zeros((len(chosen), n), np.float32)
+    for extent in np.unique(length[chosen]):  # few, and the sine takes as long as all else here
+        window = np.sin(np.pi * (np.arange(1, extent + 2) / (extent + 2))) ** 2
+        alike = np.flatnonzero(length[chosen] == extent)
+        inside = first[chosen[alike], None] + np.arange(extent + 1)
+        windows[alike[:, None], inside] = window
+    return np.asarray(lines[chosen] * windows, np.float32)
 
 
 def _log_power(lines: NDArray[np.float32]) -> NDArray[np.float64]:

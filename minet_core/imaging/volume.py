@@ -56,8 +56,10 @@ class Volume:
         Returns
         -------
         (slice, row, column) float32
-            In the units of `array`.
+            In the units of `array`; `array` itself where it is one already, so not to be written into.
         """
+        if self.array.dtype == np.float32 and float(self.array.min(initial=0)) >= 0:
+            return self.array.astype(np.float32, copy=False)
         return np.abs(self.array).astype(np.float32, copy=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,11 @@ def check_form(name: str, array: NDArray[Any], *, shape: tuple[int, ...], dtype:
     """
     if tuple(array.shape) != shape:
         raise WeightsRefused(f"{name} has the wrong shape", got=tuple(array.shape), expected=shape)
-    if str(array.dtype) != dtype:
+    if _written(array.dtype) != dtype:
         raise WeightsRefused(f"{name} has the wrong number type", got=array.dtype, expected=dtype)
     if array.size == 0:
         raise WeightsRefused(f"{name} is empty", got=shape, expected="at least one value")
+
+
+_written = cache(str)
+"""A dtype as numpy writes it, which takes numpy as long as to add ten thousand values."""

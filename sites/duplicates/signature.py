@@ -9,7 +9,7 @@ that motion before it compares. It is a picture of the patient: it stays in the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import product
 
 import numpy as np
@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from minet_core.imaging.block_means import block_means
 from minet_core.imaging.volume import Volume
-from sites.quality.scan_quality import FOREGROUND_LEVEL
+from sites.quality.scan_quality import FOREGROUND_LEVEL, bright_percentile
 
 Floats = NDArray[np.float32]
 
@@ -79,21 +79,47 @@ class Signature:
             [(images[0] * (images[1] > FOREGROUND_SHARE)).ravel(), (images[1] > FOREGROUND_SHARE).ravel()]
         )
 
-    @cached_property
-    def variants(self) -> Floats:
-        """(2, motion, voxel): the coarse image and its foreground, moved in every way of MOTIONS."""
+    def moved(self, where: NDArray[np.intp]) -> tuple[Floats, Floats, Floats]:
+        """The coarse image moved in every way of MOTIONS.
+
+        Parameters
+        ----------
+        where
+            (voxel,) numbers of coarse voxels, the only ones that are asked for: others need more time, and are air.
+
+        Returns
+        -------
+        tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+            (motion, voxel) the image, and 1 where it shows anatomy; (motion,) the anatomy's voxels of the whole grid.
+        """
         edge, most = EDGE // COARSE, max(FAR_SHIFTS)
-        turned = {}
-        for index in {index for index, _ in MOTIONS}:
-            places = _COARSE_GRID @ _ROTATIONS[index].T
-            inside = _sample(self.mask.astype(np.float32), places) > FOREGROUND_SHARE
-            images = np.stack([_sample(self._blurred, places) * inside, inside]).reshape(2, edge, edge, edge)
-            turned[index] = np.pad(images, [(0, 0), *[(most, most)] * 3])
-        moved = np.empty((2, len(MOTIONS), edge**3), np.float32)
-        for number, (index, shift) in enumerate(MOTIONS):
-            window = tuple(slice(most + s, most + s + edge) for s in shift)
-            moved[:, number] = turned[index][(slice(None), *window)].reshape(2, -1)
-        return moved
+        wide = edge + 2 * most
+        steps = np.array([wide**2, wide, 1])
+        places = np.array(np.unravel_index(where, (edge,) * 3)).T @ steps + most * steps.sum()
+        turned = np.pad(self._turned(), [(0, 0), (0, 0), *[(most, most)] * 3])
+        windows = turned[1]
+        for axis in (1, 2, 3):  # (rotation, shift along x, y, z): the anatomy's voxels
+            windows = np.lib.stride_tricks.sliding_window_view(windows, edge, axis=axis).sum(axis=-1)
+        moved = np.empty((2, len(MOTIONS), len(where)), np.float32)
+        counts = np.empty(len(MOTIONS), np.float32)
+        for index, (numbers, shifts) in enumerate(zip(*_MOTIONS_BY_TURN, strict=True)):
+            at = (shifts @ steps)[:, None] + places
+            moved[:, numbers] = turned[:, index].reshape(2, -1).take(at, axis=1)
+            counts[numbers] = windows[index][tuple((shifts + most).T)]
+        return moved[0], moved[1], counts
+
+    def _turned(self) -> Floats:
+        """(2, rotation, x, y, z): the coarse image turned in every way, and 1 where it shows anatomy."""
+        edge = EDGE // COARSE
+        corners, weights = _turned_grids()
+        flat = np.stack([self._blurred, self.mask.astype(np.float32)]).reshape(2, -1)
+        turned = np.zeros((2, *corners.shape[1:]), np.float32)
+        for corner, weight in zip(corners, weights, strict=True):
+            for values, sums in zip(flat, turned, strict=True):
+                sums += values.take(corner) * weight
+        turned[1] = turned[1] > FOREGROUND_SHARE
+        turned[0] *= turned[1]
+        return turned.reshape(2, -1, edge, edge, edge)
 
     @cached_property
     def _blurred(self) -> Floats:
@@ -125,6 +151,7 @@ def _slopes(image: Floats, points: Floats) -> tuple[Floats, Floats]:
 
 _MIDDLE = (EDGE - 1) / 2
 _GRID_1D = (np.arange(EDGE // COARSE, dtype=np.float32) * COARSE + (COARSE - 1) / 2) - _MIDDLE
+_STEPS = np.array([EDGE**2, EDGE, 1], np.int32)
 _COARSE_GRID = np.stack(np.meshgrid(_GRID_1D, _GRID_1D, _GRID_1D, indexing="ij"), axis=-1).reshape(-1, 3)
 
 
@@ -144,6 +171,29 @@ MOTIONS = [(index, shift) for index in range(len(_ROTATIONS)) for shift in produ
     (len(_ROTATIONS) // 2, shift) for shift in product(FAR_SHIFTS, repeat=3) if max(map(abs, shift)) > 1
 ]
 """(number of the rotation, shift in coarse voxels)."""
+_MOTIONS_BY_TURN = (
+    [np.flatnonzero([turn == index for turn, _ in MOTIONS]) for index in range(len(_ROTATIONS))],
+    [np.array([shift for turn, shift in MOTIONS if turn == index]) for index in range(len(_ROTATIONS))],
+)
+"""By number of the rotation, the numbers of its motions, and their shifts."""
+
+
+@cache
+def _turned_grids() -> tuple[NDArray[np.int32], Floats]:
+    """Where linear interpolation finds the coarse grid in an image that is turned in every way.
+
+    (corner of a voxel, rotation, coarse voxel) each: the number of a voxel of the image, and its weight; 0 outside.
+    """
+    places = np.stack([_COARSE_GRID @ rotation.T for rotation in _ROTATIONS]) + _MIDDLE
+    there = ((places >= 0) & (places <= EDGE - 1)).all(axis=-1)
+    whole = np.clip(np.floor(places).astype(np.int32), 0, EDGE - 2)
+    part = np.asarray(places - whole, np.float32)
+    first = whole @ _STEPS
+    corners = np.stack([first + np.array(corner, np.int32) @ _STEPS for corner in np.ndindex(2, 2, 2)])
+    x, y, z = ((1 - one, one) for one in np.moveaxis(part, -1, 0))
+    x = tuple(one * there for one in x)
+    weights = np.stack([x[i] * y[j] * z[k] for i, j, k in np.ndindex(2, 2, 2)])
+    return corners, weights
 
 
 def signature_of(volume: Volume) -> Signature:
@@ -161,9 +211,9 @@ def signature_of(volume: Volume) -> Signature:
     """
     magnitude = volume.magnitude()
     factors = tuple(max(1, int(STEP_MM / 2 / step)) for step in volume.spacing_mm)
-    # Every other row and column: the percentile of a whole volume takes longer than all that follows.
-    level, limit = np.percentile(magnitude[:, ::3, ::3], (99, 99.5)).astype(np.float32)
-    anatomy = block_means((magnitude > FOREGROUND_LEVEL * level).astype(np.float32), factors)
+    few = magnitude[:, ::3, ::3]  # the percentile of a whole volume takes longer than all that follows
+    level, limit = (np.float32(bright_percentile(few, percent)) for percent in (99, 99.5))
+    anatomy = block_means(magnitude > FOREGROUND_LEVEL * level, factors)
     image = block_means(np.minimum(magnitude, limit), factors)
     affine = volume.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ ((np.array(factors) - 1) / 2)
@@ -218,12 +268,16 @@ def rank(one: Signature, others: Floats) -> tuple[Floats, NDArray[np.intp]]:
         (other,) the correlation over the common foreground, -1 where too little is shared; and (N_STARTS, other) the
         best motions, numbers of MOTIONS, the best first.
     """
-    (images, inside), (other_images, other_inside) = one.variants, others
+    n_shown = others[1].sum(axis=1)
+    where = np.flatnonzero(others[1].any(axis=0))
+    images, inside, n_inside = one.moved(where)
+    other_images, other_inside = others[..., where]
     product_of = images @ other_images.T  # (motion, other)
-    own = (images**2) @ other_inside.T
+    np.square(images, out=images)
+    own = images @ other_inside.T
     theirs = inside @ (other_images**2).T
     shared = inside @ other_inside.T
-    least = np.minimum(inside.sum(1)[:, None], other_inside.sum(1)[None])
+    least = np.minimum(n_inside[:, None], n_shown[None])
     likeness = product_of / np.sqrt(np.maximum(own * theirs, 1e-12))
     likeness = np.where(shared >= MIN_SHARED * least, likeness, -1)
     best = np.argsort(-likeness, axis=0)[:N_STARTS]

@@ -36,6 +36,8 @@ SPIKE_SHARE = 0.002
 """Of the centre of k-space. A weaker point makes stripes of less than 0.4% of the mean, which noise hides. Marrow as
 fine as the pixels has such points (0.0003, 15 times its surroundings), and so has the strongest of ten real volumes
 (8e-5, 2.1; of those above the share 1.75). Spikes of 0.1 and 0.03 of the centre have 0.02 and 0.006 here."""
+SURROUNDINGS = 9
+"""Points across what a point of k-space is compared with."""
 SPIKE_CENTRE = 8
 """Lines around the centre of k-space that are left out: there anatomy is steep."""
 
@@ -175,10 +177,27 @@ def _spike(magnitude: NDArray[np.float32]) -> tuple[int, float]:
     for index in np.flatnonzero(area >= SPIKE_AREA * np.percentile(area, 90)):
         if magnitude[index].min() == magnitude[index].max():
             continue
-        power = np.log(np.abs(fft.fftshift(fft.rfft2(magnitude[index] * window), axes=0)) + np.float32(1e-6))
-        above = power - ndimage.uniform_filter(power, 9, mode="nearest")
-        above[power < power.max() + np.log(SPIKE_SHARE)] = 0
-        above[H // 2 - SPIKE_CENTRE : H // 2 + SPIKE_CENTRE + 1, : SPIKE_CENTRE + 1] = 0
-        contrast = float(above.max())
+        contrast = _spike_contrast(fft.fftshift(np.abs(fft.rfft2(magnitude[index] * window)), axes=0))
         found = max(found, (int(index), contrast), key=lambda one: one[1])
     return found
+
+
+def _spike_contrast(spectrum: NDArray[np.float32]) -> float:
+    """Of the points above `SPIKE_SHARE` the logarithm of the one most above its surroundings, of 9 x 9 points; 0: none.
+
+    spectrum: (row, column) amplitudes, the centre of k-space in the middle of the first column.
+    """
+    middle = len(spectrum) // 2
+    strong = spectrum >= SPIKE_SHARE * spectrum.max()
+    strong[middle - SPIKE_CENTRE : middle + SPIKE_CENTRE + 1, : SPIKE_CENTRE + 1] = False
+    rows, columns = np.flatnonzero(strong.any(axis=1)), np.flatnonzero(strong.any(axis=0))
+    if not rows.size:
+        return 0.0
+    # Logarithms are taken of the part that holds such points, and of what surrounds them: they lie near the centre.
+    part = tuple(
+        slice(max(0, int(places[0]) - SURROUNDINGS // 2), int(places[-1]) + SURROUNDINGS // 2 + 1)
+        for places in (rows, columns)
+    )
+    power = np.log(spectrum[part] + np.float32(1e-6))
+    above = power - ndimage.uniform_filter(power, SURROUNDINGS, mode="nearest")
+    return max(0.0, float(above[strong[part]].max()))

@@ -63,12 +63,11 @@ def measure_likeness(
     anatomy = foreground(target.magnitude())
     if covered is not None:
         anatomy &= covered
-    shown = anatomy.astype(np.float32)
-    coarse, inside, spacing = _working_images(target, guide, shown, step_mm=COARSE_STEP_MM)
+    coarse, inside, spacing = _working_images(target, guide, anatomy, step_mm=COARSE_STEP_MM)
     sigma = np.where(spacing < SMOOTHING_MM, SMOOTHING_MM / spacing, 0)
     smooth = [ndimage.gaussian_filter(image, sigma) for image in coarse]
     over_40_mm = _median_correlation(smooth[0], smooth[1], inside, edges=COARSE_BLOCK_MM / spacing)
-    fine, inside, spacing = _working_images(target, guide, shown, step_mm=FINE_STEP_MM)
+    fine, inside, spacing = _working_images(target, guide, anatomy, step_mm=FINE_STEP_MM)
     edges = FINE_BLOCK_MM / spacing
     if edges[1:].min() < MIN_FINE_EDGE_PX:
         return over_40_mm, 0.0
@@ -76,7 +75,7 @@ def measure_likeness(
 
 
 def _working_images(
-    target: Volume, guide: Volume, anatomy: NDArray[np.float32], *, step_mm: float
+    target: Volume, guide: Volume, anatomy: NDArray[np.bool_], *, step_mm: float
 ) -> tuple[list[NDArray[np.float32]], NDArray[np.bool_], NDArray[np.float64]]:
     """Both images averaged to voxels of about `step_mm`, where most of a voxel is anatomy, and the spacing."""
     bins = [max(1, int(step_mm / step + 0.25)) for step in target.spacing_mm]
@@ -92,7 +91,7 @@ def _median_correlation(
     edges: NDArray[np.float64],
 ) -> float:
     size = np.clip(np.round(edges).astype(int), 1, one.shape)
-    n_shared = _blocks(inside, size).sum(axis=(3, 4, 5))
+    n_shared = np.rint(block_means(inside, size.tolist()) * np.float32(size.prod()))
     enough = n_shared >= max(MIN_FOREGROUND * float(size.prod()), MIN_VOXELS)
     if not enough.any():
         return 0.0

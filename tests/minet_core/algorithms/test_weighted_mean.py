@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minet_core.algorithms.weighted_mean import cast_back, float64_mean, mean_over_sites, weight_by_site
+from minet_core.algorithms.weighted_mean import (
+    CHUNK_VALUES,
+    cast_back,
+    float64_mean,
+    mean_over_sites,
+    shares,
+    weight_by_site,
+)
 from minet_core.errors import WeightsRefused
 
 
@@ -45,6 +52,20 @@ def test_the_order_of_the_sites_does_not_show(dtype: str, order: list[int], seed
     shuffled = [f"s{n}" for n in order]
     again = mean_of({s: arrays[s] for s in shuffled}, {s: weight_of[s] for s in shuffled})
     assert again.tobytes() == expected
+
+
+def test_the_bytes_are_those_of_plain_sums_in_float64_beyond_a_chunk_too() -> None:
+    generator = np.random.default_rng(71)
+    arrays = {f"s{n}": generator.normal(size=(3, CHUNK_VALUES // 2)).astype(np.float32) for n in range(3)}
+    weight_of = {"s0": 3.0, "s1": 5.0, "s2": 1.0}
+    for array in arrays.values():
+        array[0, 0] = -0.0
+    total = np.zeros((3, CHUNK_VALUES // 2))
+    for site, share in shares(weight_of).items():
+        total += arrays[site].astype(np.float64) * share
+    mean = mean_of(arrays, weight_of)
+    assert mean.tobytes() == total.astype(np.float32).tobytes()
+    assert not np.signbit(mean[0, 0])
 
 
 def test_the_mean_update_of_sites_that_did_not_move_is_zero() -> None:

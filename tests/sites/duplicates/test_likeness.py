@@ -12,7 +12,16 @@ from scipy import ndimage
 
 from minet_core.imaging.volume import Pair, Volume
 from sites.duplicates.likeness import FILE, LIMIT, Signatures, images_of
-from sites.duplicates.signature import Signature, rank, signature_of, similarity
+from sites.duplicates.signature import (
+    _ROTATIONS,
+    COARSE,
+    EDGE,
+    MOTIONS,
+    Signature,
+    rank,
+    signature_of,
+    similarity,
+)
 from sites.scans.nifti import read_nifti
 from tests.support.small_scans import make_volume
 from tests.support.surrogates import surrogate_folder
@@ -29,6 +38,29 @@ def likeness(one: Volume | Signature, other: Volume | Signature) -> float:
     a, b = (image if isinstance(image, Signature) else signature_of(image) for image in (one, other))
     _, starts = rank(a, b.coarse[:, None])
     return similarity(a, b, starts=starts[:, 0])
+
+
+def test_a_coarse_image_is_moved_as_plain_interpolation_moves_it() -> None:
+    one, edge = signature_of(scan(3)), EDGE // COARSE
+    where = np.flatnonzero(signature_of(scan(4)).coarse[1])
+    images, inside, counts = one.moved(where)
+    centres = np.stack(np.unravel_index(np.arange(edge**3), (edge,) * 3), axis=1) * COARSE + (COARSE - 1) / 2
+    blurred = ndimage.gaussian_filter(one.fine, 2.0)
+    for number in range(0, len(MOTIONS), 131):
+        turn, shift = MOTIONS[number]
+        cells = np.stack(np.unravel_index(np.arange(edge**3), (edge,) * 3), axis=1) + shift
+        within = ((cells >= 0) & (cells < edge)).all(axis=1)
+        places = (centres + COARSE * np.array(shift) - (EDGE - 1) / 2) @ _ROTATIONS[turn].T + (EDGE - 1) / 2
+        image, shown = (
+            ndimage.map_coordinates(values.astype(np.float64), places.T, order=1)
+            for values in (blurred, one.mask)
+        )
+        shown = (shown > 0.5) & within
+        assert inside[number].sum() == pytest.approx(shown[where].sum(), abs=2)  # of a half by rounding
+        assert counts[number] == pytest.approx(shown.sum(), abs=3)
+        both = (inside[number] > 0) & shown[where]
+        np.testing.assert_allclose(images[number][both], image[where][both], atol=1e-5)
+        assert not images[number][inside[number] == 0].any()
 
 
 def changed(volume: Volume, array: np.ndarray) -> Volume:

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from minet_core.imaging.volume import Volume
 from sites.registration.motion_search import Motion
 from sites.registration.resampling import as_sitk, resample
-from sites.registration.separable_spline import axes_in_order, interpolate
+from sites.registration.separable_spline import HORIZON, _coefficients, axes_in_order, interpolate
 from tests.support.small_scans import make_volume
 
 SHAPE, SPACING_MM = (14, 60, 52), (4.0, 2.5, 2.5)
@@ -106,3 +106,17 @@ def test_a_polynomial_of_second_degree_is_met_inside() -> None:
     middle = (slice(4, 8), slice(12, 28), slice(12, 28))
     # The spline reproduces it; the mirror at the ends reaches here by 0.27 to the power of the distance: 0.5%.
     np.testing.assert_allclose(seen[middle], true[middle], rtol=0.01)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("n_samples", [4, 5, HORIZON - 1, HORIZON, HORIZON + 1, 3 * HORIZON])
+def test_the_coefficients_are_scipys(n_samples: int, axis: int) -> None:
+    shape = [6, 5, 7]
+    shape[axis] = n_samples
+    image = np.random.default_rng(71).random(shape, np.float32)
+    found = _coefficients(image, axis)
+    plain = ndimage.spline_filter1d(image.astype(np.float64), 3, axis=axis, mode="mirror")
+    beyond = [(1, 2) if one == axis else (0, 0) for one in range(3)]
+    expected = np.pad(plain, beyond, mode="reflect")
+    # Each sample's sums are of about ten numbers in float32.
+    np.testing.assert_allclose(found.swapaxes(1, 2) if axis == 2 else found, expected, atol=1e-5)
