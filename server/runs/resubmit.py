@@ -115,7 +115,7 @@ def abandoned(run: RunDirectory, submission: Submission | None, *, finished: boo
         return False
     if holder == submission.flower_run or finished:
         return True
-    grace_s = START_GRACE_S * 2.0 ** min(submission.fruitless, MAX_ATTEMPTS_WITHOUT_PROGRESS)
+    grace_s = START_GRACE_S * (1 << min(submission.fruitless, MAX_ATTEMPTS_WITHOUT_PROGRESS))
     return time.time() - submission.time_s > grace_s
 
 

@@ -69,7 +69,7 @@ def test_a_site_is_refused_let_in_trains_and_is_killed(tmp_path: Path) -> None:
     federation = tiny_federation(
         sites=[SITE],
         rounds=2,
-        participation={"quorum": 1, "deadline_s": 60.0, "retries": 0},
+        participation={"quorum": 1, "deadline_s": 300.0, "retries": 0},
         training={
             **{"local_steps": None, "local_seconds": 2.0},
             **{"patch_px": 16, "batch_size": 2, "validation_slices": 1},

@@ -28,6 +28,24 @@ from tests.support.gradient_descent import N_STEPS, descend, weights_file
 from tests.support.repository import ROOT
 
 QUICK = TrainOptions(rounds=1, local_steps=3)
+HELD = """
+import os, sys, time
+from pathlib import Path
+from fedminet.main import run
+
+def hold(event, arguments):
+    if event == "open" and str(arguments[0]).endswith("metrics.jsonl") and arguments[2] & os.O_APPEND:
+        path = Path(arguments[0])
+        if path.exists() and path.read_bytes().count(b"\\n") >= n_lines:
+            time.sleep(600)
+
+if __name__ == "__main__":
+    n_lines = int(sys.argv.pop(1))
+    sys.addaudithook(hold)
+    run()
+"""
+"""`fedminet` that stops before it adds a line to so many: a kill meets it there, however fast it trains."""
+
 LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
@@ -54,15 +72,22 @@ def started(*command: str) -> subprocess.Popen[str]:
     )
 
 
+def held_at(n_lines: int, folder: Path) -> tuple[str, str]:
+    """For a command in the place of `-m fedminet`."""
+    script = folder / "held.py"
+    script.write_text(HELD)
+    return str(script), str(n_lines)
+
+
 def ended_well(process: subprocess.Popen[str]) -> str:
     """What it printed on standard output."""
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=500)
     assert process.returncode == 0, err
     return out
 
 
 def wait_for_lines(path: Path, n_lines: int, process: subprocess.Popen[str]) -> None:
-    ends = time.monotonic() + 120
+    ends = time.monotonic() + 400
     while not (path.exists() and path.read_bytes().count(b"\n") >= n_lines):
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < ends
@@ -89,13 +114,14 @@ def test_a_command_killed_twice_and_given_again_ends_in_the_same_bytes(
     """SIGKILL, with batches read ahead by a worker; the calm run draws its batches itself."""
     calm = started("-m", "fedminet", *arguments(sites, tmp_path / "calm", "--save-every=1"))
     killed = tmp_path / "killed"
-    command = ("-m", "fedminet", *arguments(sites, killed, "--save-every=1", "--workers=1"))
+    command = arguments(sites, killed, "--save-every=1", "--workers=1")
     for n_lines in (2, 5):
-        process = started(*command)
+        process = started(*held_at(n_lines, tmp_path), *command)
         wait_for_lines(killed / "metrics.jsonl", n_lines, process)
         kill(process)
+        assert len(steps_logged(killed)) == n_lines
         assert not (killed / "model.safetensors").exists()
-    ended_well(started(*command))
+    ended_well(started("-m", "fedminet", *command))
     ended_well(calm)
     assert sha256_of_file(killed / "model.safetensors") == sha256_of_file(tmp_path / "calm/model.safetensors")
     assert steps_logged(killed) == steps_logged(tmp_path / "calm") == list(range(1, 10))
@@ -110,7 +136,7 @@ def test_two_processes_that_are_killed_and_started_again_come_to_what_two_calm_o
     calm = ended_well(started(*LAUNCHER, "-m", "fedminet.main", *arguments(sites, folders["calm"], *more)))
     assert json.loads(calm)["model"] == str(folders["calm"] / "model.safetensors")  # one process reports
     command = arguments(sites, folders["killed"], *more, "--workers=1")
-    killed = started(*LAUNCHER, "-m", "fedminet.main", *command)
+    killed = started(*LAUNCHER, *held_at(2, tmp_path), *command)
     wait_for_lines(folders["killed"] / "metrics.jsonl", 2, killed)
     workers = children_of(killed.pid)
     assert len(workers) == 2
