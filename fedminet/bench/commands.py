@@ -215,7 +215,9 @@ def steps(
     edge_px: Annotated[
         int | None, typer.Option(help="Edge of the slice or patch. Else the preset's patch, or 320.", min=16)
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Else the preset's.", min=1)] = None,
+    batch_size: Annotated[
+        str | None, typer.Option(help="Else the preset's. Several with commas, as 1,2,4,8,16.")
+    ] = None,
     n_steps: Annotated[int, typer.Option("--steps", help="Steps that are timed of each.", min=1)] = 8,
 ) -> None:
     """What a training step of each method takes here, in time and in the GPU's memory: a Markdown table."""
@@ -241,10 +243,18 @@ def steps(
         preset=preset,
         scale=scale,
         edge_px=edge_px,
-        batch_size=batch_size or training.batch_size,
+        batch_sizes=_batch_sizes(batch_size) or [training.batch_size],
         n_steps=n_steps,
     )
     typer.echo(steps_table(times))
+
+
+def _batch_sizes(given: str | None) -> list[int]:
+    """Raises InvalidSetting (FM-C102)."""
+    sizes = [] if given is None else given.split(",")
+    if wrong := [size for size in sizes if not size.isdecimal() or int(size) < 1]:
+        raise InvalidSetting("no such batch", got=wrong[0], expected="numbers from 1 on, with commas")
+    return [int(size) for size in sizes]
 
 
 @bench_commands.command()
