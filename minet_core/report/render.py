@@ -22,6 +22,7 @@ from minet_core.report.wording import (
     KEPT_WORDS,
     KIND_WORDS,
     STATUS_WORDS,
+    architecture_text,
     code_meaning,
     count_text,
     difference_text,
@@ -103,6 +104,7 @@ def report_html(summary: Summary, *, panels: dict[str, Panel] | None = None) -> 
     judged = verdict(summary)
     return _template().render(
         summary=summary,
+        architecture=architecture_text(summary.federation),
         sites=summary.all_sites(),
         started=summary.started.strftime("%Y-%m-%d %H:%M %Z").strip(),
         duration=duration_text(summary.seconds),

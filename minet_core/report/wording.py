@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from minet_core.errors import INTERNAL_CODE, FedminetError
 from minet_core.report.summary import Difference, Kind, Metric, Status, Verdict
@@ -28,6 +29,14 @@ STATUS_WORDS: dict[Status, str] = {
     "partial": "A declared participation was not met in some round.",
     "failed": "The run ended without a global model that can be relied on.",
 }
+ARCHITECTURE_WORDS = {
+    "minet": "MINet",
+    "late-fusion": "late fusion",
+    "edsr": "EDSR",
+    "smore": "SMORE",
+    "zeng": "Zeng et al.",
+    "lyu": "Lyu et al.",
+}
 METHOD_WORDS = {
     "global": "global model",
     "adapted": "adapted at the site",
@@ -41,6 +50,23 @@ KEPT_WORDS: dict[Candidate, str] = {
     "ensemble": "both, the model adapted there and the one trained there alone, and averages their images",
 }
 METRIC_WORDS: dict[Metric, str] = {"psnr_db": "PSNR", "ssim": "SSIM", "nmse": "NMSE"}
+
+
+def architecture_text(federation: Mapping[str, Any]) -> str:
+    """The name of the method that a federation trains.
+
+    Parameters
+    ----------
+    federation
+        Its settings, as a summary has them.
+
+    Returns
+    -------
+    str
+        As the field calls it; of a method without a name here, its setting.
+    """
+    name: str = federation.get("model", {}).get("architecture", "minet")
+    return ARCHITECTURE_WORDS.get(name, name)
 
 
 def method_label(method: str) -> str:

@@ -17,7 +17,7 @@ from minet_core.report.panel import Panel
 from minet_core.report.render import report_html, write_report
 from minet_core.report.summary import Summary, read_summary, verdict, write_summary
 from minet_core.report.table import print_table
-from minet_core.report.wording import code_meaning, duration_text, size_text
+from minet_core.report.wording import architecture_text, code_meaning, duration_text, size_text
 from minet_core.settings.yaml_file import parse_settings
 from tests.minet_core.report.test_figures import panel
 
@@ -176,6 +176,16 @@ def test_a_site_without_scores_leaves_the_verdict_open() -> None:
     judged = verdict(summary(sites={"sms": site()}))
     assert judged.unscored == ("umr",)
     assert not judged.beats_everywhere
+
+
+@pytest.mark.parametrize(
+    ("architecture", "said"), [("minet", "MINet"), ("late-fusion", "late fusion"), (None, "MINet")]
+)
+def test_the_report_names_the_method_that_was_trained(architecture: str | None, said: str) -> None:
+    made = content()
+    made["federation"]["model"] = {} if architecture is None else {"architecture": architecture}
+    assert f"super-resolution with {said} at" in report_html(Summary.model_validate(made))
+    assert architecture_text({"model": {"architecture": "another"}}) == "another"
 
 
 def test_a_run_without_any_result_beats_nothing() -> None:
