@@ -255,7 +255,7 @@ def nvflare_average(options: Options) -> Work:
 
 
 def convolution(options: Options) -> Work:
-    """The machine's roof: convolutions of the model's width at its batch and frame, and nothing else.
+    """The machine's roof: convolutions of the model's width, batch, frame and number type, and nothing else.
 
     Forward, and backward where that is asked for; as many as fill `flops`, so that its time is
     what the machine needs for the counted work of a model.
@@ -263,12 +263,15 @@ def convolution(options: Options) -> Work:
     import torch
     from torch.nn import functional
 
+    from minet_core.training.device import autocast_dtype_for
+
     width, edge, batch = options["features"], options["edge"], options["conv_batch"]
-    layout = torch.channels_last
+    layout, dtype = torch.channels_last, autocast_dtype_for(torch.device("cpu")) or torch.float32
     image, gradient = (
-        torch.randn(batch, width, edge, edge).contiguous(memory_format=layout) for _ in range(2)
+        torch.randn(batch, width, edge, edge, dtype=dtype).contiguous(memory_format=layout) for _ in range(2)
     )
-    weight, bias = torch.randn(width, width, 3, 3).contiguous(memory_format=layout), torch.zeros(width)
+    weight = torch.randn(width, width, 3, 3, dtype=dtype).contiguous(memory_format=layout)
+    bias = torch.zeros(width, dtype=dtype)
     one = 2 * 9 * width * width * edge * edge * batch * (3 if options["backward"] else 1)
     n_times = max(1, round(options["flops"] / one))
     sides = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, True, True])
