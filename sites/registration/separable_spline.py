@@ -16,6 +16,7 @@ import itertools
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 Image = NDArray[np.float32]
 Floats = NDArray[np.float64]
@@ -27,6 +28,8 @@ POLE = 3**0.5 - 2
 """Of the cubic spline's filter."""
 HORIZON = 28
 """Samples after which the pole's power is nothing in float32: 1e-16."""
+MIN_LINES = 3
+"""Of an axis that has two mirrored samples behind it."""
 
 
 def axes_in_order(target_axes: Floats, reference_axes: Floats) -> tuple[int, int, int] | None:
@@ -117,6 +120,9 @@ def _coefficients(image: Image, axis: int) -> Image:
     """
     exchanged = image.swapaxes(1, 2) if axis == 2 else image
     along = min(axis, 1)
+    if image.shape[axis] < MIN_LINES:
+        plain = ndimage.spline_filter1d(exchanged, 3, axis=along, output=np.float32, mode="mirror")
+        return np.pad(plain, [(1, 2) if one == along else (0, 0) for one in range(3)], mode="reflect")
     padded = np.empty([edge + 3 * (one == along) for one, edge in enumerate(exchanged.shape)], np.float32)
     lines = np.moveaxis(padded, along, 0)  # (sample, ...)
     inner = lines[1:-2]

@@ -109,7 +109,7 @@ def test_a_polynomial_of_second_degree_is_met_inside() -> None:
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-@pytest.mark.parametrize("n_samples", [4, 5, HORIZON - 1, HORIZON, HORIZON + 1, 3 * HORIZON])
+@pytest.mark.parametrize("n_samples", [1, 2, 3, 4, 5, HORIZON - 1, HORIZON, HORIZON + 1, 3 * HORIZON])
 def test_the_coefficients_are_scipys(n_samples: int, axis: int) -> None:
     shape = [6, 5, 7]
     shape[axis] = n_samples
