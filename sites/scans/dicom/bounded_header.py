@@ -47,7 +47,7 @@ TAGS = [int(one) for one in tags_to_read()]
 TAG_SET = frozenset(TAGS)
 SEQUENCES = sequences_to_read()
 
-_BROKEN = (
+BROKEN = (
     EOFError,
     ValueError,
     KeyError,
@@ -199,7 +199,7 @@ def silent_pydicom(name: str) -> Iterator[None]:
             raise NotAnMrImage(
                 f"{name} is no DICOM file", got="no DICM after 128 bytes", expected="DICOM part 10"
             ) from None
-        except _BROKEN as failure:
+        except BROKEN as failure:
             raise ScanUnreadable(
                 "a DICOM file cannot be read",
                 got=f"{name}: {type(failure).__name__}",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import config
+from pydicom.datadict import dictionary_has_tag
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
@@ -23,7 +24,7 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID
 from pydicom.valuerep import validate_value
 
-from sites.scans.dicom.bounded_header import opened_plainly, read_dataset, silent_pydicom
+from sites.scans.dicom.bounded_header import BROKEN, opened_plainly, read_dataset, silent_pydicom
 from sites.scans.dicom.elements import tag_of, value_of
 from sites.scans.dicom.frames import Frame
 
@@ -156,22 +157,21 @@ def copied(source: Dataset, keywords: Iterable[str]) -> Dataset:
 
 
 def _copied(source: Dataset, tags: Iterable[BaseTag], *, with_empty: bool) -> Dataset:
-    """The elements of these tags. with_empty: the standard wants some elements of an item, with or without a value."""
+    """The elements of these tags; in items those of the standard's dictionary, which has no private one.
+
+    with_empty: the standard wants some elements of an item, with or without a value.
+    """
     new = Dataset()
     for tag in tags:
         try:
             element = source[tag]
-        except (
-            ValueError,
-            TypeError,
-            NotImplementedError,
-        ):  # no value of its type; the last: pydicom's, of no type
+        except BROKEN:
             continue
         if not (is_valid(element) or (with_empty and element.is_empty)):
             continue
         if element.VR == "SQ":
             items = [
-                _copied(one, [inner for inner in one.keys() if not inner.is_private], with_empty=True)  # noqa: SIM118
+                _copied(one, [inner for inner in one.keys() if dictionary_has_tag(inner)], with_empty=True)  # noqa: SIM118
                 for one in element.value
             ]
             element = DataElement(tag, "SQ", Items(items))
