@@ -1,7 +1,7 @@
 """A model's file adapted at a site by the hospital's own command: later, for other patients, or without a federation.
 
-The recipe is that of the federation file that the model comes from, where the site has it; else that of the `quick`
-preset and of `AdaptationSettings`. No coordinator asks, so no policy is held against it, and nothing leaves.
+The recipe is that of the federation file that the model comes from, where the site has it; else that of the first
+preset that has its architecture, and of `AdaptationSettings`. No coordinator asks, so no policy is held against it, and nothing leaves.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from minet_core.checkpoint import CheckpointManifest, load_model
 from minet_core.errors import FileMissing
 from minet_core.protocol.figures import adaptation_figures
 from minet_core.report.wording import KEPT_WORDS, gain_text
-from minet_core.settings.federation import AdaptationSettings, FederationSettings
+from minet_core.settings.federation import PRESETS, AdaptationSettings, FederationSettings
 from minet_core.settings.presets import federation_of
 from minet_core.training.gradient_rules import require_part
 from minet_core.weights.manifest import learnable
@@ -67,7 +67,7 @@ def adapt_file(home: SiteHome, path: Path | None) -> dict[str, Any]:
 
 
 def recipe_for(home: SiteHome, manifest: CheckpointManifest) -> FederationSettings:
-    """The federation file that a model comes from, where the site has it; else one of the preset around the model."""
+    """The federation file that a model comes from, where the site has it; else one of its preset around the model."""
     if (home.kit / FEDERATION_FILE).is_file():
         own = home.federation()
         if manifest.provenance.get("federation_digest") == own.digest():
@@ -75,11 +75,19 @@ def recipe_for(home: SiteHome, manifest: CheckpointManifest) -> FederationSettin
     preset = federation_of(
         name="released-model",
         sites=(home.settings().name,),
-        preset="quick",
+        preset=_preset_of(manifest),
         scale=manifest.scale,
         rounds=max(manifest.round_number, 1),
     )
     return preset.model_copy(update={"model": manifest.model, "adaptation": AdaptationSettings()})
+
+
+def _preset_of(manifest: CheckpointManifest) -> str:
+    """The first preset whose model has the architecture: how such a one is trained; else the first of all."""
+    wanted = manifest.model.architecture
+    return next(
+        (name for name, (model, _) in PRESETS.items() if model.architecture == wanted), next(iter(PRESETS))
+    )
 
 
 def adapted_as_text(page: Mapping[str, Any]) -> str:

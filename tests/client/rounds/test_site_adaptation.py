@@ -33,6 +33,7 @@ from minet_core.report.table import print_table
 from minet_core.report.wording import KEPT_WORDS
 from minet_core.runtime.files.atomic_write import sha256_of_file, write_text
 from minet_core.settings.federation import AdaptationSettings, FederationSettings
+from minet_core.settings.presets import federation_of
 from minet_core.settings.yaml_file import settings_text
 from minet_core.weights.manifest import learnable, load_weights
 from server.dashboard.rendering import run_sections
@@ -452,3 +453,12 @@ def test_a_site_that_took_no_part_has_the_presets_recipe_around_the_model(tmp_pa
     assert recipe.adaptation == AdaptationSettings()
     write_text(home.kit / "federation.yaml", settings_text(tiny_federation(seed=2)))
     assert recipe_for(home, read_manifest(model)) == recipe  # the kit is of another federation
+
+
+@pytest.mark.parametrize("preset", ["quick", "late"])
+def test_a_released_model_is_trained_as_its_architecture_is(tmp_path: Path, preset: str) -> None:
+    home = make_tiny_sites(tmp_path / "sites", names=("sms",))["sms"]
+    federation = federation_of(name="other", sites=("sms",), preset=preset, scale=2, rounds=3)
+    model = tmp_path / "released.safetensors"
+    save_weights(model, federation, initial_weights(federation)[1], round_number=3)
+    assert recipe_for(home, read_manifest(model)).training == federation.training
