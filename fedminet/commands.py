@@ -407,7 +407,7 @@ def _patients(
 
 def _worth(asked: StudyOptions, asked_worth: WorthOptions, out: Path, *, quiet: bool) -> None:
     """What taking part is worth to a site."""
-    from fedminet.experiment.worth.plan import WorthPlan, rates_asked, whole_numbers
+    from fedminet.experiment.worth.plan import WorthPlan, newcomer_asked, rates_asked, whole_numbers
     from fedminet.experiment.worth.run import run_worth
     from minet_core.settings.federation import AdaptationSettings
 
@@ -431,6 +431,7 @@ def _worth(asked: StudyOptions, asked_worth: WorthOptions, out: Path, *, quiet: 
         flips=asked_worth.flips,
         validation=asked_worth.validation,
         varied=not asked_worth.alike,
+        newcomer=newcomer_asked(asked_worth.newcomer),
         adaptation=AdaptationSettings.model_validate(
             {name: value for name, value in given.items() if value is not None}
         ),

@@ -115,6 +115,13 @@ class WorthOptions:
     alike: Annotated[
         bool, typer.Option("--alike", help="worth: phantoms who differ in the shape of their anatomy alone.")
     ] = False
+    newcomer: Annotated[
+        str | None,
+        typer.Option(
+            help="worth: known or unknown: each site in turn takes no part and adapts the others' model; its kind of "
+            "scanner and anatomy is among them, or not."
+        ),
+    ] = None
     head_steps: Annotated[int | None, typer.Option(help="worth: steps of the head alone.", min=0)] = None
     head_rate: Annotated[float | None, typer.Option(help="worth: learning rate in them.")] = None
     adapt_steps: Annotated[int | None, typer.Option(help="worth: steps of the whole model.", min=1)] = None

@@ -106,14 +106,13 @@ def kept_cells(plan: WorthPlan) -> list[WorthCell]:
 
 def with_adaptation(plan: WorthPlan, key: WorthKey) -> FederationSettings:
     """The settings as a federation file with `adaptation` has them."""
-    return plan.federation(key.seed).model_copy(update={"adaptation": plan.adaptation})
+    return plan.federation(key).model_copy(update={"adaptation": plan.adaptation})
 
 
 def make_cell(plan: WorthPlan, key: WorthKey, *, advance: Advance) -> WorthCell:
     """Train what the cell needs, from where it stands, and keep the cell. Raises what training raises."""
-    began, homes = time.monotonic(), plan.homes(key)
-    home, federation = homes[key.site], with_adaptation(plan, key)
-    file = federate_untested(plan.federation_folder(key), plan.federation(key.seed), homes, advance)
+    began, home, federation = time.monotonic(), plan.home(key), with_adaptation(plan, key)
+    file = federate_untested(plan.federation_folder(key), plan.federation(key), plan.homes(key), advance)
     store = Store(home.store)
     prepared = prepared_training_slices(store, scale=plan.scale)
     n_alone = alone_steps(federation, home, n_slices=len(prepared))

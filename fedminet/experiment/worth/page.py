@@ -59,12 +59,12 @@ def write_page(plan: WorthPlan, cells: Sequence[WorthCell]) -> None:
     rows = [row_of(cell, validation=plan.validation) for cell in cells]
     write_json(plan.folder / "worth.json", {"rows": rows})
     head = [
-        f"# What taking part is worth to a site: {'validation' if plan.validation else 'test'} patients",
+        f"# {_title(plan)}: {'validation' if plan.validation else 'test'} patients",
         "",
         f"{len(cells)} of {len(plan.keys())} cells; {plan.scale}x; seeds {', '.join(map(str, plan.seeds))}. "
-        f"{plan.rounds} rounds of {plan.local_steps} steps, then {_recipe_text(plan)}: {plan.n_steps} steps at a "
-        "site, and as many of the model that is trained there alone. Each rate that is tried costs the site its own "
-        "steps. Each site has as many training patients as the table says.",
+        f"{plan.rounds} rounds of {plan.local_steps} steps{_who(plan)}, then {_recipe_text(plan)}: {plan.n_steps} "
+        "steps behind the adapted model, and as many of the one that is trained at the site alone. Each rate that is "
+        "tried costs the site its own steps. Each site has as many training patients as the table says.",
         "",
     ]
     if plan.validation:
@@ -75,8 +75,28 @@ def write_page(plan: WorthPlan, cells: Sequence[WorthCell]) -> None:
             as_markdown(_table(plan, [cell for cell in cells if cell.patients == n], n))
             for n in plan.patients
         ]
-        draw_gains(plan.folder / "worth.png", gains_of(cells), wanted_db=WANTED_DB)
+        wanted = {} if plan.newcomer else WANTED_DB
+        draw_gains(plan.folder / "worth.png", gains_of(cells), wanted_db=wanted, when=_when(plan))
     write_text(plan.folder / "worth.md", "\n".join([*head, *tables]))
+
+
+def _title(plan: WorthPlan) -> str:
+    if plan.newcomer:
+        return f"What the others' model is worth to a new site of {_kind(plan)}"
+    return "What taking part is worth to a site"
+
+
+def _kind(plan: WorthPlan) -> str:
+    return "a kind that is among them" if plan.newcomer == "known" else "a kind that they do not have"
+
+
+def _who(plan: WorthPlan) -> str:
+    return " without the site" if plan.newcomer else ""
+
+
+def _when(plan: WorthPlan) -> str:
+    """The end of the picture's title."""
+    return "it takes over the others' model" if plan.newcomer else "it takes part"
 
 
 def _table(plan: WorthPlan, cells: Sequence[WorthCell], n_patients: int) -> Table:
@@ -101,7 +121,7 @@ def _table(plan: WorthPlan, cells: Sequence[WorthCell], n_patients: int) -> Tabl
                 kept,
             )
         )
-    wanted = WANTED_DB.get(n_patients)
+    wanted = None if plan.newcomer else WANTED_DB.get(n_patients)
     note = (
         "Differences are paired by patient; an interval (95%, over patients and seeds) needs six patients. "
         "*behind*: the most that a cell's chosen model is below the better one of global and alone; below 0: above."

@@ -21,9 +21,10 @@ Gains = Mapping[int, Mapping[str, Sequence[float]]]
 """By training patients, by site, one gain in dB for each federation that was trained."""
 
 
-def draw_gains(path: Path, gains: Gains, *, wanted_db: Mapping[int, float]) -> None:
-    """Write the picture as a PNG. wanted_db: by training patients, what the project wants at least."""
-    figure = gains_figure(gains, wanted_db=wanted_db)
+def draw_gains(path: Path, gains: Gains, *, wanted_db: Mapping[int, float], when: str) -> None:
+    """Write the picture as a PNG. wanted_db: by training patients, what the project wants at least. when: a hospital
+    gains what is drawn."""
+    figure = gains_figure(gains, wanted_db=wanted_db, when=when)
     FigureCanvasAgg(figure)
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=PIXELS_PER_INCH, metadata={"Software": None})
@@ -31,7 +32,7 @@ def draw_gains(path: Path, gains: Gains, *, wanted_db: Mapping[int, float]) -> N
         temporary.write_bytes(drawn.getvalue())
 
 
-def gains_figure(gains: Gains, *, wanted_db: Mapping[int, float]) -> Figure:
+def gains_figure(gains: Gains, *, wanted_db: Mapping[int, float], when: str) -> Figure:
     """A panel for each number of patients; a bar for each site, its mean; a dot for each federation."""
     figure = Figure(figsize=(1.0 + 3.2 * max(len(gains), 2), 4.4), layout="constrained")
     panels = figure.subplots(1, len(gains), sharey=True, squeeze=False)[0]
@@ -40,7 +41,7 @@ def gains_figure(gains: Gains, *, wanted_db: Mapping[int, float]) -> Figure:
         panel.set_title(f"{n_patients} own patient{'s' if n_patients > 1 else ''} to learn from", fontsize=11)
     panels[0].set_ylabel("above the hospital's own model, dB (PSNR)")
     figure.suptitle(
-        "What a hospital's images gain when it takes part\n(bar: mean; dot: one federation)", fontsize=12
+        f"What a hospital's images gain when {when}\n(bar: mean; dot: one federation)", fontsize=12
     )
     return figure
 

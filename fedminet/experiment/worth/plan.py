@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, cast, get_args
 
 from client.site_home import SiteHome
 from fedminet.experiment.study import VALIDATION_SLICES
@@ -20,6 +21,13 @@ N_JUDGED_AND_UNREAD = (2, 1)
 
 N_JUDGED_AND_TESTED = (1, 2)
 """Where the result is measured: as a hospital of ten patients has them."""
+
+Newcomer = Literal["known", "unknown"]
+"""A site that adapts a model and took no part in the rounds. known: the members have one of its kind, so the scanner,
+the anatomy and the protocol were seen, of other patients. unknown: they have none."""
+
+NEWCOMER_SEED = 1000
+"""Added to a seed for the phantoms of a newcomer of a known kind: no experiment has seeds as far apart."""
 
 
 def whole_numbers(text: str, *, option: str) -> tuple[int, ...]:
@@ -45,6 +53,18 @@ def rates_asked(text: str | None) -> dict[str, object]:
     return {"learning_rate": rates[0]} if len(rates) == 1 else {"rates": rates}
 
 
+def newcomer_asked(text: str | None) -> Newcomer | None:
+    """What `--newcomer` asks for. Raises ConfigurationError (FM-C100) for another word."""
+    for known in get_args(Newcomer):
+        if text == known:
+            return cast(Newcomer, known)
+    if text is None:
+        return None
+    raise ConfigurationError(
+        "--newcomer is not understood", got=text, expected=" or ".join(get_args(Newcomer))
+    )
+
+
 @dataclass(frozen=True, order=True)
 class WorthKey:
     """One cell: what one site makes of one federation's model. patients: the site's training patients."""
@@ -63,6 +83,7 @@ class WorthPlan:
     show validation patients' figures alone, and read no test patient. named: scans of sites in a folder, in place
     of phantoms; their split is the site's own, and has to have as many training patients as are asked for. varied:
     the phantoms differ as patients do (`minet_core.phantom.variety`); else in the shape of their anatomy alone.
+    newcomer: each site in turn takes no part in the rounds, and adapts their model; None: all take part.
     """
 
     out: Path
@@ -80,6 +101,7 @@ class WorthPlan:
     validation: bool = False
     named: Mapping[str, Path] = field(default_factory=dict)
     varied: bool = True
+    newcomer: Newcomer | None = None
 
     def __post_init__(self) -> None:
         if not self.seeds or not self.patients or min(self.patients) < 1:
@@ -90,6 +112,12 @@ class WorthPlan:
             )
         if self.scale not in (2, 4):
             raise ConfigurationError("--scale is not understood", got=self.scale, expected="2 or 4")
+        if self.newcomer == "known" and self.named:
+            raise ConfigurationError(
+                "a newcomer of a known kind is made of phantoms", got=f"scans of {', '.join(self.named)}"
+            )
+        if self.newcomer == "unknown" and len(self.sites) < 2:
+            raise ConfigurationError("without the newcomer there is no site left", got=self.sites)
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -126,6 +154,12 @@ class WorthPlan:
     @property
     def folder(self) -> Path:
         """Where what this plan's cells say is written."""
+        newcomer = f"-newcomer-{self.newcomer}" if self.newcomer else ""
+        return self._of_rounds.with_name(f"{self._of_rounds.name}{newcomer}")
+
+    @property
+    def _of_rounds(self) -> Path:
+        """Where the federations are kept, which members and newcomers begin with."""
         kind = "" if self.varied else "-alike"
         return self.out / (f"worth-validation{kind}" if self.validation else f"worth{kind}")
 
@@ -145,19 +179,26 @@ class WorthPlan:
 
     def federation_folder(self, key: WorthKey) -> Path:
         """Of the federation that a cell's model comes from, whatever is made of it."""
-        name = f"{self.scale}x-seed{key.seed}-{key.patients}patients-{self.rounds_text}"
-        return self.folder / "federations" / name
+        without = f"-without-{key.site}" if self.newcomer == "unknown" else ""
+        name = f"{self.scale}x-seed{key.seed}-{key.patients}patients{without}-{self.rounds_text}"
+        return self._of_rounds / "federations" / name
 
-    def federation(self, seed: int) -> FederationSettings:
+    def members(self, key: WorthKey) -> tuple[str, ...]:
+        """The sites that take part in the rounds."""
+        if self.newcomer != "unknown":
+            return self.sites
+        return tuple(site for site in self.sites if site != key.site)
+
+    def federation(self, key: WorthKey) -> FederationSettings:
         """The rounds, without the adaptation: their model is the same whatever the sites make of it."""
         federation = federation_of(
             name="worth",
-            sites=self.sites,
+            sites=self.members(key),
             preset=self.preset,
             scale=self.scale,
             rounds=self.rounds,
             local_steps=self.local_steps,
-            seed=seed,
+            seed=key.seed,
         )
         asked = {"batch_size": self.batch_size, "patch_px": self.patch_px, "flips": self.flips or None}
         given = {name: value for name, value in asked.items() if value is not None}
@@ -167,26 +208,40 @@ class WorthPlan:
         return federation.model_copy(update={"training": training, "quarantine": quarantine})
 
     def homes(self, key: WorthKey) -> Mapping[str, SiteHome]:
-        """The phantom sites of a seed with so many training patients, made where they are not there yet."""
+        """The members' folders, made where they are not there yet."""
+        return self._made(self.sites, key, seed=key.seed, names=self.members(key))
+
+    def home(self, key: WorthKey) -> SiteHome:
+        """The folder of the site that adapts, made where it is not there yet."""
+        if self.newcomer == "known":
+            found = self._made((key.site,), key, seed=key.seed + NEWCOMER_SEED, names=(key.site,))
+        else:
+            found = self._made(self.sites, key, seed=key.seed, names=(key.site,))
+        return found[key.site]
+
+    def _made(
+        self, sites: tuple[str, ...], key: WorthKey, *, seed: int, names: tuple[str, ...]
+    ) -> Mapping[str, SiteHome]:
+        """Sites of a seed with the cell's number of training patients, made once; of these those of `names`."""
         others = N_JUDGED_AND_UNREAD if self.validation else N_JUDGED_AND_TESTED
         ratio: Ratio | None = None if self.named else (key.patients, *others)
         judged = "-validation" if self.validation else ""
         kind = "" if self.varied else "-alike"
-        name = "scans" if self.named else f"seed{key.seed}-{key.patients}patients{judged}{kind}"
+        alone = f"-{key.site}" if len(sites) < len(self.sites) else ""
+        name = "scans" if self.named else f"seed{seed}-{key.patients}patients{judged}{kind}{alone}"
         folder = self.out / "data" / name
         folder.parent.mkdir(parents=True, exist_ok=True)
-        n_patients = key.patients + sum(others)
         with held(folder.parent / f"{folder.name}.lock", patience_s=None):
             make_sites_once(
                 folder,
                 self.named,
-                sites=self.sites,
-                n_patients=n_patients,
-                seed=key.seed,
+                sites=sites,
+                n_patients=key.patients + sum(others),
+                seed=seed,
                 ratio=ratio,
                 varied=self.varied and not self.named,
             )
-        homes = {site: SiteHome.at(folder / "sites" / site) for site in self.sites}
+        homes = {site: SiteHome.at(folder / "sites" / site) for site in names}
         for site, home in homes.items():
             found = Store(home.store).cohort.counts["training"].patients
             if found != key.patients:

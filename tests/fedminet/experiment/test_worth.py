@@ -12,7 +12,13 @@ from typer.testing import CliRunner
 from fedminet.experiment.worth.cells import WorthCell, read_cell
 from fedminet.experiment.worth.page import behind_the_better, difference, row_of
 from fedminet.experiment.worth.picture import gains_figure
-from fedminet.experiment.worth.plan import WorthKey, WorthPlan, rates_asked, whole_numbers
+from fedminet.experiment.worth.plan import (
+    WorthKey,
+    WorthPlan,
+    newcomer_asked,
+    rates_asked,
+    whole_numbers,
+)
 from fedminet.experiment.worth.run import run_worth
 from fedminet.main import command_line
 from minet_core.errors import ConfigurationError
@@ -24,17 +30,22 @@ from tests.faults.tiny_sites import make_volume, write_nifti
 from tests.support.tiny_experiment import SHAPE, SPACING_MM
 
 
-@pytest.fixture(scope="module")
-def plan(tmp_path_factory: pytest.TempPathFactory) -> WorthPlan:
-    """A site of one training, one validation and two test patients; one round and three steps of adaptation."""
-    folder = tmp_path_factory.mktemp("scans")
-    for patient in range(4):
+def write_scans(folder: Path, site: str, *, first: int = 0) -> None:
+    """A site's scans: of one training, one validation and two test patients."""
+    for patient in range(first, first + 4):
         for contrast in ("T1", "T2"):
             volume = make_volume(patient, contrast, shape=SHAPE, spacing_mm=SPACING_MM)
             write_nifti(folder / f"patient{patient}" / f"{contrast}.nii.gz", volume)
-    settings = definition("sms")
+    settings = definition(site)
     split = settings.split.model_copy(update={"draw": "quota", "ratio": (1, 1, 2)})
     write_settings(folder / "site.yaml", settings.model_copy(update={"split": split}))
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> WorthPlan:
+    """A site of four patients; one round and three steps of adaptation."""
+    folder = tmp_path_factory.mktemp("scans")
+    write_scans(folder, "sms")
     return WorthPlan(
         out=tmp_path_factory.mktemp("worth"),
         seeds=(1,),
@@ -123,7 +134,7 @@ def test_differences_are_paired_by_patient_and_need_six_of_them() -> None:
 
 
 def test_a_loss_is_drawn_below_the_line() -> None:
-    figure = gains_figure({2: {"sms": [1.0, 1.4], "umr": [-0.5]}}, wanted_db={2: 1.0})
+    figure = gains_figure({2: {"sms": [1.0, 1.4], "umr": [-0.5]}}, wanted_db={2: 1.0}, when="it takes part")
     heights = [patch.get_height() for patch in figure.axes[0].patches]  # type: ignore[attr-defined]
     assert heights == pytest.approx([1.2, -0.5])
 
@@ -151,7 +162,7 @@ def test_batch_patch_and_a_ladder_are_part_of_the_recipe() -> None:
     )
     assert plan.recipe == "3x10-batch4-patch40-whole5at0.0003or0.001-decay1"
     assert plan.federation_folder(plan.keys()[0]).name == "2x-seed1-2patients-3x10-batch4-patch40"
-    training = plan.federation(1).training
+    training = plan.federation(WorthKey(1, 1, "sms")).training
     assert (training.batch_size, training.patch_px) == (4, 40)
     assert plan.n_steps == 3 * 10 + 5
     assert rates_asked("1e-3") == {"learning_rate": 1e-3}
@@ -171,7 +182,9 @@ def test_a_preset_is_part_of_the_recipe_and_has_its_model() -> None:
         )
         for preset in ("quick", "late")
     }
-    models = {preset: plan.federation(1).model.architecture for preset, plan in plans.items()}
+    models = {
+        preset: plan.federation(WorthKey(1, 1, "sms")).model.architecture for preset, plan in plans.items()
+    }
     assert models == {"quick": "minet", "late": "late-fusion"}
     key = WorthKey(1, 1, "sms")
     assert len({plan.cell_file(key) for plan in plans.values()}) == 2
@@ -186,3 +199,45 @@ def test_a_cell_of_before_the_ladder_is_read() -> None:
     }
     read = WorthCell.model_validate(before)
     assert (read.rate, read.tried_db) == (None, {})
+
+
+def test_a_newcomer_of_an_unknown_kind_takes_no_part(plan: WorthPlan, tmp_path: Path) -> None:
+    write_scans(tmp_path / "umr", "umr", first=4)
+    named = {"sms": plan.named["sms"], "umr": tmp_path / "umr"}
+    newcomer = replace(
+        plan, out=tmp_path / "out", named=named, newcomer=newcomer_asked("unknown"), adapting=("sms",)
+    )
+    (cell,) = run_worth(newcomer, quiet=True)
+    assert set(cell.test_db) == {"global", "adapted", "alone", "ensemble"}
+    rounds = newcomer.federation_folder(newcomer.keys()[0])
+    assert [site.name for site in (rounds / "sites").iterdir()] == ["umr"]
+    assert "a new site of a kind that they do not have" in (newcomer.folder / "worth.md").read_text()
+
+
+def test_a_newcomer_of_a_known_kind_has_patients_of_its_own(tmp_path: Path) -> None:
+    plans = {
+        newcomer: WorthPlan(
+            out=tmp_path,
+            seeds=(1,),
+            patients=(1,),
+            adaptation=AdaptationSettings(),
+            newcomer=newcomer_asked(newcomer),
+        )
+        for newcomer in ("known", "unknown", None)
+    }
+    key = WorthKey(1, 1, "fastmri")
+    members = {newcomer: plan.federation(key).sites for newcomer, plan in plans.items()}
+    assert members == {
+        "known": ("sms", "umr", "fastmri"),
+        "unknown": ("sms", "umr"),
+        None: ("sms", "umr", "fastmri"),
+    }
+    rounds = {newcomer: plan.federation_folder(key) for newcomer, plan in plans.items()}
+    assert rounds["known"] == rounds[None] != rounds["unknown"]
+    assert len({plan.cell_file(key) for plan in plans.values()}) == 3
+    with pytest.raises(ConfigurationError, match="--newcomer"):
+        newcomer_asked("stranger")
+    with pytest.raises(ConfigurationError, match="made of phantoms"):
+        replace(plans["known"], named={"sms": tmp_path})
+    with pytest.raises(ConfigurationError, match="no site left"):
+        replace(plans["unknown"], named={"sms": tmp_path})
