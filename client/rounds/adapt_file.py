@@ -1,7 +1,8 @@
 """A model's file adapted at a site by the hospital's own command: later, for other patients, or without a federation.
 
 The recipe is that of the federation file that the model comes from, where the site has it; else that of the first
-preset that has its architecture, and of `AdaptationSettings`. No coordinator asks, so no policy is held against it, and nothing leaves.
+preset that has its architecture, and of `AdaptationSettings`. No coordinator asks, so no policy is held against it, and
+nothing leaves.
 """
 
 from __future__ import annotations
