@@ -24,6 +24,7 @@ from minet_core.errors import MetricInvalid
 from minet_core.evaluation.inference import super_resolve
 from minet_core.evaluation.metrics import psnr
 from minet_core.evaluation.volume_scores import MODEL
+from minet_core.imaging.fourier_rings import invented_share
 from minet_core.imaging.kspace_band import data_inconsistency, detail_outside_band, is_rounding
 
 TILE_PX = 16
@@ -45,12 +46,15 @@ class ReferenceSwap:
     painted_energy: energy of what it explains, as a fraction of that of the truth's detail outside the band:
         `reference_leakage` says what the change is made of, this one how much of it there is.
     data_inconsistency: of the image made with the foreign reference (see `minet_core.imaging.kspace_band`).
+    invented_share: of that image's detail, what is not the truth's at its place (see
+        `minet_core.imaging.fourier_rings`); None where it has none, or is smaller than a window.
     """
 
     psnr_drop_db: float
     painted: float
     painted_energy: float
     data_inconsistency: float
+    invented_share: float | None
 
 
 def reference_swap(
@@ -84,6 +88,7 @@ def reference_swap(
         painted=share,
         painted_energy=energy,
         data_inconsistency=data_inconsistency(foreign, low_res, scale),
+        invented_share=invented_share(foreign, truth, scale=scale),
     )
 
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from fedminet.experiment.analysis.faithfulness import faithfulness_of
 from fedminet.experiment.analysis.reference_swap import reference_swap
 from minet_core.evaluation.volume_scores import evaluate_volume
+from minet_core.imaging.fourier_rings import invented_share
 from minet_core.imaging.kspace_band import correlation_outside_band, data_inconsistency, energy_outside_band
 from tests.support.made_patients import Ignores, Pastes, made_patient
 from tests.support.surrogates import surrogate_volume
@@ -39,10 +40,12 @@ def test_the_columns_of_a_volume_are_the_figures_by_name() -> None:
         "data_inconsistency": data_inconsistency(image, images["low_res"], 2),
         "energy_outside_band": energy_outside_band(image, target, 2),
         "correlation_outside_band": correlation_outside_band(image, target, 2),
+        "invented_share": invented_share(image, target, scale=2),
         "swap_psnr_drop_db": swap.psnr_drop_db,
         "swap_painted": swap.painted,
         "swap_painted_energy": swap.painted_energy,
         "swap_data_inconsistency": swap.data_inconsistency,
+        "swap_invented_share": swap.invented_share,
     }
     without = faithfulness_of(images, scale=2, method="bicubic").columns()
-    assert list(without) == list(columns)[:3]
+    assert list(without) == list(columns)[:4]

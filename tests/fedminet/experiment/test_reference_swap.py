@@ -16,6 +16,7 @@ from fedminet.experiment.analysis.reference_swap import (
 from minet_core.errors import MetricInvalid
 from minet_core.evaluation.metrics import psnr
 from minet_core.evaluation.volume_scores import evaluate_volume
+from minet_core.imaging.fourier_rings import invented_share
 from minet_core.imaging.kspace_band import data_inconsistency
 from tests.support.made_patients import Ignores, Pastes, detail_of, low_res_of, made_patient, zero_filled
 from tests.support.surrogates import surrogate_volume
@@ -31,7 +32,8 @@ def test_a_model_that_ignores_the_reference_scores_zero(scale: int) -> None:
     assert images is not None
     swap = reference_swap(Ignores(), images, made_patient(1)[1], scale=scale)
     inconsistency = data_inconsistency(images["global"], images["low_res"], scale)
-    assert swap == ReferenceSwap(0.0, 0.0, 0.0, inconsistency)
+    invented = invented_share(images["global"], images["target"], scale=scale)
+    assert swap == ReferenceSwap(0.0, 0.0, 0.0, inconsistency, invented)
 
 
 @both_scales
