@@ -6,7 +6,7 @@
                        adapted.safetensors   where the training further stands, and at its end its weights
                        alone.safetensors     likewise of the model that is trained alone
 
-The chosen model may be the ensemble of adapted and alone: both networks in one file. With a ladder of learning rates
+The chosen model may be the ensemble of the three: their networks in one file. With a ladder of learning rates
 there is one such file a rate, `adapted-0.0003.safetensors`, in place of the third.
 
 Nothing of it leaves the site but the figures of `ADAPTATION_FIGURES`. Everything random is derived from the seed, the
@@ -68,6 +68,9 @@ from sites.store.training_domain import measured_domain
 ADAPTATION = "adaptation"
 """The folder in the site's results."""
 
+ENSEMBLED: tuple[Candidate, ...] = ("global", "adapted", "alone")
+"""Whose pictures the ensemble averages: docs/results/worth-recipe.md has the trials."""
+
 ScoresByPatient = dict[str, dict[str, dict[str, float]]]
 """By pseudonym, by method, by score: see `sites.scores.scores_by_patient`."""
 
@@ -121,13 +124,14 @@ class SiteAdaptation:
     def steps_of(self, candidate: Candidate) -> int:
         """Optimizer steps of the site behind a candidate's weights, without those of the rounds."""
         if candidate == "ensemble":
-            return self.steps_of("adapted") + self.steps_of("alone")
+            return sum(self.steps_of(name) for name in ENSEMBLED)
         return sum(phase.n_steps for phase in self.phases(candidate))
 
     def settings_of(self, candidate: Candidate) -> ModelSettings:
         """The network that a candidate's weights are of."""
         of_rounds = self.federation.model
-        return of_rounds.model_copy(update={"members": 2}) if candidate == "ensemble" else of_rounds
+        members = len(ENSEMBLED) if candidate == "ensemble" else of_rounds.members
+        return of_rounds.model_copy(update={"members": members})
 
     def cost_of(self, candidate: Candidate) -> int:
         """Optimizer steps that the site makes for a candidate beside the rounds: of all rates that are tried for it.
@@ -213,14 +217,14 @@ def adapt_at_site(
 
 
 def ensemble_of(task: SiteAdaptation, weights: Mapping[Candidate, Arrays]) -> Arrays | None:
-    """The adapted model and the one alone as one; None where it is not asked for, or one of them is not there.
+    """The three models as one; None where it is not asked for, or one of them is not there.
 
     Neither is it where the federation's own model is an ensemble.
     """
-    both: tuple[Candidate, ...] = ("adapted", "alone")
-    if not task.adaptation.ensemble or task.federation.model.members > 1 or not set(both) <= set(weights):
+    is_one = task.federation.model.members > 1
+    if not task.adaptation.ensemble or is_one or not set(ENSEMBLED) <= set(weights):
         return None
-    return joined_weights([weights[name] for name in both])
+    return joined_weights([weights[name] for name in ENSEMBLED])
 
 
 def model_of(task: SiteAdaptation, candidate: Candidate) -> SuperResolver:

@@ -3,8 +3,8 @@
 By the PSNR of validation patients, paired by patient, and by nothing else: no figure of a test patient comes in here.
 The rule is that of one standard error: of the models whose mean is less than one standard error of the paired
 difference below the best one's, the one that a wrong choice costs least. That is the ensemble, whose squared error is
-never above the mean of its two networks'; then what rests on most patients: the global model, the adapted one, the one
-alone. Why, and what so few patients can say: docs/decisions/0021.
+never above the mean of its three networks'; then what rests on most patients: the global model, the adapted one, the
+one alone. Why, and what so few patients can say: docs/decisions/0021.
 
 References
 ----------

@@ -306,7 +306,7 @@ Candidate = Literal["global", "adapted", "alone", "ensemble"]
 CANDIDATES: tuple[Candidate, ...] = get_args(Candidate)
 """The models of which a site keeps one after an adaptation; their order is that of the figure `chosen` in a reply.
 
-ensemble: the pictures of the adapted model and of the one alone, averaged.
+ensemble: the pictures of the three others, averaged.
 """
 
 
@@ -345,8 +345,8 @@ class AdaptationSettings(Settings):
     )
     ensemble: bool = Field(
         True,
-        description="also compare the mean of the pictures of the adapted model and of the one alone; an image takes "
-        "twice as long where that is kept",
+        description="also compare the mean of the pictures of the three models; an image takes three times as long "
+        "where that is kept",
     )
     validation_slices: PositiveInt | None = Field(
         None,
