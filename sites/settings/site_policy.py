@@ -113,6 +113,12 @@ def require_federation_allowed(policy: PolicySettings, federation: FederationSet
     model, training = federation.model, federation.training
     _require("model.n_groups x model.n_blocks", model.n_groups * model.n_blocks, most=MAX_BLOCKS)
     _require("model.n_features", model.n_features, most=MAX_FEATURES)
+    _require(
+        "policy.max_passes",
+        _passes_of_a_picture(federation),
+        most=policy.max_passes,
+        unit="passes for a picture",
+    )
     _require("policy.max_rounds", federation.rounds, most=policy.max_rounds)
     _require("policy.min_batch", training.batch_size, least=policy.min_batch)
     _require("policy.max_batch", training.batch_size, most=policy.max_batch)
@@ -276,6 +282,13 @@ def require_budget_left(policy: PolicySettings, *, n_answered: int) -> None:
     _require("policy.max_requests", n_answered + 1, most=policy.max_requests)
 
 
+def _passes_of_a_picture(federation: FederationSettings) -> int:
+    """Of one network for a slice, in the longest test that the file asks for: no step's bound sees it."""
+    model, adaptation = federation.model, federation.adaptation
+    both = adaptation is not None and adaptation.alone and adaptation.ensemble and model.members == 1
+    return model.members * model.self_ensemble * (2 if both else 1)
+
+
 def _require_work(policy: PolicySettings, work: LocalWork, *, batch_size: int) -> None:
     if work.local_steps is not None:
         require_steps_allowed(policy, n_steps=work.local_steps, n_samples=work.local_steps * batch_size)
@@ -321,7 +334,13 @@ def _require_listed(key: str, asked: Iterable[str], allowed: tuple[str, ...] | N
 
 
 def _require(
-    key: str, got: float, *, least: float | None = None, most: float | None = None, of: str | None = None
+    key: str,
+    got: float,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    of: str | None = None,
+    unit: str | None = None,
 ) -> None:
     where = (
         f"{key} of site.yaml" if key.startswith("policy.") else f"{key}, of which a model is built at all,"
@@ -336,7 +355,7 @@ def _require(
     if most is not None and not got <= most:
         raise PolicyRefused(
             f"what is asked for is more than {where} allows",
-            got=f"{got:.12g}",
+            got=f"{got:.12g}{f' {unit}' if unit else ''}",
             expected=f"at most {most:.12g}",
             action="Raise the limit only if the hospital agrees",
         )

@@ -434,6 +434,11 @@ class PolicySettings(Settings):
         description="optimizer steps of the model that is trained alone beside the adapted one; where it would have "
         "more there is none, which refuses nothing; null: any number",
     )
+    max_passes: PositiveInt | None = Field(
+        8,
+        description="passes of one network for a slice's picture, model.members x model.self_ensemble, twice where an "
+        "adaptation's ensemble may be kept: so many times a plain validation or test takes; null: any number",
+    )
     max_seconds: PositiveFloat | None = Field(
         14_400.0, description="a round, declared or estimated, s; null: any time"
     )

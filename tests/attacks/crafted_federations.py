@@ -63,6 +63,15 @@ CRAFTED: dict[str, tuple[dict[str, object], str]] = {
         },
         "max_seconds",
     ),
+    "a test of eight networks in eight poses": ({"model": {"members": 8, "self_ensemble": 8}}, "max_passes"),
+    "a test of twelve times the usual length": (
+        {"model": {"members": 3, "self_ensemble": 4}},
+        "max_passes",
+    ),
+    "a test that an adaptation's ensemble makes twice as long": (
+        {"model": {"self_ensemble": 8}, "adaptation": {"steps": 20}},
+        "max_passes",
+    ),
     "a personal head that is the trunk": (
         {"algorithm": {"name": "personal-head", "personal": ["target_"]}},
         "personal",

@@ -21,7 +21,7 @@ from minet_core.models.registry import MODELS
 from minet_core.protocol import messages
 from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.files.atomic_write import write_text
-from minet_core.settings.federation import FederationSettings
+from minet_core.settings.federation import AdaptationSettings, FederationSettings
 from minet_core.settings.presets import federation_of
 from minet_core.settings.yaml_file import settings_text
 from server.rounds.exchange import request
@@ -143,6 +143,10 @@ def test_the_preset_of_late_fusion_is_let_through(scale: int) -> None:
     late = federation_of(name="late", sites=(SITE,), preset="late", scale=scale, rounds=None)
     assert late.model.architecture == "late-fusion"
     require_policy(definition(SITE), late)
+    adapted = late.model_copy(
+        update={"adaptation": AdaptationSettings()}
+    )  # may keep an ensemble: eight passes
+    require_policy(definition(SITE), adapted)
 
 
 def test_the_papers_preset_is_let_through_with_every_architecture() -> None:

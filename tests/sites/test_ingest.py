@@ -6,7 +6,6 @@ import dataclasses
 import json
 import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from sites.store.pseudonym import keep_key
 from sites.store.read_before import FILE
 from sites.store.store import Store
 from sites.store.verify import check
-from tests.support.repository import ROOT
+from tests.support.held_ingest import PROGRAM, held_ingest
 from tests.support.small_scans import SHAPE, make_volume, write_fastmri, write_nifti, write_nifti_patient
 from tests.support.surrogates import surrogate_folder
 from tests.support.warm_python import KILL, warm_python
@@ -331,32 +330,10 @@ def test_fastmri_pairs_become_complex_targets(tmp_path) -> None:
     assert (target.dtype, reference.dtype, target.shape) == (np.complex64, np.float32, SHAPE[1:])
 
 
-KILLED = """
-import sys, time
-from pathlib import Path
-from sites.settings.definitions import definition
-from sites.ingest import ingest
-n_files = 0
-def hold(event, arguments):
-    global n_files
-    if event == "os.rename" and str(arguments[1]).endswith(".h5"):
-        n_files += 1
-        if n_files == 2:
-            print("one file is there", flush=True)
-            time.sleep(600)
-sys.addaudithook(hold)
-settings = definition("sms").model_copy(update={"data_kind": "phantom"})
-ingest(Path(sys.argv[1]), Path(sys.argv[2]), settings)
-"""
-
-
 def test_an_ingest_that_is_killed_is_completed_by_repeating_it(tmp_path) -> None:
     scans = write_patients(tmp_path / "scans", 4)
     store = tmp_path / "store"
-    command = [warm_python(), "-c", KILLED, str(scans), str(store)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == b"one file is there\n"
+    with held_ingest(scans, store, command=[warm_python(), "-c", PROGRAM]) as child:
         child.send_signal(KILL)
         assert child.wait() == -signal.SIGKILL
     whole = {path.name: path.read_bytes() for path in store.glob("*.h5")}

@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -25,7 +24,7 @@ from sites.store.pseudonym import keep_key
 from sites.store.read_before import FILE, ReadBefore
 from tests.sites.test_dicom_ingest import AFFINE, SETTINGS, T1, T2, stored
 from tests.support.dicom_series import Header, write_classic
-from tests.support.repository import ROOT
+from tests.support.held_ingest import PROGRAM, held_ingest
 from tests.support.small_scans import make_volume, write_nifti, write_nifti_patient
 
 SMS = definition("sms").model_copy(update={"data_kind": "phantom"})
@@ -221,38 +220,14 @@ def test_twenty_kills_at_random_moments_leave_the_store_of_an_undisturbed_ingest
     assert content_of(store) == wanted
 
 
-IN_TWO = """
-import sys, time
-from pathlib import Path
-from sites.ingest import ingest
-from sites.settings.definitions import definition
-n_files = 0
-def hold(event, arguments):
-    global n_files
-    if event == "os.rename" and str(arguments[1]).endswith(".h5"):
-        n_files += 1
-        if n_files == 2:
-            print("one file is there", flush=True)
-            time.sleep(600)
-if __name__ == "__main__":
-    sys.addaudithook(hold)
-    settings = definition("sms").model_copy(update={"data_kind": "phantom"})
-    ingest(Path(sys.argv[1]), Path(sys.argv[2]), settings, n_processes=2)
-"""
-
-
 @pytest.mark.long
 def test_processes_end_with_an_ingest_that_is_killed_and_the_next_one_completes_it(tmp_path: Path) -> None:
     scans, store = write_patients(tmp_path / "scans", 4), tmp_path / "store"
     wanted = undisturbed(scans, tmp_path / "undisturbed")
     keep_key(store, KEY)
     script = tmp_path / "in_two.py"
-    script.write_text(IN_TWO)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, str(script), str(scans), str(store)]
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == b"one file is there\n"
+    script.write_text(PROGRAM)
+    with held_ingest(scans, store, command=[sys.executable, script], n_processes=2) as child:
         others = [
             int(one) for one in Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
         ]
