@@ -43,6 +43,7 @@ from minet_core.runtime.versions import versions
 from minet_core.seeds import derived_seed
 from minet_core.settings.federation import (
     CANDIDATES,
+    ENSEMBLED,
     AdaptationSettings,
     Candidate,
     FederationSettings,
@@ -67,9 +68,6 @@ from sites.store.training_domain import measured_domain
 
 ADAPTATION = "adaptation"
 """The folder in the site's results."""
-
-ENSEMBLED: tuple[Candidate, ...] = ("global", "adapted", "alone")
-"""Whose pictures the ensemble averages: docs/results/worth-recipe.md has the trials."""
 
 ScoresByPatient = dict[str, dict[str, dict[str, float]]]
 """By pseudonym, by method, by score: see `sites.scores.scores_by_patient`."""

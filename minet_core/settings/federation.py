@@ -306,8 +306,11 @@ Candidate = Literal["global", "adapted", "alone", "ensemble"]
 CANDIDATES: tuple[Candidate, ...] = get_args(Candidate)
 """The models of which a site keeps one after an adaptation; their order is that of the figure `chosen` in a reply.
 
-ensemble: the pictures of the three others, averaged.
+ensemble: the pictures of `ENSEMBLED`, averaged.
 """
+
+ENSEMBLED: tuple[Candidate, ...] = ("global", "adapted", "alone")
+"""Of which models the ensemble is made: docs/results/worth-recipe.md has the trials."""
 
 
 class AdaptationSettings(Settings):

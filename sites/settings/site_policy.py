@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from minet_core.algorithms.registry import ALGORITHMS
 from minet_core.errors import PolicyRefused
-from minet_core.settings.federation import AdaptationSettings, FederationSettings, LocalWork
+from minet_core.settings.federation import ENSEMBLED, AdaptationSettings, FederationSettings, LocalWork
 from sites.settings.round_cost import CostOfRound, cost_of_round
 from sites.settings.site_settings import Device, PolicySettings
 from sites.store.cohort import Cohort
@@ -285,8 +285,8 @@ def require_budget_left(policy: PolicySettings, *, n_answered: int) -> None:
 def _passes_of_a_picture(federation: FederationSettings) -> int:
     """Of one network for a slice, in the longest test that the file asks for: no step's bound sees it."""
     model, adaptation = federation.model, federation.adaptation
-    both = adaptation is not None and adaptation.alone and adaptation.ensemble and model.members == 1
-    return model.members * model.self_ensemble * (2 if both else 1)
+    together = adaptation is not None and adaptation.alone and adaptation.ensemble and model.members == 1
+    return model.members * model.self_ensemble * (len(ENSEMBLED) if together else 1)
 
 
 def _require_work(policy: PolicySettings, work: LocalWork, *, batch_size: int) -> None:

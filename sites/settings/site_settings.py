@@ -435,9 +435,10 @@ class PolicySettings(Settings):
         "more there is none, which refuses nothing; null: any number",
     )
     max_passes: PositiveInt | None = Field(
-        8,
-        description="passes of one network for a slice's picture, model.members x model.self_ensemble, twice where an "
-        "adaptation's ensemble may be kept: so many times a plain validation or test takes; null: any number",
+        12,
+        description="passes of one network for a slice's picture, model.members x model.self_ensemble, three times "
+        "that where an adaptation's ensemble may be kept: so many times a plain validation or test takes; null: any "
+        "number",
     )
     max_seconds: PositiveFloat | None = Field(
         14_400.0, description="a round, declared or estimated, s; null: any time"

@@ -64,11 +64,11 @@ CRAFTED: dict[str, tuple[dict[str, object], str]] = {
         "max_seconds",
     ),
     "a test of eight networks in eight poses": ({"model": {"members": 8, "self_ensemble": 8}}, "max_passes"),
-    "a test of twelve times the usual length": (
-        {"model": {"members": 3, "self_ensemble": 4}},
+    "a test of sixteen times the usual length": (
+        {"model": {"members": 4, "self_ensemble": 4}},
         "max_passes",
     ),
-    "a test that an adaptation's ensemble makes twice as long": (
+    "a test that an adaptation's ensemble makes three times as long": (
         {"model": {"self_ensemble": 8}, "adaptation": {"steps": 20}},
         "max_passes",
     ),

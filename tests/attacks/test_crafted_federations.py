@@ -145,7 +145,7 @@ def test_the_preset_of_late_fusion_is_let_through(scale: int) -> None:
     require_policy(definition(SITE), late)
     adapted = late.model_copy(
         update={"adaptation": AdaptationSettings()}
-    )  # may keep an ensemble: eight passes
+    )  # may keep an ensemble: twelve passes
     require_policy(definition(SITE), adapted)
 
 
