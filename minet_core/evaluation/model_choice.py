@@ -29,8 +29,13 @@ PATIENT_SPREAD_DB = 0.2
 """Standard deviation between patients of the difference of two models, where nothing else is known: 0.04 to 0.27 dB in
 the cells of docs/results/table1-training.md, between patients of one site and seed."""
 
+ENSEMBLE_SPREAD_DB = 1.0
+"""The same of the ensemble and another model, the upper end of what phantoms that differ as patients do have: 0.0 to
+1.3 dB. At this figure one patient leaves the ensemble for a model that is ahead by 1 dB; at 0.2 or 0.5 dB the next
+patient lost up to 0.9 dB by it (docs/results/worth-recipe.md)."""
+
 SPREAD_WEIGHT = 3
-"""Degrees of freedom that this figure counts for: with one validation patient it stands alone, with four as much as
+"""Degrees of freedom that such a figure counts for: with one validation patient it stands alone, with four as much as
 what they show."""
 
 
@@ -97,7 +102,7 @@ def choose_model(psnr_db: Mapping[Candidate, Mapping[str, float]]) -> Choice:
     behind = {
         name: Behind(
             float((figures[best] - values).mean()),
-            0.0 if name == best else standard_error(figures[best] - values),
+            0.0 if name == best else standard_error(figures[best] - values, spread_db=_spread_db(name)),
         )
         for name, values in figures.items()
     }
@@ -144,10 +149,18 @@ def choose_rate(psnr_db: Mapping[float, Mapping[str, float]]) -> float:
     return max(rates, key=lambda rate: means[rate])
 
 
-def standard_error(differences: Sequence[float] | np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
+def _spread_db(candidate: Candidate) -> float:
+    return ENSEMBLE_SPREAD_DB if candidate == "ensemble" else PATIENT_SPREAD_DB
+
+
+def standard_error(
+    differences: Sequence[float] | np.ndarray[tuple[int], np.dtype[np.float64]],
+    *,
+    spread_db: float = PATIENT_SPREAD_DB,
+) -> float:
     """Standard error of the mean of paired differences between patients, with what is known of patients before.
 
-    The variance is the mean of the differences' own and of `PATIENT_SPREAD_DB` squared, weighed by degrees of freedom:
+    The variance is the mean of the differences' own and of `spread_db` squared, weighed by degrees of freedom:
     that of a scaled inverse chi-squared prior. So one patient has an error, and two that happen to agree have no error
     of nothing.
 
@@ -155,6 +168,8 @@ def standard_error(differences: Sequence[float] | np.ndarray[tuple[int], np.dtyp
     ----------
     differences
         One a patient, dB; at least one.
+    spread_db
+        Standard deviation between patients where nothing else is known, dB.
 
     Returns
     -------
@@ -174,6 +189,6 @@ def standard_error(differences: Sequence[float] | np.ndarray[tuple[int], np.dtyp
     if values.size == 0:
         raise MetricInvalid("there is no difference", got=0, expected="one patient or more")
     own = float(((values - values.mean()) ** 2).sum())
-    known = SPREAD_WEIGHT * PATIENT_SPREAD_DB**2
+    known = SPREAD_WEIGHT * spread_db**2
     variance = (known + own) / (SPREAD_WEIGHT + values.size - 1)
     return math.sqrt(variance / values.size)

@@ -9,6 +9,7 @@ import pytest
 
 from minet_core.errors import MetricInvalid
 from minet_core.evaluation.model_choice import (
+    ENSEMBLE_SPREAD_DB,
     PATIENT_SPREAD_DB,
     SPREAD_WEIGHT,
     choose_model,
@@ -57,7 +58,7 @@ def test_the_adapted_model_comes_before_the_one_alone_where_they_are_alike() -> 
 
 
 @pytest.mark.parametrize(
-    ("behind", "chosen"), [(PATIENT_SPREAD_DB - 1e-6, "ensemble"), (PATIENT_SPREAD_DB + 1e-6, "alone")]
+    ("behind", "chosen"), [(ENSEMBLE_SPREAD_DB - 1e-6, "ensemble"), (ENSEMBLE_SPREAD_DB + 1e-6, "alone")]
 )
 def test_the_ensemble_is_kept_unless_another_is_better_by_more_than_patients_differ(
     behind: float, chosen: str
@@ -69,6 +70,22 @@ def test_the_ensemble_is_kept_unless_another_is_better_by_more_than_patients_dif
         "ensemble": figures(30.0),
     }
     assert choose_model(candidates).chosen == chosen  # type: ignore[arg-type]
+
+
+def test_many_patients_who_agree_leave_the_ensemble_for_less() -> None:
+    """Ten of them: the error is a sixth of what one has."""
+    gain = ENSEMBLE_SPREAD_DB / 4
+    candidates = {
+        "global": figures(*[28.0] * 10),
+        "adapted": figures(*[30.0 + gain - PATIENT_SPREAD_DB / 20] * 10),
+        "alone": figures(*[30.0 + gain] * 10),
+        "ensemble": figures(*[30.0] * 10),
+    }
+    choice = choose_model(candidates)  # type: ignore[arg-type]
+    assert choice.chosen == "adapted"  # of the others by their own error
+    assert choice.behind["ensemble"].standard_error_db == pytest.approx(
+        math.sqrt(SPREAD_WEIGHT / (SPREAD_WEIGHT + 9) / 10) * ENSEMBLE_SPREAD_DB
+    )
 
 
 def test_without_a_patient_who_judges_the_global_model_is_kept_beside_an_ensemble_too() -> None:
