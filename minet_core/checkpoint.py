@@ -21,6 +21,7 @@ from pydantic import NonNegativeInt
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from minet_core.calibration import Calibration
 from minet_core.errors import CheckpointInvalid, FileMissing, WeightsRefused
 from minet_core.models.architectures import SETTINGS_OF
 from minet_core.models.base import SuperResolver
@@ -60,7 +61,8 @@ class CheckpointManifest(Settings):
 
     round_number: aggregations behind it, 0 for the weights a run starts from. provenance: where it comes from,
         such as the federation's digest and the versions it was made with; never a path and never a patient.
-    domain: what it was trained on; None where that was not measured, and then no part of the file.
+    domain: what it was trained on; calibration: of its error bars. None where that was not measured, and then no part
+        of the file.
     """
 
     format_version: Literal[1] = 1
@@ -70,6 +72,7 @@ class CheckpointManifest(Settings):
     provenance: dict[str, str]
     tensors: tuple[TensorEntry, ...]
     domain: TrainingDomain | None = None
+    calibration: Calibration | None = None
 
     @property
     def knows_absence(self) -> bool:
@@ -87,14 +90,15 @@ class CheckpointManifest(Settings):
     def as_json(self) -> dict[str, Any]:
         """The manifest as the file has it.
 
-        A file from before there was a domain keeps its digest.
+        A file from before there was a domain or a calibration keeps its digest.
 
         Returns
         -------
         dict
-            Plain values, lists and mappings; without `domain` where it is None.
+            Plain values, lists and mappings; without `domain` and `calibration` where they are None.
         """
-        return self.model_dump(mode="json", exclude={"domain"} if self.domain is None else None)
+        absent = {name for name in ("domain", "calibration") if getattr(self, name) is None}
+        return self.model_dump(mode="json", exclude=absent)
 
 
 def describe(
@@ -105,6 +109,7 @@ def describe(
     round_number: int,
     provenance: Mapping[str, str],
     domain: TrainingDomain | None = None,
+    calibration: Calibration | None = None,
 ) -> CheckpointManifest:
     """The manifest of some tensors.
 
@@ -120,6 +125,8 @@ def describe(
         Where they come from; never a path and never a patient.
     domain
         What they were trained on, where that was measured.
+    calibration
+        Of the model's error bars, likewise.
 
     Returns
     -------
@@ -134,6 +141,7 @@ def describe(
         provenance=dict(sorted(provenance.items())),
         tensors=entries,
         domain=domain,
+        calibration=calibration,
     )
 
 
@@ -413,6 +421,7 @@ def save_weights(
     *,
     round_number: int,
     domain: TrainingDomain | None = None,
+    calibration: Calibration | None = None,
 ) -> None:
     """Write the global weights as a checkpoint of this federation.
 
@@ -428,6 +437,8 @@ def save_weights(
         Aggregations behind them.
     domain
         What they were trained on, where that was measured.
+    calibration
+        Of the model's error bars, likewise.
 
     Raises
     ------
@@ -439,16 +450,33 @@ def save_weights(
         model=federation.model,
         scale=federation.scale,
         round_number=round_number,
-        provenance={
-            "algorithm": federation.algorithm.name,
-            "federation": federation.name,
-            "federation_digest": federation.digest(),
-            **_known_trouble(federation),
-            **versions(),
-        },
+        provenance=provenance_of(federation),
         domain=domain,
+        calibration=calibration,
     )
     save_checkpoint(path, weights, manifest)
+
+
+def provenance_of(federation: FederationSettings) -> dict[str, str]:
+    """Where the weights of a federation come from, as their file says it.
+
+    Parameters
+    ----------
+    federation
+        The settings.
+
+    Returns
+    -------
+    dict[str, str]
+        Names, digest and versions, and what training knew of wrong references.
+    """
+    return {
+        "algorithm": federation.algorithm.name,
+        "federation": federation.name,
+        "federation_digest": federation.digest(),
+        **_known_trouble(federation),
+        **versions(),
+    }
 
 
 def _known_trouble(federation: FederationSettings) -> dict[str, str]:

@@ -91,6 +91,16 @@ def _preset_of(manifest: CheckpointManifest) -> str:
     )
 
 
+def _error_bars_as_text(bars: Mapping[str, Any] | None) -> str:
+    if bars is None:
+        return "Its error bars were not measured."
+    held = " and ".join(f"{held:.0%}" for held in bars["promised"].values())
+    return (
+        f"Its error bars were measured on {bars['patients']} validation patients, {bars['slices']} slices: bars of 68% "
+        f"and 95% hold at least {held} of a new patient's voxels, on average over patients."
+    )
+
+
 def adapted_as_text(page: Mapping[str, Any]) -> str:
     """What was chosen and why, for a person."""
     validation, test = page["validation"], page["test"]
@@ -106,6 +116,7 @@ def adapted_as_text(page: Mapping[str, Any]) -> str:
         for tried in page.get("tried", ()):
             mean = "its training diverged" if tried["diverged"] else f"{tried['psnr_db']:.2f}"
             lines.append(f"  adapted at {tried['learning_rate']:g}, {tried['steps']} steps: {mean}")
+        lines.append(_error_bars_as_text(page["error_bars"]))
     else:
         lines.append("It has no validation patient but those it trains on, and so nothing to choose by.")
     lines.append(f"On {page['n_test_patients']} test patients, looked at after the choice, PSNR [dB]:")

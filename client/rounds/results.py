@@ -6,7 +6,7 @@ import numpy as np
 
 from client.rounds.round_request import RoundRequest
 from client.site_home import SiteHome
-from minet_core.checkpoint import describe, save_checkpoint
+from minet_core.checkpoint import describe, provenance_of, save_checkpoint
 from minet_core.evaluation.volume_scores import VolumeScores
 from minet_core.models.base import SuperResolver
 from minet_core.report.panel import Panel
@@ -27,7 +27,7 @@ def keep_whole_model(incoming: RoundRequest, model: SuperResolver) -> None:
         model=federation.model,
         scale=federation.scale,
         round_number=incoming.round_number,
-        provenance={"federation": federation.name, "federation_digest": federation.digest()},
+        provenance=provenance_of(federation),
         domain=measured_domain(Store(incoming.home.store), scale=federation.scale),
     )
     save_checkpoint(incoming.home.results / "model.safetensors", weights, manifest)

@@ -29,7 +29,8 @@ import torch
 
 from client.rounds.kept_stand import KeptStand
 from client.site_home import SiteHome
-from minet_core.checkpoint import CheckpointManifest, describe, save_checkpoint
+from minet_core.calibration import Calibration
+from minet_core.checkpoint import ABSENCE, CheckpointManifest, describe, provenance_of, save_checkpoint
 from minet_core.errors import TrainingDiverged
 from minet_core.evaluation.model_choice import Choice, choose_model, choose_rate
 from minet_core.models.activation_checkpointing import recompute
@@ -60,6 +61,7 @@ from minet_core.training.batches import (
 from minet_core.training.device import autocast_dtype_for, device_of, preferred_device
 from minet_core.training.phases import KEEP_EVERY, Phase, Stand, adaptation_phases, train_phases
 from minet_core.weights.manifest import Arrays, load_weights
+from sites.calibration import calibrate
 from sites.scores import scores_by_patient
 from sites.store.dataset import require_patch
 from sites.store.site_secret import patch_seed
@@ -156,7 +158,8 @@ class AdaptedModels:
     """What came of it. weights: by candidate. diverged: candidates whose training did not end.
 
     psnr_db: what was chosen by, by candidate and the validation patient's pseudonym; it stays at the site. ladder: the
-    learning rates that were tried, and the one of the candidate.
+    learning rates that were tried, and the one of the candidate. calibration: of the chosen model's error bars; None
+    where no validation patient measures them.
     """
 
     choice: Choice
@@ -164,6 +167,7 @@ class AdaptedModels:
     psnr_db: Mapping[Candidate, Mapping[str, float]]
     ladder: Ladder
     diverged: tuple[Candidate, ...] = field(default=())
+    calibration: Calibration | None = None
 
 
 def alone_steps(federation: FederationSettings, home: SiteHome, *, n_slices: int) -> int:
@@ -209,9 +213,24 @@ def adapt_at_site(
         weights["ensemble"] = together
         psnr_db["ensemble"] = _judged_psnr_db(task, model_of(task, "ensemble"), store, together)
     diverged = tuple(name for name in CANDIDATES if task.phases(name) and name not in weights)
-    adapted = AdaptedModels(choose_model(psnr_db), weights, psnr_db, ladder, diverged)
+    choice = choose_model(psnr_db)
+    bars = _error_bars(task, choice.chosen, weights[choice.chosen])
+    adapted = AdaptedModels(choice, weights, psnr_db, ladder, diverged, bars)
     _keep(task, adapted)
     return adapted
+
+
+def _error_bars(task: SiteAdaptation, chosen: Candidate, weights: Arrays) -> Calibration | None:
+    """Measured on the validation patients, which chose the model too."""
+    model = model_of(task, chosen)
+    load_weights(model, weights)
+    return calibrate(
+        model,
+        [Store(task.home.store)],
+        scale=task.federation.scale,
+        knows_absence=ABSENCE in _provenance(task),
+        n_slices=task.adaptation.validation_slices,
+    )
 
 
 def ensemble_of(task: SiteAdaptation, weights: Mapping[Candidate, Arrays]) -> Arrays | None:
@@ -372,28 +391,34 @@ def _keep(task: SiteAdaptation, adapted: AdaptedModels) -> None:
     """The model to begin with, the chosen model, and last its card: a card says that all of it is there."""
     chosen = adapted.choice.chosen
     own = {"kept": chosen, "began_with": digest_of_weights(task.weights)}
-    for name, candidate, said in (("global", "global", {}), ("model", chosen, own)):
+    bars = adapted.calibration
+    for name, candidate, said, calibration in (("global", "global", {}, None), ("model", chosen, own, bars)):
         _save(
             task,
             task.folder / f"{name}.safetensors",
             adapted.weights[candidate],
             trained=candidate,
             said=said,
+            calibration=calibration,
         )
     write_json(task.folder / "card.json", card_of(task, adapted))
 
 
+def _provenance(task: SiteAdaptation) -> dict[str, str]:
+    return provenance_of(task.federation) if task.origin is None else dict(task.origin.provenance)
+
+
 def _save(
-    task: SiteAdaptation, path: Path, weights: Arrays, *, trained: Candidate, said: Mapping[str, str]
+    task: SiteAdaptation,
+    path: Path,
+    weights: Arrays,
+    *,
+    trained: Candidate,
+    said: Mapping[str, str],
+    calibration: Calibration | None,
 ) -> None:
     """A candidate as a checkpoint: from where the model to begin with is, and what the site trained it on if it did."""
     federation, origin = task.federation, task.origin
-    of_federation = {
-        "algorithm": federation.algorithm.name,
-        "federation": federation.name,
-        "federation_digest": federation.digest(),
-        **versions(),
-    }
     domain = None if origin is None else origin.domain
     if trained != "global":
         domain = measured_domain(Store(task.home.store), scale=federation.scale)
@@ -402,8 +427,9 @@ def _save(
         model=task.settings_of(trained),
         scale=federation.scale,
         round_number=federation.rounds if origin is None else origin.round_number,
-        provenance={**(of_federation if origin is None else origin.provenance), **said},
+        provenance={**_provenance(task), **said},
         domain=domain,
+        calibration=calibration,
     )
     save_checkpoint(path, weights, manifest)
 
@@ -423,6 +449,7 @@ def card_of(task: SiteAdaptation, adapted: AdaptedModels) -> dict[str, Any]:
         "cost_steps": {name: task.cost_of(name) for name in CANDIDATES},
         **_ladder_card(task, adapted.ladder),
         "diverged": list(adapted.diverged),
+        "error_bars": None if adapted.calibration is None else adapted.calibration.as_card(),
         "began_with": digest_of_weights(task.weights),
         "weights": digest_of_weights(adapted.weights[choice.chosen]),
         "scale": task.federation.scale,

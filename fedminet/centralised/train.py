@@ -16,13 +16,14 @@ from fedminet.centralised.folder import TrainingFolder
 from fedminet.centralised.job import SAVE_EVERY, TrainingJob, domain_of, train_job, training_job
 from fedminet.centralised.log import require_tensorboard
 from fedminet.centralised.ranks import Ranks, ranks_of_launcher
-from minet_core.checkpoint import save_weights
+from minet_core.checkpoint import ABSENCE, provenance_of, save_weights
 from minet_core.errors import InvalidSetting
 from minet_core.models.base import SuperResolver
 from minet_core.runtime.files.atomic_write import sha256_of_file, write_json
 from minet_core.runtime.progress import progress
 from minet_core.settings.presets import federation_of
 from minet_core.weights.manifest import learnable
+from sites.calibration import calibrate
 from sites.scores import by_method, scores_on_test_split
 from sites.store.store import Store
 
@@ -140,7 +141,7 @@ def _train(asked: _Asked, ranks: Ranks, options: TrainOptions, *, quiet: bool) -
             tensorboard=options.tensorboard,
             progress=advance,
         )
-    if ranks.is_main and asked.file != job.folder.model:
+    if ranks.is_main:
         federation = job.run.federation
         save_weights(
             asked.file,
@@ -148,6 +149,12 @@ def _train(asked: _Asked, ranks: Ranks, options: TrainOptions, *, quiet: bool) -
             learnable(model),
             round_number=federation.rounds,
             domain=domain_of(job),
+            calibration=calibrate(
+                model,
+                [Store(home.store) for home in job.homes.values()],
+                scale=federation.scale,
+                knows_absence=ABSENCE in provenance_of(federation),
+            ),
         )
     return model
 

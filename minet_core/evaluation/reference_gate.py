@@ -7,7 +7,12 @@ less; so it is also moved to `OFFSETS`, and what it would gain by lying there, p
 A right reference gains nothing anywhere: this is far sharper than the agreement, which a noisy reference or a poor
 contrast lowers too, and sees a turn, a bend and a neighbouring slice as well as a shift.
 
-Neither figure knows a model. The limits (`LIMITS`) are set on phantoms that no table shows (docs/results/gate.md).
+Two more figures are of the whole. What is gained by chance grows with what is left to be gained, so `share` is the
+misplacement over that: a right knee of a coarse picture agrees poorly everywhere and gains as much as a head that lies
+1 px off, but of a larger rest. And a gain is of the second order in a shift: `displacement_px` is where the agreement
+of all places together is highest, a parabola over the offsets, with the error that the places' scatter gives it.
+
+None of these knows a model. The limits (`LIMITS`) are set on phantoms that no table shows (docs/results/gate.md).
 
 S slice, H, W row and column of the grid of the reference; B, C rows and columns of tiles.
 """
@@ -40,6 +45,10 @@ OFFSETS: tuple[tuple[int, int], ...] = tuple(
     if (row, column) != (0, 0)
 )
 """Where the reference is moved to, (row, column) in pixels."""
+PARABOLA_PX = 2
+"""Reach of the offsets over which the agreement of the whole is taken for a parabola."""
+SIGNIFICANT = 1.5
+"""Errors of a displacement beyond which it is one."""
 MIN_STRUCTURE = 0.02
 """Least energy of the reference's gradients for the target's, over the upper quartile of the tiles with structure:
 below it shows nothing there. A quartile, for half of the tiles may be missing."""
@@ -52,18 +61,21 @@ MIN_WEIGHT = 0.02
 @dataclass(frozen=True)
 class GateLimits:
     """agreement, misplacement: (where trust begins to fall, where none is left). named_*: beyond which a reference is
-    named as a whole. min_trusted: share of the target's structure with trust below which it is named."""
+    named as a whole; the displacement, px, where it is also more than `SIGNIFICANT` of its errors. min_trusted: share
+    of the target's structure with trust below which it is named."""
 
     agreement: tuple[float, float]
     misplacement: tuple[float, float]
     named_agreement: float
     named_misplacement: float
+    named_share: float
+    named_displacement_px: float
     min_trusted: float
 
 
 LIMITS: dict[int, GateLimits] = {
-    2: GateLimits((0.7, 0.5), (0.03, 0.06), 0.6, 0.01, 0.75),
-    4: GateLimits((0.7, 0.5), (0.02, 0.05), 0.6, 0.011, 0.75),
+    2: GateLimits((0.7, 0.5), (0.03, 0.06), 0.6, 0.01, 0.1, 0.7, 0.75),
+    4: GateLimits((0.7, 0.5), (0.02, 0.05), 0.6, 0.02, 0.1, 0.7, 0.64),
 }
 """By scale."""
 
@@ -74,7 +86,9 @@ class ReferenceGate:
 
     trust: (S, H, W) float32, 0 to 1, smooth: how far the reference is to be believed at each place; 0 everywhere where
     the whole is named for its agreement or misplacement. agreement: -1 to 1, of the whole. misplacement: what the whole
-    would gain in agreement if each place lay where it fits best, 0 to 2. trusted: share of the target's structure
+    would gain in agreement if each place lay where it fits best, 0 to 2. share: that over what there is to gain.
+    displacement_px, displacement_error_px: how far the whole lies off, and the standard error of it; both infinite
+    where the agreement has no peak here, which names nothing by itself. trusted: share of the target's structure
     (energy of its gradients) with trust. used: the same share of `part`. wrong: whether the reference as a whole is
     named.
     """
@@ -82,6 +96,9 @@ class ReferenceGate:
     trust: Volume
     agreement: float
     misplacement: float
+    share: float
+    displacement_px: float
+    displacement_error_px: float
     trusted: float
     used: float
     wrong: bool
@@ -140,7 +157,14 @@ def judge_reference(
         float(_mean(of_tile, found, axes=(0, 1, 2)).item())
         for of_tile in (found.agreement, found.misplacement)
     )
-    elsewhere = agreement < limits.named_agreement or misplacement > limits.named_misplacement
+    share = misplacement / max(1 - agreement, FLAT)
+    elsewhere = (
+        agreement < limits.named_agreement
+        or misplacement > limits.named_misplacement
+        or share > limits.named_share
+        or found.displacement_px
+        > max(limits.named_displacement_px, SIGNIFICANT * found.displacement_error_px)
+    )
     if elsewhere:
         trust = np.zeros_like(
             trust
@@ -151,6 +175,9 @@ def judge_reference(
         trust=_on_pixels(trust, upsampled.shape),
         agreement=agreement,
         misplacement=misplacement,
+        share=share,
+        displacement_px=found.displacement_px,
+        displacement_error_px=found.displacement_error_px,
         trusted=trusted,
         used=float((found.target * _beyond_half(trust)).sum()) / total if total > 0 else 1.0,
         wrong=elsewhere or trusted < limits.min_trusted,
@@ -159,13 +186,17 @@ def judge_reference(
 
 @dataclass(frozen=True, eq=False)
 class _Tiles:
-    """By tile, (S, B, C). weight: of both gradients. target: energy of the target's. bare: a reference without any."""
+    """By tile, (S, B, C). weight: of both gradients. target: energy of the target's. bare: a reference without any.
+
+    displacement_px, displacement_error_px: of the whole."""
 
     agreement: Tiles
     misplacement: Tiles
     weight: Tiles
     target: Tiles
     bare: NDArray[np.bool_]
+    displacement_px: float
+    displacement_error_px: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,12 +229,18 @@ def _judge_tiles(
     usual = float(np.quantile(ratio[with_structure], 0.75)) if with_structure.any() else 0.0
     usual = usual or float(ratio.max(initial=0.0))
     bare = with_structure & (ratio <= MIN_STRUCTURE * usual)
-    here, weight = _agreement(still, guide, window=window)
+    products = {(0, 0): _products(still, guide)}
+    here, weight = _agreement(*products[0, 0], window=window)
     best = here
     for offset in OFFSETS:
-        best = np.maximum(best, _agreement(still, guide.moved(offset), window=window)[0])
-    weight = np.where(ndimage.binary_dilation(bare, np.ones((1, 3, 3))), 0.0, weight)
-    return _Tiles(here, best - here, weight, target, bare)
+        products[offset] = _products(still, guide.moved(offset))
+        best = np.maximum(best, _agreement(*products[offset], window=window)[0])
+    shows_nothing = ndimage.binary_dilation(bare, np.ones((1, 3, 3)))
+    weight = np.where(shows_nothing, 0.0, weight)
+    displacement = _displacement(
+        {offset: np.where(shows_nothing, 0.0, agreed) for offset, (agreed, _) in products.items()}
+    )
+    return _Tiles(here, best - here, weight, target, bare, *displacement)
 
 
 def _contours(volume: Volume, kept: NDArray[np.bool_] | float, *, sigma: float) -> _Contours:
@@ -220,11 +257,38 @@ def _contours(volume: Volume, kept: NDArray[np.bool_] | float, *, sigma: float) 
     return _Contours((row**2 - column**2) * over, 2 * row * column * over, length)
 
 
-def _agreement(still: _Contours, guide: _Contours, *, window: float) -> tuple[Tiles, Tiles]:
+def _products(still: _Contours, guide: _Contours) -> tuple[Tiles, Tiles]:
+    """Of each tile, sum of cos(2 angle) weighted by both gradients, and of the weights."""
+    return _tiles(still.cosine * guide.cosine + still.sine * guide.sine), _tiles(still.length * guide.length)
+
+
+def _displacement(agreed: dict[tuple[int, int], Tiles]) -> tuple[float, float]:
+    """Where the agreement of all tiles together is highest, px from here, and its standard error.
+
+    agreed: by offset, (S, B, C), as `_products`. Of each tile a parabola is fitted over the offsets; at the peak of
+    their sum the tiles' slopes cancel, and by how much each is off says the error (White 1980: the sandwich estimator).
+    """
+    near = [offset for offset in agreed if max(map(abs, offset)) <= PARABOLA_PX]
+    row, column = np.array(near, dtype=np.float64).T
+    terms = np.stack([np.ones(len(near)), row, column, row**2 / 2, row * column, column**2 / 2], axis=1)
+    _, *slope, rows, both, columns = np.linalg.pinv(terms) @ np.stack(
+        [agreed[offset].ravel() for offset in near]
+    )
+    of_tile = np.array([[rows, both], [both, columns]])
+    curvature = of_tile.sum(axis=2)
+    if np.linalg.eigvalsh(curvature).max() >= 0:
+        return np.inf, np.inf
+    over = np.linalg.inv(curvature)
+    place = -over @ np.sum(slope, axis=1)
+    left = slope + np.einsum("abt,b->at", of_tile, place)
+    variance = float(np.trace(over @ (left @ left.T) @ over))
+    return float(np.hypot(*place)), float(np.sqrt(variance))
+
+
+def _agreement(agreed: Tiles, weight: Tiles, *, window: float) -> tuple[Tiles, Tiles]:
     """Of the window about each tile, mean of cos(2 angle), and the weight it rests on; 0 without any."""
     agreed, weight = (
-        ndimage.gaussian_filter(_tiles(one), (0.0, window, window), mode="constant")
-        for one in (still.cosine * guide.cosine + still.sine * guide.sine, still.length * guide.length)
+        ndimage.gaussian_filter(one, (0.0, window, window), mode="constant") for one in (agreed, weight)
     )
     return np.divide(agreed, weight, out=np.zeros_like(weight), where=weight > 0), weight
 

@@ -1,8 +1,9 @@
 """How far a model's picture moves when the same scans are shown to it mirrored: a figure for each voxel.
 
 A network that has learnt nothing about left and right would make the same picture of a mirrored slice, mirrored back.
-Where it does not, the detail hangs on the network's chance and not on the scan. The spread is not calibrated: it is no
-error bar, a place of no spread may be wrong, and where the picture is interpolated it is zero and says nothing.
+Where it does not, the detail hangs on the network's chance and not on the scan. The spread by itself is no error bar: a
+place of no spread may be wrong, and where the picture is interpolated it is zero and says nothing. Where the model's
+file says how far the errors of validation patients went beyond it, it becomes one (`error_map.py`).
 
 References
 ----------
@@ -13,7 +14,6 @@ convolutional neural networks", Neurocomputing 338 (2019).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -23,21 +23,6 @@ Array = NDArray[np.float32]
 Number = TypeVar("Number", bound=np.generic)
 FLIPS: tuple[tuple[int, ...], ...] = ((1,), (2,), (1, 2))
 """Rows, columns, both; with the picture itself four passes. The frame is symmetric (`refined_grid.py`)."""
-SENTENCE = "Standard deviation over four mirrored passes of the model; not calibrated."
-LABEL = "FLIP_DEVIATION"
-
-
-@dataclass(frozen=True)
-class MapFigures:
-    """What was written. file: its name, beside the series. median, highest: over the voxels of the anatomy, in the
-    units of the series.
-    """
-
-    file: str
-    passes: int
-    median: float
-    highest: float
-    calibrated: bool = False
 
 
 def flipped(array: NDArray[Number], axes: tuple[int, ...]) -> NDArray[Number]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import nn
 
+from minet_core.calibration import Calibration
 from minet_core.checkpoint import CheckpointManifest, load_model
 from minet_core.errors import InvalidSetting
 from minet_core.evaluation.inference import super_resolve_frame
@@ -45,7 +46,13 @@ from sites.super_resolution.cautions import (
     cautions_on_guide,
     cautions_on_kind,
 )
-from sites.super_resolution.flip_spread import MapFigures, flipped, spread_over_flips
+from sites.super_resolution.error_map import (
+    ErrorMap,
+    MapFigures,
+    calibrated_map,
+    reason_not_calibrated,
+)
+from sites.super_resolution.flip_spread import flipped, spread_over_flips
 from sites.super_resolution.refined_grid import RefinedGrid
 from sites.super_resolution.refinement_plane import Plane
 
@@ -140,11 +147,7 @@ class SuperResolved:
             )
         lines.append(f"Written: {self.path}, {voxels}, and {self.sidecar.name}")
         if self.uncertainty is not None:
-            lines.append(
-                f"Beside it: {self.uncertainty.file}, deviation over {self.uncertainty.passes} mirrored passes, in the "
-                f"anatomy {self.uncertainty.median:.3g} in the middle and {self.uncertainty.highest:.3g} at most; not "
-                "calibrated"
-            )
+            lines.append(self.uncertainty.as_text())
         return "\n".join(lines)
 
 
@@ -161,10 +164,10 @@ class Scans:
 
 @dataclass(frozen=True)
 class Picture:
-    """array: along the axes of what was read. spread: `flip_spread`, on the same grid; None where it is not wanted."""
+    """array: along the axes of what was read. errors: on the same grid; None where no map is wanted."""
 
     array: Array
-    spread: Array | None
+    errors: ErrorMap | None
 
 
 @dataclass(frozen=True)
@@ -265,8 +268,29 @@ def make_picture(
         block_agreement=None if guide.registered is None else guide.registered.agreement,
         cautions=(),
     )
-    whole = Picture(picture, None if spread is None else scans.grid.in_file_axes(spread))
-    return whole, replace(made, cautions=_cautions(made, scans, believed, model.manifest))
+    made = replace(made, cautions=_cautions(made, scans, believed, model.manifest))
+    errors = None
+    if spread is not None:
+        on_frame = _error_map(spread, made, maker, believed, model.manifest.calibration)
+        errors = replace(on_frame, values=scans.grid.in_file_axes(on_frame.values))
+    return Picture(picture, errors), made
+
+
+def _error_map(
+    spread: Array, made: SuperResolved, maker: _Maker, believed: Believed, calibration: Calibration | None
+) -> ErrorMap:
+    """On the frame: error bars where the model's calibration holds for this picture."""
+    gate = made.gate
+    why_not = reason_not_calibrated(
+        calibration,
+        poses=made.self_ensemble,
+        data_consistent=made.data_consistent,
+        cautions=made.cautions,
+        misled=gate is not None and gate.wrong and not believed.is_left_out and gate.without_reference == 0,
+    )
+    if why_not is not None or calibration is None:
+        return ErrorMap(spread, None, why_not, None)
+    return calibrated_map(spread, maker.scans.low_res.magnitude(), maker.part(believed), calibration)
 
 
 def _cautions(
@@ -325,22 +349,25 @@ class _Maker:
     def picture(self, upsampled: Volume, believed: Believed) -> Array:
         """The model's, and what stands in for it where the reference is not believed or ends."""
         guide, trust = believed.guide, believed.trust
-        whole = bool(guide.covered.all())
-        if trust is None and whole:
+        if trust is None and guide.covered.all():
             return self._by_model(guide.array, guide.covered)
         stand_in = upsampled.magnitude()
         if believed.stand_in == "model":
             stand_in = self._by_model(np.zeros_like(guide.array), np.ones_like(guide.covered))
         if believed.is_left_out:
             return stand_in
-        part, shown = np.ones_like(guide.array), guide.covered
+        part, shown = self.part(believed), guide.covered
         if trust is not None:
             # What is not believed neither counts for the normalisation nor makes an edge: as if it were not covered.
-            part, shown = trust, shown & (trust > 0)
-        if not whole:
-            part = part * self._depth(guide.covered)
+            shown = shown & (trust > 0)
         high_res = np.nan_to_num(self._by_model(guide.array, shown))
         return np.asarray(part * high_res + (1 - part) * stand_in, dtype=np.float32)
+
+    def part(self, believed: Believed) -> Array:
+        """How much of the picture is made with the reference, 0 to 1, at each place of the frame."""
+        covered, trust = believed.guide.covered, believed.trust
+        part = np.ones(covered.shape, dtype=np.float32) if trust is None else trust
+        return part if covered.all() else part * self._depth(covered)
 
     def _depth(self, covered: NDArray[np.bool_]) -> Array:
         """How far a place lies within the reference's cover, from 0 at its border to 1 from `HAND_OVER_MM` on."""

@@ -11,8 +11,6 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from minet_core.errors import DataError, FileMissing, InvalidSetting, ReferenceMissing, ScanInvalid
 from minet_core.runtime.files import atomic_write
 from sites.pairing.dicom_series import DicomScan, by_study, scans_in
@@ -25,10 +23,8 @@ from sites.scans.dicom.write_series import require_free, write_series
 from sites.settings.site_settings import DicomFiles
 from sites.super_resolution.believed_reference import AS_USUAL, PictureOptions
 from sites.super_resolution.cautions import cautions_of_reading
-from sites.super_resolution.flip_spread import FLIPS, LABEL, SENTENCE, MapFigures
 from sites.super_resolution.picture import (
     Model,
-    Picture,
     Scans,
     SuperResolved,
     make_picture,
@@ -174,10 +170,11 @@ def super_resolve_series(
         out, picture.array, target, reference, scale=model.manifest.scale, model_sha256=model.sha256
     )
     made = dataclasses.replace(made, series=written)
-    if picture.spread is not None:
-        shown = MapOf(LABEL, SENTENCE, model.sha256)
-        write_map(beside, picture.spread, target, shown, scale=model.manifest.scale)
-        made = dataclasses.replace(made, uncertainty=_figures(picture, beside))
+    if picture.errors is not None:
+        shown = MapOf(picture.errors.label, picture.errors.sentence, model.sha256)
+        write_map(beside, picture.errors.values, target, shown, scale=model.manifest.scale)
+        figures = picture.errors.figures(picture.array, file=beside.name)
+        made = dataclasses.replace(made, uncertainty=figures)
     atomic_write.write_json(made.sidecar, made.as_json())
     return made
 
@@ -196,15 +193,6 @@ def map_of(out: Path) -> Path:
         In the same folder as `out`.
     """
     return out.with_name(f"{out.name}-uncertainty.dcm")
-
-
-def _figures(picture: Picture, path: Path) -> MapFigures:
-    """Of the voxels that are brighter than the mean: the anatomy, whatever its units."""
-    assert picture.spread is not None
-    inside = picture.spread[picture.array > picture.array.mean()]
-    inside = inside if inside.size else picture.spread.ravel()
-    median, highest = float(np.median(inside)), float(inside.max())
-    return MapFigures(path.name, len(FLIPS) + 1, float(f"{median:.4g}"), float(f"{highest:.4g}"))
 
 
 def _read(pair: SeriesPair, target: Stack, reference: Stack, *, scale: int) -> Scans:

@@ -115,6 +115,25 @@ def test_ended_after_any_stretch_it_ends_in_the_same_bytes(tmp_path: Path, undis
     assert files_of(task) == undisturbed.files
 
 
+def test_the_chosen_models_file_and_its_card_have_its_error_bars(undisturbed: Undisturbed) -> None:
+    folder = undisturbed.home.results / "adaptation"
+    bars = read_manifest(folder / "model.safetensors").calibration
+    assert bars is not None
+    assert bars.patients == 1
+    card = json.loads((folder / "card.json").read_text())
+    assert card["error_bars"] == json.loads(json.dumps(bars.as_card()))
+    assert card["error_bars"]["promised"]["0.95"] == pytest.approx(0.475)
+    assert read_manifest(folder / "global.safetensors").calibration is None
+
+
+def test_an_adapted_model_still_says_what_its_training_knew_of_wrong_references(tmp_path: Path) -> None:
+    home = make_tiny_sites(tmp_path / "sites", names=("sms",))["sms"]
+    troubled = adapting(training={"local_steps": 2, "patch_px": 16, "batch_size": 2, "trouble": {}})
+    task = task_at(home, federation=troubled, weights=initial_weights(troubled)[1])
+    adapt_at_site(task, prepared(home))
+    assert read_manifest(task.folder / "model.safetensors").knows_absence
+
+
 def test_a_process_that_was_killed_leaves_what_it_kept(tmp_path: Path, undisturbed: Undisturbed) -> None:
     """By SIGKILL, after the second stretch: nothing of the process runs any more."""
     home = own_validation_site(tmp_path / "site")

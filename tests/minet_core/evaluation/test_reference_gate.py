@@ -81,6 +81,21 @@ def test_misplacement_grows_with_the_shift_while_the_agreement_falls() -> None:
     assert gates[0].agreement > gates[1].agreement > gates[2].agreement
 
 
+@both_scales
+@pytest.mark.parametrize("shift", [(0.0, 1.0), (1.0, 0.0), (-0.8, 0.8)])
+def test_a_displacement_is_found_to_a_fraction_of_a_pixel_and_named(
+    scale: int, shift: tuple[float, float]
+) -> None:
+    """At 4x a quarter of a pixel of what was measured."""
+    off = judge_reference(
+        _interpolated(scale), _troubled(_scan(1, "T1"), ReferenceDraw(shift_px=shift)), scale=scale
+    )
+    right = judge_reference(_interpolated(scale), _scan(1, "T1"), scale=scale)
+    assert right.displacement_px < 0.3
+    assert off.displacement_px == pytest.approx(np.hypot(*shift), abs=0.3)
+    assert off.wrong
+
+
 def test_trust_is_lost_in_the_missing_half_alone_and_smoothly() -> None:
     half = _troubled(_scan(1, "T1"), ReferenceDraw(missing_share=0.5))
     gate = judge_reference(_interpolated(2), half, scale=2)

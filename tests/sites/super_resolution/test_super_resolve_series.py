@@ -20,10 +20,13 @@ from pydicom.dataset import Dataset
 
 from minet_core.checkpoint import describe, save_checkpoint
 from minet_core.errors import ConfigurationError, InvalidSetting, NotAnMrImage, ScanInvalid
+from minet_core.evaluation.error_bars import FLOOR, error_unit
 from minet_core.imaging.degradation import low_resolution
 from minet_core.models.registry import build_model
+from minet_core.protocol import messages
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from minet_core.settings.federation import ModelSettings
+from minet_core.training_domain import TrainingDomain
 from minet_core.weights.manifest import learnable
 from sites.scans.dicom.read_dicom import read_stack
 from sites.scans.dicom.series import read_export
@@ -31,7 +34,9 @@ from sites.scans.dicom.stacks import stack_of
 from sites.scans.dicom.stored_values import decimal, stored_values
 from sites.settings.site_settings import DicomFiles
 from sites.super_resolution.believed_reference import PictureOptions
+from sites.super_resolution.error_map import calibrated_map
 from sites.super_resolution.super_resolve_series import pair_in_study, pair_of_folders, super_resolve_series
+from tests.sites.test_calibration import BARS
 from tests.support.dicom_series import Header, write_classic, write_enhanced
 from tests.support.standard_tables import FOLDER, errors_of, tables
 from tests.support.warm_python import warm_python
@@ -505,12 +510,97 @@ def test_the_map_lies_on_the_grid_of_the_series_and_says_what_it_is(
     assert values.min() >= 0
     assert values.max() > 0
     figures = json.loads((tmp_path / "again.json").read_text())["uncertainty"]
+    assert figures["why_not"] == "the model's file has no calibration"
     assert (figures["file"], figures["passes"], figures["calibrated"]) == (path.name, 4, False)
     assert 0 < figures["median"] < figures["highest"] <= values.max() * 1.001
     if VALIDATOR is not None:
         said = subprocess.run([VALIDATOR, path], capture_output=True, text=True).stderr
         assert "ParametricMap" in said
         assert "Error" not in said, said
+
+
+def calibrated(folder: Path, name: str, **changes: object) -> Path:
+    """The guessing model with a domain that holds any scan, and error bars."""
+    torch.manual_seed(0)
+    tensors = learnable(build_model(SMALL.model_dump(), scale=SCALE))
+    facts = {"model": SMALL, "scale": SCALE, "round_number": 0, "provenance": {}}
+    anything = {name: {"low": 0.0, "high": 1e6} for name in messages.DOMAIN_SPANS}
+    domain = TrainingDomain.model_validate(
+        {
+            "target": ["T2"],
+            "reference": ["T1"],
+            "data_kind": ["phantom"],
+            **anything,
+            "band": {"low": 0, "high": 1},
+        }
+    )
+    manifest = describe(tensors, **{**facts, "domain": domain, "calibration": BARS, **changes})
+    save_checkpoint(folder / name, tensors, manifest)
+    return folder / name
+
+
+def test_a_model_with_error_bars_makes_a_map_of_them_and_says_what_they_promise(
+    guessing: Path, tmp_path: Path
+) -> None:
+    """Where the reference covers, the unit times the factor with it; towards its end up to the factor without."""
+    pytest.importorskip("highdicom")
+    with_map(tmp_path, guessing, turn=ORIENTATIONS["axial"])
+    pair = pair_in_study(tmp_path / "study", DicomFiles())
+    options = PictureOptions(register=False, uncertainty=True, gate=False)
+    path = calibrated(tmp_path, "calibrated.safetensors")
+    made = super_resolve_series(path, pair, tmp_path / "bars", options=options)
+    figures = json.loads((tmp_path / "bars.json").read_text())["uncertainty"]
+    assert (figures["calibrated"], figures["why_not"], figures["patients"]) == (True, None, BARS.patients)
+    assert (figures["promised_68"], figures["promised_95"]) == (0.51, 0.7125)
+    assert figures["factor_95"] == pytest.approx(2.5)
+    assert "promises that they hold 51% and 71%" in made.as_text()
+    one = pydicom.dcmread(tmp_path / "bars-uncertainty.dcm")
+    assert "error" in one.ImageComments
+    assert "not calibrated" not in one.ImageComments
+    values, spread = (
+        np.frombuffer(pydicom.dcmread(tmp_path / f"{name}-uncertainty.dcm").FloatPixelData, "<f4").reshape(
+            SHAPE
+        )
+        for name in ("bars", "again")
+    )
+    assert values.min() > 0  # a place where nothing moves has a bar too
+    bare = error_unit(spread, np.ones((SHAPE[0], 8, 8)))  # of a scan without contrast: no floor
+    assert (values >= BARS.guided.factor_68 * bare * (1 - 1e-4)).all()
+    highest = np.hypot(bare, FLOOR * phantom().std(axis=(1, 2)).max())
+    assert (values <= BARS.alone.factor_68 * highest).all()
+
+
+def test_between_a_reference_that_is_believed_and_none_the_bars_are_between() -> None:
+    part = np.linspace(0.1, 1, 32, dtype=np.float32)[None, None].repeat(32, axis=1)
+    found = calibrated_map(np.ones((1, 32, 32), np.float32), np.ones((1, 16, 16), np.float32), part, BARS)
+    np.testing.assert_allclose(found.values[0, 0], 4.0 - 2.0 * part[0, 0], rtol=1e-5)
+    assert found.factor_95 == pytest.approx(BARS.guided.factor_95 / BARS.guided.factor_68)
+    alone = calibrated_map(found.values, np.ones((1, 16, 16), np.float32), 0 * part, BARS)
+    assert alone.factor_95 == pytest.approx(BARS.alone.factor_95 / BARS.alone.factor_68)
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "reason"),
+    [
+        ({"calibration": None}, {}, "no calibration"),
+        ({"domain": None}, {}, "training-unknown"),
+        ({}, {"self_ensemble": 4}, "over 1 poses, not 4"),
+        ({}, {"data_consistent": True}, "put back"),
+    ],
+)
+def test_error_bars_of_another_kind_of_picture_are_not_used_and_it_is_said_why(
+    guessing: Path, tmp_path: Path, changes: dict[str, object], options: dict[str, object], reason: str
+) -> None:
+    pytest.importorskip("highdicom")
+    make(tmp_path, guessing, turn=ORIENTATIONS["axial"])
+    pair = pair_in_study(tmp_path / "study", DicomFiles())
+    path = calibrated(tmp_path, "calibrated.safetensors", **changes)
+    asked = PictureOptions(register=False, uncertainty=True, gate=False, **options)
+    made = super_resolve_series(path, pair, tmp_path / "bars", options=asked)
+    assert made.uncertainty is not None
+    assert not made.uncertainty.calibrated
+    assert reason in made.as_text()
+    assert "not calibrated" in pydicom.dcmread(tmp_path / "bars-uncertainty.dcm").ImageComments
 
 
 def test_a_self_ensemble_is_another_picture_whose_spread_is_that_of_one_pose(
