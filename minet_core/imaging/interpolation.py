@@ -20,8 +20,8 @@ from minet_core.imaging.fourier import centre_pad, fft2c, ifft2c
 
 KEYS_A = -0.5
 """The free parameter of the cubic convolution kernel: the one value that reproduces quadratics, so that the
-error falls with the cube of the spacing (Keys 1981, section III). Torch and OpenCV use -0.75, which does
-not."""
+error falls with the cube of the spacing (Keys 1981, section III). OpenCV uses -0.75, which does not, and so does
+torch, but for `antialias=True`, where it is -0.5 in an enlargement too."""
 
 
 class Interpolation(Protocol):

@@ -28,8 +28,12 @@ ISOTROPIC = 0.05
 """Largest relative difference of spacings that still counts as isotropic."""
 SPACING_LIMITS_MM = (0.01, 50.0)
 UNIT_TOLERANCE = 1e-3
+FORM_TOLERANCE = 1e-3
+"""Two forms within this in every number say the same: mm, and mm a voxel."""
 VIEWS = {0: "LIP", 1: "PIL", 2: "SPL"}
 """Where slice, row and column lead, as nibabel's axis codes, by the world's axis that runs through the slices."""
+LEADS = (("left", "right"), ("back", "front"), ("feet", "head"))
+"""Where the world's axes lead from and to."""
 FEW_SLICES = 0.5
 """Of the second smallest number of voxels: a head in voxels of 1 mm has more along every axis (0.59 in the smallest
 field of view that is usual, 256 x 256 x 150); a stack of thick slices has less."""
@@ -191,13 +195,22 @@ def _remarks_on_geometry(header: NiftiHeader, *, trusted: bool, name: str) -> li
                 action="Export it again from the DICOM files, or write the voxel sizes into its header",
             )
         return [
-            "the header says nothing of the geometry: voxels of 1 mm, first axis to the right, are taken on trust"
+            f"the header says nothing of the geometry: voxels of 1 mm, {_axes_of(header)}, are taken on trust"
         ]
     if header.codes == (0, 0):
         return [
-            "the header says how large the voxels are and not how they lie: left and right are taken on trust"
+            "the header says how large the voxels are and not how they lie: "
+            f"{_axes_of(header)}, are taken on trust; other programs may turn or mirror it"
         ]
+    if header.sform is not None and not np.allclose(header.affine, header.sform, atol=FORM_TOLERANCE):
+        return ["its sform is of a standard space: it is read as it lay in the scanner, by its qform"]
     return []
+
+
+def _axes_of(header: NiftiHeader) -> str:
+    """Where the file's axes lead, in words."""
+    first, second, third = orientations.aff2axcodes(header.affine, LEADS)
+    return f"first axis to the {first}, second to the {second}, third to the {third}"
 
 
 def _is_unit(affine: NDArray[np.float64]) -> bool:

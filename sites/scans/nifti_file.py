@@ -38,6 +38,8 @@ HEADERS = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
 """By the number that a file begins with: the bytes of its header."""
 SINGLE_FILE = (b"n+1", b"n+2")
 """Magic of a file that holds header and voxels."""
+STANDARD_SPACE = 3
+"""Least code of a standard space: Talairach, MNI 152, another template. 1 and 2 are of the patient."""
 QUATERNION_LIMIT = 1.01
 """b2 + c2 + d2 up to here is one by rounding, as the format's own C library reads it; beyond it is no rotation."""
 
@@ -60,9 +62,10 @@ class NiftiHeader:
     """What a header says, checked as far as reading needs it.
 
     shape: without trailing axes of one. dtype: as stored. offset: of the first voxel in the file. slope, inter: value =
-    slope * stored + inter. affine: of the file's axes to RAS+ mm, by sform, else qform, else voxel sizes. sform, qform:
-    each form's own; None where its code is 0 or it cannot be read. codes: (sform, qform). pixel_mm: the header's own
-    voxel sizes. slice_axis: by `dim_info`, None where not said. unit: of the voxel sizes.
+    slope * stored + inter. affine: of the file's axes to RAS+ mm, by sform, else qform, else voxel sizes; by a qform of
+    the patient where the sform is of a standard space, in which a voxel has another size. sform, qform: each form's
+    own; None where its code is 0 or it cannot be read. codes: (sform, qform). pixel_mm: the header's own voxel sizes.
+    slice_axis: by `dim_info`, None where not said. unit: of the voxel sizes.
     """
 
     shape: tuple[int, ...]
@@ -222,7 +225,8 @@ def _geometry(header: Any) -> dict[str, Any]:
         except (HeaderDataError, ValueError):
             if sform is None:
                 raise
-    affine = sform if sform is not None else qform
+    of_patient = codes[0] >= STANDARD_SPACE > codes[1]
+    affine = qform if sform is None or (of_patient and qform is not None) else sform
     if affine is None:
         affine = np.asarray(header.get_base_affine(), dtype=np.float64)
     return {"affine": affine, "sform": sform, "qform": qform, "codes": codes}

@@ -31,6 +31,7 @@ IMAGE = (
     "PhotometricInterpretation",
     "BitsAllocated",
     "BitsStored",
+    "HighBit",
     "PixelRepresentation",
     "BurnedInAnnotation",
     "ModalityLUTSequence",

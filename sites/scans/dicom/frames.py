@@ -218,6 +218,7 @@ def _sizes(
             got=f"{n_frames} frames of {rows} x {columns}, {bits} bits",
             expected=f"up to {MAX_FRAMES} frames of {MAX_EDGE} x {MAX_EDGE}, 8, 16 or 32 bits",
         )
+    _require_low_bits(dataset, name=name)
     if n_frames > 1 and not enhanced:
         raise NotAnMrImage(
             f"{name} holds {n_frames} frames without a place for each",
@@ -231,6 +232,18 @@ def _sizes(
             expected="a whole object",
         )
     return (rows, columns), n_frames
+
+
+def _require_low_bits(dataset: Dataset | Elements, *, name: str) -> None:
+    """Refuse values that are not in the lowest bits: pydicom passes over HighBit, and cuts them off above."""
+    stored, high = value_of(dataset, "BitsStored"), value_of(dataset, "HighBit")
+    if stored is not None and high is not None and int(high) != int(stored) - 1:
+        raise ScanInvalid(
+            f"{name} has its values in other bits than the standard says",
+            got=f"{int(stored)} bits stored up to bit {int(high)}",
+            expected=f"up to bit {int(stored) - 1} (HighBit)",
+            action="Export it again",
+        )
 
 
 def _frames(

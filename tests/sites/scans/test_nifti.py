@@ -6,9 +6,10 @@ import itertools
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813 (the name its own manual uses)
 
 from minet_core.errors import ScanInvalid, ScanUnreadable
-from sites.scans.nifti import read_nifti
+from sites.scans.nifti import read_nifti, read_nifti_with_remarks
 from tests.support.small_scans import make_volume, write_nifti
 
 
@@ -136,6 +137,39 @@ def test_an_impossible_geometry_is_refused(tmp_path, affine) -> None:
     nibabel.save(image, tmp_path / "T1.nii")
     with pytest.raises(ScanInvalid, match=r"voxel size|right angles"):
         read_nifti(tmp_path / "T1.nii", contrast="T1")
+
+
+def two_spaces(path, codes: tuple[int, int]) -> None:
+    """One scan with two forms: the sform turned, moved and stretched, as a head is onto a template."""
+    scanner, standard = np.diag([2.0, 2.0, 4.0, 1.0]), np.diag([2.1, 2.3, 4.4, 1.0])
+    turn = np.array([[1.0, 0, 0], [0, np.cos(0.1), -np.sin(0.1)], [0, np.sin(0.1), np.cos(0.1)]])
+    standard[:3, :3] = turn @ standard[:3, :3]
+    scanner[:3, 3], standard[:3, 3] = (-20.0, -24.0, -12.0), (-21.0, -40.0, 5.0)
+    image = nibabel.Nifti1Image(voxels(), None)
+    image.set_sform(standard if codes[0] else None, code=codes[0])
+    image.set_qform(scanner if codes[1] else None, code=codes[1])
+    nibabel.save(image, path)
+
+
+@pytest.mark.parametrize("codes", [(4, 1), (3, 2), (5, 1)])
+def test_a_scan_with_a_place_in_a_standard_space_is_read_as_it_lay_in_the_scanner(tmp_path, codes) -> None:
+    two_spaces(tmp_path / "T1.nii", codes)
+    volume, remarks = read_nifti_with_remarks(tmp_path / "T1.nii", contrast="T1")
+    assert volume.spacing_mm == pytest.approx((4, 2, 2))  # and not 4.4, 2.3 and 2.1 mm, the template's
+    assert remarks == ("its sform is of a standard space: it is read as it lay in the scanner, by its qform",)
+    other = sitk.ReadImage(str(tmp_path / "T1.nii"))  # its world is left, posterior, superior
+    for index in ((0, 0, 0), (3, 4, 2), (19, 23, 5)):
+        place = np.array([*other.TransformIndexToPhysicalPoint(index), 1.0]) * (-1, -1, 1, 1)
+        at = np.rint(np.linalg.solve(volume.affine, place)).astype(int)[:3]
+        assert volume.array[tuple(at)] == other[index]
+
+
+@pytest.mark.parametrize("codes", [(1, 1), (2, 1), (1, 2), (4, 4), (4, 3), (4, 0), (1, 0)])
+def test_the_sform_counts_before_a_qform_of_the_same_kind_of_space(tmp_path, codes) -> None:
+    two_spaces(tmp_path / "T1.nii", codes)
+    volume, remarks = read_nifti_with_remarks(tmp_path / "T1.nii", contrast="T1")
+    assert volume.spacing_mm == pytest.approx((4.4, 2.3, 2.1), rel=1e-5)
+    assert remarks == ()
 
 
 def test_metres_are_refused(tmp_path) -> None:

@@ -169,6 +169,27 @@ def test_a_cube_whose_header_says_nothing_is_taken_on_trust_with_a_remark(tmp_pa
     assert "on trust" in remarks[0]
 
 
+@pytest.mark.parametrize(
+    ("codes", "pixel_mm", "said"),
+    [
+        ((2, 0), 1.0, "first axis to the right, second to the front, third to the head, are"),
+        ((0, 0), 1.0, "first axis to the left, second to the front, third to the head, are"),
+        ((0, 0), 0.9, "first axis to the left, second to the front, third to the head, are"),
+    ],
+)
+def test_what_is_taken_on_trust_is_what_is_done(
+    tmp_path: Path, codes: tuple[int, int], pixel_mm: float, said: str
+) -> None:
+    path = bare(tmp_path / "T1.nii", (60, 72, 61), codes=codes, pixel_mm=pixel_mm)
+    read, (remark,) = read_nifti_with_remarks(path, contrast="T1")
+    stored = np.asarray(nibabel.load(path).dataobj)
+    leads = np.linalg.inv(read.affine)[:3, :3] @ [1, 0, 0]  # one mm to the right, in (slice, row, column)
+    sign = 1 if codes[0] else -1
+    assert np.rint(leads * pixel_mm).tolist() == [0, 0, -1]  # the radiologist's view: columns to the left
+    np.testing.assert_array_equal(read.array[0, -1, ::-sign], stored[:, 0, 0])
+    assert said in remark
+
+
 def test_an_identity_beside_other_voxel_sizes_is_refused(tmp_path: Path) -> None:
     path = bare(tmp_path / "T1.nii", (60, 72, 60), codes=(2, 0), pixel_mm=0.9)
     with pytest.raises(ScanInvalid, match="beside other voxel sizes"):

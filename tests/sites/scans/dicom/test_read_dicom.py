@@ -194,6 +194,7 @@ def _set(**values: object):
         (_set(Rows=4000, Columns=4000), ScanInvalid, "more than it does"),
         (_set(Rows=5000), ScanInvalid, "no scan's"),
         (_set(RescaleSlope=0), ScanInvalid, "slope of zero"),
+        (_set(HighBit=15), ScanInvalid, "12 bits stored up to bit 15"),
         (_set(PixelSpacing=None), ScanInvalid, "where it lies"),
         (_set(ImageOrientationPatient=[1, 0, 0, 1, 0, 0]), ScanInvalid, "cosine 1.0"),
         (_set(ImagePositionPatient=[0, 0]), ScanInvalid, "where it lies"),
@@ -204,6 +205,21 @@ def test_an_object_that_is_not_taken_is_named_for_what_it_is(
 ) -> None:
     path = write_classic(tmp_path, STORED[:1], AFFINE, change=change)[0]
     with pytest.raises(error, match=said):
+        read_object(path)
+
+
+def test_values_in_high_bits_are_refused_since_pydicom_would_cut_them(tmp_path: Path) -> None:
+    """Stored as the standard of old allowed it: 12 bits up to bit 15, so every value is 16 times itself."""
+
+    def in_high_bits(one: Dataset, index: int) -> None:
+        one.BitsStored, one.HighBit = 12, 15
+        one.PixelData = (STORED[index] << 4).tobytes()
+
+    (path,) = write_classic(tmp_path, STORED[:1], AFFINE, change=in_high_bits)
+    read_by_pydicom = dcmread(path).pixel_array
+    assert (read_by_pydicom != STORED[0]).any()
+    assert (read_by_pydicom == (STORED[0] << 4) % 4096).all()
+    with pytest.raises(ScanInvalid, match="FM-D202"):
         read_object(path)
 
 
