@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 from client.site_home import SiteHome
@@ -12,22 +13,23 @@ from sites.ingest import ingest
 from sites.settings.definitions import definition_text
 from sites.settings.site_policy import open_policy
 from sites.settings.site_settings import SiteSettings
-from tests.faults.tiny_sites import write_nifti_patient
+from tests.faults.tiny_sites import SHAPE, write_nifti_patient
 from tests.support.made_once import made_once
 
 N_PATIENTS = 10
 
 
-def own_validation_site(folder: Path) -> SiteHome:
-    """A copy of the site, whose scans are ingested once a run of tests."""
-    shutil.copytree(made_once("own-validation-site", _make) / "site", folder)
+def own_validation_site(folder: Path, *, shape: tuple[int, int, int] = SHAPE) -> SiteHome:
+    """A copy of the site, whose scans of this shape are ingested once a run of tests."""
+    name = "-".join(map(str, ("own-validation-site", *shape)))
+    shutil.copytree(made_once(name, partial(_make, shape=shape)) / "site", folder)
     return SiteHome(folder)
 
 
-def _make(folder: Path) -> None:
+def _make(folder: Path, *, shape: tuple[int, int, int]) -> None:
     home = SiteHome(folder / "site")
     for patient in range(N_PATIENTS):
-        write_nifti_patient(folder / "scans" / f"patient{patient}", 300 + patient)
+        write_nifti_patient(folder / "scans" / f"patient{patient}", 300 + patient, shape=shape)
     content = {
         **parse_yaml(definition_text("sms")),
         "name": "sms",

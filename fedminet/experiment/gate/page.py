@@ -42,6 +42,44 @@ def page(
     return "\n".join(parts)
 
 
+def coverage(rows: Sequence[Row]) -> str:
+    """The table of error bars.
+
+    Parameters
+    ----------
+    rows
+        As `fedminet.experiment.gate.error_bars.coverage_rows`, with `model` and `guided`.
+
+    Returns
+    -------
+    str
+        Markdown: of each model and kind of picture the means over patients, their least and their most.
+    """
+    lines = [
+        "\nError bars by the other patients, the share of a left-out patient's errors within: mean, least and most of "
+        "patients; by quarters of the anatomy, of the least bar first.\n",
+        "| model | picture | patients | level | spread | error bars | by quarters | factor |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for model, guided in dict.fromkeys((row["model"], row["guided"]) for row in rows):
+        some = [row for row in rows if (row["model"], row["guided"]) == (model, guided)]
+        for level, factor in (("0.68", "factor_68"), ("0.95", "factor_95")):
+            held = [row["held"][level] for row in some]
+            quarters = zip(*(row["held_by_quarter"][level] for row in some), strict=True)
+            cells = [
+                model,
+                "with the reference" if guided else "without",
+                str(len(some)),
+                f"{float(level):.0%}",
+                f"{fmean(row['held_by_spread'][level] for row in some):.1%}",
+                f"{fmean(held):.1%} ({min(held):.1%} to {max(held):.1%})",
+                ", ".join(f"{fmean(quarter):.0%}" for quarter in quarters),
+                f"{fmean(row[factor] for row in some):.2f}",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def _roc(verdicts: Sequence[Row]) -> str:
     lines = ["| image | wrong ones named | right ones named |", "|---|---|---|"]
     for image in ("patient", "slice"):

@@ -1,8 +1,8 @@
 """Running `experiment gate`: what each way to go wrong costs, and what the gate says of it.
 
-Three parts. The verdicts need no model: every way, on patients of all three sites. The pictures need the models: every
+Four parts. The verdicts need no model: every way, on patients of all three sites. The pictures need the models: every
 way, on patients of the site that they were trained on; first the gate by itself, on slices as they lie, then all that
-`fedminet infer` does, on whole scans.
+`fedminet infer` does, on whole scans. And how many of the pictures' errors the error bars of other patients hold.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import numpy as np
 import torch
 
 from fedminet.experiment.gate.by_infer import inputs_by_infer, pictures_by_infer
+from fedminet.experiment.gate.error_bars import coverage_rows, draw_error_bars, measured
 from fedminet.experiment.gate.models import TRAINED_SITE, TROUBLES, trained_model
-from fedminet.experiment.gate.page import page
+from fedminet.experiment.gate.page import coverage, page
 from fedminet.experiment.gate.phantoms import in_whole_numbers, magnitudes, patient
 from fedminet.experiment.gate.troubled_inputs import Complex
 from fedminet.experiment.gate.wrong_references import WAYS, Volume, Way
@@ -27,6 +28,7 @@ from minet_core.errors import ConfigurationError
 from minet_core.evaluation.inference import super_resolve
 from minet_core.evaluation.metrics import psnr
 from minet_core.evaluation.reference_gate import judge_reference
+from minet_core.evaluation.volume_scores import degraded_volume
 from minet_core.imaging.degradation import low_resolution
 from minet_core.imaging.interpolation import sinc
 from minet_core.phantom.acquisition import SITES
@@ -119,8 +121,42 @@ def run_gate(plan: GatePlan, *, quiet: bool = False) -> Path:
             by_infer += _kept(kept, lambda n=number, m=shown: _by_infer(plan, m, n))
     path = plan.folder / f"gate-{plan.scale}x-{plan.role}-{plan.site}.md"
     text = page(verdicts, pictures, by_infer, inputs, scale=plan.scale, steps=plan.steps)
+    if plan.shown > 1:
+        text += coverage(
+            [
+                row
+                for name in filter(models.__contains__, BY_INFER)
+                for row in _coverage(plan, name, models[name])
+            ]
+        )
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def _coverage(plan: GatePlan, name: str, path: Path) -> list[Row]:
+    """Of each patient by the error bars of the others, with the reference and, where the model can, without."""
+    kept = (
+        plan.folder / f"error-bars-{name}-{plan.steps}steps" / f"{plan.scale}x-{plan.role}-{plan.site}.json"
+    )
+    model, manifest = load_model(path)
+
+    def make() -> list[Row]:
+        rows = []
+        for guided in (True, False) if manifest.knows_absence else (True,):
+            found = [
+                measured(model, _shown_slices(plan, number), guided=guided) for number in range(plan.shown)
+            ]
+            rows += [{"model": name, "guided": guided, **row} for row in coverage_rows(found)]
+            if guided:
+                draw_error_bars(kept.with_suffix(".png"), found)
+        return rows
+
+    return _kept(kept, make)
+
+
+def _shown_slices(plan: GatePlan, number: int) -> tuple[Volume, Volume, Volume]:
+    scan, chosen = patient(plan.site, plan.role, number), list(SLICES)
+    return degraded_volume(scan.target.array[chosen], scan.reference.array[chosen], scale=plan.scale)
 
 
 def _models(plan: GatePlan, *, quiet: bool) -> dict[str, Path]:

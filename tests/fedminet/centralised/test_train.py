@@ -19,12 +19,13 @@ from safetensors.numpy import load_file
 from fedminet.centralised.ranks import Ranks
 from fedminet.centralised.train import TrainOptions, train_models
 from fedminet.main import run
-from minet_core.checkpoint import load_model
+from minet_core.checkpoint import load_model, read_manifest
 from minet_core.models.late_fusion import LateFusion
 from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from tests.faults.tiny_sites import make_tiny_sites, tiny_federation
 from tests.support.gradient_descent import N_STEPS, descend, weights_file
+from tests.support.own_validation_site import own_validation_site
 from tests.support.repository import ROOT
 
 QUICK = TrainOptions(rounds=1, local_steps=3)
@@ -202,6 +203,14 @@ def test_each_mode_trains_its_models_and_tests_them_on_every_given_site(
     assert (tmp_path / "p" / "model.safetensors").read_bytes() == pooled.path.read_bytes()
     again = train_models(list(sites.values()), tmp_path / "p.safetensors", QUICK, quiet=True)
     assert again == [pooled]
+
+
+def test_a_trained_model_has_the_error_bars_of_validation_patients(tmp_path: Path) -> None:
+    home = own_validation_site(tmp_path / "site", shape=(4, 56, 48))
+    (trained,) = train_models([home.path], tmp_path / "one.safetensors", QUICK, quiet=True)
+    bars = read_manifest(trained.path).calibration
+    assert bars is not None
+    assert (bars.patients, bars.poses) == (1, 1)
 
 
 def test_the_preset_of_late_fusion_trains_and_its_model_is_read_back(
