@@ -191,9 +191,9 @@ class PictureMaking:
         bool,
         typer.Option(
             "--uncertainty",
-            help="Of DICOM: a parametric map of error bars beside the series, where the model's file says how far "
-            "validation patients' errors went; else of how far the picture moves when the scans are mirrored. Takes "
-            "four times as long, and needs fedminet[maps].",
+            help="A map of error bars beside the picture, where the model's file says how far validation patients' "
+            "errors went; else of how far the picture moves when the scans are mirrored. Takes four times as long; of "
+            "DICOM it is a parametric map, and needs fedminet[maps].",
         ),
     ] = False
     self_ensemble: Annotated[

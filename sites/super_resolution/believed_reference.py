@@ -38,7 +38,7 @@ class PictureOptions:
     at which a pair is refused; None: the defaults. gate: make the picture without the reference where it does not
     agree with the scan, if the model can; False: as the model has it, and what the gate found is still said.
     data_consistent: put what was measured back into the picture (`minet_core.imaging.data_consistency`).
-    uncertainty: of DICOM, write an `error_map` beside the series; it takes three more passes of the model.
+    uncertainty: write an `error_map` beside the picture; it takes three more passes of the model.
     self_ensemble: poses over which the picture is averaged (`minet_core.evaluation.self_ensemble`); None: as the model
     has it. Raises InvalidSetting (FM-C102) for other numbers than 1, 2, 4 and 8.
     """

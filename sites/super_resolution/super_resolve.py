@@ -7,7 +7,7 @@ scale - 1 rows and columns lie behind the outermost samples of the input: they a
 
 The picture (`sites.super_resolution.picture`) does not depend on how the files are laid out:
 `sites.super_resolution.refined_grid`. What gives reason for doubt is said in cautions, here and in a JSON file beside
-the image.
+the image. A map of error bars is a file of the same kind beside it.
 """
 
 # S slice, h w low-resolution row and column; the frame of sites.super_resolution.refined_grid has scale * h +
@@ -15,6 +15,7 @@ the image.
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,7 @@ from sites.super_resolution.picture import (
 from sites.super_resolution.refined_grid import RefinedGrid, refined_grid
 from sites.super_resolution.refinement_plane import find_plane, parallel_axis
 
+USE = "research output, not for diagnosis"
 FORM_TOLERANCE_MM = 0.01
 """Two forms of one header within this at every corner say the same."""
 
@@ -63,7 +65,7 @@ def super_resolve_file(
     target_path, reference_path
         The low-resolution scan and the one that guides, .nii or .nii.gz.
     out_path
-        A name in .nii or .nii.gz; the sidecar has the same name in .json.
+        A name in .nii or .nii.gz; the sidecar has the same name in .json, error bars that of `map_file_of`.
     options
         How the picture is made.
     slice_axis
@@ -115,16 +117,36 @@ def super_resolve_file(
     ((128, 128, 4), 'axial', 'fine.json')
     """
     _check_paths(target_path, reference_path, out_path, slice_axis=slice_axis)
+    beside = map_file_of(out_path)
     if options.uncertainty:
-        raise InvalidSetting(
-            "a map of uncertainty is a DICOM object", got="NIfTI", action="Give DICOM, or no --uncertainty"
-        )
+        _require_own_place(beside, target_path, reference_path)
     model = Model.read(model_path)
     scans, file = _read(target_path, reference_path, scale=model.manifest.scale, slice_axis=slice_axis)
     picture, made = make_picture(model, scans, out_path, options=options, progress=progress)
-    _write(out_path, picture.array, scans, file, model_sha256=made.model_sha256)
+    _write(out_path, picture.array, scans, file, said=f"{made.model_sha256[:16]}: {USE}; {scans.plane.name}")
+    if picture.errors is not None:
+        said = f"{made.model_sha256[:16]}: {picture.errors.label}, not for diagnosis"
+        _write(beside, picture.errors.values, scans, file, said=said)
+        made = dataclasses.replace(made, uncertainty=picture.errors.figures(picture.array, file=beside.name))
     atomic_write.write_json(made.sidecar, made.as_json())
     return made
+
+
+def map_file_of(out: Path) -> Path:
+    """The file of the error bars: beside the picture, `fine-uncertainty.nii.gz` of `fine.nii.gz`.
+
+    Parameters
+    ----------
+    out
+        The picture's file, in .nii or .nii.gz.
+
+    Returns
+    -------
+    Path
+        In the same folder.
+    """
+    suffix = ".nii.gz" if out.name.endswith(".nii.gz") else ".nii"
+    return out.with_name(f"{out.name.removesuffix(suffix)}-uncertainty{suffix}")
 
 
 def _check_paths(target: Path, reference: Path, out: Path, *, slice_axis: int | None) -> None:
@@ -137,13 +159,17 @@ def _check_paths(target: Path, reference: Path, out: Path, *, slice_axis: int | 
         raise InvalidSetting(
             "the output is not a NIfTI file", got=out.name, expected="a name in .nii or .nii.gz"
         )
+    _require_own_place(out, target, reference)
+    require_sidecar(out)
+    if slice_axis not in (None, 0, 1, 2):
+        raise InvalidSetting("there is no such slice axis", got=slice_axis, expected="0, 1 or 2")
+
+
+def _require_own_place(out: Path, target: Path, reference: Path) -> None:
     if out.resolve() in (target.resolve(), reference.resolve()):
         raise InvalidSetting(
             "the output would replace a scan it is made from", got=out, action="Give another output path"
         )
-    require_sidecar(out)
-    if slice_axis not in (None, 0, 1, 2):
-        raise InvalidSetting("there is no such slice axis", got=slice_axis, expected="0, 1 or 2")
 
 
 def _read(
@@ -169,14 +195,14 @@ def _read(
     return Scans(low_res, reference, plane, grid, remarks), file
 
 
-def _write(path: Path, array: Array, scans: Scans, file: NiftiHeader, *, model_sha256: str) -> None:
+def _write(path: Path, array: Array, scans: Scans, file: NiftiHeader, *, said: str) -> None:
+    """said: after "fedminet, model", in the 79 characters that a header has for a description."""
     nifti_image: Any = nibabel.Nifti1Image  # nibabel's own methods carry no types
     image = nifti_image(array, None)
     _set_forms(image.header, file, scans.grid)
     image.header.set_xyzt_units("mm")
     image.header.set_dim_info(slice=scans.grid.order[0])
-    said = f"fedminet, model {model_sha256[:16]}: research output, not for diagnosis; {scans.plane.name}"
-    image.header["descrip"] = said
+    image.header["descrip"] = f"fedminet, model {said}"
     content = image.to_bytes()
     if path.name.endswith(".gz"):
         content = gzip.compress(content, compresslevel=6, mtime=0)

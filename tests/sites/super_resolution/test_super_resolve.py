@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import SimpleITK as sitk  # noqa: N813 (the name its own manual uses)
 import torch
 from numpy.typing import NDArray
 
+from minet_core.calibration import Calibration, ErrorBars
 from minet_core.checkpoint import describe, save_checkpoint
 from minet_core.errors import (
     CheckpointInvalid,
@@ -23,12 +25,15 @@ from minet_core.errors import (
     ScanInvalid,
     ScanUnreadable,
 )
+from minet_core.evaluation.error_bars import error_unit
 from minet_core.exported.onnx_file import export_onnx
 from minet_core.imaging.degradation import low_resolution
 from minet_core.imaging.interpolation import bicubic
 from minet_core.models.registry import build_model
+from minet_core.protocol import messages
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from minet_core.settings.federation import ModelSettings
+from minet_core.training_domain import TrainingDomain
 from minet_core.weights.manifest import learnable
 from sites.super_resolution.believed_reference import PictureOptions
 from sites.super_resolution.super_resolve import super_resolve_file
@@ -156,6 +161,77 @@ def test_the_file_lies_on_the_grid_of_the_scan_it_was_degraded_from(
     np.testing.assert_allclose(drawn[:, :-1, :-1], expected[:, :-1, :-1], atol=0.01)
     # That reproduces this spot to 0.34 of its height of 100; beside it by a tenth of a voxel it were 1.2.
     np.testing.assert_allclose(np.asarray(out.dataobj), np.asarray(high.dataobj), atol=0.4)
+
+
+def guessing_model(path: Path, *, calibration: Calibration | None) -> Path:
+    """Of weights as they were drawn, so that mirrored scans give other pictures; any scan is of its kind."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        tensors = learnable(build_model(SMALL.model_dump(), scale=2))
+    anything = {name: {"low": 0.0, "high": 1e6} for name in messages.DOMAIN_SPANS}
+    kind = {"target": ["T2"], "reference": ["T1"], "data_kind": ["phantom"], "band": {"low": 0, "high": 1}}
+    manifest = describe(
+        tensors,
+        model=SMALL,
+        scale=2,
+        round_number=0,
+        provenance={},
+        domain=TrainingDomain.model_validate({**anything, **kind}),
+        calibration=calibration,
+    )
+    save_checkpoint(path, tensors, manifest)
+    return path
+
+
+@pytest.mark.parametrize(("orientation", "slice_axis"), [("LPS", 2), ("SAR", 0)])
+def test_error_bars_lie_where_the_picture_does(tmp_path: Path, orientation: str, slice_axis: int) -> None:
+    """Where mirrored scans move the picture more, they are wider, however the file's axes lie."""
+    bars = ErrorBars(factor_68=2.0, factor_95=5.0)
+    known = Calibration(patients=3, slices=36, poses=1, guided=bars, alone=bars, stand_in="sinc")
+    paths = scan(tmp_path, orientation=orientation, slice_axis=slice_axis)
+    maps = {}
+    for name, calibration in (("bars", known), ("bare", None)):
+        made = super_resolve_file(
+            guessing_model(tmp_path / f"{name}.safetensors", calibration=calibration),
+            paths["target"],
+            paths["reference"],
+            tmp_path / f"{name}.nii.gz",
+            options=PictureOptions(register=False, gate=False, uncertainty=True),
+        )
+        said = json.loads((tmp_path / f"{name}.json").read_text())["uncertainty"]
+        assert (said["file"], said["calibrated"]) == (
+            f"{name}-uncertainty.nii.gz",
+            calibration is not None,
+        ), said
+        assert said["file"] in made.as_text()
+        picture, maps[name] = (nibabel.load(tmp_path / f"{name}{end}.nii.gz") for end in ("", "-uncertainty"))
+        assert maps[name].shape == picture.shape
+        np.testing.assert_array_equal(maps[name].affine, picture.affine)
+        label = b"ERROR_BAR_68" if calibration else b"FLIP_DEVIATION"
+        assert label in maps[name].header["descrip"].tobytes()
+    values, spread = (
+        np.moveaxis(np.asarray(maps[name].dataobj, dtype=np.float32), slice_axis, 0)
+        for name in ("bars", "bare")
+    )
+    low = np.moveaxis(np.asarray(nibabel.load(paths["target"]).dataobj, dtype=np.float32), slice_axis, 0)
+    assert spread.std() > 0
+    np.testing.assert_allclose(values, 2.0 * error_unit(spread, low), rtol=2e-2, atol=1e-3 * values.max())
+
+
+def test_error_bars_replace_no_scan(tmp_path: Path, make_model: MakeModel) -> None:
+    paths = scan(tmp_path)
+    target = paths["target"].rename(tmp_path / "out-uncertainty.nii.gz")
+    before = target.read_bytes()
+    with pytest.raises(InvalidSetting, match="replace a scan"):
+        super_resolve_file(
+            make_model(2),
+            target,
+            paths["reference"],
+            paths["out"],
+            options=PictureOptions(register=False, uncertainty=True),
+        )
+    assert target.read_bytes() == before
+    assert not paths["out"].exists()
 
 
 @pytest.mark.parametrize("scale", [2, 4])
