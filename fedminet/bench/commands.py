@@ -26,6 +26,10 @@ Baseline = Annotated[
     Path | None,
     typer.Option(help="A checkout of another commit, as `git worktree add` makes it, as one more side."),
 ]
+Compiled = Annotated[
+    bool,
+    typer.Option("--compiled", help="The model by torch.compile as one more side; it needs a C++ compiler."),
+]
 Results = Annotated[Path | None, typer.Option(help="Write PATH.md and PATH.json too.")]
 
 
@@ -37,11 +41,14 @@ def train(
     steps: Repeats = 20,
     threads: Threads = 1,
     baseline: Baseline = None,
+    compiled: Compiled = False,
     out: Results = None,
 ) -> None:
     """A training step beside the literal model, another commit and the machine's roof, interleaved."""
     size = {"preset": preset, "edge": patch_px, "batch": batch_size}
-    _compare(["train"], size, steps=steps, threads=threads, baseline=baseline, out=out)
+    _compare(
+        ["train"], size, steps=steps, threads=threads, baseline=baseline, out=out, more={"compiled": compiled}
+    )
 
 
 @bench_commands.command()
@@ -55,11 +62,13 @@ def infer(
     onnx: Annotated[
         bool, typer.Option("--onnx", help="The exported model in ONNX Runtime as one more side.")
     ] = False,
+    compiled: Compiled = False,
     out: Results = None,
 ) -> None:
     """A volume's inference beside the literal model, another commit and the machine's roof, interleaved."""
     size = {"preset": preset, "edge": edge_px, "batch": slices}
-    _compare(["infer"], size, steps=steps, threads=threads, baseline=baseline, exported=onnx, out=out)
+    more = {"exported": onnx, "compiled": compiled}
+    _compare(["infer"], size, steps=steps, threads=threads, baseline=baseline, out=out, more=more)
 
 
 @bench_commands.command()
@@ -188,8 +197,9 @@ def _compare(
     threads: int,
     baseline: Path | None,
     out: Path | None,
-    exported: bool = False,
+    more: Mapping[str, bool] = {},
 ) -> None:
+    """more: the further sides of `compare`, and whether they are measured."""
     from fedminet.bench.compare import BenchSize, compare, table_text, write_results
     from fedminet.experiment.methods import SIZES
 
@@ -200,7 +210,7 @@ def _compare(
         usual = {"edge": WHOLE_SLICE_PX, "batch": 2} if task == "infer" else {}
         measured = BenchSize(**{**usual, **size})
         comparisons.append(
-            compare(task, measured, n_rounds=steps, threads=threads, baseline=baseline, exported=exported)
+            compare(task, measured, n_rounds=steps, threads=threads, baseline=baseline, **more)
         )
     typer.echo(table_text(comparisons, threads=threads), nl=False)
     if out is not None:
@@ -219,9 +229,18 @@ def steps(
         str | None, typer.Option(help="Else the preset's. Several with commas, as 1,2,4,8,16.")
     ] = None,
     n_steps: Annotated[int, typer.Option("--steps", help="Steps that are timed of each.", min=1)] = 8,
+    ways: Annotated[
+        str, typer.Option(help="With commas: all stored, recomputed, compiled, CUDA graphs.")
+    ] = "all stored,recomputed",
+    curve_steps: Annotated[
+        int, typer.Option(help="Steps of short trainings on phantoms, whose losses are compared.", min=0)
+    ] = 0,
+    baseline: Baseline = None,
+    out: Results = None,
 ) -> None:
     """What a training step of each method takes here, in time and in the GPU's memory: a Markdown table."""
-    from fedminet.bench.steps import bench_steps, steps_table
+    from fedminet.bench.step_times import WAYS
+    from fedminet.bench.steps import StepsAsked, bench_steps, steps_table, write_steps
     from fedminet.experiment.methods import METHODS, SIZES, is_learned
     from minet_core.models.base import check_scale
     from minet_core.settings.federation import PRESETS
@@ -231,6 +250,8 @@ def steps(
     named, known = methods.split(","), list(filter(is_learned, METHODS))
     if unknown := [name for name in named if name not in known]:
         raise InvalidSetting("no such method to train", got=unknown[0], expected=" or ".join(known))
+    if unknown := [way for way in ways.split(",") if way not in WAYS]:
+        raise InvalidSetting("no such way of a step", got=unknown[0], expected=" or ".join(WAYS))
     check_scale(scale)
     training = PRESETS[preset][1]
     edge_px = edge_px or training.patch_px or WHOLE_SLICE_PX
@@ -238,15 +259,19 @@ def steps(
         raise InvalidSetting(
             "the slice does not fit the scale", got=edge_px, expected=f"a multiple of {scale}"
         )
-    times = bench_steps(
-        named,
+    asked = StepsAsked(
+        methods=named,
         preset=preset,
         scale=scale,
         edge_px=edge_px,
         batch_sizes=_batch_sizes(batch_size) or [training.batch_size],
         n_steps=n_steps,
+        ways=ways.split(","),
+        baseline=baseline,
+        curve_steps=curve_steps,
     )
-    typer.echo(steps_table(times))
+    found = bench_steps(asked, seen=None if out is None else lambda found: write_steps(out, found))
+    typer.echo(steps_table(found))
 
 
 def _batch_sizes(given: str | None) -> list[int]:

@@ -30,11 +30,11 @@ SIDE = Path(__file__).with_name("side.py")
 CHECKOUT = Path(__file__).resolve().parents[2]
 ORACLE = Path("tests", "oracles", "minet_literal.py")
 
-COLUMNS = ("side", "ms", "ratio", "GFLOP", "saved for backward, MB", "operations", "peak, MB")
+COLUMNS = ("side", "ms", "ratio", "GFLOP", "saved for backward, MB", "operations", "first, ms", "peak, MB")
 
 TASKS = ("train", "infer", "data", "aggregate")
 THIS, LITERAL, BASELINE, ROOF = "this code", "literal", "baseline", "roof"
-EXPORTED = "ONNX Runtime"
+EXPORTED, COMPILED = "ONNX Runtime", "compiled"
 FLOWER, NVFLARE = "Flower's FedAvg", "NVFlare's weighted mean"
 
 
@@ -59,7 +59,7 @@ class BenchSize:
 class Comparison:
     """One task. seconds: by side, of each round. counted: by side, FLOPs, bytes saved for backward, operations.
 
-    peak_bytes: by side, the most memory that its process held.
+    peak_bytes: by side, the most memory that its process held. first_seconds: by side, a processor's of its first call.
     """
 
     task: str
@@ -67,6 +67,7 @@ class Comparison:
     seconds: dict[str, list[float]] = field(default_factory=dict)
     counted: dict[str, dict[str, int]] = field(default_factory=dict)
     peak_bytes: dict[str, int] = field(default_factory=dict)
+    first_seconds: dict[str, float] = field(default_factory=dict)
 
     def ratio(self, side: str) -> float:
         """How many times this code's time the side takes: the median over rounds of the ratio within a round."""
@@ -82,21 +83,25 @@ def compare(
     threads: int,
     baseline: Path | None = None,
     exported: bool = False,
+    compiled: bool = False,
 ) -> Comparison:
     """Measure one task of `TASKS` in `n_rounds` interleaved rounds.
 
-    baseline: another commit's checkout. exported: of inference, the model's ONNX file as one more side. Raises
-    FileMissing (FM-C103) where the literal model or the baseline is not
-    there, ProcessDied (FM-S503) where a side ended.
+    baseline: another commit's checkout. exported: of inference, the model's ONNX file as one more side. compiled: of
+    inference and of a step, the model by torch.compile, which needs a C++ compiler. Raises FileMissing (FM-C103) where
+    the literal model or the baseline is not there, ProcessDied (FM-S503) where a side ended.
     """
     result = Comparison(task, size)
     with contextlib.ExitStack() as stack:
         sides: dict[str, subprocess.Popen[str]] = {}
-        for label, (checkout, work) in _sides_of(task, size, baseline, exported=exported).items():
+        for label, (checkout, work) in _sides_of(
+            task, size, baseline, exported=exported, compiled=compiled
+        ).items():
             counting = work in ("train", "infer", "literal-train", "literal-infer")
-            options = _options(result, work, size) | {"count": counting}
+            options = _options(result, work, size) | {"count": counting, "threads": threads}
             sides[label] = stack.enter_context(_started(checkout, work, options, threads=threads))
             counts = _reply(sides[label])
+            result.first_seconds[label] = counts.pop("first_seconds")
             result.counted[label] = {name: value for name, value in counts.items() if name != "ready"}
             result.seconds[label] = []
         for _ in range(n_rounds):
@@ -115,9 +120,12 @@ def compare(
 def table_text(comparisons: Sequence[Comparison], *, threads: int) -> str:
     """The comparisons in Markdown: the machine, and a table a task."""
     machine = machine_facts()
+    clock = "a processor's" if threads == 1 else "the clock's"
     lines = [
         f"{machine.processor}, {machine.cores} cores, {threads} threads a side; {version_line()}.",
-        "Ratio: the side's time over this code's, the median of the rounds' own. Peak: the whole process.",
+        f"Times are {clock}. Ratio: the side's time over this code's, the median of the rounds' own. "
+        "First: a processor's of the first call. "
+        "Peak: of the whole process, before anything is counted.",
     ]
     for one in comparisons:
         n_rounds = len(one.seconds[THIS])
@@ -135,7 +143,7 @@ def write_results(out: Path, comparisons: Sequence[Comparison], *, threads: int)
 
 
 def _sides_of(
-    task: str, size: BenchSize, baseline: Path | None, *, exported: bool
+    task: str, size: BenchSize, baseline: Path | None, *, exported: bool, compiled: bool
 ) -> dict[str, tuple[Path, str]]:
     """By label, whose code does which work. The roof comes last: it is given this code's FLOPs."""
     sides = {THIS: (CHECKOUT, task)}
@@ -151,6 +159,8 @@ def _sides_of(
                 action="Run the benchmark from a checkout of fedminet",
             )
         sides |= {LITERAL: (CHECKOUT, f"literal-{task}"), ROOF: (CHECKOUT, "convolution")}
+    if task in ("train", "infer") and compiled:
+        sides[COMPILED] = (CHECKOUT, f"compiled-{task}")
     if task == "infer" and exported:
         sides[EXPORTED] = (CHECKOUT, "exported-infer")
     if task == "aggregate":
@@ -206,7 +216,7 @@ def _title(one: Comparison) -> str:
         "train": f"A training step, {size.preset} preset, {size.batch} x {size.edge} px",
         "infer": f"Inference, {size.preset} preset, {size.batch} slices of {size.edge} px",
         "data": f"A batch of {size.batch} patches of {size.edge} px from slices of {size.slice_px} px",
-        "aggregate": f"The mean of {size.sites} replies, {_replies_of(size)}, of a processor",
+        "aggregate": f"The mean of {size.sites} replies, {_replies_of(size)}",
     }[one.task]
 
 
@@ -219,4 +229,5 @@ def _row(one: Comparison, side: str) -> str:
     figures = [f"{1e3 * statistics.median(one.seconds[side]):,.2f}", f"{one.ratio(side):.2f}"]
     for name, unit in (("flops", 1e9), ("saved_bytes", 1e6), ("operations", 1)):
         figures.append(f"{counted[name] / unit:,.{0 if unit == 1 else 2}f}" if name in counted else "")
+    figures.append(f"{1e3 * one.first_seconds[side]:,.0f}")
     return f"| {side} | {' | '.join(figures)} | {one.peak_bytes[side] / 1e6:,.0f} |"

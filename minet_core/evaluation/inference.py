@@ -20,6 +20,7 @@ from minet_core.errors import ModelError, ScanInvalid
 from minet_core.evaluation.self_ensemble import mean_over_poses
 from minet_core.imaging.data_consistency import impose_measured, impose_measured_on_frame
 from minet_core.imaging.interpolation import bicubic
+from minet_core.models.base import SuperResolver
 from minet_core.training.samples import CLAMP, Inputs, as_tensor, make_inputs, mean_and_std
 
 Progress = Callable[[int, int], None]
@@ -42,8 +43,8 @@ def super_resolve(
     Parameters
     ----------
     model
-        Called as model(low_res, reference, upsampled=...) and returns (target image, reference image). It runs where
-        its parameters are, in evaluation mode; its mode is put back afterwards.
+        A `SuperResolver`, or called as model(low_res, reference, upsampled=...), and returns (target image, reference
+        image). It runs where its parameters are, in evaluation mode; its mode is put back afterwards.
     low_res : (S, h, w)
         Magnitude of any size, odd too, in any unit.
     reference : (S, scale * h, scale * w)
@@ -246,11 +247,11 @@ def _run(
     low_res = _repeat_edge(inputs.low_res, odd)
     reference = _repeat_edge(inputs.reference, (scale * odd[0], scale * odd[1]))
     upsampled = _repeat_edge(inputs.upsampled, (scale * odd[0], scale * odd[1]))
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    device = _device_of(model)
     usual: int = getattr(model, "self_ensemble", 1)
     with torch.autocast(device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None):
         image = mean_over_poses(
-            lambda low_res, reference, upsampled: model(low_res, reference, upsampled=upsampled)[0],
+            lambda low_res, reference, upsampled: _target_image(model, low_res, reference, upsampled),
             *(one.to(device) for one in (low_res, reference, upsampled)),
             scale=scale,
             n_poses=usual if n_poses is None else n_poses,
@@ -266,6 +267,18 @@ def _run(
         raise ModelError("the model's image is not finite", got="NaN or infinity", expected="numbers")
     cropped: Tensor = image[0, 0, : scale * h, : scale * w].float().cpu()
     return cropped
+
+
+def _target_image(model: nn.Module, low_res: Tensor, reference: Tensor, upsampled: Tensor) -> Tensor:
+    if isinstance(model, SuperResolver):
+        return model.target_image(low_res, reference, upsampled)
+    image: Tensor = model(low_res, reference, upsampled=upsampled)[0]
+    return image
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    """An exported model has no parameters, and runs on the CPU."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def _repeat_edge(image: Tensor, n_more: tuple[int, int]) -> Tensor:

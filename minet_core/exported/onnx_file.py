@@ -134,8 +134,7 @@ class _TargetImage(nn.Module):
         self.model = model
 
     def forward(self, low_res: Tensor, reference: Tensor, upsampled: Tensor) -> Tensor:
-        image: Tensor = self.model(low_res, reference, upsampled)[0]
-        return image
+        return self.model.target_image(low_res, reference, upsampled)
 
 
 def _as_onnx(model: SuperResolver, metadata: dict[str, str]) -> bytes:

@@ -34,6 +34,31 @@ class SuperResolver(nn.Module):
     uses_reference: bool
     self_ensemble: int = 1
 
+    def target_image(self, low_res: Tensor, reference: Tensor | None, upsampled: Tensor | None) -> Tensor:
+        """The target image of the call, by which a volume is made; a method may leave out what only other images need.
+
+        Parameters
+        ----------
+        low_res : Tensor (B, 1, h, w)
+            Normalised.
+        reference : Tensor (B, 1, H, W) or None
+            Normalised by itself.
+        upsampled : Tensor (B, 1, H, W) or None
+            The aligned bicubic target; None computes it from `low_res`.
+
+        Returns
+        -------
+        Tensor (B, 1, H, W)
+            The same values as the call's first.
+
+        Raises
+        ------
+        ModelError
+            FM-M300, if the sizes do not fit.
+        """
+        image: Tensor = self(low_res, reference, upsampled)[0]
+        return image
+
     def training_images(
         self, low_res: Tensor, reference: Tensor | None, upsampled: Tensor | None
     ) -> tuple[Any, ...]:

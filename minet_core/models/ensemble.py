@@ -70,6 +70,32 @@ class Ensemble(SuperResolver):
         references = [given for _, given in images if given is not None]
         return targets.mean(0), torch.stack(references).mean(0) if references else None
 
+    def target_image(self, low_res: Tensor, reference: Tensor | None, upsampled: Tensor | None) -> Tensor:
+        """The mean of the networks' target images.
+
+        Parameters
+        ----------
+        low_res : Tensor (B, 1, h, w)
+            Normalised.
+        reference : Tensor (B, 1, H, W) or None
+            Normalised by itself.
+        upsampled : Tensor (B, 1, H, W) or None
+            The aligned bicubic target; None computes it from `low_res`.
+
+        Returns
+        -------
+        Tensor (B, 1, H, W)
+            The same values as the call's first.
+
+        Raises
+        ------
+        ModelError
+            FM-M300, if the sizes do not fit.
+        """
+        return torch.stack(
+            [one.target_image(low_res, reference, upsampled) for one in self._networks()]
+        ).mean(0)
+
     def training_images(
         self, low_res: Tensor, reference: Tensor | None, upsampled: Tensor | None
     ) -> tuple[Any, ...]:

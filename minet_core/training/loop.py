@@ -201,6 +201,7 @@ def train_steps(
             raise InvalidSetting("the batches ran out", got=f"{len(losses)} steps", expected=plan.n_steps)
         for group in optimizer.param_groups:
             group["lr"] = plan.learning_rate_at(step) * min(1.0, (len(losses) + 1) / (settling + 1))
+        optimizer.zero_grad(set_to_none=True)  # before the forward pass, at whose end a step holds the most
         loss = _planned_loss(model, batch, plan, device=device)
         losses.append(_optimizer_step(model, loss, optimizer, gradient_rule, plan=plan, step=step))
         n_samples += len(batch.target)
@@ -299,7 +300,6 @@ def _optimizer_step(
         raise TrainingDiverged(f"the loss of step {step} is not finite", got=value, action=DIVERGED)
     if value > most:
         raise TrainingDiverged(f"the loss of step {step} is of no image", got=value, action=DIVERGED)
-    optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     if gradient_rule is not None:
         gradient_rule.correct(model)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from minet_core.models.minet.gram import Gram
+from minet_core.models.minet.gram import products_of
 
 MIN_NORM_SQUARED = 1e-12
 """Below this a feature counts as zero and is similar to nothing, itself included."""
@@ -109,12 +109,7 @@ class MultiStageIntegration(nn.Module):
         Tensor (B, N, N)
             Each row sums to one.
         """
-        # The order of the elements does not matter to a dot product; this one is that of channels_last.
-        rows = torch.stack(
-            [features.permute(0, 2, 3, 1).flatten(1) for features in stored], dim=1
-        )  # (B, N, H W C)
-        rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-        return self._softmax_of(Gram.apply(rows))  # type: ignore[no-untyped-call]
+        return self._softmax_of(products_of(stored))
 
     def _softmax_of(self, products: Tensor) -> Tensor:
         """S of the products (B, N, N) of all features with each other."""

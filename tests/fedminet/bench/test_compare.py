@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch._dynamo.utils import counters
 
 from fedminet.bench import compare as bench
+from fedminet.bench.side import WORKS
 from fedminet.main import run
 from minet_core.errors import FileMissing, ProcessDied
 from tests.support.warm_python import warm_python
@@ -31,6 +33,20 @@ def test_the_sides_of_a_step_are_counted_and_measured_in_turn() -> None:
     assert result.counted["literal"]["operations"] > 2 * result.counted["this code"]["operations"]
     assert result.ratio("this code") == 1
     assert min(result.peak_bytes.values()) > 10_000_000
+    assert min(result.first_seconds.values()) > 0
+
+
+@pytest.mark.parametrize("task", ["train", "infer"])
+def test_a_compiled_side_does_the_work_by_what_was_compiled(task: str) -> None:
+    """By the compiler that needs no C++ compiler."""
+    sides = bench._sides_of(task, SMALL, None, exported=False, compiled=True)
+    assert sides["compiled"] == (bench.CHECKOUT, f"compiled-{task}")
+    counters.clear()
+    work = WORKS[f"compiled-{task}"]({"preset": "quick", "edge": 16, "batch": 1, "backend": "aot_eager"})
+    work()
+    work()
+    assert counters["stats"]["unique_graphs"] == 1
+    assert not counters["graph_break"]
 
 
 def test_the_roof_fills_this_code_s_flops() -> None:
@@ -50,7 +66,7 @@ def test_the_command_prints_and_writes_what_was_measured(
         run()
     assert not ending.value.code
     printed = capsys.readouterr().out
-    assert "### The mean of 2 replies, quick preset, of a processor, 3 interleaved rounds" in printed
+    assert "### The mean of 2 replies, quick preset, 3 interleaved rounds" in printed
     assert (tmp_path / "speed.md").read_text().endswith(printed)
     (row,) = json.loads((tmp_path / "speed.json").read_text())["comparisons"]
     assert len(row["seconds"]["this code"]) == 3

@@ -57,6 +57,7 @@ def test_the_picture_is_the_mean_and_its_error_no_more_than_the_networks_mean_er
     with torch.inference_mode():
         own = [member(*inputs()) for member in members]
         target, reference = model(*inputs())
+        assert torch.equal(model.target_image(*inputs()), target)
     assert torch.allclose(target, (own[0][0] + own[1][0]) / 2)
     assert torch.allclose(reference, (own[0][1] + own[1][1]) / 2)
     assert not torch.allclose(own[0][0], own[1][0], atol=0.1)
