@@ -33,6 +33,7 @@ def row_of(cell: WorthCell, *, validation: bool) -> dict[str, object]:
         "scale": cell.scale,
         "seed": cell.seed,
         "patients": cell.patients,
+        "recipe": cell.recipe,
         **means,
     }
 
