@@ -38,9 +38,9 @@ NORMALISATION = (
     "for zeros. The picture: image * std + mean of low_res, at least 0."
 )
 WITHOUT_FORM = {"smore"}
-"""Methods whose layers take a Fourier transform back to real values: of free sides onnx's shape inference names its output
-as its input, and ONNX Runtime ends for want of room (findings/onnx-transform-of-free-length-has-its-inputs-shape.sh).
-Without the shapes in the file it ran, but whether it does still hangs on what memory it uses again."""
+"""Methods whose layers take a Fourier transform back to real values: with free sides onnx's shape inference names the
+output's side as the input's, and ONNX Runtime ends (findings/onnx-transform-of-free-length-has-its-inputs-shape.sh). In
+a file without the shapes of the values between it ran; whether it does still hangs on the memory that it uses again."""
 SEAL = "file_sha256"
 MISSING = "Install it: pip install 'fedminet[onnx]'"
 
