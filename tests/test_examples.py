@@ -17,6 +17,7 @@ ROOMS = ("minet_core", "sites")
 EXAMPLES = (
     "minet_core.algorithms.fedavg:average",
     "minet_core.checkpoint:load_model",
+    "minet_core.evaluation.error_bars:error_bars",
     "minet_core.evaluation.inference:super_resolve",
     "minet_core.evaluation.metrics:psnr",
     "minet_core.evaluation.metrics:ssim",

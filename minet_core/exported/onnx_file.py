@@ -38,7 +38,9 @@ NORMALISATION = (
     "for zeros. The picture: image * std + mean of low_res, at least 0."
 )
 WITHOUT_FORM = {"smore"}
-"""Methods whose layers take a Fourier transform: ONNX Runtime does not run the transforms that the exporter writes."""
+"""Methods whose layers take a Fourier transform back to real values: with free sides onnx's shape inference names the
+output's side as the input's, and ONNX Runtime ends (findings/onnx-transform-of-free-length-has-its-inputs-shape.sh). In
+a file without the shapes of the values between it ran; whether it does still hangs on the memory that it uses again."""
 SEAL = "file_sha256"
 MISSING = "Install it: pip install 'fedminet[onnx]'"
 

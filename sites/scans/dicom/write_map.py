@@ -1,7 +1,8 @@
 """A Parametric Map beside a new series: one figure a voxel, on the series' own grid, as floating-point numbers.
 
 highdicom makes the object; it is installed with the extra `maps` alone. The map is of the source's patient and study,
-and names the source's frames; like the series it is for research.
+and names the source's frames; like the series it is for research. Its frames are brought into the series' order:
+highdicom writes them against the normal, whatever the order that it is given.
 """
 
 from __future__ import annotations
@@ -157,12 +158,27 @@ def _map_of(array: NDArray[np.float32], source: Stack, shown: MapOf, *, scale: i
         plane_orientation=hd.PlaneOrientationSequence("PATIENT", [*frame.along_row, *frame.along_column]),
         plane_positions=[hd.PlanePositionSequence("PATIENT", one.position) for one in source.frames],
     )
+    _put_along_normal(made, source)
     made.ContentCreatorName = ""  # type 2, and highdicom leaves it out
     made.SeriesDescription = f"RESEARCH {shown.label.lower().replace('_', ' ')}, fedminet"
     if not made.get("BodyPartExamined") and "Laterality" not in made:
         made.Laterality = None
     made.ImageComments = f"{shown.sentence} {USE}. Model SHA-256 {shown.model_sha256}"
     return made
+
+
+def _put_along_normal(made: Dataset, source: Stack) -> None:
+    """The frames in the order of the stack, which is the series': frame n of the map is slice n."""
+    items = list(made.PerFrameFunctionalGroupsSequence)
+    first = source.frames[0]
+    normal = np.cross(first.along_row, first.along_column)
+    positions = [item.PlanePositionSequence[0].ImagePositionPatient for item in items]
+    order = np.argsort(np.array(positions, dtype=np.float64) @ normal, kind="stable")
+    frames = np.frombuffer(made.FloatPixelData, "<f4").reshape(len(items), -1)
+    made.FloatPixelData = frames[order].tobytes()
+    made.PerFrameFunctionalGroupsSequence = [items[index] for index in order]
+    for number, item in enumerate(made.PerFrameFunctionalGroupsSequence, start=1):
+        item.FrameContentSequence[0].DimensionIndexValues = [number]
 
 
 def _window(largest: float) -> Any:

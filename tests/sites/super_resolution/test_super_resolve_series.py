@@ -499,7 +499,8 @@ def test_the_map_lies_on_the_grid_of_the_series_and_says_what_it_is(
             for index in range(SHAPE[0])
             if np.allclose(to_lps @ (made.high_affine @ [index, 0, 0, 1])[:3], position, atol=1e-3)
         ]
-        assert len(slices) == 1, f"frame {frame} lies at no slice of the series"
+        assert slices == [frame], f"frame {frame} lies at no slice of the series, or at another one"
+        assert item.FrameContentSequence[0].DimensionIndexValues == frame + 1
         found[slices[0]] = float(values[frame].max())
     assert len(found) == SHAPE[0]
     assert {index for index, most in found.items() if most > 0.1 * max(found.values())} == {
