@@ -115,7 +115,7 @@ def error_bars(by_patient: Mapping[str, Sequence[NDArray[np.float64]]]) -> Error
     >>> from minet_core.evaluation.error_bars import N_QUANTILES, error_bars
     >>> even = np.linspace(0, 10, N_QUANTILES)
     >>> error_bars({"one": [even], "two": [even, 2 * even]}).factor_95
-    14.7
+    16.0
     """
     if not by_patient or not all(by_patient.values()):
         raise MetricInvalid("error bars cannot be calibrated", got="a patient without errors, or no patient")
