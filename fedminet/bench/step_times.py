@@ -143,7 +143,7 @@ def train_on(method: str, way: str, batches: Path, seed: int, options: Mapping[s
     from minet_core.training.batches import Batch
     from minet_core.training.device import preferred_device
 
-    held = torch.load(batches, weights_only=True)
+    held = torch.load(batches, weights_only=True)  # tensors alone, of a file that the bench wrote itself
     torch.manual_seed(seed)
     model = _model(method, way, options).to(preferred_device())
     if way in COMPILERS:

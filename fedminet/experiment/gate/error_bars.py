@@ -159,14 +159,14 @@ def draw_error_bars(
     panels = figure.subplots(1, 5)
     top = float(np.percentile(off[slice_number], 99.5))
     for panel, (title, image, most) in zip(
-        panels,
+        panels[:4],
         (
             ("picture", one.picture, float(np.percentile(one.picture[slice_number], 99.5))),
             ("error, its size", off, top),
             ("spread over mirrored scans", one.spread, top),
             ("68% error bar", one.unit * bars.factor_68, top),
         ),
-        strict=False,
+        strict=True,
     ):
         drawn = panel.imshow(
             image[slice_number], vmin=0, vmax=most, cmap="gray" if title == "picture" else "magma"
