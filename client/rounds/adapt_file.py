@@ -11,16 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from client.rounds.adaptation_task import ADAPTATION, SiteAdaptation, alone_steps
+from client.rounds.adapted_models import card_of
 from client.rounds.round import prepared_training_slices
 from client.rounds.round_cache import one_at_a_time
-from client.rounds.site_adaptation import (
-    ADAPTATION,
-    SiteAdaptation,
-    adapt_at_site,
-    alone_steps,
-    card_of,
-    score_adapted,
-)
+from client.rounds.site_adaptation import adapt_at_site, score_adapted
 from client.site_home import SiteHome
 from minet_core.admission.kit import FEDERATION_FILE
 from minet_core.checkpoint import CheckpointManifest, load_model

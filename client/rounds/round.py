@@ -20,6 +20,7 @@ import torch
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 
 from client.ledger import note_answer
+from client.rounds.adaptation_task import SiteAdaptation, alone_steps
 from client.rounds.request_budget import count_request
 from client.rounds.results import keep_panel, keep_whole_model
 from client.rounds.round_cache import CachedRound, RoundCache, one_at_a_time
@@ -31,7 +32,7 @@ from client.rounds.round_request import (
     parse_request,
     require_not_stale,
 )
-from client.rounds.site_adaptation import SiteAdaptation, adapt_at_site, alone_steps, score_adapted
+from client.rounds.site_adaptation import adapt_at_site, score_adapted
 from client.status.current_task import Request, at_work
 from minet_core.evaluation.volume_scores import VolumeScores, evaluate_volume
 from minet_core.models.activation_checkpointing import recompute

@@ -15,16 +15,11 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from client.rounds.adaptation_task import SiteAdaptation, alone_steps
+from client.rounds.adapted_models import Ladder
+from client.rounds.candidate_training import train_candidate
 from client.rounds.round import prepared_training_slices
-from client.rounds.site_adaptation import (
-    Ladder,
-    SiteAdaptation,
-    adapt_at_site,
-    alone_steps,
-    climb,
-    score_adapted,
-    train_candidate,
-)
+from client.rounds.site_adaptation import adapt_at_site, climb, score_adapted
 from fedminet.experiment.worth.plan import WorthKey, WorthPlan
 from fedminet.simulation.simulate import federate_untested
 from minet_core.checkpoint import load_model

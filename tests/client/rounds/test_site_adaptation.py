@@ -21,8 +21,9 @@ import fedminet.simulation.simulate as simulation
 from client.app import build_client_app
 from client.commands import site_commands
 from client.rounds.adapt_file import adapt_file, adapted_as_text, recipe_for
+from client.rounds.adaptation_task import SiteAdaptation, alone_steps
 from client.rounds.round import prepared_training_slices
-from client.rounds.site_adaptation import SiteAdaptation, adapt_at_site, alone_steps, score_adapted
+from client.rounds.site_adaptation import adapt_at_site, score_adapted
 from client.site_home import SiteHome
 from minet_core.checkpoint import load_model, read_manifest, save_weights
 from minet_core.errors import FileMissing, PolicyRefused, StoreDamaged
