@@ -10,7 +10,6 @@ from minet_core.checkpoint import CheckpointManifest
 from minet_core.models.base import SuperResolver
 from minet_core.models.registry import build_model
 from minet_core.settings.federation import (
-    ENSEMBLED,
     AdaptationSettings,
     Candidate,
     FederationSettings,
@@ -71,16 +70,13 @@ class SiteAdaptation:
         return ()
 
     def steps_of(self, candidate: Candidate) -> int:
-        """Optimizer steps of the site behind a candidate's weights, without those of the rounds."""
-        if candidate == "ensemble":
-            return sum(self.steps_of(name) for name in ENSEMBLED)
+        """Optimizer steps of the site behind a network's weights, without those of the rounds."""
         return sum(phase.n_steps for phase in self.phases(candidate))
 
-    def settings_of(self, candidate: Candidate) -> ModelSettings:
-        """The network that a candidate's weights are of."""
+    def settings_of(self, n_networks: int) -> ModelSettings:
+        """The network that weights are of. n_networks: of the ensemble; 1: of any other candidate."""
         of_rounds = self.federation.model
-        members = len(ENSEMBLED) if candidate == "ensemble" else of_rounds.members
-        return of_rounds.model_copy(update={"members": members})
+        return of_rounds if n_networks == 1 else of_rounds.model_copy(update={"members": n_networks})
 
     def cost_of(self, candidate: Candidate) -> int:
         """Optimizer steps that the site makes for a candidate beside the rounds: of all rates that are tried for it.
@@ -105,7 +101,7 @@ def alone_steps(federation: FederationSettings, home: SiteHome, *, n_slices: int
     return n_steps if most is None or n_steps <= most else 0
 
 
-def model_of(task: SiteAdaptation, candidate: Candidate) -> SuperResolver:
-    """The network of a candidate, on the site's device; its weights are still to be loaded."""
+def model_of(task: SiteAdaptation, *, n_networks: int = 1) -> SuperResolver:
+    """The network of a candidate, on the site's device, without its weights. n_networks: see `settings_of`."""
     device = preferred_device(task.home.settings().compute.device)
-    return build_model(task.settings_of(candidate).model_dump(), scale=task.federation.scale).to(device)
+    return build_model(task.settings_of(n_networks).model_dump(), scale=task.federation.scale).to(device)

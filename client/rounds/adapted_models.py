@@ -48,8 +48,8 @@ class AdaptedModels:
     """What came of it. weights: by candidate. diverged: candidates whose training did not end.
 
     psnr_db: what was chosen by, by candidate and the validation patient's pseudonym; it stays at the site. ladder: the
-    learning rates that were tried, and the one of the candidate. calibration: of the chosen model's error bars; None
-    where no validation patient measures them.
+    learning rates that were tried, and the one of the candidate. ensembled: of which candidates the ensemble is; empty
+    where there is none. calibration: of the chosen model's error bars; None where no validation patient measures them.
     """
 
     choice: Choice
@@ -57,7 +57,12 @@ class AdaptedModels:
     psnr_db: Mapping[Candidate, Mapping[str, float]]
     ladder: Ladder
     diverged: tuple[Candidate, ...] = field(default=())
+    ensembled: tuple[Candidate, ...] = field(default=())
     calibration: Calibration | None = None
+
+    def n_networks(self, candidate: Candidate) -> int:
+        """How many networks a candidate's weights are of, as `SiteAdaptation.settings_of` asks for."""
+        return len(self.ensembled) if candidate == "ensemble" else 1
 
 
 def keep_adapted(task: SiteAdaptation, adapted: AdaptedModels) -> None:
@@ -71,6 +76,7 @@ def keep_adapted(task: SiteAdaptation, adapted: AdaptedModels) -> None:
             task.folder / f"{name}.safetensors",
             adapted.weights[candidate],
             trained=candidate,
+            n_networks=adapted.n_networks(candidate),
             said=said,
             calibration=calibration,
         )
@@ -87,6 +93,7 @@ def _save(
     weights: Arrays,
     *,
     trained: Candidate,
+    n_networks: int,
     said: Mapping[str, str],
     calibration: Calibration | None,
 ) -> None:
@@ -97,7 +104,7 @@ def _save(
         domain = measured_domain(Store(task.home.store), scale=federation.scale)
     manifest = describe(
         weights,
-        model=task.settings_of(trained),
+        model=task.settings_of(n_networks),
         scale=federation.scale,
         round_number=federation.rounds if origin is None else origin.round_number,
         provenance={**kept_provenance(task), **said},
@@ -118,10 +125,11 @@ def card_of(task: SiteAdaptation, adapted: AdaptedModels) -> dict[str, Any]:
             "psnr_db": dict(choice.means_db),
             "behind_the_best": {name: asdict(behind) for name, behind in choice.behind.items()},
         },
-        "steps": {candidate: task.steps_of(candidate) for candidate in adapted.weights},
+        "steps": {candidate: _steps_behind(task, adapted, candidate) for candidate in adapted.weights},
         "cost_steps": {name: task.cost_of(name) for name in CANDIDATES},
         **_ladder_card(task, adapted.ladder),
         "diverged": list(adapted.diverged),
+        "ensembled": list(adapted.ensembled),
         "error_bars": None if adapted.calibration is None else adapted.calibration.as_card(),
         "began_with": digest_of_weights(task.weights),
         "weights": digest_of_weights(adapted.weights[choice.chosen]),
@@ -130,6 +138,12 @@ def card_of(task: SiteAdaptation, adapted: AdaptedModels) -> dict[str, Any]:
         "cohort": Store(task.home.store).cohort.digest,
         "versions": versions(),
     }
+
+
+def _steps_behind(task: SiteAdaptation, adapted: AdaptedModels, candidate: Candidate) -> int:
+    """Optimizer steps of the site behind a candidate's weights, without those of the rounds."""
+    networks = adapted.ensembled if candidate == "ensemble" else (candidate,)
+    return sum(task.steps_of(name) for name in networks)
 
 
 def _ladder_card(task: SiteAdaptation, ladder: Ladder) -> dict[str, Any]:

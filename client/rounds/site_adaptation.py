@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 from client.rounds.adaptation_task import SiteAdaptation, model_of
@@ -16,14 +17,14 @@ from client.rounds.candidate_training import train_candidate
 from minet_core.calibration import Calibration
 from minet_core.checkpoint import ABSENCE
 from minet_core.errors import TrainingDiverged
-from minet_core.evaluation.model_choice import choose_model, choose_rate
+from minet_core.evaluation.model_choice import choose_ensembled, choose_model, choose_rate
 from minet_core.models.activation_checkpointing import recompute
 from minet_core.models.base import SuperResolver
 from minet_core.models.ensemble import joined_weights
 from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.files.atomic_write import write_json
 from minet_core.runtime.observer import Observer, observe_nothing
-from minet_core.settings.federation import CANDIDATES, ENSEMBLED, Candidate
+from minet_core.settings.federation import CANDIDATES, Candidate
 from minet_core.training.batches import PreparedSlices
 from minet_core.training.device import preferred_device
 from minet_core.weights.manifest import Arrays, load_weights
@@ -61,21 +62,23 @@ def adapt_at_site(
     }
     if ladder.chosen is not None:
         psnr_db["adapted"] = ladder.psnr_db[ladder.chosen]
-    if (together := ensemble_of(task, weights)) is not None:
-        weights["ensemble"] = together
-        psnr_db["ensemble"] = _judged_psnr_db(task, model_of(task, "ensemble"), store, together)
+    if ensembled := _ensembled(task, psnr_db):
+        weights["ensemble"] = joined_weights([weights[name] for name in ensembled])
+        together = model_of(task, n_networks=len(ensembled))
+        psnr_db["ensemble"] = _judged_psnr_db(task, together, store, weights["ensemble"])
     diverged = tuple(name for name in CANDIDATES if task.phases(name) and name not in weights)
     choice = choose_model(psnr_db)
-    bars = _error_bars(task, choice.chosen, weights[choice.chosen])
-    adapted = AdaptedModels(choice, weights, psnr_db, ladder, diverged, bars)
+    adapted = AdaptedModels(choice, weights, psnr_db, ladder, diverged, ensembled)
+    adapted = replace(adapted, calibration=_error_bars(task, adapted))
     keep_adapted(task, adapted)
     return adapted
 
 
-def _error_bars(task: SiteAdaptation, chosen: Candidate, weights: Arrays) -> Calibration | None:
-    """Measured on the validation patients, which chose the model too."""
-    model = model_of(task, chosen)
-    load_weights(model, weights)
+def _error_bars(task: SiteAdaptation, adapted: AdaptedModels) -> Calibration | None:
+    """The chosen model's, measured on the validation patients, which chose the model too."""
+    chosen = adapted.choice.chosen
+    model = model_of(task, n_networks=adapted.n_networks(chosen))
+    load_weights(model, adapted.weights[chosen])
     return calibrate(
         model,
         [Store(task.home.store)],
@@ -85,15 +88,13 @@ def _error_bars(task: SiteAdaptation, chosen: Candidate, weights: Arrays) -> Cal
     )
 
 
-def ensemble_of(task: SiteAdaptation, weights: Mapping[Candidate, Arrays]) -> Arrays | None:
-    """The three models as one; None where it is not asked for, or one of them is not there.
-
-    Neither is it where the federation's own model is an ensemble.
-    """
-    is_one = task.federation.model.members > 1
-    if not task.adaptation.ensemble or is_one or not set(ENSEMBLED) <= set(weights):
-        return None
-    return joined_weights([weights[name] for name in ENSEMBLED])
+def _ensembled(
+    task: SiteAdaptation, psnr_db: Mapping[Candidate, Mapping[str, float]]
+) -> tuple[Candidate, ...]:
+    """Of which candidates the ensemble is made; none where it is not asked for, or the federation's model is one."""
+    if not task.adaptation.ensemble or task.federation.model.members > 1:
+        return ()
+    return choose_ensembled(psnr_db)
 
 
 def climb(
@@ -142,7 +143,7 @@ def score_adapted(
     for candidate, weights in adapted.weights.items():
         if candidate in scores:
             continue
-        model = model_of(task, candidate)
+        model = model_of(task, n_networks=adapted.n_networks(candidate))
         load_weights(model, weights)
         scores[candidate] = scores_by_patient(model, store, "test", scale=task.federation.scale)
     write_json(task.folder / "test.json", {"chosen": adapted.choice.chosen, "scores": scores})

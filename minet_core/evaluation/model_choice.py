@@ -1,10 +1,11 @@
 """Which model a site keeps: the global one, the one adapted there, the one trained there alone, or their ensemble.
 
 By the PSNR of validation patients, paired by patient, and by nothing else: no figure of a test patient comes in here.
-The rule is that of one standard error: of the models whose mean is less than one standard error of the paired
-difference below the best one's, the one that a wrong choice costs least. That is the ensemble, whose squared error is
-never above the mean of its three networks'; then what rests on most patients: the global model, the adapted one, the
-one alone. Why, and what so few patients can say: docs/decisions/0021.
+The ensemble averages the pictures of those networks that are not plainly worse than the best of them. The rule is that
+of one standard error: of the models whose mean is less than one standard error of the paired difference below the best
+one's, the one that a wrong choice costs least. That is the ensemble, whose squared error is never above the mean of its
+networks'; then what rests on most patients: the global model, the adapted one, the one alone. Why, and what so few
+patients can say: docs/decisions/0021.
 
 References
 ----------
@@ -18,9 +19,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from minet_core.errors import MetricInvalid
-from minet_core.settings.federation import Candidate
+from minet_core.settings.federation import ENSEMBLED, Candidate
 
 PREFERRED: tuple[Candidate, ...] = ("ensemble", "global", "adapted", "alone")
 """Of models that the validation patients cannot tell apart, the first of these is kept."""
@@ -81,22 +83,14 @@ def choose_model(psnr_db: Mapping[Candidate, Mapping[str, float]]) -> Choice:
     MetricInvalid
         Where the global model is missing, the patients differ, or a figure is not finite.
     """
-    patients = sorted(psnr_db.get("global", {}))
-    if "global" not in psnr_db or any(sorted(found) != patients for found in psnr_db.values()):
+    if "global" not in psnr_db:
         raise MetricInvalid(
-            "models cannot be compared",
-            got={name: len(found) for name, found in psnr_db.items()},
-            expected="figures of the same patients for each, the global model among them",
+            "models cannot be compared", got=", ".join(psnr_db), expected="the global model among them"
         )
-    if not patients:
+    figures = _paired({name: psnr_db[name] for name in PREFERRED if name in psnr_db})
+    n_patients = len(figures["global"])
+    if not n_patients:
         return Choice("global", 0, {}, {})
-    figures = {
-        name: np.array([psnr_db[name][patient] for patient in patients])
-        for name in PREFERRED
-        if name in psnr_db
-    }
-    if not all(np.isfinite(values).all() for values in figures.values()):
-        raise MetricInvalid("models cannot be compared", got="a figure that is not finite")
     means = {name: float(values.mean()) for name, values in figures.items()}
     best = max(means, key=lambda name: means[name])  # of equals the preferred, which comes first
     behind = {
@@ -109,7 +103,45 @@ def choose_model(psnr_db: Mapping[Candidate, Mapping[str, float]]) -> Choice:
     chosen = next(
         name for name in figures if name == best or behind[name].mean_db < behind[name].standard_error_db
     )
-    return Choice(chosen, len(patients), means, behind)
+    return Choice(chosen, n_patients, means, behind)
+
+
+def choose_ensembled(psnr_db: Mapping[Candidate, Mapping[str, float]]) -> tuple[Candidate, ...]:
+    """Choose the networks whose pictures the ensemble averages, among `ENSEMBLED`.
+
+    One that is behind the best of them by a standard error or more is left out, as the knees' site has a global model
+    that learnt mostly from heads. The spread is the ensemble's own, so one patient leaves out what is 1 dB behind and
+    nothing that is nearer (docs/results/worth-recipe.md).
+
+    Parameters
+    ----------
+    psnr_db
+        By candidate, by validation patient, in dB; the same patients for each.
+
+    Returns
+    -------
+    tuple of str
+        In the order of `ENSEMBLED`; empty where fewer than two are left, or one of them has no figures: a mean of one
+        is no ensemble. All of them where no patient judges.
+
+    Raises
+    ------
+    MetricInvalid
+        Where the patients differ, or a figure is not finite.
+    """
+    if not set(ENSEMBLED) <= set(psnr_db):
+        return ()
+    figures = _paired({name: psnr_db[name] for name in ENSEMBLED})
+    if not all(values.size for values in figures.values()):
+        return ENSEMBLED
+    best = max(figures.values(), key=lambda values: float(values.mean()))
+    found = tuple(
+        name
+        for name, values in figures.items()
+        if values is best
+        or float((best - values).mean()) < standard_error(best - values, spread_db=ENSEMBLE_SPREAD_DB)
+    )
+    return found if len(found) > 1 else ()
 
 
 def choose_rate(psnr_db: Mapping[float, Mapping[str, float]]) -> float:
@@ -147,6 +179,21 @@ def choose_rate(psnr_db: Mapping[float, Mapping[str, float]]) -> float:
     if not all(math.isfinite(mean) for mean in means.values()):
         raise MetricInvalid("rates cannot be compared", got="a figure that is not finite")
     return max(rates, key=lambda rate: means[rate])
+
+
+def _paired(psnr_db: Mapping[Candidate, Mapping[str, float]]) -> dict[Candidate, NDArray[np.float64]]:
+    """Each candidate's figures in one order of the patients. Raises MetricInvalid."""
+    patients = [sorted(found) for found in psnr_db.values()]
+    if any(found != patients[0] for found in patients):
+        raise MetricInvalid(
+            "models cannot be compared",
+            got={name: len(found) for name, found in psnr_db.items()},
+            expected="figures of the same patients for each",
+        )
+    figures = {name: np.array([found[patient] for patient in patients[0]]) for name, found in psnr_db.items()}
+    if not all(np.isfinite(values).all() for values in figures.values()):
+        raise MetricInvalid("models cannot be compared", got="a figure that is not finite")
+    return figures
 
 
 def _spread_db(candidate: Candidate) -> float:

@@ -41,14 +41,14 @@ METHOD_WORDS = {
     "global": "global model",
     "adapted": "adapted at the site",
     "alone": "trained alone at the site",
-    "ensemble": "mean of the three",
+    "ensemble": "mean of the models",
 }
 KEPT_WORDS: dict[Candidate, str] = {
     "global": "the global model",
     "adapted": "the global model as it was adapted there",
     "alone": "the model that was trained there alone",
-    "ensemble": "all three, the global model, the one adapted there and the one trained there alone, and averages "
-    "their images",
+    "ensemble": "the global model, the one adapted there and the one trained there alone, without one that is plainly "
+    "worse, and averages their images",
 }
 METRIC_WORDS: dict[Metric, str] = {"psnr_db": "PSNR", "ssim": "SSIM", "nmse": "NMSE"}
 

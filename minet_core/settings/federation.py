@@ -306,11 +306,12 @@ Candidate = Literal["global", "adapted", "alone", "ensemble"]
 CANDIDATES: tuple[Candidate, ...] = get_args(Candidate)
 """The models of which a site keeps one after an adaptation; their order is that of the figure `chosen` in a reply.
 
-ensemble: the pictures of `ENSEMBLED`, averaged.
+ensemble: the pictures of those of `ENSEMBLED` that the validation patients find fit, averaged.
 """
 
 ENSEMBLED: tuple[Candidate, ...] = ("global", "adapted", "alone")
-"""Of which models the ensemble is made: docs/results/worth-recipe.md has the trials."""
+"""Of which models the ensemble is made at most: docs/results/worth-recipe.md has the trials, and
+`minet_core.evaluation.model_choice.choose_ensembled` the rule."""
 
 
 class AdaptationSettings(Settings):
@@ -348,8 +349,8 @@ class AdaptationSettings(Settings):
     )
     ensemble: bool = Field(
         True,
-        description="also compare the mean of the pictures of the three models; an image takes three times as long "
-        "where that is kept",
+        description="also compare the mean of the pictures of the models that fit; an image takes up to three times as "
+        "long where that is kept",
     )
     validation_slices: PositiveInt | None = Field(
         None,

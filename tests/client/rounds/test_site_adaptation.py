@@ -27,6 +27,7 @@ from client.rounds.site_adaptation import adapt_at_site, score_adapted
 from client.site_home import SiteHome
 from minet_core.checkpoint import load_model, read_manifest, save_weights
 from minet_core.errors import FileMissing, PolicyRefused, StoreDamaged
+from minet_core.evaluation.model_choice import ENSEMBLE_SPREAD_DB
 from minet_core.evaluation.volume_scores import evaluate_volume
 from minet_core.protocol import messages
 from minet_core.protocol.exchange_plan import initial_weights
@@ -232,6 +233,23 @@ def test_the_choice_is_that_of_the_validation_patients(tmp_path: Path) -> None:
     assert manifest.provenance["kept"] == choice.chosen
     kept = learnable(load_model(task.folder / "model.safetensors")[0])
     assert not all(np.array_equal(kept[name], noise[name]) for name in noise)
+
+
+def test_a_global_model_that_is_plainly_worse_is_no_part_of_the_ensemble(tmp_path: Path) -> None:
+    home = own_validation_site(tmp_path / "site")
+    task = task_at(home)
+    bias = "target_reconstruction.bias"  # a brighter image, which a few steps darken
+    brighter = {**task.weights, bias: task.weights[bias] + np.float32(0.2)}
+    adaptation = AdaptationSettings(steps=30, learning_rate=1e-2)
+    adapted = adapt_at_site(replace(task, weights=brighter, adaptation=adaptation), prepared(home))
+    figures = adapted.choice.means_db
+    assert figures["global"] < min(figures["adapted"], figures["alone"]) - ENSEMBLE_SPREAD_DB
+    assert adapted.ensembled == ("adapted", "alone")
+    assert adapted.n_networks("ensemble") == 2
+    card = json.loads((task.folder / "card.json").read_text())
+    assert card["ensembled"] == ["adapted", "alone"]
+    assert card["steps"]["ensemble"] == card["steps"]["adapted"] + card["steps"]["alone"]
+    assert set(score_adapted(task, adapted)) == {"global", "adapted", "alone", "ensemble"}
 
 
 def test_a_site_without_a_validation_patient_of_its_own_keeps_the_global_model(tmp_path: Path) -> None:

@@ -12,10 +12,12 @@ from minet_core.evaluation.model_choice import (
     ENSEMBLE_SPREAD_DB,
     PATIENT_SPREAD_DB,
     SPREAD_WEIGHT,
+    choose_ensembled,
     choose_model,
     choose_rate,
     standard_error,
 )
+from minet_core.settings.federation import ENSEMBLED
 
 
 def figures(*patients: float) -> dict[str, float]:
@@ -91,6 +93,44 @@ def test_many_patients_who_agree_leave_the_ensemble_for_less() -> None:
 def test_without_a_patient_who_judges_the_global_model_is_kept_beside_an_ensemble_too() -> None:
     names = ("global", "adapted", "alone", "ensemble")
     assert choose_model({name: {} for name in names}).chosen == "global"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("behind", "ensembled"),
+    [
+        (ENSEMBLE_SPREAD_DB - 1e-6, ("global", "adapted", "alone")),
+        (ENSEMBLE_SPREAD_DB + 1e-6, ("adapted", "alone")),
+    ],
+)
+def test_a_network_that_is_plainly_worse_is_left_out_of_the_ensemble(
+    behind: float, ensembled: tuple[str, ...]
+) -> None:
+    candidates = {"global": figures(30.0 - behind), "adapted": figures(29.9), "alone": figures(30.0)}
+    assert choose_ensembled(candidates) == ensembled  # type: ignore[arg-type]
+
+
+def test_many_patients_who_agree_leave_a_network_out_for_less() -> None:
+    candidates = {name: figures(*[30.0] * 10) for name in ("adapted", "alone")}
+    candidates["global"] = figures(*[30.0 - ENSEMBLE_SPREAD_DB / 4] * 10)
+    assert choose_ensembled(candidates) == ("adapted", "alone")  # type: ignore[arg-type]
+
+
+def test_one_network_is_no_ensemble_and_neither_is_one_that_was_not_trained() -> None:
+    far = 30.0 - 2 * ENSEMBLE_SPREAD_DB
+    assert choose_ensembled({"global": figures(far), "adapted": figures(far), "alone": figures(30.0)}) == ()
+    assert choose_ensembled({"global": figures(30.0), "adapted": figures(30.0)}) == ()
+
+
+def test_where_no_patient_judges_none_is_left_out_of_the_ensemble() -> None:
+    assert choose_ensembled({"global": {}, "adapted": {}, "alone": {}}) == ENSEMBLED
+
+
+def test_networks_of_other_patients_or_without_a_number_make_no_ensemble() -> None:
+    three = {"global": figures(30.0), "adapted": figures(30.0), "alone": figures(30.0, 31.0)}
+    with pytest.raises(MetricInvalid):
+        choose_ensembled(three)  # type: ignore[arg-type]
+    with pytest.raises(MetricInvalid):
+        choose_ensembled({**three, "alone": figures(math.nan)})  # type: ignore[dict-item]
 
 
 def test_a_gain_of_one_patient_alone_is_not_believed() -> None:
