@@ -95,7 +95,7 @@ def simulate(
 ) -> None:
     """The same two apps without transport, on an in-process grid or on Ray."""
     from fedminet.simulation.simulate import simulate as run_simulation
-    from minet_core.settings.federation import AdaptationSettings
+    from minet_core.settings.adaptation import AdaptationSettings
 
     rehearsal = _declared(out, asked, usual="simulation", algorithm=algorithm)
     if adapt:
@@ -409,7 +409,7 @@ def _worth(asked: StudyOptions, asked_worth: WorthOptions, out: Path, *, quiet: 
     """What taking part is worth to a site."""
     from fedminet.experiment.worth.plan import WorthPlan, newcomer_asked, rates_asked, whole_numbers
     from fedminet.experiment.worth.run import run_worth
-    from minet_core.settings.federation import AdaptationSettings
+    from minet_core.settings.adaptation import AdaptationSettings
 
     given = {
         "head_steps": asked_worth.head_steps,

@@ -22,7 +22,8 @@ from minet_core.checkpoint import CheckpointManifest, load_model
 from minet_core.errors import FileMissing
 from minet_core.protocol.figures import adaptation_figures
 from minet_core.report.wording import KEPT_WORDS, gain_text
-from minet_core.settings.federation import PRESETS, AdaptationSettings, FederationSettings
+from minet_core.settings.adaptation import AdaptationSettings
+from minet_core.settings.federation import PRESETS, FederationSettings
 from minet_core.settings.presets import federation_of
 from minet_core.training.gradient_rules import require_part
 from minet_core.weights.manifest import learnable

@@ -9,12 +9,8 @@ from client.site_home import SiteHome
 from minet_core.checkpoint import CheckpointManifest
 from minet_core.models.base import SuperResolver
 from minet_core.models.registry import build_model
-from minet_core.settings.federation import (
-    AdaptationSettings,
-    Candidate,
-    FederationSettings,
-    ModelSettings,
-)
+from minet_core.settings.adaptation import AdaptationSettings, Candidate
+from minet_core.settings.federation import FederationSettings, ModelSettings
 from minet_core.training.device import preferred_device
 from minet_core.training.phases import KEEP_EVERY, Phase, adaptation_phases
 from minet_core.weights.manifest import Arrays

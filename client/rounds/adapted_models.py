@@ -26,7 +26,7 @@ from minet_core.checkpoint import describe, provenance_of, save_checkpoint
 from minet_core.evaluation.model_choice import Choice
 from minet_core.runtime.files.atomic_write import write_json
 from minet_core.runtime.versions import versions
-from minet_core.settings.federation import CANDIDATES, Candidate
+from minet_core.settings.adaptation import CANDIDATES, Candidate
 from minet_core.weights.manifest import Arrays
 from sites.store.store import Store
 from sites.store.training_domain import measured_domain

@@ -18,7 +18,7 @@ from minet_core.models.base import SuperResolver
 from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.observer import Observer, observe_nothing
 from minet_core.seeds import derived_seed
-from minet_core.settings.federation import Candidate
+from minet_core.settings.adaptation import Candidate
 from minet_core.training.batches import (
     Batch,
     BatchRecipe,

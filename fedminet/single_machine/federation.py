@@ -20,7 +20,8 @@ from minet_core.report.panel import Panel
 from minet_core.report.render import write_report
 from minet_core.report.summary import Summary, read_summary, write_summary
 from minet_core.runtime.files.atomic_write import replacing
-from minet_core.settings.federation import AdaptationSettings, FederationSettings
+from minet_core.settings.adaptation import AdaptationSettings
+from minet_core.settings.federation import FederationSettings
 from minet_core.settings.presets import federation_of
 from server.runs.run_directory import RunDirectory
 from server.runs.summary import summary_of

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minet_core.errors import MetricInvalid
-from minet_core.settings.federation import ENSEMBLED, Candidate
+from minet_core.settings.adaptation import ENSEMBLED, Candidate
 
 PREFERRED: tuple[Candidate, ...] = ("ensemble", "global", "adapted", "alone")
 """Of models that the validation patients cannot tell apart, the first of these is kept."""

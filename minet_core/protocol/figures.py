@@ -9,7 +9,7 @@ import numpy as np
 from minet_core.evaluation.metrics import bootstrap_interval
 from minet_core.protocol import messages
 from minet_core.seeds import numpy_generator
-from minet_core.settings.federation import CANDIDATES, Candidate
+from minet_core.settings.adaptation import CANDIDATES, Candidate
 
 
 def summary_figures(

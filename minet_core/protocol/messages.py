@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from minet_core.errors import INTERNAL_CODE, ReplyRefused
-from minet_core.settings.federation import CANDIDATES
+from minet_core.settings.adaptation import CANDIDATES
 
 MODEL = "model"
 """Record that holds the weights, in a request and in a reply."""

@@ -27,7 +27,7 @@ from pydantic import (
 from minet_core.errors import ConfigurationError, FileMissing
 from minet_core.runtime.files import atomic_write
 from minet_core.runtime.json_text import parse_json
-from minet_core.settings.federation import Candidate
+from minet_core.settings.adaptation import Candidate
 from minet_core.settings.yaml_file import Settings, parse_settings
 
 Status = Literal["running", "completed", "partial", "failed"]

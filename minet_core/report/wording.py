@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from minet_core.errors import INTERNAL_CODE, FedminetError
 from minet_core.report.summary import Difference, Kind, Metric, Status, Verdict
-from minet_core.settings.federation import Candidate
+from minet_core.settings.adaptation import Candidate
 
 
 class KindWords(NamedTuple):

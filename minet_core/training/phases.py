@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import torch
 
 from minet_core.models.base import SuperResolver
-from minet_core.settings.federation import AdaptationSettings, TrainingSettings
+from minet_core.settings.adaptation import AdaptationSettings
+from minet_core.settings.federation import TrainingSettings
 from minet_core.training.batches import Batch
 from minet_core.training.device import to_channels_last
 from minet_core.training.gradient_rules import OnlyPart

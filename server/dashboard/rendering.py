@@ -17,7 +17,7 @@ from minet_core.report.wording import (
     gain_text,
     size_text,
 )
-from minet_core.settings.federation import CANDIDATES
+from minet_core.settings.adaptation import CANDIDATES
 from server.dashboard import wording
 from server.dashboard.curves import HEIGHT, LEFT, N_STYLES, RIGHT, STRIP_ROUNDS, TOP, WIDTH, curves, strip
 from server.dashboard.node_presence import Sighting

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from minet_core.errors import ReplyMissing
-from minet_core.settings.federation import CANDIDATES, FederationSettings
+from minet_core.settings.adaptation import CANDIDATES
+from minet_core.settings.federation import FederationSettings
 from server.runs.records import instant
 from server.runs.state_machine import TERMINAL, RunState
 

@@ -15,7 +15,7 @@ from minet_core.runtime.files.atomic_write import sha256_of_file
 from minet_core.runtime.json_text import NOT_AS_WRITTEN
 from minet_core.runtime.machine import machine_facts
 from minet_core.runtime.versions import versions
-from minet_core.settings.federation import CANDIDATES
+from minet_core.settings.adaptation import CANDIDATES
 from server.runs.checked_page import damaged
 from server.runs.run_directory import RunDirectory
 

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 
 from minet_core.algorithms.registry import ALGORITHMS
 from minet_core.errors import PolicyRefused
-from minet_core.settings.federation import ENSEMBLED, AdaptationSettings, FederationSettings, LocalWork
+from minet_core.settings.adaptation import ENSEMBLED, AdaptationSettings
+from minet_core.settings.federation import FederationSettings, LocalWork
 from sites.settings.round_cost import CostOfRound, cost_of_round
 from sites.settings.site_settings import Device, PolicySettings
 from sites.store.cohort import Cohort

@@ -21,7 +21,8 @@ from minet_core.models.registry import MODELS
 from minet_core.protocol import messages
 from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.files.atomic_write import write_text
-from minet_core.settings.federation import AdaptationSettings, FederationSettings
+from minet_core.settings.adaptation import AdaptationSettings
+from minet_core.settings.federation import FederationSettings
 from minet_core.settings.presets import federation_of
 from minet_core.settings.yaml_file import settings_text
 from server.rounds.exchange import request

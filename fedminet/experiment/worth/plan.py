@@ -12,7 +12,8 @@ from fedminet.experiment.study import VALIDATION_SLICES
 from fedminet.single_machine.sites import DEFAULT_SITES, Ratio, make_sites_once
 from minet_core.errors import ConfigurationError
 from minet_core.runtime.files.file_lock import held
-from minet_core.settings.federation import AdaptationSettings, FederationSettings
+from minet_core.settings.adaptation import AdaptationSettings
+from minet_core.settings.federation import FederationSettings
 from minet_core.settings.presets import federation_of
 from sites.store.store import Store
 

@@ -34,7 +34,8 @@ from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.report.table import print_table
 from minet_core.report.wording import KEPT_WORDS
 from minet_core.runtime.files.atomic_write import sha256_of_file, write_text
-from minet_core.settings.federation import AdaptationSettings, FederationSettings
+from minet_core.settings.adaptation import AdaptationSettings
+from minet_core.settings.federation import FederationSettings
 from minet_core.settings.presets import federation_of
 from minet_core.settings.yaml_file import settings_text
 from minet_core.weights.manifest import learnable, load_weights

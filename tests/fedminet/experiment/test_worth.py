@@ -22,7 +22,7 @@ from fedminet.experiment.worth.plan import (
 from fedminet.experiment.worth.run import run_worth
 from fedminet.main import command_line
 from minet_core.errors import ConfigurationError
-from minet_core.settings.federation import AdaptationSettings
+from minet_core.settings.adaptation import AdaptationSettings
 from minet_core.settings.yaml_file import write_settings
 from sites.settings.definitions import definition
 from sites.store.store import Store

@@ -16,7 +16,8 @@ from fedminet.single_machine.rounds_within_budget import (
     rounds_within,
     seconds_of_a_step,
 )
-from minet_core.settings.federation import AdaptationSettings, FederationSettings
+from minet_core.settings.adaptation import AdaptationSettings
+from minet_core.settings.federation import FederationSettings
 from minet_core.settings.presets import federation_of
 
 SITES = ("sms", "umr", "fastmri")

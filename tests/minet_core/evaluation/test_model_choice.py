@@ -17,7 +17,7 @@ from minet_core.evaluation.model_choice import (
     choose_rate,
     standard_error,
 )
-from minet_core.settings.federation import ENSEMBLED
+from minet_core.settings.adaptation import ENSEMBLED
 
 
 def figures(*patients: float) -> dict[str, float]:

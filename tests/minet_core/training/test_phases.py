@@ -11,7 +11,8 @@ import torch
 from minet_core.errors import InvalidSetting
 from minet_core.models.base import SuperResolver
 from minet_core.models.registry import build_model
-from minet_core.settings.federation import AdaptationSettings, TrainingSettings
+from minet_core.settings.adaptation import AdaptationSettings
+from minet_core.settings.federation import TrainingSettings
 from minet_core.training.batches import Batch
 from minet_core.training.phases import Phase, Stand, adaptation_phases, train_phases
 from minet_core.weights.manifest import learnable
