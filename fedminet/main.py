@@ -66,13 +66,18 @@ def run() -> None:
         os.environ.setdefault(name, value)
     try:
         command_line(sys.argv[1] if len(sys.argv) > 1 else None)()
+    except SystemExit as left:
+        if left.code == INTERRUPTED:  # typer takes Ctrl-C itself, and leaves without a word
+            _say(logging.INFO, "Interrupted; every child process has been ended.")
+        raise
     except FedminetError as failure:
         _say(logging.ERROR, str(failure))
         sys.exit(failure.exit_status)
     except OSError as failure:  # of a file that no command looks after itself
         if failure.errno is None or failure.filename is None:
             raise
-        named = failure_of(failure, "a file cannot be read or written", path=Path(failure.filename))
+        path = Path(os.fsdecode(failure.filename))
+        named = failure_of(failure, f"{path} cannot be read or written", path=path)
         _say(logging.ERROR, str(named))
         sys.exit(named.exit_status)
     except KeyboardInterrupt:

@@ -36,7 +36,7 @@ from pydantic import AwareDatetime, Field, NonNegativeInt
 
 from minet_core.admission.fingerprints import authority_fingerprint
 from minet_core.admission.kit import read_authority
-from minet_core.errors import ConfigurationError, HostError
+from minet_core.errors import ConfigurationError, FileMissing, HostError
 from minet_core.runtime.files.atomic_write import replacing, status_of
 from minet_core.runtime.versions import versions
 from minet_core.settings.names import Digest
@@ -171,8 +171,9 @@ class _Hashing(io.RawIOBase):
 def back_up(home: ServerHome, file: Path) -> Contents:
     """Write the back-up of `home` to the new file `file`.
 
-    Raises ConfigurationError (FM-C100) where the file is there already or lies in the coordinator's folder, DiskFull
-    (FM-S504), HostError (FM-S500) where the SuperLink's database cannot be read.
+    Raises ConfigurationError (FM-C100) where the file is there already or lies in the coordinator's folder, FileMissing
+    (FM-C103) where its folder is not there, DiskFull (FM-S504), HostError (FM-S500) where the SuperLink's database
+    cannot be read.
     """
     if file.exists():
         raise ConfigurationError(
@@ -183,6 +184,15 @@ def back_up(home: ServerHome, file: Path) -> Contents:
             "the back-up would lie in the folder that it is of",
             got=file,
             action="Name a file on another disk",
+        )
+    if (
+        not file.resolve().parent.is_dir()
+    ):  # made here, it would lie on this disk where another one is not mounted
+        raise FileMissing(
+            "the folder for the back-up is missing",
+            got=file.parent,
+            expected="a folder that is there, best on another disk",
+            action="Mount the disk that it is on, or make the folder",
         )
     with replacing(file) as temporary:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
