@@ -73,7 +73,7 @@ class ServerHome:
                 "no coordinator is here",
                 got=path,
                 expected="a folder with server.yaml",
-                action="Run `fedminet server init` first",
+                action="Correct the path, or mount the disk that it is on; a new one is made by `fedminet server init`",
             )
         return cls(path.resolve())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -12,10 +13,18 @@ from client.admission.kit_folder import copied_kit
 from client.site_home import SiteHome
 from fedminet import main
 from minet_core.admission.request import read_request
-from minet_core.errors import ConfigurationError, FileMissing, InvalidSetting, NoScansFound
+from minet_core.errors import (
+    ConfigurationError,
+    DiskFull,
+    FileMissing,
+    HostError,
+    InvalidSetting,
+    NoScansFound,
+)
 from minet_core.settings.federation import FederationSettings
 from minet_core.settings.presets import federation_of
 from minet_core.settings.yaml_file import parse_settings, read_settings
+from server.backup import database as copying
 from server.backup.create import back_up
 from server.server_home import ServerHome, ServerSettings
 from sites.ingest_plan import plan_ingest
@@ -84,6 +93,22 @@ def test_a_back_up_is_not_written_where_its_disk_is_not_mounted(tmp_path: Path) 
     with pytest.raises(FileMissing, match="Mount the disk"):
         back_up(ServerHome(tmp_path / "coordinator"), tmp_path / "mnt" / "backup.tar")
     assert not (tmp_path / "mnt").exists()
+
+
+@pytest.mark.parametrize(("code", "expected"), [(sqlite3.SQLITE_FULL, DiskFull), (0x10B, HostError)])
+def test_a_full_disk_is_no_damaged_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, expected: type[HostError]
+) -> None:
+    def fail(_database: Path, _copy: Path) -> None:
+        failure = sqlite3.OperationalError("database or disk is full")
+        failure.sqlite_errorcode = code
+        raise failure
+
+    monkeypatch.setattr(copying, "_copy", fail)
+    with pytest.raises(HostError) as ending, copying.copied_database(tmp_path / "a", beside=tmp_path / "b"):
+        pass
+    assert type(ending.value) is expected
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
