@@ -185,3 +185,23 @@ def test_a_file_that_no_command_looks_after_is_named(
 ) -> None:
     assert run_with(monkeypatch, FileNotFoundError(2, "No such file or directory", "/proc/coordinator")) == 6
     assert "/proc/coordinator" in capsys.readouterr().err
+
+
+def test_another_users_folder_is_answered_by_its_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Root may read every folder, so click and the system are told that this one may not be read."""
+
+    def is_file(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("os.access", lambda *_asked, **_named: False)
+    monkeypatch.setattr(Path, "is_file", is_file)
+    monkeypatch.setattr(sys, "argv", ["fedminet", "site", "status", str(tmp_path)])
+    with pytest.raises(SystemExit) as ending:
+        main.run()
+    said = capsys.readouterr().err
+    assert ending.value.code == 6
+    assert said.startswith("FM-S510")
+    assert "mode 0700; this is user" in said
+    assert len(said.splitlines()) == 1
