@@ -236,8 +236,8 @@ def _show(
                 f"Send the coordinator {request}: public keys, a digest and a count, no scan and no name of a patient."
             )
     if report.refused:
-        for refusal in report.refused:
-            typer.echo(refusal.message, err=True)
+        for refusal in report.refused:  # of which patient it is: all their files have the same names
+            typer.echo(f"{refusal.message} [{refusal.label}]", err=True)
         raise typer.Exit(DataError.exit_status)
 
 

@@ -50,7 +50,7 @@ class SiteHome:
                 "no site is here",
                 got=path,
                 expected="a folder with site.yaml",
-                action="Run `fedminet site init` first",
+                action="Correct the path, or mount the disk that it is on; a new one is made by `fedminet site init`",
             )
         return cls(path)
 

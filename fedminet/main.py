@@ -10,6 +10,7 @@ import os
 import sys
 from pathlib import Path
 
+import click
 import typer
 
 from client.commands import site_commands
@@ -65,19 +66,35 @@ def run() -> None:
     for name, value in cpu_threading_environment().items():  # before any command imports torch
         os.environ.setdefault(name, value)
     try:
-        command_line(sys.argv[1] if len(sys.argv) > 1 else None)()
+        command = typer.main.get_command(command_line(sys.argv[1] if len(sys.argv) > 1 else None))
+        _leave_paths_to_commands(command)
+        command()
+    except SystemExit as left:
+        if left.code == INTERRUPTED:  # typer takes Ctrl-C itself, and leaves without a word
+            _say(logging.INFO, "Interrupted; every child process has been ended.")
+        raise
     except FedminetError as failure:
         _say(logging.ERROR, str(failure))
         sys.exit(failure.exit_status)
     except OSError as failure:  # of a file that no command looks after itself
         if failure.errno is None or failure.filename is None:
             raise
-        named = failure_of(failure, "a file cannot be read or written", path=Path(failure.filename))
+        path = Path(os.fsdecode(failure.filename))
+        named = failure_of(failure, f"{path} cannot be read or written", path=path)
         _say(logging.ERROR, str(named))
         sys.exit(named.exit_status)
     except KeyboardInterrupt:
         _say(logging.INFO, "Interrupted; every child process has been ended.")
         sys.exit(INTERRUPTED)
+
+
+def _leave_paths_to_commands(command: click.Command) -> None:
+    """Refuse no path before its command reads it: click says neither whose the folder is nor what to do."""
+    for parameter in command.params:
+        if isinstance(parameter.type, click.Path):
+            parameter.type.readable = False
+    for below in getattr(command, "commands", {}).values():
+        _leave_paths_to_commands(below)
 
 
 def _say(level: int, text: str) -> None:

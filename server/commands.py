@@ -42,9 +42,15 @@ RunName = Annotated[str, typer.Option("--name", help="The run's name.")]
 def init(
     home: Home,
     name: Annotated[str, typer.Option(help="The federation's name.")] = "fedminet",
-    site: Annotated[list[str] | None, typer.Option(help="A member's name; repeat it.")] = None,
+    site: Annotated[
+        list[str] | None,
+        typer.Option(help="A member's name; repeat it. Without it the paper's three: sms, umr, fastmri."),
+    ] = None,
     host: Annotated[
-        list[str] | None, typer.Option(help="A name or address sites reach this server by.")
+        list[str] | None,
+        typer.Option(
+            help="A name or address sites reach this server by; repeat it. Without it this machine alone."
+        ),
     ] = None,
     port: Annotated[int, typer.Option(help="The port of the server.")] = 9443,
     public_port: Annotated[

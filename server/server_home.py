@@ -20,6 +20,7 @@ from pydantic import Field, PositiveInt
 
 from minet_core.errors import FileMissing, HostError
 from minet_core.settings.federation import FederationSettings
+from minet_core.settings.names import HostName
 from minet_core.settings.yaml_file import Settings, read_settings
 from server.flower.file_names import ProgramFiles
 
@@ -32,10 +33,12 @@ OWN_FOLDERS = ("pki", "proxy", "screen", "sites", "superlink", "runs", "logs", "
 class ServerSettings(Settings):
     """`server.yaml`."""
 
-    hosts: tuple[str, ...] = Field(
+    hosts: tuple[HostName, ...] = Field(
         LOCAL_NAMES, min_length=1, description="names and addresses the certificate is for"
     )
-    bind: str = Field("127.0.0.1", description="the address to listen on; keep it loopback behind a proxy")
+    bind: HostName = Field(
+        "127.0.0.1", description="the address to listen on; keep it loopback behind a proxy"
+    )
     port: int = Field(9443, ge=1, le=65535, description="the port to listen on")
     public_port: int | None = Field(
         None, ge=1, le=65535, description="the port that sites reach, where a proxy is in front; null: `port`"
@@ -70,7 +73,7 @@ class ServerHome:
                 "no coordinator is here",
                 got=path,
                 expected="a folder with server.yaml",
-                action="Run `fedminet server init` first",
+                action="Correct the path, or mount the disk that it is on; a new one is made by `fedminet server init`",
             )
         return cls(path.resolve())
 

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
+import itertools
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,12 +157,53 @@ def require_found(found: Found, source: Path, settings: SiteSettings) -> None:
         FM-D205: neither a candidate nor a refusal.
     """
     if not found.candidates and not found.refused:
+        others = {kind: number for kind, number in _count_kinds(source).items() if kind != settings.reader}
+        most = max(others, key=lambda kind: others[kind], default=None)
         raise NoScansFound(
             "no scan was found",
-            got=f"{source} with {len(found.ignored)} other scan files",
+            got=f"{source} with {len(found.ignored)} other scan files"
+            if most is None
+            else f"{source} with {others[most]} {_KINDS[most]} files",
             expected=f"files of the site's definition (reader {settings.reader})",
-            action="See the patterns in site.yaml",
+            action=_ACTIONS[settings.reader]
+            if most is None
+            else f"Give another folder, or set `reader: {most}` in site.yaml",
         )
+
+
+_KINDS = {"nifti": "NIfTI", "dicom": "DICOM", "fastmri": "HDF5"}
+"""What each reader reads."""
+
+_ACTIONS = {
+    "nifti": "See the patterns in site.yaml",
+    "dicom": "See what is there with `fedminet site scan`, and the rules in site.yaml",
+    "fastmri": "See the acquisitions in site.yaml",
+}
+
+_MAX_LOOKED_AT = 2000
+"""Files whose kind is looked at for a message."""
+
+
+def _count_kinds(source: Path) -> dict[str, int]:
+    """By reader, how many files of a folder it would read, among the first `_MAX_LOOKED_AT`. Raises no OSError."""
+    kinds = [_kind_of(path) for path in itertools.islice(source.rglob("*"), _MAX_LOOKED_AT)]
+    return dict(Counter(kind for kind in kinds if kind is not None))
+
+
+def _kind_of(path: Path) -> str | None:
+    """By the name's ending; of a file without one that says it, by the preamble of DICOM."""
+    name = path.name.lower()
+    if name.endswith((".nii", ".nii.gz")):
+        return "nifti"
+    if name.endswith((".h5", ".hdf5")):
+        return "fastmri"
+    try:
+        if not path.is_file():  # nor a pipe, which would be waited for
+            return None
+        with path.open("rb") as stream:
+            return "dicom" if stream.read(132)[128:] == b"DICM" else None
+    except OSError:  # what cannot be read is of no kind here
+        return None
 
 
 def name_warnings(found: Found, settings: SiteSettings) -> list[NameWarning]:

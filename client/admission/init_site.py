@@ -8,7 +8,7 @@ from pathlib import Path
 from client.admission.keys import make_site_keys
 from client.admission.request import make_request
 from client.site_home import SiteHome
-from minet_core.errors import ConfigurationError
+from minet_core.errors import ConfigurationError, FileMissing
 from minet_core.runtime.files.atomic_write import write_text
 from minet_core.runtime.files.private_files import private_files, tighten
 from minet_core.settings.yaml_file import parse_settings, parse_yaml, read_settings
@@ -41,5 +41,12 @@ def init_site(path: Path, *, chosen: str, name: str | None = None) -> dict[str, 
 
 
 def _text_of(path: Path) -> str:
+    if not path.exists():
+        raise FileMissing(
+            "there is no such definition",
+            got=path,
+            expected=f"{', '.join(definition_names())}, or the path of a site.yaml",
+            action="Give one of these",
+        )
     read_settings(path, SiteSettings)  # refuses a missing or a wrong file with its own message
     return path.read_text(encoding="utf-8")

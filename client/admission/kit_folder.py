@@ -15,6 +15,13 @@ from minet_core.runtime.files.atomic_write import sha256_of_file
 
 def copied_kit(home: SiteHome, folder: Path) -> Path:
     """The kit's files in the site's own folder: what is verified there is what is used afterwards."""
+    if not folder.is_dir():
+        raise FileMissing(
+            "the kit's folder is missing",
+            got=folder,
+            expected="the folder that the coordinator sent, unpacked",
+            action="Correct the path, or ask the coordinator for the kit of `fedminet server admit`",
+        )
     copy = home.kits / f".{os.getpid()}.partial"
     shutil.rmtree(copy, ignore_errors=True)
     copy.mkdir(parents=True)

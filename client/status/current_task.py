@@ -74,7 +74,10 @@ class _AtWork(Request):
 
 @contextlib.contextmanager
 def at_work(home: Path, request: Request, spent: TimeSpent | None = None) -> Iterator[None]:
-    """Say that `request` is in work while the context lasts, how it ended, and what its parts took."""
+    """Say that `request` is in work while the context lasts, how it ended, and what its parts took.
+
+    Where a person or the service ends the client, nothing has failed: the request is answered after the next start.
+    """
     began = time.time()
     spent = spent or TimeSpent()
     (home / TRAINER_NOTES).mkdir(parents=True, exist_ok=True)
@@ -89,7 +92,7 @@ def at_work(home: Path, request: Request, spent: TimeSpent | None = None) -> Ite
                 stream.write(json.dumps(asdict(_AtWork(**asdict(request), since=began))).encode())
         try:
             yield
-        except BaseException as failure:
+        except Exception as failure:  # not Ctrl-C, nor SystemExit, which a signal raises
             _note_end(home, Answered(request, began, time.time(), code_of(failure), spent.seconds))
             raise
         _note_end(home, Answered(request, began, time.time(), None, spent.seconds))

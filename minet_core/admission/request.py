@@ -158,17 +158,24 @@ def read_request(path: Path) -> tuple[RequestFile, CheckedRequest]:
             "the site's request is missing", got=path, action="Use the one of `fedminet site init`"
         )
     if path.stat().st_size > _MAX_BYTES:
-        raise ConfigurationError(
-            f"{path} is no request", got=f"{path.stat().st_size} bytes", expected="about 2 KB"
-        )
+        raise _no_request(path, f"{path.stat().st_size} bytes")
     try:
         content = parse_json(path.read_bytes())
     except ValueError as failure:
-        raise ConfigurationError(f"{path} is not a JSON file") from failure
+        raise _no_request(path, "no JSON") from failure
     if not isinstance(content, dict):
-        raise ConfigurationError(f"{path} holds no request")
+        raise _no_request(path, f"a {type(content).__name__} alone")
     request = parse_settings(content, RequestFile, source=str(path))
     return request, check_request(request)
+
+
+def _no_request(path: Path, got: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path} is no request",
+        got=got,
+        expected="the file request.json of a site, as `fedminet site request` writes it",
+        action="Give that file, or ask the site to send it again",
+    )
 
 
 def check_request(request: RequestFile) -> CheckedRequest:

@@ -17,7 +17,6 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     SerializerFunctionWrapHandler,
-    StringConstraints,
     field_validator,
     model_serializer,
     model_validator,
@@ -27,7 +26,7 @@ from minet_core.algorithms.registry import ALGORITHMS
 from minet_core.models.architectures import SETTINGS_OF
 from minet_core.settings.adaptation import AdaptationSettings
 from minet_core.settings.algorithm import AlgorithmSettings
-from minet_core.settings.names import SiteName
+from minet_core.settings.names import FederationName, SiteName
 from minet_core.settings.yaml_file import Settings
 from minet_core.weights.update_norm import (
     FALL_DB,
@@ -314,9 +313,7 @@ class TrafficSettings(Settings):
 class FederationSettings(Settings):
     """`federation.yaml`."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")] = Field(
-        description="the federation's name"
-    )
+    name: FederationName = Field(description="the federation's name")
     sites: tuple[SiteName, ...] = Field(min_length=1, description="registered names of the member sites")
     scale: Literal[2, 4] = Field(2, description="enlargement in both directions of the slice")
     rounds: PositiveInt = Field(24, description="aggregations")

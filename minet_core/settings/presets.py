@@ -64,7 +64,7 @@ def federation_of(
             "name": name,
             "sites": sites,
             "scale": scale,
-            "rounds": rounds or (PAPER_ROUNDS if preset == "paper" else QUICK_ROUNDS),
+            "rounds": (PAPER_ROUNDS if preset == "paper" else QUICK_ROUNDS) if rounds is None else rounds,
             "participation": {"quorum": len(sites)},
             "seed": seed,
             "algorithm": {"name": algorithm},

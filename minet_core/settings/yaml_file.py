@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from minet_core.errors import ConfigurationError, FileMissing, InvalidSetting, UnknownKey
 from minet_core.runtime.files.file_failures import naming_failures
+from minet_core.settings.wrong_values import in_words, no_yaml, shown
 
 MAX_FILE_BYTES = 1 << 20
 """A settings file of every key with its comment has 12 KB."""
@@ -28,8 +29,6 @@ MAX_VALUES = 100_000
 MAX_LEVELS = 100
 MAX_KEPT_CHARACTERS = 1 << 16
 """What a text of more says is not kept for who reads it again."""
-_SHOWN_CHARACTERS = 200
-"""Of a wrong value in a message."""
 
 
 class Settings(BaseModel):
@@ -108,7 +107,11 @@ def read_settings(path: Path, model: type[AnySettings]) -> AnySettings:
     (3, 8, True)
     """
     if not path.is_file():
-        raise FileMissing("a settings file is missing", got=path, action="Give the path of an existing file")
+        raise FileMissing(
+            "a settings file is missing",
+            got=f"{path}, a folder" if path.is_dir() else path,
+            action="Give the path of an existing file",
+        )
     with naming_failures(f"{path} cannot be read", path=path), path.open("rb") as stream:
         text = stream.read(MAX_FILE_BYTES + 1)
     if len(text) > MAX_FILE_BYTES:
@@ -118,11 +121,13 @@ def read_settings(path: Path, model: type[AnySettings]) -> AnySettings:
     try:
         content = parse_yaml(text.decode("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as failure:
-        detail = " ".join(str(failure).split())[:_SHOWN_CHARACTERS]
-        raise ConfigurationError(f"{path} is not a YAML file", got=detail) from failure
+        raise no_yaml(path, failure) from failure
     if not isinstance(content, dict):
         raise ConfigurationError(
-            f"{path} holds no settings", got=type(content).__name__, expected="keys and values"
+            f"{path} holds no settings",
+            got="an empty file" if content is None else f"a {type(content).__name__} alone",
+            expected="lines `key: value`",
+            action="Take it from a back-up, or write it anew by docs/configuration.md",
         )
     return parse_settings(content, model, source=str(path))
 
@@ -212,22 +217,16 @@ def parse_settings(content: dict[str, object], model: type[AnySettings], *, sour
     except ValidationError as failure:
         # A misspelt key shows twice, as unknown and as missing: the first says more.
         first = min(failure.errors(), key=lambda error: error["type"] != "extra_forbidden")
-        key = _shown(".".join(str(part) for part in first["loc"]))
+        key = shown(".".join(str(part) for part in first["loc"])) or "the keys together"
         if first["type"] == "extra_forbidden":
             raise UnknownKey(
                 f"{source} holds an unknown key",
                 got=repr(key),
                 action=_suggestion(str(first["loc"][-1]), model),
             ) from failure
-        raise InvalidSetting(
-            f"{source}: {key}: {_shown(first['msg'].lower())}",
-            got=_shown(repr(first.get("input"))),
-            action=None,
-        ) from failure
-
-
-def _shown(text: str) -> str:
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+        # What is wrong of several keys together is in the text: all of them would hide it.
+        got = shown(repr(first["input"])) if first["loc"] else None
+        raise InvalidSetting(f"{source}: {key}: {in_words(first)}", got=got) from failure
 
 
 def write_settings(path: Path, settings: Settings) -> None:

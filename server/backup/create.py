@@ -24,7 +24,6 @@ import hashlib
 import io
 import json
 import os
-import sqlite3
 import stat
 import tarfile
 from collections.abc import Iterator
@@ -36,13 +35,14 @@ from pydantic import AwareDatetime, Field, NonNegativeInt
 
 from minet_core.admission.fingerprints import authority_fingerprint
 from minet_core.admission.kit import read_authority
-from minet_core.errors import ConfigurationError, HostError
+from minet_core.errors import ConfigurationError, FileMissing
 from minet_core.runtime.files.atomic_write import replacing, status_of
 from minet_core.runtime.versions import versions
 from minet_core.settings.names import Digest
 from minet_core.settings.yaml_file import Settings
 from server.admission.pki import BACKUP_KEY_FILE, ca_files, settle_server_key
 from server.admission.revocation import changing
+from server.backup.database import copied_database
 from server.backup.signature import SIGNATURE_FILE, require_backup_key, signed
 from server.flower.file_names import CREDENTIAL_FILE
 from server.runs.run_directory import RunDirectory
@@ -59,7 +59,6 @@ NEVER_LEAVE = frozenset({f"pki/{BACKUP_KEY_FILE}", f"pki/{CREDENTIAL_FILE}"})
 
 _LOCKS = frozenset({".lock", "events.lock", "state.lock", "submission.lock"})
 _DATABASE_FILES = frozenset(f"{DATABASE}{end}" for end in ("", "-wal", "-shm", "-journal"))
-_DATABASE_PATIENCE_S = 60.0
 
 
 class StoredFile(Settings):
@@ -171,8 +170,9 @@ class _Hashing(io.RawIOBase):
 def back_up(home: ServerHome, file: Path) -> Contents:
     """Write the back-up of `home` to the new file `file`.
 
-    Raises ConfigurationError (FM-C100) where the file is there already or lies in the coordinator's folder, DiskFull
-    (FM-S504), HostError (FM-S500) where the SuperLink's database cannot be read.
+    Raises ConfigurationError (FM-C100) where the file is there already or lies in the coordinator's folder, FileMissing
+    (FM-C103) where its folder is not there, DiskFull (FM-S504), HostError (FM-S500) where the SuperLink's database
+    cannot be read.
     """
     if file.exists():
         raise ConfigurationError(
@@ -183,6 +183,15 @@ def back_up(home: ServerHome, file: Path) -> Contents:
             "the back-up would lie in the folder that it is of",
             got=file,
             action="Name a file on another disk",
+        )
+    if (
+        not file.resolve().parent.is_dir()
+    ):  # made here, it would lie on this disk where another one is not mounted
+        raise FileMissing(
+            "the folder for the back-up is missing",
+            got=file.parent,
+            expected="a folder that is there, best on another disk",
+            action="Mount the disk that it is on, or make the folder",
         )
     with replacing(file) as temporary:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -233,22 +242,9 @@ def _written(home: ServerHome, archive: _Archive, *, beside: Path) -> Contents:
 def _add_database(home: ServerHome, archive: _Archive, *, beside: Path) -> None:
     """The SuperLink's database as of one moment, whoever writes to it meanwhile; none before the first start."""
     database = home.path / DATABASE
-    if not database.is_file():
-        return
-    copy = beside.with_name(f".database.{os.getpid()}.partial")
-    try:
-        os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        with (
-            contextlib.closing(sqlite3.connect(database, timeout=_DATABASE_PATIENCE_S)) as source,
-            contextlib.closing(sqlite3.connect(copy)) as target,
-        ):
-            source.backup(target)
-        archive.add(copy, DATABASE, mode=0o600)
-    except sqlite3.Error as failure:
-        raise HostError("the SuperLink's database cannot be read", got=failure) from failure
-    finally:
-        for end in ("", "-wal", "-shm", "-journal"):
-            copy.with_name(copy.name + end).unlink(missing_ok=True)
+    if database.is_file():
+        with copied_database(database, beside=beside) as copy:
+            archive.add(copy, DATABASE, mode=0o600)
 
 
 def _walk(home: ServerHome, top: Path) -> Iterator[tuple[Path, list[str]]]:

@@ -193,6 +193,7 @@ def serve(home: ServerHome, *, tend: Callable[[SuperLinkControl], None] = lambda
             update_proxy_files(home)
         members = _members(home)  # before the start brings them in line: what changes meanwhile is seen
         control = processes.start()
+        _LOG.info("The server of %s listens at %s; Ctrl-C ends it.", home.federation().name, control.address)
         warned_at = -WARN_EVERY_S
         while True:
             if time.monotonic() - warned_at > WARN_EVERY_S:

@@ -64,7 +64,9 @@ def find_pairs(
     """
     if not source.is_dir():
         raise FileMissing(
-            "the folder with the scans is missing", got=source, action="Give an existing folder"
+            "the folder with the scans is missing",
+            got=f"{source}, a file" if source.is_file() else source,
+            action="Give an existing folder",
         )
     if settings.reader == "dicom":
         found = find_dicom(source, settings.dicom, key=key or secrets.token_bytes(KEY_BYTES), skip=skip)

@@ -53,7 +53,9 @@ def series_table(
     """
     if not folder.is_dir():
         raise FileMissing(
-            "the folder with the scans is missing", got=folder, action="Give an existing folder"
+            "the folder with the scans is missing",
+            got=f"{folder}, a file" if folder.is_file() else folder,
+            action="Give an existing folder",
         )
     files, found = scan_files(folder, suffixes=SUFFIXES["nifti"], skip=None)
     if files and is_bids(folder):

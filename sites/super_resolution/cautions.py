@@ -7,7 +7,8 @@ clinical and one brain-extracted; the figures stand beside the constants.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from minet_core.imaging.scan_figures import ScanFigures
@@ -16,6 +17,8 @@ from sites.registration.checks import MAX_NOISE
 from sites.registration.contour_agreement import MIN_AGREEMENT
 
 WHOLE_COVER = 0.99
+COARSER = 1.05
+"""A reference on the scan's own grid, to what headers round, is said to be as fine."""
 NOISIER = 2.0
 """Noise is said beyond `MAX_NOISE`, and by this factor beyond the noisiest that the model was trained with."""
 CLEAN_TARGET = 0.01
@@ -281,6 +284,29 @@ def caution_on_data(inconsistency: float) -> list[Caution]:
         return []
     sentence = f"The image says otherwise than the measured data by {inconsistency:.0%} of their norm."
     return [Caution("data-inconsistent", round(inconsistency, 4), DATA_LIMIT, sentence)]
+
+
+def cautions_of_spacing(target_mm: Sequence[float], reference_mm: Sequence[float]) -> list[Caution]:
+    """Whether the reference's pixels are larger than the scan's, as where the two were given in each other's place.
+
+    Parameters
+    ----------
+    target_mm, reference_mm
+        Voxel sizes (slice, row, column), mm.
+
+    Returns
+    -------
+    list[Caution]
+        "reference-coarse", with the edges of squares as large as the pixels; none where the reference is as fine.
+    """
+    target, reference = (math.sqrt(row * column) for _, row, column in (target_mm, reference_mm))
+    if reference <= target * COARSER:
+        return []
+    sentence = (
+        f"The reference's pixels are larger than the scan's ({reference:.2f} and {target:.2f} mm): it has no detail "
+        "to give. See that the two are not in each other's place."
+    )
+    return [Caution("reference-coarse", round(reference, 4), round(target, 4), sentence)]
 
 
 def cautions_of_reading(role: str, remarks: Iterable[str]) -> list[Caution]:

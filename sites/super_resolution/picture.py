@@ -42,6 +42,7 @@ from sites.super_resolution.cautions import (
     Caution,
     caution_on_data,
     caution_on_interpolation,
+    cautions_of_spacing,
     cautions_on_gate,
     cautions_on_guide,
     cautions_on_kind,
@@ -299,6 +300,7 @@ def _cautions(
     gate, guide = made.gate, believed.guide
     said = [
         *scans.remarks,
+        *cautions_of_spacing(scans.low_res.spacing_mm, scans.reference.spacing_mm),
         *believed.remarks,
         *cautions_on_guide(
             covered_share=guide.covered_share, agreement=made.agreement, stand_in=believed.stand_in

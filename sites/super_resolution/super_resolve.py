@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ from sites.super_resolution.refined_grid import RefinedGrid, refined_grid
 from sites.super_resolution.refinement_plane import find_plane, parallel_axis
 
 USE = "research output, not for diagnosis"
+DESCRIBED = "fedminet, model "
+"""How the description in a picture's header begins."""
 FORM_TOLERANCE_MM = 0.01
 """Two forms of one header within this at every corner say the same."""
 
@@ -166,10 +169,28 @@ def _check_paths(target: Path, reference: Path, out: Path, *, slice_axis: int | 
 
 
 def _require_own_place(out: Path, target: Path, reference: Path) -> None:
+    """The place of a new file, or of a former picture: a scan that lies there may be nowhere else."""
     if out.resolve() in (target.resolve(), reference.resolve()):
         raise InvalidSetting(
             "the output would replace a scan it is made from", got=out, action="Give another output path"
         )
+    if out.exists() and not _is_ours(out):
+        raise InvalidSetting(
+            "the output would replace a file that `fedminet infer` did not write",
+            got=out,
+            expected="a new name, or that of a former picture",
+            action="Give another output path",
+        )
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether the header's description, 80 bytes from byte 148 on, begins as `_write` writes it."""
+    opened = gzip.open if path.name.endswith(".gz") else open
+    try:
+        with opened(path, "rb") as stream:
+            return bytes(stream.read(228)[148:]).startswith(DESCRIBED.encode("ascii"))
+    except (OSError, EOFError, zlib.error):
+        return False
 
 
 def _read(
@@ -202,7 +223,7 @@ def _write(path: Path, array: Array, scans: Scans, file: NiftiHeader, *, said: s
     _set_forms(image.header, file, scans.grid)
     image.header.set_xyzt_units("mm")
     image.header.set_dim_info(slice=scans.grid.order[0])
-    image.header["descrip"] = f"fedminet, model {said}"
+    image.header["descrip"] = f"{DESCRIBED}{said}"
     content = image.to_bytes()
     if path.name.endswith(".gz"):
         content = gzip.compress(content, compresslevel=6, mtime=0)

@@ -214,7 +214,10 @@ def _read(pair: SeriesPair, target: Stack, reference: Stack, *, scale: int) -> S
 def _scans_of(folder: Path, rules: DicomFiles, *, what: str) -> list[DicomScan]:
     if not folder.is_dir():
         raise FileMissing(
-            f"the folder of the {what} is missing", got=folder, action="Give an existing folder"
+            f"the folder of the {what} is missing",
+            got=f"{folder}, a file" if folder.is_file() else folder,
+            expected="a folder of DICOM files",
+            action="Give folders for both scans, or NIfTI files for both",
         )
     export = read_export(folder)
     numbers: dict[tuple[str, str], int] = {}

@@ -109,6 +109,7 @@ def test_a_missing_reference(sms: Path, three_patients: Path, fedminet) -> None:
     write_nifti(three_patients / "patient9" / "T2.nii.gz", make_volume(9, "T2"))
     outcome = fedminet("site", "ingest", sms, three_patients, "--allow-few-patients")
     refuses_one_and_keeps_the_rest(outcome, sms, "FM-D203", kept=3)
+    assert "patient9" in next(line for line in outcome.err.splitlines() if "FM-D203" in line)
 
 
 def test_an_empty_folder_changes_nothing(sms: Path, three_patients: Path, tmp_path: Path, fedminet) -> None:

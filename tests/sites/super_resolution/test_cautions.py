@@ -22,6 +22,7 @@ from minet_core.settings.federation import ModelSettings
 from minet_core.training_domain import Span, TrainingDomain
 from minet_core.weights.manifest import learnable
 from sites.super_resolution.believed_reference import PictureOptions
+from sites.super_resolution.cautions import cautions_of_spacing
 from sites.super_resolution.super_resolve import SuperResolved, super_resolve_file
 from tests.support.small_scans import affine_of, make_volume
 
@@ -192,6 +193,20 @@ def test_where_the_reference_shows_nothing_the_picture_is_sinc_without_a_seam(
     assert caution.figure == pytest.approx(found.covered, abs=1e-3)
     assert 0.3 < found.covered < 0.7
     assert f"{found.covered:.0%}" in found.as_text()
+
+
+@pytest.mark.parametrize(
+    ("target_mm", "reference_mm", "codes"),
+    [
+        ((4.0, 1.2, 1.2), (3.0, 0.6, 0.6), []),
+        ((4.0, 1.2, 1.2), (1.0, 1.2, 1.2), []),
+        ((3.0, 0.9, 0.9), (4.0, 1.2, 1.2), ["reference-coarse"]),
+    ],
+)
+def test_a_reference_in_the_place_of_the_target_is_told(
+    target_mm: tuple[float, ...], reference_mm: tuple[float, ...], codes: list[str]
+) -> None:
+    assert [caution.code for caution in cautions_of_spacing(target_mm, reference_mm)] == codes
 
 
 def test_the_sidecar_says_the_same_and_names_nobody(folder: Path) -> None:

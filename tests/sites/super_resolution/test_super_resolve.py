@@ -483,6 +483,24 @@ def test_the_output_never_replaces_a_scan_and_is_a_nifti_file(
     assert before == (paths["target"].read_bytes(), paths["reference"].read_bytes())
 
 
+@pytest.mark.parametrize("name", ["T2.nii.gz", "T2.nii"])
+def test_another_scan_at_the_outputs_place_is_kept_and_a_former_picture_is_not(
+    tmp_path: Path, make_model: MakeModel, name: str
+) -> None:
+    paths, out = scan(tmp_path), tmp_path / "other" / name
+    out.parent.mkdir()
+    nibabel.save(nibabel.load(paths["target"]), out)
+    before = out.read_bytes()
+    with pytest.raises(InvalidSetting, match="did not write"):
+        super_resolve_file(make_model(2), paths["target"], paths["reference"], out)
+    assert out.read_bytes() == before
+    out.unlink()
+    for _ in range(2):
+        unregistered = PictureOptions(register=False)
+        super_resolve_file(make_model(2), paths["target"], paths["reference"], out, options=unregistered)
+    assert nibabel.load(out).shape != nibabel.load(paths["target"]).shape
+
+
 def test_a_slice_axis_that_no_volume_has_is_refused(tmp_path: Path, make_model: MakeModel) -> None:
     paths = scan(tmp_path)
     with pytest.raises(InvalidSetting, match="slice axis"):
