@@ -76,6 +76,43 @@ def test_an_enhanced_object_is_read_back_in_any_order_of_its_frames(tmp_path: Pa
     np.testing.assert_allclose(volume.affine, AFFINE, atol=1e-6)
 
 
+def test_a_scale_that_all_frames_share_is_each_frames(tmp_path: Path) -> None:
+    def share(one: Dataset, _: int) -> None:
+        scale = Dataset()
+        scale.RescaleSlope, scale.RescaleIntercept, scale.RescaleType = 0.5, 3, "US"
+        one.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence = [scale]
+
+    write_enhanced(tmp_path / "one.dcm", STORED, AFFINE, change=share)
+    np.testing.assert_array_equal(read(tmp_path).array, STORED * np.float32(0.5) + 3)
+
+
+@pytest.mark.parametrize("order", [np.arange(8), np.arange(8)[::-1]], ids=["upwards", "downwards"])
+@pytest.mark.parametrize("numbers", [range(1, 9), range(8, 0, -1)], ids=["counting", "counting down"])
+def test_a_frame_lies_where_it_says_whatever_its_number_in_the_stack(
+    tmp_path: Path, order: np.ndarray, numbers: range
+) -> None:
+    def number(one: Dataset, _: int) -> None:
+        for frame, place in zip(one.PerFrameFunctionalGroupsSequence, order, strict=True):
+            content = Dataset()
+            content.StackID, content.InStackPositionNumber = "1", numbers[place]
+            frame.FrameContentSequence = [content]
+
+    write_enhanced(tmp_path / "one.dcm", STORED, AFFINE, order=order, change=number)
+    volume = read(tmp_path)
+    np.testing.assert_array_equal(volume.array, STORED)
+    np.testing.assert_allclose(volume.affine, AFFINE, atol=1e-6)
+
+
+def test_slices_that_are_numbered_as_they_were_acquired_are_one_volume(tmp_path: Path) -> None:
+    def number(one: Dataset, index: int) -> None:
+        one.InstanceNumber = index // 2 + 1 + 4 * (index % 2)  # first the even ones, then the odd ones
+
+    write_classic(tmp_path, STORED, AFFINE, change=number)
+    volume = read(tmp_path)
+    np.testing.assert_array_equal(volume.array, STORED)
+    np.testing.assert_allclose(volume.affine, AFFINE, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "turn",
     [np.eye(4), rotation(0, 90), rotation(2, 90) @ rotation(0, 90), rotation(0, 20) @ rotation(1, -15)],
