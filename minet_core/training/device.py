@@ -16,6 +16,9 @@ def to_channels_last(model: nn.Module) -> None:
     model
         Changed in place; the values stay.
     """
+    pictures = (parameter for parameter in model.parameters() if parameter.ndim == 4)
+    if all(parameter.is_contiguous(memory_format=torch.channels_last) for parameter in pictures):
+        return
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

@@ -118,7 +118,8 @@ def _added(start: Tensor, response: Tensor, gate: Tensor) -> Tensor:
 
     def row_of(values: Tensor) -> Tensor:
         """(B, C) as (B, 1, W C)."""
-        return values.to(response.dtype).repeat(1, n_columns)[:, None]
+        rows = values.to(response.dtype)[:, None].expand(batch, n_columns, n_features)
+        return rows.reshape(batch, 1, n_columns * n_features)
 
     def rows_of(values: Tensor) -> Tensor:
         """(B, C, H, W) as (B, H, W C), which of channels_last is a view."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from minet_core.models.minet.gram import products_of
+from minet_core.models.minet.joined_maps import joined
 
 MIN_NORM_SQUARED = 1e-12
 """Below this a feature counts as zero and is similar to nothing, itself included."""
@@ -64,14 +65,13 @@ class MultiStageIntegration(nn.Module):
         with torch.autocast(stored[0].device.type, enabled=False):
             weights = self._mixed_weights(self.affinity(stored))
         # A slice of a batch keeps channels_last, which unbind(1) after [:, None] loses: reordered twice a sample.
-        samples = torch.split(torch.cat(stored, dim=1), 1)  # B x (1, N C, H, W)
+        samples = torch.split(joined(stored), 1)  # B x (1, N C, H, W)
         bias = self.projection.bias
-        return torch.cat(
-            [
-                functional.conv2d(sample, weight, bias, padding=1)
-                for sample, weight in zip(samples, weights.unbind(), strict=True)
-            ]
-        )
+        projected = [
+            functional.conv2d(sample, weight, bias, padding=1)
+            for sample, weight in zip(samples, weights.unbind(), strict=True)
+        ]
+        return projected[0] if len(projected) == 1 else torch.cat(projected)
 
     def with_fixed_weights(self, stored: list[Tensor]) -> Tensor:
         """The same P(H) as Eq. 8 has it, S F + F formed: for an exported file, whose batch is free.

@@ -33,4 +33,6 @@ def fuse(reference: Tensor, target: Tensor, fusion: nn.Module) -> Tensor:
         return joined
     of_reference, of_target = fusion.weight[:, :, 0, 0].chunk(2, dim=1)
     of_both = functional.linear(reference.permute(0, 2, 3, 1), of_reference, fusion.bias)
-    return (of_both + functional.linear(target.permute(0, 2, 3, 1), of_target)).permute(0, 3, 1, 2)
+    rows = target.permute(0, 2, 3, 1).flatten(0, 2)  # (B H W, C)
+    fused = torch.addmm(of_both.flatten(0, 2), rows, of_target.t())  # added before it is rounded
+    return fused.unflatten(0, of_both.shape[:3]).permute(0, 3, 1, 2)
