@@ -4,14 +4,16 @@
 # second statement of it (PS3.3 C.7.6.16.2.2 and .3). dicom2nifti puts the values by that number, and takes the affine from the
 # positions of the file's first and last frame. Where one counts up and the other down, every slice gets the place of its
 # opposite: of a sagittal stack left is right, and of a head nobody sees it; of an axial one the neck is on top. Its own checks
-# (even distances, one orientation) pass. And a rescale that all frames share stands once, in SharedFunctionalGroupsSequence, as it may;
-# dicom2nifti reads the frames' own alone and writes stored values. Nothing is raised, warned of or logged, and the vendor makes
-# no difference. highdicom 0.28.2 and dcm2niix 1.0.20260724 lay every frame where it says, and scale it.
+# (even distances, one orientation) pass. And a rescale that all frames share stands once, in SharedFunctionalGroupsSequence, as
+# it may; dicom2nifti reads the frames' own alone and writes stored values. Nothing is raised, warned of or logged. It is so of
+# Siemens', Philips' and other makers' objects; of GE's it stops with an error. highdicom 0.28.2 and dcm2niix 1.0.20260724 lay every frame where it says, and scale it.
 #
 # Output seen (six sagittal slices of 100, and a lesion of 500 in the one that is 10 mm to the patient's left):
 #   file and numbers agree: dicom2nifti 500 10 mm left, highdicom 500 10 mm left, dcm2niix 500 10 mm left
 #   file against numbers: dicom2nifti 500 10 mm right, highdicom 500 10 mm left, dcm2niix 500 10 mm left
 #   numbers against file: dicom2nifti 500 10 mm right, highdicom 500 10 mm left, dcm2niix 500 10 mm left
+#   the same of Philips: dicom2nifti 500 10 mm right, highdicom 500 10 mm left, dcm2niix 500 10 mm left
+#   the same of another maker: dicom2nifti 500 10 mm right, highdicom 500 10 mm left, dcm2niix 500 10 mm left
 #   slope of 0.5 in each frame: dicom2nifti 250 10 mm left, highdicom 250 10 mm left, dcm2niix 250 10 mm left
 #   slope of 0.5 shared: dicom2nifti 500 10 mm left, highdicom 250 10 mm left, dcm2niix 250 10 mm left
 #   warned or logged: nothing
@@ -62,7 +64,6 @@ HEAD = {
     "ContentDate": "20260101",
     "ContentTime": "120000",
     "ImageType": TYPE,
-    "Manufacturer": "SIEMENS",
     "SamplesPerPixel": 1,
     "PhotometricInterpretation": "MONOCHROME2",
     "BitsAllocated": 16,
@@ -91,9 +92,9 @@ def frame(place: int, number: int, groups: dict[str, list[Dataset]]) -> Dataset:
     )
 
 
-def written(path: Path, places: tuple[int, ...], numbers: tuple[int, ...], shared: dict, each: dict) -> None:
+def written(path: Path, maker: str, places: tuple[int, ...], numbers: tuple[int, ...], shared: dict, each: dict) -> None:
     """An object with its frames in the order of `places`; numbers: InStackPositionNumber of each."""
-    made = item(**HEAD, **KIND)
+    made = item(**HEAD, **KIND, Manufacturer=maker)
     made.DimensionOrganizationSequence = [item(DimensionOrganizationUID="2.25.5")]
     made.DimensionIndexSequence = [
         item(DimensionOrganizationUID="2.25.5", DimensionIndexPointer=one, FunctionalGroupPointer=0x00209111)
@@ -143,17 +144,19 @@ work, log = Path(sys.argv[1]), io.StringIO()
 logging.basicConfig(stream=log, level=logging.WARNING)
 UP, DOWN, NUMBERS = PLACES, PLACES[::-1], (1, 2, 3, 4, 5, 6)
 CASES = {
-    "file and numbers agree": (UP, NUMBERS, {}, {}),
-    "file against numbers": (DOWN, NUMBERS[::-1], {}, {}),
-    "numbers against file": (UP, NUMBERS[::-1], {}, {}),
-    "slope of 0.5 in each frame": (UP, NUMBERS, {}, scale(0.5)),
-    "slope of 0.5 shared": (UP, NUMBERS, scale(0.5), {}),
+    "file and numbers agree": ("SIEMENS", UP, NUMBERS, {}, {}),
+    "file against numbers": ("SIEMENS", DOWN, NUMBERS[::-1], {}, {}),
+    "numbers against file": ("SIEMENS", UP, NUMBERS[::-1], {}, {}),
+    "the same of Philips": ("Philips Medical Systems", UP, NUMBERS[::-1], {}, {}),
+    "the same of another maker": ("ACME", UP, NUMBERS[::-1], {}, {}),
+    "slope of 0.5 in each frame": ("SIEMENS", UP, NUMBERS, {}, scale(0.5)),
+    "slope of 0.5 shared": ("SIEMENS", UP, NUMBERS, scale(0.5), {}),
 }
 with warnings.catch_warnings(record=True) as warned:
     warnings.simplefilter("always")
-    for name, (places, numbers, shared, each) in CASES.items():
+    for name, case in CASES.items():
         path = work / name.replace(" ", "-") / "1.dcm"
-        written(path, places, numbers, shared, each)
+        written(path, *case)
         print(f"{name}:", seen(path))
 told = [str(one.message) for one in warned if "dicom2nifti" in one.filename] + log.getvalue().splitlines()
 print("warned or logged:", "; ".join(told) or "nothing")
