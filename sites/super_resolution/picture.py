@@ -53,7 +53,7 @@ from sites.super_resolution.error_map import (
     calibrated_map,
     reason_not_calibrated,
 )
-from sites.super_resolution.flip_spread import flipped, spread_over_flips
+from sites.super_resolution.flip_spread import FLIPS, flipped, spread_over_flips
 from sites.super_resolution.refined_grid import RefinedGrid
 from sites.super_resolution.refinement_plane import Plane
 
@@ -245,7 +245,8 @@ def make_picture(
     believed = bring_believed(upsampled, scans.reference, scans.grid, model.manifest, options=options)
     guide = believed.guide
     n_poses = options.self_ensemble or model.manifest.model.self_ensemble
-    maker = _Maker(model.network, scans, options.data_consistent, n_poses, progress)
+    n_passes = _passes_of(believed) * (1 if not options.uncertainty else 1 + len(FLIPS) + (n_poses > 1))
+    maker = _Maker(model.network, scans, options.data_consistent, n_poses, _over_passes(progress, n_passes))
     frame = maker.picture(upsampled, believed)
     spread = maker.spread(frame, upsampled, believed) if options.uncertainty else None
     picture = scans.grid.in_file_axes(frame)
@@ -336,6 +337,30 @@ def _upsampled(low_res: Volume, grid: RefinedGrid) -> Volume:
         [mirrored_sinc(torch.from_numpy(one), grid.scale).numpy() for one in low_res.magnitude()]
     )
     return Volume(array=image, spacing_mm=grid.spacing_mm, affine=grid.affine, contrast="target")
+
+
+def _passes_of(believed: Believed) -> int:
+    """How often a picture takes the model through the slices: see `_Maker.picture`."""
+    if believed.trust is None and believed.guide.covered.all():
+        return 1
+    return (believed.stand_in == "model") + (not believed.is_left_out)
+
+
+def _over_passes(
+    progress: Callable[[int, int], None] | None, n_passes: int
+) -> Callable[[int, int], None] | None:
+    """Progress through the slices of all passes: beginning anew with each, the time left would be that of one."""
+    if progress is None:
+        return None
+    told, passed = progress, 0
+
+    def advance(done: int, n_slices: int) -> None:
+        nonlocal passed
+        told(passed + done, n_passes * n_slices)
+        if done == n_slices:
+            passed += n_slices
+
+    return advance
 
 
 @dataclass(frozen=True)

@@ -358,7 +358,10 @@ def test_an_exported_model_makes_the_same_picture(tmp_path: Path, make_model: Ma
     np.testing.assert_allclose(pictures[1], pictures[0], atol=1e-5 * float(pictures[0].max()))
 
 
-def test_progress_counts_every_slice(tmp_path: Path, make_model: MakeModel) -> None:
+@pytest.mark.parametrize(("options", "n_passes"), [({}, 1), ({"uncertainty": True}, 4)])
+def test_progress_counts_every_slice_of_every_pass(
+    tmp_path: Path, make_model: MakeModel, options: dict[str, bool], n_passes: int
+) -> None:
     paths = scan(tmp_path)
     calls: list[tuple[int, int]] = []
     super_resolve_file(
@@ -366,10 +369,11 @@ def test_progress_counts_every_slice(tmp_path: Path, make_model: MakeModel) -> N
         paths["target"],
         paths["reference"],
         paths["out"],
-        options=PictureOptions(register=False),
+        options=PictureOptions(register=False, **options),
         progress=lambda done, total: calls.append((done, total)),
     )
-    assert calls == [(done, SHAPE[0]) for done in range(1, SHAPE[0] + 1)]
+    in_all = n_passes * SHAPE[0]
+    assert calls == [(done, in_all) for done in range(1, in_all + 1)]
 
 
 def test_a_moved_reference_is_brought_back(tmp_path: Path, make_model: MakeModel) -> None:
