@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from pydicom.config import IGNORE
 from pydicom.pixels.decoders.base import Decoder, get_decoder
@@ -46,7 +47,7 @@ def is_native(transfer_syntax: str) -> bool:
     return transfer_syntax in NATIVE
 
 
-def loss_of(transfer_syntax: str, *, flag: object, ratio: object) -> str | None:
+def loss_of(transfer_syntax: str, *, flag: Any, ratio: Any) -> str | None:
     """What is to be said of a loss by compression.
 
     Parameters
