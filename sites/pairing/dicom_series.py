@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from minet_core.errors import DataError
+from minet_core.errors import DataError, ScanInvalid
 from minet_core.imaging.volume import Volume
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from sites.pairing.series_choice import Role, described_as
@@ -90,7 +90,9 @@ def scans_in(export: Export, rules: DicomFiles, *, name: Callable[[Series], str]
                     n_frames=len(group),
                     shape=group[0].shape,
                     facts=facts,
-                    outcome=outcome_of(group, what=label),
+                    outcome=_several_patients(label)
+                    if series.several_patients
+                    else outcome_of(group, what=label),
                     remarks=tuple(sorted(series.remarks)),
                     described=described_as(facts.descriptions, rules),
                     diffusion=any((frame.facts.b_value_s_mm2 or 0) > 0 for frame in series.frames),
@@ -196,6 +198,16 @@ def digest_of_scan(scan: DicomScan) -> str:
                 OSError(failure.errno, os.strerror(failure.errno or 0)), Path(scan.label)
             ) from None
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
+
+
+def _several_patients(label: str) -> ScanInvalid:
+    """Of a series that is no patient's: pairs, splits and a withdrawal go by the patient."""
+    return ScanInvalid(
+        f"{label} holds objects of several patients",
+        got="one series and study identifier under more than one PatientID",
+        expected="one patient a series",
+        action="Export each patient alone with its own identifiers; a de-identification may have made them alike",
+    )
 
 
 def _stack(scan: DicomScan) -> Stack:

@@ -34,6 +34,8 @@ IMAGE = (
     "HighBit",
     "PixelRepresentation",
     "BurnedInAnnotation",
+    "LossyImageCompression",
+    "LossyImageCompressionRatio",
     "ModalityLUTSequence",
 )
 PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")

@@ -28,7 +28,7 @@ from sites.scans.dicom.elements import (
     value_of,
 )
 from sites.scans.dicom.functional_groups import PHILIPS, first_item, lookup_of
-from sites.scans.dicom.transfer_syntax import MAX_INFLATION, is_native
+from sites.scans.dicom.transfer_syntax import MAX_INFLATION, is_native, loss_of
 
 CLASSIC = "1.2.840.10008.5.1.4.1.1.4"
 ENHANCED = frozenset({"1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4"})
@@ -123,12 +123,14 @@ def read_object(path: Path, *, name: str | None = None) -> MrObject:
         _require_mr(dataset, name=name)
         shape, n_frames = _sizes(dataset, n_bytes=n_bytes, syntax=syntax, name=name)
         frames, n_other, remarks = _frames(dataset, (path, name), shape=shape, n_frames=n_frames)
+        ratio = value_of(dataset, "LossyImageCompressionRatio")
+        loss = loss_of(syntax, flag=value_of(dataset, "LossyImageCompression"), ratio=ratio)
         return MrObject(
             path=path,
             transfer_syntax=syntax,
             frames=frames,
             n_other=n_other,
-            remarks=remarks,
+            remarks=remarks if loss is None else (*remarks, loss),
             patient_id=str(value_of(dataset, "PatientID") or ""),
             study=str(value_of(dataset, "StudyInstanceUID") or ""),
             series=str(value_of(dataset, "SeriesInstanceUID") or ""),

@@ -132,5 +132,6 @@ def _groups_of(place: Dataset | Elements | None) -> tuple[Dataset | Elements, ..
 def _philips_items(own: Dataset | Elements | None) -> list[Dataset | Elements]:
     if own is None or OF_PHILIPS not in own.keys():  # noqa: SIM118
         return []
-    item = first_item(own.value(OF_PHILIPS) if isinstance(own, Elements) else own[OF_PHILIPS].value)
+    value = own.value(OF_PHILIPS) if isinstance(own, Elements) else own[OF_PHILIPS].value
+    item = None if isinstance(value, bytes) else first_item(value)  # another creator's element of that number
     return [] if item is None else [item]

@@ -24,7 +24,7 @@ from sites.scans.dicom.plain_bytes import (
     NotPlain,
     needs_character_set,
 )
-from sites.scans.dicom.quick_items import NONE_INNER, Inner, after_sequence, read_items
+from sites.scans.dicom.quick_items import NONE_INNER, SEQUENCE, Inner, after_sequence, read_items
 
 PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 FIRST_AFTER_HEADER = min(PIXELS)
@@ -146,9 +146,10 @@ def _walk(
             value_at += 4
         elif vr not in SHORT:
             raise NotPlain
-        if tag in inner and vr in (b"", b"SQ"):
+        if tag in inner and vr in SEQUENCE:
+            known = explicit and vr == b"SQ"
             items, place = read_items(
-                source, value_at, length=length, explicit=explicit, inner=inner[tag], depth=1
+                source, value_at, length=length, explicit=known, inner=inner[tag], depth=1
             )
             held[tag] = b"SQ", items
             continue

@@ -29,6 +29,10 @@ MAX_DEPTH = 8
 MAX_ITEMS = 1 << 14
 """As many as an object has frames: more are left to pydicom."""
 
+SEQUENCE = frozenset({b"", b"SQ", b"UN"})
+"""What stands as the representation of a sequence. An archive that got one in implicit VR and does not know its element
+sends it on as UN, with its items still in implicit VR (PS3.5, 6.2.2, note 2): mostly a vendor's own."""
+
 Inner = Mapping[int, Any]
 """The sequences that are read within an item, by tag, and in the same way what is read within theirs."""
 NONE_INNER: Inner = {}
@@ -103,9 +107,10 @@ def _read_item(
             (length,), place = LENGTH.unpack_from(block, offset), place + 4
         elif vr not in SHORT:
             raise NotPlain
-        if tag in inner and vr in (b"", b"SQ"):
+        if tag in inner and vr in SEQUENCE:
+            known = explicit and vr == b"SQ"
             items, place = read_items(
-                source, place, length=length, explicit=explicit, inner=inner[tag], depth=depth + 1
+                source, place, length=length, explicit=known, inner=inner[tag], depth=depth + 1
             )
             item.held[tag] = b"SQ", items
         elif length == UNDEFINED:

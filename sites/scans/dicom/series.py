@@ -25,6 +25,7 @@ class Series:
     """The objects of one series, in the order in which they were found.
 
     patient_id, study, uid: the hospital's own; in no text of this object. syntaxes: of the pixels. remarks: choices.
+    several_patients: an object names another patient than the first one, so nobody can say whose a frame is.
     """
 
     patient_id: str = field(repr=False)
@@ -34,6 +35,7 @@ class Series:
     frames: list[Frame] = field(default_factory=list)
     syntaxes: set[str] = field(default_factory=set)
     remarks: set[str] = field(default_factory=set)
+    several_patients: bool = False
 
     def groups(self) -> list[tuple[Frame, ...]]:
         """The frames of each acquisition in the series.
@@ -102,6 +104,7 @@ def _put(found: dict[tuple[str, str], Series], one: MrObject, *, label: str) -> 
     if key not in found:
         found[key] = Series(one.patient_id, one.study, one.series, label=label)
     series = found[key]
+    series.several_patients |= one.patient_id.strip() != series.patient_id.strip()
     series.frames += one.frames
     series.syntaxes.add(one.transfer_syntax)
     series.remarks |= set(one.remarks)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import Any
 
 from pydicom.config import IGNORE
 from pydicom.pixels.decoders.base import Decoder, get_decoder
@@ -12,6 +14,19 @@ from minet_core.errors import DecoderMissing
 
 NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
 """Implicit and explicit little endian, explicit big endian: read as they are."""
+LOSSY = frozenset({"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"})
+"""JPEG by its discrete cosine transform, 8 and 12 bits: never without a loss."""
+PERHAPS_LOSSY = frozenset(
+    {
+        "1.2.840.10008.1.2.4.81",
+        "1.2.840.10008.1.2.4.91",
+        "1.2.840.10008.1.2.4.93",
+        "1.2.840.10008.1.2.4.203",
+    }
+)
+"""JPEG-LS, JPEG 2000, its second part and HTJ2K, each in the syntax that may lose and need not."""
+LOST = "its pixels were compressed with loss: fine detail is not as it was measured"
+MAY_BE_LOST = "its pixels may have been compressed with loss: its transfer syntax allows it"
 MAX_INFLATION = 200
 """Declared bytes over those of a compressed file. The vendor files here have 1.5 and 1.7; air shrinks far more."""
 
@@ -30,6 +45,34 @@ def is_native(transfer_syntax: str) -> bool:
         False for a compressed one and for one that is not known.
     """
     return transfer_syntax in NATIVE
+
+
+def loss_of(transfer_syntax: str, *, flag: Any, ratio: Any) -> str | None:
+    """What is to be said of a loss by compression.
+
+    Parameters
+    ----------
+    transfer_syntax
+        Of the pixels as they are now.
+    flag
+        LossyImageCompression; "01" stays when an object is decompressed.
+    ratio
+        LossyImageCompressionRatio: one for each compression, the last one counts; None where not said.
+
+    Returns
+    -------
+    str | None
+        None where nothing speaks for a loss. "00" is not believed against a syntax: writers leave it as it was.
+
+    References
+    ----------
+    DICOM PS3.3, C.7.6.1.1.5.
+    """
+    if str(flag or "").strip() == "01" or transfer_syntax in LOSSY:
+        several = ratio if isinstance(ratio, Sequence) and not isinstance(ratio, str) else [ratio]
+        last = several[-1] if len(several) else None
+        return LOST if last is None else f"{LOST} (ratio {float(last):g})"
+    return MAY_BE_LOST if transfer_syntax in PERHAPS_LOSSY else None
 
 
 def require_decoder(transfer_syntax: str, *, name: str) -> None:

@@ -150,6 +150,37 @@ def test_the_echoes_of_one_series_are_two_contrasts(tmp_path: Path) -> None:
     assert roles(tmp_path) == {"dual (1 of 2)": None, "dual (2 of 2)": "target"}
 
 
+def write_under_one_identifier(folder: Path, patients: tuple[str, str]) -> None:
+    """As a de-identification may leave them that blanks identifiers: two patients' two contrasts in one series."""
+
+    def blank(one: Dataset, _: int) -> None:
+        one.StudyInstanceUID = one.SeriesInstanceUID = "2.25.1"
+
+    for patient_id, echo_time_ms in zip(patients, (10.0, 100.0), strict=True):
+        header = Header(
+            patient_id=patient_id, echo_time_ms=echo_time_ms, repetition_time_ms=8 * echo_time_ms**1.3
+        )
+        write_classic(folder / f"{echo_time_ms:g}", STORED, AFFINE, header=header, change=blank)
+
+
+def test_a_series_of_several_patients_has_no_role(tmp_path: Path) -> None:
+    write_under_one_identifier(tmp_path, ("P1", "P2"))
+    found = scans(tmp_path)
+    assert len(found) == 2
+    for scan in found:
+        assert isinstance(scan.failure, ScanInvalid)
+        assert "P1" not in str(scan.failure)
+        assert role_of(scan, DEFAULT)[0] is None
+    with pytest.raises(ReferenceMissing, match="several patients"):
+        choose_scan(found, "target", DEFAULT)
+
+
+def test_spaces_around_an_identifier_make_no_other_patient(tmp_path: Path) -> None:
+    """PS3.5, 6.2: of a long string they are padding."""
+    write_under_one_identifier(tmp_path, ("P1", " P1"))
+    assert [scan.failure for scan in scans(tmp_path)] == [None, None]
+
+
 def test_no_slice_of_a_diffusion_weighted_series_gets_a_role(tmp_path: Path) -> None:
     def weighted(one: Dataset, index: int) -> None:
         one.DiffusionBValue = 0.0 if index < 4 else 1000.0

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom import dcmread
+from pydicom import config, dcmread
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.uid import UID, RLELossless
+from pydicom.encaps import encapsulate
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_sequence
+from pydicom.uid import JPEG2000, UID, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSNearLossless, RLELossless
 
 from minet_core.errors import (
     DataError,
@@ -25,6 +29,7 @@ from sites.scans.dicom.frames import read_object
 from sites.scans.dicom.read_dicom import read_stack
 from sites.scans.dicom.series import Export, read_export, refusals_in_short
 from sites.scans.dicom.stacks import stack_of
+from sites.scans.dicom.transfer_syntax import LOST, MAY_BE_LOST
 from tests.support.dicom_series import WAYS, Header, write_classic, write_enhanced
 from tests.support.small_scans import affine_of, make_volume
 
@@ -126,6 +131,77 @@ def test_a_point_of_the_body_is_where_it_was_in_every_orientation(tmp_path: Path
     (place,) = np.argwhere(volume.array == 4000)
     np.testing.assert_allclose(volume.affine @ [*place, 1], turn @ AFFINE @ [5, 11, 29, 1], atol=1e-5)
     assert np.sort(volume.spacing_mm) == pytest.approx(np.sort(SPACING_MM))
+
+
+@pytest.mark.parametrize("description", ["quer", "quer \u00fc"])
+def test_sequences_that_an_archive_sends_on_as_unknown_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, description: str
+) -> None:
+    """UN of a stated length with items in implicit VR: what dcmtk makes of an implicit file of Philips."""
+    monkeypatch.setattr(config, "replace_un_with_known_vr", False)
+
+    def send_on(one: Dataset, _: int) -> None:
+        one.SpecificCharacterSet = "ISO_IR 192"
+        one.SeriesDescription = description  # the second one is left to pydicom
+        for index, frame in enumerate(one.PerFrameFunctionalGroupsSequence):
+            scale = Dataset()
+            scale.private_block(0x2005, "Philips MR Imaging DD 001", create=True).add_new(
+                0x0E, "FL", 0.5 + index
+            )
+            frame.add_new(0x20050014, "LO", "Philips MR Imaging DD 005")
+            frame.add_new(0x2005140F, "SQ", [scale])
+            for tag in (0x00209113, 0x2005140F):  # where it lies, and Philips' own
+                frame[tag] = DataElement(tag, "UN", implicit_items(frame[tag]))
+
+    path = write_enhanced(tmp_path / "one.dcm", STORED, AFFINE, way="philips", change=send_on)
+    monkeypatch.undo()
+    frames = read_object(path).frames
+    assert [frame.philips_scale for frame in frames] == [0.5 + index for index in range(len(STORED))]
+    assert len({frame.position for frame in frames}) == len(STORED)
+
+
+def test_what_is_no_sequence_under_philips_number_is_passed_over(tmp_path: Path) -> None:
+    def put(one: Dataset, _: int) -> None:
+        for frame in one.PerFrameFunctionalGroupsSequence:
+            frame[0x2005140F] = DataElement(0x2005140F, "UN", b"\x01\x02\x03\x04")
+
+    path = write_enhanced(tmp_path / "one.dcm", STORED, AFFINE, way="philips", change=put)
+    assert {frame.philips_scale for frame in read_object(path).frames} == {None}
+
+
+@pytest.mark.parametrize(
+    ("said", "syntax", "remark"),
+    [
+        ({"LossyImageCompression": "01", "LossyImageCompressionRatio": 12.5}, None, LOST + " (ratio 12.5)"),
+        ({"LossyImageCompression": "01"}, None, LOST),
+        ({"LossyImageCompression": "00"}, None, None),
+        ({}, None, None),
+        ({"LossyImageCompression": "00"}, JPEGBaseline8Bit, LOST),
+        ({"LossyImageCompression": "00"}, JPEG2000, MAY_BE_LOST),
+        ({}, JPEGLSNearLossless, MAY_BE_LOST),
+        ({}, JPEG2000Lossless, None),
+    ],
+)
+def test_a_loss_of_compression_is_said(
+    tmp_path: Path, said: dict[str, object], syntax: UID | None, remark: str | None
+) -> None:
+    """The flag stays when an object is decompressed; a syntax that can lose stands against a flag that denies it."""
+    (path, *_) = write_classic(tmp_path, STORED, AFFINE, header=Header(extra=said))
+    if syntax is not None:
+        one = dcmread(path)
+        one.PixelData = encapsulate([bytes(STORED[0].nbytes)])
+        one["PixelData"].is_undefined_length = True
+        one.file_meta.TransferSyntaxUID = syntax
+        one.save_as(path)
+    assert read_object(path).remarks == (() if remark is None else (remark,))
+
+
+def implicit_items(element: DataElement) -> bytes:
+    """The items of a sequence in implicit VR, as PS3.5 has them within UN."""
+    made = DicomBytesIO()
+    made.is_little_endian = made.is_implicit_VR = True
+    write_sequence(made, element, ["iso8859"])
+    return made.getvalue()
 
 
 def test_a_missing_slice_is_said_with_its_place(tmp_path: Path) -> None:
