@@ -192,9 +192,8 @@ class SubPixelConvolution(nn.Conv2d):
         )
         bias = self.bias.reshape(n_features, 4).t().flatten()
         pixels = functional.conv2d(features, weight.permute(0, 3, 1, 2), bias, padding=1).permute(0, 2, 3, 1)
-        of_rows = pixels.reshape(batch, n_rows, n_columns, 2, 2, n_features).transpose(
-            2, 3
-        )  # (B, h, 2, w, 2, C)
+        of_four = pixels.reshape(batch, n_rows, n_columns, 2, 2, n_features)
+        of_rows = of_four.transpose(2, 3)  # (B, h, 2, w, 2, C)
         return of_rows.reshape(batch, 2 * n_rows, 2 * n_columns, n_features).permute(0, 3, 1, 2)
 
 
