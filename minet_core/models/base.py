@@ -184,10 +184,16 @@ class SubPixelConvolution(nn.Conv2d):
         assert self.bias is not None
         batch, n_features, n_rows, n_columns = features.shape
         # (C, 4) to (4, C): a pixel of the four outside of the channels.
-        weight = self.weight.permute(0, 2, 3, 1).unflatten(0, (n_features, 4)).transpose(0, 1).flatten(0, 1)
-        bias = self.bias.unflatten(0, (n_features, 4)).t().flatten()
+        weight = (
+            self.weight.permute(0, 2, 3, 1)
+            .reshape(n_features, 4, 3, 3, n_features)
+            .transpose(0, 1)
+            .flatten(0, 1)
+        )
+        bias = self.bias.reshape(n_features, 4).t().flatten()
         pixels = functional.conv2d(features, weight.permute(0, 3, 1, 2), bias, padding=1).permute(0, 2, 3, 1)
-        of_rows = pixels.unflatten(3, (2, 2, n_features)).transpose(2, 3)  # (B, h, 2, w, 2, C)
+        of_four = pixels.reshape(batch, n_rows, n_columns, 2, 2, n_features)
+        of_rows = of_four.transpose(2, 3)  # (B, h, 2, w, 2, C)
         return of_rows.reshape(batch, 2 * n_rows, 2 * n_columns, n_features).permute(0, 3, 1, 2)
 
 

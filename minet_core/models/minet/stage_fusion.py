@@ -35,4 +35,4 @@ def fuse(reference: Tensor, target: Tensor, fusion: nn.Module) -> Tensor:
     of_both = functional.linear(reference.permute(0, 2, 3, 1), of_reference, fusion.bias)
     rows = target.permute(0, 2, 3, 1).flatten(0, 2)  # (B H W, C)
     fused = torch.addmm(of_both.flatten(0, 2), rows, of_target.t())  # added before it is rounded
-    return fused.unflatten(0, of_both.shape[:3]).permute(0, 3, 1, 2)
+    return fused.reshape(of_both.shape).permute(0, 3, 1, 2)

@@ -33,7 +33,7 @@ def test_a_step_takes_no_more_work_than_it_did() -> None:
     taken = counted(train(QUICK), backward=True)
     assert taken["flops"] <= 7.08e9
     assert taken["saved_bytes"] <= 74e6
-    # Some 45 are views of a few microseconds: joined maps and sub-pixels keep their channels beside each other by them.
+    # Some 45 are views, by which joined maps and sub-pixels keep their channels beside each other.
     assert taken["operations"] <= 900
 
 
