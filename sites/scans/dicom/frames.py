@@ -123,8 +123,9 @@ def read_object(path: Path, *, name: str | None = None) -> MrObject:
         _require_mr(dataset, name=name)
         shape, n_frames = _sizes(dataset, n_bytes=n_bytes, syntax=syntax, name=name)
         frames, n_other, remarks = _frames(dataset, (path, name), shape=shape, n_frames=n_frames)
-        ratio = value_of(dataset, "LossyImageCompressionRatio")
-        loss = loss_of(syntax, flag=value_of(dataset, "LossyImageCompression"), ratio=ratio)
+        loss = loss_of(
+            syntax, flag=value_of(dataset, "LossyImageCompression"), ratio=_compression_ratio(dataset)
+        )
         return MrObject(
             path=path,
             transfer_syntax=syntax,
@@ -136,6 +137,14 @@ def read_object(path: Path, *, name: str | None = None) -> MrObject:
             series=str(value_of(dataset, "SeriesInstanceUID") or ""),
             instance=str(value_of(dataset, "SOPInstanceUID") or ""),
         )
+
+
+def _compression_ratio(dataset: Dataset | Elements) -> Any:
+    """As the header has it; None where it is no number, such as "12,5": it is for people, and no reason to refuse."""
+    try:
+        return value_of(dataset, "LossyImageCompressionRatio")
+    except ValueError:
+        return None
 
 
 def transfer_syntax_of(dataset: Dataset | Elements) -> str:

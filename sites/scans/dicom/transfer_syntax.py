@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -57,7 +58,7 @@ def loss_of(transfer_syntax: str, *, flag: Any, ratio: Any) -> str | None:
     flag
         LossyImageCompression; "01" stays when an object is decompressed.
     ratio
-        LossyImageCompressionRatio: one for each compression, the last one counts; None where not said.
+        LossyImageCompressionRatio: one for each compression, the last one counts; what is no number is not said.
 
     Returns
     -------
@@ -69,10 +70,19 @@ def loss_of(transfer_syntax: str, *, flag: Any, ratio: Any) -> str | None:
     DICOM PS3.3, C.7.6.1.1.5.
     """
     if str(flag or "").strip() == "01" or transfer_syntax in LOSSY:
-        several = ratio if isinstance(ratio, Sequence) and not isinstance(ratio, str) else [ratio]
-        last = several[-1] if len(several) else None
-        return LOST if last is None else f"{LOST} (ratio {float(last):g})"
+        last = _last_ratio(ratio)
+        return LOST if last is None else f"{LOST} (ratio {last:g})"
     return MAY_BE_LOST if transfer_syntax in PERHAPS_LOSSY else None
+
+
+def _last_ratio(ratio: Any) -> float | None:
+    """None where there is none, or no number: it is for people, and no reason to refuse pixels that can be read."""
+    several = ratio if isinstance(ratio, Sequence) and not isinstance(ratio, str) else [ratio]
+    try:
+        found = float(several[-1])
+    except (IndexError, TypeError, ValueError):
+        return None
+    return found if math.isfinite(found) else None
 
 
 def require_decoder(transfer_syntax: str, *, name: str) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import config, dcmread
-from pydicom.dataelem import DataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_sequence
+from pydicom.tag import Tag
 from pydicom.uid import JPEG2000, UID, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSNearLossless, RLELossless
 
 from minet_core.errors import (
@@ -194,6 +195,21 @@ def test_a_loss_of_compression_is_said(
         one.file_meta.TransferSyntaxUID = syntax
         one.save_as(path)
     assert read_object(path).remarks == (() if remark is None else (remark,))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [(b"12,5", ""), (b"many", ""), (b"inf ", ""), (b"8\\20.5", " (ratio 20.5)"), (b"", "")],
+)
+def test_a_ratio_of_compression_that_is_no_number_refuses_no_file(
+    tmp_path: Path, text: bytes, said: str
+) -> None:
+    (path, *_) = write_classic(tmp_path, STORED, AFFINE, header=Header(extra={"LossyImageCompression": "01"}))
+    one = dcmread(path)
+    tag = Tag("LossyImageCompressionRatio")
+    one._dict[tag] = RawDataElement(tag, "DS", len(text), text, 0, False, True, True)
+    one.save_as(path)
+    assert read_object(path).remarks == (LOST + said,)
 
 
 def implicit_items(element: DataElement) -> bytes:
