@@ -176,6 +176,9 @@ def test_a_site_without_scores_leaves_the_verdict_open() -> None:
     judged = verdict(summary(sites={"sms": site()}))
     assert judged.unscored == ("umr",)
     assert not judged.beats_everywhere
+    words = Page(report_html(summary(sites={"sms": site()}))).words
+    assert "120 training slices" in words
+    assert "0 training slices" not in words.replace("120 training slices", "")
 
 
 @pytest.mark.parametrize(
