@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from minet_core.runtime.files.atomic_write import replacing
 
 SITE_WORDS = {"sms": "brain\n(sms)", "umr": "brain\n(umr)", "fastmri": "knee\n(fastmri)"}
-GAIN, LOSS = "#2f6f9f", "#b5483a"
+GAIN, LOSS, NEITHER = "#2f6f9f", "#b5483a", "#8c8c8c"
 PIXELS_PER_INCH = 110
 
 Gains = Mapping[int, Mapping[str, Sequence[float]]]
@@ -49,10 +49,12 @@ def gains_figure(gains: Gains, *, wanted_db: Mapping[int, float], when: str) -> 
 def _draw_panel(panel: Axes, sites: Mapping[str, Sequence[float]], *, wanted_db: float | None) -> None:
     for place, values in enumerate(sites.values()):
         mean = float(np.mean(values))
-        panel.bar(place, mean, width=0.6, color=GAIN if mean >= 0 else LOSS, zorder=2)
+        shown = round(mean, 1)
+        colour = NEITHER if shown == 0 else GAIN if mean > 0 else LOSS
+        panel.bar(place, mean, width=0.6, color=colour, zorder=2)
         panel.plot([place] * len(values), values, "o", color="black", markersize=4, zorder=3)
         panel.annotate(
-            f"{round(mean, 1) + 0.0:+.1f}",
+            f"{shown:+.1f}" if shown else "0.0",
             (place, max(0.0, *values)),
             xytext=(0, 6),
             textcoords="offset points",
