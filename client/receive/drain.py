@@ -26,7 +26,7 @@ from minet_core.runtime.files.file_failures import naming_failures
 from minet_core.runtime.files.file_lock import held
 from sites.pairing.dicom_pairs import study_label
 from sites.scans.dicom.derived_header import read_elements
-from sites.scans.dicom.elements import value_of
+from sites.scans.dicom.elements import patient_id_of, value_of
 from sites.settings.receive_settings import ReceiveSettings
 from sites.store.pseudonym import pseudonym
 
@@ -152,7 +152,7 @@ def _owner(inbox: Inbox, path: Path) -> tuple[str, str | None]:
     """The study's label and the patient's pseudonym; an object that cannot be read is a study of its own."""
     try:
         header = read_elements(path, name=path.name, keywords=["PatientID", "StudyInstanceUID"])
-        patient, study = (str(value_of(header, name) or "") for name in ("PatientID", "StudyInstanceUID"))
+        patient, study = patient_id_of(header), str(value_of(header, "StudyInstanceUID") or "")
     except FedminetError:
         return f"object {path.stem[:8]}", None
     return study_label(patient, study, key=inbox.key), pseudonym(inbox.key, patient)

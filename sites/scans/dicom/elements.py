@@ -267,6 +267,27 @@ def value_of(place: Dataset | Elements, keyword: str) -> Any:
     return None if found == "" else found
 
 
+def patient_id_of(place: Dataset | Elements) -> str:
+    """The patient's identifier, as it tells patients apart.
+
+    Parameters
+    ----------
+    place
+        An object.
+
+    Returns
+    -------
+    str
+        Without the spaces around it, which a long string may be padded with: one patient is not two, one on each side
+        of a split. Empty where there is none.
+
+    References
+    ----------
+    DICOM PS3.5, 6.2 (LO).
+    """
+    return str(value_of(place, "PatientID") or "").strip(" ")
+
+
 def _texts(value: bytes) -> list[str]:
     return value.decode("iso8859").rstrip(" \0").split("\\")
 

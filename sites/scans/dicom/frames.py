@@ -24,6 +24,7 @@ from sites.scans.dicom.elements import (
     SIEMENS_TILES,
     UIH_TILES,
     Elements,
+    patient_id_of,
     private_value,
     value_of,
 )
@@ -132,7 +133,7 @@ def read_object(path: Path, *, name: str | None = None) -> MrObject:
             frames=frames,
             n_other=n_other,
             remarks=remarks if loss is None else (*remarks, loss),
-            patient_id=str(value_of(dataset, "PatientID") or ""),
+            patient_id=patient_id_of(dataset),
             study=str(value_of(dataset, "StudyInstanceUID") or ""),
             series=str(value_of(dataset, "SeriesInstanceUID") or ""),
             instance=str(value_of(dataset, "SOPInstanceUID") or ""),

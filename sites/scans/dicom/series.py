@@ -104,7 +104,7 @@ def _put(found: dict[tuple[str, str], Series], one: MrObject, *, label: str) -> 
     if key not in found:
         found[key] = Series(one.patient_id, one.study, one.series, label=label)
     series = found[key]
-    series.several_patients |= one.patient_id.strip() != series.patient_id.strip()
+    series.several_patients |= one.patient_id != series.patient_id
     series.frames += one.frames
     series.syntaxes.add(one.transfer_syntax)
     series.remarks |= set(one.remarks)

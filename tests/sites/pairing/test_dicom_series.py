@@ -178,7 +178,17 @@ def test_a_series_of_several_patients_has_no_role(tmp_path: Path) -> None:
 def test_spaces_around_an_identifier_make_no_other_patient(tmp_path: Path) -> None:
     """PS3.5, 6.2: of a long string they are padding."""
     write_under_one_identifier(tmp_path, ("P1", " P1"))
-    assert [scan.failure for scan in scans(tmp_path)] == [None, None]
+    found = scans(tmp_path)
+    assert [scan.failure for scan in found] == [None, None]
+    assert {scan.patient_id for scan in found} == {"P1"}
+
+
+def test_a_patient_whose_identifier_is_padded_in_one_study_has_one_pseudonym(tmp_path: Path) -> None:
+    """Else one of the two studies could be trained on and the other tested."""
+    for study, padded in enumerate(("P1", " P1", "P1  ")):
+        header = Header(series=f"s{study}", patient_id=padded)
+        write_classic(tmp_path / str(study), STORED, AFFINE, header=header)
+    assert {scan.patient_id for scan in scans(tmp_path)} == {"P1"}
 
 
 def test_no_slice_of_a_diffusion_weighted_series_gets_a_role(tmp_path: Path) -> None:
