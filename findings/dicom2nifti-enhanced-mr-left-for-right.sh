@@ -6,7 +6,7 @@
 # opposite: of a sagittal stack left is right, and of a head nobody sees it; of an axial one the neck is on top. Its own checks
 # (even distances, one orientation) pass. And a rescale that all frames share stands once, in SharedFunctionalGroupsSequence, as
 # it may; dicom2nifti reads the frames' own alone and writes stored values. Nothing is raised, warned of or logged. It is so of
-# Siemens', Philips' and other makers' objects; of GE's it stops with an error. highdicom 0.28.2 and dcm2niix 1.0.20260724 lay every frame where it says, and scale it.
+# Siemens', Philips' and other makers' objects. highdicom 0.28.2 and dcm2niix 1.0.20260724 lay every frame where it says, and scale it.
 #
 # Output seen (six sagittal slices of 100, and a lesion of 500 in the one that is 10 mm to the patient's left):
 #   file and numbers agree: dicom2nifti 500 10 mm left, highdicom 500 10 mm left, dcm2niix 500 10 mm left
