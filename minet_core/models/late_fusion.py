@@ -19,16 +19,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from minet_core.models.base import (
-    SuperResolver,
-    check_reference,
-    check_scale,
-    conv3x3,
-    pixel_shuffle_upsampler,
-    scale_initial_weights,
-)
+from minet_core.models.base import SuperResolver, check_reference, check_scale, conv3x3, scale_initial_weights
 from minet_core.models.baselines.edsr import ResidualBlock
 from minet_core.models.minet.stage_fusion import fuse
+from minet_core.models.sub_pixel_convolution import pixel_shuffle_upsampler
 
 
 class LateFusion(SuperResolver):

@@ -18,13 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from minet_core.models.activation_checkpointing import ActivationCheckpointed
-from minet_core.models.base import (
-    SuperResolver,
-    check_scale,
-    conv3x3,
-    pixel_shuffle_upsampler,
-    scale_initial_weights,
-)
+from minet_core.models.base import SuperResolver, check_scale, conv3x3, scale_initial_weights
+from minet_core.models.sub_pixel_convolution import pixel_shuffle_upsampler
 
 
 class EDSR(SuperResolver):

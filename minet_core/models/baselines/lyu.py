@@ -33,16 +33,10 @@ from torch.nn import functional
 
 from minet_core.imaging.interpolation import bicubic
 from minet_core.models.activation_checkpointing import ActivationCheckpointed
-from minet_core.models.base import (
-    SuperResolver,
-    check_reference,
-    check_scale,
-    conv3x3,
-    pixel_shuffle_upsampler,
-    scale_initial_weights,
-)
+from minet_core.models.base import SuperResolver, check_reference, check_scale, conv3x3, scale_initial_weights
 from minet_core.models.baselines.edsr import ResidualBody
 from minet_core.models.loss import reconstruction_loss
+from minet_core.models.sub_pixel_convolution import pixel_shuffle_upsampler
 
 PERCEPTUAL_WEIGHT = 0.1
 TEXTURAL_WEIGHT = 0.1

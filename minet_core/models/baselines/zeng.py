@@ -18,15 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minet_core.models.base import (
-    SuperResolver,
-    check_reference,
-    check_scale,
-    conv3x3,
-    pixel_shuffle_upsampler,
-    scale_initial_weights,
-)
+from minet_core.models.base import SuperResolver, check_reference, check_scale, conv3x3, scale_initial_weights
 from minet_core.models.loss import reconstruction_loss
+from minet_core.models.sub_pixel_convolution import pixel_shuffle_upsampler
 
 
 class Zeng(SuperResolver):

@@ -31,19 +31,13 @@ from torch import Tensor, nn
 
 from minet_core.errors import InvalidSetting
 from minet_core.imaging.interpolation import bicubic
-from minet_core.models.base import (
-    SuperResolver,
-    check_reference,
-    check_scale,
-    conv3x3,
-    pixel_shuffle_upsampler,
-    scale_initial_weights,
-)
+from minet_core.models.base import SuperResolver, check_reference, check_scale, conv3x3, scale_initial_weights
 from minet_core.models.minet.channel_spatial_attention import ChannelSpatialAttention
 from minet_core.models.minet.multi_stage_integration import MultiStageIntegration
 from minet_core.models.minet.reference_alignment import ReferenceAlignment
 from minet_core.models.minet.residual_groups import ResidualGroup
 from minet_core.models.minet.stage_fusion import fuse
+from minet_core.models.sub_pixel_convolution import pixel_shuffle_upsampler
 
 
 class MINet(SuperResolver):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fedminet.experiment.analysis.image_shift import shift_px
 from minet_core.errors import InvalidSetting, ModelError, UnknownKey
 from minet_core.imaging.interpolation import bicubic, sinc
-from minet_core.models.base import SuperResolver, conv3x3, pixel_shuffle_upsampler
+from minet_core.models.base import SuperResolver, conv3x3
 from minet_core.models.baselines.edsr import EDSR
 from minet_core.models.baselines.lyu import FILTER_PX, N_FILTERS, Lyu, gram, halved
 from minet_core.models.baselines.smore import SMORE, burst
@@ -20,6 +20,7 @@ from minet_core.models.late_fusion import LateFusion
 from minet_core.models.loss import reconstruction_loss
 from minet_core.models.minet.residual_groups import ResidualGroup
 from minet_core.models.registry import MODELS, build_model
+from minet_core.models.sub_pixel_convolution import pixel_shuffle_upsampler
 from minet_core.settings.federation import FederationSettings, ModelSettings
 from minet_core.settings.yaml_file import parse_settings
 from minet_core.training.batches import Batch

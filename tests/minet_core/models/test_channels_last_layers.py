@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from minet_core.models.base import SubPixelConvolution
 from minet_core.models.minet.joined_maps import joined
+from minet_core.models.sub_pixel_convolution import SubPixelConvolution
 
 
 def test_a_sub_pixel_convolution_is_a_convolution_and_torch_s_pixel_shuffle() -> None:
