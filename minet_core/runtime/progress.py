@@ -49,6 +49,32 @@ def progress(description: str, *, quiet: bool = False) -> Iterator[Advance]:
         yield _plain_lines(description)
 
 
+def over_passes(advance: Advance, n_passes: int) -> Advance:
+    """Progress through the same parts several times: begun anew with each pass, the time left would be that of one.
+
+    Parameters
+    ----------
+    advance
+        Told of all passes together.
+    n_passes
+        How often the parts are gone through.
+
+    Returns
+    -------
+    callable
+        To be called with (parts done, parts in all) of the pass that goes on; its last call ends the pass.
+    """
+    passed = 0
+
+    def told(done: int, n_parts: int) -> None:
+        nonlocal passed
+        advance(passed + done, n_passes * n_parts)
+        if done == n_parts:
+            passed += n_parts
+
+    return told
+
+
 @contextlib.contextmanager
 def _bar(description: str) -> Iterator[Advance]:
     columns = (

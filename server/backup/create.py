@@ -184,9 +184,8 @@ def back_up(home: ServerHome, file: Path) -> Contents:
             got=file,
             action="Name a file on another disk",
         )
-    if (
-        not file.resolve().parent.is_dir()
-    ):  # made here, it would lie on this disk where another one is not mounted
+    # Made here, it would lie on this disk where another one is not mounted.
+    if not file.resolve().parent.is_dir():
         raise FileMissing(
             "the folder for the back-up is missing",
             got=file.parent,

@@ -28,6 +28,7 @@ from minet_core.imaging.scan_figures import scan_figures
 from minet_core.imaging.volume import Volume
 from minet_core.runtime.files import atomic_write
 from minet_core.runtime.json_text import parse_json
+from minet_core.runtime.progress import over_passes
 from sites.registration.contour_agreement import contour_agreement
 from sites.scans.dicom.write_series import WrittenSeries
 from sites.super_resolution.aligned_reference import Guide
@@ -246,7 +247,13 @@ def make_picture(
     guide = believed.guide
     n_poses = options.self_ensemble or model.manifest.model.self_ensemble
     n_passes = _passes_of(believed) * (1 if not options.uncertainty else 1 + len(FLIPS) + (n_poses > 1))
-    maker = _Maker(model.network, scans, options.data_consistent, n_poses, _over_passes(progress, n_passes))
+    maker = _Maker(
+        model.network,
+        scans,
+        options.data_consistent,
+        n_poses,
+        None if progress is None else over_passes(progress, n_passes),
+    )
     frame = maker.picture(upsampled, believed)
     spread = maker.spread(frame, upsampled, believed) if options.uncertainty else None
     picture = scans.grid.in_file_axes(frame)
@@ -344,23 +351,6 @@ def _passes_of(believed: Believed) -> int:
     if believed.trust is None and believed.guide.covered.all():
         return 1
     return (believed.stand_in == "model") + (not believed.is_left_out)
-
-
-def _over_passes(
-    progress: Callable[[int, int], None] | None, n_passes: int
-) -> Callable[[int, int], None] | None:
-    """Progress through the slices of all passes: beginning anew with each, the time left would be that of one."""
-    if progress is None:
-        return None
-    told, passed = progress, 0
-
-    def advance(done: int, n_slices: int) -> None:
-        nonlocal passed
-        told(passed + done, n_passes * n_slices)
-        if done == n_slices:
-            passed += n_slices
-
-    return advance
 
 
 @dataclass(frozen=True)

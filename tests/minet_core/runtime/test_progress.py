@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from minet_core.runtime.progress import progress
+from minet_core.runtime.progress import over_passes, progress
 
 
 def test_plain_lines_are_few_and_end_with_the_last(capsys: pytest.CaptureFixture[str]) -> None:
@@ -21,3 +21,11 @@ def test_a_script_that_asks_for_json_sees_no_progress(capsys: pytest.CaptureFixt
     with progress("Rounds", quiet=True) as advance:
         advance(3, 3)
     assert capsys.readouterr().err == ""
+
+
+def test_progress_over_several_passes_counts_on() -> None:
+    told: list[tuple[int, int]] = []
+    advance = over_passes(lambda done, total: told.append((done, total)), 2)
+    for done in (1, 2, 1, 2):
+        advance(done, 2)
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
