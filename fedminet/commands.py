@@ -409,8 +409,10 @@ def _worth(asked: StudyOptions, asked_worth: WorthOptions, out: Path, *, quiet: 
     """What taking part is worth to a site."""
     from fedminet.experiment.worth.plan import WorthPlan, newcomer_asked, rates_asked, whole_numbers
     from fedminet.experiment.worth.run import run_worth
+    from fedminet.single_machine.sites import parse_named_sites
     from minet_core.settings.adaptation import AdaptationSettings
 
+    named = parse_named_sites(asked.site or [])
     given = {
         "head_steps": asked_worth.head_steps,
         "head_learning_rate": asked_worth.head_rate,
@@ -430,6 +432,8 @@ def _worth(asked: StudyOptions, asked_worth: WorthOptions, out: Path, *, quiet: 
         patch_px=asked_worth.patch,
         flips=asked_worth.flips,
         validation=asked_worth.validation,
+        named=named,
+        in_turn=bool(named),
         varied=not asked_worth.alike,
         newcomer=newcomer_asked(asked_worth.newcomer),
         adaptation=AdaptationSettings.model_validate(

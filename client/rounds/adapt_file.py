@@ -114,7 +114,10 @@ def adapted_as_text(page: Mapping[str, Any]) -> str:
             lines.append(f"  adapted at {tried['learning_rate']:g}, {tried['steps']} steps: {mean}")
         lines.append(_error_bars_as_text(page["error_bars"]))
     else:
-        lines.append("It has no validation patient but those it trains on, and so nothing to choose by.")
+        lines.append(
+            "It has no validation patient but those it trains on, and so nothing to choose by: what costs least where "
+            "it is wrong is kept. More patients would judge."
+        )
     lines.append(f"On {page['n_test_patients']} test patients, looked at after the choice, PSNR [dB]:")
     lines += [
         f"  {name.removesuffix('_db').replace('_', ' '):22s} {gain_text(value)}"

@@ -17,7 +17,12 @@ from client.rounds.candidate_training import train_candidate
 from minet_core.calibration import Calibration
 from minet_core.checkpoint import ABSENCE
 from minet_core.errors import TrainingDiverged
-from minet_core.evaluation.model_choice import choose_ensembled, choose_model, choose_rate
+from minet_core.evaluation.model_choice import (
+    choose_ensembled,
+    choose_model,
+    choose_rate,
+    choose_unjudged,
+)
 from minet_core.models.activation_checkpointing import recompute
 from minet_core.models.base import SuperResolver
 from minet_core.models.ensemble import joined_weights
@@ -29,7 +34,7 @@ from minet_core.training.batches import PreparedSlices
 from minet_core.training.device import preferred_device
 from minet_core.weights.manifest import Arrays, load_weights
 from sites.calibration import calibrate
-from sites.scores import scores_by_patient
+from sites.scores import scores_by_patient, validation_scores
 from sites.store.dataset import require_patch
 from sites.store.store import Store
 
@@ -62,7 +67,7 @@ def adapt_at_site(
     }
     if ladder.chosen is not None:
         psnr_db["adapted"] = ladder.psnr_db[ladder.chosen]
-    if ensembled := _ensembled(task, psnr_db):
+    if ensembled := _ensembled(task, model, store, weights, psnr_db):
         weights["ensemble"] = joined_weights([weights[name] for name in ensembled])
         together = model_of(task, n_networks=len(ensembled))
         psnr_db["ensemble"] = _judged_psnr_db(task, together, store, weights["ensemble"])
@@ -89,12 +94,26 @@ def _error_bars(task: SiteAdaptation, adapted: AdaptedModels) -> Calibration | N
 
 
 def _ensembled(
-    task: SiteAdaptation, psnr_db: Mapping[Candidate, Mapping[str, float]]
+    task: SiteAdaptation,
+    model: SuperResolver,
+    store: Store,
+    weights: Mapping[Candidate, Arrays],
+    psnr_db: Mapping[Candidate, Mapping[str, float]],
 ) -> tuple[Candidate, ...]:
     """Of which candidates the ensemble is made; none where it is not asked for, or the federation's model is one."""
     if not task.adaptation.ensemble or task.federation.model.members > 1:
         return ()
-    return choose_ensembled(psnr_db)
+    if all(psnr_db.values()):
+        return choose_ensembled(psnr_db)
+    return choose_unjudged(
+        {name: _trained_on_psnr_db(task, model, store, found) for name, found in weights.items()}
+    )
+
+
+def _trained_on_psnr_db(task: SiteAdaptation, model: SuperResolver, store: Store, weights: Arrays) -> float:
+    """PSNR over the validation slices of a site whose training patients they are of, dB."""
+    load_weights(model, weights)
+    return validation_scores(model, store, task.federation)["psnr_db"]
 
 
 def climb(

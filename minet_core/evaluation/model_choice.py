@@ -4,8 +4,8 @@ By the PSNR of validation patients, paired by patient, and by nothing else: no f
 The ensemble averages the pictures of those networks that are not plainly worse than the best of them. The rule is that
 of one standard error: of the models whose mean is less than one standard error of the paired difference below the best
 one's, the one that a wrong choice costs least. That is the ensemble, whose squared error is never above the mean of its
-networks'; then what rests on most patients: the global model, the adapted one, the one alone. Why, and what so few
-patients can say: docs/decisions/0021.
+networks'; then what rests on most patients: the global model, the adapted one, the one alone. Where no patient judges
+the first of these is kept too. Why, and what so few patients can say: docs/decisions/0021.
 
 References
 ----------
@@ -54,7 +54,7 @@ class Choice:
     """What was chosen, and by what.
 
     means_db: PSNR over the validation patients. behind: each against the best. n_patients: that judged; none where the
-    site has no validation patient apart from those it trained on, and then the global model is kept unjudged.
+    site has no validation patient apart from those it trained on, and then the first by `PREFERRED` is kept unjudged.
     """
 
     chosen: Candidate
@@ -75,8 +75,7 @@ def choose_model(psnr_db: Mapping[Candidate, Mapping[str, float]]) -> Choice:
     Returns
     -------
     Choice
-        The first by `PREFERRED` of those within one standard error of the best; the global model where no patient
-        judges.
+        The first by `PREFERRED` of those within one standard error of the best, or of all where no patient judges.
 
     Raises
     ------
@@ -90,7 +89,7 @@ def choose_model(psnr_db: Mapping[Candidate, Mapping[str, float]]) -> Choice:
     figures = _paired({name: psnr_db[name] for name in PREFERRED if name in psnr_db})
     n_patients = len(figures["global"])
     if not n_patients:
-        return Choice("global", 0, {}, {})
+        return Choice(next(iter(figures)), 0, {}, {})
     means = {name: float(values.mean()) for name, values in figures.items()}
     best = max(means, key=lambda name: means[name])  # of equals the preferred, which comes first
     behind = {
@@ -122,7 +121,7 @@ def choose_ensembled(psnr_db: Mapping[Candidate, Mapping[str, float]]) -> tuple[
     -------
     tuple of str
         In the order of `ENSEMBLED`; empty where fewer than two are left, or one of them has no figures: a mean of one
-        is no ensemble. All of them where no patient judges.
+        is no ensemble. All of them where no patient judges: see `choose_unjudged`.
 
     Raises
     ------
@@ -141,6 +140,37 @@ def choose_ensembled(psnr_db: Mapping[Candidate, Mapping[str, float]]) -> tuple[
         if values is best
         or float((best - values).mean()) < standard_error(best - values, spread_db=ENSEMBLE_SPREAD_DB)
     )
+    return found if len(found) > 1 else ()
+
+
+def choose_unjudged(trained_on_db: Mapping[Candidate, float]) -> tuple[Candidate, ...]:
+    """Choose the networks of the ensemble where no patient judges but those that the site trains on.
+
+    A network remembers the patients that it was trained on, those of the site most. So nothing is said by its being
+    better on them. One that was trained here and is plainly worse there than the global model learnt less than that
+    knew before, and is left out.
+
+    Parameters
+    ----------
+    trained_on_db
+        By candidate, PSNR over slices of the site's training patients, dB.
+
+    Returns
+    -------
+    tuple of str
+        As of `choose_ensembled`.
+
+    Raises
+    ------
+    MetricInvalid
+        Where a figure is not finite.
+    """
+    if not set(ENSEMBLED) <= set(trained_on_db):
+        return ()
+    if not all(math.isfinite(trained_on_db[name]) for name in ENSEMBLED):
+        raise MetricInvalid("models cannot be compared", got="a figure that is not finite")
+    least = trained_on_db["global"] - ENSEMBLE_SPREAD_DB
+    found = tuple(name for name in ENSEMBLED if trained_on_db[name] > least)
     return found if len(found) > 1 else ()
 
 

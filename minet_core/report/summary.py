@@ -67,8 +67,8 @@ class Difference(Settings):
 class AdaptationSummary(Settings):
     """What a site made of the global model, as it told.
 
-    chosen: by the validation patients; the model that the site keeps. adapted, alone, ensemble: null where the site has
-    none.
+    chosen: the model that the site keeps, by its validation patients if it has any. adapted, alone, ensemble: null
+    where the site has none.
     differences: by "FIRST less SECOND", as in "chosen less alone".
     """
 

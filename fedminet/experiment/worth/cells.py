@@ -52,7 +52,7 @@ class WorthCell(Settings):
     patients; None where a recipe is looked for, since the same patients are shown. validation_db, test_db: PSNR by
     candidate and patient, without a model whose training diverged; test_db is empty where no test patient was read.
     rate, tried_db: of the adapted model, and validation patients' PSNR by learning rate and patient; a cell of before
-    the ladder has neither.
+    the ladder has neither. turn: of the key.
     """
 
     site: str
@@ -70,6 +70,7 @@ class WorthCell(Settings):
     versions: dict[str, str]
     rate: float | None = None
     tried_db: PsnrDb = Field(default_factory=dict)
+    turn: int = 0
 
     def shown_db(self, *, validation: bool) -> PsnrDb:
         """The figures of the patients that a page shows, by candidate; "chosen" is one of them after a test."""
@@ -129,6 +130,7 @@ def make_cell(plan: WorthPlan, key: WorthKey, *, advance: Advance) -> WorthCell:
         versions=versions(),
         rate=judged.ladder.chosen,
         tried_db=_numbered(judged.ladder.psnr_db),
+        turn=key.turn,
     )
     write_json(plan.cell_file(key), cell.model_dump(mode="json"))
     return cell

@@ -40,11 +40,12 @@ def row_of(cell: WorthCell, *, validation: bool) -> dict[str, object]:
 
 def difference(cells: Sequence[WorthCell], first: str, second: str, *, validation: bool) -> Estimate | None:
     """first - second, patient by patient, over cells of one site and number of patients; None where none has both."""
-    by_seed = {}
+    by_seed: dict[int, list[float]] = {}
     for cell in cells:
         shown = cell.shown_db(validation=validation)
         if first in shown and second in shown:
-            by_seed[cell.seed] = [shown[first][patient] - shown[second][patient] for patient in shown[first]]
+            gains = by_seed.setdefault(cell.seed, [])  # a turn's patients are a seed's others
+            gains += [shown[first][patient] - shown[second][patient] for patient in shown[first]]
     return estimate(by_seed, same_patients=False) if by_seed else None
 
 
@@ -68,15 +69,20 @@ def write_page(plan: WorthPlan, cells: Sequence[WorthCell]) -> None:
         "tried costs the site its own steps. Each site has as many training patients as the table says.",
         "",
     ]
+    if plan.in_turn:
+        head += [
+            "Each patient in turn is the test patient; the others of its site train, and no patient judges.",
+            "",
+        ]
     if plan.validation:
         head += ["No test patient was read. Each figure is of some slices of each validation patient.", ""]
         tables = [as_markdown(trials_table(kept_cells(plan)))]
     else:
         tables = [
             as_markdown(_table(plan, [cell for cell in cells if cell.patients == n], n))
-            for n in plan.patients
+            for n in (sorted({cell.patients for cell in cells}) if plan.in_turn else plan.patients)
         ]
-        wanted = {} if plan.newcomer else WANTED_DB
+        wanted = {} if plan.newcomer or plan.in_turn else WANTED_DB
         draw_gains(plan.folder / "worth.png", gains_of(cells), wanted_db=wanted, when=_when(plan))
     write_text(plan.folder / "worth.md", "\n".join([*head, *tables]))
 
@@ -122,7 +128,7 @@ def _table(plan: WorthPlan, cells: Sequence[WorthCell], n_patients: int) -> Tabl
                 kept,
             )
         )
-    wanted = None if plan.newcomer else WANTED_DB.get(n_patients)
+    wanted = None if plan.newcomer or plan.in_turn else WANTED_DB.get(n_patients)
     note = (
         "Differences are paired by patient; an interval (95%, over patients and seeds) needs six patients. "
         "*behind*: the most that a cell's chosen model is below the better one of global and alone; below 0: above."

@@ -9,6 +9,7 @@ from typing import Literal, cast, get_args
 
 from client.site_home import SiteHome
 from fedminet.experiment.study import VALIDATION_SLICES
+from fedminet.experiment.worth.turns import homes_of_turn, patients_by_site
 from fedminet.single_machine.sites import DEFAULT_SITES, Ratio, make_sites_once
 from minet_core.errors import ConfigurationError
 from minet_core.runtime.files.file_lock import held
@@ -68,11 +69,15 @@ def newcomer_asked(text: str | None) -> Newcomer | None:
 
 @dataclass(frozen=True, order=True)
 class WorthKey:
-    """One cell: what one site makes of one federation's model. patients: the site's training patients."""
+    """One cell: what one site makes of one federation's model.
+
+    patients: the site's training patients. turn: from 1, whose turn it is to be tested; 0: the split is the site's own.
+    """
 
     seed: int
     patients: int
     site: str
+    turn: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +87,9 @@ class WorthPlan:
     preset: whose model it is. rounds, local_steps: of the federation. batch_size, patch_px: of every training;
     None: the preset's. flips: in every training. adapting: its sites whose adaptation is looked at. validation:
     show validation patients' figures alone, and read no test patient. named: scans of sites in a folder, in place
-    of phantoms; their split is the site's own, and has to have as many training patients as are asked for. varied:
-    the phantoms differ as patients do (`minet_core.phantom.variety`); else in the shape of their anatomy alone.
+    of phantoms; their split is the site's own, and has to have as many training patients as are asked for. in_turn:
+    of these scans each patient is the test patient once, and all others train; `patients` is not asked. varied: the
+    phantoms differ as patients do (`minet_core.phantom.variety`); else in the shape of their anatomy alone.
     newcomer: each site in turn takes no part in the rounds, and adapts their model; None: all take part.
     """
 
@@ -101,6 +107,7 @@ class WorthPlan:
     adapting: tuple[str, ...] = ()
     validation: bool = False
     named: Mapping[str, Path] = field(default_factory=dict)
+    in_turn: bool = False
     varied: bool = True
     newcomer: Newcomer | None = None
 
@@ -116,6 +123,12 @@ class WorthPlan:
         if self.newcomer == "known" and self.named:
             raise ConfigurationError(
                 "a newcomer of a known kind is made of phantoms", got=f"scans of {', '.join(self.named)}"
+            )
+        if self.in_turn and (self.validation or self.newcomer or not self.named):
+            raise ConfigurationError(
+                "each patient in turn is tested at members with scans",
+                got="--validation, --newcomer or no --site",
+                expected="--site NAME=FOLDER alone",
             )
         if self.newcomer == "unknown" and len(self.sites) < 2:
             raise ConfigurationError("without the newcomer there is no site left", got=self.sites)
@@ -161,11 +174,20 @@ class WorthPlan:
     @property
     def _of_rounds(self) -> Path:
         """Where the federations are kept, which members and newcomers begin with."""
-        kind = "" if self.varied else "-alike"
+        kind = "" if self.varied or self.named else "-alike"
         return self.out / (f"worth-validation{kind}" if self.validation else f"worth{kind}")
 
     def keys(self) -> list[WorthKey]:
-        """Every cell; those of a seed and number of patients, which share a federation, after each other."""
+        """Every cell; those of one federation after each other: of a seed and number of patients, or of a turn."""
+        if self.in_turn:
+            n_patients = patients_by_site(self.out, self.named)
+            return [
+                WorthKey(seed, n_patients[site] - 1, site, turn)
+                for seed in self.seeds
+                for turn in range(1, max(n_patients.values()) + 1)
+                for site in self.adapting or self.sites
+                if turn <= n_patients[site]
+            ]
         return [
             WorthKey(seed, patients, site)
             for seed in self.seeds
@@ -175,13 +197,15 @@ class WorthPlan:
 
     def cell_file(self, key: WorthKey) -> Path:
         """Where a cell is kept."""
-        name = f"{self.scale}x-seed{key.seed}-{key.patients}patients-{key.site}-{self.recipe}.json"
+        turn = f"-turn{key.turn}" if key.turn else ""
+        name = f"{self.scale}x-seed{key.seed}{turn}-{key.patients}patients-{key.site}-{self.recipe}.json"
         return self.folder / "cells" / name
 
     def federation_folder(self, key: WorthKey) -> Path:
         """Of the federation that a cell's model comes from, whatever is made of it."""
         without = f"-without-{key.site}" if self.newcomer == "unknown" else ""
-        name = f"{self.scale}x-seed{key.seed}-{key.patients}patients{without}-{self.rounds_text}"
+        who = f"turn{key.turn}" if key.turn else f"{key.patients}patients"
+        name = f"{self.scale}x-seed{key.seed}-{who}{without}-{self.rounds_text}"
         return self._of_rounds / "federations" / name
 
     def members(self, key: WorthKey) -> tuple[str, ...]:
@@ -210,10 +234,14 @@ class WorthPlan:
 
     def homes(self, key: WorthKey) -> Mapping[str, SiteHome]:
         """The members' folders, made where they are not there yet."""
+        if key.turn:
+            return homes_of_turn(self.out, self.named, turn=key.turn)
         return self._made(self.sites, key, seed=key.seed, names=self.members(key))
 
     def home(self, key: WorthKey) -> SiteHome:
         """The folder of the site that adapts, made where it is not there yet."""
+        if key.turn:
+            return homes_of_turn(self.out, self.named, turn=key.turn)[key.site]
         if self.newcomer == "known":
             found = self._made((key.site,), key, seed=key.seed + NEWCOMER_SEED, names=(key.site,))
         else:

@@ -253,11 +253,33 @@ def test_a_global_model_that_is_plainly_worse_is_no_part_of_the_ensemble(tmp_pat
     assert set(score_adapted(task, adapted)) == {"global", "adapted", "alone", "ensemble"}
 
 
-def test_a_site_without_a_validation_patient_of_its_own_keeps_the_global_model(tmp_path: Path) -> None:
+def test_a_site_without_a_validation_patient_of_its_own_keeps_the_ensemble_unjudged(tmp_path: Path) -> None:
     home = make_tiny_sites(tmp_path, names=("sms",))["sms"]
     task = task_at(home)
-    noise = {name: array + np.float32(0.2) for name, array in task.weights.items()}
-    choice = adapt_at_site(replace(task, weights=noise), prepared(home)).choice
+    adapted = adapt_at_site(task, prepared(home))
+    assert (adapted.choice.chosen, adapted.choice.n_patients) == ("ensemble", 0)
+    assert adapted.ensembled == ("global", "adapted", "alone")
+    assert adapted.calibration is None
+    card = json.loads((task.folder / "card.json").read_text())
+    assert (card["chosen"], card["validation"]["patients"]) == ("ensemble", 0)
+
+
+def test_of_a_site_without_a_judge_a_network_that_forgot_is_left_out_of_the_ensemble(tmp_path: Path) -> None:
+    home = make_tiny_sites(tmp_path, names=("sms",))["sms"]
+    bias = "target_reconstruction.bias"
+    task = task_at(home)
+    dazzled = replace(task, weights={**task.weights, bias: task.weights[bias] + np.float32(9)})
+    # The global model is the bad one: nothing tells it, for the others may be better by memory alone.
+    assert adapt_at_site(dazzled, prepared(home)).ensembled == ("global", "adapted", "alone")
+    wild = AdaptationSettings(head_steps=0, steps=2, learning_rate=3.0)
+    adapted = adapt_at_site(replace(task, adaptation=wild), prepared(home))
+    assert "adapted" in adapted.weights
+    assert adapted.ensembled == ("global", "alone")
+
+
+def test_a_site_without_a_judge_that_trains_none_alone_keeps_the_global_model(tmp_path: Path) -> None:
+    home = make_tiny_sites(tmp_path, names=("sms",))["sms"]
+    choice = adapt_at_site(task_at(home, n_alone_steps=0), prepared(home)).choice
     assert (choice.chosen, choice.n_patients) == ("global", 0)
 
 
@@ -472,9 +494,10 @@ def test_a_model_is_adapted_later_by_the_recipe_that_it_comes_from(tmp_path: Pat
     save_weights(model, federation, initial_weights(federation)[1], round_number=2)
     assert recipe_for(home, read_manifest(model)) == federation
     page = adapt_file(home, model)
-    assert page["chosen"] == "global"
+    assert page["chosen"] == "ensemble"
     assert page["steps"]["adapted"] == ADAPTATION.n_steps
-    assert "keeps the global model" in adapted_as_text(page)
+    assert "averages their images" in adapted_as_text(page)
+    assert "nothing to choose by" in adapted_as_text(page)
     told = CliRunner().invoke(site_commands, ["adapt", str(home.path), "--json"])
     assert (told.exit_code, json.loads(told.stdout)) == (0, json.loads(json.dumps(page)))
     assert "looked at after the choice" in CliRunner().invoke(site_commands, ["adapt", str(home.path)]).stdout

@@ -241,3 +241,44 @@ def test_a_newcomer_of_a_known_kind_has_patients_of_its_own(tmp_path: Path) -> N
         replace(plans["known"], named={"sms": tmp_path})
     with pytest.raises(ConfigurationError, match="no site left"):
         replace(plans["unknown"], named={"sms": tmp_path})
+
+
+def test_each_patient_in_turn_is_tested_at_sites_with_scans(tmp_path: Path) -> None:
+    for site, patients in (("sms", 3), ("umr", 2)):
+        for patient in range(patients):
+            for contrast in ("T1", "T2"):
+                volume = make_volume(patient, contrast, shape=SHAPE, spacing_mm=SPACING_MM)
+                write_nifti(tmp_path / site / f"patient{patient}" / f"{contrast}.nii.gz", volume)
+    plan = WorthPlan(
+        out=tmp_path / "worth",
+        seeds=(1,),
+        patients=(7,),
+        rounds=1,
+        local_steps=1,
+        adaptation=AdaptationSettings(head_steps=0, steps=1),
+        named={site: tmp_path / site for site in ("sms", "umr")},
+        in_turn=True,
+    )
+    keys = plan.keys()
+    assert [(key.turn, key.site, key.patients) for key in keys] == [
+        (1, "sms", 2),
+        (1, "umr", 1),
+        (2, "sms", 2),
+        (2, "umr", 1),
+        (3, "sms", 2),
+    ]
+    tested = set()
+    for key in keys:
+        store = Store(plan.homes(key)[key.site].store)
+        (pair,) = {pair.patient for pair, _ in store.cohort.pairs_of("test")}
+        assert pair not in {one.patient for one, _ in store.cohort.pairs_of("training")}
+        assert store.cohort.validation_from_training
+        assert store.cohort.counts["training"].patients == key.patients
+        tested.add((key.site, pair))
+    assert len(tested) == len(keys)
+    assert set(plan.members(keys[-1])) == {"sms", "umr"}  # who was tested already takes part
+    (cell,) = run_worth(replace(plan, adapting=("umr",), seeds=(2,)), quiet=True)[1:]
+    assert (cell.turn, cell.chosen, len(cell.test_db["ensemble"])) == (2, "ensemble", 1)
+    assert "| umr | 2 (2) |" in (plan.folder / "worth.md").read_text()
+    with pytest.raises(ConfigurationError, match="each patient in turn"):
+        replace(plan, newcomer="unknown")

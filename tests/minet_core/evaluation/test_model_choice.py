@@ -15,6 +15,7 @@ from minet_core.evaluation.model_choice import (
     choose_ensembled,
     choose_model,
     choose_rate,
+    choose_unjudged,
     standard_error,
 )
 from minet_core.settings.adaptation import ENSEMBLED
@@ -163,9 +164,21 @@ def test_the_order_in_which_models_and_patients_are_given_changes_nothing() -> N
     assert choices == {choose_model(turned).chosen}  # type: ignore[arg-type]
 
 
-def test_without_a_patient_that_judges_the_global_model_is_kept() -> None:
-    choice = choose_model({"global": {}, "adapted": {}, "alone": {}})
+def test_without_a_patient_that_judges_the_ensemble_is_kept_and_else_the_global_model() -> None:
+    choice = choose_model({"global": {}, "adapted": {}, "alone": {}, "ensemble": {}})
+    assert (choice.chosen, choice.n_patients) == ("ensemble", 0)
+    choice = choose_model({"alone": {}, "adapted": {}, "global": {}})
     assert (choice.chosen, choice.n_patients) == ("global", 0)
+
+
+def test_without_a_patient_that_judges_what_forgot_what_the_global_model_knew_is_left_out() -> None:
+    remembered = {"global": 30.0, "adapted": 34.0, "alone": 38.0}
+    assert choose_unjudged(remembered) == ("global", "adapted", "alone")  # better by memory says nothing
+    assert choose_unjudged({**remembered, "alone": 30.0 - ENSEMBLE_SPREAD_DB}) == ("global", "adapted")
+    assert choose_unjudged({"global": 30.0, "adapted": 20.0, "alone": 20.0}) == ()
+    assert choose_unjudged({"global": 30.0, "alone": 31.0}) == ()
+    with pytest.raises(MetricInvalid):
+        choose_unjudged({**remembered, "alone": math.nan})
 
 
 @pytest.mark.parametrize(
