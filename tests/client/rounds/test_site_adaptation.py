@@ -264,13 +264,14 @@ def test_a_site_without_a_validation_patient_of_its_own_keeps_the_ensemble_unjud
     assert (card["chosen"], card["validation"]["patients"]) == ("ensemble", 0)
 
 
-def test_of_a_site_without_a_judge_a_network_that_forgot_is_left_out_of_the_ensemble(tmp_path: Path) -> None:
+def test_of_a_site_without_a_judge_a_network_that_is_plainly_worse_is_left_out(tmp_path: Path) -> None:
     home = make_tiny_sites(tmp_path, names=("sms",))["sms"]
     bias = "target_reconstruction.bias"
     task = task_at(home)
-    dazzled = replace(task, weights={**task.weights, bias: task.weights[bias] + np.float32(9)})
-    # The global model is the bad one: nothing tells it, for the others may be better by memory alone.
-    assert adapt_at_site(dazzled, prepared(home)).ensembled == ("global", "adapted", "alone")
+    brighter = {**task.weights, bias: task.weights[bias] + np.float32(0.4)}
+    longer = AdaptationSettings(steps=30, learning_rate=1e-2)
+    adapted = adapt_at_site(replace(task, weights=brighter, adaptation=longer), prepared(home))
+    assert adapted.ensembled == ("adapted", "alone")
     wild = AdaptationSettings(head_steps=0, steps=2, learning_rate=3.0)
     adapted = adapt_at_site(replace(task, adaptation=wild), prepared(home))
     assert "adapted" in adapted.weights

@@ -10,6 +10,7 @@ import pytest
 from minet_core.errors import MetricInvalid
 from minet_core.evaluation.model_choice import (
     ENSEMBLE_SPREAD_DB,
+    MEMORY_DB,
     PATIENT_SPREAD_DB,
     SPREAD_WEIGHT,
     choose_ensembled,
@@ -91,11 +92,6 @@ def test_many_patients_who_agree_leave_the_ensemble_for_less() -> None:
     )
 
 
-def test_without_a_patient_who_judges_the_global_model_is_kept_beside_an_ensemble_too() -> None:
-    names = ("global", "adapted", "alone", "ensemble")
-    assert choose_model({name: {} for name in names}).chosen == "global"  # type: ignore[misc]
-
-
 @pytest.mark.parametrize(
     ("behind", "ensembled"),
     [
@@ -171,10 +167,12 @@ def test_without_a_patient_that_judges_the_ensemble_is_kept_and_else_the_global_
     assert (choice.chosen, choice.n_patients) == ("global", 0)
 
 
-def test_without_a_patient_that_judges_what_forgot_what_the_global_model_knew_is_left_out() -> None:
-    remembered = {"global": 30.0, "adapted": 34.0, "alone": 38.0}
-    assert choose_unjudged(remembered) == ("global", "adapted", "alone")  # better by memory says nothing
+def test_without_a_patient_that_judges_what_is_plainly_worse_is_left_out_and_memory_is_no_merit() -> None:
+    remembered = {"global": 30.0, "adapted": 31.0, "alone": 31.9}
+    assert choose_unjudged(remembered) == ("global", "adapted", "alone")  # as much as memory explains
     assert choose_unjudged({**remembered, "alone": 30.0 - ENSEMBLE_SPREAD_DB}) == ("global", "adapted")
+    of_another_kind = {**remembered, "alone": 30.0 + ENSEMBLE_SPREAD_DB + MEMORY_DB}
+    assert choose_unjudged(of_another_kind) == ("adapted", "alone")
     assert choose_unjudged({"global": 30.0, "adapted": 20.0, "alone": 20.0}) == ()
     assert choose_unjudged({"global": 30.0, "alone": 31.0}) == ()
     with pytest.raises(MetricInvalid):
