@@ -3,7 +3,7 @@
 # order will remain consistent within and across the files", says its readme. But a time (TM) is shifted only where a date of the
 # same name stands beside it, and 23 of 24 shifts are no whole number of days. ContrastBolusStartTime and RadiopharmaceuticalStartTime
 # have no such date in DICOM, and stay, while the acquisition moves to another hour of the day: an agent that was given 5 minutes
-# before it is now given hours after it, and an uptake value (SUV) is corrected for the decay of another time. And a date whose
+# before it is now hours away from it, here after it, and an uptake value (SUV) is corrected for the decay of another time. And a date whose
 # time is empty is shifted as if it were midnight: of two dates that were alike one can become the day before. The readme's list has
 # "only if replacing matching DA element" of times; its promise of order has no exception. What is a DateTime (DT) stays right.
 # Nothing is raised or warned of. Remedy: no such times (take them out, or shift them in an element handler of one's own).
