@@ -47,6 +47,8 @@ MAPS = frozenset(
     }
 )  # fmt: skip
 """Values of ImageType or FrameType from the third on that stand for no acquired contrast."""
+DUMMIES = frozenset({"ANONYMIZED", "ANONYMISED", "ANONYMOUS", "UNKNOWN", "N/A"})
+"""What de-identification writes in place of any text, also of none (dicom-anonymizer, pymedphys): it says nothing."""
 GE_COMPONENTS: dict[int, Component] = {0: "magnitude", 1: "phase", 2: "real", 3: "imaginary"}
 FAT_CODES = frozenset({"FS", "WE", "FATSAT", "FAT_SAT", "FSAT", "SPIR", "SPAIR"})
 """In ScanOptions: suppression or water excitation. SAT_GEMS and SAT1 are bands outside the field of view."""
@@ -249,10 +251,11 @@ def _fat_suppressed(options: tuple[str, ...], value: Callable[[str], Any]) -> bo
 
 
 def _contrast_agent(value: Callable[[str], Any]) -> bool | None:
-    """Whether an agent is named. Its name is a text, and is not kept."""
+    """Whether an agent is named, None where nothing is said. Its name is a text, and is not kept."""
     sequence, text = value("ContrastBolusAgentSequence"), value("ContrastBolusAgent")
     if sequence is not None:
         return len(sequence) > 0
     if text is None or not str(text).strip():
         return None
-    return str(text).strip().upper() not in {"NO", "NONE", "N", "OFF"}
+    said = str(text).strip().upper()
+    return None if said in DUMMIES else said not in {"NO", "NONE", "N", "OFF"}

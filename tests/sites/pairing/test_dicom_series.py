@@ -93,6 +93,8 @@ def test_the_reason_has_the_figure_and_what_was_asked(tmp_path: Path) -> None:
         ({"agent": "GADOVIST"}, {"contrast_agent": False}, False),
         ({"agent": "GADOVIST"}, {"contrast_agent": True}, True),
         ({"agent": "NONE"}, {"contrast_agent": True}, False),
+        ({"agent": "ANONYMIZED"}, {"contrast_agent": True}, False),
+        ({"agent": "Anonymous"}, {"contrast_agent": False}, True),
         ({}, {"contrast_agent": False}, True),
         ({}, {"three_dimensional": True}, False),
         ({}, {"image_type": ["NORM"]}, True),
