@@ -9,7 +9,6 @@ Shapes: B batch, C channel, H row, W column.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -73,10 +72,11 @@ class _OneChannel(torch.autograd.Function):
         batch, n_features, n_rows, n_columns = features.shape
         padded = gradient.new_zeros(batch, n_rows + 2, n_columns + 2, dtype=features.dtype)
         padded[:, 1:-1, 1:-1] = gradient[:, 0]
-        towards = torch.stack([padded[place] for place in _places(n_rows, n_columns)]).flatten(1)  # (9, B H W)
-        of_rows = towards.t() @ taps
+        # Where a convolution looks ahead its gradient looks back: the windows are those of the taps from the last on.
+        towards = _windows(padded).permute(1, 2, 0, 3, 4).reshape(9, -1)  # (9, B H W)
+        of_rows = towards.t() @ taps.flip(0)
         of_features = of_rows.view(batch, n_rows, n_columns, n_features).permute(0, 3, 1, 2)
-        of_taps = (towards @ _rows(features)).view(1, 3, 3, n_features).permute(0, 3, 1, 2)
+        of_taps = (towards @ _rows(features)).flip(0).view(1, 3, 3, n_features).permute(0, 3, 1, 2)
         of_bias = gradient.sum(dim=(0, 2, 3))
         return of_features, of_taps.to(ctx.weight_dtype), of_bias.to(ctx.weight_dtype)
 
@@ -84,10 +84,11 @@ class _OneChannel(torch.autograd.Function):
 def _image(features: Tensor, taps: Tensor, bias: Tensor) -> Tensor:
     """(B, C, H, W) and (9, C) -> (B, 1, H, W) in float32."""
     batch, _, n_rows, n_columns = features.shape
-    products = (taps @ _rows(features).t()).view(9, batch, n_rows, n_columns)
+    products = (taps.flip(0) @ _rows(features).t()).view(9, batch, n_rows, n_columns)
     padded = bias.float().expand(batch, n_rows + 2, n_columns + 2).contiguous()
-    for of_tap, place in zip(products, _places(n_rows, n_columns), strict=True):
-        padded[place].add_(of_tap)
+    windows = (window for row in _windows(padded).unbind(1) for window in row.unbind(1))
+    for window, of_tap in zip(windows, products.unbind(), strict=True):
+        window.add_(of_tap)
     return padded[:, None, 1:-1, 1:-1]
 
 
@@ -101,8 +102,6 @@ def _rows(features: Tensor) -> Tensor:
     return features.permute(0, 2, 3, 1).flatten(0, 2)
 
 
-def _places(n_rows: int, n_columns: int) -> Iterator[tuple[slice, slice, slice]]:
-    """Where in an image with a border of one pixel a pixel is, as each tap of a convolution's weights reaches it."""
-    for row in (2, 1, 0):
-        for column in (2, 1, 0):
-            yield slice(None), slice(row, row + n_rows), slice(column, column + n_columns)
+def _windows(padded: Tensor) -> Tensor:
+    """(B, H + 2, W + 2) as (B, 3, 3, H, W): what each of nine taps sees; a view."""
+    return padded.unfold(1, padded.shape[1] - 2, 1).unfold(2, padded.shape[2] - 2, 1)
