@@ -1,9 +1,9 @@
 """The inner products of some feature maps with each other, in float32 at least, with their gradient in one pass.
 
 On a processor maps are gone through sample by sample and, where they are large, piece by piece: what is converted to
-float32 stays in a core's cache, and no copy of all maps is made. None is kept for the backward pass. Torch's own gradient of rows @ rows^T is two batched
-products of matrices this flat and their sum; the products' gradient plus its transpose does the same in one, and sample
-by sample it takes a third of the time of the batched product.
+float32 stays in a core's cache, and no copy of all maps is made. None is kept for the backward pass. Torch's own
+gradient of rows @ rows^T is two batched products of matrices this flat and their sum; the products' gradient plus its
+transpose does the same in one, and sample by sample it takes a third of the time of the batched product.
 
 Shapes: B batch, N feature maps, C channel, H row, W column.
 """
