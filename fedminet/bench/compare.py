@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import runpy
 import statistics
 import subprocess
 import sys
@@ -28,6 +29,8 @@ from minet_core.settings.federation import PRESETS
 
 SIDE = Path(__file__).with_name("side.py")
 CHECKOUT = Path(__file__).resolve().parents[2]
+THREADING = Path("minet_core", "runtime", "cpu_threading.py")
+"""It imports nothing, in every commit that a side may be of."""
 ORACLE = Path("tests", "oracles", "minet_literal.py")
 
 COLUMNS = ("side", "ms", "ratio", "GFLOP", "saved for backward, MB", "operations", "first, ms", "peak, MB")
@@ -187,7 +190,7 @@ def _options(result: Comparison, work: str, size: BenchSize) -> dict[str, Any]:
 def _started(
     checkout: Path, work: str, options: Mapping[str, Any], *, threads: int
 ) -> Iterator[subprocess.Popen[str]]:
-    environment = {**os.environ, **cpu_threading_environment(), "OMP_NUM_THREADS": str(threads)}
+    environment = _environment_of(checkout) | {"OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, str(SIDE), str(checkout), work, json.dumps(options)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=checkout
@@ -197,6 +200,14 @@ def _started(
         except BaseException:
             side.kill()
             raise
+
+
+def _environment_of(checkout: Path) -> dict[str, str]:
+    """This process's, with how that commit shares the cores and holds its memory in place of how this one does."""
+    own = cpu_threading_environment()
+    others = {name: value for name, value in os.environ.items() if name not in own}
+    theirs: dict[str, str] = runpy.run_path(str(checkout / THREADING))["cpu_threading_environment"]()
+    return others | theirs
 
 
 def _reply(side: subprocess.Popen[str]) -> dict[str, Any]:

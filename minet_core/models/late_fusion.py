@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from minet_core.models.base import SuperResolver, check_reference, check_scale, conv3x3, scale_initial_weights
 from minet_core.models.baselines.edsr import ResidualBlock
 from minet_core.models.minet.stage_fusion import fuse
+from minet_core.models.one_channel_convolution import OneChannelConvolution
 from minet_core.models.sub_pixel_convolution import pixel_shuffle_upsampler
 
 
@@ -66,7 +67,7 @@ class LateFusion(SuperResolver):
             self.reference_chain = nn.Sequential(conv3x3(1, n_features), *_blocks(n_features, n_blocks))
             self.fusion = nn.Conv2d(2 * n_features, n_features, 1)
         self.joint_chain = nn.Sequential(*_blocks(n_features, 2 * n_blocks))
-        self.reconstruction = conv3x3(n_features, 1)
+        self.reconstruction = OneChannelConvolution(n_features)
         if bicubic_skip:
             scale_initial_weights(self.reconstruction)
 

@@ -46,9 +46,10 @@ would cut it short, and the SuperLink would take its run for a running one for a
 SUPERLINK = "superlink"
 SUPEREXEC = "superexec-server"
 
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "131072"}
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "131072", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}
 """glibc's own first value, which holds still when it is set. Else the threshold grows with what is freed, up to 32 MB,
-and the server application keeps the tensors that it has let go of: two or three models more."""
+and the server application keeps the tensors that it has let go of: two or three models more. Its pages are the small
+ones, of which none is larger than what it holds."""
 
 WARN_EVERY_S = 24 * 3600.0
 """How often a server that runs for months says again what expires."""

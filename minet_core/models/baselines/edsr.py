@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from minet_core.models.activation_checkpointing import ActivationCheckpointed
 from minet_core.models.base import SuperResolver, check_scale, conv3x3, scale_initial_weights
+from minet_core.models.rectified import rectified_
 from minet_core.models.sub_pixel_convolution import pixel_shuffle_upsampler
 
 
@@ -165,5 +165,5 @@ class ResidualBlock(ActivationCheckpointed):
         Tensor (B, C, h, w)
             New features.
         """
-        response: Tensor = self.second(functional.relu(self.first(features), inplace=True))
+        response: Tensor = self.second(rectified_(self.first(features)))
         return torch.add(features, response, alpha=self.residual_scale)  # a factor of 1 costs nothing

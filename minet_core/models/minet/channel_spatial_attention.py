@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 
@@ -50,6 +53,33 @@ class ChannelSpatialAttention(nn.Module):
         Tensor (B, C, H, W)
             Enriched features.
         """
-        weight = torch.einsum("doi,dhw->oihw", self.bands, self.kernel)  # (C, C, 3, 3)
-        attention = functional.conv2d(features, weight, self.bias.expand(features.shape[1]), padding=1)
+        n_features = features.shape[1]
+        with torch.autocast(
+            features.device.type, enabled=False
+        ):  # a product this small takes 80 us in bfloat16, or 5
+            taps = self.bands.flatten(1).t() @ self.kernel.flatten(
+                1
+            )  # (C C, 9): one of three kernels each, or none
+        weight = taps.view(n_features, n_features, 3, 3)
+        attention = functional.conv2d(features, weight, self.bias.expand(n_features), padding=1)
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            attended: Tensor = _Attended.apply(features, attention)  # type: ignore[no-untyped-call]
+            return attended
         return torch.addcmul(features, features, torch.sigmoid(attention))
+
+
+class _Attended(torch.autograd.Function):
+    """sigmoid(A) * F + F, whose gradient passes over the maps three times, where torch's layer by layer does six."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, attention: Tensor) -> Tensor:
+        gates = torch.sigmoid(attention)
+        ctx.save_for_backward(features, gates)
+        return torch.addcmul(features, features, gates)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        features, gates = ctx.saved_tensors
+        of_attention = torch.ops.aten.sigmoid_backward(gradient * features, gates)
+        return torch.addcmul(gradient, gradient, gates), of_attention

@@ -105,7 +105,7 @@ def _sums(response: Tensor) -> Tensor:
         return response.sum(dim=(2, 3))
     batch, n_features, _, n_columns = response.shape
     of_columns = response.permute(0, 2, 3, 1).flatten(2).sum(dim=1)  # (B, W C), summed in float32
-    return of_columns.float().view(batch, n_columns, n_features).sum(dim=1)
+    return of_columns.view(batch, n_columns, n_features).sum(dim=1, dtype=torch.float32)
 
 
 def _added(start: Tensor, response: Tensor, gate: Tensor) -> Tensor:
@@ -118,8 +118,7 @@ def _added(start: Tensor, response: Tensor, gate: Tensor) -> Tensor:
 
     def row_of(values: Tensor) -> Tensor:
         """(B, C) as (B, 1, W C)."""
-        rows = values.to(response.dtype)[:, None].expand(batch, n_columns, n_features)
-        return rows.reshape(batch, 1, n_columns * n_features)
+        return values.to(response.dtype).repeat(1, n_columns)[:, None]
 
     def rows_of(values: Tensor) -> Tensor:
         """(B, C, H, W) as (B, H, W C), which of channels_last is a view."""

@@ -37,6 +37,7 @@ from minet_core.models.minet.multi_stage_integration import MultiStageIntegratio
 from minet_core.models.minet.reference_alignment import ReferenceAlignment
 from minet_core.models.minet.residual_groups import ResidualGroup
 from minet_core.models.minet.stage_fusion import fuse
+from minet_core.models.one_channel_convolution import OneChannelConvolution
 from minet_core.models.sub_pixel_convolution import pixel_shuffle_upsampler
 
 
@@ -95,7 +96,7 @@ class MINet(SuperResolver):
         self.target_head = _upsampling_head(n_features, scale=scale)
         self.target_branch = _branch(n_groups, n_features=n_features, n_blocks=n_blocks, reduction=reduction)
         self.target_attention = ChannelSpatialAttention(n_features) if use_attention else None
-        self.target_reconstruction = nn.Conv2d(n_features, 1, 3, padding=1)
+        self.target_reconstruction = OneChannelConvolution(n_features)
         self.reference_branch: nn.ModuleList | None = None
         self.reference_attention: ChannelSpatialAttention | None = None
         if use_reference:
@@ -105,7 +106,7 @@ class MINet(SuperResolver):
             )
             self.fusions = nn.ModuleList(nn.Conv2d(2 * n_features, n_features, 1) for _ in range(n_groups))
             self.reference_attention = ChannelSpatialAttention(n_features) if use_attention else None
-            self.reference_reconstruction = nn.Conv2d(n_features, 1, 3, padding=1)
+            self.reference_reconstruction = OneChannelConvolution(n_features)
         if align_reference and not use_reference:
             raise InvalidSetting("there is no reference to align", got="use_reference false", expected="true")
         self.reference_alignment = ReferenceAlignment(scale=scale) if align_reference else None

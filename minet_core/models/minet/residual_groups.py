@@ -6,10 +6,10 @@ Shapes: B batch, C channel, H row, W column.
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from minet_core.models.activation_checkpointing import ActivationCheckpointed
 from minet_core.models.minet.gated_residual import gated_residual
+from minet_core.models.rectified import rectified_
 
 
 class ChannelAttention(nn.Module):
@@ -79,7 +79,7 @@ class ResidualChannelAttentionBlock(nn.Module):
         Tensor (B, C, H, W)
             New features.
         """
-        response = self.second(functional.relu(self.first(features), inplace=True))
+        response = self.second(rectified_(self.first(features)))
         attended: Tensor = self.attention(features, response)
         return attended
 

@@ -331,7 +331,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
 """
 
     def page_faults(extra: dict[str, str]) -> int:
-        plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+        set_here = cpu_threading_environment()
+        plain = {name: value for name, value in os.environ.items() if name not in set_here}
         environment = {**plain, "OMP_NUM_THREADS": "1", **extra}
         done = subprocess.run(
             [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
