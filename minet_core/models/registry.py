@@ -72,8 +72,8 @@ def build_model(settings: dict[str, object], *, scale: int) -> SuperResolver:
 def _check_state(model: SuperResolver, *, architecture: str) -> None:
     """Refuse a model with state that neither a message nor a checkpoint carries.
 
-    Both hold the parameters that learn. A running mean of BatchNorm would stay at each site, and start anew wherever the
-    checkpoint is opened: another picture than was validated, and nothing would say so.
+    Both hold the parameters that learn. A running mean of BatchNorm would stay at each site, and start anew wherever
+    the checkpoint is opened: another picture than was validated, and nothing would say so.
     """
     learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     left_behind = sorted(model.state_dict().keys() - learning)
