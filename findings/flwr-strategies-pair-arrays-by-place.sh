@@ -1,22 +1,27 @@
 #!/bin/sh
-# flwr 1.42.0: the arrays of an ArrayRecord have names, and FedAvg goes by them. FedAvgM, QFedAvg and the wrappers for differential
-# privacy pair a site's arrays with the global model's by their place in the record; Krum, MultiKrum and Bulyan so one site's
-# with another's. What is checked is that the sets of names are the same; in which order they stand nobody looks at. A site
+# flwr 1.42.0: the arrays of an ArrayRecord have names, and FedAvg goes by them. FedAvgM, QFedAvg and the clipping wrappers for
+# differential privacy pair a site's arrays with the global model's by their place in the record; Krum, MultiKrum and Bulyan so one
+# site's with another's. What is checked is that the sets of names are the same; in which order they stand nobody looks at. A site
 # that answers in another order than it was asked in, as one does whose state comes from a safetensors file (its arrays lie in the
 # order of their names), is mixed up wherever shapes agree, as of most layers of a network they do: a layer is moved towards
 # another one's values, or takes its place. Nothing is raised or logged; only shapes that do not fit end the round. FedAvg,
-# FedAdam, FedYogi, FedAdagrad, FedMedian and FedTrimmedAvg are right. The remedy is one order, such as sorted names, on both sides.
+# FedAdam, FedMedian and FedTrimmedAvg are right. The remedy is one order, such as sorted names, on both sides.
 #
 # Output seen (the global model's layers are 1 and 10, both sites answer 2 and 11; FedAvgM goes half the way, clipping to 1):
 #   order of a safetensors file that was written as entry, body: body, entry
 #   FedAvg, order of the question: entry 2.00, body 11.00
 #   FedAvg, order of the file: entry 2.00, body 11.00
+#   FedMedian, order of the file: entry 2.00, body 11.00
+#   FedTrimmedAvg, order of the file: entry 2.00, body 11.00
+#   FedAdam, the same in both orders: yes
 #   FedAvgM, order of the question: entry 1.50, body 10.50
 #   FedAvgM, order of the file: entry 6.00, body 6.00
 #   QFedAvg, order of the question: entry 2.00, body 11.00
 #   QFedAvg, order of the file: entry 11.00, body 2.00
 #   clipping, order of the question: entry 1.35, body 10.35
 #   clipping, order of the file: entry 9.69, body 1.39
+#   adaptive clipping, the same in both orders: no
+#   Bulyan, one site of three by the file: entry 5.00, body 8.00
 #   MultiKrum of three, one site by the file: squared distances to the others 648 648, of the same answers in one order 0 0
 #   warned of the order: nothing
 set -eu
@@ -28,10 +33,11 @@ cat > "$work/look.py" <<'PY'
 import logging
 import sys
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, FedAvg, FedAvgM, QFedAvg
+from flwr.serverapp import strategy as strategies
 from flwr.serverapp.strategy.multikrum import compute_distances
 from flwr.supercore.task_identity import TaskIdentity
 from safetensors.numpy import load_file, save_file
@@ -67,21 +73,42 @@ answer = layers(2, 11)
 save_file(answer, sys.argv[1] + "/answer.safetensors")
 of_file = load_file(sys.argv[1] + "/answer.safetensors")
 print(f"order of a safetensors file that was written as entry, body: {', '.join(of_file)}")
-STRATEGIES = {
-    "FedAvg": lambda: FedAvg(),
-    "FedAvgM": lambda: FedAvgM(server_learning_rate=0.5),
-    "QFedAvg": lambda: QFedAvg(client_learning_rate=1.0, q=0.0),
-    "clipping": lambda: DifferentialPrivacyServerSideFixedClipping(FedAvg(), 0.0, 1.0, 2),
-}
+QUESTION, FILE = ("question", answer), ("file", of_file)
+FIXED, ADAPTIVE = (getattr(strategies, f"DifferentialPrivacyServerSide{kind}Clipping") for kind in ("Fixed", "Adaptive"))
+
+
+def aggregated(strategy: strategies.Strategy, *replies: Weights) -> tuple[float, float]:
+    list(strategy.configure_train(1, record(layers(1, 10)), ConfigRecord(), Grid()))
+    arrays, _ = strategy.aggregate_train(1, [reply(weights) for weights in replies])
+    return float(arrays["entry"].numpy().mean()), float(arrays["body"].numpy().mean())
+
+
+def by_order(name: str, make: Callable[[], strategies.Strategy], *orders: tuple[str, Weights]) -> None:
+    for order, weights in orders:
+        entry, body = aggregated(make(), weights, weights)
+        print(f"{name}, order of the {order}: entry {entry:.2f}, body {body:.2f}")
+
+
+def agrees(name: str, make: Callable[[], strategies.Strategy]) -> None:
+    same = np.allclose(aggregated(make(), answer, answer), aggregated(make(), of_file, of_file), atol=1e-4)
+    print(f"{name}, the same in both orders: {'yes' if same else 'no'}")
+
+
 with warnings.catch_warnings(record=True) as warned:
     warnings.simplefilter("always")
-    for name, make in STRATEGIES.items():
-        for order, weights in (("question", answer), ("file", of_file)):
-            strategy = make()
-            list(strategy.configure_train(1, record(layers(1, 10)), ConfigRecord(), Grid()))
-            arrays, _ = strategy.aggregate_train(1, [reply(weights), reply(weights)])
-            entry, body = (float(arrays[layer].numpy().mean()) for layer in ("entry", "body"))
-            print(f"{name}, order of the {order}: entry {entry:.2f}, body {body:.2f}")
+    by_order("FedAvg", strategies.FedAvg, QUESTION, FILE)
+    by_order("FedMedian", strategies.FedMedian, FILE)
+    by_order("FedTrimmedAvg", strategies.FedTrimmedAvg, FILE)
+    agrees("FedAdam", strategies.FedAdam)
+    by_order("FedAvgM", lambda: strategies.FedAvgM(server_learning_rate=0.5), QUESTION, FILE)
+    by_order("QFedAvg", lambda: strategies.QFedAvg(client_learning_rate=1.0, q=0.0), QUESTION, FILE)
+    by_order("clipping", lambda: FIXED(strategies.FedAvg(), 0.0, 1.0, 2), QUESTION, FILE)
+    agrees(
+        "adaptive clipping",
+        lambda: ADAPTIVE(strategies.FedAvg(), 0.0, 2, initial_clipping_norm=1.0, clipped_count_stddev=0.0),
+    )
+    entry, body = aggregated(strategies.Bulyan(num_malicious_nodes=0), answer, answer, of_file)
+    print(f"Bulyan, one site of three by the file: entry {entry:.2f}, body {body:.2f}")
     mixed = compute_distances([record(of_file), record(answer), record(answer)])[0]
     same = compute_distances([record(answer)] * 3)[0]
     said = f"{mixed[1]:.0f} {mixed[2]:.0f}, of the same answers in one order {same[1]:.0f} {same[2]:.0f}"
