@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minet_core.errors import ModelError
 from minet_core.models.architectures import SETTINGS_OF
 from minet_core.models.base import SuperResolver
 from minet_core.models.baselines.edsr import EDSR
@@ -42,6 +43,8 @@ def build_model(settings: dict[str, object], *, scale: int) -> SuperResolver:
     ------
     InvalidSetting
         FM-C102, for sizes that no model has.
+    ModelError
+        FM-M300, for a class that keeps more than parameters that learn.
 
     Examples
     --------
@@ -59,7 +62,25 @@ def build_model(settings: dict[str, object], *, scale: int) -> SuperResolver:
     assert isinstance(n_members, int)
     members = [MODELS[architecture](**{"scale": scale, **taken}) for _ in range(n_members)]
     model = members[0] if n_members == 1 else Ensemble(members)
+    _check_state(model, architecture=architecture)
     n_poses = settings.get("self_ensemble", 1)
     assert isinstance(n_poses, int)
     model.self_ensemble = n_poses
     return model
+
+
+def _check_state(model: SuperResolver, *, architecture: str) -> None:
+    """Refuse a model with state that neither a message nor a checkpoint carries.
+
+    Both hold the parameters that learn. A running mean of BatchNorm would stay at each site, and start anew wherever
+    the checkpoint is opened: another picture than was validated, and nothing would say so.
+    """
+    learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    left_behind = sorted(model.state_dict().keys() - learning)
+    if left_behind:
+        raise ModelError(
+            f"the model {architecture} keeps values that would stay behind at a site",
+            got=", ".join(left_behind),
+            expected="parameters that learn, and constants as buffers with persistent=False",
+            action="use GroupNorm or no norm in place of BatchNorm; compute constants in the constructor",
+        )

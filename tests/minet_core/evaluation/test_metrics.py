@@ -178,3 +178,16 @@ def test_hot_voxels_lift_psnr_by_the_maximum_and_not_by_the_robust_range(n_hot: 
     assert by_range[0] == pytest.approx(by_range[1], abs=0.1)
     with pytest.raises(MetricInvalid, match="empty"):
         robust_range(np.zeros((2, 8, 8)))
+
+
+@pytest.mark.parametrize("value", [2.0, 10.0, 100.0])
+def test_a_hot_voxel_of_the_picture_alone_lifts_no_figure(value: float) -> None:
+    target, image = _volumes()
+    hot = image.copy()
+    hot[1, 9, 10] = value * target.max()
+    assert psnr(target, hot) < psnr(target, image)
+    assert ssim(target, hot) < ssim(target, image)
+    assert nmse(target, hot) > nmse(target, image)
+    # the other slices are judged as before: the range is the target's
+    peak = float(target.max())
+    assert ssim(target[2:], hot[2:], data_range=peak) == ssim(target[2:], image[2:], data_range=peak)
