@@ -173,16 +173,11 @@ def choose_unjudged(trained_on_db: Mapping[Candidate, float]) -> tuple[Candidate
         return ()
     if not all(math.isfinite(trained_on_db[name]) for name in ENSEMBLED):
         raise MetricInvalid("models cannot be compared", got="a figure that is not finite")
-    of_others = trained_on_db["global"]
     best = max(trained_on_db[name] for name in ENSEMBLED)
-    found = [
-        name
-        for name in ENSEMBLED
-        if name != "global" and trained_on_db[name] > of_others - ENSEMBLE_SPREAD_DB
-    ]
-    if of_others > best - ENSEMBLE_SPREAD_DB - MEMORY_DB:
-        found.insert(0, "global")
-    return tuple(found) if len(found) > 1 else ()
+    limits = {name: trained_on_db["global"] - ENSEMBLE_SPREAD_DB for name in ENSEMBLED}
+    limits["global"] = best - ENSEMBLE_SPREAD_DB - MEMORY_DB
+    found = tuple(name for name in ENSEMBLED if trained_on_db[name] > limits[name])
+    return found if len(found) > 1 else ()
 
 
 def choose_rate(psnr_db: Mapping[float, Mapping[str, float]]) -> float:
