@@ -91,7 +91,7 @@ def ingest(
     if dry_run:
         plan = _plan(asked, site.inbox / "received" if source is None else source, headers=True)
         typer.echo(json.dumps(plan.as_json()) if json_output else plan.as_text())
-        raise typer.Exit(DataError.exit_status if any(one.stops for one in plan.warnings) else 0)
+        raise typer.Exit(DataError.exit_status if plan.stops else 0)
     if source is None:
         _ingest_inbox(asked)
     else:

@@ -24,7 +24,7 @@ from minet_core.errors import FileNotWritten, InvalidSetting, NoScansAccepted, S
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from sites.duplicates.likeness import Signatures
 from sites.duplicates.same_anatomy import SameAnatomy
-from sites.ingest_plan import name_warnings, require_found
+from sites.ingest_plan import name_warnings, require_enough_found, require_found
 from sites.ingest_report import Accepted, IngestReport, causes_in_short, causes_of
 from sites.known_refusals import keep_refusal, raise_known
 from sites.last_ingest import recall, remember
@@ -119,6 +119,7 @@ def ingest(
     require_plain(warnings)
     opened = Store(store)
     with opened.locked(), _work(opened, found, settings, n_processes=n_processes, reread=reread) as work:
+        _require_enough(work, found)
         records, accepted = _ingest_pairs(work, found, progress=progress)
         missing = _missing(records, found, taken={pair.file for pair in accepted}, key=work.key)
         if prune:
@@ -139,6 +140,14 @@ def ingest(
         )
         remember(report, source, store, settings, before=work.before, began=found.began)
     return report
+
+
+def _require_enough(work: _Work, found: Found) -> None:
+    """Raises TooFewPatients (FM-D206) before the first pair is made, which takes minutes."""
+    try:
+        require_enough_found(found, work.settings, store=work.store.path)
+    except TooFewPatients as failure:
+        raise _with_causes(failure, found) from failure
 
 
 def _write_cohort(work: _Work, records: Mapping[str, PairRecord], found: Found) -> Cohort:
