@@ -22,6 +22,7 @@ from pathlib import Path
 
 from minet_core.errors import FileNotWritten, InvalidSetting, NoScansAccepted, ScanUnreadable, TooFewPatients
 from minet_core.runtime.files.atomic_write import sha256_of_file
+from sites.duplicates.exchanged_contrasts import UNDECIDED, exchanged_pair, find_exchanged
 from sites.duplicates.likeness import Signatures
 from sites.duplicates.same_anatomy import SameAnatomy
 from sites.ingest_plan import name_warnings, require_enough_found, require_found
@@ -121,6 +122,7 @@ def ingest(
     with opened.locked(), _work(opened, found, settings, n_processes=n_processes, reread=reread) as work:
         _require_enough(work, found)
         records, accepted = _ingest_pairs(work, found, progress=progress)
+        accepted = _leave_out_exchanged(work, found, accepted)
         missing = _missing(records, found, taken={pair.file for pair in accepted}, key=work.key)
         if prune:
             records = {name: record for name, record in records.items() if record not in missing}
@@ -339,6 +341,30 @@ def _ingest_pairs(
         progress(len(found.candidates), len(found.candidates))
     _require_accepted(accepted, found)
     return work.records, accepted
+
+
+def _leave_out_exchanged(work: _Work, found: Found, accepted: Sequence[Accepted]) -> list[Accepted]:
+    """Refuse the new pairs whose contrasts are exchanged, and say it of those that the store has; what is left."""
+    if all(pair.reused for pair in accepted):
+        return list(accepted)
+    patients = {record.file: record.patient for record in work.records.values()}
+    told = find_exchanged(work.signatures.coarse_pairs(patients), patients=patients)
+    if told.undecided:
+        found.remarks.append(UNDECIDED)
+    names = {record.file: name for name, record in work.records.items()}
+    new = {pair.file: pair.label for pair in accepted if not pair.reused}
+    former = work.former.pairs if work.former else ()
+    for file, likeness in told.likeness.items():
+        failure = exchanged_pair(likeness)
+        if work.settings.duplicates.exchanged == "remark" or file not in new:
+            found.remarks.append(f"{work.check.labels.get(file, file)}: {failure}")
+        else:
+            found.refuse(new[file], failure)
+            del work.records[names[file]]
+            work.records |= {one.name: one for one in former if one.name == names[file]}
+    left = [pair for pair in accepted if pair.file in {record.file for record in work.records.values()}]
+    _require_accepted(left, found)
+    return left
 
 
 def _require_accepted(accepted: Collection[Accepted], found: Found) -> None:

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from client.commands import site_commands
 from minet_core.errors import PatientNamesDoubtful, ScanInvalid, TooFewPatients
 from minet_core.settings.yaml_file import settings_text
+from sites.duplicates.exchanged_contrasts import Exchanged
 from sites.duplicates.likeness import FILE
 from sites.ingest import ingest
 from sites.quality.figure_text import shares_told_apart, told_apart
@@ -124,6 +125,27 @@ def test_patients_who_are_no_longer_in_the_folder_are_said_and_removed_when_told
     back = ingest(again / "scans", again / "store", SMS)
     assert back.cohort.patients[gone] == before.patients[gone]
     assert not back.missing
+
+
+def test_a_new_pair_whose_contrasts_are_exchanged_is_refused_or_said(again, monkeypatch) -> None:
+    former = Store(again / "store").cohort
+    write_nifti_patient(again / "scans" / "Mueller004", 4)
+
+    def the_new_one(pairs, *, patients):
+        assert set(pairs) == set(patients)
+        return Exchanged(
+            dict.fromkeys(set(pairs) - {pair.file for pair in former.pairs}, -0.9), undecided=False
+        )
+
+    monkeypatch.setattr("sites.ingest.find_exchanged", the_new_one)
+    report = ingest(again / "scans", again / "store", SMS)
+    assert [one.label for one in report.refused] == ["Mueller004: Mueller004"]
+    assert "target and reference are exchanged" in report.refused[0].message
+    assert report.cohort.digest == former.digest
+    taking = SMS.model_copy(update={"duplicates": DuplicateSettings(exchanged="remark")})
+    report = ingest(again / "scans", again / "store", taking)
+    assert len(report.cohort.pairs) == 4
+    assert any("Mueller004: FM-D202: target and reference are exchanged" in one for one in report.remarks)
 
 
 def test_too_few_patients_is_told_after_what_made_them_few(tmp_path) -> None:
