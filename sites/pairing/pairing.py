@@ -65,7 +65,7 @@ def find_pairs(
     if not source.is_dir():
         raise FileMissing(
             "the folder with the scans is missing",
-            got=f"{source}, a file" if source.is_file() else source,
+            got=source,
             action="Give an existing folder",
         )
     if settings.reader == "dicom":
