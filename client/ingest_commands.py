@@ -232,8 +232,8 @@ def _show(
         below = below_floors(asked.settings.policy, report.cohort)
         if below:
             typer.echo(
-                f"A federation is refused with so few (FM-F420): {'; '.join(below)}. Ingest more patients, or lower the "
-                "floor in site.yaml if the hospital agrees."
+                f"A federation is refused with so few (FM-F420): {'; '.join(below)}. Ingest more patients, or lower "
+                "the floor in site.yaml if the hospital agrees."
             )
         typer.echo(f"Look at {page}: the pairs, the figures, and what was refused.")
         if inbox is not None:

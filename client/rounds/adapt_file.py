@@ -32,13 +32,13 @@ from minet_core.weights.manifest import learnable
 from sites.store.store import Store
 
 
-def adapt_file(
-    home: SiteHome, path: Path | None, *, advance: Advance = lambda *_: None
-) -> dict[str, Any]:
+def adapt_file(home: SiteHome, path: Path | None, *, advance: Advance = lambda *_: None) -> dict[str, Any]:
     """Adapt the model of a file; its card, and the figures on the site's test patients under their agreed names.
 
     path: None for the model that the last adaptation here began with, as that of the last federation. advance: told of
-    the steps made and of all; a training that goes on begins with those that its former one kept. Raises FileMissing (FM-C103), CheckpointInvalid (FM-M301), and what `adapt_at_site` raises.
+    the steps made and of all; of a training that goes on, those of now until the end.
+
+    Raises FileMissing (FM-C103), CheckpointInvalid (FM-M301), and what `adapt_at_site` raises.
     """
     source = path or home.results / ADAPTATION / "global.safetensors"
     if path is None and not source.is_file():
@@ -118,8 +118,8 @@ def _error_bars_as_text(bars: Mapping[str, Any] | None) -> str:
         return "Its error bars were not measured."
     held = " and ".join(f"{held:.0%}" for held in bars["promised"].values())
     return (
-        f"Its error bars were measured on {_patients(bars['patients'], 'validation')}, {bars['slices']} slices: bars of 68% "
-        f"and 95% hold at least {held} of a new patient's voxels, on average over patients."
+        f"Its error bars were measured on {_patients(bars['patients'], 'validation')}, {bars['slices']} slices: bars "
+        f"of 68% and 95% hold at least {held} of a new patient's voxels, on average over patients."
     )
 
 

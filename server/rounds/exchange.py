@@ -40,8 +40,8 @@ round ends sooner, and a long one, whose every question takes milliseconds of th
 by more of them."""
 
 HELD_LOOK_SPAN_S = (0.9, 1.8)
-"""A look that took so long, from and to, was held by the SuperLink until there would be a reply (`server.flower.held_answers`): the
-next one follows at once."""
+"""A look that took so long, from and to, was held by the SuperLink until there would be a reply
+(`server.flower.held_answers`): the next one follows at once."""
 
 PAUSES_A_LOOK = 4
 """A SuperLink that answers slowly has enough to do, and the replies themselves come through it."""

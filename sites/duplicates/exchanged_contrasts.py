@@ -31,8 +31,8 @@ MAX_OTHERS = 12
 """Evenly spread over the store: each gives the same answer."""
 
 UNDECIDED = (
-    "In about as many patients as not, target and reference are exchanged: look at the pairs in onboarding.html, and at "
-    "the patterns in site.yaml"
+    "In about as many patients as not, target and reference are exchanged: look at the pairs in onboarding.html, and "
+    "at the patterns in site.yaml"
 )
 
 Coarse = Mapping[str, Floats]
@@ -67,11 +67,7 @@ def find_exchanged(pairs: Mapping[str, Coarse], *, patients: Mapping[str, str]) 
     for file in sorted(pairs):
         others = [other for other in sorted(pairs) if patients[other] != patients[file]]
         places = np.unique(np.linspace(0, len(others) - 1, min(len(others), MAX_OTHERS)).astype(int))
-        found = [
-            one
-            for place in places
-            if (one := likeness(pairs[file], pairs[others[place]])) is not None
-        ]
+        found = [one for place in places if (one := likeness(pairs[file], pairs[others[place]])) is not None]
         if len(found) >= MIN_OTHERS:
             medians[file] = float(np.median(found))
     against = {file: one for file, one in medians.items() if one <= -LIMIT}

@@ -42,7 +42,7 @@ def require_named_right(target: Path, reference: Path, rules: DicomFiles) -> Non
             "target and reference are exchanged, as their side-cars say",
             got=f"TE {of_target:g} s beside {target.name}, {of_reference:g} s beside {reference.name}",
             expected=f"{_as_text(spans[0])} s of the target, {_as_text(spans[1])} s of the reference",
-            action="Name each file by what it shows, or correct dicom.target.echo_time_s and dicom.reference in site.yaml",
+            action="Name each file by what it shows, or correct the spans (dicom.target, dicom.reference) in site.yaml",
         )
 
 

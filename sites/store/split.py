@@ -165,7 +165,9 @@ def require_enough(total: int, *, allow_few: bool) -> None:
     """
     least = 2 if allow_few else len(SPLITS)
     if total < least:
-        accepted = "" if allow_few or total < 2 else "; allow_few_patients in site.yaml accepts two, and says so"
+        accepted = (
+            "" if allow_few or total < 2 else "; allow_few_patients in site.yaml accepts two, and says so"
+        )
         raise TooFewPatients(
             "too few patients to split",
             got=total,

@@ -188,7 +188,9 @@ def test_a_dry_run_says_who_is_taken_for_whom_and_writes_nothing(hospital, tmp_p
     assert list(as_json["patients"]) == ["Mueller001", "Mueller002", "Mueller003"]
     assert not (home / "store").exists()
     for place, date in enumerate(("20240131", "20240201", "20240301"), start=1):
-        shutil.copytree(hospital / "scans" / f"Mueller{place:03d}", tmp_path / "dated" / f"P{place:02d}" / date)
+        shutil.copytree(
+            hospital / "scans" / f"Mueller{place:03d}", tmp_path / "dated" / f"P{place:02d}" / date
+        )
     stopped = CliRunner().invoke(site_commands, ["ingest", str(home), str(tmp_path / "dated"), "--dry-run"])
     assert stopped.exit_code == 3
     assert "STOP: 3 of 3 patients are called by a date (20240131" in stopped.output

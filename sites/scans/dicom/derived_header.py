@@ -153,7 +153,9 @@ def _say_loss(source: Dataset, *, n_bytes: int) -> None:
     """
     if str(value_of(source, "LossyImageCompression") or "").strip() == "01":
         return
-    rows, columns, bits = (int(value_of(source, keyword) or 0) for keyword in ("Rows", "Columns", "BitsAllocated"))
+    rows, columns, bits = (
+        int(value_of(source, keyword) or 0) for keyword in ("Rows", "Columns", "BitsAllocated")
+    )
     whole = rows * columns * bits / 8 * int(value_of(source, "NumberOfFrames") or 1)
     source.LossyImageCompression = "01"
     source.LossyImageCompressionMethod = "ISO_10918_1"
