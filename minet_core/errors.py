@@ -85,7 +85,17 @@ class InvalidSetting(ConfigurationError):
 
 
 class FileMissing(ConfigurationError):
-    """A file or folder named on the command line or in a YAML file is not there, or is the other of the two."""
+    """A file or folder named on the command line or in a YAML file is not there, or is the other of the two.
+
+    Parameters
+    ----------
+    what
+        What is missing.
+    got
+        Where it was looked for; of a path it is said where a file or a folder stands there.
+    expected, action
+        As of every failure.
+    """
 
     code = "FM-C103"
 

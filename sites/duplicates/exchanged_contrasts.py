@@ -25,7 +25,7 @@ from sites.duplicates.signature import MIN_VOXELS, Floats
 LIMIT = 0.3
 """Half of the least that was seen; from there to its opposite nothing is said."""
 MIN_OTHERS = 3
-MOST_EXCHANGED = 1 / 3
+MAX_SHARE = 1 / 3
 """Share of the pairs; of more, which way is right is not for the most to say."""
 MAX_OTHERS = 12
 """Evenly spread over the store: each gives the same answer."""
@@ -71,7 +71,7 @@ def find_exchanged(pairs: Mapping[str, Coarse], *, patients: Mapping[str, str]) 
         if len(found) >= MIN_OTHERS:
             medians[file] = float(np.median(found))
     against = {file: one for file, one in medians.items() if one <= -LIMIT}
-    if len(against) > MOST_EXCHANGED * len(medians):
+    if len(against) > MAX_SHARE * len(medians):
         return Exchanged({}, undecided=True)
     return Exchanged(against, undecided=False)
 
