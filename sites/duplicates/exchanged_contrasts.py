@@ -5,7 +5,7 @@ the same contrast shows the same tissues bright; so a pair's target is like the 
 their references. Of an exchanged pair it is the opposite, by the same amount:
 
     likeness to another patient's pair, at 12 mm     least    most
-    12 and 30 phantom brains of two sites            0.62     1.08
+    42 phantom brains of two sites                   0.62     1.08
     10 phantom knees                                 1.21     1.64
     5 real brains (open_ms_data, two protocols)      0.76     1.12
 
