@@ -4,10 +4,10 @@ Names of files say which contrast is which, and one patient's files may be named
 the same contrast shows the same tissues bright; so a pair's target is like the others' targets, and its reference like
 their references. Of an exchanged pair it is the opposite, by the same amount:
 
-    likeness to another patient's pair, at 12 mm     least    most
-    42 phantom brains of two sites                   0.62     1.08
-    10 phantom knees                                 1.21     1.64
-    5 real brains (open_ms_data, two protocols)      0.76     1.12
+    likeness to another patient's pair, at 12 mm     least
+    42 phantom brains of two sites                   0.62
+    10 phantom knees                                 1.21
+    5 real brains (open_ms_data, two protocols)      0.76
 
 It says which pairs are unlike the most. Where all are exchanged it says nothing.
 """
