@@ -182,8 +182,11 @@ def adapt(
     """
     from client.rounds.adapt_file import adapt_file, adapted_as_text
     from client.site_home import SiteHome
+    from minet_core.runtime.progress import progress
 
-    page = adapt_file(SiteHome.at(home), model)
+    site = SiteHome.at(home)
+    with progress("Adapting, steps", quiet=json_output) as advance:
+        page = adapt_file(site, model, advance=advance)
     typer.echo(json.dumps(page) if json_output else adapted_as_text(page))
 
 

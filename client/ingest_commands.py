@@ -91,7 +91,7 @@ def ingest(
     if dry_run:
         plan = _plan(asked, site.inbox / "received" if source is None else source, headers=True)
         typer.echo(json.dumps(plan.as_json()) if json_output else plan.as_text())
-        raise typer.Exit(DataError.exit_status if any(one.stops for one in plan.warnings) else 0)
+        raise typer.Exit(DataError.exit_status if plan.stops else 0)
     if source is None:
         _ingest_inbox(asked)
     else:
@@ -218,6 +218,7 @@ def _show(
 ) -> None:
     """Draw the page and print the report. known: nothing has changed since the page was drawn, if it was."""
     from sites.onboarding.drawn import FILE, is_drawn
+    from sites.settings.site_policy import below_floors
 
     page = asked.site.path / FILE
     if not (known and is_drawn(report, asked.settings, page)):
@@ -228,6 +229,12 @@ def _show(
         typer.echo(json.dumps(report.as_json() | ({} if inbox is None else {"inbox": inbox})))
     else:
         typer.echo(report.as_text())
+        below = below_floors(asked.settings.policy, report.cohort)
+        if below:
+            typer.echo(
+                f"A federation is refused with so few (FM-F420): {'; '.join(below)}. Ingest more patients, or lower "
+                "the floor in site.yaml if the hospital agrees."
+            )
         typer.echo(f"Look at {page}: the pairs, the figures, and what was refused.")
         if inbox is not None:
             typer.echo(_inbox_line(inbox))

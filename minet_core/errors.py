@@ -15,6 +15,7 @@ server is the code alone: the message may hold a path of the site.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -84,9 +85,34 @@ class InvalidSetting(ConfigurationError):
 
 
 class FileMissing(ConfigurationError):
-    """A file or folder named on the command line or in a YAML file is not there."""
+    """A file or folder named on the command line or in a YAML file is not there, or is the other of the two.
+
+    Parameters
+    ----------
+    what
+        What is missing.
+    got
+        Where it was looked for; of a path it is said where a file or a folder stands there.
+    expected, action
+        As of every failure.
+    """
 
     code = "FM-C103"
+
+    def __init__(
+        self, what: str, *, got: object = None, expected: object = None, action: str | None = None
+    ) -> None:
+        there = _kind_of(got) if isinstance(got, Path) else None
+        found = got if there is None else f"{got}, {there}"
+        super().__init__(what, got=found, expected=expected, action=action)
+
+
+def _kind_of(path: Path) -> str | None:
+    """What stands at a path that was to lead elsewhere; None where nothing does, or nothing can be seen."""
+    try:
+        return "a folder" if path.is_dir() else "a file" if path.is_file() else None
+    except OSError:
+        return None
 
 
 class FederationMismatch(ConfigurationError):

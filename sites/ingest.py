@@ -22,9 +22,10 @@ from pathlib import Path
 
 from minet_core.errors import FileNotWritten, InvalidSetting, NoScansAccepted, ScanUnreadable, TooFewPatients
 from minet_core.runtime.files.atomic_write import sha256_of_file
+from sites.duplicates.exchanged_contrasts import UNDECIDED, exchanged_pair, find_exchanged
 from sites.duplicates.likeness import Signatures
 from sites.duplicates.same_anatomy import SameAnatomy
-from sites.ingest_plan import name_warnings, require_found
+from sites.ingest_plan import name_warnings, require_enough_found, require_found
 from sites.ingest_report import Accepted, IngestReport, causes_in_short, causes_of
 from sites.known_refusals import keep_refusal, raise_known
 from sites.last_ingest import recall, remember
@@ -119,7 +120,9 @@ def ingest(
     require_plain(warnings)
     opened = Store(store)
     with opened.locked(), _work(opened, found, settings, n_processes=n_processes, reread=reread) as work:
+        _require_enough(work, found)
         records, accepted = _ingest_pairs(work, found, progress=progress)
+        accepted = _leave_out_exchanged(work, found, accepted)
         missing = _missing(records, found, taken={pair.file for pair in accepted}, key=work.key)
         if prune:
             records = {name: record for name, record in records.items() if record not in missing}
@@ -139,6 +142,14 @@ def ingest(
         )
         remember(report, source, store, settings, before=work.before, began=found.began)
     return report
+
+
+def _require_enough(work: _Work, found: Found) -> None:
+    """Raises TooFewPatients (FM-D206) before the first pair is made, which takes minutes."""
+    try:
+        require_enough_found(found, work.settings, store=work.store.path)
+    except TooFewPatients as failure:
+        raise _with_causes(failure, found) from failure
 
 
 def _write_cohort(work: _Work, records: Mapping[str, PairRecord], found: Found) -> Cohort:
@@ -330,6 +341,30 @@ def _ingest_pairs(
         progress(len(found.candidates), len(found.candidates))
     _require_accepted(accepted, found)
     return work.records, accepted
+
+
+def _leave_out_exchanged(work: _Work, found: Found, accepted: Sequence[Accepted]) -> list[Accepted]:
+    """Refuse the new pairs whose contrasts are exchanged, and say it of those that the store has; what is left."""
+    if all(pair.reused for pair in accepted):
+        return list(accepted)
+    patients = {record.file: record.patient for record in work.records.values()}
+    told = find_exchanged(work.signatures.coarse_pairs(patients), patients=patients)
+    if told.undecided:
+        found.remarks.append(UNDECIDED)
+    names = {record.file: name for name, record in work.records.items()}
+    new = {pair.file: pair.label for pair in accepted if not pair.reused}
+    former = work.former.pairs if work.former else ()
+    for file, likeness in told.likeness.items():
+        failure = exchanged_pair(likeness)
+        if work.settings.duplicates.exchanged == "remark" or file not in new:
+            found.remarks.append(f"{work.check.labels.get(file, file)}: {failure}")
+        else:
+            found.refuse(new[file], failure)
+            del work.records[names[file]]
+            work.records |= {one.name: one for one in former if one.name == names[file]}
+    left = [pair for pair in accepted if pair.file in {record.file for record in work.records.values()}]
+    _require_accepted(left, found)
+    return left
 
 
 def _require_accepted(accepted: Collection[Accepted], found: Found) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import nibabel
 
-from minet_core.errors import DataError, NoScansFound
+from minet_core.errors import DataError, NoScansFound, TooFewPatients
 from sites.ingest_report import refusal_lines
 from sites.pairing.candidates import Found
 from sites.pairing.dicom_series import DicomScan
@@ -24,6 +24,8 @@ from sites.scans.fastmri_hdf5 import read_header
 from sites.settings.site_settings import SiteSettings
 from sites.store.kept_figures import read_kept
 from sites.store.pseudonym import KEY_FILE, naming_key
+from sites.store.split import require_enough
+from sites.store.store import COHORT_FILE
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,18 @@ class IngestPlan:
     """What an ingest would try. Stays at the site: it holds names of patients and files.
 
     headers: by file, its shape and spacing, or that its header cannot be read; empty where they were not asked for.
+    too_few: why an ingest would be refused for the number of its patients; None where they suffice.
     """
 
     found: Found
     warnings: tuple[NameWarning, ...]
     headers: dict[Path, str]
+    too_few: str | None = None
+
+    @property
+    def stops(self) -> bool:
+        """Whether an ingest of this folder would be refused as a whole, as far as names tell."""
+        return self.too_few is not None or any(one.stops for one in self.warnings)
 
     def as_json(self) -> dict[str, Any]:
         """The plan as plain values.
@@ -66,6 +75,7 @@ class IngestPlan:
             "remarks": list(self.found.remarks),
             "drifts": [dataclasses.asdict(drift) for drift in self.found.drifts],
             "warnings": [dataclasses.asdict(warning) for warning in self.warnings],
+            "too_few": self.too_few,
         }
 
     def as_text(self) -> str:
@@ -90,6 +100,8 @@ class IngestPlan:
         lines += [f"  {said}" for said in self.found.remarks]
         lines += drift_lines(self.found.drifts)
         lines += [f"  {'STOP' if one.stops else 'See'}: {one.message}" for one in self.warnings]
+        if self.too_few is not None:
+            lines.append(f"  STOP: {self.too_few}")
         return "\n".join(lines)
 
     def _headers_of(self, role: str, scan: Path | DicomScan) -> dict[str, str]:
@@ -136,7 +148,37 @@ def plan_ingest(
     require_found(found, source, settings)
     scans = [scan for one in found.candidates for scan in (one.target, one.reference)] if headers else []
     said = {scan: _header(scan, settings.reader) for scan in scans if isinstance(scan, Path)}
-    return IngestPlan(found=found, warnings=tuple(name_warnings(found, settings)), headers=said)
+    warnings = tuple(name_warnings(found, settings))
+    try:
+        require_enough_found(found, settings, store=skip)
+    except TooFewPatients as failure:
+        return IngestPlan(found=found, warnings=warnings, headers=said, too_few=str(failure))
+    return IngestPlan(found=found, warnings=warnings, headers=said)
+
+
+def require_enough_found(found: Found, settings: SiteSettings, *, store: Path | None) -> None:
+    """Refuse a first ingest of a folder with too few patients before a scan of it is read.
+
+    A store that has patients already, and lists that say who is in which split, are judged when the pairs are made.
+
+    Parameters
+    ----------
+    found
+        What `find_pairs` gave; where no pair was found, what was refused is the cause.
+    settings
+        The site's.
+    store
+        The folder of the store; None: there is none.
+
+    Raises
+    ------
+    TooFewPatients
+        FM-D206: with every pair accepted there would be too few to split.
+    """
+    listed = settings.reader == "fastmri" and settings.fastmri.pairing == "split_lists"
+    if found.candidates and not listed and (store is None or not (store / COHORT_FILE).exists()):
+        n_patients = len({candidate.patient_id for candidate in found.candidates})
+        require_enough(n_patients, allow_few=settings.allow_few_patients)
 
 
 def require_found(found: Found, source: Path, settings: SiteSettings) -> None:

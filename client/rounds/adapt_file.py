@@ -22,6 +22,8 @@ from minet_core.checkpoint import CheckpointManifest, load_model
 from minet_core.errors import FileMissing
 from minet_core.protocol.figures import adaptation_figures
 from minet_core.report.wording import KEPT_WORDS, gain_text
+from minet_core.runtime.observer import Observer
+from minet_core.runtime.progress import Advance
 from minet_core.settings.adaptation import AdaptationSettings
 from minet_core.settings.federation import PRESETS, FederationSettings
 from minet_core.settings.presets import federation_of
@@ -30,11 +32,13 @@ from minet_core.weights.manifest import learnable
 from sites.store.store import Store
 
 
-def adapt_file(home: SiteHome, path: Path | None) -> dict[str, Any]:
+def adapt_file(home: SiteHome, path: Path | None, *, advance: Advance = lambda *_: None) -> dict[str, Any]:
     """Adapt the model of a file; its card, and the figures on the site's test patients under their agreed names.
 
-    path: None for the model that the last adaptation here began with, as that of the last federation. Raises
-    FileMissing (FM-C103), CheckpointInvalid (FM-M301), and what `adapt_at_site` raises.
+    path: None for the model that the last adaptation here began with, as that of the last federation. advance: told of
+    the steps made and of all; of a training that goes on, those of now until the end.
+
+    Raises FileMissing (FM-C103), CheckpointInvalid (FM-M301), and what `adapt_at_site` raises.
     """
     source = path or home.results / ADAPTATION / "global.safetensors"
     if path is None and not source.is_file():
@@ -52,7 +56,8 @@ def adapt_file(home: SiteHome, path: Path | None) -> dict[str, Any]:
         prepared = prepared_training_slices(store, scale=federation.scale)
         n_alone = alone_steps(federation, home, n_slices=len(prepared))
         task = SiteAdaptation(home, federation, adaptation, weights, n_alone, origin=manifest)
-        adapted = adapt_at_site(task, prepared)
+        adapted = adapt_at_site(task, prepared, observer=_told_of_steps(task, advance))
+        advance(_steps_in_all(task), _steps_in_all(task))
         scores = score_adapted(task, adapted)
     chosen = adapted.choice.chosen
     return {
@@ -61,6 +66,23 @@ def adapt_file(home: SiteHome, path: Path | None) -> dict[str, Any]:
         "n_test_patients": len(scores["global"]),
         "test": adaptation_figures(scores, chosen=chosen, seed=federation.seed),
     }
+
+
+def _steps_in_all(task: SiteAdaptation) -> int:
+    return task.cost_of("adapted") + task.cost_of("alone")
+
+
+def _told_of_steps(task: SiteAdaptation, advance: Advance) -> Observer:
+    """Told each time that a training is kept."""
+    n_steps, done = _steps_in_all(task), 0
+    advance(0, n_steps)
+
+    def kept(_: str) -> None:
+        nonlocal done
+        done += task.keep_every
+        advance(min(done, n_steps), n_steps)
+
+    return kept
 
 
 def recipe_for(home: SiteHome, manifest: CheckpointManifest) -> FederationSettings:
@@ -87,13 +109,17 @@ def _preset_of(manifest: CheckpointManifest) -> str:
     )
 
 
+def _patients(number: int, split: str) -> str:
+    return f"{number} {split} patient{'' if number == 1 else 's'}"
+
+
 def _error_bars_as_text(bars: Mapping[str, Any] | None) -> str:
     if bars is None:
         return "Its error bars were not measured."
     held = " and ".join(f"{held:.0%}" for held in bars["promised"].values())
     return (
-        f"Its error bars were measured on {bars['patients']} validation patients, {bars['slices']} slices: bars of 68% "
-        f"and 95% hold at least {held} of a new patient's voxels, on average over patients."
+        f"Its error bars were measured on {_patients(bars['patients'], 'validation')}, {bars['slices']} slices: bars "
+        f"of 68% and 95% hold at least {held} of a new patient's voxels, on average over patients."
     )
 
 
@@ -102,7 +128,7 @@ def adapted_as_text(page: Mapping[str, Any]) -> str:
     validation, test = page["validation"], page["test"]
     lines = [f"This site keeps {KEPT_WORDS[page['chosen']]}: {page['model']}"]
     if validation["patients"]:
-        lines.append(f"Judged by {validation['patients']} validation patients, mean PSNR [dB]:")
+        lines.append(f"Judged by {_patients(validation['patients'], 'validation')}, mean PSNR [dB]:")
         for name, mean in validation["psnr_db"].items():
             behind = validation["behind_the_best"][name]
             lines.append(
@@ -118,7 +144,7 @@ def adapted_as_text(page: Mapping[str, Any]) -> str:
             "It has no validation patient but those it trains on, and so nothing to choose by: what costs least where "
             "it is wrong is kept. More patients would judge."
         )
-    lines.append(f"On {page['n_test_patients']} test patients, looked at after the choice, PSNR [dB]:")
+    lines.append(f"On {_patients(page['n_test_patients'], 'test')}, looked at after the choice, PSNR [dB]:")
     lines += [
         f"  {name.removesuffix('_db').replace('_', ' '):22s} {gain_text(value)}"
         for name, value in test.items()

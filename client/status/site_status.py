@@ -24,6 +24,7 @@ from client.status.node_activity import last_answer, read_replies
 from client.status.part_status import PartStatus, parts_of
 from client.status.status_file import FormerRegistration, Registration, last_registration
 from client.status_folders import NODE_NOTES
+from minet_core.errors import FedminetError
 
 HEALTHY, UNHEALTHY = 0, 1
 """Exit statuses, as a container's health check wants them."""
@@ -31,15 +32,21 @@ HEALTHY, UNHEALTHY = 0, 1
 SILENT_AFTER_S = 60.0
 """A node asks its server several times a second; no answer for so long is worth a word."""
 
+AHEAD_S = 60.0
+"""What was written so much later than now was written by another clock: this one was set back, or is wrong."""
 
 _SEVERITY = ("ok", "note", "warning", "unknown", "refusal")
 
 
 @dataclass(frozen=True)
 class SiteStatus:
-    """All that is known of the site at `now`, seconds since 1970. parts: the one client; or node and trainer."""
+    """All that is known of the site at `now`, seconds since 1970. parts: the one client; or node and trainer.
+
+    site: its name, as the client has it, and before the first start site.yaml; None where neither can be read.
+    """
 
     now: float
+    site: str | None
     parts: tuple[PartStatus, ...]
     registration: Registration
     former: FormerRegistration | None
@@ -88,6 +95,7 @@ def read_status(
     message = "" if last.answered is None else last.answered.request.message
     return SiteStatus(
         now=moment,
+        site=next((part.page.site for part in parts if part.page is not None), None) or _named(home),
         parts=parts,
         registration=registration,
         former=former,
@@ -98,6 +106,15 @@ def read_status(
         sent=read_replies(home / NODE_NOTES).get(message),
         answered=last_answer(home / NODE_NOTES),
     )
+
+
+def _named(home: Path) -> str | None:
+    from client.site_home import SiteHome  # a health check of a client that runs reads no settings
+
+    try:
+        return SiteHome(home).settings().name
+    except FedminetError:  # the checks of the configuration say what is wrong with site.yaml
+        return None
 
 
 def _registration(node: PartStatus, now: float) -> tuple[Registration, FormerRegistration | None]:
@@ -137,7 +154,7 @@ def as_json(status: SiteStatus) -> dict[str, Any]:
         "schema": 1,
         "time": status.now,
         "healthy": status.healthy,
-        "site": None if page is None else page.site,
+        "site": status.site,
         "federation": None if page is None else page.federation,
         "server": {"address": None if page is None else page.address, "last_answer": status.answered},
         "client": _client_json(min(status.parts, key=lambda part: (part.runs, part.looked or 0.0))),
@@ -167,9 +184,8 @@ def as_json(status: SiteStatus) -> dict[str, Any]:
 
 def as_text(status: SiteStatus) -> str:
     """The status for a person."""
-    names = [part.page.site for part in status.parts if part.page is not None]
     lines = [
-        f"{' '.join(['The site', *names[:1]])}, {_time(status.now)}",
+        f"The site{'' if status.site is None else f' {status.site}'}, {_time(status.now)}",
         *(f"{part.name:<11} {_client_text(part, status.now)}" for part in status.parts),
         f"registered  {_registered_text(status)}",
         f"configured  {_configured_text(status)}",
@@ -282,6 +298,8 @@ def _answered_json(answered: Answered) -> dict[str, Any]:
 
 
 def _when(moment: float, now: float) -> str:
+    if moment - now > AHEAD_S:
+        return f"{_time(moment)} ({_age(moment - now)} ahead of this machine's clock)"
     return f"{_time(moment)} ({_age(now - moment)} ago)"
 
 

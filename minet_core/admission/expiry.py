@@ -5,6 +5,9 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass
 
+CLOCK_SKEW = datetime.timedelta(minutes=10)
+"""A certificate is valid this long before it is made, and a kit is taken: a site's clock may be behind."""
+
 WARNING_DAYS = 30
 """A hospital's change of anything takes weeks."""
 

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import AwareDatetime, Field, StringConstraints
 
+from minet_core.admission.expiry import CLOCK_SKEW
 from minet_core.errors import AdmissionRefused, ConfigurationError, FileMissing
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from minet_core.runtime.json_text import parse_json
@@ -140,7 +141,10 @@ def verified_settings(folder: Path, *, authority: x509.Certificate) -> KitSettin
 
 
 def require_current(settings: KitSettings, *, now: datetime.datetime | None = None) -> None:
-    """Refuse a kit that has expired.
+    """Refuse a kit that has expired, or that is of a time to come.
+
+    A site takes no kit that is older than its newest: one that was made by a clock far ahead would keep it from every
+    kit until then.
 
     Parameters
     ----------
@@ -152,13 +156,22 @@ def require_current(settings: KitSettings, *, now: datetime.datetime | None = No
     Raises
     ------
     AdmissionRefused
-        FM-F404, from the moment at which it expires.
+        FM-F404, from the moment at which it expires, and until `CLOCK_SKEW` before it was made.
     """
-    if settings.expires_at <= (now or datetime.datetime.now(datetime.UTC)):
+    moment = now or datetime.datetime.now(datetime.UTC)
+    clock = f"this machine's clock says {moment:%Y-%m-%d %H:%M} UTC"
+    if settings.expires_at <= moment:
         raise AdmissionRefused(
             "the kit is stale: it has expired",
-            got=f"{settings.expires_at:%Y-%m-%d %H:%M} UTC",
-            action="Ask the coordinator for the kit of `fedminet server renew`",
+            got=f"{settings.expires_at:%Y-%m-%d %H:%M} UTC, and {clock}",
+            action="Set the clock if it is wrong; else ask the coordinator for the kit of `fedminet server renew`",
+        )
+    if settings.issued_at - CLOCK_SKEW > moment:
+        raise AdmissionRefused(
+            "the kit was made in the future",
+            got=f"{settings.issued_at:%Y-%m-%d %H:%M} UTC, and {clock}",
+            expected=f"at most {CLOCK_SKEW.seconds // 60} minutes ahead",
+            action="Set the clock if it is wrong; else tell the coordinator, who sets his and makes the kit anew",
         )
 
 

@@ -174,7 +174,7 @@ def choose_unjudged(trained_on_db: Mapping[Candidate, float]) -> tuple[Candidate
     if not all(math.isfinite(trained_on_db[name]) for name in ENSEMBLED):
         raise MetricInvalid("models cannot be compared", got="a figure that is not finite")
     best = max(trained_on_db[name] for name in ENSEMBLED)
-    limits = {name: trained_on_db["global"] - ENSEMBLE_SPREAD_DB for name in ENSEMBLED}
+    limits = dict.fromkeys(ENSEMBLED, trained_on_db["global"] - ENSEMBLE_SPREAD_DB)
     limits["global"] = best - ENSEMBLE_SPREAD_DB - MEMORY_DB
     found = tuple(name for name in ENSEMBLED if trained_on_db[name] > limits[name])
     return found if len(found) > 1 else ()

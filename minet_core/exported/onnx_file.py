@@ -10,9 +10,12 @@ by comparing bytes, before any parser has seen them, and a program that does not
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +154,7 @@ def _as_onnx(model: SuperResolver, metadata: dict[str, str]) -> bytes:
     fine = {0: batch, 2: scale * rows, 3: scale * columns}
     shapes = {"low_res": {0: batch, 2: rows, 3: columns}, "reference": fine, "upsampled": fine}
     low_res, high_res = torch.zeros(2, 1, 12, 10), torch.zeros(2, 1, 12 * scale, 10 * scale)
-    with warnings.catch_warnings(), torch.no_grad():
+    with _exporter_silenced(), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of torch's own calls and of names of derived axes
         program = torch.onnx.export(
             _TargetImage(model).eval(),
@@ -168,6 +171,18 @@ def _as_onnx(model: SuperResolver, metadata: dict[str, str]) -> bytes:
     program.model.metadata_props.update(metadata)
     content: bytes = onnx_ir.to_proto(program.model).SerializeToString(deterministic=True)
     return content
+
+
+@contextlib.contextmanager
+def _exporter_silenced() -> Iterator[None]:
+    """The exporter's log without its warnings: it has one for each operator of torchvision, which no model here has."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _forget_the_source(model: Any) -> None:

@@ -171,7 +171,7 @@ def _round_charts(summary: Summary) -> tuple[Chart, ...]:
         round_chart(
             summary, lambda site: site.train_loss, title="Training loss, mean of a round", bars=False
         ),
-        round_chart(summary, lambda site: site.seconds, title="Seconds of a round", bars=True),
+        round_chart(summary, lambda site: site.seconds_to_reply, title="Seconds of a round", bars=True),
         round_chart(
             summary,
             lambda site: (site.bytes_up + site.bytes_down) / 1e6,
@@ -192,7 +192,7 @@ def _traffic(summary: Summary) -> tuple[Traffic, ...]:
         rows.append(
             Traffic(
                 site=name,
-                seconds=duration_text(sum(entry.seconds for entry in entries)),
+                seconds=duration_text(sum(entry.seconds_to_reply or 0.0 for entry in entries)),
                 up=size_text(sum(entry.bytes_up for entry in entries)),
                 down=size_text(sum(entry.bytes_down for entry in entries)),
             )

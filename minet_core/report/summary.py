@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from minet_core.errors import ConfigurationError, FileMissing
+from minet_core.errors import ConfigurationError, FileMissing, ReplyMissing
 from minet_core.runtime.files import atomic_write
 from minet_core.runtime.json_text import parse_json
 from minet_core.settings.adaptation import Candidate
@@ -131,8 +131,8 @@ class ModelSummary(Settings):
 class RoundSite(Settings):
     """One site in one round.
 
-    `validation` scores the global model that the round began with. `refused` kept its reply out of the mean;
-    `noted` was seen, and its reply counts.
+    `seconds` until its reply, or until it was no longer waited for. `validation` scores the global model that the round
+    began with. `refused` kept its reply out of the mean; `noted` was seen, and its reply counts.
     """
 
     seconds: NonNegativeFloat = 0.0
@@ -142,6 +142,11 @@ class RoundSite(Settings):
     validation: Scores | None = None
     refused: RefusalCode | None = None
     noted: tuple[RefusalCode, ...] = ()
+
+    @property
+    def seconds_to_reply(self) -> float | None:
+        """None where no reply came: what was waited for it is no time of the site."""
+        return None if self.refused == ReplyMissing.code else self.seconds
 
 
 class RoundSummary(Settings):

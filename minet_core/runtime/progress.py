@@ -93,14 +93,20 @@ def _bar(description: str) -> Iterator[Advance]:
 def _plain_lines(description: str) -> Advance:
     began = time.monotonic()
     last, said = began - PLAIN_INTERVAL_S, -1
+    first: int | None = None  # what was done before, as of a run that is continued, took none of this time
 
     def advance(done: int, total: int) -> None:
-        nonlocal last, said
+        nonlocal last, said, first
         now = time.monotonic()
+        first = done if first is None else first
         if done == said or (done < total and now - last < PLAIN_INTERVAL_S):
             return
         last, said = now, done
-        left = f", about {(now - began) / done * (total - done):.0f} s left" if 0 < done < total else ""
+        left = (
+            f", about {(now - began) / (done - first) * (total - done):.0f} s left"
+            if first < done < total
+            else ""
+        )
         sys.stderr.write(f"{description}: {done} of {total}, {now - began:.0f} s{left}\n")
         sys.stderr.flush()
 

@@ -109,7 +109,7 @@ def read_settings(path: Path, model: type[AnySettings]) -> AnySettings:
     if not path.is_file():
         raise FileMissing(
             "a settings file is missing",
-            got=f"{path}, a folder" if path.is_dir() else path,
+            got=path,
             action="Give the path of an existing file",
         )
     with naming_failures(f"{path} cannot be read", path=path), path.open("rb") as stream:

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from minet_core.admission.expiry import CLOCK_SKEW
 from minet_core.admission.fingerprints import authority_fingerprint, tls_key_digest
 from minet_core.admission.kit import read_authority
 from minet_core.errors import ConfigurationError, FileMissing, InvalidSetting
@@ -32,9 +33,6 @@ from server.admission.encrypted_key import decrypt_key, encrypt_key
 CA_DAYS = 730
 SERVER_DAYS = 90
 SITE_DAYS = 90
-CLOCK_SKEW = datetime.timedelta(minutes=10)
-"""A certificate is valid this long before it is made: a site's clock may be behind."""
-
 ISSUED_FILE = "issued.jsonl"
 
 BACKUP_KEY_FILE, BACKUP_NAME = "back-up.key", "back-up"

@@ -24,12 +24,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from pydantic import AfterValidator, Field
 
+from minet_core.admission.expiry import CLOCK_SKEW
 from minet_core.admission.fingerprints import read_node_key
 from minet_core.errors import ConfigurationError
 from minet_core.runtime.files.atomic_write import append_line, mend_lines, replacing, write_text
 from minet_core.runtime.files.file_lock import let_go, locked_within
 from minet_core.runtime.files.typed_page import parse_typed
-from server.admission.pki import CLOCK_SKEW, ISSUED_FILE, Authority
+from server.admission.pki import ISSUED_FILE, Authority
 
 CRL_FILE = "crl.pem"
 NODES_FILE = "nodes.map"

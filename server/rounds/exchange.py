@@ -39,9 +39,9 @@ POLLS_OF_A_ROUND = 40
 round ends sooner, and a long one, whose every question takes milliseconds of this machine for each site, gains nothing
 by more of them."""
 
-HELD_LOOK_S = (0.9, 1.8)
-"""A look that took so long was held by the SuperLink until there would be a reply (`server.flower.held_answers`): the
-next one follows at once."""
+HELD_LOOK_SPAN_S = (0.9, 1.8)
+"""A look that took so long, from and to, was held by the SuperLink until there would be a reply
+(`server.flower.held_answers`): the next one follows at once."""
 
 PAUSES_A_LOOK = 4
 """A SuperLink that answers slowly has enough to do, and the replies themselves come through it."""
@@ -173,7 +173,7 @@ def request_replies(
 
 def _pause_after(seconds: float, *, look_s: float) -> float:
     """Before the next look in a round that has lasted so long. look_s: what the last one took."""
-    if HELD_LOOK_S[0] <= look_s <= HELD_LOOK_S[1]:
+    if HELD_LOOK_SPAN_S[0] <= look_s <= HELD_LOOK_SPAN_S[1]:
         return MIN_POLL_S
     return min(max(seconds / POLLS_OF_A_ROUND, PAUSES_A_LOOK * look_s, MIN_POLL_S), POLL_INTERVAL_S)
 

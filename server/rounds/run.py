@@ -26,7 +26,7 @@ from server.rounds.ledger_records import note_test
 from server.rounds.replies import check_binding, refusal_code
 from server.rounds.round import run_round
 from server.runs import state_machine
-from server.runs.participation import require_declarations
+from server.runs.participation import in_short, require_declarations
 from server.runs.run_directory import RunDirectory
 from server.runs.state_machine import Status
 from server.runs.summary import summarise_run
@@ -90,7 +90,10 @@ def _to_the_end(conduct: RoundContext, *, join_deadline_s: float) -> str | None:
         run.transition(state_machine.testing)
     _publish(conduct)
     untested = _test(conduct)
-    shortfalls = [*run.state.shortfalls, *([f"test without {', '.join(untested)}"] if untested else [])]
+    shortfalls = [
+        *in_short(run.state.shortfalls),
+        *([f"test without {', '.join(untested)}"] if untested else []),
+    ]
     return "; ".join(shortfalls) or None
 
 

@@ -20,8 +20,10 @@ from minet_core.protocol.messages import RUN_NAME
 from minet_core.report.summary import Summary, read_summary
 from minet_core.runtime.processes.child_processes import ChildProcesses
 from minet_core.runtime.progress import Advance
+from minet_core.settings.federation import FederationSettings
 from server.admission.enrolment import admitted_sites, declared_cohorts
 from server.admission.pki import ca_files
+from server.admission.revocation import revocations
 from server.flower.superlink_control import SuperLinkControl
 from server.ledger import note_act
 from server.runs.participation import require_declarations
@@ -58,6 +60,12 @@ def run_to_end(
     home.federation()  # a wrong file is said before anybody is asked
     control = control_of(home)
     control.nodes()  # an unreachable server is said so before a run directory is made
+    if resume and (ended := _existing(home, name)).ended:
+        say(
+            f"Run {name} has ended as {ended.state.status} and goes no further. This is what came of it; a new run has "
+            "another name."
+        )
+        return _awaited_summary(ended)
     run = _taken_up(home, control, name) if resume else _created(home, control, name)
     note_act(
         home, "run-continued" if resume else "run-started", run=name, federation=run.federation().digest()
@@ -110,9 +118,9 @@ def server_status(home: ServerHome) -> dict[str, Any]:
     control = control_of(home)
     healthy = control.answers()
     online = {node.name: node.status for node in control.nodes()} if healthy else {}
-    admitted = admitted_sites(home)
+    admitted, revoked = admitted_sites(home), revoked_sites(home)
     sites = {
-        site: online.get(site, "unknown") if site in admitted else "not admitted"
+        site: online.get(site, "unknown") if site in admitted else revoked.get(site, "not admitted")
         for site in home.federation().sites
     }
     runs = {
@@ -120,6 +128,16 @@ def server_status(home: ServerHome) -> dict[str, Any]:
         for path in sorted(home.runs.glob("*/state.json"))
     }
     return {"healthy": healthy, "address": local_address(home), "sites": sites, "runs": runs}
+
+
+def revoked_sites(home: ServerHome) -> dict[str, str]:
+    """By name, when the keys of a site were revoked that has no others: `revoked since DATE`."""
+    admitted = admitted_sites(home)
+    return {
+        revocation.site: f"revoked since {revocation.revoked_at[:10]}"
+        for revocation in revocations(home.pki)
+        if revocation.site not in admitted
+    }
 
 
 def control_of(home: ServerHome) -> SuperLinkControl:
@@ -137,13 +155,7 @@ def _existing(home: ServerHome, name: str) -> RunDirectory:
 
 def _created(home: ServerHome, control: SuperLinkControl, name: str) -> RunDirectory:
     federation, declared = home.federation(), declared_cohorts(home)
-    missing = sorted(set(federation.sites) - set(admitted_sites(home)))
-    if missing:
-        raise ConfigurationError(
-            "a member of the federation is not admitted",
-            got=", ".join(missing),
-            action="Run `fedminet server admit` for it",
-        )
+    _require_admitted(home, federation)
     require_declarations(federation, declared)
     run = RunDirectory.create(
         home.runs / name,
@@ -154,6 +166,19 @@ def _created(home: ServerHome, control: SuperLinkControl, name: str) -> RunDirec
     )
     submit(home, control, run, former=None)
     return run
+
+
+def _require_admitted(home: ServerHome, federation: FederationSettings) -> None:
+    missing = sorted(set(federation.sites) - set(admitted_sites(home)))
+    revoked = revoked_sites(home)
+    if missing:
+        raise ConfigurationError(
+            "a member of the federation is not admitted",
+            got=", ".join(f"{site} ({revoked[site]})" if site in revoked else site for site in missing),
+            action="Take it out of `sites` in federation.yaml and make new kits for the others, or admit its new keys"
+            if set(missing) <= set(revoked)
+            else "Run `fedminet server admit` for it",
+        )
 
 
 def _taken_up(home: ServerHome, control: SuperLinkControl, name: str) -> RunDirectory:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 
 from minet_core.errors import ConfigurationError
 from minet_core.protocol.cohort_declaration import CohortDeclaration
@@ -25,6 +26,28 @@ def participation_violation(
     if contract.min_share > 0 and sum(accepted.values()) < contract.min_share * whole:
         return f"{sum(accepted.values())} of {whole} training slices, least share {contract.min_share:g}"
     return None
+
+
+SHORTFALL = re.compile(r"round ([0-9]+) (without .+)")
+
+
+def in_short(shortfalls: Iterable[str]) -> list[str]:
+    """`round N without SITES` of neighbouring rounds as one: a site that never came would fill a screen."""
+    found: list[tuple[int, int, str]] = []
+    others = []
+    for text in shortfalls:
+        known = SHORTFALL.fullmatch(text)
+        if known is None:
+            others.append(text)
+        elif found and found[-1][1:] == (int(known[1]) - 1, known[2]):
+            found[-1] = (found[-1][0], int(known[1]), known[2])
+        else:
+            found.append((int(known[1]), int(known[1]), known[2]))
+    rounds = [
+        f"round {first} {what}" if first == last else f"rounds {first} to {last} {what}"
+        for first, last, what in found
+    ]
+    return [*rounds, *others]
 
 
 def require_declarations(federation: FederationSettings, declared: Collection[str]) -> None:

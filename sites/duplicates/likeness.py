@@ -148,6 +148,25 @@ class Signatures:
                     best = Match(entry.file, entry.patient, role, found)
         return best
 
+    def coarse_pairs(self, files: Collection[str]) -> dict[str, dict[str, Floats]]:
+        """The images at 12 mm of the pairs that have both.
+
+        Parameters
+        ----------
+        files
+            Names of the pairs' files.
+
+        Returns
+        -------
+        dict[str, dict[str, Floats]]
+            By file and role, (2, voxel): the image, and its foreground.
+        """
+        found: dict[str, dict[str, Floats]] = {file: {} for file in files}
+        for (file, role), entry in self._entries.items():
+            if file in found:
+                found[file][role] = entry.coarse
+        return {file: images for file, images in found.items() if len(images) == 2}
+
     def save(self, files: Collection[str]) -> None:
         """Keep these files' signatures and no others; nothing is written where nothing has changed.
 

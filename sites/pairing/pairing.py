@@ -18,12 +18,16 @@ from sites.pairing.drifted_studies import note_drift
 from sites.pairing.file_choice import choose_file
 from sites.pairing.file_search import SUFFIXES, scan_files, without_bids_copies
 from sites.pairing.flat_folder import flat_pattern, patients_by_file_name
+from sites.pairing.named_contrasts import require_named_right
 from sites.pairing.pair_lists import find_listed
 from sites.scans.fastmri_hdf5 import FastmriHeader, read_header
 from sites.scans.unreadable import refusal_of
 from sites.settings.site_settings import FastmriFiles, NiftiFiles, SiteSettings
 from sites.store.kept_figures import KeptFigures
 from sites.store.pseudonym import KEY_BYTES
+
+WEIGHTED = ("T2", "T1")
+"""The contrasts that the usual spans of echo times are of."""
 
 
 def find_pairs(
@@ -65,7 +69,7 @@ def find_pairs(
     if not source.is_dir():
         raise FileMissing(
             "the folder with the scans is missing",
-            got=f"{source}, a file" if source.is_file() else source,
+            got=source,
             action="Give an existing folder",
         )
     if settings.reader == "dicom":
@@ -77,7 +81,7 @@ def find_pairs(
     if settings.reader == "nifti" and settings.nifti.choose_by == "facts":
         found = find_in_tree(files, settings, source=source, kept=kept)
     elif settings.reader == "nifti":
-        found = _find_nifti(files, settings.nifti, source=source)
+        found = _find_nifti(files, settings, source=source)
     elif settings.fastmri.pairing == "patient_id":
         found = _find_fastmri(files, settings.fastmri, source=source)
     else:
@@ -89,12 +93,12 @@ def find_pairs(
     return found
 
 
-def _find_nifti(files: Iterable[Path], settings: NiftiFiles, *, source: Path) -> Found:
+def _find_nifti(files: Iterable[Path], site: SiteSettings, *, source: Path) -> Found:
     """Files are grouped by patient and examination; each group must hold one target and one reference.
 
     The examination is the expression's group of that name, or the folder where the expression has none.
     """
-    found = Found()
+    settings, found = site.nifti, Found()
     files = without_bids_copies(files, found, source=source)
     groups: dict[tuple[str, str], list[Path]] = defaultdict(list)
     expression = re.compile(settings.patient_id)
@@ -134,6 +138,8 @@ def _find_nifti(files: Iterable[Path], settings: NiftiFiles, *, source: Path) ->
         try:
             target = _only(paths, settings.target, role="target", beside=around)
             reference = _only(paths, settings.reference, role="reference", beside=around)
+            if (site.roles.target, site.roles.reference) == WEIGHTED:
+                require_named_right(target[0], reference[0], site.dicom)
         except DataError as failure:
             found.refuse(label, _with_hint(failure, paths, settings))
             continue

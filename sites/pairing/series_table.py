@@ -54,7 +54,7 @@ def series_table(
     if not folder.is_dir():
         raise FileMissing(
             "the folder with the scans is missing",
-            got=f"{folder}, a file" if folder.is_file() else folder,
+            got=folder,
             action="Give an existing folder",
         )
     files, found = scan_files(folder, suffixes=SUFFIXES["nifti"], skip=None)

@@ -224,16 +224,9 @@ def require_cohort_allowed(
     PolicyRefused
         FM-F420.
     """
-    training, validation, test = (cohort.counts[split] for split in ("training", "validation", "test"))
-    _require("policy.min_patients", training.patients, least=policy.min_patients, of="training patients")
-    _require("policy.min_slices", training.slices, least=policy.min_slices, of="training slices")
-    _require(
-        "policy.min_validation_slices",
-        validation.slices,
-        least=policy.min_validation_slices,
-        of="validation slices",
-    )
-    _require("policy.min_test_patients", test.patients, least=policy.min_test_patients, of="test patients")
+    for key, got, least, of in _floors(policy, cohort):
+        _require(key, got, least=least, of=of)
+    training = cohort.counts["training"]
     if federation.training.patch_px is None:
         edge = min((min(pair.shape[1:]) for pair, _ in cohort.pairs_of("training")), default=0)
         _require("policy.min_patch_px", edge, least=policy.min_patch_px)
@@ -241,6 +234,40 @@ def require_cohort_allowed(
     if work.local_epochs is not None:
         n_steps = work.local_epochs * -(-training.slices // batch_size)
         require_steps_allowed(policy, n_steps=n_steps, n_samples=n_steps * batch_size)
+
+
+def below_floors(policy: PolicySettings, cohort: Cohort) -> list[str]:
+    """What a cohort has less of than the policy asks for: every request to such a site is refused.
+
+    Parameters
+    ----------
+    policy
+        The site's.
+    cohort
+        What its store holds.
+
+    Returns
+    -------
+    list[str]
+        Such as "4 training patients, policy.min_patients 5"; empty where nothing stands against a federation.
+    """
+    return [f"{got} {of}, {key} {least}" for key, got, least, of in _floors(policy, cohort) if got < least]
+
+
+def _floors(policy: PolicySettings, cohort: Cohort) -> list[tuple[str, int, int, str]]:
+    """(key, what there is, least, of what) of the floors that a cohort alone is held to."""
+    training, validation, test = (cohort.counts[split] for split in ("training", "validation", "test"))
+    return [
+        ("policy.min_patients", training.patients, policy.min_patients, "training patients"),
+        ("policy.min_slices", training.slices, policy.min_slices, "training slices"),
+        (
+            "policy.min_validation_slices",
+            validation.slices,
+            policy.min_validation_slices,
+            "validation slices",
+        ),
+        ("policy.min_test_patients", test.patients, policy.min_test_patients, "test patients"),
+    ]
 
 
 def require_steps_allowed(policy: PolicySettings, *, n_steps: int, n_samples: int) -> None:

@@ -333,6 +333,11 @@ class DuplicateSettings(Settings):
         description="refuse: the later pair is left out; merge: it becomes an examination of the earlier patient; "
         "a copy of the same scan is refused in any case",
     )
+    exchanged: Literal["refuse", "remark"] = Field(
+        "refuse",
+        description="a new pair whose target and reference are exchanged, as the other patients have them; remark: it "
+        "is taken, and said",
+    )
 
 
 class SplitSettings(Settings):

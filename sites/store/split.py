@@ -109,7 +109,7 @@ def draw_splits(
     """
     new = {patient: share for patient, share in new_patients.items() if patient not in existing}
     total = len(existing) + len(new)
-    _require_enough(total, allow_few=allow_few)
+    require_enough(total, allow_few=allow_few)
     few = allow_few and total < FEW_PATIENTS and "validation" not in existing.values()
     training, validation, _ = (part / sum(ratio) for part in ratio)
     assigned = dict(existing)
@@ -148,16 +148,31 @@ def _fill_empty(assigned: dict[str, Split], new: Mapping[str, float], *, wanted:
             )
 
 
-def _require_enough(total: int, *, allow_few: bool) -> None:
+def require_enough(total: int, *, allow_few: bool) -> None:
+    """Refuse a store of too few patients to split.
+
+    Parameters
+    ----------
+    total
+        Patients, those who are there already and new ones.
+    allow_few
+        As `allow_few_patients` of site.yaml.
+
+    Raises
+    ------
+    TooFewPatients
+        FM-D206: below three patients, with `allow_few` below two.
+    """
     least = 2 if allow_few else len(SPLITS)
     if total < least:
+        accepted = (
+            "" if allow_few or total < 2 else "; allow_few_patients in site.yaml accepts two, and says so"
+        )
         raise TooFewPatients(
             "too few patients to split",
             got=total,
             expected=f"at least {least}",
-            action=None
-            if allow_few or total < 2
-            else "allow_few_patients in site.yaml accepts two, and says so",
+            action=f"Add more patients' scans{accepted}",
         )
 
 
@@ -193,7 +208,7 @@ def assign_splits(
     """
     new = [patient for patient in dict.fromkeys(new_patients) if patient not in existing]
     total = len(existing) + len(new)
-    _require_enough(total, allow_few=allow_few)
+    require_enough(total, allow_few=allow_few)
     assigned = dict(existing)
     counts = {split: sum(1 for other in existing.values() if other == split) for split in SPLITS}
     few = allow_few and total < FEW_PATIENTS and counts["validation"] == 0

@@ -215,7 +215,7 @@ def _scans_of(folder: Path, rules: DicomFiles, *, what: str) -> list[DicomScan]:
     if not folder.is_dir():
         raise FileMissing(
             f"the folder of the {what} is missing",
-            got=f"{folder}, a file" if folder.is_file() else folder,
+            got=folder,
             expected="a folder of DICOM files",
             action="Give folders for both scans, or NIfTI files for both",
         )

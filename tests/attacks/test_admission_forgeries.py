@@ -304,3 +304,18 @@ def test_a_kit_that_has_expired_is_stale(coordinator: Coordinator, sms: SiteHome
     kit = _kit_for(coordinator, sms, tmp_path / "kit", now=long_ago)
     with pytest.raises(AdmissionRefused, match="stale: it has expired"):
         accept_kit(sms, kit, fingerprint=coordinator.authority.fingerprint)
+
+
+def test_a_kit_of_a_clock_far_ahead_is_not_taken_and_keeps_no_later_one_out(
+    coordinator: Coordinator, sms: SiteHome, tmp_path: Path
+) -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    ahead = _kit_for(coordinator, sms, tmp_path / "ahead", now=now + datetime.timedelta(days=30))
+    with pytest.raises(AdmissionRefused, match=r"made in the future.*this machine's clock says"):
+        accept_kit(sms, ahead, fingerprint=coordinator.authority.fingerprint)
+    little = now + datetime.timedelta(minutes=5)
+    accept_kit(
+        sms,
+        _kit_for(coordinator, sms, tmp_path / "little", now=little),
+        fingerprint=coordinator.authority.fingerprint,
+    )

@@ -238,7 +238,7 @@ def test_a_hostile_control_variate_is_refused_as_a_hostile_weight_is(tmp_path: P
 
     federation = trial_federation(algorithm={"name": "scaffold"}, quarantine={"refuse_norm": True})
     run = conduct_trial(tmp_path, three_sites(controlled), federation)
-    assert run.state.reason == f"round 1 without {ODD}; round 2 without {ODD}"
+    assert run.state.reason == f"rounds 1 to 2 without {ODD}"
     assert "FM-F410" in kept_text(run)
 
 

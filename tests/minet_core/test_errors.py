@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 from minet_core import errors
-from minet_core.errors import INTERNAL_CODE, FedminetError, ScanInvalid, code_of
+from minet_core.errors import INTERNAL_CODE, FedminetError, FileMissing, ScanInvalid, code_of
 
 
 def all_classes(root: type[FedminetError] = FedminetError) -> list[type[FedminetError]]:
@@ -22,6 +23,18 @@ def test_a_failure_is_whole_after_a_process_boundary() -> None:
     again = pickle.loads(pickle.dumps(failure))
     assert type(again) is ScanInvalid
     assert (str(again), again.got, again.action) == (str(failure), failure.got, failure.action)
+
+
+def test_what_is_missing_and_stands_there_as_something_else_is_called_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path, said in (
+        (tmp_path, f"{tmp_path}, a folder"),
+        (tmp_path / "file", f"{tmp_path / 'file'}, a file"),
+        (tmp_path / "none", str(tmp_path / "none")),
+    ):
+        failure = FileMissing("a thing is missing", got=path)
+        assert str(failure) == f"FM-C103: a thing is missing; got {said}."
+        assert str(pickle.loads(pickle.dumps(failure))) == str(failure)
 
 
 def test_every_code_is_unique_and_of_its_branch() -> None:

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from client.commands import site_commands
 from minet_core.errors import PatientNamesDoubtful, ScanInvalid, TooFewPatients
 from minet_core.settings.yaml_file import settings_text
+from sites.duplicates.exchanged_contrasts import Exchanged
 from sites.duplicates.likeness import FILE
 from sites.ingest import ingest
 from sites.quality.figure_text import shares_told_apart, told_apart
@@ -126,6 +127,27 @@ def test_patients_who_are_no_longer_in_the_folder_are_said_and_removed_when_told
     assert not back.missing
 
 
+def test_a_new_pair_whose_contrasts_are_exchanged_is_refused_or_said(again, monkeypatch) -> None:
+    former = Store(again / "store").cohort
+    write_nifti_patient(again / "scans" / "Mueller004", 4)
+
+    def the_new_one(pairs, *, patients):
+        assert set(pairs) == set(patients)
+        return Exchanged(
+            dict.fromkeys(set(pairs) - {pair.file for pair in former.pairs}, -0.9), undecided=False
+        )
+
+    monkeypatch.setattr("sites.ingest.find_exchanged", the_new_one)
+    report = ingest(again / "scans", again / "store", SMS)
+    assert [one.label for one in report.refused] == ["Mueller004: Mueller004"]
+    assert "target and reference are exchanged" in report.refused[0].message
+    assert report.cohort.digest == former.digest
+    taking = SMS.model_copy(update={"duplicates": DuplicateSettings(exchanged="remark")})
+    report = ingest(again / "scans", again / "store", taking)
+    assert len(report.cohort.pairs) == 4
+    assert any("Mueller004: FM-D202: target and reference are exchanged" in one for one in report.remarks)
+
+
 def test_too_few_patients_is_told_after_what_made_them_few(tmp_path) -> None:
     write_nifti_patient(tmp_path / "scans" / "P01", 1)
     for number in range(2, 32):
@@ -165,15 +187,31 @@ def test_a_dry_run_says_who_is_taken_for_whom_and_writes_nothing(hospital, tmp_p
     as_json = json.loads(CliRunner().invoke(site_commands, [*command, "--json"]).output)
     assert list(as_json["patients"]) == ["Mueller001", "Mueller002", "Mueller003"]
     assert not (home / "store").exists()
-    dated = tmp_path / "dated" / "P01" / "20240131"
-    shutil.copytree(hospital / "scans" / "Mueller001", dated)
+    for place, date in enumerate(("20240131", "20240201", "20240301"), start=1):
+        shutil.copytree(
+            hospital / "scans" / f"Mueller{place:03d}", tmp_path / "dated" / f"P{place:02d}" / date
+        )
     stopped = CliRunner().invoke(site_commands, ["ingest", str(home), str(tmp_path / "dated"), "--dry-run"])
     assert stopped.exit_code == 3
-    assert "STOP: 1 of 1 patients are called by a date (20240131)" in stopped.output
+    assert "STOP: 3 of 3 patients are called by a date (20240131" in stopped.output
     accepted = CliRunner().invoke(
         site_commands, ["ingest", str(home), str(tmp_path / "dated"), "--dry-run", "--accept-names"]
     )
-    assert accepted.exit_code == 0
+    assert accepted.exit_code == 0, accepted.output
+
+
+def test_a_dry_run_says_that_there_are_too_few_patients(hospital, tmp_path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "site.yaml").write_text(settings_text(SMS), encoding="utf-8")
+    for number in (1, 2):
+        shutil.copytree(hospital / "scans" / f"Mueller00{number}", tmp_path / "two" / f"Mueller00{number}")
+    command = ["ingest", str(home), str(tmp_path / "two"), "--dry-run"]
+    stopped = CliRunner().invoke(site_commands, command)
+    assert stopped.exit_code == 3
+    assert "STOP: FM-D206: too few patients to split; got 2; expected at least 3. Add" in stopped.output
+    assert "too few" in json.loads(CliRunner().invoke(site_commands, [*command, "--json"]).output)["too_few"]
+    assert CliRunner().invoke(site_commands, [*command, "--allow-few-patients"]).exit_code == 0
 
 
 def test_a_grid_smaller_than_the_patch_is_named_with_its_pair(hospital) -> None:

@@ -26,7 +26,8 @@ from pydicom.valuerep import validate_value
 
 from sites.scans.dicom.bounded_header import BROKEN, opened_plainly, read_dataset, silent_pydicom
 from sites.scans.dicom.elements import tag_of, value_of
-from sites.scans.dicom.frames import Frame
+from sites.scans.dicom.frames import Frame, transfer_syntax_of
+from sites.scans.dicom.transfer_syntax import LOSSY
 
 PATIENT_AND_STUDY = (
     "SpecificCharacterSet",
@@ -65,6 +66,7 @@ PATIENT_AND_STUDY = (
     "LossyImageCompressionMethod",
     "ContributingEquipmentSequence",
 )
+SIZE = ("Rows", "Columns", "BitsAllocated", "NumberOfFrames")
 EMPTY_IF_UNKNOWN = (
     "PatientName",
     "PatientID",
@@ -134,7 +136,30 @@ def read_elements(path: Path, *, name: str, keywords: Iterable[str]) -> Dataset:
         As `sites.scans.dicom.bounded_header` refuses files.
     """
     with opened_plainly(path, name=name) as stream, silent_pydicom(name):
-        return read_dataset(stream, name=name, tags=[tag_of(keyword) for keyword in keywords])
+        n_bytes = stream.seek(0, 2)
+        stream.seek(0)
+        wanted = [tag_of(keyword) for keyword in (*keywords, *SIZE)]
+        source = read_dataset(stream, name=name, tags=wanted)
+        if transfer_syntax_of(source) in LOSSY:
+            _say_loss(source, n_bytes=n_bytes)
+        return source
+
+
+def _say_loss(source: Dataset, *, n_bytes: int) -> None:
+    """What a syntax that never keeps its pixels says of them, whatever the flag beside it: writers leave "00" there.
+
+    n_bytes: of the file, for the ratio, which the standard wants with the flag and takes as approximate (PS3.3,
+    C.7.6.1.1.5).
+    """
+    if str(value_of(source, "LossyImageCompression") or "").strip() == "01":
+        return
+    rows, columns, bits = (
+        int(value_of(source, keyword) or 0) for keyword in ("Rows", "Columns", "BitsAllocated")
+    )
+    whole = rows * columns * bits / 8 * int(value_of(source, "NumberOfFrames") or 1)
+    source.LossyImageCompression = "01"
+    source.LossyImageCompressionMethod = "ISO_10918_1"
+    source.LossyImageCompressionRatio = f"{max(whole / n_bytes, 1.0):.3g}"
 
 
 def copied(source: Dataset, keywords: Iterable[str]) -> Dataset:

@@ -494,7 +494,11 @@ def test_a_model_is_adapted_later_by_the_recipe_that_it_comes_from(tmp_path: Pat
     write_text(home.kit / "federation.yaml", settings_text(federation))
     save_weights(model, federation, initial_weights(federation)[1], round_number=2)
     assert recipe_for(home, read_manifest(model)) == federation
-    page = adapt_file(home, model)
+    steps: list[tuple[int, int]] = []
+    page = adapt_file(home, model, advance=lambda done, total: steps.append((done, total)))
+    assert steps[0][0] == 0
+    assert steps[-1][0] == steps[-1][1] == page["cost_steps"]["adapted"] + page["cost_steps"].get("alone", 0)
+    assert [done for done, _ in steps] == sorted(done for done, _ in steps)
     assert page["chosen"] == "ensemble"
     assert page["steps"]["adapted"] == ADAPTATION.n_steps
     assert "averages their images" in adapted_as_text(page)

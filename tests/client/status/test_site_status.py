@@ -55,6 +55,21 @@ def test_a_site_that_never_ran_says_so(tmp_path: Path) -> None:
     assert "last round  none yet" in text
 
 
+def test_before_its_first_start_a_site_has_the_name_of_its_settings(tmp_path: Path) -> None:
+    assert status_of(tmp_path).site is None
+    (tmp_path / "site.yaml").write_text(definition_text("sms"))
+    status = status_of(tmp_path)
+    assert as_text(status).startswith("The site sms, ")
+    assert as_json(status)["site"] == "sms"
+
+
+def test_what_another_clock_wrote_is_not_called_just_now(tmp_path: Path) -> None:
+    with client_lock(tmp_path):
+        StatusWriter(tmp_path, site="sms").ended("ended by Ctrl-C")
+    text = as_text(read_status(tmp_path, check=list, now=time.time() - 10 * 86400))
+    assert "(10 d ahead of this machine's clock): ended by Ctrl-C" in text
+
+
 def test_a_running_client_is_told_from_a_killed_one(tmp_path: Path) -> None:
     client = _client(tmp_path)
     try:

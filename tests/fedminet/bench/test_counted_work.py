@@ -18,7 +18,7 @@ from fedminet.bench.side import counted, infer, train
 from fedminet.simulation.in_process_grid import server_identity
 from server.flower.held_answers import APPLICATION_ASKS, HOLD_S, NODE_ASKS
 from server.flower.private_names import get_all_nested_objects
-from server.rounds.exchange import HELD_LOOK_S, request
+from server.rounds.exchange import HELD_LOOK_SPAN_S, request
 
 QUICK: dict[str, Any] = {"preset": "quick", "edge": 48, "batch": 8}
 
@@ -61,7 +61,7 @@ def test_a_message_has_no_more_parts_than_it_had() -> None:
 def test_questions_wait_for_their_answers() -> None:
     """An idle node asks once in two seconds, and an application once in one: not several times a second."""
     assert HOLD_S == {NODE_ASKS: 2.0, APPLICATION_ASKS: 1.0}
-    assert HELD_LOOK_S[0] < HOLD_S[APPLICATION_ASKS] < HELD_LOOK_S[1]
+    assert HELD_LOOK_SPAN_S[0] < HOLD_S[APPLICATION_ASKS] < HELD_LOOK_SPAN_S[1]
     assert HOLD_S[NODE_ASKS] > timeouts.HELD_LOOK_S
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import builtins
 import hashlib
 import json
+import logging
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +65,42 @@ def make_checkpoint(path: Path, *, scale: int = 2, **settings: Any) -> Path:
     return path
 
 
+class _Listener(logging.Handler):
+    """What the exporter's registry of operators logs: torch's own handler writes it beside the command's lines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+        self.logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+
+
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, str]]:
+def listener() -> Iterator[_Listener]:
+    listener = _Listener()
+    listener.logger.addHandler(listener)
+    yield listener
+    listener.logger.removeHandler(listener)
+
+
+@pytest.fixture(scope="module")
+def exported(
+    tmp_path_factory: pytest.TempPathFactory, listener: _Listener
+) -> tuple[Path, Path, dict[str, str]]:
     folder = tmp_path_factory.mktemp("exported")
     checkpoint = make_checkpoint(folder / "model.safetensors")
     return checkpoint, folder / "model.onnx", export_onnx(checkpoint, folder / "model.onnx")
+
+
+def test_the_exporter_says_nothing_of_packages_that_no_model_needs(
+    exported: tuple[Path, Path, Any], listener: _Listener
+) -> None:
+    assert exported[1].is_file()
+    assert listener.said == []
+    listener.logger.warning("after it, the logger is as it was")
+    assert len(listener.said) == 1
 
 
 def require_parity(checkpoint: Path, path: Path) -> None:

@@ -252,6 +252,16 @@ def test_refused_and_missing_replies_are_listed_with_their_meaning() -> None:
     assert "grey band" in words
 
 
+def test_what_was_waited_for_a_site_is_no_time_of_the_site() -> None:
+    missed = content()
+    for entry in missed["per_round"]:
+        entry["sites"]["umr"] = {"refused": "FM-F405", "seconds": 4321.0, "bytes_down": 5}
+    words = Page(report_html(Summary.model_validate(missed))).words
+    assert "no reply" in words
+    assert duration_text(4321.0) not in words
+    assert duration_text(2 * 4321.0) not in words
+
+
 def test_a_code_is_explained_in_the_words_of_its_class() -> None:
     assert code_meaning("FM-M303") == (
         "The loss or a gradient is not finite, or the loss beyond that of any image."

@@ -14,7 +14,7 @@ from fedminet.simulation.in_process_grid import InProcessGrid, node_id_of
 from minet_core.errors import ConfigurationError
 from minet_core.protocol.cohort_declaration import CohortDeclaration
 from minet_core.settings.federation import ParticipationSettings
-from server.runs.participation import participation_violation, require_declarations
+from server.runs.participation import in_short, participation_violation, require_declarations
 from tests.faults.trial_sites import conduct_trial, trial_federation, trial_site
 
 SLICES = {"sms": 100, "umr": 50, "fastmri": 70}
@@ -76,3 +76,12 @@ def test_a_straggler_is_left_out_of_its_round_and_takes_part_in_the_next(tmp_pat
     assert first["umr"]["refused"] == "FM-F405"
     assert first["umr"]["bytes_down"] == first["sms"]["bytes_down"] > 0
     assert first["sms"]["share"] + first["fastmri"]["share"] == pytest.approx(1.0)
+
+
+def test_the_same_shortfall_of_neighbouring_rounds_is_one_line() -> None:
+    each = [f"round {number} without umr" for number in (1, 2, 3, 5)]
+    assert in_short([*each, "round 6 without sms"]) == [
+        "rounds 1 to 3 without umr",
+        "round 5 without umr",
+        "round 6 without sms",
+    ]

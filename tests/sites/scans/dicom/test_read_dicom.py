@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from minet_core.errors import (
 )
 from minet_core.imaging.volume import Volume
 from sites.scans.dicom import bounded_header
+from sites.scans.dicom.derived_header import PATIENT_AND_STUDY, begin, read_elements
 from sites.scans.dicom.frames import read_object
 from sites.scans.dicom.read_dicom import read_stack
 from sites.scans.dicom.series import Export, read_export, refusals_in_short
@@ -195,6 +197,23 @@ def test_a_loss_of_compression_is_said(
         one.file_meta.TransferSyntaxUID = syntax
         one.save_as(path)
     assert read_object(path).remarks == (() if remark is None else (remark,))
+
+
+def test_what_is_derived_of_a_lossy_syntax_says_so_whatever_its_source_says(tmp_path: Path) -> None:
+    (path, *_) = write_classic(tmp_path, STORED, AFFINE, header=Header(extra={"LossyImageCompression": "00"}))
+    assert read_elements(path, name="one", keywords=PATIENT_AND_STUDY).LossyImageCompression == "00"
+    one = dcmread(path)
+    one.PixelData = encapsulate([bytes(STORED[0].nbytes)])
+    one["PixelData"].is_undefined_length = True
+    one.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    one.save_as(path)
+    new = begin(
+        read_elements(path, name="one", keywords=PATIENT_AND_STUDY), (), now=datetime(2030, 1, 2, tzinfo=UTC)
+    )
+    assert new.LossyImageCompression == "01"
+    assert new.LossyImageCompressionMethod == "ISO_10918_1"
+    assert float(new.LossyImageCompressionRatio) >= 1
+    assert "Rows" not in new
 
 
 @pytest.mark.parametrize(
