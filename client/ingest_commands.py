@@ -218,7 +218,7 @@ def _show(
 ) -> None:
     """Draw the page and print the report. known: nothing has changed since the page was drawn, if it was."""
     from sites.onboarding.drawn import FILE, is_drawn
-    from sites.settings.site_policy import below_floors
+    from sites.settings.cohort_floors import below_floors
 
     page = asked.site.path / FILE
     if not (known and is_drawn(report, asked.settings, page)):

@@ -14,6 +14,7 @@ from minet_core.algorithms.registry import ALGORITHMS
 from minet_core.errors import PolicyRefused
 from minet_core.settings.adaptation import ENSEMBLED, AdaptationSettings
 from minet_core.settings.federation import FederationSettings, LocalWork
+from sites.settings.cohort_floors import floors
 from sites.settings.round_cost import CostOfRound, cost_of_round
 from sites.settings.site_settings import Device, PolicySettings
 from sites.store.cohort import Cohort
@@ -224,7 +225,7 @@ def require_cohort_allowed(
     PolicyRefused
         FM-F420.
     """
-    for key, got, least, of in _floors(policy, cohort):
+    for key, got, least, of in floors(policy, cohort):
         _require(key, got, least=least, of=of)
     training = cohort.counts["training"]
     if federation.training.patch_px is None:
@@ -234,40 +235,6 @@ def require_cohort_allowed(
     if work.local_epochs is not None:
         n_steps = work.local_epochs * -(-training.slices // batch_size)
         require_steps_allowed(policy, n_steps=n_steps, n_samples=n_steps * batch_size)
-
-
-def below_floors(policy: PolicySettings, cohort: Cohort) -> list[str]:
-    """What a cohort has less of than the policy asks for: every request to such a site is refused.
-
-    Parameters
-    ----------
-    policy
-        The site's.
-    cohort
-        What its store holds.
-
-    Returns
-    -------
-    list[str]
-        Such as "4 training patients, policy.min_patients 5"; empty where nothing stands against a federation.
-    """
-    return [f"{got} {of}, {key} {least}" for key, got, least, of in _floors(policy, cohort) if got < least]
-
-
-def _floors(policy: PolicySettings, cohort: Cohort) -> list[tuple[str, int, int, str]]:
-    """(key, what there is, least, of what) of the floors that a cohort alone is held to."""
-    training, validation, test = (cohort.counts[split] for split in ("training", "validation", "test"))
-    return [
-        ("policy.min_patients", training.patients, policy.min_patients, "training patients"),
-        ("policy.min_slices", training.slices, policy.min_slices, "training slices"),
-        (
-            "policy.min_validation_slices",
-            validation.slices,
-            policy.min_validation_slices,
-            "validation slices",
-        ),
-        ("policy.min_test_patients", test.patients, policy.min_test_patients, "test patients"),
-    ]
 
 
 def require_steps_allowed(policy: PolicySettings, *, n_steps: int, n_samples: int) -> None:

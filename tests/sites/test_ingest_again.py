@@ -132,7 +132,8 @@ def test_a_refusal_and_a_pair_are_not_made_again(
     first = ingest(scans, tmp_path / "store", SMS)
     assert [one.code for one in first.refused] == ["FM-D204", "FM-D202"]
     monkeypatch.setattr(sites.making.make_pair, "make_pair", _unexpected)
-    monkeypatch.setattr("sites.ingest.sha256_of_file", _unexpected)
+    for reads in ("sites.ingest_pairs", "sites.making.fingerprint"):
+        monkeypatch.setattr(f"{reads}.sha256_of_file", _unexpected)
     again = ingest(scans, tmp_path / "store", SMS)
     assert again.refused == first.refused
     assert again.cohort == first.cohort

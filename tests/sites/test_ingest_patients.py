@@ -137,7 +137,7 @@ def test_a_new_pair_whose_contrasts_are_exchanged_is_refused_or_said(again, monk
             dict.fromkeys(set(pairs) - {pair.file for pair in former.pairs}, -0.9), undecided=False
         )
 
-    monkeypatch.setattr("sites.ingest.find_exchanged", the_new_one)
+    monkeypatch.setattr("sites.ingest_pairs.find_exchanged", the_new_one)
     report = ingest(again / "scans", again / "store", SMS)
     assert [one.label for one in report.refused] == ["Mueller004: Mueller004"]
     assert "target and reference are exchanged" in report.refused[0].message

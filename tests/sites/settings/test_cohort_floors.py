@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import cast
 
-from sites.settings.site_policy import below_floors
+from sites.settings.cohort_floors import below_floors
 from sites.settings.site_settings import PolicySettings
 from sites.store.cohort import Cohort
 
