@@ -22,6 +22,7 @@ from minet_core.evaluation.model_choice import (
     choose_model,
     choose_rate,
     choose_unjudged,
+    keep_unjudged,
 )
 from minet_core.models.activation_checkpointing import recompute
 from minet_core.models.base import SuperResolver
@@ -67,12 +68,15 @@ def adapt_at_site(
     }
     if ladder.chosen is not None:
         psnr_db["adapted"] = ladder.psnr_db[ladder.chosen]
-    if ensembled := _ensembled(task, model, store, weights, psnr_db):
+    judged = all(psnr_db.values())
+    fit = choose_ensembled(psnr_db) if judged else _unjudged(task, model, store, weights)
+    ensembled = fit if len(fit) > 1 and _may_ensemble(task) else ()
+    if ensembled:
         weights["ensemble"] = joined_weights([weights[name] for name in ensembled])
         together = model_of(task, n_networks=len(ensembled))
         psnr_db["ensemble"] = _judged_psnr_db(task, together, store, weights["ensemble"])
+    choice = choose_model(psnr_db) if judged else keep_unjudged([*fit, *(("ensemble",) if ensembled else ())])
     diverged = tuple(name for name in CANDIDATES if task.phases(name) and name not in weights)
-    choice = choose_model(psnr_db)
     adapted = AdaptedModels(choice, weights, psnr_db, ladder, diverged, ensembled)
     adapted = replace(adapted, calibration=_error_bars(task, adapted))
     keep_adapted(task, adapted)
@@ -93,18 +97,15 @@ def _error_bars(task: SiteAdaptation, adapted: AdaptedModels) -> Calibration | N
     )
 
 
-def _ensembled(
-    task: SiteAdaptation,
-    model: SuperResolver,
-    store: Store,
-    weights: Mapping[Candidate, Arrays],
-    psnr_db: Mapping[Candidate, Mapping[str, float]],
+def _may_ensemble(task: SiteAdaptation) -> bool:
+    """Whether an ensemble is asked for; none where the federation's model is one."""
+    return task.adaptation.ensemble and task.federation.model.members == 1
+
+
+def _unjudged(
+    task: SiteAdaptation, model: SuperResolver, store: Store, weights: Mapping[Candidate, Arrays]
 ) -> tuple[Candidate, ...]:
-    """Of which candidates the ensemble is made; none where it is not asked for, or the federation's model is one."""
-    if not task.adaptation.ensemble or task.federation.model.members > 1:
-        return ()
-    if all(psnr_db.values()):
-        return choose_ensembled(psnr_db)
+    """The networks that are fit, of a site where no patient judges."""
     return choose_unjudged(
         {name: _trained_on_psnr_db(task, model, store, found) for name, found in weights.items()}
     )

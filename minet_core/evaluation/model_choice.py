@@ -15,7 +15,7 @@ Breiman, Friedman, Olshen, Stone: "Classification and Regression Trees", 1984, s
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,7 +58,7 @@ class Choice:
     """What was chosen, and by what.
 
     means_db: PSNR over the validation patients. behind: each against the best. n_patients: that judged; none where the
-    site has no validation patient apart from those it trained on, and then the first by `PREFERRED` is kept unjudged.
+    site has no validation patient apart from those it trained on: see `keep_unjudged`.
     """
 
     chosen: Candidate
@@ -79,12 +79,12 @@ def choose_model(psnr_db: Mapping[Candidate, Mapping[str, float]]) -> Choice:
     Returns
     -------
     Choice
-        The first by `PREFERRED` of those within one standard error of the best, or of all where no patient judges.
+        The first by `PREFERRED` of those within one standard error of the best.
 
     Raises
     ------
     MetricInvalid
-        Where the global model is missing, the patients differ, or a figure is not finite.
+        Where the global model is missing, there is no patient, the patients differ, or a figure is not finite.
     """
     if "global" not in psnr_db:
         raise MetricInvalid(
@@ -92,8 +92,6 @@ def choose_model(psnr_db: Mapping[Candidate, Mapping[str, float]]) -> Choice:
         )
     figures = _paired({name: psnr_db[name] for name in PREFERRED if name in psnr_db})
     n_patients = len(figures["global"])
-    if not n_patients:
-        return Choice(next(iter(figures)), 0, {}, {})
     means = {name: float(values.mean()) for name, values in figures.items()}
     best = max(means, key=lambda name: means[name])  # of equals the preferred, which comes first
     behind = {
@@ -125,18 +123,16 @@ def choose_ensembled(psnr_db: Mapping[Candidate, Mapping[str, float]]) -> tuple[
     -------
     tuple of str
         In the order of `ENSEMBLED`; empty where fewer than two are left, or one of them has no figures: a mean of one
-        is no ensemble. All of them where no patient judges: see `choose_unjudged`.
+        is no ensemble.
 
     Raises
     ------
     MetricInvalid
-        Where the patients differ, or a figure is not finite.
+        Where there is no patient, the patients differ, or a figure is not finite.
     """
     if not set(ENSEMBLED) <= set(psnr_db):
         return ()
     figures = _paired({name: psnr_db[name] for name in ENSEMBLED})
-    if not all(values.size for values in figures.values()):
-        return ENSEMBLED
     best = max(figures.values(), key=lambda values: float(values.mean()))
     found = tuple(
         name
@@ -148,36 +144,53 @@ def choose_ensembled(psnr_db: Mapping[Candidate, Mapping[str, float]]) -> tuple[
 
 
 def choose_unjudged(trained_on_db: Mapping[Candidate, float]) -> tuple[Candidate, ...]:
-    """Choose the networks of the ensemble where no patient judges but those that the site trains on.
+    """Choose the networks to keep where no patient judges but those that the site trains on.
 
     A network remembers the patients that it was trained on, those of the site most. So one that was trained here and is
     plainly worse than the global model even on them learnt less than that knew before, and is left out. The global
-    model is left out where it is behind by more than memory explains: it is of another kind of scans.
+    model is left out where it is behind by more than memory explains: it is of another kind of scans, or of few rounds.
 
     Parameters
     ----------
     trained_on_db
-        By candidate, PSNR over slices of the site's training patients, dB.
+        By candidate, PSNR over slices of the site's training patients, dB; the global model among them.
 
     Returns
     -------
     tuple of str
-        As of `choose_ensembled`.
+        In the order of `ENSEMBLED`; one or more.
 
     Raises
     ------
     MetricInvalid
-        Where a figure is not finite.
+        Where the global model is missing, or a figure is not finite.
     """
-    if not set(ENSEMBLED) <= set(trained_on_db):
-        return ()
-    if not all(math.isfinite(trained_on_db[name]) for name in ENSEMBLED):
-        raise MetricInvalid("models cannot be compared", got="a figure that is not finite")
-    best = max(trained_on_db[name] for name in ENSEMBLED)
-    limits = dict.fromkeys(ENSEMBLED, trained_on_db["global"] - ENSEMBLE_SPREAD_DB)
-    limits["global"] = best - ENSEMBLE_SPREAD_DB - MEMORY_DB
-    found = tuple(name for name in ENSEMBLED if trained_on_db[name] > limits[name])
-    return found if len(found) > 1 else ()
+    if "global" not in trained_on_db or not all(map(math.isfinite, trained_on_db.values())):
+        raise MetricInvalid(
+            "models cannot be compared",
+            got=dict(trained_on_db),
+            expected="the global model, and figures that are finite",
+        )
+    given = [name for name in ENSEMBLED if name in trained_on_db]
+    limits = dict.fromkeys(given, trained_on_db["global"] - ENSEMBLE_SPREAD_DB)
+    limits["global"] = max(trained_on_db.values()) - ENSEMBLE_SPREAD_DB - MEMORY_DB
+    return tuple(name for name in given if trained_on_db[name] > limits[name])
+
+
+def keep_unjudged(candidates: Collection[Candidate]) -> Choice:
+    """The choice where no patient judges: the first by `PREFERRED`.
+
+    Parameters
+    ----------
+    candidates
+        What `choose_unjudged` gave, and the ensemble where one is made of it; at least one.
+
+    Returns
+    -------
+    Choice
+        By no patient.
+    """
+    return Choice(next(name for name in PREFERRED if name in candidates), 0, {}, {})
 
 
 def choose_rate(psnr_db: Mapping[float, Mapping[str, float]]) -> float:
@@ -226,6 +239,8 @@ def _paired(psnr_db: Mapping[Candidate, Mapping[str, float]]) -> dict[Candidate,
             got={name: len(found) for name, found in psnr_db.items()},
             expected="figures of the same patients for each",
         )
+    if not patients[0]:
+        raise MetricInvalid("models cannot be compared", got="no patient", expected="one or more")
     figures = {name: np.array([found[patient] for patient in patients[0]]) for name, found in psnr_db.items()}
     if not all(np.isfinite(values).all() for values in figures.values()):
         raise MetricInvalid("models cannot be compared", got="a figure that is not finite")

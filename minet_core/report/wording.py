@@ -47,8 +47,8 @@ KEPT_WORDS: dict[Candidate, str] = {
     "global": "the global model",
     "adapted": "the global model as it was adapted there",
     "alone": "the model that was trained there alone",
-    "ensemble": "the global model, the one adapted there and the one trained there alone, without one that is plainly "
-    "worse, and averages their images",
+    "ensemble": "the global model, the one adapted there and the one trained there alone, without one that is missing "
+    "or plainly worse, and averages their images",
 }
 METRIC_WORDS: dict[Metric, str] = {"psnr_db": "PSNR", "ssim": "SSIM", "nmse": "NMSE"}
 

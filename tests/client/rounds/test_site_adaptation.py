@@ -278,10 +278,19 @@ def test_of_a_site_without_a_judge_a_network_that_is_plainly_worse_is_left_out(t
     assert adapted.ensembled == ("global", "alone")
 
 
-def test_a_site_without_a_judge_that_trains_none_alone_keeps_the_global_model(tmp_path: Path) -> None:
+def test_a_site_without_a_judge_that_trains_none_alone_keeps_what_is_fit(tmp_path: Path) -> None:
     home = make_tiny_sites(tmp_path, names=("sms",))["sms"]
-    choice = adapt_at_site(task_at(home, n_alone_steps=0), prepared(home)).choice
-    assert (choice.chosen, choice.n_patients) == ("global", 0)
+    task = task_at(home, n_alone_steps=0)
+    adapted = adapt_at_site(task, prepared(home))
+    assert (adapted.choice.chosen, adapted.ensembled) == ("ensemble", ("global", "adapted"))
+    assert set(score_adapted(task, adapted)) == {"global", "adapted", "ensemble"}
+    one_network = task.adaptation.model_copy(update={"ensemble": False})
+    assert adapt_at_site(replace(task, adaptation=one_network), prepared(home)).choice.chosen == "global"
+    bias = "target_reconstruction.bias"
+    brighter = {**task.weights, bias: task.weights[bias] + np.float32(0.4)}
+    longer = AdaptationSettings(steps=30, learning_rate=1e-2)
+    adapted = adapt_at_site(replace(task, weights=brighter, adaptation=longer), prepared(home))
+    assert (adapted.choice.chosen, adapted.ensembled) == ("adapted", ())
 
 
 def test_a_training_that_diverges_is_left_out(tmp_path: Path) -> None:
@@ -483,7 +492,7 @@ def test_a_site_that_does_not_give_the_time_trains_no_model_alone(tmp_path: Path
     (home.path / "site.yaml").write_text(settings_text(settings.model_copy(update={"policy": policy})))
     assert alone_steps(federation, home, n_slices=10) == 0
     adapted = adapt_at_site(task_at(home, n_alone_steps=0), prepared(home))
-    assert set(adapted.weights) == {"global", "adapted"}
+    assert set(adapted.weights) == {"global", "adapted", "ensemble"}
 
 
 def test_a_model_is_adapted_later_by_the_recipe_that_it_comes_from(tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from minet_core.evaluation.model_choice import (
     choose_model,
     choose_rate,
     choose_unjudged,
+    keep_unjudged,
     standard_error,
 )
-from minet_core.settings.adaptation import ENSEMBLED
 
 
 def figures(*patients: float) -> dict[str, float]:
@@ -118,10 +118,6 @@ def test_one_network_is_no_ensemble_and_neither_is_one_that_was_not_trained() ->
     assert choose_ensembled({"global": figures(30.0), "adapted": figures(30.0)}) == ()
 
 
-def test_where_no_patient_judges_none_is_left_out_of_the_ensemble() -> None:
-    assert choose_ensembled({"global": {}, "adapted": {}, "alone": {}}) == ENSEMBLED
-
-
 def test_networks_of_other_patients_or_without_a_number_make_no_ensemble() -> None:
     three = {"global": figures(30.0), "adapted": figures(30.0), "alone": figures(30.0, 31.0)}
     with pytest.raises(MetricInvalid):
@@ -160,11 +156,13 @@ def test_the_order_in_which_models_and_patients_are_given_changes_nothing() -> N
     assert choices == {choose_model(turned).chosen}  # type: ignore[arg-type]
 
 
-def test_without_a_patient_that_judges_the_ensemble_is_kept_and_else_the_global_model() -> None:
-    choice = choose_model({"global": {}, "adapted": {}, "alone": {}, "ensemble": {}})
-    assert (choice.chosen, choice.n_patients) == ("ensemble", 0)
-    choice = choose_model({"alone": {}, "adapted": {}, "global": {}})
-    assert (choice.chosen, choice.n_patients) == ("global", 0)
+def test_without_a_patient_that_judges_the_ensemble_is_kept_and_else_what_rests_on_most_patients() -> None:
+    kept = keep_unjudged(("global", "adapted", "alone", "ensemble"))
+    assert (kept.chosen, kept.n_patients) == ("ensemble", 0)
+    assert keep_unjudged(("adapted", "global")).chosen == "global"
+    assert keep_unjudged(("adapted",)).chosen == "adapted"
+    with pytest.raises(MetricInvalid, match="no patient"):
+        choose_model({"global": {}, "adapted": {}})
 
 
 def test_without_a_patient_that_judges_what_is_plainly_worse_is_left_out_and_memory_is_no_merit() -> None:
@@ -173,10 +171,12 @@ def test_without_a_patient_that_judges_what_is_plainly_worse_is_left_out_and_mem
     assert choose_unjudged({**remembered, "alone": 30.0 - ENSEMBLE_SPREAD_DB}) == ("global", "adapted")
     of_another_kind = {**remembered, "alone": 30.0 + ENSEMBLE_SPREAD_DB + MEMORY_DB}
     assert choose_unjudged(of_another_kind) == ("adapted", "alone")
-    assert choose_unjudged({"global": 30.0, "adapted": 20.0, "alone": 20.0}) == ()
-    assert choose_unjudged({"global": 30.0, "alone": 31.0}) == ()
-    with pytest.raises(MetricInvalid):
-        choose_unjudged({**remembered, "alone": math.nan})
+    assert choose_unjudged({"global": 30.0, "adapted": 20.0, "alone": 20.0}) == ("global",)
+    assert choose_unjudged({"global": 30.0, "adapted": 33.0}) == ("adapted",)
+    assert choose_unjudged({"global": 30.0, "adapted": 31.0}) == ("global", "adapted")
+    for wrong in ({**remembered, "alone": math.nan}, {"adapted": 30.0}):
+        with pytest.raises(MetricInvalid):
+            choose_unjudged(wrong)
 
 
 @pytest.mark.parametrize(
