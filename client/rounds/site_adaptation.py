@@ -69,13 +69,14 @@ def adapt_at_site(
     if ladder.chosen is not None:
         psnr_db["adapted"] = ladder.psnr_db[ladder.chosen]
     judged = all(psnr_db.values())
-    fit = choose_ensembled(psnr_db) if judged else _unjudged(task, model, store, weights)
+    trained_on_db = {} if judged else _trained_on_psnr_db(task, model, store, weights)
+    fit = choose_ensembled(psnr_db) if judged else choose_unjudged(trained_on_db)
     ensembled = fit if len(fit) > 1 and _may_ensemble(task) else ()
     if ensembled:
         weights["ensemble"] = joined_weights([weights[name] for name in ensembled])
         together = model_of(task, n_networks=len(ensembled))
         psnr_db["ensemble"] = _judged_psnr_db(task, together, store, weights["ensemble"])
-    choice = choose_model(psnr_db) if judged else keep_unjudged([*fit, *(("ensemble",) if ensembled else ())])
+    choice = choose_model(psnr_db) if judged else keep_unjudged(trained_on_db, ensembled=bool(ensembled))
     diverged = tuple(name for name in CANDIDATES if task.phases(name) and name not in weights)
     adapted = AdaptedModels(choice, weights, psnr_db, ladder, diverged, ensembled)
     adapted = replace(adapted, calibration=_error_bars(task, adapted))
@@ -102,19 +103,15 @@ def _may_ensemble(task: SiteAdaptation) -> bool:
     return task.adaptation.ensemble and task.federation.model.members == 1
 
 
-def _unjudged(
+def _trained_on_psnr_db(
     task: SiteAdaptation, model: SuperResolver, store: Store, weights: Mapping[Candidate, Arrays]
-) -> tuple[Candidate, ...]:
-    """The networks that are fit, of a site where no patient judges."""
-    return choose_unjudged(
-        {name: _trained_on_psnr_db(task, model, store, found) for name, found in weights.items()}
-    )
-
-
-def _trained_on_psnr_db(task: SiteAdaptation, model: SuperResolver, store: Store, weights: Arrays) -> float:
-    """PSNR over the validation slices of a site whose training patients they are of, dB."""
-    load_weights(model, weights)
-    return validation_scores(model, store, task.federation)["psnr_db"]
+) -> dict[Candidate, float]:
+    """By network, PSNR over the validation slices of a site whose training patients they are of, dB."""
+    found: dict[Candidate, float] = {}
+    for name, arrays in weights.items():
+        load_weights(model, arrays)
+        found[name] = validation_scores(model, store, task.federation)["psnr_db"]
+    return found
 
 
 def climb(

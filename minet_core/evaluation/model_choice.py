@@ -15,7 +15,7 @@ Breiman, Friedman, Olshen, Stone: "Classification and Regression Trees", 1984, s
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -177,20 +177,27 @@ def choose_unjudged(trained_on_db: Mapping[Candidate, float]) -> tuple[Candidate
     return tuple(name for name in given if trained_on_db[name] > limits[name])
 
 
-def keep_unjudged(candidates: Collection[Candidate]) -> Choice:
-    """The choice where no patient judges: the first by `PREFERRED`.
+def keep_unjudged(trained_on_db: Mapping[Candidate, float], *, ensembled: bool) -> Choice:
+    """The choice where no patient judges: the ensemble; else the global model, or what memory does not explain.
 
     Parameters
     ----------
-    candidates
-        What `choose_unjudged` gave, and the ensemble where one is made of it; at least one.
+    trained_on_db
+        As of `choose_unjudged`.
+    ensembled
+        Whether an ensemble is made of what that chose.
 
     Returns
     -------
     Choice
         By no patient.
     """
-    return Choice(next(name for name in PREFERRED if name in candidates), 0, {}, {})
+    if ensembled:
+        return Choice("ensemble", 0, {}, {})
+    fit = choose_unjudged(trained_on_db)
+    best = max(fit, key=lambda name: trained_on_db[name])
+    near = [name for name in fit if trained_on_db[name] >= trained_on_db[best] - MEMORY_DB]
+    return Choice("global" if "global" in near else best, 0, {}, {})
 
 
 def choose_rate(psnr_db: Mapping[float, Mapping[str, float]]) -> float:

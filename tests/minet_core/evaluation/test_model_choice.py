@@ -157,10 +157,13 @@ def test_the_order_in_which_models_and_patients_are_given_changes_nothing() -> N
 
 
 def test_without_a_patient_that_judges_the_ensemble_is_kept_and_else_what_rests_on_most_patients() -> None:
-    kept = keep_unjudged(("global", "adapted", "alone", "ensemble"))
+    remembered = {"global": 30.0, "adapted": 31.0, "alone": 31.5}
+    kept = keep_unjudged(remembered, ensembled=True)
     assert (kept.chosen, kept.n_patients) == ("ensemble", 0)
-    assert keep_unjudged(("adapted", "global")).chosen == "global"
-    assert keep_unjudged(("adapted",)).chosen == "adapted"
+    assert keep_unjudged(remembered, ensembled=False).chosen == "global"
+    behind = {**remembered, "adapted": 30.0 + MEMORY_DB + 0.1}
+    assert keep_unjudged(behind, ensembled=False).chosen == "adapted"
+    assert keep_unjudged({"global": 30.0, "adapted": 20.0}, ensembled=False).chosen == "global"
     with pytest.raises(MetricInvalid, match="no patient"):
         choose_model({"global": {}, "adapted": {}})
 
