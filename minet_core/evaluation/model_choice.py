@@ -194,10 +194,9 @@ def keep_unjudged(trained_on_db: Mapping[Candidate, float], *, ensembled: bool) 
     """
     if ensembled:
         return Choice("ensemble", 0, {}, {})
-    fit = choose_unjudged(trained_on_db)
-    best = max(fit, key=lambda name: trained_on_db[name])
-    near = [name for name in fit if trained_on_db[name] >= trained_on_db[best] - MEMORY_DB]
-    return Choice("global" if "global" in near else best, 0, {}, {})
+    best = max(trained_on_db, key=lambda name: trained_on_db[name])
+    explained = trained_on_db[best] - trained_on_db["global"] <= MEMORY_DB
+    return Choice("global" if explained else best, 0, {}, {})
 
 
 def choose_rate(psnr_db: Mapping[float, Mapping[str, float]]) -> float:
