@@ -20,7 +20,8 @@ from minet_core.imaging.scan_figures import ScanFigures, scan_figures
 from minet_core.training.samples import as_tensor
 from minet_core.training_domain import MM_STEP, NOISE_STEP, RATIO_STEP, TrainingDomain, rounded_span
 from sites.store.cohort import PairRecord
-from sites.store.store import ROLES, Store, open_pair
+from sites.store.pair_file import ROLES, open_pair
+from sites.store.store import Store
 
 MAX_PAIRS = 24
 SLICES_OF_A_PAIR = 8
@@ -72,7 +73,7 @@ def measured_domain(store: Store, *, scale: int) -> TrainingDomain | None:
     NoScansFound
         FM-D205: no pair to train on.
     StoreDamaged, FileNotWritten
-        As `sites.store.store.open_pair`.
+        As `sites.store.pair_file.open_pair`.
     """
     return _measured(_OneCohort(store.path, store.cohort.digest, store), scale)
 
