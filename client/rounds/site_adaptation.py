@@ -15,7 +15,7 @@ from client.rounds.adaptation_task import SiteAdaptation, model_of
 from client.rounds.adapted_models import AdaptedModels, Ladder, keep_adapted, kept_provenance
 from client.rounds.candidate_training import train_candidate
 from minet_core.calibration import Calibration
-from minet_core.checkpoint import ABSENCE
+from minet_core.checkpoint_manifest import ABSENCE
 from minet_core.errors import TrainingDiverged
 from minet_core.evaluation.model_choice import (
     choose_ensembled,

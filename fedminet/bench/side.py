@@ -125,7 +125,8 @@ def exported_infer(options: Options) -> Work:
     """The same volume by the model's ONNX file in ONNX Runtime, in this checkout's own inference."""
     import tempfile
 
-    from minet_core.checkpoint import describe, save_checkpoint
+    from minet_core.checkpoint import save_checkpoint
+    from minet_core.checkpoint_manifest import describe
     from minet_core.evaluation.inference import super_resolve
     from minet_core.exported.onnx_file import export_onnx
     from minet_core.exported.onnx_runtime import load_onnx_model

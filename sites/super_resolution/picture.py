@@ -18,7 +18,8 @@ from scipy import ndimage
 from torch import nn
 
 from minet_core.calibration import Calibration
-from minet_core.checkpoint import CheckpointManifest, load_model
+from minet_core.checkpoint import load_model
+from minet_core.checkpoint_manifest import CheckpointManifest
 from minet_core.errors import InvalidSetting
 from minet_core.evaluation.inference import super_resolve_frame
 from minet_core.exported.onnx_runtime import load_onnx_model

@@ -16,7 +16,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from minet_core.checkpoint import describe, load_model, save_checkpoint
+from minet_core.checkpoint import load_model, save_checkpoint
+from minet_core.checkpoint_manifest import describe
 from minet_core.errors import (
     BackupDamaged,
     CheckpointInvalid,

@@ -11,7 +11,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from fedminet.simulation.in_process_grid import InProcessGrid
-from minet_core.checkpoint import METADATA_KEY, describe, load_checkpoint, read_manifest, save_checkpoint
+from minet_core.checkpoint import load_checkpoint, read_manifest, save_checkpoint
+from minet_core.checkpoint_manifest import METADATA_KEY, describe
 from minet_core.protocol import messages
 from minet_core.settings.federation import ModelSettings
 from minet_core.training_domain import Span, TrainingDomain, domain_of_figures, merged, rounded_span

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from fedminet.main import command_line
-from minet_core.checkpoint import ABSENCE, REFERENCE_NOISE, describe, save_checkpoint
+from minet_core.checkpoint import save_checkpoint
+from minet_core.checkpoint_manifest import ABSENCE, REFERENCE_NOISE, describe
 from minet_core.errors import InvalidSetting
 from minet_core.imaging.degradation import low_resolution
 from minet_core.imaging.mirrored_sinc import mirrored_sinc

@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from minet_core.checkpoint import describe, save_checkpoint
+from minet_core.checkpoint import save_checkpoint
+from minet_core.checkpoint_manifest import describe
 from minet_core.errors import ConfigurationError, InvalidSetting, NotAnMrImage, ScanInvalid
 from minet_core.evaluation.error_bars import FLOOR, error_unit
 from minet_core.imaging.degradation import low_resolution
