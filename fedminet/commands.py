@@ -239,7 +239,7 @@ def _delivery(
 def _scans_for_inference(asked: ScanOptions, *, slice_axis: int | None) -> tuple[Path, Path] | SeriesPair:
     """The two files of NIfTI, or the two series of DICOM."""
     from client.site_home import SiteHome
-    from sites.settings.site_settings import DicomFiles
+    from sites.settings.scan_files import DicomFiles
     from sites.super_resolution.super_resolve_series import pair_in_study, pair_of_folders
 
     target, reference, study, site = asked.target, asked.reference, asked.study, asked.site

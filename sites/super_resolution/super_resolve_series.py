@@ -20,7 +20,7 @@ from sites.scans.dicom.series import Series, read_export, refusals_in_short
 from sites.scans.dicom.stacks import Stack
 from sites.scans.dicom.write_map import MapOf, require_free_file, require_highdicom, write_map
 from sites.scans.dicom.write_series import require_free, write_series
-from sites.settings.site_settings import DicomFiles
+from sites.settings.scan_files import DicomFiles
 from sites.super_resolution.believed_reference import AS_USUAL, PictureOptions
 from sites.super_resolution.cautions import cautions_of_reading
 from sites.super_resolution.picture import (

@@ -33,7 +33,7 @@ from sites.scans.dicom.read_dicom import read_stack
 from sites.scans.dicom.series import read_export
 from sites.scans.dicom.stacks import stack_of
 from sites.scans.dicom.stored_values import decimal, stored_values
-from sites.settings.site_settings import DicomFiles
+from sites.settings.scan_files import DicomFiles
 from sites.super_resolution.believed_reference import PictureOptions
 from sites.super_resolution.error_map import calibrated_map
 from sites.super_resolution.super_resolve_series import pair_in_study, pair_of_folders, super_resolve_series
