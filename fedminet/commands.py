@@ -11,13 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedminet.experiment.commands import experiment
-from fedminet.options import (
-    AsJson,
-    PictureMaking,
-    RehearsalOptions,
-    ScanOptions,
-    TrainingOptions,
-)
+from fedminet.options import AsJson, PictureMaking, RehearsalOptions, ScanOptions, TrainingOptions
 from minet_core.errors import InvalidSetting
 from minet_core.runtime.option_groups import with_option_groups
 
