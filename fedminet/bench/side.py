@@ -172,7 +172,8 @@ def data(options: Options) -> Work:
     """One batch of patches, cut from slices that are in memory."""
     import numpy as np
 
-    from minet_core.training.batches import BatchRecipe, PlannedSamples, PreparedSlices, plan_batches
+    from minet_core.training.batches import BatchRecipe, PlannedSamples, plan_batches
+    from minet_core.training.prepared_slices import PreparedSlices
 
     edge = options["slice_px"]
     pixels = np.random.default_rng(1).random((2, 8, edge, edge), np.float32) + 0.5
