@@ -72,6 +72,7 @@ def _batches(
         label=f"{task.home.settings().name} {candidate}",
         trouble=training.trouble,
         flips=training.flips,
+        blur=training.blur,
     )
     planned = plan_batches(prepared.source.shapes, recipe, first=first)
     for step, batch in enumerate(drawn_batches(PlannedSamples(prepared, recipe), planned), start=first):

@@ -286,6 +286,7 @@ def _batches(
         label=site,
         trouble=training.trouble,
         flips=training.flips,
+        blur=training.blur,
     )
     planned = plan_batches(prepared.source.shapes, recipe, first=plan.first_step)
     return drawn_batches(PlannedSamples(prepared, recipe), planned)

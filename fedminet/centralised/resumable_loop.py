@@ -74,6 +74,7 @@ class TrainingPlan:
             label=self.label,
             trouble=training.trouble,
             flips=training.flips,
+            blur=training.blur,
         )
 
     @cached_property

@@ -10,6 +10,7 @@ import typer
 
 from fedminet.options import PatientsOptions, StudyOptions, WorthOptions
 from minet_core.errors import InvalidSetting
+from minet_core.settings.federation import BlurSettings
 
 
 def experiment(
@@ -111,6 +112,7 @@ def _patients(
         "batch_size": recipe.batch,
         "patch_px": recipe.patch,
         "flips": recipe.flips or None,
+        "blur": None if recipe.blur is None else BlurSettings(max_px=recipe.blur),
         "learning_rate": asked_patients.rate,
         "decay_fraction": asked_patients.decay,
     }
@@ -162,6 +164,7 @@ def _worth(asked: StudyOptions, asked_worth: WorthOptions, out: Path, *, quiet: 
         batch_size=asked_worth.batch,
         patch_px=asked_worth.patch,
         flips=asked_worth.flips,
+        blur_px=asked_worth.blur,
         validation=asked_worth.validation,
         named=named,
         in_turn=bool(named),

@@ -30,12 +30,13 @@ from torch.utils.data import DataLoader, Dataset
 from minet_core.errors import FedminetError, ProcessDied
 from minet_core.seeds import torch_generator
 from minet_core.settings.drawable import require_drawable
-from minet_core.settings.federation import TroubleSettings
+from minet_core.settings.federation import BlurSettings, TroubleSettings
+from minet_core.training.blur import BlurredSlices
 from minet_core.training.flips import NO_FLIPS, draw_flips
 from minet_core.training.patches import draw_patch, flip_slice
 from minet_core.training.prepared_slices import PreparedSlices, SampleSlices
 from minet_core.training.samples import Sample
-from minet_core.training.trouble import TroubledSlices
+from minet_core.training.trouble import SourcedSamples, TroubledSlices
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class BatchRecipe:
 
     seed, label: every random number is derived from them, the number of the batch and the place in it. trouble: of the
     references and inputs among the samples; None: none, and the samples are as they were before there was any. flips:
-    flip and transpose samples at random (`minet_core.training.flips`).
+    flip and transpose samples at random (`minet_core.training.flips`). blur: of targets (`minet_core.training.blur`).
     """
 
     scale: int
@@ -80,6 +81,7 @@ class BatchRecipe:
     label: str
     trouble: TroubleSettings | None = None
     flips: bool = False
+    blur: BlurSettings | None = None
 
 
 def plan_batches(
@@ -170,10 +172,16 @@ class PlannedSamples(Dataset[Drawn]):
 
     def _draw(self, planned: PlannedBatch, place: int) -> Sample:
         recipe, index = self._recipe, planned.slices[place]
-        prepared: SampleSlices = self._prepared
+        sourced: SourcedSamples = self._prepared
+        if recipe.blur is not None:
+            of_blur = torch_generator(recipe.seed, recipe.label, "blur", planned.number, place)
+            sourced = BlurredSlices(
+                self._prepared, recipe.blur, seed=recipe.seed, label=recipe.label, generator=of_blur
+            )
+        prepared: SampleSlices = sourced
         if recipe.trouble is not None:
             of_trouble = torch_generator(recipe.seed, recipe.label, "trouble", planned.number, place)
-            prepared = TroubledSlices(self._prepared, recipe.trouble, of_trouble)
+            prepared = TroubledSlices(sourced, recipe.trouble, of_trouble)
         flips = NO_FLIPS
         if recipe.flips:
             flips = draw_flips(torch_generator(recipe.seed, recipe.label, "flips", planned.number, place))

@@ -6,7 +6,7 @@ H, W high-resolution row and column.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -57,18 +57,34 @@ class PreparedSlices:
         self.scale = scale
         self.cache_bytes = cache_bytes
         self.bytes_held = 0
-        self._samples: OrderedDict[int, Sample] = OrderedDict()
+        self._samples: OrderedDict[Hashable, Sample] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, index: int) -> Sample:
-        if index in self._samples:
-            self._samples.move_to_end(index)
-            return self._samples[index]
-        target, reference = self.source[index]
-        sample = make_sample(target, reference, self.scale)
-        self._samples[index] = sample
+        return self.kept(index, lambda: make_sample(*self.source[index], self.scale))
+
+    def kept(self, key: Hashable, make: Callable[[], Sample]) -> Sample:
+        """A sample that is kept under a key, made where there is none.
+
+        Parameters
+        ----------
+        key
+            A slice's number for the slice as it is, else of another kind.
+        make
+            Gives the sample; the same for the same key.
+
+        Returns
+        -------
+        Sample
+            Not to be changed.
+        """
+        if key in self._samples:
+            self._samples.move_to_end(key)
+            return self._samples[key]
+        sample = make()
+        self._samples[key] = sample
         self.bytes_held += _n_bytes(sample)
         while self.bytes_held > self.cache_bytes:
             _, leaving = self._samples.popitem(last=False)
