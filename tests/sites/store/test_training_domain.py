@@ -53,6 +53,19 @@ def test_a_reply_without_a_domain_or_with_half_of_one_tells_none(domain: Trainin
     assert domain_of_figures(half) is None
 
 
+def test_a_site_that_does_not_tell_its_slope_tells_its_domain(domain: TrainingDomain) -> None:
+    assert domain.target_slope is not None
+    former = domain.model_copy(update={"target_slope": None})
+    figures = former.figures()
+    assert not any("slope" in name for name in figures)
+    assert domain_of_figures(figures) == former
+    assert "target_slope" not in former.model_dump(mode="json")  # so a model's file keeps its digest
+    assert TrainingDomain.model_validate(former.model_dump(mode="json")) == former
+    both = merged([former, domain])
+    assert both is not None
+    assert both.target_slope is None
+
+
 def test_domains_merge_to_what_holds_them_all_in_any_order_and_twice(domain: TrainingDomain) -> None:
     other = domain.model_copy(update={"pixel_mm": Span(low=0.5, high=0.9), "target": ("FS-PD",)})
     both = merged([domain, None, other])
