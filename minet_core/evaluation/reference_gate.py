@@ -52,6 +52,9 @@ SIGNIFICANT = 1.5
 MIN_STRUCTURE = 0.02
 """Least energy of the reference's gradients for the target's, over the upper quartile of the tiles with structure:
 below it shows nothing there. A quartile, for half of the tiles may be missing."""
+SHOWS_IT = 0.7
+"""Agreement of a tile alone from which a reference of such faint gradients shows the target's structure all the same,
+as of a brain beside a bright scalp. What is missing, or noise alone, does not run as the target does."""
 FLAT = 1e-6
 """Of the steepest gradient: below it there is none, but rounding."""
 MIN_WEIGHT = 0.02
@@ -230,8 +233,8 @@ def _judge_tiles(
     ratio = np.divide(shown, target, out=np.zeros_like(shown), where=target > 0)
     usual = float(np.quantile(ratio[with_structure], 0.75)) if with_structure.any() else 0.0
     usual = usual or float(ratio.max(initial=0.0))
-    bare = with_structure & (ratio <= MIN_STRUCTURE * usual)
     products = {(0, 0): _products(still, guide)}
+    bare = with_structure & (ratio <= MIN_STRUCTURE * usual) & (_of_tile_alone(*products[0, 0]) < SHOWS_IT)
     here, weight = _agreement(*products[0, 0], window=window)
     best = here
     for offset in OFFSETS:
@@ -293,6 +296,11 @@ def _agreement(agreed: Tiles, weight: Tiles, *, window: float) -> tuple[Tiles, T
         ndimage.gaussian_filter(one, (0.0, window, window), mode="constant") for one in (agreed, weight)
     )
     return np.divide(agreed, weight, out=np.zeros_like(weight), where=weight > 0), weight
+
+
+def _of_tile_alone(agreed: Tiles, weight: Tiles) -> Tiles:
+    """Of each tile, without its neighbours, mean of cos(2 angle); 0 without any weight."""
+    return np.divide(agreed, weight, out=np.zeros_like(weight), where=weight > 0)
 
 
 def _tiles(volume: Volume) -> Tiles:

@@ -129,3 +129,25 @@ def test_what_cannot_be_judged_is_refused() -> None:
         judge_reference(np.ones((2, 64, 64), np.float32), np.ones((2, 64, 66), np.float32), scale=2)
     with pytest.raises(ScanInvalid, match="cannot be judged"):
         judge_reference(np.ones((2, 31, 64), np.float32), np.ones((2, 31, 64), np.float32), scale=2)
+
+
+def _texture(seed: int) -> Volume:
+    """Of a quarter of the frequencies, so that a low resolution at 2x and at 4x has all of it."""
+    noise = np.random.default_rng(seed).random((2, 128, 128))
+    kept = np.abs(np.fft.fftfreq(128)) < 0.125
+    return np.fft.ifft2(np.fft.fft2(noise) * kept[:, None] * kept).real.astype(np.float32)
+
+
+@both_scales
+def test_faint_structure_that_runs_as_the_targets_is_shown_and_faint_other_is_not(scale: int) -> None:
+    """As of a brain of little contrast beside a bright scalp."""
+    target, other = _texture(1), _texture(2)
+    bright = 1 / (1 + np.exp(-(np.arange(128) - 80) / 4)).astype(np.float32)  # the right third
+    shown, not_shown = target - target.mean(), other - other.mean()
+    gate = judge_reference(target, 2 - shown * (bright + 0.1 * (1 - bright)), scale=scale)
+    assert not gate.wrong
+    assert gate.trusted > 0.9
+    for faintness in (0.0, 0.1):
+        empty = 2 - shown * bright - faintness * not_shown * (1 - bright)
+        left = judge_reference(target, empty, scale=scale)
+        assert left.wrong or left.trusted < 0.7
