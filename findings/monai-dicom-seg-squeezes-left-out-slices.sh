@@ -2,8 +2,8 @@
 # MONAI 1.6.1: PydicomReader "is also able to load segmentations". Of a DICOM segmentation it takes each segment's frames in the order of
 # the file as its slices, and the affine from the file's first and last frame. But empty frames may be left out, and writers leave
 # them out (highdicom by default): a segment has frames where it has something. So two lesions at two heights come out in the same
-# slices; their places and their volume are of a voxel that is as high as the way from one lesion to the other. And channels are found by the
-# segments' descriptions, which need not differ: of two lesions that are both called "Lesion" the second one takes the first one's
+# slices; their places and their volume are of a voxel that is as high as the way from one lesion to the other. And channels go by the
+# segments' descriptions or labels, which need not differ: of two lesions that are both called "Lesion" the second one takes the first one's
 # channel, the first is lost, and the other channel is empty. It is right of an object with all frames and a name for each
 # segment. Lesions of unequal numbers of slices are a ValueError, so the mistake that shows is believed to be all. Nothing is warned of.
 # highdicom 0.28.2, with which its documentation says the method was made, reads every frame where it says (get_volume).

@@ -1,13 +1,13 @@
 #!/bin/sh
-# nibabel 5.4.2: the wrapper for enhanced MR objects (nicom.dicomwrappers) puts the slices of get_data() in the order of their places, as
-# it says, and is right in that. But the distance of slices in voxel_sizes and affine is that of two frames whose numbers it takes from the
-# wrong list (a frame's place in the stack is used as a frame's number). It comes out right where the frames stand in the file from one
-# end of the stack to the other. Frames may stand in any order (PS3.3 C.7.6.17, and C.7.6.16.2.3 for the place in the stack): of a stack in the order of
-# the acquisition the voxels are three or four times as high as they are, or of a distance below 0. With that the affine lays the slices
-# to the other side: of an axial stack the neck is on top, of a sagittal one left is right, and of a head nobody sees it. With two
-# echoes side by side, as proton density and T2 are, the distance is 0 and the affine flat. SpacingBetweenSlices is there and is
-# not read. Nothing is raised or warned of but, at import, that the readers are "highly experimental" and that they work "only for
-# Siemens time-series". highdicom 0.28.2 and dcm2niix 1.0.20260724 lay every frame where it says.
+# nibabel 5.4.2: the wrapper for enhanced MR objects (nicom.dicomwrappers) puts the slices of get_data() in the order of their places,
+# and is right in that. But the distance of slices in voxel_sizes and affine is that of two frames whose numbers it takes from the
+# wrong list (a frame's place in the stack is used as a frame's number). It comes out right where the frames stand in the file from
+# one end of the stack to the other. They may stand in any order (PS3.3 C.7.6.17, and C.7.6.16.2.3 for the place in the stack): of a stack
+# in the order of the acquisition the voxels are three or four times as high as they are, or of a distance below 0. With that the
+# affine lays the slices to the other side: of an axial stack the neck is on top, of a sagittal one left is right, and of a head nobody
+# sees it. With two echoes side by side, as proton density and T2 are, the distance is 0 and the affine flat. SpacingBetweenSlices is
+# there and is not read. Nothing is raised or warned of but, at import, that the readers are "highly experimental" and that they
+# "only work for Siemens time-series". highdicom 0.28.2 and dcm2niix 1.0.20260724 lay every frame where it says.
 #
 # Output seen (slices 3 mm apart from 0 mm on, the values 100 to 600; the place in mm where each value lies, and * where it is another's):
 #   at import: The DICOM readers are highly experimental, unstable, and only work for Siemens time-series at the moment
