@@ -6,7 +6,8 @@
 # segments' descriptions or labels, which need not differ: of two lesions that are both called "Lesion" the second one takes the first one's
 # channel, the first is lost, and the other channel is empty. It is right of an object with all frames and a name for each
 # segment. Lesions of unequal numbers of slices are a ValueError, so the mistake that shows is believed to be all. Nothing is warned of.
-# highdicom 0.28.2, with which its documentation says the method was made, reads every frame where it says (get_volume).
+# That a mask has not its picture's slices is issue 7055 of its repository, of 2023 and open; it names neither the places nor the names.
+# highdicom 0.28.2, to which its documentation points for the method, reads every frame where it says (get_volume).
 #
 # Output seen (lesions of four pixels of 1 mm and of slices of 4 mm; the heights in mm where each is, and its volume in mm^3):
 #   all frames, highdicom: at 8 and 12, 32; at 28 and 32, 32
