@@ -11,7 +11,8 @@ import difflib
 import functools
 import logging
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,7 +40,7 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _take_former_keys(cls, content: Any) -> Any:
-        """Take a key by its former name once more, and name the one that it has now in a warning."""
+        """Take a key by its former name once more, and note it for the warning of who reads the file."""
         if not isinstance(content, dict):
             return content
         former = {
@@ -47,8 +48,9 @@ class Settings(BaseModel):
             for key in content
             if (name := _present_name(key, cls)) is not None and name not in content
         }
-        for key, name in former.items():
-            _LOG.warning("the key %s is now called %s: please rename it", key, name)
+        noted = _FORMER_KEYS.get()
+        if noted is not None:
+            noted.extend(former)
         return {former.get(key, key): value for key, value in content.items()}
 
     def keys_that_say_nothing(self) -> frozenset[str]:
@@ -63,6 +65,10 @@ class Settings(BaseModel):
 
 
 _LOG = logging.getLogger("fedminet.settings")
+
+_FORMER_KEYS: ContextVar[list[str] | None] = ContextVar("former keys of what is parsed", default=None)
+_told: set[str] = set()
+"""Warnings about former keys that this process gave: a site reads its file at every message."""
 
 FORMER_PREFIXES = {"most": "max", "least": "min"}
 """How limits began before they were called as everybody calls them; of version 0.1.0."""
@@ -212,6 +218,8 @@ def parse_settings(content: dict[str, object], model: type[AnySettings], *, sour
     InvalidSetting
         FM-C102, with the key and the value.
     """
+    former: list[str] = []
+    collecting = _FORMER_KEYS.set(former)
     try:
         return model.model_validate(content)
     except ValidationError as failure:
@@ -227,6 +235,21 @@ def parse_settings(content: dict[str, object], model: type[AnySettings], *, sour
         # What is wrong of several keys together is in the text: all of them would hide it.
         got = shown(repr(first["input"])) if first["loc"] else None
         raise InvalidSetting(f"{source}: {key}: {in_words(first)}", got=got) from failure
+    finally:
+        _FORMER_KEYS.reset(collecting)
+        _tell_former(former, source)
+
+
+def _tell_former(keys: Sequence[str], source: str) -> None:
+    """One warning for all keys of a file that have other names now, once a process."""
+    if not keys:
+        return
+    beginnings = sorted({key.partition("_")[0] for key in keys})
+    renamed = " and ".join(f"{former}_ to {FORMER_PREFIXES[former]}_" for former in beginnings)
+    text = f"{source} has keys by their former names, which are taken: please rename {renamed} in {', '.join(keys)}"
+    if text not in _told:
+        _told.add(text)
+        _LOG.warning("%s", text)
 
 
 def write_settings(path: Path, settings: Settings) -> None:
