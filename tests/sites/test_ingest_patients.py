@@ -142,10 +142,35 @@ def test_a_new_pair_whose_contrasts_are_exchanged_is_refused_or_said(again, monk
     assert [one.label for one in report.refused] == ["Mueller004: Mueller004"]
     assert "target and reference are exchanged" in report.refused[0].message
     assert report.cohort.digest == former.digest
+
+    # Refused again without being made: made, it would be taken now.
+    monkeypatch.setattr("sites.ingest_pairs.find_exchanged", lambda *_, **__: Exchanged({}, undecided=False))
+    repeated = ingest(again / "scans", again / "store", SMS)
+    assert repeated.refused == report.refused
+    assert repeated.cohort.digest == former.digest
+    monkeypatch.setattr("sites.ingest_pairs.find_exchanged", the_new_one)
+
     taking = SMS.model_copy(update={"duplicates": DuplicateSettings(exchanged="remark")})
     report = ingest(again / "scans", again / "store", taking)
     assert len(report.cohort.pairs) == 4
     assert any("Mueller004: FM-D202: target and reference are exchanged" in one for one in report.remarks)
+
+
+def test_a_pair_is_judged_anew_where_another_has_gone_beside_which_it_was_exchanged(again, monkeypatch) -> None:
+    former, few = Store(again / "store").cohort, SMS.model_copy(update={"allow_few_patients": True})
+    write_nifti_patient(again / "scans" / "Mueller004", 4)
+
+    def the_new_one(pairs, *, patients):
+        new = set(pairs) - {pair.file for pair in former.pairs}
+        return Exchanged(dict.fromkeys(new if len(pairs) > 3 else (), -0.9), undecided=False)
+
+    monkeypatch.setattr("sites.ingest_pairs.find_exchanged", the_new_one)
+    assert len(ingest(again / "scans", again / "store", few).refused) == 1
+    shutil.move(again / "scans" / "Mueller002", again / "left")
+    assert len(ingest(again / "scans", again / "store", few, prune=True).refused) == 1  # it is still there then
+    report = ingest(again / "scans", again / "store", few)
+    assert not report.refused
+    assert len(report.cohort.pairs) == 3
 
 
 def test_too_few_patients_is_told_after_what_made_them_few(tmp_path) -> None:
