@@ -274,9 +274,7 @@ def leave_out_exchanged(work: IngestWork, found: Found, accepted: Sequence[Accep
             work.records |= {one.name: one for one in former if one.name == names[file]}
     others = [record.file for record in work.records.values()]
     for fingerprint, failure in refused.items():
-        keep_exchanged(
-            work.before, fingerprint, failure, others=others, duplicates=work.settings.duplicates
-        )
+        keep_exchanged(work.before, fingerprint, failure, others=others, duplicates=work.settings.duplicates)
     left = [pair for pair in accepted if pair.file in {record.file for record in work.records.values()}]
     _require_accepted(left, found)
     return left

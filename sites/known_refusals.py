@@ -91,7 +91,10 @@ def keep_exchanged(
         What the site says of such pairs.
     """
     said = {name: getattr(failure, name) for name in _TEXTS}
-    kept = {"code": failure.code, **{name: None if value is None else str(value) for name, value in said.items()}}
+    kept = {
+        "code": failure.code,
+        **{name: None if value is None else str(value) for name, value in said.items()},
+    }
     judges = {"others": sorted(others), "by": duplicates.model_dump(mode="json")}
     before.keep_refusal(fingerprint, kept | {"exchanged": judges})
 

@@ -103,7 +103,7 @@ def read_kit(folder: Path, *, authority: x509.Certificate) -> Kit:
     settings = verified_settings(folder, authority=authority)
     if read_authority(folder / CA_FILE) != authority:
         raise AdmissionRefused("the kit holds another authority than the one that signed it", got=folder)
-    federation = read_settings(folder / FEDERATION_FILE, FederationSettings)
+    federation = read_settings(folder / FEDERATION_FILE, FederationSettings, ours_to_edit=False)
     if federation.name != settings.federation:
         raise AdmissionRefused("the kit's federation file is another one than it says", got=folder)
     if federation.digest() != settings.federation_digest:  # the file itself is as it was signed
@@ -111,7 +111,8 @@ def read_kit(folder: Path, *, authority: x509.Certificate) -> Kit:
             "the kit was made by another release: its federation file has other settings here",
             got=folder,
             expected="one of the release that is installed here",
-            action="Coordinator and sites run the same release: ask for a kit of it, and take it with `fedminet site accept`",
+            action="Coordinator and sites run the same release: ask for a kit of it, and take it with "
+            "`fedminet site accept`",
         )
     if settings.site not in federation.sites:
         raise AdmissionRefused(

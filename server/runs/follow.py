@@ -135,7 +135,9 @@ def status_lines(facts: Mapping[str, Any]) -> list[str]:
     lines = [f"server: {'answers' if facts['healthy'] else 'does not answer'} at {facts['address']}"]
     lines += [f"site {site}: {state}" for site, state in facts["sites"].items()]
     for name, state in facts["runs"].items():
-        why = f": {state['reason']}" if state["reason"] and state["status"] in ("interrupted", "failed") else ""
+        why = (
+            f": {state['reason']}" if state["reason"] and state["status"] in ("interrupted", "failed") else ""
+        )
         lines.append(f"run {name}: {state['status']}, round {state['round']} of {state['rounds']}{why}")
     return lines
 

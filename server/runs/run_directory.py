@@ -105,7 +105,7 @@ class RunDirectory:
 
     def federation(self) -> FederationSettings:
         """The federation file as this run uses it."""
-        return read_settings(self.path / "federation.yaml", FederationSettings)
+        return read_settings(self.path / "federation.yaml", FederationSettings, ours_to_edit=False)
 
     def declared(self) -> dict[str, CohortDeclaration]:
         """By site, the cohort that its replies are held to."""

@@ -156,7 +156,9 @@ def test_a_new_pair_whose_contrasts_are_exchanged_is_refused_or_said(again, monk
     assert any("Mueller004: FM-D202: target and reference are exchanged" in one for one in report.remarks)
 
 
-def test_a_pair_is_judged_anew_where_another_has_gone_beside_which_it_was_exchanged(again, monkeypatch) -> None:
+def test_a_pair_is_judged_anew_where_another_has_gone_beside_which_it_was_exchanged(
+    again, monkeypatch
+) -> None:
     former, few = Store(again / "store").cohort, SMS.model_copy(update={"allow_few_patients": True})
     write_nifti_patient(again / "scans" / "Mueller004", 4)
 
@@ -167,7 +169,9 @@ def test_a_pair_is_judged_anew_where_another_has_gone_beside_which_it_was_exchan
     monkeypatch.setattr("sites.ingest_pairs.find_exchanged", the_new_one)
     assert len(ingest(again / "scans", again / "store", few).refused) == 1
     shutil.move(again / "scans" / "Mueller002", again / "left")
-    assert len(ingest(again / "scans", again / "store", few, prune=True).refused) == 1  # it is still there then
+    assert (
+        len(ingest(again / "scans", again / "store", few, prune=True).refused) == 1
+    )  # it is still there then
     report = ingest(again / "scans", again / "store", few)
     assert not report.refused
     assert len(report.cohort.pairs) == 3

@@ -145,5 +145,7 @@ def test_a_kit_of_another_release_is_called_so(
     """A release with a further setting reads another digest out of the same, signed file."""
     coordinator.admitted(sms)
     monkeypatch.setattr(FederationSettings, "digest", lambda _settings: "0" * 64)
-    with pytest.raises(AdmissionRefused, match="made by another release.*run the same release: ask for a kit of it"):
+    with pytest.raises(
+        AdmissionRefused, match=r"made by another release.*run the same release: ask for a kit of it"
+    ):
         kit_in_use(sms)

@@ -123,7 +123,22 @@ def test_many_former_keys_of_a_file_are_one_warning(tmp_path: Path, caplog: pyte
     text = f"name: study\nsites: [a, b]\nparticipation: {{quorum: 2, {least}_share: 0.25}}\n"
     text += f"algorithm: {{{most}_share: 0.5}}\n"
     (tmp_path / "federation.yaml").write_text(text, encoding="utf-8")
+    read_settings(tmp_path / "federation.yaml", FederationSettings, ours_to_edit=False)
+    assert not caplog.records  # a kit is signed as it is
     read_settings(tmp_path / "federation.yaml", FederationSettings)
     (said,) = (record.getMessage() for record in caplog.records)
     assert said.startswith(str(tmp_path / "federation.yaml"))
     assert f"please rename {least}_ to min_ and {most}_ to max_ in {least}_share, {most}_share" in said
+
+
+@pytest.mark.parametrize(
+    ("lines", "key", "said"),
+    [
+        ("model: {global_skip: true}", "model.global_skip", "Known keys: align_reference, architecture"),
+        ("model: {n_feature: 8}", "model.n_feature", "Did you mean 'n_features'"),
+        ("nothing_like_it: 1", "nothing_like_it", "Known keys: adaptation, algorithm"),
+    ],
+)
+def test_the_nearest_key_is_one_of_the_same_part(tmp_path: Path, lines: str, key: str, said: str) -> None:
+    with pytest.raises(UnknownKey, match=f"'{key}'.*{said}.*only another release has is to be taken out"):
+        read(tmp_path, MINIMAL + lines + "\n")

@@ -19,7 +19,13 @@ N_ROUNDS = 40
 
 def line_of(number: int, *, shift: float = 0.0) -> dict[str, Any]:
     """The second site is there in every second round, and was refused in every fourth: it has no score then."""
-    sites = {"sms": {"refused": None, "agreement": number / 100 + shift, "validation": {"psnr_db": 30 + number / 10}}}
+    sites = {
+        "sms": {
+            "refused": None,
+            "agreement": number / 100 + shift,
+            "validation": {"psnr_db": 30 + number / 10},
+        }
+    }
     if number % 2 == 0:
         sites["umr"] = {"refused": "FM-F412" if number % 4 == 0 else None, "agreement": -number / 100}
         sites["umr"] |= {} if number % 4 == 0 else {"validation": {"psnr_db": 20 + number / 10}}
@@ -28,7 +34,9 @@ def line_of(number: int, *, shift: float = 0.0) -> dict[str, Any]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
-    federation = FederationSettings(name="study", sites=("sms", "umr"), rounds=99, participation={"quorum": 1})
+    federation = FederationSettings(
+        name="study", sites=("sms", "umr"), rounds=99, participation={"quorum": 1}
+    )
     return RunDirectory.create(tmp_path / "first", federation, engine="in-process")
 
 
@@ -41,7 +49,9 @@ def complete(run: RunDirectory, n_rounds: int, **options: float) -> list[dict[st
 
 
 def read_whole(lines: list[dict[str, Any]]) -> dict[str, SiteFigures]:
-    there = {site: [line["sites"][site] for line in lines if site in line["sites"]] for site in ("sms", "umr")}
+    there = {
+        site: [line["sites"][site] for line in lines if site in line["sites"]] for site in ("sms", "umr")
+    }
     return {
         site: SiteFigures(
             [entry["agreement"] for entry in entries],
@@ -57,7 +67,11 @@ def test_figures_are_those_of_every_line_also_after_a_round_was_made_again(run: 
     assert figures.of(run) == {}
     for n_rounds in range(1, N_ROUNDS):
         rolled_back = [n_rounds - 1] if n_rounds > 1 else []
-        for completed, shift in ((n_rounds, 1.0), *((number, 0.0) for number in rolled_back), (n_rounds, 0.0)):
+        for completed, shift in (
+            (n_rounds, 1.0),
+            *((number, 0.0) for number in rolled_back),
+            (n_rounds, 0.0),
+        ):
             lines = complete(run, completed, shift=shift)
             assert figures.of(run) == read_whole(lines)
 
@@ -65,7 +79,9 @@ def test_figures_are_those_of_every_line_also_after_a_round_was_made_again(run: 
 def test_old_lines_are_read_once(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[bytes] = []
     parse = run_directory.parse_line
-    monkeypatch.setattr(run_directory, "parse_line", lambda line, kind: parsed.append(line) or parse(line, kind))
+    monkeypatch.setattr(
+        run_directory, "parse_line", lambda line, kind: parsed.append(line) or parse(line, kind)
+    )
     complete(run, N_ROUNDS)
     figures = FiguresOfRun()
     figures.of(run)

@@ -59,10 +59,14 @@ def test_a_run_of_another_release_is_left_interrupted_and_not_given_up(
     settings = (run.path / "federation.yaml").read_text(encoding="utf-8")
     (run.path / "federation.yaml").write_text(settings.replace("seed: 1 ", "seed: 2 "), encoding="utf-8")
     for _ in range(resubmit.MAX_ATTEMPTS_WITHOUT_PROGRESS + 2):
-        with pytest.raises(RunDamaged, match="other settings than the run began with.*After an upgrade start a new run"):
+        with pytest.raises(
+            RunDamaged, match=r"other settings than the run began with.*After an upgrade start a new run"
+        ):
             resubmit_abandoned_runs(home, control)
     assert run.state.status == "interrupted"
-    assert run.state.reason == "FM-S517: federation.yaml of a run holds other settings than the run began with"
+    assert (
+        run.state.reason == "FM-S517: federation.yaml of a run holds other settings than the run began with"
+    )
     assert [event["event"] for event in run.events_recorded()] == ["run-interrupted"]
     assert _other_run_was_seen_to(home)
     (run.path / "federation.yaml").write_text(settings, encoding="utf-8")
