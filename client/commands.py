@@ -77,7 +77,7 @@ def scan(
     """Show what a folder of DICOM or a BIDS tree holds: each series, the role it would get, and why not."""
     from client.site_home import SiteHome
     from sites.pairing.series_table import series_table, table_text
-    from sites.settings.site_settings import DicomFiles
+    from sites.settings.scan_files import DicomFiles
 
     settings = None if site is None else SiteHome.at(site).settings()
     rules, protocol = (DicomFiles(), None) if settings is None else (settings.dicom, settings.protocol)

@@ -144,6 +144,15 @@ class WorthOptions:
     flips: Annotated[
         bool, typer.Option("--flips", help="worth, patients: samples flipped and transposed at random.")
     ] = False
+    blur: Annotated[
+        float | None,
+        typer.Option(
+            help="worth, patients: targets blurred among the samples, by a Gaussian of at most so many px, else the "
+            "preset's.",
+            min=0.1,
+            max=4,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)

@@ -1,148 +1,44 @@
 """A model on disk: one `.safetensors` file whose metadata says what it is and lets every byte be checked.
 
-The metadata has one key, `fedminet`, with a JSON text: the manifest and the manifest's own SHA-256. One key,
-because safetensors does not keep an order among several, and the same content must give the same bytes. The
-digests find damage and mix-ups; they are not a signature.
+What it says is the manifest's (`checkpoint_manifest.py`). The same content gives the same bytes.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import NonNegativeInt
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from minet_core.calibration import Calibration
+from minet_core.checkpoint_manifest import (
+    FETCH_AGAIN,
+    METADATA_KEY,
+    CheckpointManifest,
+    Tensors,
+    as_array,
+    describe,
+    entry_of,
+    manifest_text,
+    parse_manifest,
+    provenance_of,
+)
 from minet_core.errors import CheckpointInvalid, FileMissing, WeightsRefused
 from minet_core.models.architectures import SETTINGS_OF
 from minet_core.models.base import SuperResolver
 from minet_core.models.registry import build_model
-from minet_core.runtime.json_text import parse_json
-from minet_core.runtime.versions import versions
-from minet_core.settings.federation import FederationSettings, ModelSettings
-from minet_core.settings.yaml_file import Settings
+from minet_core.settings.federation import FederationSettings
 from minet_core.training_domain import TrainingDomain
 from minet_core.weights.manifest import Arrays, load_weights
 from minet_core.weights.payload import save_parcel
 
-METADATA_KEY = "fedminet"
-
 MAX_DIMENSIONS = 8
 """Of a tensor; a convolution's weight has four or five. numpy takes 64, torch and the file any number."""
-
-ABSENCE = "absent_references"
-"""Key of the provenance: the share of absent references in training. A file of a training without has none."""
-REFERENCE_NOISE = "reference_noise"
-"""... and the most noise of references in training, over the signal of bright tissue."""
-
-Tensors = Mapping[str, Tensor | NDArray[Any]]
-
-
-class TensorEntry(Settings):
-    """One tensor. dtype as numpy writes it; sha256 of its bytes in C order, little-endian."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    sha256: str
-
-
-class CheckpointManifest(Settings):
-    """What a checkpoint says of itself.
-
-    round_number: aggregations behind it, 0 for the weights a run starts from. provenance: where it comes from,
-        such as the federation's digest and the versions it was made with; never a path and never a patient.
-    domain: what it was trained on; calibration: of its error bars. None where that was not measured, and then no part
-        of the file.
-    """
-
-    format_version: Literal[1] = 1
-    scale: Literal[2, 4]
-    model: ModelSettings
-    round_number: NonNegativeInt
-    provenance: dict[str, str]
-    tensors: tuple[TensorEntry, ...]
-    domain: TrainingDomain | None = None
-    calibration: Calibration | None = None
-
-    @property
-    def knows_absence(self) -> bool:
-        """Whether the model was trained on absent references too: given zeros for one, it works on the target alone."""
-        return ABSENCE in self.provenance
-
-    @property
-    def known_reference_noise(self) -> float:
-        """The most noise that references were given in training, over the signal of bright tissue; 0 for none."""
-        try:
-            return min(1.0, max(0.0, float(self.provenance.get(REFERENCE_NOISE, "0"))))
-        except ValueError:
-            return 0.0
-
-    def as_json(self) -> dict[str, Any]:
-        """The manifest as the file has it.
-
-        A file from before there was a domain or a calibration keeps its digest.
-
-        Returns
-        -------
-        dict
-            Plain values, lists and mappings; without `domain` and `calibration` where they are None.
-        """
-        absent = {name for name in ("domain", "calibration") if getattr(self, name) is None}
-        return self.model_dump(mode="json", exclude=absent)
-
-
-def describe(
-    tensors: Tensors,
-    *,
-    model: ModelSettings,
-    scale: Literal[2, 4],
-    round_number: int,
-    provenance: Mapping[str, str],
-    domain: TrainingDomain | None = None,
-    calibration: Calibration | None = None,
-) -> CheckpointManifest:
-    """The manifest of some tensors.
-
-    Parameters
-    ----------
-    tensors
-        By name, on any device.
-    model, scale
-        What they are the weights of.
-    round_number
-        Aggregations behind them, 0 for the weights a run starts from.
-    provenance
-        Where they come from; never a path and never a patient.
-    domain
-        What they were trained on, where that was measured.
-    calibration
-        Of the model's error bars, likewise.
-
-    Returns
-    -------
-    CheckpointManifest
-        With the SHA-256 of every tensor.
-    """
-    entries = tuple(_entry(name, _as_array(tensors[name])) for name in sorted(tensors))
-    return CheckpointManifest(
-        scale=scale,
-        model=model,
-        round_number=round_number,
-        provenance=dict(sorted(provenance.items())),
-        tensors=entries,
-        domain=domain,
-        calibration=calibration,
-    )
 
 
 def save_checkpoint(path: Path, tensors: Tensors, manifest: CheckpointManifest) -> None:
@@ -164,7 +60,7 @@ def save_checkpoint(path: Path, tensors: Tensors, manifest: CheckpointManifest) 
     DiskFull
         FM-S504, and the other failures of writing (`FileNotWritten`).
     """
-    arrays = {name: _as_array(tensors[name]) for name in sorted(tensors)}
+    arrays = {name: as_array(tensors[name]) for name in sorted(tensors)}
     _check_entries(arrays, manifest, source=str(path))
     save_parcel(path, arrays, metadata={METADATA_KEY: manifest_text(manifest)})
 
@@ -208,7 +104,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], CheckpointManifest]:
             got=f"{dimensions} dimensions",
             expected=f"at most {MAX_DIMENSIONS}",
         )
-    _check_entries({n: _as_array(t) for n, t in tensors.items()}, manifest, source=str(path))
+    _check_entries({n: as_array(t) for n, t in tensors.items()}, manifest, source=str(path))
     return tensors, manifest
 
 
@@ -281,7 +177,7 @@ def load_model(path: Path) -> tuple[SuperResolver, CheckpointManifest]:
     _require_its_size(manifest, source=str(path))
     model = build_model(manifest.model.model_dump(), scale=manifest.scale)
     try:
-        load_weights(model, {name: _as_array(tensor) for name, tensor in tensors.items()})
+        load_weights(model, {name: as_array(tensor) for name, tensor in tensors.items()})
     except WeightsRefused as refusal:
         if manifest.provenance.get("algorithm") == "personal-head" and len(tensors) < len(
             list(model.parameters())
@@ -323,60 +219,6 @@ def _require_its_size(manifest: CheckpointManifest, *, source: str) -> None:
         )
 
 
-def manifest_text(manifest: CheckpointManifest) -> str:
-    """The manifest as a file's metadata has it.
-
-    Parameters
-    ----------
-    manifest
-        Of a checkpoint.
-
-    Returns
-    -------
-    str
-        JSON: the manifest and its own SHA-256.
-    """
-    return json.dumps({"manifest": manifest.as_json(), "sha256": _digest(manifest)})
-
-
-def parse_manifest(text: str | None, *, source: str) -> CheckpointManifest:
-    """What `manifest_text` wrote.
-
-    Parameters
-    ----------
-    text
-        From a file's metadata; None where it has none.
-    source
-        The file, for the message.
-
-    Returns
-    -------
-    CheckpointManifest
-        Held to its own SHA-256.
-
-    Raises
-    ------
-    CheckpointInvalid
-        FM-M301, where it is missing, unreadable or changed.
-    """
-    if text is None:
-        raise CheckpointInvalid(
-            f"{source} has no manifest", expected=f"metadata {METADATA_KEY!r}", action=FETCH_AGAIN
-        )
-    try:
-        content = parse_json(text)
-        manifest = CheckpointManifest.model_validate(content["manifest"])
-        sha256 = content["sha256"]
-    except (ValueError, KeyError, TypeError) as failure:
-        detail = " ".join(str(failure).split())[:200]
-        raise CheckpointInvalid(f"{source} has an unreadable manifest", got=detail) from failure
-    if sha256 != _digest(manifest):
-        raise CheckpointInvalid(
-            f"{source} has a manifest that was changed", got=_digest(manifest), expected=sha256
-        )
-    return manifest
-
-
 def _check_entries(arrays: Mapping[str, NDArray[Any]], manifest: CheckpointManifest, *, source: str) -> None:
     described = {entry.name: entry for entry in manifest.tensors}
     if described.keys() != arrays.keys():
@@ -385,7 +227,7 @@ def _check_entries(arrays: Mapping[str, NDArray[Any]], manifest: CheckpointManif
             f"{source} holds other tensors than its manifest", got=f"a difference in {differing[:3]}"
         )
     for name, array in arrays.items():
-        found = _entry(name, array)
+        found = entry_of(name, array)
         if found != described[name]:
             raise CheckpointInvalid(
                 f"{source}: {name} is not what the manifest says",
@@ -393,25 +235,6 @@ def _check_entries(arrays: Mapping[str, NDArray[Any]], manifest: CheckpointManif
                 expected=f"{described[name].shape} {described[name].dtype} {described[name].sha256[:12]}",
                 action=FETCH_AGAIN,
             )
-
-
-def _entry(name: str, array: NDArray[Any]) -> TensorEntry:
-    sha256 = hashlib.sha256(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()).hexdigest()
-    return TensorEntry(name=name, shape=array.shape, dtype=str(array.dtype), sha256=sha256)
-
-
-def _as_array(tensor: Tensor | NDArray[Any]) -> NDArray[Any]:
-    plain = tensor.detach().cpu().numpy() if isinstance(tensor, Tensor) else tensor
-    # np.array, for np.ascontiguousarray would make a vector of a scalar.
-    return np.array(plain, dtype=plain.dtype.newbyteorder("="), order="C", copy=None)
-
-
-def _digest(manifest: CheckpointManifest) -> str:
-    canonical = json.dumps(manifest.as_json(), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-FETCH_AGAIN = "Copy or fetch the file again"
 
 
 def save_weights(
@@ -455,33 +278,3 @@ def save_weights(
         calibration=calibration,
     )
     save_checkpoint(path, weights, manifest)
-
-
-def provenance_of(federation: FederationSettings) -> dict[str, str]:
-    """Where the weights of a federation come from, as their file says it.
-
-    Parameters
-    ----------
-    federation
-        The settings.
-
-    Returns
-    -------
-    dict[str, str]
-        Names, digest and versions, and what training knew of wrong references.
-    """
-    return {
-        "algorithm": federation.algorithm.name,
-        "federation": federation.name,
-        "federation_digest": federation.digest(),
-        **_known_trouble(federation),
-        **versions(),
-    }
-
-
-def _known_trouble(federation: FederationSettings) -> dict[str, str]:
-    trouble = federation.training.trouble
-    if trouble is None:
-        return {}
-    said = {ABSENCE: trouble.absent, REFERENCE_NOISE: trouble.max_noise_fraction if trouble.noisy else 0.0}
-    return {name: f"{figure:g}" for name, figure in said.items() if figure > 0}

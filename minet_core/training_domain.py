@@ -1,6 +1,7 @@
 """What a model was trained on, as its file carries it: so that a scan of another kind is told before it is believed.
 
-Ranges over the training patients of all sites, coarsely rounded: voxel sizes to 0.1 mm, ratios to 0.05, noise to 0.01.
+Ranges over the training patients of all sites, coarsely rounded: voxel sizes to 0.1 mm, ratios to 0.05, noise to 0.01,
+slopes to 0.1.
 No figure is of one patient where a site has more than one, and none tells more than which kind of scan it was.
 """
 
@@ -8,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from minet_core.protocol import messages
 from minet_core.settings.yaml_file import Settings
@@ -17,6 +19,7 @@ from minet_core.settings.yaml_file import Settings
 RATIO_STEP = 0.05
 NOISE_STEP = 0.01
 MM_STEP = 0.1
+SLOPE_STEP = 0.1
 
 
 class Span(Settings):
@@ -43,6 +46,17 @@ class TrainingDomain(Settings):
     reference_middle: Span
     reference_rim: Span
     reference_noise: Span
+    target_slope: Span | None = Field(
+        None, description="of the power over spatial frequency; null: of before it was measured"
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before_the_slope(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the slope where there is none: a file of before it was measured keeps its digest."""
+        content: dict[str, Any] = dump(self)
+        if self.target_slope is None:
+            content.pop("target_slope", None)
+        return content
 
     def figures(self) -> dict[str, int | float]:
         """The domain as it travels: see `minet_core.protocol.messages.DOMAIN_FIGURES`.
@@ -60,8 +74,9 @@ class TrainingDomain(Settings):
             "domain_kind": messages.KINDS.index(self.data_kind[0]),
         }
         for name in messages.DOMAIN_SPANS:
-            span: Span = getattr(self, name)
-            content |= {f"domain_{name}_low": span.low, f"domain_{name}_high": span.high}
+            span: Span | None = getattr(self, name)
+            if span is not None:
+                content |= {f"domain_{name}_low": span.low, f"domain_{name}_high": span.high}
         return content
 
 
@@ -76,13 +91,16 @@ def domain_of_figures(figures: Mapping[str, float] | None) -> TrainingDomain | N
     Returns
     -------
     TrainingDomain or None
-        None where one of `DOMAIN_FIGURES` is missing.
+        None where one of `DOMAIN_FIGURES` is missing, but for the slope, which a site may not have told.
     """
-    if figures is None or any(name not in figures for name in messages.DOMAIN_FIGURES):
+    if figures is None or any(
+        name not in figures for name in messages.DOMAIN_FIGURES if "target_slope" not in name
+    ):
         return None
     spans = {
         name: sorted((figures[f"domain_{name}_low"], figures[f"domain_{name}_high"]))
         for name in messages.DOMAIN_SPANS
+        if {f"domain_{name}_low", f"domain_{name}_high"} <= figures.keys()
     }
     return TrainingDomain(
         target=(messages.CONTRASTS[int(figures["domain_target"])],),
@@ -134,6 +152,7 @@ def _united(one: TrainingDomain, other: TrainingDomain) -> TrainingDomain:
         name: Span(low=min(a.low, b.low), high=max(a.high, b.high))
         for name in messages.DOMAIN_SPANS
         for a, b in [(getattr(one, name), getattr(other, name))]
+        if a is not None and b is not None
     }
     names = {
         name: tuple(sorted({*getattr(one, name), *getattr(other, name)}))

@@ -62,7 +62,7 @@ def calibrate(
     Raises
     ------
     StoreDamaged, FileNotWritten
-        As `sites.store.store.open_pair`.
+        As `sites.store.pair_file.open_pair`.
     """
     errors, poses = Errors(), int(getattr(model, "self_ensemble", 1))
     for number, store in enumerate(stores):

@@ -28,9 +28,10 @@ from sites.processing import VERSION
 from sites.scans.unreadable import refusal_of
 from sites.settings.site_settings import SiteSettings
 from sites.store.cohort import Cohort, PairRecord
+from sites.store.pair_file import read_record
 from sites.store.pseudonym import keyed, pseudonym, site_key
 from sites.store.read_before import ReadBefore
-from sites.store.store import COHORT_FILE, Store, read_record
+from sites.store.store import COHORT_FILE, Store
 from sites.withdraw import leave_out_withdrawn, remove_withdrawn
 
 EXAMINATION_DIGITS = 6

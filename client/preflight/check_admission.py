@@ -21,8 +21,9 @@ from minet_core.settings.drawable import require_drawable
 from minet_core.settings.federation import FederationSettings
 from sites.settings.site_policy import require_bundle_allowed
 from sites.store.cohort import Cohort, PairRecord
+from sites.store.pair_file import INGEST_AGAIN, open_pair
 from sites.store.pseudonym import site_key
-from sites.store.store import INGEST_AGAIN, Store, open_pair
+from sites.store.store import Store
 from sites.store.verify import check as check_every_byte
 
 

@@ -18,7 +18,8 @@ from client.rounds.round_cache import one_at_a_time
 from client.rounds.site_adaptation import adapt_at_site, score_adapted
 from client.site_home import SiteHome
 from minet_core.admission.kit import FEDERATION_FILE
-from minet_core.checkpoint import CheckpointManifest, load_model
+from minet_core.checkpoint import load_model
+from minet_core.checkpoint_manifest import CheckpointManifest
 from minet_core.errors import FileMissing
 from minet_core.protocol.figures import adaptation_figures
 from minet_core.report.wording import KEPT_WORDS, gain_text

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from client.site_home import SiteHome
-from minet_core.checkpoint import CheckpointManifest
+from minet_core.checkpoint_manifest import CheckpointManifest
 from minet_core.models.base import SuperResolver
 from minet_core.models.registry import build_model
 from minet_core.settings.adaptation import AdaptationSettings, Candidate

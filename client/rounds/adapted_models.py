@@ -22,7 +22,8 @@ import numpy as np
 from client.rounds.adaptation_task import SiteAdaptation
 from client.rounds.candidate_training import digest_of_weights
 from minet_core.calibration import Calibration
-from minet_core.checkpoint import describe, provenance_of, save_checkpoint
+from minet_core.checkpoint import save_checkpoint
+from minet_core.checkpoint_manifest import describe, provenance_of
 from minet_core.evaluation.model_choice import Choice
 from minet_core.runtime.files.atomic_write import write_json
 from minet_core.runtime.versions import versions

@@ -19,16 +19,10 @@ from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.observer import Observer, observe_nothing
 from minet_core.seeds import derived_seed
 from minet_core.settings.adaptation import Candidate
-from minet_core.training.batches import (
-    Batch,
-    BatchRecipe,
-    PlannedSamples,
-    PreparedSlices,
-    drawn_batches,
-    plan_batches,
-)
+from minet_core.training.batches import Batch, BatchRecipe, PlannedSamples, drawn_batches, plan_batches
 from minet_core.training.device import autocast_dtype_for, device_of
 from minet_core.training.phases import Stand, train_phases
+from minet_core.training.prepared_slices import PreparedSlices
 from minet_core.weights.manifest import Arrays
 from sites.store.site_secret import patch_seed
 from sites.store.store import Store
@@ -78,6 +72,7 @@ def _batches(
         label=f"{task.home.settings().name} {candidate}",
         trouble=training.trouble,
         flips=training.flips,
+        blur=training.blur,
     )
     planned = plan_batches(prepared.source.shapes, recipe, first=first)
     for step, batch in enumerate(drawn_batches(PlannedSamples(prepared, recipe), planned), start=first):

@@ -6,7 +6,8 @@ import numpy as np
 
 from client.rounds.round_request import RoundRequest
 from client.site_home import SiteHome
-from minet_core.checkpoint import describe, provenance_of, save_checkpoint
+from minet_core.checkpoint import save_checkpoint
+from minet_core.checkpoint_manifest import describe, provenance_of
 from minet_core.evaluation.volume_scores import VolumeScores
 from minet_core.models.base import SuperResolver
 from minet_core.report.panel import Panel

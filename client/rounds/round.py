@@ -41,19 +41,12 @@ from minet_core.protocol.cohort_declaration import cohort_number
 from minet_core.protocol.figures import adaptation_figures, summary_figures
 from minet_core.runtime.processes.flower_environment import BEGAN_VARIABLE
 from minet_core.runtime.time_spent import TimeSpent
-from minet_core.training.batches import (
-    DEFAULT_CACHE_BYTES,
-    Batch,
-    BatchRecipe,
-    PlannedSamples,
-    PreparedSlices,
-    drawn_batches,
-    plan_batches,
-)
+from minet_core.training.batches import Batch, BatchRecipe, PlannedSamples, drawn_batches, plan_batches
 from minet_core.training.device import autocast_dtype_for, device_of
 from minet_core.training.gradient_rules import GradientRule
 from minet_core.training.local_update import LocalState, LocalUpdate, local_update
 from minet_core.training.loop import OPTIMIZER_WARMUP_STEPS, StepPlan
+from minet_core.training.prepared_slices import DEFAULT_CACHE_BYTES, PreparedSlices
 from minet_core.weights.manifest import Arrays, check_weights, learnable
 from minet_core.weights.memory_names import CONTROL
 from minet_core.weights.payload import pack
@@ -293,6 +286,7 @@ def _batches(
         label=site,
         trouble=training.trouble,
         flips=training.flips,
+        blur=training.blur,
     )
     planned = plan_batches(prepared.source.shapes, recipe, first=plan.first_step)
     return drawn_batches(PlannedSamples(prepared, recipe), planned)

@@ -15,7 +15,7 @@ from client.rounds.adaptation_task import SiteAdaptation, model_of
 from client.rounds.adapted_models import AdaptedModels, Ladder, keep_adapted, kept_provenance
 from client.rounds.candidate_training import train_candidate
 from minet_core.calibration import Calibration
-from minet_core.checkpoint import ABSENCE
+from minet_core.checkpoint_manifest import ABSENCE
 from minet_core.errors import TrainingDiverged
 from minet_core.evaluation.model_choice import (
     choose_ensembled,
@@ -31,8 +31,8 @@ from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.files.atomic_write import write_json
 from minet_core.runtime.observer import Observer, observe_nothing
 from minet_core.settings.adaptation import CANDIDATES, Candidate
-from minet_core.training.batches import PreparedSlices
 from minet_core.training.device import preferred_device
+from minet_core.training.prepared_slices import PreparedSlices
 from minet_core.weights.manifest import Arrays, load_weights
 from sites.calibration import calibrate
 from sites.scores import scores_by_patient, validation_scores

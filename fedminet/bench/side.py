@@ -125,7 +125,8 @@ def exported_infer(options: Options) -> Work:
     """The same volume by the model's ONNX file in ONNX Runtime, in this checkout's own inference."""
     import tempfile
 
-    from minet_core.checkpoint import describe, save_checkpoint
+    from minet_core.checkpoint import save_checkpoint
+    from minet_core.checkpoint_manifest import describe
     from minet_core.evaluation.inference import super_resolve
     from minet_core.exported.onnx_file import export_onnx
     from minet_core.exported.onnx_runtime import load_onnx_model
@@ -171,7 +172,8 @@ def data(options: Options) -> Work:
     """One batch of patches, cut from slices that are in memory."""
     import numpy as np
 
-    from minet_core.training.batches import BatchRecipe, PlannedSamples, PreparedSlices, plan_batches
+    from minet_core.training.batches import BatchRecipe, PlannedSamples, plan_batches
+    from minet_core.training.prepared_slices import PreparedSlices
 
     edge = options["slice_px"]
     pixels = np.random.default_rng(1).random((2, 8, edge, edge), np.float32) + 0.5

@@ -25,13 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from fedminet.bench.step_times import (
-    RECOMPUTED,
-    STORED,
-    LossCurve,
-    StepTimes,
-    measure,
-)
+from fedminet.bench.step_times import RECOMPUTED, STORED, LossCurve, StepTimes, measure
 from fedminet.experiment.methods import METHODS
 from minet_core.errors import FileMissing, ProcessDied
 from minet_core.runtime.files.atomic_write import write_json, write_text
@@ -239,7 +233,8 @@ def _written_batches(path: Path, asked: StepsAsked) -> Path:
     """The curves' batches, the same for every side: patches of a phantom, of the first batch size."""
     from minet_core.phantom.acquisition import SITES
     from minet_core.phantom.patient import make_patient, with_slices
-    from minet_core.training.batches import BatchRecipe, PlannedSamples, PreparedSlices, plan_batches
+    from minet_core.training.batches import BatchRecipe, PlannedSamples, plan_batches
+    from minet_core.training.prepared_slices import PreparedSlices
 
     scan = make_patient(with_slices(SITES["sms"], CURVE_SLICES), seed=PHANTOM_SEED)
     slices = _PhantomSlices(

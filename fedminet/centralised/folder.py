@@ -24,7 +24,8 @@ from typing import Any
 
 from torch import nn
 
-from minet_core.checkpoint import describe, load_checkpoint, save_checkpoint
+from minet_core.checkpoint import load_checkpoint, save_checkpoint
+from minet_core.checkpoint_manifest import describe
 from minet_core.errors import CheckpointInvalid, RunBusy, SettingsMismatch
 from minet_core.runtime.files.atomic_write import mend_lines, write_json, write_text
 from minet_core.runtime.files.file_lock import let_go, locked_within

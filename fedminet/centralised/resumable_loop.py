@@ -28,12 +28,9 @@ from minet_core.runtime.progress import Advance
 from minet_core.seeds import derived_seed
 from minet_core.settings.federation import FederationSettings
 from minet_core.training.batches import (
-    DEFAULT_CACHE_BYTES,
     Batch,
     BatchRecipe,
     PlannedSamples,
-    PreparedSlices,
-    SliceSource,
     drawn_batches,
     named_worker_deaths,
     plan_batches,
@@ -41,6 +38,7 @@ from minet_core.training.batches import (
 from minet_core.training.device import device_of, to_channels_last
 from minet_core.training.local_update import LocalState, local_update
 from minet_core.training.loop import StepPlan, TrainingReport
+from minet_core.training.prepared_slices import DEFAULT_CACHE_BYTES, PreparedSlices, SliceSource
 
 Validate = Callable[[nn.Module], dict[str, dict[str, float]]]
 """By site, the scores of its validation split."""
@@ -76,6 +74,7 @@ class TrainingPlan:
             label=self.label,
             trouble=training.trouble,
             flips=training.flips,
+            blur=training.blur,
         )
 
     @cached_property

@@ -16,7 +16,8 @@ from fedminet.centralised.folder import TrainingFolder
 from fedminet.centralised.job import SAVE_EVERY, TrainingJob, domain_of, train_job, training_job
 from fedminet.centralised.log import require_tensorboard
 from fedminet.centralised.ranks import Ranks, ranks_of_launcher
-from minet_core.checkpoint import ABSENCE, provenance_of, save_weights
+from minet_core.checkpoint import save_weights
+from minet_core.checkpoint_manifest import ABSENCE, provenance_of
 from minet_core.errors import InvalidSetting
 from minet_core.models.base import SuperResolver
 from minet_core.runtime.files.atomic_write import sha256_of_file, write_json

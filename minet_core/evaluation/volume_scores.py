@@ -17,18 +17,11 @@ from torch import Tensor, nn
 
 from minet_core.errors import NoScansFound, ScanInvalid
 from minet_core.evaluation.inference import Progress, super_resolve
-from minet_core.evaluation.metrics import (
-    nmse,
-    peak_ratio,
-    psnr,
-    robust_range,
-    ssim,
-    volume_metrics,
-)
+from minet_core.evaluation.metrics import nmse, peak_ratio, psnr, robust_range, ssim, volume_metrics
 from minet_core.evaluation.outlying_peak import OUTLYING_PEAK
 from minet_core.imaging.degradation import crop_to_multiple, low_resolution
 from minet_core.imaging.interpolation import BASELINES, INTERPOLATIONS
-from minet_core.training.batches import SliceSource
+from minet_core.training.prepared_slices import SliceSource
 from minet_core.training.samples import as_tensor
 
 MODEL = "global"

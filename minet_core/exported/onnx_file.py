@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minet_core.checkpoint import CheckpointManifest, load_model, manifest_text
+from minet_core.checkpoint import load_model
+from minet_core.checkpoint_manifest import CheckpointManifest, manifest_text
 from minet_core.errors import ConfigurationError, InvalidSetting
 from minet_core.imaging.interpolation import KEYS_A
 from minet_core.models.base import SuperResolver

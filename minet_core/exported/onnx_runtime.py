@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minet_core.checkpoint import CheckpointManifest, parse_manifest
+from minet_core.checkpoint_manifest import CheckpointManifest, parse_manifest
 from minet_core.errors import CheckpointInvalid, ConfigurationError, FileMissing, ModelError
 from minet_core.exported.onnx_file import INPUTS, MISSING, OUTPUT, SEAL, SEAL_BYTES, sealed
 

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from minet_core.imaging.spectral_slope import spectral_slope
+
 FOREGROUND_LEVEL = 0.1
 """Of the 99th percentile: above the noise of air, below fat-suppressed tissue."""
 RIM_MM = 4.0
@@ -34,13 +36,14 @@ class ScanFigures:
 
     middle: median of the foreground over the level. rim: median within `RIM_MM` of the outline over that inside.
     noise: standard deviation of the noise over the level. band: part of k-space that was measured, along the axis where
-    it is less.
+    it is less. slope: of its power over frequency (`minet_core.imaging.spectral_slope`); None where none can be told.
     """
 
     middle: float
     rim: float
     noise: float
     band: float
+    slope: float | None
 
 
 def scan_figures(volume: NDArray[np.float32], *, pixel_mm: float) -> ScanFigures | None:
@@ -63,7 +66,14 @@ def scan_figures(volume: NDArray[np.float32], *, pixel_mm: float) -> ScanFigures
     if level <= 0 or not rows:
         return None
     middle, rim, noise = np.median(np.array(rows), axis=0)
-    return ScanFigures(middle=float(middle), rim=float(rim), noise=float(noise), band=occupied_band(volume))
+    band = occupied_band(volume)
+    return ScanFigures(
+        middle=float(middle),
+        rim=float(rim),
+        noise=float(noise),
+        band=band,
+        slope=spectral_slope(volume, band=band),
+    )
 
 
 def _of_slice(

@@ -124,6 +124,7 @@ DOMAIN_SPANS = {
         for role in ("target", "reference")
         for figure, high in (("middle", 1.0), ("rim", 100.0), ("noise", 1.0))
     },
+    "target_slope": (-50.0, 50.0),
 }
 """By name, the range of each coarse figure of what a site trains on: see `minet_core.training_domain`."""
 

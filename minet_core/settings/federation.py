@@ -216,6 +216,15 @@ class TroubleSettings(Settings):
     input_other_kernel: Chance = Field(0.0, description="share whose input is blurred and decimated instead")
 
 
+class BlurSettings(Settings):
+    """How often training blurs a target before it is degraded, and how much: see docs/training.md."""
+
+    share: Chance = Field(0.8, description="share of the samples whose target is blurred")
+    max_px: PositiveFloat = Field(
+        1.5, le=4, description="... by a Gaussian of at most this standard deviation along a direction, px"
+    )
+
+
 class TrainingSettings(LocalWork):
     """How a site trains between two aggregations."""
 
@@ -235,6 +244,10 @@ class TrainingSettings(LocalWork):
         False,
         description="flip and transpose samples at random, so that few patients are learnt by heart less",
     )
+    blur: BlurSettings | None = Field(
+        None,
+        description="targets less sharp than they were among the samples, see docs/training.md; null: none",
+    )
     trouble: TroubleSettings | None = Field(
         None,
         description="references and inputs with trouble among the samples, see docs/training.md; null: none",
@@ -242,9 +255,9 @@ class TrainingSettings(LocalWork):
 
     @model_serializer(mode="wrap")
     def _as_before_the_key(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `trouble` and `flips` where they are off: such a file has the digest that it had before the keys."""
+        """Without what is off: such a file has the digest that it had before there were these keys."""
         content: dict[str, Any] = dump(self)
-        for name in ("trouble", "flips"):
+        for name in ("trouble", "flips", "blur"):
             if not getattr(self, name):
                 content.pop(name, None)
         return content

@@ -8,9 +8,7 @@ train together, each draws its places of every batch.
     PlannedSamples  a planned batch's tensors
     drawn_batches   the batches of a plan, here or by worker processes
 
-With `patch_px`, one high-resolution patch of that edge is cut from each slice, at a multiple of the scale; a patch that
-is air (`MIN_FOREGROUND`, `AIR_LEVEL`) is passed over for another slice's. The upsampled patch is cut from the whole
-frame's, which knows what lies beyond the patch's edge.
+With `patch_px`, one high-resolution patch of that edge is cut from each slice (`patches.py`).
 
 B batch, H, W high-resolution row and column, h = H / scale, w = W / scale.
 """
@@ -20,58 +18,25 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from minet_core.errors import FedminetError, ProcessDied, ScanInvalid
+from minet_core.errors import FedminetError, ProcessDied
 from minet_core.seeds import torch_generator
 from minet_core.settings.drawable import require_drawable
-from minet_core.settings.federation import TroubleSettings
-from minet_core.training.flips import NO_FLIPS, Flips, cut, draw_flips
-from minet_core.training.samples import Sample, make_sample
-from minet_core.training.trouble import TroubledSlices
-
-AIR_LEVEL = 0.5
-"""A sample is foreground above this fraction of its slice's mean (air included): well below dark tissue's
-intensity, well above the noise floor."""
-
-MIN_FOREGROUND = 0.1
-"""A patch with a smaller fraction of foreground samples is air."""
-
-MAX_DRAWS = 8
-"""Draws for one place in a batch; the last is taken even if it is air, so a source of air cannot hang."""
-
-DEFAULT_CACHE_BYTES = 2**30
-
-
-class SliceSource(Protocol):
-    """Pairs of slices by number: target (H, W), magnitude or complex, and reference (H, W) on its grid.
-
-    shapes: (H, W) of every pair, known without reading one.
-    """
-
-    @property
-    def shapes(self) -> Sequence[tuple[int, int]]: ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> tuple[NDArray[Any], NDArray[Any]]: ...
-
-
-class SampleSlices(Protocol):
-    """Whole slices as samples, by number. scale: of their degradation."""
-
-    @property
-    def scale(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Sample: ...
+from minet_core.settings.federation import BlurSettings, TroubleSettings
+from minet_core.training.blur import BlurredSlices
+from minet_core.training.flips import NO_FLIPS, draw_flips
+from minet_core.training.patches import draw_patch, flip_slice
+from minet_core.training.prepared_slices import PreparedSlices, SampleSlices
+from minet_core.training.samples import Sample
+from minet_core.training.trouble import SourcedSamples, TroubledSlices
 
 
 @dataclass(frozen=True)
@@ -106,7 +71,7 @@ class BatchRecipe:
 
     seed, label: every random number is derived from them, the number of the batch and the place in it. trouble: of the
     references and inputs among the samples; None: none, and the samples are as they were before there was any. flips:
-    flip and transpose samples at random (`minet_core.training.flips`).
+    flip and transpose samples at random (`minet_core.training.flips`). blur: of targets (`minet_core.training.blur`).
     """
 
     scale: int
@@ -116,6 +81,7 @@ class BatchRecipe:
     label: str
     trouble: TroubleSettings | None = None
     flips: bool = False
+    blur: BlurSettings | None = None
 
 
 def plan_batches(
@@ -206,15 +172,21 @@ class PlannedSamples(Dataset[Drawn]):
 
     def _draw(self, planned: PlannedBatch, place: int) -> Sample:
         recipe, index = self._recipe, planned.slices[place]
-        prepared: SampleSlices = self._prepared
+        sourced: SourcedSamples = self._prepared
+        if recipe.blur is not None:
+            of_blur = torch_generator(recipe.seed, recipe.label, "blur", planned.number, place)
+            sourced = BlurredSlices(
+                self._prepared, recipe.blur, seed=recipe.seed, label=recipe.label, generator=of_blur
+            )
+        prepared: SampleSlices = sourced
         if recipe.trouble is not None:
             of_trouble = torch_generator(recipe.seed, recipe.label, "trouble", planned.number, place)
-            prepared = TroubledSlices(self._prepared, recipe.trouble, of_trouble)
+            prepared = TroubledSlices(sourced, recipe.trouble, of_trouble)
         flips = NO_FLIPS
         if recipe.flips:
             flips = draw_flips(torch_generator(recipe.seed, recipe.label, "flips", planned.number, place))
         if recipe.patch_px is None:
-            return _flipped(prepared[index], flips, scale=recipe.scale)
+            return flip_slice(prepared[index], flips, scale=recipe.scale)
         generator = torch_generator(recipe.seed, recipe.label, "patch", planned.number, place)
         others = (int(torch.randint(len(self._prepared), (), generator=generator)) for _ in itertools.count())
         return draw_patch(
@@ -311,86 +283,6 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(n_threads)
 
 
-class PreparedSlices:
-    """Samples of a source by number, kept in memory; the least recently used leaves.
-
-    Parameters
-    ----------
-    source
-        Pairs of slices.
-    scale
-        Of the degradation.
-    cache_bytes
-        Bytes of samples that are kept at most.
-    """
-
-    def __init__(self, source: SliceSource, *, scale: int, cache_bytes: int) -> None:
-        self.source = source
-        self.scale = scale
-        self.cache_bytes = cache_bytes
-        self.bytes_held = 0
-        self._samples: OrderedDict[int, Sample] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> Sample:
-        if index in self._samples:
-            self._samples.move_to_end(index)
-            return self._samples[index]
-        target, reference = self.source[index]
-        sample = make_sample(target, reference, self.scale)
-        self._samples[index] = sample
-        self.bytes_held += _n_bytes(sample)
-        while self.bytes_held > self.cache_bytes:
-            _, leaving = self._samples.popitem(last=False)
-            self.bytes_held -= _n_bytes(leaving)
-        return sample
-
-
-def draw_patch(
-    prepared: SampleSlices,
-    order: Iterator[int],
-    *,
-    patch_px: int,
-    generator: torch.Generator,
-    flips: Flips = NO_FLIPS,
-) -> Sample:
-    """A patch with foreground, of the next slice of `order` that gives one, within `MAX_DRAWS`.
-
-    Parameters
-    ----------
-    prepared
-        Whole slices by number.
-    order
-        Numbers of slices to try, `MAX_DRAWS` or more.
-    patch_px : int, high-resolution pixels
-        Edge of the patch, a multiple of the scale.
-    generator
-        Draws the place in each slice.
-    flips
-        Of whichever patch it is.
-
-    Returns
-    -------
-    Sample
-        (patch_px, patch_px) at high resolution; `mean` and `std` are those of the whole slice. The last draw is taken
-        even if it is air.
-
-    Raises
-    ------
-    ScanInvalid
-        Where a slice is smaller than the patch.
-    """
-    for _ in range(MAX_DRAWS):
-        sample = prepared[next(order)]
-        patch = _cut(sample, patch_px=patch_px, scale=prepared.scale, generator=generator, flips=flips)
-        foreground = patch.restore(patch.target) > AIR_LEVEL * patch.mean
-        if foreground.float().mean() >= MIN_FOREGROUND:
-            break
-    return patch
-
-
 def stack_samples(samples: list[Sample]) -> Batch:
     """A batch of samples of one size.
 
@@ -410,42 +302,6 @@ def stack_samples(samples: list[Sample]) -> Batch:
         reference=torch.stack([sample.reference for sample in samples])[:, None],
         target=torch.stack([sample.target for sample in samples])[:, None],
     )
-
-
-def _cut(sample: Sample, *, patch_px: int, scale: int, generator: torch.Generator, flips: Flips) -> Sample:
-    """One patch at a random multiple of `scale`, (patch_px, patch_px) at high resolution."""
-    edge = patch_px // scale
-    h, w = sample.low_res.shape
-    if edge > min(h, w):
-        raise ScanInvalid(
-            "a slice is smaller than the patch",
-            got=tuple(sample.target.shape),
-            expected=f"at least {patch_px} px an axis",
-            action="Set a smaller patch_px, or null for whole slices",
-        )
-    top = int(torch.randint(h - edge + 1, (), generator=generator))
-    left = int(torch.randint(w - edge + 1, (), generator=generator))
-    if flips != NO_FLIPS:
-        return cut(sample, (top, left), (edge, edge), scale=scale, flips=flips)
-
-    def part(image: Tensor, step: int) -> Tensor:
-        return image[top * step : (top + edge) * step, left * step : (left + edge) * step]
-
-    return sample.mapped(part, scale=scale)
-
-
-def _flipped(sample: Sample, flips: Flips, *, scale: int) -> Sample:
-    """A whole slice. One that is no square is not transposed: slices of a batch have one size."""
-    if flips == NO_FLIPS:
-        return sample
-    h, w = sample.low_res.shape
-    return cut(
-        sample, (0, 0), (h, w), scale=scale, flips=flips if h == w else replace(flips, transposed=False)
-    )
-
-
-def _n_bytes(sample: Sample) -> int:
-    return sum(t.nbytes for t in (sample.low_res, sample.upsampled, sample.reference, sample.target))
 
 
 def random_batch(patch_px: int, *, scale: int, batch_size: int) -> Batch:

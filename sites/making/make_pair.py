@@ -24,7 +24,8 @@ from sites.scans.fastmri_hdf5 import central_slices, read_fastmri
 from sites.scans.nifti import read_nifti
 from sites.settings.site_settings import SiteSettings
 from sites.store.cohort import PairRecord
-from sites.store.store import Store, write_pair
+from sites.store.pair_file import write_pair
+from sites.store.store import Store
 
 READERS = {"nifti": read_nifti, "fastmri": read_fastmri}
 RANDOM_DIGITS = 16

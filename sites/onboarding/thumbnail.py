@@ -15,7 +15,8 @@ from PIL import Image
 from scipy import ndimage
 
 from sites.store.cohort import PairRecord
-from sites.store.store import ROLES, Store, open_pair
+from sites.store.pair_file import ROLES, open_pair
+from sites.store.store import Store
 
 RIM_MM = 12.0
 """Skin, fat and skull over the brain together, and more than lips or eyelids; a nose is gone with it."""
@@ -43,7 +44,7 @@ def thumbnails(store: Store, pair: PairRecord) -> dict[str, str]:
     Raises
     ------
     StoreDamaged, FileNotWritten
-        As `sites.store.store.open_pair`.
+        As `sites.store.pair_file.open_pair`.
     """
     index = (pair.usable_slices[0] + pair.usable_slices[1]) // 2
     with open_pair(store.path / pair.file, shape=pair.shape) as file:

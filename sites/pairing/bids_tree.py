@@ -24,7 +24,8 @@ from sites.scans.nifti import grid_of, require_geometry
 from sites.scans.nifti_file import read_header
 from sites.scans.side_cars import BidsName, SideCars, side_car_facts
 from sites.scans.unreadable import refusal_of
-from sites.settings.site_settings import DicomFiles, SiteSettings
+from sites.settings.scan_files import DicomFiles
+from sites.settings.site_settings import SiteSettings
 from sites.store.kept_figures import KeptFigures
 
 DATATYPE = "anat"

@@ -11,7 +11,7 @@ from sites.pairing.dicom_series import DicomScan, by_study, scans_in
 from sites.pairing.protocol_drift import SeriesByRole
 from sites.pairing.series_choice import choose_scan
 from sites.scans.dicom.series import Export, Series, read_export, refusals_in_short
-from sites.settings.site_settings import DicomFiles
+from sites.settings.scan_files import DicomFiles
 from sites.store.pseudonym import keyed, pseudonym
 
 DIGITS = 8

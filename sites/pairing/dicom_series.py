@@ -19,7 +19,7 @@ from sites.scans.dicom.read_dicom import Scale, read_stack
 from sites.scans.dicom.series import Export, Series
 from sites.scans.dicom.stacks import Stack, outcome_of
 from sites.scans.unreadable import unreadable
-from sites.settings.site_settings import DicomFiles
+from sites.settings.scan_files import DicomFiles
 
 
 @dataclass(frozen=True)

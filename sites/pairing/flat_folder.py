@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sites.pairing.file_choice import BIDS_NAME, stem_of
 from sites.pairing.patient_names import same_patient_groups
-from sites.settings.site_settings import PATIENT_FOLDER, NiftiFiles
+from sites.settings.scan_files import PATIENT_FOLDER, NiftiFiles
 
 MIN_PATIENTS = 2
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from minet_core.errors import ScanInvalid
 from sites.pairing.file_choice import stem_of
 from sites.scans.side_cars import MAX_BYTES
-from sites.settings.site_settings import DicomFiles
+from sites.settings.scan_files import DicomFiles
 
 Span = tuple[float, float] | None
 

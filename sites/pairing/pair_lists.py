@@ -19,7 +19,7 @@ from minet_core.runtime.files.file_failures import naming_failures
 from sites.pairing.candidates import Candidate, Found, label_of
 from sites.scans.fastmri_hdf5 import FastmriHeader, read_header
 from sites.scans.unreadable import refusal_of
-from sites.settings.site_settings import FastmriFiles
+from sites.settings.scan_files import FastmriFiles
 from sites.store.split import Split
 
 _MAX_LIST_BYTES = 16 << 20

@@ -22,7 +22,8 @@ from sites.pairing.named_contrasts import require_named_right
 from sites.pairing.pair_lists import find_listed
 from sites.scans.fastmri_hdf5 import FastmriHeader, read_header
 from sites.scans.unreadable import refusal_of
-from sites.settings.site_settings import FastmriFiles, NiftiFiles, SiteSettings
+from sites.settings.scan_files import FastmriFiles, NiftiFiles
+from sites.settings.site_settings import SiteSettings
 from sites.store.kept_figures import KeptFigures
 from sites.store.pseudonym import KEY_BYTES
 

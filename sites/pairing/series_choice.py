@@ -15,7 +15,7 @@ from typing import Literal, Protocol, TypeVar
 
 from minet_core.errors import DataError, ReferenceMissing, ScanInvalid
 from sites.scans.dicom.acquisition_facts import AcquisitionFacts
-from sites.settings.site_settings import DicomFiles, Preference, SeriesRule
+from sites.settings.scan_files import DicomFiles, Preference, SeriesRule
 
 Role = Literal["target", "reference"]
 

@@ -19,7 +19,7 @@ from sites.pairing.protocol_drift import SeriesByRole, figures_of, find_drifts, 
 from sites.pairing.series_choice import SeriesScan, choose_scan, role_of
 from sites.scans.dicom.series import Series, read_export, refusals_in_short
 from sites.settings.protocol_settings import ProtocolSettings
-from sites.settings.site_settings import DicomFiles
+from sites.settings.scan_files import DicomFiles
 
 
 def series_table(

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from minet_core.errors import ScanInvalid
 from sites.store.hdf5_file import open_to_read
+from sites.store.pair_file import ROLES, reading, require_pair
 from sites.store.split import Split
-from sites.store.store import ROLES, Store, reading, require_pair
+from sites.store.store import Store
 
 OPEN_FILES = 32
 

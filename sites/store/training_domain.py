@@ -18,9 +18,17 @@ from minet_core.errors import NoScansFound
 from minet_core.imaging.degradation import crop_to_multiple, low_resolution
 from minet_core.imaging.scan_figures import ScanFigures, scan_figures
 from minet_core.training.samples import as_tensor
-from minet_core.training_domain import MM_STEP, NOISE_STEP, RATIO_STEP, TrainingDomain, rounded_span
+from minet_core.training_domain import (
+    MM_STEP,
+    NOISE_STEP,
+    RATIO_STEP,
+    SLOPE_STEP,
+    TrainingDomain,
+    rounded_span,
+)
 from sites.store.cohort import PairRecord
-from sites.store.store import ROLES, Store, open_pair
+from sites.store.pair_file import ROLES, open_pair
+from sites.store.store import Store
 
 MAX_PAIRS = 24
 SLICES_OF_A_PAIR = 8
@@ -72,7 +80,7 @@ def measured_domain(store: Store, *, scale: int) -> TrainingDomain | None:
     NoScansFound
         FM-D205: no pair to train on.
     StoreDamaged, FileNotWritten
-        As `sites.store.store.open_pair`.
+        As `sites.store.pair_file.open_pair`.
     """
     return _measured(_OneCohort(store.path, store.cohort.digest, store), scale)
 
@@ -120,6 +128,7 @@ def domain_of_pairs(
         for role in ROLES
         for figure, step in (("middle", RATIO_STEP), ("rim", RATIO_STEP), ("noise", NOISE_STEP))
     }
+    slopes = [one.target.slope for one in known if one.target.slope is not None]
     return TrainingDomain(
         target=(contrasts[0],),
         reference=(contrasts[1],),
@@ -127,6 +136,7 @@ def domain_of_pairs(
         pixel_mm=rounded_span([step for one in known for step in one.spacing_mm[1:]], MM_STEP),
         slice_mm=rounded_span([one.spacing_mm[0] for one in known], MM_STEP),
         band=rounded_span([one.target.band for one in known], RATIO_STEP),
+        target_slope=rounded_span(slopes, SLOPE_STEP) if slopes else None,
         **ratios,
     )
 

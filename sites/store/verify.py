@@ -9,8 +9,9 @@ from typing import Any
 from minet_core.errors import StoreDamaged
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from sites.store.cohort import Cohort, cohort_lines
+from sites.store.pair_file import INGEST_AGAIN, read_failure
 from sites.store.pseudonym import site_key
-from sites.store.store import INGEST_AGAIN, Store, read_failure
+from sites.store.store import Store
 
 
 @dataclass(frozen=True)

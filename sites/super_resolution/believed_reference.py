@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from minet_core.checkpoint import CheckpointManifest
+from minet_core.checkpoint_manifest import CheckpointManifest
 from minet_core.errors import InvalidSetting, RegistrationRefused
 from minet_core.evaluation.reference_gate import TILE_PX, ReferenceGate, judge_reference
 from minet_core.imaging.scan_figures import ScanFigures, scan_figures

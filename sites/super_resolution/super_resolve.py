@@ -31,16 +31,10 @@ from sites.scans.nifti import read_nifti_with_remarks, require_geometry
 from sites.scans.nifti_file import NiftiHeader, read_header
 from sites.super_resolution.believed_reference import AS_USUAL, PictureOptions
 from sites.super_resolution.cautions import cautions_of_reading
-from sites.super_resolution.picture import (
-    Array,
-    Model,
-    Scans,
-    SuperResolved,
-    make_picture,
-    require_sidecar,
-)
+from sites.super_resolution.picture import Array, Model, Scans, make_picture
 from sites.super_resolution.refined_grid import RefinedGrid, refined_grid
 from sites.super_resolution.refinement_plane import find_plane, parallel_axis
+from sites.super_resolution.side_car import SuperResolved, require_sidecar
 
 USE = "research output, not for diagnosis"
 DESCRIBED = "fedminet, model "

@@ -20,18 +20,13 @@ from sites.scans.dicom.series import Series, read_export, refusals_in_short
 from sites.scans.dicom.stacks import Stack
 from sites.scans.dicom.write_map import MapOf, require_free_file, require_highdicom, write_map
 from sites.scans.dicom.write_series import require_free, write_series
-from sites.settings.site_settings import DicomFiles
+from sites.settings.scan_files import DicomFiles
 from sites.super_resolution.believed_reference import AS_USUAL, PictureOptions
 from sites.super_resolution.cautions import cautions_of_reading
-from sites.super_resolution.picture import (
-    Model,
-    Scans,
-    SuperResolved,
-    make_picture,
-    require_sidecar,
-)
+from sites.super_resolution.picture import Model, Scans, make_picture
 from sites.super_resolution.refined_grid import refined_grid
 from sites.super_resolution.refinement_plane import Plane, parallel_axis, plane_name
+from sites.super_resolution.side_car import SuperResolved, require_sidecar
 
 AS_SHOWN = DicomFiles(scale="rescale")
 """Values as the scanner shows them: the new series has the source's window."""

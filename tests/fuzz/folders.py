@@ -41,7 +41,8 @@ from server.runs.summary import summary_of
 from server.server_home import ServerHome
 from sites.store.cohort import Cohort, PairRecord, make_cohort
 from sites.store.dataset import StoreSlices
-from sites.store.store import Store, read_record, write_pair
+from sites.store.pair_file import read_record, write_pair
+from sites.store.store import Store
 from tests.fuzz.measure import Attempt
 from tests.fuzz.mutators import mutated_bytes, mutated_json, mutated_tree, mutated_yaml
 from tests.support.admitted import make_coordinator, make_site

@@ -29,7 +29,8 @@ from minet_core.settings.yaml_file import Settings, read_settings, settings_text
 from server.server_home import ServerSettings
 from sites.pairing.pair_lists import find_listed
 from sites.settings.definitions import definition
-from sites.settings.site_settings import FastmriFiles, SiteSettings
+from sites.settings.scan_files import FastmriFiles
+from sites.settings.site_settings import SiteSettings
 from tests.fuzz.measure import Attempt
 from tests.fuzz.mutators import ODD, SNIPPETS, mutated_bytes, mutated_json, mutated_tree, mutated_yaml
 from tests.support.admitted import make_coordinator, make_site

@@ -16,7 +16,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from minet_core.checkpoint import describe, load_model, save_checkpoint
+from minet_core.checkpoint import load_model, save_checkpoint
+from minet_core.checkpoint_manifest import describe
 from minet_core.errors import (
     BackupDamaged,
     CheckpointInvalid,
@@ -36,7 +37,7 @@ from server.backup.restore import restore
 from server.runs.checked_page import SEAL, read_page
 from sites.pairing.pair_lists import _read
 from sites.scans.nifti import read_nifti
-from sites.store.store import open_pair, write_pair
+from sites.store.pair_file import open_pair, write_pair
 from tests.support.small_scans import make_volume
 
 FEW = 48 << 20

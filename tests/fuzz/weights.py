@@ -14,15 +14,8 @@ import onnx
 from pydantic import ValidationError
 
 from minet_core.admission.bundle_guard import guard_bundle
-from minet_core.checkpoint import (
-    METADATA_KEY,
-    CheckpointManifest,
-    _digest,
-    describe,
-    load_model,
-    read_manifest,
-    save_checkpoint,
-)
+from minet_core.checkpoint import _digest, load_model, read_manifest, save_checkpoint
+from minet_core.checkpoint_manifest import METADATA_KEY, CheckpointManifest, describe
 from minet_core.errors import WeightsRefused
 from minet_core.exported.onnx_file import export_onnx, metadata_entry, sealed
 from minet_core.exported.onnx_runtime import MANIFEST_KEY, load_onnx_model

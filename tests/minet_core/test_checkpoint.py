@@ -11,14 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from minet_core.checkpoint import (
-    METADATA_KEY,
-    CheckpointManifest,
-    describe,
-    load_checkpoint,
-    load_model,
-    save_checkpoint,
-)
+from minet_core.checkpoint import load_checkpoint, load_model, save_checkpoint
+from minet_core.checkpoint_manifest import METADATA_KEY, CheckpointManifest, describe
 from minet_core.errors import CheckpointInvalid, FileMissing
 from minet_core.models.registry import build_model
 from minet_core.settings.federation import ModelSettings

@@ -10,7 +10,8 @@ import torch
 from pydantic import ValidationError
 
 from minet_core.calibration import Calibration, ErrorBars
-from minet_core.checkpoint import describe, load_checkpoint, read_manifest, save_checkpoint
+from minet_core.checkpoint import load_checkpoint, read_manifest, save_checkpoint
+from minet_core.checkpoint_manifest import describe
 from minet_core.evaluation.error_bars import error_unit, inside_anatomy
 from minet_core.evaluation.inference import super_resolve
 from minet_core.evaluation.volume_scores import degraded_volume

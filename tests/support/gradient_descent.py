@@ -22,15 +22,10 @@ from fedminet.centralised.ranks import Ranks, exit_worker, ranks_of_launcher
 from minet_core.models.activation_checkpointing import recompute
 from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.settings.federation import TrainingSettings
-from minet_core.training.batches import (
-    BatchRecipe,
-    PlannedSamples,
-    PreparedSlices,
-    drawn_batches,
-    plan_batches,
-)
+from minet_core.training.batches import BatchRecipe, PlannedSamples, drawn_batches, plan_batches
 from minet_core.training.device import to_channels_last
 from minet_core.training.loop import StepPlan, train_steps
+from minet_core.training.prepared_slices import PreparedSlices
 from minet_core.weights.manifest import learnable
 from tests.faults.tiny_sites import tiny_federation
 

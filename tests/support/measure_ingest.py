@@ -25,7 +25,7 @@ from pydicom import dcmread
 from minet_core.imaging.volume import Pair, Volume
 from sites.pairing.dicom_series import DicomScan, digest_of_scan, read_scan, scans_in
 from sites.scans.dicom.series import read_export
-from sites.store.store import write_pair
+from sites.store.pair_file import write_pair
 from tests.sites.test_dicom_ingest import SETTINGS, T1, T2
 from tests.support.dicom_series import Header, write_classic
 from tests.support.small_scans import affine_of

@@ -24,7 +24,7 @@ from fedminet.experiment.worth.plan import WorthKey, WorthPlan
 from fedminet.simulation.simulate import federate_untested
 from minet_core.checkpoint import load_model
 from minet_core.errors import ConfigurationError, TrainingDiverged
-from minet_core.evaluation.volume_scores import score_slices
+from minet_core.evaluation.volume_scores import MODEL, score_slices
 from minet_core.models.base import SuperResolver
 from minet_core.protocol.exchange_plan import initial_weights
 from minet_core.runtime.files.atomic_write import write_json
@@ -32,14 +32,17 @@ from minet_core.runtime.progress import Advance
 from minet_core.runtime.versions import versions
 from minet_core.settings.federation import FederationSettings
 from minet_core.settings.yaml_file import Settings, parse_settings
-from minet_core.training.batches import PreparedSlices
 from minet_core.training.device import autocast_dtype_for, device_of, preferred_device
+from minet_core.training.prepared_slices import PreparedSlices
 from minet_core.weights.manifest import Arrays, learnable, load_weights
 from sites.store.dataset import StoreSlices
 from sites.store.store import Store
 
 N_JUDGED_SLICES = 6
 """Of each validation patient, evenly spread, where a recipe is looked for."""
+
+SINC = "sinc"
+"""Beside the models: what zero-filled interpolation makes of the test patients."""
 
 PsnrDb = dict[str, dict[str, float]]
 """By candidate, by patient's place in the split's order, dB. A phantom's pseudonym is nobody's."""
@@ -52,7 +55,7 @@ class WorthCell(Settings):
     patients; None where a recipe is looked for, since the same patients are shown. validation_db, test_db: PSNR by
     candidate and patient, without a model whose training diverged; test_db is empty where no test patient was read.
     rate, tried_db: of the adapted model, and validation patients' PSNR by learning rate and patient; a cell of before
-    the ladder has neither. turn: of the key.
+    the ladder has neither. turn: of the key. A cell of before sinc was scored has none of it.
     """
 
     site: str
@@ -145,12 +148,14 @@ class _Judged:
 
 
 def _choose_and_test(task: SiteAdaptation, prepared: PreparedSlices) -> _Judged:
-    """As in a federation's last test: the three models, the choice, and then the test patients."""
+    """As in a federation's last test: the three models, the choice, and then the test patients, by sinc too."""
     adapted = adapt_at_site(task, prepared)
-    tested = {
-        candidate: {patient: methods["global"]["psnr_db"] for patient, methods in patients.items()}
-        for candidate, patients in score_adapted(task, adapted).items()
+    scores = score_adapted(task, adapted)
+    tested: dict[str, dict[str, float]] = {
+        candidate: {patient: methods[MODEL]["psnr_db"] for patient, methods in patients.items()}
+        for candidate, patients in scores.items()
     }
+    tested[SINC] = {patient: methods[SINC]["psnr_db"] for patient, methods in scores["global"].items()}
     return _Judged(adapted.choice.chosen, _numbered(adapted.psnr_db), _numbered(tested), adapted.ladder)
 
 

@@ -9,13 +9,13 @@ import numpy as np
 
 from fedminet.experiment.analysis.statistics import Estimate, estimate
 from fedminet.experiment.report.formats import Table, as_markdown
-from fedminet.experiment.worth.cells import WorthCell, kept_cells
+from fedminet.experiment.worth.cells import SINC, WorthCell, kept_cells
 from fedminet.experiment.worth.picture import draw_gains
 from fedminet.experiment.worth.plan import WorthPlan
 from minet_core.runtime.files.atomic_write import write_json, write_text
 
-MODELS = ("alone", "global", "adapted", "ensemble", "chosen")
-CANDIDATES_SHOWN = MODELS[:-1]
+CANDIDATES_SHOWN = ("alone", "global", "adapted", "ensemble")
+SHOWN = (SINC, *CANDIDATES_SHOWN, "chosen")
 
 WANTED_DB = {2: 1.0, 7: 0.3}
 """By training patients, what the chosen model is to be above the one trained alone, at every site."""
@@ -25,9 +25,9 @@ MAX_BEHIND_DB = 0.05
 
 
 def row_of(cell: WorthCell, *, validation: bool) -> dict[str, object]:
-    """A cell's means; None for a model whose training diverged, or that was not trained."""
+    """A cell's means; None for a model whose training diverged or that was not trained, and for what was not scored."""
     shown = cell.shown_db(validation=validation)
-    means = {name: _mean(shown[name].values()) if name in shown else None for name in MODELS}
+    means = {name: _mean(shown[name].values()) if name in shown else None for name in SHOWN}
     return {
         "site": cell.site,
         "scale": cell.scale,
@@ -114,7 +114,7 @@ def _table(plan: WorthPlan, cells: Sequence[WorthCell], n_patients: int) -> Tabl
         if not here:
             continue
         found = [row_of(cell, validation=False) for cell in here]
-        means = [_mean(value for row in found if isinstance(value := row[name], float)) for name in MODELS]
+        means = [_mean(value for row in found if isinstance(value := row[name], float)) for name in SHOWN]
         over = [_text_of(difference(here, "chosen", than, validation=False)) for than in ("alone", "global")]
         behind = max(behind_the_better(cell) for cell in here)
         kept = ", ".join(_kept_text(cell) for cell in here)
@@ -122,7 +122,7 @@ def _table(plan: WorthPlan, cells: Sequence[WorthCell], n_patients: int) -> Tabl
             (
                 site,
                 f"{len(here)} ({_n_tested(here)})",
-                *(f"{value:.2f}" for value in means),
+                *("-" if math.isnan(value) else f"{value:.2f}" for value in means),
                 *over,
                 f"{behind:.2f}",
                 kept,
@@ -138,7 +138,7 @@ def _table(plan: WorthPlan, cells: Sequence[WorthCell], n_patients: int) -> Tabl
     header = (
         "site",
         "cells (test patients)",
-        *MODELS,
+        *SHOWN,
         "chosen less alone",
         "chosen less global",
         "behind",

@@ -14,7 +14,7 @@ from fedminet.single_machine.sites import DEFAULT_SITES, Ratio, make_sites_once
 from minet_core.errors import ConfigurationError
 from minet_core.runtime.files.file_lock import held
 from minet_core.settings.adaptation import AdaptationSettings
-from minet_core.settings.federation import FederationSettings
+from minet_core.settings.federation import BlurSettings, FederationSettings
 from minet_core.settings.presets import federation_of
 from sites.store.store import Store
 
@@ -85,7 +85,8 @@ class WorthPlan:
     """patients: training patients of every site, a federation for each number. adaptation: how each site adapts.
 
     preset: whose model it is. rounds, local_steps: of the federation. batch_size, patch_px: of every training;
-    None: the preset's. flips: in every training. adapting: its sites whose adaptation is looked at. validation:
+    None: the preset's. flips: in every training. blur_px: of its targets, at most; None: the preset's. adapting:
+    its sites whose adaptation is looked at. validation:
     show validation patients' figures alone, and read no test patient. named: scans of sites in a folder, in place
     of phantoms; their split is the site's own, and has to have as many training patients as are asked for. in_turn:
     of these scans each patient is the test patient once, and all others train; `patients` is not asked. varied: the
@@ -104,6 +105,7 @@ class WorthPlan:
     batch_size: int | None = None
     patch_px: int | None = None
     flips: bool = False
+    blur_px: float | None = None
     adapting: tuple[str, ...] = ()
     validation: bool = False
     named: Mapping[str, Path] = field(default_factory=dict)
@@ -163,7 +165,8 @@ class WorthPlan:
         batch = "" if self.batch_size is None else f"-batch{self.batch_size}"
         patch = "" if self.patch_px is None else f"-patch{self.patch_px}"
         flips = "-flips" if self.flips else ""
-        return f"{preset}{self.rounds}x{self.local_steps}{batch}{patch}{flips}"
+        blur = "" if self.blur_px is None else f"-blur{self.blur_px:g}"
+        return f"{preset}{self.rounds}x{self.local_steps}{batch}{patch}{flips}{blur}"
 
     @property
     def folder(self) -> Path:
@@ -225,7 +228,13 @@ class WorthPlan:
             local_steps=self.local_steps,
             seed=key.seed,
         )
-        asked = {"batch_size": self.batch_size, "patch_px": self.patch_px, "flips": self.flips or None}
+        blur = None if self.blur_px is None else BlurSettings(max_px=self.blur_px)
+        asked = {
+            "batch_size": self.batch_size,
+            "patch_px": self.patch_px,
+            "flips": self.flips or None,
+            "blur": blur,
+        }
         given = {name: value for name, value in asked.items() if value is not None}
         training = federation.training.model_copy(update={"validation_slices": VALIDATION_SLICES, **given})
         # With two patients a site the knees' updates point away from the brains' and would be refused: see the page.

@@ -24,7 +24,8 @@ from client.receive.inbox import Inbox
 from client.receive.peer import Caller, Peer
 from client.receive.receiver import Receiver
 from fedminet.main import command_line
-from minet_core.checkpoint import describe, save_checkpoint
+from minet_core.checkpoint import save_checkpoint
+from minet_core.checkpoint_manifest import describe
 from minet_core.errors import DicomPeerUnreachable, DicomTransferIncomplete, FileMissing, InvalidSetting
 from minet_core.imaging.degradation import low_resolution
 from minet_core.models.registry import build_model

@@ -6,22 +6,19 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from fedminet.experiment.worth.cells import WorthCell, read_cell
 from fedminet.experiment.worth.page import behind_the_better, difference, row_of
 from fedminet.experiment.worth.picture import gains_figure
-from fedminet.experiment.worth.plan import (
-    WorthKey,
-    WorthPlan,
-    newcomer_asked,
-    rates_asked,
-    whole_numbers,
-)
+from fedminet.experiment.worth.plan import WorthKey, WorthPlan, newcomer_asked, rates_asked, whole_numbers
 from fedminet.experiment.worth.run import run_worth
 from fedminet.main import command_line
 from minet_core.errors import ConfigurationError
+from minet_core.evaluation.metrics import psnr
+from minet_core.evaluation.volume_scores import degraded_volume, interpolated_volume
 from minet_core.settings.adaptation import AdaptationSettings
 from minet_core.settings.yaml_file import write_settings
 from sites.settings.definitions import definition
@@ -84,6 +81,14 @@ def test_every_cell_has_its_test_patients_and_is_made_once(plan: WorthPlan) -> N
     assert {cell.n_steps for cell in cells} == {4}
     assert cells[0].test_db["alone"] != cells[0].test_db["global"] != cells[0].test_db["adapted"]
     assert run_worth(plan, quiet=True) == cells
+    (row,) = json.loads((plan.folder / "worth.json").read_text())["rows"]
+    assert row["sinc"] == pytest.approx(np.mean(list(cells[0].test_db["sinc"].values())))
+    store = Store(plan.home(plan.keys()[0]).store)
+    truths = {name: degraded_volume(*volumes, scale=plan.scale) for name, *volumes in store.volumes("test")}
+    by_hand = [
+        psnr(truth, interpolated_volume(low, "sinc", scale=plan.scale)) for truth, low, _ in truths.values()
+    ]
+    assert sorted(cells[0].test_db["sinc"].values()) == pytest.approx(sorted(by_hand))
     assert (plan.folder / "worth.png").stat().st_size > 0
     other = replace(plan, adaptation=plan.adaptation.model_copy(update={"head": ("reconstruction.",)}))
     with pytest.raises(ConfigurationError, match="other settings"):
@@ -208,7 +213,7 @@ def test_a_newcomer_of_an_unknown_kind_takes_no_part(plan: WorthPlan, tmp_path: 
         plan, out=tmp_path / "out", named=named, newcomer=newcomer_asked("unknown"), adapting=("sms",)
     )
     (cell,) = run_worth(newcomer, quiet=True)
-    assert set(cell.test_db) == {"global", "adapted", "alone", "ensemble"}
+    assert set(cell.test_db) == {"sinc", "global", "adapted", "alone", "ensemble"}
     rounds = newcomer.federation_folder(newcomer.keys()[0])
     assert [site.name for site in (rounds / "sites").iterdir()] == ["umr"]
     assert "a new site of a kind that they do not have" in (newcomer.folder / "worth.md").read_text()

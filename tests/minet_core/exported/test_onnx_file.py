@@ -18,7 +18,8 @@ import pytest
 import torch
 from onnx.external_data_helper import uses_external_data
 
-from minet_core.checkpoint import describe, load_model, save_checkpoint
+from minet_core.checkpoint import load_model, save_checkpoint
+from minet_core.checkpoint_manifest import describe
 from minet_core.errors import CheckpointInvalid, ConfigurationError, FileMissing, InvalidSetting, ModelError
 from minet_core.evaluation.inference import super_resolve
 from minet_core.exported import onnx_runtime

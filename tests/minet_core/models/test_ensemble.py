@@ -10,7 +10,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from minet_core.checkpoint import describe, load_model, save_checkpoint
+from minet_core.checkpoint import load_model, save_checkpoint
+from minet_core.checkpoint_manifest import describe
 from minet_core.models.baselines.smore import SMORE
 from minet_core.models.ensemble import Ensemble, joined_weights
 from minet_core.models.registry import build_model

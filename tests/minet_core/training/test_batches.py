@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 
 from minet_core.errors import InvalidSetting, NoScansFound, ProcessDied, StoreDamaged
 from minet_core.training.batches import (
-    MIN_FOREGROUND,
     Batch,
     BatchRecipe,
     PlannedBatch,
     PlannedSamples,
-    PreparedSlices,
     drawn_batches,
     named_worker_deaths,
     plan_batches,
 )
+from minet_core.training.patches import MIN_FOREGROUND
+from minet_core.training.prepared_slices import PreparedSlices
 from tests.support.repository import ROOT
 from tests.support.warm_python import warm_python
 

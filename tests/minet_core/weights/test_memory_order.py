@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from client.rounds.round_cache import CachedRound, RoundCache
-from minet_core.checkpoint import describe, load_checkpoint, save_checkpoint
+from minet_core.checkpoint import load_checkpoint, save_checkpoint
+from minet_core.checkpoint_manifest import describe
 from minet_core.settings.federation import ModelSettings
 from minet_core.weights.lazy_arrays import StoredArrays
 from minet_core.weights.manifest import WeightManifest

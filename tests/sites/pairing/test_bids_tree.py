@@ -20,7 +20,8 @@ from sites.scans.dicom.acquisition_facts import AcquisitionFacts
 from sites.scans.dicom.series import read_export
 from sites.scans.side_cars import BidsName, SideCars, side_car_facts
 from sites.settings.definitions import definition_text
-from sites.settings.site_settings import DicomFiles, SiteSettings
+from sites.settings.scan_files import DicomFiles
+from sites.settings.site_settings import SiteSettings
 from tests.support.small_scans import make_volume, write_nifti
 from tests.support.vendor_dicom import FOLDER, vendor_folder
 

@@ -14,7 +14,7 @@ from sites.pairing.dicom_series import DicomScan, scans_in
 from sites.pairing.series_choice import choose_scan, role_of
 from sites.pairing.series_table import series_table, table_text
 from sites.scans.dicom.series import read_export
-from sites.settings.site_settings import DicomFiles
+from sites.settings.scan_files import DicomFiles
 from tests.support.dicom_series import Header, write_classic
 from tests.support.small_scans import affine_of, make_volume
 from tests.support.vendor_dicom import FOLDER, vendor_folder

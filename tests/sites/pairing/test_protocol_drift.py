@@ -23,7 +23,8 @@ from sites.pairing.protocol_drift import Drift
 from sites.pairing.series_table import series_table, table_text
 from sites.settings.definitions import definition_text
 from sites.settings.protocol_settings import ProtocolSettings
-from sites.settings.site_settings import DicomFiles, SiteSettings
+from sites.settings.scan_files import DicomFiles
+from sites.settings.site_settings import SiteSettings
 from sites.store.kept_figures import FILE
 from sites.withdraw import withdraw
 from tests.support.dicom_series import Header, write_classic

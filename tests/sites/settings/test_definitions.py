@@ -7,7 +7,8 @@ import pytest
 from minet_core.errors import InvalidSetting, UnknownKey
 from minet_core.settings.yaml_file import parse_settings, parse_yaml, read_settings, settings_text
 from sites.settings.definitions import definition, definition_names, definition_text
-from sites.settings.site_settings import PATIENT_FOLDER, PolicySettings, SiteSettings
+from sites.settings.scan_files import PATIENT_FOLDER
+from sites.settings.site_settings import PolicySettings, SiteSettings
 
 
 def test_the_papers_three_sites_are_defined() -> None:

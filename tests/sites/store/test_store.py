@@ -12,8 +12,9 @@ from minet_core.errors import NoScansFound, StoreBusy, StoreDamaged
 from minet_core.imaging.volume import Pair, Volume
 from sites.store.cohort import PairRecord, make_cohort
 from sites.store.dataset import StoreSlices
+from sites.store.pair_file import write_pair
 from sites.store.pseudonym import pseudonym, site_key
-from sites.store.store import Store, write_pair
+from sites.store.store import Store
 from sites.store.verify import check
 
 N_SLICES, USABLE = 24, (2, 22)

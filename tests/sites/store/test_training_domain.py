@@ -11,7 +11,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from fedminet.simulation.in_process_grid import InProcessGrid
-from minet_core.checkpoint import METADATA_KEY, describe, load_checkpoint, read_manifest, save_checkpoint
+from minet_core.checkpoint import load_checkpoint, read_manifest, save_checkpoint
+from minet_core.checkpoint_manifest import METADATA_KEY, describe
 from minet_core.protocol import messages
 from minet_core.settings.federation import ModelSettings
 from minet_core.training_domain import Span, TrainingDomain, domain_of_figures, merged, rounded_span
@@ -50,6 +51,19 @@ def test_a_reply_without_a_domain_or_with_half_of_one_tells_none(domain: Trainin
     assert domain_of_figures(None) is None
     half = dict(itertools.islice(domain.figures().items(), 5))
     assert domain_of_figures(half) is None
+
+
+def test_a_site_that_does_not_tell_its_slope_tells_its_domain(domain: TrainingDomain) -> None:
+    assert domain.target_slope is not None
+    former = domain.model_copy(update={"target_slope": None})
+    figures = former.figures()
+    assert not any("slope" in name for name in figures)
+    assert domain_of_figures(figures) == former
+    assert "target_slope" not in former.model_dump(mode="json")  # so a model's file keeps its digest
+    assert TrainingDomain.model_validate(former.model_dump(mode="json")) == former
+    both = merged([former, domain])
+    assert both is not None
+    assert both.target_slope is None
 
 
 def test_domains_merge_to_what_holds_them_all_in_any_order_and_twice(domain: TrainingDomain) -> None:

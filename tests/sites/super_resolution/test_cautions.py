@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from fedminet.main import command_line
-from minet_core.checkpoint import ABSENCE, REFERENCE_NOISE, describe, save_checkpoint
+from minet_core.checkpoint import save_checkpoint
+from minet_core.checkpoint_manifest import ABSENCE, REFERENCE_NOISE, describe
 from minet_core.errors import InvalidSetting
 from minet_core.imaging.degradation import low_resolution
 from minet_core.imaging.mirrored_sinc import mirrored_sinc
+from minet_core.imaging.scan_figures import scan_figures
 from minet_core.models.registry import build_model
 from minet_core.settings.federation import ModelSettings
+from minet_core.training.blur import BlurDraw, blur_slice
 from minet_core.training_domain import Span, TrainingDomain
 from minet_core.weights.manifest import learnable
 from sites.super_resolution.believed_reference import PictureOptions
@@ -333,6 +336,23 @@ def test_a_target_noisier_than_the_training_is_told(folder: Path) -> None:
     said = {one.code: one.sentence for one in found.cautions}
     assert "noisier than those of the training" in said["target-noisy"]
     assert "target-noisy" in said["interpolation-may-be-better"]
+
+
+def test_a_target_less_sharp_than_the_training_is_told(folder: Path) -> None:
+    low = np.asarray(nibabel.load(folder / "low.nii").dataobj).transpose(2, 1, 0).astype(np.float32)
+    found = scan_figures(low, pixel_mm=3.0)
+    assert found is not None
+    assert found.slope is not None
+    of_training = Span(low=round(found.slope, 1), high=round(found.slope, 1))
+    checkpoint(folder / "sharp.safetensors", DOMAIN.model_copy(update={"target_slope": of_training}))
+    assert "target-less-sharp" not in codes(made(folder, scan(1, "T1"), model="sharp"))
+    soft = np.stack([blur_slice(one, BlurDraw(1.0, 0.5, 20.0)) for one in low])
+    save(folder / "soft-low.nii", soft, (5.0, 3.0, 3.0))
+    told = made(folder, scan(1, "T1"), model="sharp", low="soft-low")
+    said = {one.code: one.sentence for one in told.cautions}
+    assert "less sharp than those of the training" in said["target-less-sharp"]
+    assert "target-less-sharp" in said["interpolation-may-be-better"]
+    assert "target-less-sharp" not in codes(made(folder, scan(1, "T1"), low="soft-low"))  # a file of before
 
 
 def test_the_command_has_the_gate_and_data_consistency(folder: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from minet_core.checkpoint import describe, save_checkpoint
+from minet_core.checkpoint import save_checkpoint
+from minet_core.checkpoint_manifest import describe
 from minet_core.errors import InvalidSetting
 from minet_core.imaging.degradation import low_resolution
 from minet_core.models.registry import build_model

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from minet_core.calibration import Calibration, ErrorBars
-from minet_core.checkpoint import describe, save_checkpoint
+from minet_core.checkpoint import save_checkpoint
+from minet_core.checkpoint_manifest import describe
 from minet_core.errors import (
     CheckpointInvalid,
     FedminetError,

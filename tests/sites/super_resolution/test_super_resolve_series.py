@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from minet_core.checkpoint import describe, save_checkpoint
+from minet_core.checkpoint import save_checkpoint
+from minet_core.checkpoint_manifest import describe
 from minet_core.errors import ConfigurationError, InvalidSetting, NotAnMrImage, ScanInvalid
 from minet_core.evaluation.error_bars import FLOOR, error_unit
 from minet_core.imaging.degradation import low_resolution
@@ -32,7 +33,7 @@ from sites.scans.dicom.read_dicom import read_stack
 from sites.scans.dicom.series import read_export
 from sites.scans.dicom.stacks import stack_of
 from sites.scans.dicom.stored_values import decimal, stored_values
-from sites.settings.site_settings import DicomFiles
+from sites.settings.scan_files import DicomFiles
 from sites.super_resolution.believed_reference import PictureOptions
 from sites.super_resolution.error_map import calibrated_map
 from sites.super_resolution.super_resolve_series import pair_in_study, pair_of_folders, super_resolve_series
