@@ -14,7 +14,8 @@ from fedminet.experiment.patients.cells import FoldCell, kept_cells
 from fedminet.experiment.patients.plan import PatientsPlan, patients_of
 from fedminet.experiment.report.formats import Table, as_markdown
 from minet_core.runtime.files.atomic_write import write_json, write_text
-from sites.store.store import Store, open_pair
+from sites.store.pair_file import open_pair
+from sites.store.store import Store
 
 BASELINE = "sinc"
 
