@@ -124,4 +124,4 @@ class SiteHome:
         """The federation file this site was admitted with."""
         from minet_core.settings.federation import FederationSettings
 
-        return read_settings(self.kit / "federation.yaml", FederationSettings)
+        return read_settings(self.kit / "federation.yaml", FederationSettings, ours_to_edit=False)

@@ -233,6 +233,7 @@ def _delivery(
 def _scans_for_inference(asked: ScanOptions, *, slice_axis: int | None) -> tuple[Path, Path] | SeriesPair:
     """The two files of NIfTI, or the two series of DICOM."""
     from client.site_home import SiteHome
+    from sites.ingest_plan import file_kind
     from sites.settings.scan_files import DicomFiles
     from sites.super_resolution.super_resolve_series import pair_in_study, pair_of_folders
 
@@ -247,6 +248,14 @@ def _scans_for_inference(asked: ScanOptions, *, slice_axis: int | None) -> tuple
             action="Give two scans, or the folder of one DICOM study",
         )
     if not target.is_dir() and not reference.is_dir():
+        for path in (target, reference):
+            if file_kind(path) == "dicom":
+                raise InvalidSetting(
+                    "a DICOM file is given in place of its series",
+                    got=path,
+                    expected="for each scan the folder of one series",
+                    action="Give the folder; a file that holds a whole series goes into a folder of its own",
+                )
         return target, reference
     if slice_axis is not None:
         raise InvalidSetting("DICOM says which axis runs through the slices", got="--slice-axis")

@@ -167,19 +167,17 @@ def run(
 
 @server_commands.command()
 def status(home: Home, json_output: AsJson = False) -> None:
-    """Say whether the server answers, which sites are online, and where the runs are."""
-    from server.runs.follow import server_status
+    """Say whether the server answers, which sites are online, and where the runs are.
+
+    Exit status 0: the server answers; 1: it does not. Sites that are offline and runs that ended count for nothing.
+    """
+    from server.runs.follow import server_status, status_lines
     from server.server_home import ServerHome
 
     facts = server_status(ServerHome.at(home))
-    if json_output:
-        typer.echo(json.dumps(facts))
-        return
-    typer.echo(f"server: {'answers' if facts['healthy'] else 'does not answer'} at {facts['address']}")
-    for site, state in facts["sites"].items():
-        typer.echo(f"site {site}: {state}")
-    for name, state in facts["runs"].items():
-        typer.echo(f"run {name}: {state['status']}, round {state['round']} of {state['rounds']}")
+    typer.echo(json.dumps(facts) if json_output else "\n".join(status_lines(facts)))
+    if not facts["healthy"]:
+        raise typer.Exit(1)
 
 
 @server_commands.command()

@@ -120,10 +120,11 @@ def ingest(
             cohort=cohort,
             seconds=time.monotonic() - began,
             mapping={candidate.label: candidate.patient_for_people for candidate in found.candidates},
-            remarks=(*found.remarks, *(one.message for one in warnings)),
+            remarks=(*found.remarks, *_kept_though_refused(work, found), *(one.message for one in warnings)),
             drifts=only_of(found.drifts, [candidate.label for candidate in found.candidates]),
             missing=dict(Counter(record.patient for record in missing)),
             removed=prune,
+            made_anew=_count_made_anew(work, accepted),
         )
         remember(report, source, store, settings, before=work.before, began=found.began)
     return report
@@ -163,6 +164,29 @@ def _keep_figures(work: IngestWork, found: Found, accepted: Sequence[Accepted], 
         if one.label in found.figures
     }
     keep_figures(work.store.path, new, patients=set(cohort.patients))
+
+
+def _kept_though_refused(work: IngestWork, found: Found) -> list[str]:
+    """A remark on pairs that are refused now, and whose former making the store keeps."""
+    refused = {one.label for one in found.refused}
+    labels = [
+        candidate.label
+        for candidate in found.candidates
+        if candidate.label in refused and pair_name(candidate, key=work.key) in work.records
+    ]
+    if not labels:
+        return []
+    return [
+        f"{len(labels)} pairs are refused now and stay in the store as a former ingest made them: {', '.join(labels)}. "
+        "To leave them out, take their scans out of the folder and give --prune."
+    ]
+
+
+def _count_made_anew(work: IngestWork, accepted: Sequence[Accepted]) -> int:
+    """How many new pairs take the place of one that the store had."""
+    former = {record.name for record in work.former.pairs} if work.former else set()
+    new = {pair.file for pair in accepted if not pair.reused}
+    return sum(record.file in new and record.name in former for record in work.records.values())
 
 
 def _require_listed(found: Found) -> None:

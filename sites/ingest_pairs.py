@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from minet_core.errors import FileNotWritten, InvalidSetting, NoScansAccepted
+from minet_core.errors import FileNotWritten, InvalidSetting, NoScansAccepted, ScanInvalid
 from minet_core.runtime.files.atomic_write import sha256_of_file
 from sites.duplicates.exchanged_contrasts import UNDECIDED, exchanged_pair, find_exchanged
 from sites.duplicates.likeness import Signatures
 from sites.duplicates.same_anatomy import SameAnatomy
 from sites.ingest_report import Accepted
-from sites.known_refusals import keep_refusal, raise_known
+from sites.known_refusals import keep_exchanged, keep_refusal, raise_known
 from sites.making.asking_ahead import AskingAhead
 from sites.making.fingerprint import fingerprint_of
 from sites.making.make_pair import PairTask
@@ -264,14 +264,18 @@ def leave_out_exchanged(work: IngestWork, found: Found, accepted: Sequence[Accep
     names = {record.file: name for name, record in work.records.items()}
     new = {pair.file: pair.label for pair in accepted if not pair.reused}
     former = work.former.pairs if work.former else ()
+    refused: dict[str, ScanInvalid] = {}
     for file, likeness in told.likeness.items():
         failure = exchanged_pair(likeness)
         if work.settings.duplicates.exchanged == "remark" or file not in new:
             found.remarks.append(f"{work.check.labels.get(file, file)}: {failure}")
         else:
             found.refuse(new[file], failure)
-            del work.records[names[file]]
+            refused[work.records.pop(names[file]).fingerprint] = failure
             work.records |= {one.name: one for one in former if one.name == names[file]}
+    others = [record.file for record in work.records.values()]
+    for fingerprint, failure in refused.items():
+        keep_exchanged(work.before, fingerprint, failure, others=others, duplicates=work.settings.duplicates)
     left = [pair for pair in accepted if pair.file in {record.file for record in work.records.values()}]
     _require_accepted(left, found)
     return left
@@ -335,7 +339,8 @@ def _ingest_one(work: IngestWork, candidate: Candidate, *, fingerprint: str) -> 
 def _make(work: IngestWork, task: PairTask, path: Path) -> PairRecord:
     """Make a pair and put it into the store, unless it is refused, now or before."""
     check, before = work.check, work.before
-    raise_known(before.refusal(task.fingerprint), check, task=task)
+    present = {record.file for record in work.records.values()}
+    raise_known(before.refusal(task.fingerprint), check, task=task, present=present)
     check.last_match = None
     try:
         made = work.maker.take(task)

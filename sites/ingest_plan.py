@@ -228,12 +228,23 @@ _MAX_LOOKED_AT = 2000
 
 def _count_kinds(source: Path) -> dict[str, int]:
     """By reader, how many files of a folder it would read, among the first `_MAX_LOOKED_AT`. Raises no OSError."""
-    kinds = [_kind_of(path) for path in itertools.islice(source.rglob("*"), _MAX_LOOKED_AT)]
+    kinds = [file_kind(path) for path in itertools.islice(source.rglob("*"), _MAX_LOOKED_AT)]
     return dict(Counter(kind for kind in kinds if kind is not None))
 
 
-def _kind_of(path: Path) -> str | None:
-    """By the name's ending; of a file without one that says it, by the preamble of DICOM."""
+def file_kind(path: Path) -> str | None:
+    """Which reader would read a file: by its name's ending; where that says nothing, by the preamble of DICOM.
+
+    Parameters
+    ----------
+    path
+        Of the file, or of what is none.
+
+    Returns
+    -------
+    str or None
+        "nifti", "fastmri", "dicom"; None for what none would read. Raises no OSError.
+    """
     name = path.name.lower()
     if name.endswith((".nii", ".nii.gz")):
         return "nifti"

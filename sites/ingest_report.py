@@ -39,7 +39,8 @@ class IngestReport:
     """What came of a folder. Stays at the site: labels and messages hold paths.
 
     mapping: by label of a pair, the patient it is taken for. drifts: what departs from the site's protocol. missing: by
-    pseudonym, how many pairs of the store are not in the folder; removed: whether they were removed.
+    pseudonym, how many pairs of the store are not in the folder; removed: whether they were removed. made_anew:
+    how many of the accepted pairs take the place of one that the store had.
     """
 
     accepted: tuple[Accepted, ...]
@@ -52,6 +53,7 @@ class IngestReport:
     drifts: tuple[Drift, ...] = ()
     missing: dict[str, int] = dataclasses.field(default_factory=dict)
     removed: bool = False
+    made_anew: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain values.
@@ -75,6 +77,11 @@ class IngestReport:
         seen = {pair.file: f"; {pair.quality.as_text()}" for pair in self.cohort.pairs if pair.quality}
         head = f"Accepted {len(self.accepted)} pairs"
         lines = [f"{head} ({reused} already there), refused {len(self.refused)}, in {self.seconds:.0f} s."]
+        if self.made_anew:
+            lines.append(
+                f"{self.made_anew} of them the store had, and they were made anew: their scans, site.yaml or the "
+                "release of fedminet changed since."
+            )
         lines += [
             f"  {pair.label} -> {pair.file}: {pair.fit_as_text()}"
             + (", reference registered" if pair.resampled else "")

@@ -103,9 +103,17 @@ def read_kit(folder: Path, *, authority: x509.Certificate) -> Kit:
     settings = verified_settings(folder, authority=authority)
     if read_authority(folder / CA_FILE) != authority:
         raise AdmissionRefused("the kit holds another authority than the one that signed it", got=folder)
-    federation = read_settings(folder / FEDERATION_FILE, FederationSettings)
-    if federation.digest() != settings.federation_digest or federation.name != settings.federation:
+    federation = read_settings(folder / FEDERATION_FILE, FederationSettings, ours_to_edit=False)
+    if federation.name != settings.federation:
         raise AdmissionRefused("the kit's federation file is another one than it says", got=folder)
+    if federation.digest() != settings.federation_digest:  # the file itself is as it was signed
+        raise AdmissionRefused(
+            "the kit was made by another release: its federation file has other settings here",
+            got=folder,
+            expected="one of the release that is installed here",
+            action="Coordinator and sites run the same release: ask for a kit of it, and take it with "
+            "`fedminet site accept`",
+        )
     if settings.site not in federation.sites:
         raise AdmissionRefused(
             "the kit's site is no member of its federation",

@@ -28,6 +28,9 @@ class SubPixelConvolution(nn.Conv2d):
     Network", CVPR 2016, Eq. 4.
     """
 
+    bias: Tensor  # of a convolution in general there may be none
+    """(4 C), one for each channel of the convolution."""
+
     def __init__(self, n_features: int) -> None:
         super().__init__(n_features, 4 * n_features, 3, padding=1)
 
@@ -46,7 +49,6 @@ class SubPixelConvolution(nn.Conv2d):
         """
         if torch.compiler.is_exporting():  # runtimes of exported files have rows and columns last
             return functional.pixel_shuffle(super().forward(features), 2)
-        assert self.bias is not None
         batch, n_features, n_rows, n_columns = features.shape
         # (C, 4) to (4, C): a pixel of the four outside of the channels.
         weight = (

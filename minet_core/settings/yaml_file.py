@@ -11,7 +11,8 @@ import difflib
 import functools
 import logging
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,7 +40,7 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _take_former_keys(cls, content: Any) -> Any:
-        """Take a key by its former name once more, and name the one that it has now in a warning."""
+        """Take a key by its former name once more, and note it for the warning of who reads the file."""
         if not isinstance(content, dict):
             return content
         former = {
@@ -47,8 +48,9 @@ class Settings(BaseModel):
             for key in content
             if (name := _present_name(key, cls)) is not None and name not in content
         }
-        for key, name in former.items():
-            _LOG.warning("the key %s is now called %s: please rename it", key, name)
+        noted = _FORMER_KEYS.get()
+        if noted is not None:
+            noted.extend(former)
         return {former.get(key, key): value for key, value in content.items()}
 
     def keys_that_say_nothing(self) -> frozenset[str]:
@@ -64,14 +66,18 @@ class Settings(BaseModel):
 
 _LOG = logging.getLogger("fedminet.settings")
 
+_FORMER_KEYS: ContextVar[list[str] | None] = ContextVar("former keys of the file that is read", default=None)
+_told: set[str] = set()
+"""Warnings that this process gave."""
+
 FORMER_PREFIXES = {"most": "max", "least": "min"}
 """How limits began before they were called as everybody calls them; of version 0.1.0."""
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
-def read_settings(path: Path, model: type[AnySettings]) -> AnySettings:
-    """Read a YAML file into settings.
+def read_settings(path: Path, model: type[AnySettings], *, ours_to_edit: bool = True) -> AnySettings:
+    """Read a YAML file into settings. Of keys by their former names a warning says how they are called now.
 
     Parameters
     ----------
@@ -79,6 +85,8 @@ def read_settings(path: Path, model: type[AnySettings]) -> AnySettings:
         Of a file of at most `MAX_FILE_BYTES`, UTF-8.
     model
         The class of the settings.
+    ours_to_edit
+        False for a file that nobody here may change, as a signed kit's: nothing is said of its keys' names.
 
     Returns
     -------
@@ -129,7 +137,13 @@ def read_settings(path: Path, model: type[AnySettings]) -> AnySettings:
             expected="lines `key: value`",
             action="Take it from a back-up, or write it anew by docs/configuration.md",
         )
-    return parse_settings(content, model, source=str(path))
+    former: list[str] = []
+    noting = _FORMER_KEYS.set(former if ours_to_edit else None)
+    try:
+        return parse_settings(content, model, source=str(path))
+    finally:
+        _FORMER_KEYS.reset(noting)
+        _tell_former(former, path)
 
 
 def parse_yaml(text: str) -> Any:
@@ -222,11 +236,34 @@ def parse_settings(content: dict[str, object], model: type[AnySettings], *, sour
             raise UnknownKey(
                 f"{source} holds an unknown key",
                 got=repr(key),
-                action=_suggestion(str(first["loc"][-1]), model),
+                action=_suggestion(first["loc"], model),
             ) from failure
         # What is wrong of several keys together is in the text: all of them would hide it.
         got = shown(repr(first["input"])) if first["loc"] else None
         raise InvalidSetting(f"{source}: {key}: {in_words(first)}", got=got) from failure
+
+
+def _tell_former(keys: Sequence[str], path: Path) -> None:
+    """One warning for all keys of a file that have other names now, once a process."""
+    if not keys:
+        return
+    beginnings = sorted({key.partition("_")[0] for key in keys})
+    renamed = " and ".join(f"{former}_ to {FORMER_PREFIXES[former]}_" for former in beginnings)
+    text = f"{path} has keys by their former names, which are taken: please rename {renamed} in {', '.join(keys)}"
+    warn_once(text)
+
+
+def warn_once(text: str) -> None:
+    """Log a warning about settings, once a process: a site reads its file at every message.
+
+    Parameters
+    ----------
+    text
+        The whole warning.
+    """
+    if text not in _told:
+        _told.add(text)
+        _LOG.warning("%s", text)
 
 
 def write_settings(path: Path, settings: Settings) -> None:
@@ -283,19 +320,21 @@ def _present_name(key: object, model: type[BaseModel]) -> str | None:
     return name if name in model.model_fields and key not in model.model_fields else None
 
 
-def _suggestion(key: str, model: type[BaseModel]) -> str:
-    known = sorted(_all_keys(model))
-    nearest = difflib.get_close_matches(key, known, n=1)
-    if nearest:
-        return f"Did you mean {nearest[0]!r}?"
-    return f"Known keys: {', '.join(known)}"
+def _suggestion(location: Sequence[str | int], model: type[BaseModel]) -> str:
+    """The nearest key of the part that the unknown one stands in; where none is near, the keys that it may have."""
+    part = model
+    for step in location[:-1]:
+        part = next(iter(_models_of(part, str(step))), part)
+    known = sorted(part.model_fields)
+    nearest = difflib.get_close_matches(str(location[-1]), known, n=1)
+    said = f"Did you mean {nearest[0]!r}?" if nearest else f"Known keys: {', '.join(known)}."
+    return f"{said} A key that only another release has is to be taken out"
 
 
-def _all_keys(model: type[BaseModel]) -> set[str]:
-    keys: set[str] = set()
-    for name, field in model.model_fields.items():
-        keys.add(name)
-        for candidate in (field.annotation, *typing.get_args(field.annotation)):
-            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                keys |= _all_keys(candidate)
-    return keys
+def _models_of(model: type[BaseModel], name: str) -> list[type[BaseModel]]:
+    """The settings that a key of `model` may hold."""
+    field = model.model_fields.get(name)
+    if field is None:
+        return []
+    candidates = (field.annotation, *typing.get_args(field.annotation))
+    return [one for one in candidates if isinstance(one, type) and issubclass(one, BaseModel)]

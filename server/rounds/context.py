@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from flwr.app import RecordDict
@@ -20,6 +20,7 @@ from minet_core.weights.lazy_arrays import StoredArrays
 from minet_core.weights.payload import save_parcel
 from server.flower.nonblocking_grid import MessageGrid
 from server.rounds.exchange import request
+from server.rounds.figures_of_run import FiguresOfRun
 from server.rounds.ledger_records import with_our_head
 from server.rounds.replies import Expected, KeptReply, check_parcels, page_of, read_replies
 from server.runs.run_directory import RunDirectory, file_digest
@@ -34,6 +35,7 @@ class RoundContext:
     federation: FederationSettings
     agreement: ExchangePlan
     observer: Observer
+    figures: FiguresOfRun = field(default_factory=FiguresOfRun)
 
     @property
     def digest(self) -> str:

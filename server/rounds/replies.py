@@ -23,6 +23,7 @@ from minet_core.errors import (
     CohortChanged,
     DuplicateReply,
     FedminetError,
+    FileNotWritten,
     ReplyMissing,
     ReplyRefused,
     StaleMessage,
@@ -88,12 +89,15 @@ class Expected:
 def take_reply(folder: Path, received: Received, expected: Expected) -> KeptReply:
     """Check a reply and keep it in `folder`; a refused one is kept by its code.
 
-    A second answer to one request is refused. Where it differs from the first, neither is believed.
+    A second answer to one request is refused. Where it differs from the first, neither is believed. Raises
+    FileNotWritten (FM-S509) and its kinds, as DiskFull (FM-S504): no fault of the site's, which is asked again.
     """
     try:
         if received.again:
             return _second(folder, received, expected)
         kept = _checked(folder, received, expected)
+    except FileNotWritten:
+        raise
     except FedminetError as failure:
         kept = KeptReply(
             received.site,

@@ -16,6 +16,7 @@ from typing import Any
 from minet_core.errors import UpdateOpposed
 from minet_core.weights.update_norm import fallen_sites
 from server.rounds.context import RoundContext, digests_of_pages, digests_of_round
+from server.rounds.figures_of_run import SCORE
 from server.rounds.replies import KeptReply
 from server.runs import state_machine
 from server.runs.participation import participation_violation
@@ -23,8 +24,6 @@ from server.runs.state_machine import RunState
 
 MAX_NAMED = 2
 """Rounds taken back for one site's updates, after which none of them counts."""
-
-SCORE = "psnr_db"
 
 
 def left_out_for_good(state: RunState) -> list[str]:

@@ -6,14 +6,15 @@ unlike the others' comes to be opposed to them (docs/results/robustness.md).
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from minet_core.errors import UpdateSuspect
 from minet_core.weights.update_norm import HARM_DB, drifted_apart, lasting_fall
 from server.rounds.context import RoundContext
+from server.rounds.figures_of_run import SCORE, SiteFigures
 from server.rounds.replies import KeptReply
-from server.rounds.roll_back import SCORE
 
 
 def is_unlike(conduct: RoundContext, found: Mapping[str, KeptReply], site: str) -> bool:
@@ -23,22 +24,17 @@ def is_unlike(conduct: RoundContext, found: Mapping[str, KeptReply], site: str) 
     """
     if UpdateSuspect.code in found[site].noted:
         return False
-    records = conduct.run.rounds_recorded()
-    cosines = [entry["agreement"] for entry in entries_of(records, site) if "agreement" in entry]
-    cosines.append(found[site].agreement or 0.0)
+    figures = defaultdict(SiteFigures, conduct.figures.of(conduct.run))
+    cosines = [*figures[site].agreements, found[site].agreement or 0.0]
     if not drifted_apart(cosines, above=conduct.federation.quarantine.suspect_agreement):
         return False
     others = [other for other in found if other != site]
     harmed = [
         other
         for other in others
-        if lasting_fall([*_scores(entries_of(records, other)), *_score_now(found[other])]) > HARM_DB
+        if lasting_fall([*figures[other].scores, *_score_now(found[other])]) > HARM_DB
     ]
     return len(harmed) <= max(len(others) / 2, 1)
-
-
-def _scores(entries: Iterable[Mapping[str, Any]]) -> list[float]:
-    return [entry["validation"][SCORE] for entry in entries if SCORE in entry.get("validation", {})]
 
 
 def _score_now(kept: KeptReply) -> list[float]:

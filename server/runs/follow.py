@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -128,6 +128,18 @@ def server_status(home: ServerHome) -> dict[str, Any]:
         for path in sorted(home.runs.glob("*/state.json"))
     }
     return {"healthy": healthy, "address": local_address(home), "sites": sites, "runs": runs}
+
+
+def status_lines(facts: Mapping[str, Any]) -> list[str]:
+    """What `server_status` found, for a person; of a run that waits or failed also why."""
+    lines = [f"server: {'answers' if facts['healthy'] else 'does not answer'} at {facts['address']}"]
+    lines += [f"site {site}: {state}" for site, state in facts["sites"].items()]
+    for name, state in facts["runs"].items():
+        why = (
+            f": {state['reason']}" if state["reason"] and state["status"] in ("interrupted", "failed") else ""
+        )
+        lines.append(f"run {name}: {state['status']}, round {state['round']} of {state['rounds']}{why}")
+    return lines
 
 
 def revoked_sites(home: ServerHome) -> dict[str, str]:

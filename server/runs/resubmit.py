@@ -15,7 +15,7 @@ from typing import Annotated
 
 from pydantic import Field, FiniteFloat, TypeAdapter
 
-from minet_core.errors import DiskFull, FedminetError, HostError, RunBusy, RunWithoutProgress
+from minet_core.errors import DiskFull, FedminetError, HostError, RunBusy, RunDamaged, RunWithoutProgress
 from minet_core.runtime.files.atomic_write import status_of, write_json
 from minet_core.runtime.json_text import NOT_AS_WRITTEN
 from server.flower.bundle import read_bundle
@@ -71,7 +71,8 @@ def submit(
     stands. wait: for another process that submits it, or for a back-up.
 
     Raises RunWithoutProgress (FM-F411) and ends the run as failed where that was done too often in vain, DiskFull
-    (FM-S504) where there is no room to go on, RunBusy (FM-S507) where it would have to wait and is not to.
+    (FM-S504) where there is no room to go on, RunDamaged (FM-S517) where its federation file reads otherwise than when
+    it began, as after an upgrade, RunBusy (FM-S507) where it would have to wait and is not to.
     """
     with run.lock("submission", wait=wait):
         present = last_submission(run)
@@ -80,6 +81,7 @@ def submit(
         fruitless = 0
         if former is not None:
             require_room(run)
+            _require_same_federation(run)
             fruitless = former.fruitless + 1 if former.progress == _progress(run) else 0
             if fruitless > MAX_ATTEMPTS_WITHOUT_PROGRESS:
                 raise give_up(run)
@@ -194,6 +196,22 @@ def require_room(run: RunDirectory) -> None:
             expected=f"at least {needed / 1e6:.1f} MB",
             action="Make room; the run goes on by itself",
         )
+
+
+def _require_same_federation(run: RunDirectory) -> None:
+    """Leave a run of other settings as it is, `interrupted`: submissions in vain would end it as failed.
+
+    Raises RunDamaged (FM-S517).
+    """
+    try:
+        run.require_same_federation()
+    except RunDamaged as failure:
+        reason = f"{failure.code}: {failure.what}"
+        state = run.state
+        if state.status != "created" and (state.status, state.reason) != ("interrupted", reason):
+            run.transition(state_machine.interrupted, reason)
+            run.event("run-interrupted", reason=reason)
+        raise
 
 
 def _progress(run: RunDirectory) -> str:

@@ -33,7 +33,7 @@ from typing import Any, Literal
 
 from pydantic import FiniteFloat, TypeAdapter
 
-from minet_core.errors import ConfigurationError, FedminetError, RunBusy
+from minet_core.errors import ConfigurationError, FedminetError, RunBusy, RunDamaged
 from minet_core.protocol.cohort_declaration import CohortDeclaration
 from minet_core.runtime.files.atomic_write import (
     append_line,
@@ -105,7 +105,7 @@ class RunDirectory:
 
     def federation(self) -> FederationSettings:
         """The federation file as this run uses it."""
-        return read_settings(self.path / "federation.yaml", FederationSettings)
+        return read_settings(self.path / "federation.yaml", FederationSettings, ours_to_edit=False)
 
     def declared(self) -> dict[str, CohortDeclaration]:
         """By site, the cohort that its replies are held to."""
@@ -252,18 +252,32 @@ class RunDirectory:
             if folder.name not in (self.replies(state.round).name, self.replies(state.round + 1).name):
                 shutil.rmtree(folder)
 
-    def verify(self) -> None:
-        """Hold everything that the run goes on from against the digests in its state, and the file of the federation.
+    def require_same_federation(self) -> None:
+        """Hold the federation file to the digest that the run began with. Raises RunDamaged (FM-S517).
 
-        After `mend`. Raises RunDamaged (FM-S517).
+        A release with a further setting reads another digest out of the same file: no run is carried over an upgrade.
         """
-        state = self.state
+        path = self.path / "federation.yaml"
         try:
             federation = self.federation().digest()
         except (FedminetError, ValueError, RecursionError) as failure:
-            raise damaged(self.path / "federation.yaml", "cannot be read") from failure
-        if federation != state.federation:
-            raise damaged(self.path / "federation.yaml", "holds other settings than the run began with")
+            raise damaged(path, "cannot be read") from failure
+        if federation != self.state.federation:
+            raise RunDamaged(
+                "federation.yaml of a run holds other settings than the run began with",
+                got=path,
+                expected="the file as it was, and the release that began the run",
+                action="After an upgrade start a new run under another name (the former release can end this one); "
+                "where no release changed, restore the run from a back-up",
+            )
+
+    def verify(self) -> None:
+        """Hold everything that the run goes on from against the digests in its state, and the file of the federation.
+
+        After `repair_after_crash`. Raises RunDamaged (FM-S517).
+        """
+        state = self.state
+        self.require_same_federation()
         for name, digest in sorted(state.digests.items()):
             if file_digest(self.path / name) != digest:
                 raise damaged(self.path / name, "is not what was written")

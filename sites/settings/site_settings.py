@@ -6,13 +6,12 @@ hospital's own. Nothing that the coordinator sends can change it.
 
 from __future__ import annotations
 
-import logging
 from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from minet_core.settings.names import Digest, SiteName
-from minet_core.settings.yaml_file import Settings
+from minet_core.settings.yaml_file import Settings, warn_once
 from sites.settings.pacs_settings import PacsSettings
 from sites.settings.protocol_settings import ProtocolSettings
 from sites.settings.receive_settings import ReceiveSettings
@@ -58,11 +57,8 @@ class RegistrationSettings(Settings):
         if not isinstance(content, dict):
             return content
         for key in _FORMER_REGISTRATION_KEYS.keys() & content.keys():
-            logging.getLogger("fedminet.site").warning(
-                "registration.%s has no effect any more: see registration.%s",
-                key,
-                _FORMER_REGISTRATION_KEYS[key],
-            )
+            present = _FORMER_REGISTRATION_KEYS[key]
+            warn_once(f"registration.{key} has no effect any more: see registration.{present}")
         return {key: value for key, value in content.items() if key not in _FORMER_REGISTRATION_KEYS}
 
     min_agreement: float = Field(

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from client.admission.init_site import init_site
 from client.admission.kit_folder import copied_kit
@@ -205,3 +206,21 @@ def test_another_users_folder_is_answered_by_its_command(
     assert said.startswith("FM-S510")
     assert "mode 0700; this is user" in said
     assert len(said.splitlines()) == 1
+
+
+def test_a_dicom_file_in_place_of_its_folder_is_called_so(tmp_path: Path) -> None:
+    """An enhanced object is a whole series in one file: people name the file."""
+    for name in ("t2.dcm", "t1"):
+        (tmp_path / name).write_bytes(b"\0" * 128 + b"DICM")
+    options = [
+        "--model",
+        "m.safetensors",
+        "--target",
+        str(tmp_path / "t2.dcm"),
+        "--reference",
+        str(tmp_path / "t1"),
+    ]
+    said = CliRunner().invoke(main.command_line(), ["infer", *options, "--out", str(tmp_path / "new")])
+    assert isinstance(said.exception, InvalidSetting)
+    assert "a DICOM file is given in place of its series" in str(said.exception)
+    assert "t2.dcm; expected for each scan the folder of one series" in str(said.exception)

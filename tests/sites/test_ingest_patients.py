@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from client.commands import site_commands
 from minet_core.errors import PatientNamesDoubtful, ScanInvalid, TooFewPatients
 from minet_core.settings.yaml_file import settings_text
+from sites import ingest_pairs
 from sites.duplicates.exchanged_contrasts import Exchanged
 from sites.duplicates.likeness import FILE
 from sites.ingest import ingest
@@ -142,10 +143,68 @@ def test_a_new_pair_whose_contrasts_are_exchanged_is_refused_or_said(again, monk
     assert [one.label for one in report.refused] == ["Mueller004: Mueller004"]
     assert "target and reference are exchanged" in report.refused[0].message
     assert report.cohort.digest == former.digest
+    assert not any("stay in the store" in one for one in report.remarks)  # the store never had it
+
+    # Refused again without being made: made, it would be taken now.
+    monkeypatch.setattr("sites.ingest_pairs.find_exchanged", lambda *_, **__: Exchanged({}, undecided=False))
+    repeated = ingest(again / "scans", again / "store", SMS)
+    assert repeated.refused == report.refused
+    assert repeated.cohort.digest == former.digest
+    monkeypatch.setattr("sites.ingest_pairs.find_exchanged", the_new_one)
+
     taking = SMS.model_copy(update={"duplicates": DuplicateSettings(exchanged="remark")})
     report = ingest(again / "scans", again / "store", taking)
     assert len(report.cohort.pairs) == 4
     assert any("Mueller004: FM-D202: target and reference are exchanged" in one for one in report.remarks)
+
+
+def test_a_pair_is_judged_anew_where_another_has_gone_beside_which_it_was_exchanged(
+    again, monkeypatch
+) -> None:
+    former, few = Store(again / "store").cohort, SMS.model_copy(update={"allow_few_patients": True})
+    write_nifti_patient(again / "scans" / "Mueller004", 4)
+
+    def the_new_one(pairs, *, patients):
+        new = set(pairs) - {pair.file for pair in former.pairs}
+        return Exchanged(dict.fromkeys(new if len(pairs) > 3 else (), -0.9), undecided=False)
+
+    monkeypatch.setattr("sites.ingest_pairs.find_exchanged", the_new_one)
+    assert len(ingest(again / "scans", again / "store", few).refused) == 1
+    shutil.move(again / "scans" / "Mueller002", again / "left")
+    assert (
+        len(ingest(again / "scans", again / "store", few, prune=True).refused) == 1
+    )  # it is still there then
+    report = ingest(again / "scans", again / "store", few)
+    assert not report.refused
+    assert len(report.cohort.pairs) == 3
+
+
+def test_what_another_release_makes_anew_or_refuses_of_the_stores_pairs_is_said(again, monkeypatch) -> None:
+    """After an upgrade every pair is made anew, and one that is refused now stays as it was made."""
+    former = Store(again / "store").cohort
+    assert ingest(again / "scans", again / "store", SMS).made_anew == 0
+    stricter = SMS.model_copy(update={"registration": RegistrationSettings(min_agreement=0.11)})
+    made_before = ingest_pairs.fingerprint_of
+
+    def of_another_release(candidate, **options):
+        return made_before(candidate, **options)[::-1]
+
+    def refuse_the_third(work, task, path):
+        if "Mueller003" in task.candidate.label:
+            raise ScanInvalid("a release may be stricter")
+        return make(work, task, path)
+
+    make = ingest_pairs._make
+    monkeypatch.setattr(ingest_pairs, "fingerprint_of", of_another_release)
+    monkeypatch.setattr(ingest_pairs, "_make", refuse_the_third)
+    report = ingest(again / "scans", again / "store", stricter)
+    assert report.made_anew == 2
+    assert "2 of them the store had, and they were made anew" in report.as_text()
+    (said,) = (one for one in report.remarks if "stay in the store" in one)
+    assert said.startswith(
+        "1 pairs are refused now and stay in the store as a former ingest made them: Mueller003"
+    )
+    assert len(report.cohort.pairs) == len(former.pairs) == 3
 
 
 def test_too_few_patients_is_told_after_what_made_them_few(tmp_path) -> None:

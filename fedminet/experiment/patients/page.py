@@ -14,6 +14,7 @@ from fedminet.experiment.patients.cells import FoldCell, kept_cells
 from fedminet.experiment.patients.plan import PatientsPlan, patients_of
 from fedminet.experiment.report.formats import Table, as_markdown
 from minet_core.runtime.files.atomic_write import write_json, write_text
+from sites.store.pair_file import open_pair
 from sites.store.store import Store
 
 BASELINE = "sinc"
@@ -28,10 +29,13 @@ class Wanted:
 
 
 WANTED: dict[str, Wanted] = {
-    "brain": Wanted({2: 4.5, 4: 3.5}, 1.0),
-    "clinical": Wanted({2: 1.8, 4: 2.5}, 0.3),
+    "isotropic": Wanted({2: 4.5, 4: 3.5}, 1.0),
+    "thick slices": Wanted({2: 1.8, 4: 2.5}, 0.3),
 }
-"""By how the name of the folder of scans begins, as those of open_ms_data are called here."""
+"""By how a voxel lies: set for open_ms_data's brains of 1 mm and for its clinical scans, which stand in for others."""
+
+MAX_ISOTROPIC = 1.5
+"""Of a voxel's edge through the slices, in edges within one."""
 
 Psnr = Mapping[str, float]
 """By patient, dB."""
@@ -39,12 +43,13 @@ Psnr = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Scored:
-    """The cells of one site and scale, and the site's patients, in the order of their places."""
+    """The cells of one site and scale, and the site's patients, in the order of their places. wanted: on its scans."""
 
     site: str
     scale: int
     patients: Sequence[str]
     cells: Sequence[FoldCell]
+    wanted: Wanted | None = None
 
     @property
     def methods(self) -> list[str]:
@@ -77,7 +82,7 @@ def write_page(plan: PatientsPlan, stores: Mapping[str, Store]) -> None:
     """patients.md and patients.json in the plan's folder, of every cell that is there of the plan's sites."""
     cells = [cell for cell in kept_cells(plan).values() if cell.site in stores]
     scored = [
-        Scored(site, scale, patients_of(store), here)
+        Scored(site, scale, patients_of(store), here, wanted_of(store))
         for site, store in stores.items()
         for scale in sorted({cell.scale for cell in cells})
         if (here := [cell for cell in cells if (cell.site, cell.scale) == (site, scale)])
@@ -86,7 +91,7 @@ def write_page(plan: PatientsPlan, stores: Mapping[str, Store]) -> None:
     remarks = [f"- {site}: {remark}" for site, store in stores.items() for remark in _remarks(store)]
     tables = [scores_table(one) for one in scored]
     tables += [table for site in stores if (table := reference_table(site, scored)) is not None]
-    tables += [table for table in (wanted_table(plan, scored), recipes_table(cells)) if table is not None]
+    tables += [table for table in (wanted_table(scored), recipes_table(cells)) if table is not None]
     head = [
         "# Every patient in turn: what each method does on a patient whom it did not see",
         "",
@@ -186,11 +191,11 @@ def reference_table(site: str, scored: Sequence[Scored]) -> Table | None:
     return Table(f"{site}: what the reference gives each patient", header, tuple(rows), note)
 
 
-def wanted_table(plan: PatientsPlan, scored: Sequence[Scored]) -> Table | None:
+def wanted_table(scored: Sequence[Scored]) -> Table | None:
     """What is wanted of a method with a reference beside what was found; None where nothing is wanted."""
     rows = []
     for one, method in itertools.product(scored, TWINS):
-        wanted = wanted_of(plan, one.site)
+        wanted = one.wanted
         if wanted is None or one.scale not in wanted.over_sinc or method not in one.methods:
             continue
         over_sinc = one.difference(method, BASELINE)
@@ -219,12 +224,14 @@ def wanted_table(plan: PatientsPlan, scored: Sequence[Scored]) -> Table | None:
     )
 
 
-def wanted_of(plan: PatientsPlan, site: str) -> Wanted | None:
-    """What is wanted of a site's scans, by the name of their folder; None for scans of another name."""
-    if site not in plan.named:
+def wanted_of(store: Store) -> Wanted | None:
+    """What is wanted of a site's scans, by how their voxels lie; None for a hospital's own and for phantoms."""
+    if store.cohort.data_kind != "surrogate":
         return None
-    name = plan.named[site].name
-    return next((wanted for kind, wanted in WANTED.items() if name.startswith(kind)), None)
+    pair = store.cohort.pairs[0]
+    with open_pair(store.path / pair.file, shape=pair.shape) as file:
+        through, *within = (float(step) for step in file.attrs["spacing_mm"])
+    return WANTED["isotropic" if through <= MAX_ISOTROPIC * min(within) else "thick slices"]
 
 
 def recipes_table(cells: Iterable[FoldCell]) -> Table | None:

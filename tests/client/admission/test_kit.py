@@ -11,6 +11,7 @@ import pytest
 from client.admission.kit import accept_kit, kit_in_use, read_pin
 from client.site_home import SiteHome
 from minet_core.errors import AdmissionRefused, ConfigurationError, FileMissing
+from minet_core.settings.federation import FederationSettings
 from server.admission.enrolment import KitTerms, renew
 from server.admission.pki import Authority
 from tests.support.admitted import Coordinator, make_coordinator, make_site
@@ -136,3 +137,15 @@ def test_a_certificate_near_its_end_is_told_of(
 def test_the_authority_type_hides_its_key(coordinator: Coordinator) -> None:
     assert isinstance(coordinator.authority, Authority)
     assert "ECPrivateKey" not in repr(coordinator.authority)
+
+
+def test_a_kit_of_another_release_is_called_so(
+    coordinator: Coordinator, sms: SiteHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release with a further setting reads another digest out of the same, signed file."""
+    coordinator.admitted(sms)
+    monkeypatch.setattr(FederationSettings, "digest", lambda _settings: "0" * 64)
+    with pytest.raises(
+        AdmissionRefused, match=r"made by another release.*run the same release: ask for a kit of it"
+    ):
+        kit_in_use(sms)

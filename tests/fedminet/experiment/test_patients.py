@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import pytest
 from typer.testing import CliRunner
 
 import fedminet.experiment.patients.cells as cells_module
 from fedminet.experiment.patients.cells import FoldCell, kept_cells, make_cell, model_file, training_folder
-from fedminet.experiment.patients.page import Scored, reference_table, rows_of, wanted_of, wanted_table
+from fedminet.experiment.patients.page import (
+    WANTED,
+    Scored,
+    reference_table,
+    rows_of,
+    wanted_of,
+    wanted_table,
+)
 from fedminet.experiment.patients.plan import FoldKey, PatientsPlan, model_changes
 from fedminet.experiment.patients.run import run_patients
 from fedminet.main import command_line
@@ -21,6 +30,7 @@ from minet_core.errors import ConfigurationError, InvalidSetting, StoreDamaged
 from minet_core.evaluation.volume_scores import evaluate_volume
 from minet_core.training.device import autocast_dtype_for, device_of
 from sites.scores import mean_metrics
+from sites.store.cohort import make_cohort
 from sites.store.dataset import StoreSlices
 from sites.store.store import Store
 from tests.faults.tiny_sites import make_volume, write_nifti
@@ -226,7 +236,7 @@ def test_a_patient_on_whom_the_reference_costs_is_shown(plan: PatientsPlan, made
     table = reference_table("sms", [found])
     assert table is not None
     assert [row[-1] for row in table.rows] == ["+1.00", "-0.50", "+1.50", "+3.00", "+3.00", "+4.00"]
-    wanted = wanted_table(plan, [found])
+    wanted = wanted_table([replace(found, wanted=WANTED["isotropic"])])
     assert wanted is not None
     assert wanted.rows == (
         ("MINet", "sms, 2x", "+4.5", "+3.50", "+1.0", "+0.67", "1 of 3"),
@@ -234,10 +244,16 @@ def test_a_patient_on_whom_the_reference_costs_is_shown(plan: PatientsPlan, made
     )
 
 
-def test_nothing_is_wanted_of_scans_of_another_name(plan: PatientsPlan, tmp_path: Path) -> None:
-    assert wanted_of(plan, "sms") is not None
-    assert wanted_of(replace(plan, named={"sms": tmp_path / "ixi"}), "sms") is None
-    assert wanted_of(replace(plan, named={}), "sms") is None
+def test_what_is_wanted_goes_by_the_scans_and_not_by_their_names(store: Store, tmp_path: Path) -> None:
+    assert wanted_of(store) == WANTED["thick slices"]
+    copy = Store(Path(shutil.copytree(store.path, tmp_path / "brain_of_a_hospital")))
+    with h5py.File(copy.path / copy.cohort.pairs[0].file, "r+") as file:
+        file.attrs["spacing_mm"] = (1.0, 1.0, 1.0)
+    assert wanted_of(copy) == WANTED["isotropic"]
+    cohort = copy.cohort
+    roles = {"site": cohort.site, "target": cohort.target, "reference": cohort.reference}
+    copy.write_cohort(make_cohort(cohort.pairs, cohort.patients, data_kind="real", **roles))
+    assert wanted_of(Store(copy.path)) is None  # a hospital's own scans have no such figures
 
 
 def test_in_minets_time_a_method_makes_the_steps_of_the_tables_or_of_a_timing_that_is_kept(

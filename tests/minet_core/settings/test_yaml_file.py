@@ -109,8 +109,36 @@ def test_a_key_by_its_former_name_is_taken_once_more_and_told(
     (tmp_path / "federation.yaml").write_text(text, encoding="utf-8")
     settings = read_settings(tmp_path / "federation.yaml", FederationSettings)
     assert settings.participation.min_share == 0.25
-    assert f"the key {former} is now called min_share" in caplog.text
+    assert f"please rename {'least'}_ to min_ in {former}" in caplog.text
+    read_settings(tmp_path / "federation.yaml", FederationSettings)
+    assert len(caplog.records) == 1  # a site reads its file at every message
     both = text.replace("0.25}", "0.25, min_share: 0.5}")
     (tmp_path / "federation.yaml").write_text(both, encoding="utf-8")
     with pytest.raises(UnknownKey, match=former):
         read_settings(tmp_path / "federation.yaml", FederationSettings)
+
+
+def test_many_former_keys_of_a_file_are_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    least, most = "least", "most"
+    text = f"name: study\nsites: [a, b]\nparticipation: {{quorum: 2, {least}_share: 0.25}}\n"
+    text += f"algorithm: {{{most}_share: 0.5}}\n"
+    (tmp_path / "federation.yaml").write_text(text, encoding="utf-8")
+    read_settings(tmp_path / "federation.yaml", FederationSettings, ours_to_edit=False)
+    assert not caplog.records  # a kit is signed as it is
+    read_settings(tmp_path / "federation.yaml", FederationSettings)
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert said.startswith(str(tmp_path / "federation.yaml"))
+    assert f"please rename {least}_ to min_ and {most}_ to max_ in {least}_share, {most}_share" in said
+
+
+@pytest.mark.parametrize(
+    ("lines", "key", "said"),
+    [
+        ("model: {global_skip: true}", "model.global_skip", "Known keys: align_reference, architecture"),
+        ("model: {n_feature: 8}", "model.n_feature", "Did you mean 'n_features'"),
+        ("nothing_like_it: 1", "nothing_like_it", "Known keys: adaptation, algorithm"),
+    ],
+)
+def test_the_nearest_key_is_one_of_the_same_part(tmp_path: Path, lines: str, key: str, said: str) -> None:
+    with pytest.raises(UnknownKey, match=f"'{key}'.*{said}.*only another release has is to be taken out"):
+        read(tmp_path, MINIMAL + lines + "\n")

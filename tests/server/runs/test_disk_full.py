@@ -12,6 +12,7 @@ import pytest
 from fedminet.simulation.in_process_grid import InProcessGrid, server_identity
 from minet_core.errors import DiskFull
 from minet_core.runtime.files.atomic_write import sha256_of_file
+from server.rounds import replies
 from server.rounds.run import run_federation
 from server.runs.resubmit import require_room
 from server.runs.run_directory import RunDirectory
@@ -60,6 +61,34 @@ def test_a_full_disk_interrupts_a_run_and_it_goes_on_to_the_same_bytes(
     with server_identity():
         run_federation(sites(), run)
     assert run.state.status == "completed"
+    assert sha256_of_file(run.global_model) == sha256_of_file(calm.global_model)
+
+
+@pytest.mark.parametrize("reply", [1, 5])
+def test_a_reply_for_which_there_is_no_room_is_no_fault_of_its_site(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reply: int
+) -> None:
+    """Refused, it would be missing from the round, which would be asked for again in vain and fail."""
+    calm = conduct_trial(tmp_path, sites(), FEDERATION)
+    run = RunDirectory.create(tmp_path / "full", FEDERATION, engine="in-process")
+    written: list[Path] = []
+    replacing = replies.replacing
+
+    def full_once(path: Path) -> contextlib.AbstractContextManager[Path]:
+        written.append(path)
+        if len(written) == reply:
+            raise DiskFull("a reply could not be written", got=path)
+        return replacing(path)
+
+    monkeypatch.setattr(replies, "replacing", full_once)
+    with pytest.raises(DiskFull), server_identity():
+        run_federation(sites(), run)
+    assert (run.state.status, run.state.attempt) == ("interrupted", 0)
+    assert "FM-S504" in (run.state.reason or "")
+    with server_identity():
+        run_federation(sites(), run)
+    assert run.state.status == "completed"
+    assert not any(event["event"] == "reply-refused" for event in run.events_recorded())
     assert sha256_of_file(run.global_model) == sha256_of_file(calm.global_model)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from minet_core.errors import ConfigurationError
 from server.admission.enrolment import revoke
+from server.commands import server_commands
 from server.runs import follow
 from tests.support.admitted import make_coordinator, make_site
 
@@ -18,8 +20,11 @@ class SilentControl:
     def nodes(self) -> list[object]:
         return []
 
+    def __init__(self, *, answers: bool = True) -> None:
+        self._answers = answers
+
     def answers(self) -> bool:
-        return True
+        return self._answers
 
 
 def test_a_revoked_member_is_called_so_and_not_asked_to_be_admitted_again(
@@ -57,3 +62,29 @@ def test_a_run_that_has_ended_is_not_said_to_go_on(tmp_path: Path, monkeypatch: 
     assert said[0].startswith("Run first has ended as failed and goes no further.")
     assert advanced == []
     assert not (coordinator.home.runs / "ledger.jsonl").exists()  # nothing was continued
+
+
+@pytest.mark.parametrize(("answers", "exit_status"), [(True, 0), (False, 1)])
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_the_exit_status_of_status_says_whether_the_server_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: bool, exit_status: int, options: list[str]
+) -> None:
+    coordinator = make_coordinator(tmp_path / "server")
+    monkeypatch.setattr(follow, "control_of", lambda _home: SilentControl(answers=answers))
+    said = CliRunner().invoke(server_commands, ["status", str(coordinator.home.path), *options])
+    assert said.exit_code == exit_status
+    assert said.output.startswith('{"healthy"' if options else "server: ")  # all of it is said in either case
+
+
+def test_the_status_says_why_a_run_waits() -> None:
+    reason = "FM-S504: the run first waits for room on the disk"
+    runs = {
+        "first": {"status": "interrupted", "round": 2, "rounds": 6, "reason": reason},
+        "second": {"status": "running", "round": 1, "rounds": 6, "reason": None},
+    }
+    lines = follow.status_lines({"healthy": False, "address": "localhost:9443", "sites": {}, "runs": runs})
+    assert lines == [
+        "server: does not answer at localhost:9443",
+        f"run first: interrupted, round 2 of 6: {reason}",
+        "run second: running, round 1 of 6",
+    ]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from minet_core.errors import HostError, ServerUnreachable
+from minet_core.errors import HostError, RunDamaged, ServerUnreachable
 from minet_core.runtime.files.atomic_write import write_json
 from minet_core.runtime.processes.child_processes import free_port
 from server.admission.pki import ca_files
@@ -49,6 +49,29 @@ def test_an_abandoned_run_is_given_to_the_superlink(home: ServerHome, control: S
     with pytest.raises(ServerUnreachable):
         resubmit_abandoned_runs(home, control)
     assert _other_run_was_seen_to(home)
+
+
+def test_a_run_of_another_release_is_left_interrupted_and_not_given_up(
+    home: ServerHome, control: SuperLinkControl
+) -> None:
+    """Submitted in vain it would be `failed` within a minute, and the former release could not end it any more."""
+    run = RunDirectory(home.runs / "abandoned")
+    settings = (run.path / "federation.yaml").read_text(encoding="utf-8")
+    (run.path / "federation.yaml").write_text(settings.replace("seed: 1 ", "seed: 2 "), encoding="utf-8")
+    for _ in range(resubmit.MAX_ATTEMPTS_WITHOUT_PROGRESS + 2):
+        with pytest.raises(
+            RunDamaged, match=r"other settings than the run began with.*After an upgrade start a new run"
+        ):
+            resubmit_abandoned_runs(home, control)
+    assert run.state.status == "interrupted"
+    assert (
+        run.state.reason == "FM-S517: federation.yaml of a run holds other settings than the run began with"
+    )
+    assert [event["event"] for event in run.events_recorded()] == ["run-interrupted"]
+    assert _other_run_was_seen_to(home)
+    (run.path / "federation.yaml").write_text(settings, encoding="utf-8")
+    with pytest.raises(ServerUnreachable):  # it goes on where the file is the former one again
+        resubmit_abandoned_runs(home, control)
 
 
 @pytest.mark.parametrize(("fruitless", "grace_s"), [(0, 60), (1, 120), (5, 1920), (10**9, 1920)])
