@@ -120,19 +120,30 @@ class BlurredSlices:
         if variant is None:
             return self._prepared[index]
         return self._prepared.kept(
-            (index, variant), lambda: make_sample(*self.pair(index, variant), self._prepared.scale)
+            (index, variant), lambda: make_sample(*self._pair(index, variant), self._prepared.scale)
         )
 
-    def pair(self, index: int, variant: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    def drawn_pair(self, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """A pair of which the target may be blurred, for who makes another sample of it.
+
+        Parameters
+        ----------
+        index
+            Of the slice.
+
+        Returns
+        -------
+        tuple of two arrays (H, W)
+            Target and reference.
+        """
+        variant = self._drawn_variant()
+        return self._prepared.source[index] if variant is None else self._pair(index, variant)
+
+    def _pair(self, index: int, variant: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """A slice's target, blurred by one of its draws, and its reference as it is."""
         target, reference = self._prepared.source[index]
         draw = draw_blur(torch_generator(self._seed, self._label, "blurred", index, variant), self._blur)
         return blur_slice(target, draw), reference
-
-    def drawn_pair(self, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """A pair of which the target may be blurred, for who makes another sample of it."""
-        variant = self._drawn_variant()
-        return self._prepared.source[index] if variant is None else self.pair(index, variant)
 
     def _drawn_variant(self) -> int | None:
         """Which draw of its own a sample is blurred by; None where it is not."""
