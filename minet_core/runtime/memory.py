@@ -10,9 +10,9 @@ WORTH_IT_BYTES = 8_000_000
 """Below it the look through every object of the process, a fifth of a second with torch in it, costs more."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """The names of mallopt's settings, of glibc's malloc.h."""
-MAX_MAPPED_BYTES = 2**30
-"""A block below it lies on the heap, where what is freed is kept; a larger one, as an array of a whole volume, is
-mapped by itself and given back at once."""
+MIN_MAPPED_BYTES = (2**30, 2**25)
+"""A block below it lies on the heap, where what is freed is kept; a larger one is mapped by itself and given back at
+once. The first that the allocator takes: glibc before 2.35 takes no more than 32 MiB."""
 MAX_KEPT_BYTES = 2**31 - 1
 """Free at the heap's end before it is given back; mallopt takes no larger number."""
 
@@ -32,8 +32,8 @@ def keep_freed_memory() -> bool:
     libc = _glibc()
     if libc is None:
         return False
-    mapped = libc.mallopt(M_MMAP_THRESHOLD, MAX_MAPPED_BYTES)
-    return bool(mapped and libc.mallopt(M_TRIM_THRESHOLD, MAX_KEPT_BYTES))
+    on_heap = any(libc.mallopt(M_MMAP_THRESHOLD, n_bytes) for n_bytes in MIN_MAPPED_BYTES)
+    return on_heap and bool(libc.mallopt(M_TRIM_THRESHOLD, MAX_KEPT_BYTES))
 
 
 def give_back_memory(n_bytes: int) -> None:
