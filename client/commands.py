@@ -182,9 +182,11 @@ def adapt(
     """
     from client.rounds.adapt_file import adapt_file, adapted_as_text
     from client.site_home import SiteHome
+    from minet_core.runtime.memory import keep_freed_memory
     from minet_core.runtime.progress import progress
 
     site = SiteHome.at(home)
+    keep_freed_memory()
     with progress("Adapting, steps", quiet=json_output) as advance:
         page = adapt_file(site, model, advance=advance)
     typer.echo(json.dumps(page) if json_output else adapted_as_text(page))

@@ -138,12 +138,14 @@ def _plan(asked: _Asked, source: Path, *, headers: bool = False) -> IngestPlan:
 
 def _ingest(asked: _Asked, source: Path, plan: IngestPlan) -> tuple[IngestReport, Path | None]:
     """The report, and the request that declares the new cohort, where the site has keys."""
+    from minet_core.runtime.memory import keep_freed_memory
     from minet_core.runtime.progress import progress
     from sites.ingest import ingest as ingest_scans
     from sites.ingest_report import refusal_lines
 
     if not asked.json_output:
         typer.echo(plan.as_text())
+    keep_freed_memory()
     try:
         with progress("Ingesting", quiet=asked.json_output) as advance:
             report = ingest_scans(

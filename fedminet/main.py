@@ -20,6 +20,7 @@ from minet_core.errors import FedminetError
 from minet_core.runtime.cpu_threading import cpu_threading_environment
 from minet_core.runtime.files.file_failures import failure_of
 from minet_core.runtime.logs import is_set_up
+from minet_core.runtime.memory import keep_freed_memory
 from minet_core.runtime.versions import version_line
 from server.commands import server_commands
 
@@ -65,8 +66,11 @@ def run() -> None:
     """The console script."""
     for name, value in cpu_threading_environment().items():  # before any command imports torch
         os.environ.setdefault(name, value)
+    group = sys.argv[1] if len(sys.argv) > 1 else None
+    if group not in GROUPS:  # a shared verb computes here, where those variables come too late
+        keep_freed_memory()
     try:
-        command = typer.main.get_command(command_line(sys.argv[1] if len(sys.argv) > 1 else None))
+        command = typer.main.get_command(command_line(group))
         _leave_paths_to_commands(command)
         command()
     except SystemExit as left:

@@ -30,6 +30,9 @@ Compiled = Annotated[
     bool,
     typer.Option("--compiled", help="The model by torch.compile as one more side; it needs a C++ compiler."),
 ]
+Float32 = Annotated[
+    bool, typer.Option("--float32", help="Compute in float32 where the processor has bfloat16 too.")
+]
 Results = Annotated[Path | None, typer.Option(help="Write PATH.md and PATH.json too.")]
 
 
@@ -42,10 +45,11 @@ def train(
     threads: Threads = 1,
     baseline: Baseline = None,
     compiled: Compiled = False,
+    float32: Float32 = False,
     out: Results = None,
 ) -> None:
     """A training step beside the literal model, another commit and the machine's roof, interleaved."""
-    size = {"preset": preset, "edge": patch_px, "batch": batch_size}
+    size = {"preset": preset, "edge": patch_px, "batch": batch_size, "float32": float32}
     _compare(
         ["train"], size, steps=steps, threads=threads, baseline=baseline, out=out, more={"compiled": compiled}
     )
@@ -63,10 +67,11 @@ def infer(
         bool, typer.Option("--onnx", help="The exported model in ONNX Runtime as one more side.")
     ] = False,
     compiled: Compiled = False,
+    float32: Float32 = False,
     out: Results = None,
 ) -> None:
     """A volume's inference beside the literal model, another commit and the machine's roof, interleaved."""
-    size = {"preset": preset, "edge": edge_px, "batch": slices}
+    size = {"preset": preset, "edge": edge_px, "batch": slices, "float32": float32}
     more = {"exported": onnx, "compiled": compiled}
     _compare(["infer"], size, steps=steps, threads=threads, baseline=baseline, out=out, more=more)
 

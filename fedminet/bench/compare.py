@@ -46,7 +46,7 @@ class BenchSize:
     """What is measured. edge: px of a high-resolution patch or slice. batch: patches of a step or a volume's slices.
 
     parameters: of a reply, where it is not the preset's model. nvflare: the folder that NVFlare was installed in, as
-    one more side of the mean.
+    one more side of the mean. float32: of a step and of inference, whatever the processor has.
     """
 
     preset: str = "quick"
@@ -56,6 +56,7 @@ class BenchSize:
     parameters: int | None = None
     nvflare: str | None = None
     slice_px: int = 256
+    float32: bool = False
 
 
 @dataclass(frozen=True)
@@ -223,9 +224,10 @@ def _reply(side: subprocess.Popen[str]) -> dict[str, Any]:
 
 def _title(one: Comparison) -> str:
     size = one.size
+    dtype = ", float32" if size.float32 else ""
     return {
-        "train": f"A training step, {size.preset} preset, {size.batch} x {size.edge} px",
-        "infer": f"Inference, {size.preset} preset, {size.batch} slices of {size.edge} px",
+        "train": f"A training step, {size.preset} preset, {size.batch} x {size.edge} px{dtype}",
+        "infer": f"Inference, {size.preset} preset, {size.batch} slices of {size.edge} px{dtype}",
         "data": f"A batch of {size.batch} patches of {size.edge} px from slices of {size.slice_px} px",
         "aggregate": f"The mean of {size.sites} replies, {_replies_of(size)}",
     }[one.task]

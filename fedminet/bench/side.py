@@ -42,10 +42,8 @@ def train(options: Options) -> Work:
 
 
 def _train_of(options: Options, *, compiled: bool) -> Work:
-    import torch
 
     from minet_core.training.batches import random_batch
-    from minet_core.training.device import autocast_dtype_for
     from minet_core.training.loop import StepPlan, adam, train_steps
 
     model, settings = _model_and_settings(options)
@@ -54,7 +52,7 @@ def _train_of(options: Options, *, compiled: bool) -> Work:
         settings=settings.model_copy(update={"learning_rate": LEARNING_RATE, "warmup_steps": 0}),
         n_steps=1,
         total_steps=10**9,
-        autocast_dtype=autocast_dtype_for(torch.device("cpu")),
+        autocast_dtype=_autocast_dtype(options),
     )
     optimizer = adam(model)
     if compiled:
@@ -110,14 +108,14 @@ def _infer_of(options: Options, *, compiled: bool) -> Work:
     import torch
 
     from minet_core.evaluation.inference import super_resolve
-    from minet_core.training.device import autocast_dtype_for, to_channels_last
+    from minet_core.training.device import to_channels_last
 
     model, _ = _model_and_settings(options)
     to_channels_last(model)
     if compiled:
         model.target_image = torch.compile(model.target_image, backend=options.get("backend", "inductor"))
     low_res, reference = _volume(options)
-    dtype = autocast_dtype_for(torch.device("cpu"))
+    dtype = _autocast_dtype(options)
     return lambda: super_resolve(model, low_res, reference, scale=2, autocast_dtype=dtype)
 
 
@@ -289,10 +287,8 @@ def convolution(options: Options) -> Work:
     import torch
     from torch.nn import functional
 
-    from minet_core.training.device import autocast_dtype_for
-
     width, edge, batch = options["features"], options["edge"], options["conv_batch"]
-    layout, dtype = torch.channels_last, autocast_dtype_for(torch.device("cpu")) or torch.float32
+    layout, dtype = torch.channels_last, _autocast_dtype(options) or torch.float32
     image, gradient = (
         torch.randn(batch, width, edge, edge, dtype=dtype).contiguous(memory_format=layout) for _ in range(2)
     )
@@ -366,6 +362,15 @@ def counted(work: Work, *, backward: bool) -> dict[str, int]:
         "saved_bytes": sum(kept.values()),
         "operations": operations.number,
     }
+
+
+def _autocast_dtype(options: Options) -> Any:
+    """None computes in float32: as on a processor without bfloat16, where that is asked for."""
+    import torch
+
+    from minet_core.training.device import autocast_dtype_for
+
+    return None if options.get("float32") else autocast_dtype_for(torch.device("cpu"))
 
 
 def _model_and_settings(options: Options) -> tuple[Any, Any]:

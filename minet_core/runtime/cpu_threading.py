@@ -12,7 +12,8 @@ def cpu_threading_environment() -> dict[str, str]:
     giving it back: a step frees and asks for the same megabytes, and a step of the `quick` preset takes 30 page
     faults, not 4,000. It asks for its memory in pages of 2 MB, where the system gives them on request (Linux as most
     distributions set it): a step's 36 MB are more pages of 4 kB than a core knows the places of, and those of 2 MB take
-    1 to 5% off a step or a slice (docs/results/speed.md).
+    1 to 5% off a step or a slice (docs/results/speed.md). What computes in a process that runs already calls
+    `minet_core.runtime.memory.keep_freed_memory`.
 
     Returns
     -------

@@ -303,12 +303,20 @@ def _optimizer_step(
     loss.backward()  # type: ignore[no-untyped-call]
     if gradient_rule is not None:
         gradient_rule.correct(model)
-    bound = math.inf if clip_norm is None else clip_norm
-    norm = float(nn.utils.clip_grad_norm_(model.parameters(), bound))
-    if not math.isfinite(norm):
-        raise TrainingDiverged(f"the gradient of step {step} is not finite", got=norm, action=DIVERGED)
+    _clip_gradient(model, clip_norm, step=step)
     optimizer.step()
     return value
+
+
+def _clip_gradient(model: nn.Module, clip_norm: float | None, *, step: int) -> None:
+    """Shorten a gradient that is longer; torch's clip_grad_norm_ multiplies every other one by one."""
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    total = nn.utils.get_total_norm(gradients)
+    norm = float(total)
+    if not math.isfinite(norm):
+        raise TrainingDiverged(f"the gradient of step {step} is not finite", got=norm, action=DIVERGED)
+    if clip_norm is not None and norm > clip_norm:
+        nn.utils.clip_grads_with_norm_(model.parameters(), clip_norm, total)
 
 
 DIVERGED = "Lower learning_rate, or set clip_norm"

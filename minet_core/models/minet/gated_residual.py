@@ -103,9 +103,8 @@ def _sums(response: Tensor) -> Tensor:
     """Over the pixels (B, C); float32 where columns are summed first."""
     if not _is_slow(response):
         return response.sum(dim=(2, 3))
-    batch, n_features, _, n_columns = response.shape
-    of_columns = response.permute(0, 2, 3, 1).flatten(2).sum(dim=1)  # (B, W C), summed in float32
-    return of_columns.view(batch, n_columns, n_features).sum(dim=1, dtype=torch.float32)
+    of_columns = response.permute(0, 2, 3, 1).sum(dim=1)  # (B, W, C), summed in float32
+    return of_columns.sum(dim=1, dtype=torch.float32)
 
 
 def _added(start: Tensor, response: Tensor, gate: Tensor) -> Tensor:
@@ -114,19 +113,15 @@ def _added(start: Tensor, response: Tensor, gate: Tensor) -> Tensor:
     if not _is_slow(response):
         whole = start if start.ndim == 4 else start.to(response.dtype)[:, :, None, None]
         return torch.addcmul(whole, response, gate[:, :, None, None])
-    batch, n_features, n_rows, n_columns = response.shape
+    row = _as_row(gate, response.shape[3])
+    whole = start if start.ndim == 4 else _as_row(start.to(response.dtype), response.shape[3])
+    return torch.addcmul(whole, response, row)
 
-    def row_of(values: Tensor) -> Tensor:
-        """(B, C) as (B, 1, W C)."""
-        return values.to(response.dtype).repeat(1, n_columns)[:, None]
 
-    def rows_of(values: Tensor) -> Tensor:
-        """(B, C, H, W) as (B, H, W C), which of channels_last is a view."""
-        return values.permute(0, 2, 3, 1).reshape(batch, n_rows, n_columns * n_features)
-
-    whole = rows_of(start) if start.ndim == 4 else row_of(start)
-    rows = torch.addcmul(whole, rows_of(response), row_of(gate))
-    return rows.reshape(batch, n_rows, n_columns, n_features).permute(0, 3, 1, 2)
+def _as_row(values: Tensor, n_columns: int) -> Tensor:
+    """(B, C) as (B, C, 1, W), laid out as a row of the picture is: channels beside each other."""
+    row = values[:, None, None].expand(-1, 1, n_columns, -1).contiguous()
+    return row.permute(0, 3, 1, 2)
 
 
 def _is_slow(response: Tensor) -> bool:

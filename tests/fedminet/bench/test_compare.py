@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from torch._dynamo.utils import counters
 
 from fedminet.bench import compare as bench
+from fedminet.bench import side
 from fedminet.bench.side import WORKS
 from fedminet.main import run
 from minet_core.errors import FileMissing, ProcessDied
@@ -47,6 +50,13 @@ def test_a_compiled_side_does_the_work_by_what_was_compiled(task: str) -> None:
     work()
     assert counters["stats"]["unique_graphs"] == 1
     assert not counters["graph_break"]
+
+
+def test_a_side_computes_in_float32_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    asked = bench._options(bench.Comparison("train", SMALL), "train", replace(SMALL, float32=True))
+    assert side._autocast_dtype(asked) is None
+    assert side._autocast_dtype({**asked, "float32": False}) is torch.bfloat16
 
 
 def test_the_roof_fills_this_code_s_flops() -> None:

@@ -202,6 +202,16 @@ def test_clipping_bounds_the_step_of_plain_gradient_descent() -> None:
     assert moved**0.5 == pytest.approx(1e-3, rel=2e-3)
 
 
+def test_a_gradient_below_the_bound_is_left_as_it_is() -> None:
+    ends = []
+    for clip_norm in (None, 1e6):
+        model = make_model()
+        plan = {**PLAN, "clip_norm": clip_norm}
+        taken(model, endless(), first_step=0, n_steps=2, total_steps=2, **plan)
+        ends.append(learnable(model))
+    assert all((array == ends[1][name]).all() for name, array in ends[0].items())
+
+
 def test_batches_that_run_out_are_not_taken_for_a_finished_round() -> None:
     with pytest.raises(InvalidSetting, match="ran out"):
         taken(make_model(), iter([make_batch()]), first_step=0, n_steps=2, total_steps=2, **PLAN)
