@@ -21,7 +21,8 @@ from minet_core.training.prepared_slices import PreparedSlices
 from minet_core.training.samples import Sample, as_tensor, make_sample
 
 N_VARIANTS = 6
-"""Blurred versions of a slice, kept with the slices: a new one for each sample would cost as much as a step."""
+"""Blurred versions of a slice, kept with the slices while there is room: a new one for each sample would add half of a
+small model's step to it (docs/training.md)."""
 
 
 @dataclass(frozen=True)
