@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 from functools import cache
+
+from minet_core.runtime.cpu_threading import cpu_threading_environment
 
 WORTH_IT_BYTES = 8_000_000
 """Below it the look through every object of the process, a fifth of a second with torch in it, costs more."""
@@ -27,10 +30,11 @@ def keep_freed_memory() -> bool:
     Returns
     -------
     bool
-        Whether it acts; without glibc nothing is done.
+        Whether glibc was told. Nothing is done without glibc, nor where the environment asks for other thresholds, as
+        for a machine of little memory. Another allocator that was loaded in glibc's place goes on as it does.
     """
     libc = _glibc()
-    if libc is None:
+    if libc is None or _environment_says_otherwise():
         return False
     on_heap = any(libc.mallopt(M_MMAP_THRESHOLD, n_bytes) for n_bytes in MIN_MAPPED_BYTES)
     return on_heap and bool(libc.mallopt(M_TRIM_THRESHOLD, MAX_KEPT_BYTES))
@@ -53,6 +57,15 @@ def give_back_memory(n_bytes: int) -> None:
     libc = _glibc()
     if libc is not None:
         libc.malloc_trim(0)
+
+
+def _environment_says_otherwise() -> bool:
+    """Whether whoever began the process set the thresholds; mallopt would override that."""
+    ours = cpu_threading_environment()
+    thresholds = [name for name in ours if name.startswith("MALLOC_")]
+    return "_threshold=" in os.environ.get("GLIBC_TUNABLES", "") or any(
+        os.environ.get(name, ours[name]) != ours[name] for name in thresholds
+    )
 
 
 @cache

@@ -9,8 +9,9 @@ import sys
 import pytest
 
 from minet_core.errors import HostError
+from minet_core.runtime import memory
 from minet_core.runtime.cpu_threading import cpu_threading_environment
-from minet_core.runtime.memory import _glibc
+from minet_core.runtime.memory import _glibc, keep_freed_memory
 from tests.faults.resident_memory import resident_bytes
 
 SCRIPT = """
@@ -72,3 +73,52 @@ def test_a_running_process_reuses_what_it_freed() -> None:
     # 32 MiB, 8192 pages: asked for ten times by the allocator left alone (the positive control), and once here.
     assert acts == "True"
     assert int(kept) < 0.2 * int(by_itself)
+
+
+class TakesAll:
+    """In place of glibc. told: what it was asked for."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, int]] = []
+
+    def mallopt(self, name: int, value: int) -> int:
+        self.told.append((name, value))
+        return 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "acts"),
+    [
+        ({}, True),
+        (cpu_threading_environment(), True),
+        ({"MALLOC_TRIM_THRESHOLD_": "131072"}, False),
+        ({"MALLOC_MMAP_THRESHOLD_": "131072"}, False),
+        ({"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=131072"}, False),
+        ({"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}, True),
+    ],
+)
+def test_what_the_environment_asks_of_the_allocator_stands(
+    asked: dict[str, str], acts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a hospital's machine has little memory."""
+    for name in cpu_threading_environment():
+        monkeypatch.delenv(name, raising=False)
+    for name, value in asked.items():
+        monkeypatch.setenv(name, value)
+    allocator = TakesAll()
+    monkeypatch.setattr(memory, "_glibc", lambda: allocator)
+    assert keep_freed_memory() is acts
+    assert bool(allocator.told) is acts
+
+
+def test_nothing_is_asked_of_another_c_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_there(_name: str) -> None:
+        raise OSError("libc.so.6: cannot open shared object file")
+
+    monkeypatch.setattr(memory.ctypes, "CDLL", not_there)
+    _glibc.cache_clear()
+    try:
+        assert keep_freed_memory() is False
+        memory.give_back_memory(memory.WORTH_IT_BYTES)
+    finally:
+        _glibc.cache_clear()
