@@ -6,6 +6,7 @@ A failure that has a code is printed as one line with its code, and sets the exi
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 from pathlib import Path
@@ -71,7 +72,7 @@ def run() -> None:
         keep_freed_memory()
     try:
         command = typer.main.get_command(command_line(group))
-        _leave_paths_to_commands(command)
+        _prepare_options(command)
         command()
     except SystemExit as left:
         if left.code == INTERRUPTED:  # typer takes Ctrl-C itself, and leaves without a word
@@ -92,13 +93,26 @@ def run() -> None:
         sys.exit(INTERRUPTED)
 
 
-def _leave_paths_to_commands(command: click.Command) -> None:
-    """Refuse no path before its command reads it: click says neither whose the folder is nor what to do."""
+def _prepare_options(command: click.Command) -> None:
+    """What click leaves to be desired of every option, of all commands below too.
+
+    A path is refused by no one before its command reads it: click says neither whose the folder is nor what to do. Not
+    a number is refused at once: it lies within every range, and is found by the settings alone, after minutes.
+    """
     for parameter in command.params:
         if isinstance(parameter.type, click.Path):
             parameter.type.readable = False
+        if isinstance(parameter.type, click.types.FloatParamType) and parameter.callback is None:
+            parameter.callback = _require_number
     for below in getattr(command, "commands", {}).values():
-        _leave_paths_to_commands(below)
+        _prepare_options(below)
+
+
+def _require_number(context: click.Context, parameter: click.Parameter, value: object) -> object:
+    """Raises click.BadParameter for "nan"."""
+    if isinstance(value, float) and math.isnan(value):
+        raise click.BadParameter("nan is not a number.", ctx=context, param=parameter)
+    return value
 
 
 def _say(level: int, text: str) -> None:

@@ -208,6 +208,22 @@ def test_another_users_folder_is_answered_by_its_command(
     assert len(said.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["experiment", "worth", "--blur", "nan"], ["experiment", "patients", "--rate", "nan"]],
+    ids=" ".join,
+)
+def test_what_is_not_a_number_is_refused_at_once(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It lies within every range: scans were made for minutes, and then came a traceback."""
+    monkeypatch.setattr(sys, "argv", ["fedminet", *arguments])
+    with pytest.raises(SystemExit) as ending:
+        main.run()
+    assert ending.value.code == 2
+    assert f"'{arguments[-2]}': nan is not a number" in capsys.readouterr().err
+
+
 def test_a_dicom_file_in_place_of_its_folder_is_called_so(tmp_path: Path) -> None:
     """An enhanced object is a whole series in one file: people name the file."""
     for name in ("t2.dcm", "t1"):
