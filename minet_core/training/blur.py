@@ -116,11 +116,12 @@ class BlurredSlices:
         return len(self._prepared)
 
     def __getitem__(self, index: int) -> Sample:
-        variant = self._drawn_variant()
-        if variant is None:
+        draw = self._draw_of(index)
+        if draw is None:
             return self._prepared[index]
+        # By the draw itself: trainings with other seeds, labels or limits take their slices from the same memory.
         return self._prepared.kept(
-            (index, variant), lambda: make_sample(*self._pair(index, variant), self._prepared.scale)
+            (index, draw), lambda: make_sample(*self._pair(index, draw), self._prepared.scale)
         )
 
     def drawn_pair(self, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -136,19 +137,21 @@ class BlurredSlices:
         tuple of two arrays (H, W)
             Target and reference.
         """
-        variant = self._drawn_variant()
-        return self._prepared.source[index] if variant is None else self._pair(index, variant)
+        draw = self._draw_of(index)
+        return self._prepared.source[index] if draw is None else self._pair(index, draw)
 
-    def _pair(self, index: int, variant: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """A slice's target, blurred by one of its draws, and its reference as it is."""
+    def _pair(self, index: int, draw: BlurDraw) -> tuple[NDArray[Any], NDArray[Any]]:
+        """A slice's target, blurred, and its reference as it is."""
         target, reference = self._prepared.source[index]
-        draw = draw_blur(torch_generator(self._seed, self._label, "blurred", index, variant), self._blur)
         return blur_slice(target, draw), reference
 
-    def _drawn_variant(self) -> int | None:
-        """Which draw of its own a sample is blurred by; None where it is not."""
+    def _draw_of(self, index: int) -> BlurDraw | None:
+        """Which of the slice's draws the next sample is blurred by; None where it is not."""
         chance, place = torch.rand(2, generator=self._generator, dtype=torch.float64).tolist()
-        return int(place * N_VARIANTS) if chance < self._blur.share else None
+        if chance >= self._blur.share:
+            return None
+        variant = int(place * N_VARIANTS)
+        return draw_blur(torch_generator(self._seed, self._label, "blurred", index, variant), self._blur)
 
 
 @dataclass(frozen=True)

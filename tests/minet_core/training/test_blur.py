@@ -103,6 +103,25 @@ def test_a_share_of_the_samples_is_blurred_by_a_few_draws_of_each_slice() -> Non
     assert all(torch.equal(same[0].target, sample.target) for sample in drawn[:20])
 
 
+@pytest.mark.parametrize(
+    "other",
+    [{"seed": 4}, {"label": "sms alone"}, {"blur": BlurSettings(share=1.0, max_px=0.5)}],
+    ids=["seed", "label", "max_px"],
+)
+def test_trainings_that_share_their_slices_in_memory_draw_what_each_would_by_itself(other: dict) -> None:
+    """One process trains the rounds, the model alone and the adapted one of a site, and in `simulate` several files."""
+    options = {"blur": BlurSettings(share=1.0), "seed": 3, "label": "sms"}
+
+    def targets(prepared: PreparedSlices, **changed: object) -> list[torch.Tensor]:
+        slices = BlurredSlices(prepared, **{**options, **changed, "generator": drawing()})
+        return [slices[1].target for _ in range(20)]
+
+    shared = PreparedSlices(SLICES, scale=2, cache_bytes=2**30)
+    targets(shared)
+    by_itself = targets(PreparedSlices(SLICES, scale=2, cache_bytes=2**30), **other)
+    assert all(torch.equal(one, own) for one, own in zip(targets(shared, **other), by_itself, strict=True))
+
+
 def batches(first: int, *, trouble: TroubleSettings | None) -> list[torch.Tensor]:
     recipe = BatchRecipe(
         scale=2, batch_size=2, patch_px=16, seed=5, label="sms", blur=BLUR, flips=True, trouble=trouble
