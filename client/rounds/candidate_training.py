@@ -22,7 +22,7 @@ from minet_core.settings.adaptation import Candidate
 from minet_core.training.batches import Batch, BatchRecipe, PlannedSamples, drawn_batches, plan_batches
 from minet_core.training.device import autocast_dtype_for, device_of
 from minet_core.training.phases import Stand, train_phases
-from minet_core.training.prepared_slices import PreparedSlices
+from minet_core.training.samples import PreparedSlices
 from minet_core.weights.manifest import Arrays
 from sites.store.site_secret import patch_seed
 from sites.store.store import Store

@@ -46,7 +46,7 @@ from minet_core.training.device import autocast_dtype_for, device_of
 from minet_core.training.gradient_rules import GradientRule
 from minet_core.training.local_update import LocalState, LocalUpdate, local_update
 from minet_core.training.loop import OPTIMIZER_WARMUP_STEPS, StepPlan
-from minet_core.training.prepared_slices import DEFAULT_CACHE_BYTES, PreparedSlices
+from minet_core.training.samples import DEFAULT_CACHE_BYTES, PreparedSlices
 from minet_core.weights.manifest import Arrays, check_weights, learnable
 from minet_core.weights.memory_names import CONTROL
 from minet_core.weights.payload import pack

@@ -32,7 +32,7 @@ from minet_core.runtime.files.atomic_write import write_json
 from minet_core.runtime.observer import Observer, observe_nothing
 from minet_core.settings.adaptation import CANDIDATES, Candidate
 from minet_core.training.device import preferred_device
-from minet_core.training.prepared_slices import PreparedSlices
+from minet_core.training.samples import PreparedSlices
 from minet_core.weights.manifest import Arrays, load_weights
 from sites.calibration import calibrate
 from sites.scores import scores_by_patient, validation_scores

@@ -171,7 +171,7 @@ def data(options: Options) -> Work:
     import numpy as np
 
     from minet_core.training.batches import BatchRecipe, PlannedSamples, plan_batches
-    from minet_core.training.prepared_slices import PreparedSlices
+    from minet_core.training.samples import PreparedSlices
 
     edge = options["slice_px"]
     pixels = np.random.default_rng(1).random((2, 8, edge, edge), np.float32) + 0.5

@@ -234,7 +234,7 @@ def _written_batches(path: Path, asked: StepsAsked) -> Path:
     from minet_core.phantom.acquisition import SITES
     from minet_core.phantom.patient import make_patient, with_slices
     from minet_core.training.batches import BatchRecipe, PlannedSamples, plan_batches
-    from minet_core.training.prepared_slices import PreparedSlices
+    from minet_core.training.samples import PreparedSlices
 
     scan = make_patient(with_slices(SITES["sms"], CURVE_SLICES), seed=PHANTOM_SEED)
     slices = _PhantomSlices(

@@ -18,7 +18,7 @@ from client.site_home import SiteHome
 from minet_core.checkpoint import load_model
 from minet_core.runtime.progress import progress
 from minet_core.settings.federation import FederationSettings
-from minet_core.training.prepared_slices import SliceSource
+from minet_core.training.samples import SliceSource
 from sites.scores import scores_on_test_split
 from sites.store.dataset import StoreSlices
 from sites.store.store import Store

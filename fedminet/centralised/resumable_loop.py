@@ -38,7 +38,7 @@ from minet_core.training.batches import (
 from minet_core.training.device import device_of, to_channels_last
 from minet_core.training.local_update import LocalState, local_update
 from minet_core.training.loop import StepPlan, TrainingReport
-from minet_core.training.prepared_slices import DEFAULT_CACHE_BYTES, PreparedSlices, SliceSource
+from minet_core.training.samples import DEFAULT_CACHE_BYTES, PreparedSlices, SliceSource
 
 Validate = Callable[[nn.Module], dict[str, dict[str, float]]]
 """By site, the scores of its validation split."""

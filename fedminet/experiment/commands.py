@@ -10,7 +10,6 @@ import typer
 
 from fedminet.options import PatientsOptions, StudyOptions, WorthOptions
 from minet_core.errors import InvalidSetting
-from minet_core.settings.federation import BlurSettings
 
 
 def experiment(
@@ -100,6 +99,7 @@ def _patients(
     from fedminet.experiment.patients.run import run_patients
     from fedminet.experiment.worth.plan import whole_numbers
     from fedminet.single_machine.sites import parse_sites
+    from minet_core.settings.federation import BlurSettings
 
     if asked.mode not in ("", "local"):
         raise InvalidSetting("--mode is not understood", got=asked.mode, expected="local")

@@ -66,7 +66,9 @@ class GateLimits:
     """agreement, misplacement: (where trust begins to fall, where none is left). named_*: beyond which a reference is
     named as a whole. Of the misplacement, the limit of one slice and what it falls to with many, as 1 / n: what a slice
     gains by chance is less in the mean of several. The displacement, px, counts where it is also more than
-    `SIGNIFICANT` of its errors. min_trusted: share of the target's structure with trust below which it is named."""
+    `SIGNIFICANT` of its errors. named_together: a share from which a misplacement, of one slice and of many as before,
+    and a displacement count; where it is 0 the latter counts by itself. min_trusted: share of the target's structure
+    with trust below which it is named."""
 
     agreement: tuple[float, float]
     misplacement: tuple[float, float]
@@ -74,12 +76,13 @@ class GateLimits:
     named_misplacement: tuple[float, float]
     named_share: float
     named_displacement_px: float
+    named_together: tuple[float, tuple[float, float]]
     min_trusted: float
 
 
 LIMITS: dict[int, GateLimits] = {
-    2: GateLimits((0.7, 0.5), (0.03, 0.06), 0.6, (0.01, 0.01), 0.1, 0.7, 0.75),
-    4: GateLimits((0.7, 0.5), (0.02, 0.05), 0.6, (0.02, 0.0147), 0.1, 0.7, 0.64),
+    2: GateLimits((0.7, 0.5), (0.03, 0.06), 0.6, (0.01, 0.01), 0.1, 0.7, (0.0, (0.01, 0.01)), 0.75),
+    4: GateLimits((0.7, 0.5), (0.02, 0.05), 0.6, (0.02, 0.0147), 0.1, 0.7, (0.05, (0.0151, 0.0094)), 0.64),
 }
 """By scale."""
 
@@ -161,14 +164,16 @@ def judge_reference(
         float(_mean(of_tile, found, axes=(0, 1, 2)).item())
         for of_tile in (found.agreement, found.misplacement)
     )
-    single, many = limits.named_misplacement
     share = misplacement / max(1 - agreement, FLAT)
+    displaced = found.displacement_px > max(
+        limits.named_displacement_px, SIGNIFICANT * found.displacement_error_px
+    )
+    enough, together = limits.named_together
     elsewhere = (
         agreement < limits.named_agreement
-        or misplacement > many + (single - many) / len(reference)
+        or misplacement > _of_slices(limits.named_misplacement, len(reference))
         or share > limits.named_share
-        or found.displacement_px
-        > max(limits.named_displacement_px, SIGNIFICANT * found.displacement_error_px)
+        or (share > enough and (displaced or misplacement > _of_slices(together, len(reference))))
     )
     if elsewhere:
         trust = np.zeros_like(
@@ -296,6 +301,12 @@ def _agreement(agreed: Tiles, weight: Tiles, *, window: float) -> tuple[Tiles, T
         ndimage.gaussian_filter(one, (0.0, window, window), mode="constant") for one in (agreed, weight)
     )
     return np.divide(agreed, weight, out=np.zeros_like(weight), where=weight > 0), weight
+
+
+def _of_slices(limit: tuple[float, float], n_slices: int) -> float:
+    """Of one slice and of many; between them what chance adds falls as 1 / n."""
+    single, many = limit
+    return many + (single - many) / n_slices
 
 
 def _of_tile_alone(agreed: Tiles, weight: Tiles) -> Tiles:

@@ -21,8 +21,7 @@ from minet_core.evaluation.metrics import nmse, peak_ratio, psnr, robust_range, 
 from minet_core.evaluation.outlying_peak import OUTLYING_PEAK
 from minet_core.imaging.degradation import crop_to_multiple, low_resolution
 from minet_core.imaging.interpolation import BASELINES, INTERPOLATIONS
-from minet_core.training.prepared_slices import SliceSource
-from minet_core.training.samples import as_tensor
+from minet_core.training.samples import SliceSource, as_tensor
 
 MODEL = "global"
 

@@ -34,8 +34,7 @@ from minet_core.settings.federation import BlurSettings, TroubleSettings
 from minet_core.training.blur import BlurredSlices
 from minet_core.training.flips import NO_FLIPS, draw_flips
 from minet_core.training.patches import draw_patch, flip_slice
-from minet_core.training.prepared_slices import PreparedSlices, SampleSlices
-from minet_core.training.samples import Sample
+from minet_core.training.samples import PreparedSlices, Sample, SampleSlices
 from minet_core.training.trouble import SourcedSamples, TroubledSlices
 
 

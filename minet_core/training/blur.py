@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from minet_core.imaging.fourier import fft2c, ifft2c
 from minet_core.seeds import torch_generator
 from minet_core.settings.federation import BlurSettings
-from minet_core.training.prepared_slices import PreparedSlices
-from minet_core.training.samples import Sample, as_tensor, make_sample
+from minet_core.training.samples import PreparedSlices, Sample, as_tensor, make_sample
 
 N_VARIANTS = 6
 """Blurred versions of a slice, kept with the slices while there is room: a new one for each sample would add half of a

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from minet_core.errors import ScanInvalid
 from minet_core.training.flips import NO_FLIPS, Flips, cut
-from minet_core.training.prepared_slices import SampleSlices
-from minet_core.training.samples import Sample
+from minet_core.training.samples import Sample, SampleSlices
 
 AIR_LEVEL = 0.5
 """A sample is foreground above this fraction of its slice's mean (air included): well below dark tissue's

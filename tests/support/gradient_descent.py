@@ -25,7 +25,7 @@ from minet_core.settings.federation import TrainingSettings
 from minet_core.training.batches import BatchRecipe, PlannedSamples, drawn_batches, plan_batches
 from minet_core.training.device import to_channels_last
 from minet_core.training.loop import StepPlan, train_steps
-from minet_core.training.prepared_slices import PreparedSlices
+from minet_core.training.samples import PreparedSlices
 from minet_core.weights.manifest import learnable
 from tests.faults.tiny_sites import tiny_federation
 

@@ -18,7 +18,7 @@ from minet_core.settings.presets import federation_of
 from minet_core.training.batches import BatchRecipe, PlannedSamples, drawn_batches, plan_batches
 from minet_core.training.local_update import LocalState, local_update
 from minet_core.training.loop import StepPlan
-from minet_core.training.prepared_slices import DEFAULT_CACHE_BYTES, PreparedSlices
+from minet_core.training.samples import DEFAULT_CACHE_BYTES, PreparedSlices
 from minet_core.training_domain import TrainingDomain
 from minet_core.weights.manifest import load_weights
 from sites.store.training_domain import PairSlices, domain_of_pairs

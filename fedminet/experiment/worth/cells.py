@@ -33,7 +33,7 @@ from minet_core.runtime.versions import versions
 from minet_core.settings.federation import FederationSettings
 from minet_core.settings.yaml_file import Settings, parse_settings
 from minet_core.training.device import autocast_dtype_for, device_of, preferred_device
-from minet_core.training.prepared_slices import PreparedSlices
+from minet_core.training.samples import PreparedSlices
 from minet_core.weights.manifest import Arrays, learnable, load_weights
 from sites.store.dataset import StoreSlices
 from sites.store.store import Store

@@ -29,7 +29,7 @@ from minet_core.training.batches import (
     plan_batches,
 )
 from minet_core.training.patches import MIN_FOREGROUND
-from minet_core.training.prepared_slices import PreparedSlices
+from minet_core.training.samples import PreparedSlices
 from tests.support.repository import ROOT
 from tests.support.warm_python import warm_python
 

@@ -15,8 +15,7 @@ from minet_core.settings.federation import BlurSettings, TroubleSettings
 from minet_core.settings.presets import federation_of
 from minet_core.training.batches import BatchRecipe, PlannedSamples, drawn_batches, plan_batches
 from minet_core.training.blur import N_VARIANTS, BlurDraw, BlurredSlices, blur_slice, draw_blur
-from minet_core.training.prepared_slices import PreparedSlices
-from minet_core.training.samples import make_sample
+from minet_core.training.samples import PreparedSlices, make_sample
 
 BLUR = BlurSettings(share=0.5, max_px=1.5)
 

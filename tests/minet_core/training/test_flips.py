@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from minet_core.settings.presets import federation_of
 from minet_core.training.batches import Batch, BatchRecipe, PlannedSamples, drawn_batches, plan_batches
 from minet_core.training.flips import NO_FLIPS, Flips, cut, draw_flips
-from minet_core.training.prepared_slices import PreparedSlices
-from minet_core.training.samples import make_sample
+from minet_core.training.samples import PreparedSlices, make_sample
 
 EVERY_WAY = [Flips(*bits) for bits in itertools.product((False, True), repeat=3)]
 

@@ -13,8 +13,7 @@ from minet_core.imaging.degradation import DegradationDraw, crop_to_multiple, lo
 from minet_core.imaging.interpolation import bicubic
 from minet_core.training.batches import Batch, BatchRecipe, PlannedSamples, drawn_batches, plan_batches
 from minet_core.training.patches import AIR_LEVEL, MIN_FOREGROUND
-from minet_core.training.prepared_slices import PreparedSlices
-from minet_core.training.samples import CLAMP, make_inputs, make_sample
+from minet_core.training.samples import CLAMP, PreparedSlices, make_inputs, make_sample
 
 both_scales = pytest.mark.parametrize("scale", [2, 4])
 

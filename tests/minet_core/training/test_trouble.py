@@ -13,8 +13,7 @@ from minet_core.imaging.reference_trouble import RIGHT, ReferenceDraw
 from minet_core.settings.federation import TroubleSettings
 from minet_core.settings.presets import federation_of
 from minet_core.training.batches import Batch, BatchRecipe, PlannedSamples, drawn_batches, plan_batches
-from minet_core.training.prepared_slices import PreparedSlices
-from minet_core.training.samples import make_sample
+from minet_core.training.samples import PreparedSlices, make_sample
 from minet_core.training.trouble import TroubledSlices, draw_trouble, fitted
 
 NONE = dict.fromkeys(
