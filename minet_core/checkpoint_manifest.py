@@ -144,7 +144,7 @@ def manifest_text(manifest: CheckpointManifest) -> str:
     str
         JSON: the manifest and its own SHA-256.
     """
-    return json.dumps({"manifest": manifest.as_json(), "sha256": _digest(manifest)})
+    return json.dumps({"manifest": manifest.as_json(), "sha256": manifest_digest(manifest)})
 
 
 def parse_manifest(text: str | None, *, source: str) -> CheckpointManifest:
@@ -178,9 +178,9 @@ def parse_manifest(text: str | None, *, source: str) -> CheckpointManifest:
     except (ValueError, KeyError, TypeError) as failure:
         detail = " ".join(str(failure).split())[:200]
         raise CheckpointInvalid(f"{source} has an unreadable manifest", got=detail) from failure
-    if sha256 != _digest(manifest):
+    if sha256 != manifest_digest(manifest):
         raise CheckpointInvalid(
-            f"{source} has a manifest that was changed", got=_digest(manifest), expected=sha256
+            f"{source} has a manifest that was changed", got=manifest_digest(manifest), expected=sha256
         )
     return manifest
 
@@ -222,7 +222,19 @@ def as_array(tensor: Tensor | NDArray[Any]) -> NDArray[Any]:
     return np.array(plain, dtype=plain.dtype.newbyteorder("="), order="C", copy=None)
 
 
-def _digest(manifest: CheckpointManifest) -> str:
+def manifest_digest(manifest: CheckpointManifest) -> str:
+    """SHA-256 of all that a manifest says.
+
+    Parameters
+    ----------
+    manifest
+        Of a checkpoint.
+
+    Returns
+    -------
+    str
+        Hexadecimal; the same whatever the order of the keys.
+    """
     canonical = json.dumps(manifest.as_json(), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 

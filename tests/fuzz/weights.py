@@ -14,8 +14,8 @@ import onnx
 from pydantic import ValidationError
 
 from minet_core.admission.bundle_guard import guard_bundle
-from minet_core.checkpoint import _digest, load_model, read_manifest, save_checkpoint
-from minet_core.checkpoint_manifest import METADATA_KEY, CheckpointManifest, describe
+from minet_core.checkpoint import load_model, read_manifest, save_checkpoint
+from minet_core.checkpoint_manifest import METADATA_KEY, CheckpointManifest, describe, manifest_digest
 from minet_core.errors import WeightsRefused
 from minet_core.exported.onnx_file import export_onnx, metadata_entry, sealed
 from minet_core.exported.onnx_runtime import MANIFEST_KEY, load_onnx_model
@@ -153,7 +153,7 @@ def _with_own_digest(text: str) -> str:
     """A manifest that is one, with its right digest: so that what it says is looked at."""
     try:
         content = json.loads(text)
-        digest = _digest(CheckpointManifest.model_validate(content["manifest"]))
+        digest = manifest_digest(CheckpointManifest.model_validate(content["manifest"]))
         return json.dumps({**content, "sha256": digest})
     except (ValueError, TypeError, KeyError, RecursionError, ValidationError):
         return text
