@@ -173,7 +173,7 @@ def judge_reference(
         agreement < limits.named_agreement
         or misplacement > _of_slices(limits.named_misplacement, len(reference))
         or share > limits.named_share
-        or (share > enough and (displaced or misplacement > _of_slices(together, len(reference))))
+        or (share >= enough and (displaced or misplacement > _of_slices(together, len(reference))))
     )
     if elsewhere:
         trust = np.zeros_like(

@@ -19,7 +19,7 @@ from client.app import build_client_app
 from tests.faults.tiny_sites import make_tiny_sites, tiny_federation
 from tests.support.repository import ROOT
 
-MAX_FILES = 15
+MAX_FILES = 14
 COUNTED = ("client/", "minet_core/training/")
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from minet_core.errors import InvalidSetting, NoScansFound, ProcessDied, StoreDamaged
 from minet_core.training.batches import (
+    MIN_FOREGROUND,
     Batch,
     BatchRecipe,
     PlannedBatch,
@@ -28,7 +29,6 @@ from minet_core.training.batches import (
     named_worker_deaths,
     plan_batches,
 )
-from minet_core.training.patches import MIN_FOREGROUND
 from minet_core.training.samples import PreparedSlices
 from tests.support.repository import ROOT
 from tests.support.warm_python import warm_python

@@ -11,8 +11,15 @@ from numpy.typing import NDArray
 from minet_core.errors import InvalidSetting, NoScansFound, ScanInvalid
 from minet_core.imaging.degradation import DegradationDraw, crop_to_multiple, low_resolution
 from minet_core.imaging.interpolation import bicubic
-from minet_core.training.batches import Batch, BatchRecipe, PlannedSamples, drawn_batches, plan_batches
-from minet_core.training.patches import AIR_LEVEL, MIN_FOREGROUND
+from minet_core.training.batches import (
+    AIR_LEVEL,
+    MIN_FOREGROUND,
+    Batch,
+    BatchRecipe,
+    PlannedSamples,
+    drawn_batches,
+    plan_batches,
+)
 from minet_core.training.samples import CLAMP, PreparedSlices, make_inputs, make_sample
 
 both_scales = pytest.mark.parametrize("scale", [2, 4])
