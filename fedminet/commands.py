@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedminet.experiment.commands import experiment
+from fedminet.experiment.commands import experiment_commands
 from fedminet.options import AsJson, PictureMaking, RehearsalOptions, ScanOptions, TrainingOptions
 from minet_core.errors import InvalidSetting
 from minet_core.runtime.option_groups import with_option_groups
@@ -23,8 +23,13 @@ if TYPE_CHECKING:
 
 def add_shared_verbs(app: typer.Typer) -> None:
     """Put the shared verbs beside the groups."""
-    for verb in (demo, simulate, train, evaluate, infer, export, report, experiment):
+    for verb in (demo, simulate, train, evaluate, infer, export, report):
         app.command()(with_option_groups(verb))
+    app.add_typer(
+        experiment_commands,
+        name="experiment",
+        help="The paper's tables and figure, and what taking part, a reference or a patient more is worth.",
+    )
 
 
 def demo(

@@ -9,10 +9,13 @@ import logging
 import math
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
 import typer
+from typer.core import TyperGroup
 
 from client.commands import site_commands
 from fedminet.bench.commands import bench_commands
@@ -94,18 +97,32 @@ def run() -> None:
 
 
 def _prepare_options(command: click.Command) -> None:
-    """What click leaves to be desired of every option, of all commands below too.
+    """What click and typer leave to be desired of every option, of all commands below too.
+
+    A page of help is plain text: typer 0.20 writes brackets for rich, a backslash before each, where it is told not to
+    use it too, and offers what a mistyped command may have meant beside click, which does so itself.
 
     A path is refused by no one before its command reads it: click says neither whose the folder is nor what to do. Not
     a number is refused at once: it lies within every range, and is found by the settings alone, after minutes.
     """
+    if isinstance(command, TyperGroup):
+        command.suggest_commands = False
     for parameter in command.params:
+        parameter.get_help_record = partial(_plain_help, parameter.get_help_record)  # type: ignore[method-assign]
         if isinstance(parameter.type, click.Path):
             parameter.type.readable = False
         if isinstance(parameter.type, click.types.FloatParamType) and parameter.callback is None:
             parameter.callback = _require_number
     for below in getattr(command, "commands", {}).values():
         _prepare_options(below)
+
+
+def _plain_help(
+    written: Callable[[click.Context], tuple[str, str] | None], context: click.Context
+) -> tuple[str, str] | None:
+    """A parameter's line on the page of help without the backslashes before brackets."""
+    line = written(context)
+    return None if line is None else (line[0], line[1].replace("\\[", "["))
 
 
 def _require_number(context: click.Context, parameter: click.Parameter, value: object) -> object:

@@ -1,59 +1,67 @@
-"""`fedminet experiment`: what its options ask of each experiment."""
+"""`fedminet experiment ...`: a command for each, with its own options."""
 
 from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from fedminet.options import PatientsOptions, StudyOptions, WorthOptions
-from minet_core.errors import InvalidSetting
+from fedminet.experiment.options import (
+    AdaptationOptions,
+    GateOptions,
+    OutFolder,
+    PatientsOptions,
+    Quiet,
+    SampleOptions,
+    StudyOptions,
+    WorthOptions,
+)
+from minet_core.runtime.option_groups import with_option_groups
+
+USUAL_FOLDER = Path("experiment-run")
 
 
-def experiment(
-    which: Annotated[
-        str,
-        typer.Argument(
-            help="table1, table2 or figure3 of the paper, reference, integration, worth, gate, or patients."
-        ),
-    ],
-    asked: StudyOptions,
-    asked_worth: WorthOptions,
-    asked_patients: PatientsOptions,
-    out: Annotated[
-        Path, typer.Option(help="A folder for the results; what is done there is not done again.")
-    ] = Path("experiment-run"),
-    quiet: Annotated[bool, typer.Option(help="No progress.")] = False,
-) -> None:
-    """The paper's tables and figure: every method, trained and tested, beside the paper's numbers."""
+def table1(asked: StudyOptions, out: OutFolder = USUAL_FOLDER, quiet: Quiet = False) -> None:
+    """Table 1 of the paper: every method at every site, beside the paper's numbers."""
+    _study("table1", asked, out, quiet=quiet)
+
+
+def table2(asked: StudyOptions, out: OutFolder = USUAL_FOLDER, quiet: Quiet = False) -> None:
+    """Table 2 of the paper: what each part of MINet adds."""
+    _study("table2", asked, out, quiet=quiet)
+
+
+def figure3(asked: StudyOptions, out: OutFolder = USUAL_FOLDER, quiet: Quiet = False) -> None:
+    """Figure 3 of the paper: images and error maps of every method."""
+    _study("figure3", asked, out, quiet=quiet)
+
+
+def reference(asked: StudyOptions, out: OutFolder = USUAL_FOLDER, quiet: Quiet = False) -> None:
+    """What the reference adds, as it is and blurred, moved or of another patient."""
+    _study("reference", asked, out, quiet=quiet)
+
+
+def integration(asked: StudyOptions, out: OutFolder = USUAL_FOLDER, quiet: Quiet = False) -> None:
+    """What the multi-stage integration adds, by the size of the model."""
+    _study("integration", asked, out, quiet=quiet)
+
+
+def _study(which: str, asked: StudyOptions, out: Path, *, quiet: bool) -> None:
+    """One of the paper's experiments: its cells, trained and tested, and its tables."""
     from fedminet.experiment.catalogue import EXPERIMENTS
     from fedminet.experiment.report.write_results import results_folder
     from fedminet.experiment.run import run_experiment
     from fedminet.experiment.study import StudyRequest, study_of
     from fedminet.single_machine.sites import parse_sites
 
-    if which == "worth":
-        _worth(asked, asked_worth, out, quiet=quiet)
-        return
-    if which == "gate":
-        _gate(asked, out, quiet=quiet)
-        return
-    if which == "patients":
-        _patients(asked, asked_worth, asked_patients, out, quiet=quiet)
-        return
-    if which not in EXPERIMENTS:
-        raise InvalidSetting(
-            "no such experiment", got=which, expected=" or ".join((*EXPERIMENTS, "worth", "gate", "patients"))
-        )
     usual = EXPERIMENTS[which]
     named, ingested = parse_sites(asked.site or [])
     scales = [int(one) if one.isdecimal() else 0 for one in asked.scale.split(",")] if asked.scale else None
     request = StudyRequest(
         out=out,
         preset=asked.preset,
-        modes=(asked.mode or "federated").split(","),
+        modes=asked.mode.split(","),
         methods=asked.methods.split(",") if asked.methods else usual.methods,
         seeds=asked.seeds,
         scales=usual.scales if scales is None else scales,
@@ -72,14 +80,14 @@ def experiment(
     )
 
 
-def _gate(asked: StudyOptions, out: Path, *, quiet: bool) -> None:
+def gate(asked: GateOptions, out: OutFolder = USUAL_FOLDER, quiet: Quiet = False) -> None:
     """What a wrong reference costs, and what the gate says of it."""
     from fedminet.experiment.gate.run import GatePlan, run_gate
     from fedminet.experiment.worth.plan import whole_numbers
 
     models = tuple(asked.methods.split(",")) if asked.methods else GatePlan.models
     for scale, site in itertools.product(
-        whole_numbers(asked.scale or "2", option="--scale"), asked.site or [GatePlan.site]
+        whole_numbers(asked.scale, option="--scale"), asked.site or [GatePlan.site]
     ):
         plan = GatePlan(
             out=out.resolve(),
@@ -91,35 +99,33 @@ def _gate(asked: StudyOptions, out: Path, *, quiet: bool) -> None:
         typer.echo(f"Page: {run_gate(plan, quiet=quiet)}")
 
 
-def _patients(
-    asked: StudyOptions, recipe: WorthOptions, asked_patients: PatientsOptions, out: Path, *, quiet: bool
+def patients(
+    asked: PatientsOptions, samples: SampleOptions, out: OutFolder = USUAL_FOLDER, quiet: Quiet = False
 ) -> None:
-    """Every patient in turn as the test patient."""
+    """Every patient of a site in turn as the test patient, while the others train."""
     from fedminet.experiment.patients.plan import PatientsPlan, model_changes
     from fedminet.experiment.patients.run import run_patients
     from fedminet.experiment.worth.plan import whole_numbers
     from fedminet.single_machine.sites import parse_sites
     from minet_core.settings.federation import BlurSettings
 
-    if asked.mode not in ("", "local"):
-        raise InvalidSetting("--mode is not understood", got=asked.mode, expected="local")
-    if asked_patients.threads is not None:
+    if asked.threads is not None:
         import torch
 
-        torch.set_num_threads(asked_patients.threads)
+        torch.set_num_threads(asked.threads)
     named, ingested = parse_sites(asked.site or [])
     training = {
-        "batch_size": recipe.batch,
-        "patch_px": recipe.patch,
-        "flips": recipe.flips or None,
-        "blur": None if recipe.blur is None else BlurSettings(max_px=recipe.blur),
-        "learning_rate": asked_patients.rate,
-        "decay_fraction": asked_patients.decay,
+        "batch_size": samples.batch,
+        "patch_px": samples.patch,
+        "flips": samples.flips or None,
+        "blur": None if samples.blur is None else BlurSettings(max_px=samples.blur),
+        "learning_rate": asked.rate,
+        "decay_fraction": asked.decay,
     }
     given = {
         "methods": tuple(asked.methods.split(",")) if asked.methods else None,
         "scales": whole_numbers(asked.scale, option="--scale") if asked.scale else None,
-        "n_steps": asked_patients.steps,
+        "n_steps": asked.steps,
         "equal": asked.equal or None,
     }
     plan = PatientsPlan(
@@ -129,8 +135,8 @@ def _patients(
         n_seeds=asked.seeds,
         preset=asked.preset,
         n_patients=asked.patients,
-        model=model_changes(asked_patients.model or []),
-        self_ensemble=asked_patients.self_ensemble,
+        model=model_changes(asked.model or []),
+        self_ensemble=asked.self_ensemble,
         training={name: value for name, value in training.items() if value is not None},
         **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
     )
@@ -138,8 +144,14 @@ def _patients(
     typer.echo(f"{len(cells)} cells. Page: {plan.folder / 'patients.md'}")
 
 
-def _worth(asked: StudyOptions, asked_worth: WorthOptions, out: Path, *, quiet: bool) -> None:
-    """What taking part is worth to a site."""
+def worth(
+    asked: WorthOptions,
+    adapting: AdaptationOptions,
+    samples: SampleOptions,
+    out: OutFolder = USUAL_FOLDER,
+    quiet: Quiet = False,
+) -> None:
+    """What taking part is worth to a site: a federation's model, adapted, beside the one that it trains alone."""
     from fedminet.experiment.worth.plan import WorthPlan, newcomer_asked, rates_asked, whole_numbers
     from fedminet.experiment.worth.run import run_worth
     from fedminet.single_machine.sites import parse_named_sites
@@ -147,32 +159,37 @@ def _worth(asked: StudyOptions, asked_worth: WorthOptions, out: Path, *, quiet: 
 
     named = parse_named_sites(asked.site or [])
     given = {
-        "head_steps": asked_worth.head_steps,
-        "head_learning_rate": asked_worth.head_rate,
-        "steps": asked_worth.adapt_steps,
-        "decay_fraction": asked_worth.adapt_decay,
-        **rates_asked(asked_worth.adapt_rate),
+        "head_steps": adapting.head_steps,
+        "head_learning_rate": adapting.head_rate,
+        "steps": adapting.adapt_steps,
+        "decay_fraction": adapting.adapt_decay,
+        **rates_asked(adapting.adapt_rate),
     }
     plan = WorthPlan(
         out=out.resolve(),
-        seeds=whole_numbers(asked_worth.worth_seeds, option="--worth-seeds"),
-        patients=whole_numbers(asked_worth.own, option="--own"),
-        scale=whole_numbers(asked.scale or "2", option="--scale")[0],
+        seeds=whole_numbers(asked.worth_seeds, option="--worth-seeds"),
+        patients=whole_numbers(asked.own, option="--own"),
+        scale=asked.scale,
         preset=asked.preset,
         rounds=asked.rounds or WorthPlan.rounds,
         local_steps=asked.local_steps or WorthPlan.local_steps,
-        batch_size=asked_worth.batch,
-        patch_px=asked_worth.patch,
-        flips=asked_worth.flips,
-        blur_px=asked_worth.blur,
-        validation=asked_worth.validation,
+        batch_size=samples.batch,
+        patch_px=samples.patch,
+        flips=samples.flips,
+        blur_px=samples.blur,
+        validation=asked.validation,
         named=named,
         in_turn=bool(named),
-        varied=not asked_worth.alike,
-        newcomer=newcomer_asked(asked_worth.newcomer),
+        varied=not asked.alike,
+        newcomer=newcomer_asked(asked.newcomer),
         adaptation=AdaptationSettings.model_validate(
             {name: value for name, value in given.items() if value is not None}
         ),
     )
     cells = run_worth(plan, quiet=quiet)
     typer.echo(f"{len(cells)} of {len(plan.keys())} cells. Page: {plan.folder / 'worth.md'}")
+
+
+experiment_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+for _experiment in (table1, table2, figure3, reference, integration, worth, patients, gate):
+    experiment_commands.command()(with_option_groups(_experiment))

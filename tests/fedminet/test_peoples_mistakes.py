@@ -240,3 +240,29 @@ def test_a_dicom_file_in_place_of_its_folder_is_called_so(tmp_path: Path) -> Non
     assert isinstance(said.exception, InvalidSetting)
     assert "a DICOM file is given in place of its series" in str(said.exception)
     assert "t2.dcm; expected for each scan the folder of one series" in str(said.exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["server", "start", "--help"], 0, "HOME  [required]"),
+        (["experiment", "worth", "--help"], 0, "[default: 2,7]"),
+        (["experiment", "table3"], 2, "No such command 'table3'."),
+    ],
+    ids=lambda one: " ".join(one) if isinstance(one, list) else None,
+)
+def test_a_page_of_help_is_plain_text_and_a_suggestion_is_made_once(
+    arguments: list[str],
+    status: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["fedminet", *arguments])
+    with pytest.raises(SystemExit) as ending:
+        main.run()
+    shown = "".join(capsys.readouterr())
+    assert ending.value.code == status
+    assert said in shown
+    assert "\\" not in shown
+    assert shown.count("Did you mean") <= 1

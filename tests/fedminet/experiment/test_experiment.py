@@ -9,10 +9,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from client.site_home import SiteHome
+from fedminet.experiment.catalogue import EXPERIMENTS
 from fedminet.experiment.cells import Cell, cell_folder
+from fedminet.experiment.commands import experiment_commands
 from fedminet.experiment.methods import is_learned
 from fedminet.experiment.run import run_experiment
 from fedminet.experiment.scores import _tested_volumes, stranger_of
@@ -343,7 +346,6 @@ def test_what_the_integration_adds_is_shown_for_each_size_after_as_many_steps(
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["table3"],
         ["table1", "--mode", "alone"],
         ["table1", "--methods", "srcnn"],
         ["table1", "--equal", "parameters"],
@@ -354,3 +356,25 @@ def test_what_is_no_choice_is_refused(arguments: list[str], tmp_path: Path) -> N
     outcome = CliRunner().invoke(command_line(), ["experiment", *arguments, "--out", str(tmp_path / "out")])
     assert isinstance(outcome.exception, FedminetError)
     assert not (tmp_path / "out").exists()
+
+
+def test_each_experiment_has_its_own_options_alone() -> None:
+    """One list for all had 34 of them, most of which any one experiment left unread without a word."""
+    experiments = typer.main.get_command(experiment_commands).commands  # type: ignore[attr-defined]
+    assert list(experiments) == [*EXPERIMENTS, "worth", "patients", "gate"]
+    options = {name: {option.name for option in one.params} for name, one in experiments.items()}
+    assert options["gate"] == {"site", "scale", "methods", "local_steps", "out", "quiet"}
+    assert options["worth"] & options["table1"] == {
+        "preset",
+        "site",
+        "scale",
+        "rounds",
+        "local_steps",
+        "out",
+        "quiet",
+    }
+    unread = CliRunner().invoke(command_line(), ["experiment", "table1", "--own", "2"])
+    unknown = CliRunner().invoke(command_line(), ["experiment", "table3"])
+    assert (unread.exit_code, unknown.exit_code) == (2, 2)
+    assert "No such option '--own'" in unread.output
+    assert "No such command 'table3'" in unknown.output
