@@ -20,7 +20,7 @@ def show(
     last: Annotated[int, typer.Option(min=0, help="How many records; 0: all.")] = 20,
     json_output: AsJson = False,
 ) -> None:
-    """Print the last records: what was asked and answered, what was refused, and what operators did."""
+    """Print the last records. What was asked, answered and refused, and what operators did."""
     from client.rounds.request_budget import requests_answered
     from client.site_home import SiteHome
     from minet_core.ledger.page import last_records, record_as_text
@@ -51,7 +51,7 @@ def verify(
     ] = None,
     json_output: AsJson = False,
 ) -> None:
-    """Verify that no record was changed, removed or moved; with --head or --against, that none is missing."""
+    """Verify that no record was changed, removed or moved. With --head or --against, that none is missing."""
     from client.site_home import SiteHome
     from minet_core.ledger.page import audit, heads_held
     from minet_core.ledger.records import Ledger

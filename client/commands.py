@@ -9,22 +9,17 @@ from typing import Annotated
 
 import typer
 
-from client.admission.commands import add_admission_commands
+from client.admission.commands import accept, renew, request
 from client.audit_commands import audit_commands
-from client.ingest_commands import add_ingest_commands
-from client.pacs.commands import add_pacs_commands
-from client.patient_commands import add_patient_commands
-from client.receive.commands import add_receive_commands
+from client.ingest_commands import ingest
+from client.pacs.commands import fetch
+from client.patient_commands import withdraw
+from client.receive.commands import receive
 from client.status.finding import Finding
 from minet_core.runtime.logs import DEFAULT_FORMAT, DEFAULT_LEVEL, FORMAT_VARIABLE, LEVEL_VARIABLE
+from minet_core.runtime.option_groups import with_option_groups
 
 site_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-add_admission_commands(site_commands)
-add_ingest_commands(site_commands)
-add_patient_commands(site_commands)
-add_receive_commands(site_commands)
-add_pacs_commands(site_commands)
-site_commands.add_typer(audit_commands, name="audit")
 
 Home = Annotated[Path, typer.Argument(help="The site's folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
@@ -47,7 +42,7 @@ def init(
     name: Annotated[str | None, typer.Option(help="The site's name, if not the definition's.")] = None,
     json_output: AsJson = False,
 ) -> None:
-    """Make the site's folder: its site.yaml to edit, its keys, and its request for admission."""
+    """Make the site's folder. It has site.yaml to edit, the keys, and the request for admission."""
     from client.admission.init_site import init_site
 
     made = init_site(home, chosen=definition, name=name)
@@ -74,7 +69,7 @@ def scan(
     ] = False,
     json_output: AsJson = False,
 ) -> None:
-    """Show what a folder of DICOM or a BIDS tree holds: each series, the role it would get, and why not."""
+    """Show the series of a folder of DICOM or a BIDS tree. With the role that each would get, or why none."""
     from client.site_home import SiteHome
     from sites.pairing.series_table import series_table, table_text
     from sites.settings.scan_files import DicomFiles
@@ -134,7 +129,7 @@ def start(
     log_level: LogLevel = DEFAULT_LEVEL,
     log_format: LogFormat = DEFAULT_FORMAT,
 ) -> None:
-    """Check the site, then start its client and keep it running until Ctrl-C. It logs to the standard error."""
+    """Start the site's client, and keep it running until Ctrl-C. The site is checked first. It logs to stderr."""
     from client.admission.kit import accept_kit
     from client.operator_acts import noted_start
     from client.preflight.preflight import log_findings
@@ -176,7 +171,7 @@ def adapt(
     ] = None,
     json_output: AsJson = False,
 ) -> None:
-    """Train a model further on this site's own slices, and keep what its validation patients choose.
+    """Train a model further on this site's own slices. What its validation patients choose is kept.
 
     For new patients, for a new scanner, and for a site that took no part. Given again, it goes on.
     """
@@ -194,7 +189,7 @@ def adapt(
 
 @site_commands.command()
 def status(home: Home, json_output: AsJson = False) -> None:
-    """Say whether the site is registered, configured and training, and its last round.
+    """Say whether the site is registered and training. Its last round is shown too.
 
     Exit status 0: the client runs, and is registered or waits to be let in; 1: it does not run, or hangs.
     """
@@ -229,3 +224,29 @@ def _show_findings(findings: Sequence[Finding], *, json_output: bool) -> None:
     from client.preflight.preflight import print_findings
 
     print_findings(findings)
+
+
+for _command in (ingest, request, accept, withdraw, renew, receive, fetch):
+    site_commands.command()(with_option_groups(_command))
+site_commands.add_typer(audit_commands, name="audit")
+
+IN_THE_ORDER_OF_USE = (
+    "init",
+    "scan",
+    "ingest",
+    "check",
+    "request",
+    "accept",
+    "start",
+    "status",
+    "adapt",
+    "withdraw",
+    "renew",
+    "receive",
+    "fetch",
+)
+"""As the page of help has them: first what a hospital does once, in its order."""
+
+site_commands.registered_commands.sort(
+    key=lambda known: IN_THE_ORDER_OF_USE.index(getattr(known.callback, "__name__", ""))
+)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from minet_core.errors import DataError, InvalidSetting, NoScansAccepted, NoScansFound, TooFewPatients
-from minet_core.runtime.option_groups import with_option_groups
 
 if TYPE_CHECKING:
     from client.receive.drain import Batch
@@ -21,11 +20,6 @@ if TYPE_CHECKING:
 
 Home = Annotated[Path, typer.Argument(help="The site's folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
-
-
-def add_ingest_commands(commands: typer.Typer) -> None:
-    """Put the commands of this file under `fedminet site`."""
-    commands.command("ingest")(with_option_groups(ingest))
 
 
 @dataclass(frozen=True)
@@ -77,7 +71,7 @@ def ingest(
     ] = False,
     json_output: AsJson = False,
 ) -> None:
-    """Read the scans, pair and register them, and put what was accepted into the store."""
+    """Read, pair and register scans, and keep what is accepted."""
     from client.site_home import SiteHome
 
     site = SiteHome.at(home)

@@ -12,17 +12,12 @@ Home = Annotated[Path, typer.Argument(help="The site's folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
 
-def add_patient_commands(commands: typer.Typer) -> None:
-    """Put the commands of this file under `fedminet site`."""
-    commands.command("withdraw")(withdraw)
-
-
 def withdraw(
     home: Home,
     pseudonym: Annotated[str, typer.Argument(help="The patient's, as `site ingest` prints it.")],
     json_output: AsJson = False,
 ) -> None:
-    """Take a patient out of the store and of every later round, for good, and list the runs that had the patient."""
+    """Take a patient out of the store and later rounds, for good. The runs that had the patient are listed."""
     from client.site_home import SiteHome
     from client.withdraw import withdraw_patient
 

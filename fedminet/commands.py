@@ -28,7 +28,7 @@ def add_shared_verbs(app: typer.Typer) -> None:
     app.add_typer(
         experiment_commands,
         name="experiment",
-        help="The paper's tables and figure, and what taking part, a reference or a patient more is worth.",
+        help="Experiments: the paper's tables and figure, and more.",
     )
 
 
@@ -52,7 +52,7 @@ def demo(
     ] = None,
     json_output: AsJson = False,
 ) -> None:
-    """A coordinator and three sites on this machine, over loopback with TLS: train, adapt, test, report."""
+    """Run a whole federation on this machine. Coordinator and three sites, over loopback with TLS, to the report."""
     from fedminet.single_machine.site_workers import begin_site_workers
 
     begin_site_workers()  # their imports run beside these
@@ -89,7 +89,7 @@ def simulate(
     ] = False,
     json_output: AsJson = False,
 ) -> None:
-    """The same two apps without transport, on an in-process grid or on Ray."""
+    """Run the same federation in one process, without transport. On an in-process grid, or on Ray."""
     from fedminet.simulation.simulate import simulate as run_simulation
     from minet_core.settings.adaptation import AdaptationSettings
 
@@ -113,7 +113,7 @@ def train(
     ] = Path("alone.safetensors"),
     json_output: AsJson = False,
 ) -> None:
-    """Train without a federation, on the pooled data of several sites or on each alone; given again, it goes on."""
+    """Train without a federation. On the pooled data of several sites or on each alone; given again, it goes on."""
     from fedminet.centralised.ranks import exit_worker
     from fedminet.centralised.train import TrainOptions, train_models
 
@@ -205,7 +205,7 @@ def export(
     onnx: Annotated[Path, typer.Option(help="The file to write, in .onnx.")],
     json_output: AsJson = False,
 ) -> None:
-    """Write a model as one ONNX file for other programs, its weights inside. For research, not for diagnosis."""
+    """Write a model as one ONNX file for other programs. Its weights are inside. For research, not for diagnosis."""
     from minet_core.exported.onnx_file import export_onnx
 
     metadata = export_onnx(model, onnx)
@@ -275,7 +275,7 @@ def report(
         Path | None, typer.Option(help="Also write the sites' images as one small PNG.")
     ] = None,
 ) -> None:
-    """Draw report.html anew from what a run left, and print its table."""
+    """Draw a run's report.html anew, and print its table."""
     from rich.console import Console
 
     from fedminet.single_machine.report import report_on

@@ -23,7 +23,7 @@ def show(
     last: Annotated[int, typer.Option(min=0, help="How many records; 0: all.")] = 20,
     json_output: AsJson = False,
 ) -> None:
-    """Print the last records: what was asked, which replies came, what was refused, and what operators did."""
+    """Print the last records. What was asked, which replies came, what was refused, and what operators did."""
     from minet_core.ledger.page import last_records, record_as_text
     from server.ledger import ledger_of
     from server.server_home import ServerHome
@@ -45,7 +45,7 @@ def verify(
     ] = None,
     json_output: AsJson = False,
 ) -> None:
-    """Verify that no record was changed, removed or moved; with --head or --against, that none is missing."""
+    """Verify that no record was changed, removed or moved. With --head or --against, that none is missing."""
     from minet_core.ledger.page import audit, heads_held
     from server.ledger import ledger_of
     from server.server_home import ServerHome

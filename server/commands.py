@@ -9,14 +9,20 @@ from typing import Annotated
 import typer
 
 from minet_core.runtime.logs import DEFAULT_FORMAT, DEFAULT_LEVEL, FORMAT_VARIABLE, LEVEL_VARIABLE
-from server.admission.commands import PassphraseFile, add_admission_commands
+from minet_core.runtime.option_groups import with_option_groups
+from server.admission.commands import (
+    PassphraseFile,
+    admit,
+    certificates,
+    passphrase,
+    renew,
+    renew_server,
+    revoke,
+)
 from server.audit_commands import audit_commands
-from server.backup.commands import add_backup_commands
+from server.backup.commands import backup, restore
 
 server_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-add_admission_commands(server_commands)
-add_backup_commands(server_commands)
-server_commands.add_typer(audit_commands, name="audit")
 
 
 @server_commands.callback()
@@ -67,7 +73,7 @@ def init(
     ] = "fedavg",
     passphrase_file: PassphraseFile = None,
 ) -> None:
-    """Make the coordinator's folder: federation.yaml and server.yaml to edit, a CA and a server certificate."""
+    """Make the coordinator's folder. It has federation.yaml and server.yaml to edit, a CA and a server certificate."""
     from minet_core.admission.fingerprints import authority_fingerprint
     from minet_core.admission.kit import read_authority
     from minet_core.settings.presets import federation_of
@@ -113,7 +119,7 @@ def start(home: Home, log_level: LogLevel = DEFAULT_LEVEL, log_format: LogFormat
 
 @server_commands.command()
 def check(home: Home) -> None:
-    """Check what keeps this machine's other users out: files, and the SuperLink's interfaces where it runs."""
+    """Check what keeps this machine's other users out. Of the files, and of a running SuperLink's interfaces."""
     from minet_core.errors import ServerUnreachable
     from server.processes.walls import hold_files, require_closed
     from server.runs.follow import control_of
@@ -141,7 +147,7 @@ def run(
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was interrupted.")] = False,
     json_output: AsJson = False,
 ) -> None:
-    """Run the federation once on the started server, or continue a run, and wait for its end."""
+    """Run the federation once, and wait for its end. The server is started already; a run of this name is continued."""
     from rich.console import Console
 
     from minet_core.report.table import print_table
@@ -167,7 +173,7 @@ def run(
 
 @server_commands.command()
 def status(home: Home, json_output: AsJson = False) -> None:
-    """Say whether the server answers, which sites are online, and where the runs are.
+    """Say who is online, and how the runs stand. It also says whether the server answers.
 
     Exit status 0: the server answers; 1: it does not. Sites that are offline and runs that ended count for nothing.
     """
@@ -211,7 +217,7 @@ def dashboard(
     log_level: LogLevel = DEFAULT_LEVEL,
     log_format: LogFormat = DEFAULT_FORMAT,
 ) -> None:
-    """Serve the coordinator's screen, and /metrics for Prometheus, until Ctrl-C. It reads, and shows no scan."""
+    """Serve the coordinator's screen until Ctrl-C. And /metrics for Prometheus. It reads, and shows no scan."""
     from dataclasses import replace
 
     from minet_core.errors import InvalidSetting
@@ -242,7 +248,7 @@ def dashboard_password(
         bool, typer.Option("--stdin", help="Read the password from the first line of the standard input.")
     ] = False,
 ) -> None:
-    """Set the password for `dashboard --allow-control`; its hash alone is kept, and a former one no longer counts."""
+    """Set the password for `dashboard --allow-control`. Its hash alone is kept, and a former one no longer counts."""
     import sys
 
     from server.dashboard.password import set_password
@@ -254,3 +260,32 @@ def dashboard_password(
     else:
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     typer.echo(f"The password's hash is in {set_password(coordinator, password)}.")
+
+
+for _command in (admit, backup, restore, certificates, renew, renew_server, revoke, passphrase):
+    server_commands.command()(with_option_groups(_command))
+server_commands.add_typer(audit_commands, name="audit")
+
+IN_THE_ORDER_OF_USE = (
+    "init",
+    "check",
+    "admit",
+    "start",
+    "run",
+    "status",
+    "stop",
+    "dashboard",
+    "dashboard_password",
+    "backup",
+    "restore",
+    "certificates",
+    "renew",
+    "renew_server",
+    "revoke",
+    "passphrase",
+)
+"""As the page of help has them: first what a coordinator does for a run, in its order."""
+
+server_commands.registered_commands.sort(
+    key=lambda known: IN_THE_ORDER_OF_USE.index(getattr(known.callback, "__name__", ""))
+)

@@ -16,15 +16,8 @@ Home = Annotated[Path, typer.Argument(help="The site's folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
 
-def add_admission_commands(commands: typer.Typer) -> None:
-    """Put the commands of this file under `fedminet site`."""
-    commands.command("request")(request)
-    commands.command("renew")(renew)
-    commands.command("accept")(accept)
-
-
 def request(home: Home, json_output: AsJson = False) -> None:
-    """Write the site's request for admission, with its declaration if scans were ingested."""
+    """Write the site's request for admission. With its declaration, if scans were ingested."""
     from client.admission.request import make_request
     from client.site_home import SiteHome
 
@@ -38,7 +31,7 @@ def request(home: Home, json_output: AsJson = False) -> None:
 
 
 def renew(home: Home, json_output: AsJson = False) -> None:
-    """Write the request anew, with the same keys, and say until when the present certificate is valid."""
+    """Ask for the next certificate, with the same keys. It says until when the present one is valid."""
     from client.admission.kit import kit_in_use
     from client.admission.request import make_request
     from client.site_home import SiteHome
@@ -69,7 +62,7 @@ def accept(
     ] = False,
     json_output: AsJson = False,
 ) -> None:
-    """Take a kit into use: the first one after a comparison by telephone, later ones also while the client runs.
+    """Take the coordinator's kit into use. The first is compared by telephone; later ones may come at any time.
 
     Where its federation file is another than that of the kit in use, what it changes is shown, and you are asked.
     """

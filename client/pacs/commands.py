@@ -12,11 +12,6 @@ Home = Annotated[Path, typer.Argument(help="The site's folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
 
-def add_pacs_commands(commands: typer.Typer) -> None:
-    """Put the commands of this file under `fedminet site`."""
-    commands.command("fetch")(fetch)
-
-
 def fetch(
     home: Home,
     study: Annotated[
@@ -27,7 +22,7 @@ def fetch(
     ] = None,
     json_output: AsJson = False,
 ) -> None:
-    """Fetch the MR series of studies from the PACS that `pacs` in site.yaml names. No number or name is printed."""
+    """Fetch the MR series of studies from the PACS. `pacs` in site.yaml names it. No number or name is printed."""
     from client.pacs.fetch import fetch as fetch_studies
     from client.pacs.questions import read_questions
     from client.site_home import SiteHome

@@ -18,18 +18,13 @@ LogLevel = Annotated[str, typer.Option(envvar=LEVEL_VARIABLE, help="debug, info,
 LogFormat = Annotated[str, typer.Option(envvar=FORMAT_VARIABLE, help="text, or json: one object a line.")]
 
 
-def add_receive_commands(commands: typer.Typer) -> None:
-    """Put the commands of this file under `fedminet site`."""
-    commands.command("receive")(receive)
-
-
 def receive(
     home: Home,
     json_output: AsJson = False,
     log_level: LogLevel = DEFAULT_LEVEL,
     log_format: LogFormat = DEFAULT_FORMAT,
 ) -> None:
-    """Receive MR images by DICOM's C-STORE until Ctrl-C, from the peers that `receive` in site.yaml lists."""
+    """Receive MR images by DICOM's C-STORE until Ctrl-C. From the peers that `receive` in site.yaml lists."""
     from client.receive.inbox import Inbox
     from client.receive.receiver import Receiver
     from client.site_home import SiteHome

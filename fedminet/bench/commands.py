@@ -48,7 +48,7 @@ def train(
     float32: Float32 = False,
     out: Results = None,
 ) -> None:
-    """A training step beside the literal model, another commit and the machine's roof, interleaved."""
+    """Time a training step. Beside the literal model, another commit and the machine's roof, interleaved."""
     size = {"preset": preset, "edge": patch_px, "batch": batch_size, "float32": float32}
     _compare(
         ["train"], size, steps=steps, threads=threads, baseline=baseline, out=out, more={"compiled": compiled}
@@ -70,7 +70,7 @@ def infer(
     float32: Float32 = False,
     out: Results = None,
 ) -> None:
-    """A volume's inference beside the literal model, another commit and the machine's roof, interleaved."""
+    """Time a volume's inference. Beside the literal model, another commit and the machine's roof, interleaved."""
     size = {"preset": preset, "edge": edge_px, "batch": slices, "float32": float32}
     more = {"exported": onnx, "compiled": compiled}
     _compare(["infer"], size, steps=steps, threads=threads, baseline=baseline, out=out, more=more)
@@ -85,7 +85,7 @@ def data(
     baseline: Baseline = None,
     out: Results = None,
 ) -> None:
-    """Drawing a batch of patches from slices in memory, beside another commit."""
+    """Time the drawing of a batch. From slices in memory, beside another commit."""
     size = {"edge": patch_px, "batch": batch_size}
     _compare(["data"], size, steps=steps, threads=threads, baseline=baseline, out=out)
 
@@ -105,7 +105,7 @@ def aggregate(
     ] = None,
     out: Results = None,
 ) -> None:
-    """The mean of a round's replies beside another commit, Flower's FedAvg, NVFlare's, and copying and adding them."""
+    """Time the mean of a round's replies. Beside another commit, Flower's FedAvg, NVFlare's, and bare additions."""
     size = {"preset": preset, "sites": sites, "parameters": parameters}
     size["nvflare"] = None if nvflare is None else str(nvflare.resolve())
     _compare(["aggregate"], size, steps=steps, threads=threads, baseline=baseline, out=out)
@@ -122,7 +122,7 @@ def ingest(
     baseline: Baseline = None,
     out: Results = None,
 ) -> None:
-    """An ingest of NIfTI pairs with registration, beside another commit: time, residuals, errors of known motions."""
+    """Time an ingest with registration. Beside another commit, with residuals and the errors of known motions."""
     import tempfile
 
     from fedminet.bench.ingests import bench_ingest, ingest_table, write_ingests
@@ -158,7 +158,7 @@ def rounds(
     baseline: Baseline = None,
     out: Results = None,
 ) -> None:
-    """What a round of three sites costs beyond training, taken apart, on the real engine over loopback."""
+    """Time what a round costs beyond training. Taken apart, of three sites, on the real engine over loopback."""
     import tempfile
 
     from fedminet.bench.round_parts import rounds_table
@@ -188,7 +188,7 @@ def every(
     baseline: Baseline = None,
     out: Results = None,
 ) -> None:
-    """Train, infer, data and aggregate in their usual sizes."""
+    """Time train, infer, data and aggregate in their usual sizes."""
     from fedminet.bench.compare import TASKS
 
     _compare(TASKS, {"preset": preset}, steps=steps, threads=threads, baseline=baseline, out=out)
@@ -243,7 +243,7 @@ def steps(
     baseline: Baseline = None,
     out: Results = None,
 ) -> None:
-    """What a training step of each method takes here, in time and in the GPU's memory: a Markdown table."""
+    """Time a training step of each method. With the GPU's memory, as a Markdown table."""
     from fedminet.bench.step_times import WAYS
     from fedminet.bench.steps import StepsAsked, bench_steps, steps_table, write_steps
     from fedminet.experiment.methods import METHODS, SIZES, is_learned
@@ -298,7 +298,7 @@ def algorithms(
     patients: Patients = 10,
     json_output: AsJson = False,
 ) -> None:
-    """The federated algorithms, each site alone and the pooled data, on phantoms: a Markdown table."""
+    """Compare the federated algorithms on phantoms. Beside each site alone and the pooled data, as a Markdown table."""
     from fedminet.bench.algorithms import USUAL, bench_algorithms
 
     cells = bench_algorithms(

@@ -23,7 +23,7 @@ USUAL_FOLDER = Path("experiment-run")
 
 
 def table1(asked: StudyOptions, out: OutFolder = USUAL_FOLDER, quiet: Quiet = False) -> None:
-    """Table 1 of the paper: every method at every site, beside the paper's numbers."""
+    """Table 1 of the paper: every method at every site. The paper's numbers stand beside."""
     _study("table1", asked, out, quiet=quiet)
 
 
@@ -38,12 +38,12 @@ def figure3(asked: StudyOptions, out: OutFolder = USUAL_FOLDER, quiet: Quiet = F
 
 
 def reference(asked: StudyOptions, out: OutFolder = USUAL_FOLDER, quiet: Quiet = False) -> None:
-    """What the reference adds, as it is and blurred, moved or of another patient."""
+    """What the reference adds. As it is and blurred, moved or of another patient."""
     _study("reference", asked, out, quiet=quiet)
 
 
 def integration(asked: StudyOptions, out: OutFolder = USUAL_FOLDER, quiet: Quiet = False) -> None:
-    """What the multi-stage integration adds, by the size of the model."""
+    """What the multi-stage integration adds. By the size of the model."""
     _study("integration", asked, out, quiet=quiet)
 
 
@@ -102,7 +102,7 @@ def gate(asked: GateOptions, out: OutFolder = USUAL_FOLDER, quiet: Quiet = False
 def patients(
     asked: PatientsOptions, samples: SampleOptions, out: OutFolder = USUAL_FOLDER, quiet: Quiet = False
 ) -> None:
-    """Every patient of a site in turn as the test patient, while the others train."""
+    """Every patient of a site in turn as the test patient. The others train."""
     from fedminet.experiment.patients.plan import PatientsPlan, model_changes
     from fedminet.experiment.patients.run import run_patients
     from fedminet.experiment.worth.plan import whole_numbers
@@ -151,7 +151,7 @@ def worth(
     out: OutFolder = USUAL_FOLDER,
     quiet: Quiet = False,
 ) -> None:
-    """What taking part is worth to a site: a federation's model, adapted, beside the one that it trains alone."""
+    """What taking part is worth to a site. A federation's model, adapted, beside the one that the site trains alone."""
     from fedminet.experiment.worth.plan import WorthPlan, newcomer_asked, rates_asked, whole_numbers
     from fedminet.experiment.worth.run import run_worth
     from fedminet.single_machine.sites import parse_named_sites

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from minet_core.runtime.option_groups import with_option_groups
-
 if TYPE_CHECKING:
     from minet_core.protocol.cohort_declaration import CohortDeclaration
     from server.admission.enrolment import Admission
@@ -48,16 +46,6 @@ class IssueOptions:
     json_output: AsJson = False
 
 
-def add_admission_commands(commands: typer.Typer) -> None:
-    """Put the commands of this file under `fedminet server`."""
-    commands.command("admit")(with_option_groups(admit))
-    commands.command("renew")(with_option_groups(renew))
-    commands.command("renew-server")(renew_server)
-    commands.command("revoke")(revoke)
-    commands.command("certificates")(certificates)
-    commands.command("passphrase")(passphrase)
-
-
 def admit(
     home: Home,
     name: SiteName,
@@ -73,7 +61,7 @@ def admit(
         int, typer.Option(min=1, help="Refuse a site that declares more training slices.")
     ] = MAX_SLICES,
 ) -> None:
-    """Admit a site: compare its fingerprint by telephone, sign, register, and write its signed kit."""
+    """Admit a site, and write its signed kit. Its fingerprint is compared by telephone before."""
     from minet_core.admission.request import read_request
     from minet_core.errors import AdmissionRefused
     from minet_core.protocol.cohort_declaration import read_declaration
@@ -113,7 +101,7 @@ def renew(
     name: SiteName,
     issue: IssueOptions,
 ) -> None:
-    """Issue a site's next certificate, for the keys it was admitted with, and write its next kit."""
+    """Issue a site's next certificate, and its next kit. The keys are those that it was admitted with."""
     from server.admission.enrolment import KitTerms
     from server.admission.enrolment import renew as renew_site
     from server.ledger import note_act
@@ -127,7 +115,7 @@ def renew(
 
 
 def renew_server(home: Home, passphrase_file: PassphraseFile = None, ca_key: CaKey = None) -> None:
-    """Issue the server's next certificate; a proxy and a started server take it into use by themselves."""
+    """Issue the server's next certificate. A proxy and a started server take it into use by themselves."""
     from server.admission.pki import expires_at, issue_server_certificate
     from server.admission.revocation import changing, write_crl
     from server.server_home import ServerHome
@@ -147,7 +135,7 @@ def revoke(
     passphrase_file: PassphraseFile = None,
     ca_key: CaKey = None,
 ) -> None:
-    """Revoke a site: its keys are refused from now on, and are never admitted again."""
+    """Revoke a site. Its keys are refused from now on, and are never admitted again."""
     from server.admission.enrolment import revoke as revoke_site
     from server.admission.sync_registered_nodes import try_sync_registered_nodes
     from server.ledger import note_act
@@ -165,7 +153,7 @@ def revoke(
 
 
 def certificates(home: Home, json_output: AsJson = False) -> None:
-    """List when every certificate expires, with a warning from 30 days before, and who is revoked."""
+    """List when certificates expire, and who is revoked. From 30 days before an end it warns."""
     from server.admission.expiry import certificate_rows, warnings
     from server.server_home import ServerHome
 
@@ -195,7 +183,7 @@ def passphrase(
     ] = None,
     ca_key: CaKey = None,
 ) -> None:
-    """Put the authority's key under another passphrase; one that is under none gets its first."""
+    """Put the authority's key under another passphrase. One that is under none gets its first."""
     from server.admission.passphrase import read_passphrase
     from server.admission.pki import change_passphrase, is_sealed
     from server.server_home import ServerHome

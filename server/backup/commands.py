@@ -21,12 +21,6 @@ STREAM = "-"
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
 
-def add_backup_commands(commands: typer.Typer) -> None:
-    """Put the commands of this file under `fedminet server`."""
-    commands.command("backup")(backup)
-    commands.command("restore")(restore)
-
-
 def backup(
     home: Annotated[Path, typer.Argument(help="The coordinator's folder.")],
     file: Annotated[
@@ -37,7 +31,7 @@ def backup(
     ca_key: CaKey = None,
     json_output: AsJson = False,
 ) -> None:
-    """Write a signed back-up of the coordinator's folder to one file, also while the server runs."""
+    """Back the coordinator's folder up to one signed file. Also while the server runs."""
     from server.backup.create import back_up, back_up_to
     from server.backup.signature import ensure_backup_key, has_backup_key
     from server.server_home import ServerHome
@@ -76,7 +70,7 @@ def restore(
     ] = False,
     json_output: AsJson = False,
 ) -> None:
-    """Make the coordinator's folder from a back-up, after all of it was verified and what it brings was shown."""
+    """Make the coordinator's folder from a back-up. All of it is verified, and what it brings is shown, before."""
     from server.backup.preview import preview_of
     from server.backup.restore import restore as restore_file
     from server.backup.restore import restore_from

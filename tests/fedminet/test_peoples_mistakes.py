@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from client.admission.init_site import init_site
@@ -266,3 +269,20 @@ def test_a_page_of_help_is_plain_text_and_a_suggestion_is_made_once(
     assert said in shown
     assert "\\" not in shown
     assert shown.count("Did you mean") <= 1
+
+
+def test_each_line_of_a_page_of_commands_is_whole_at_80_columns() -> None:
+    """Two of three ended with "..." in the middle of a sentence."""
+    cut = [
+        line
+        for line in _lines_of_commands(typer.main.get_command(main.command_line()))
+        if line.endswith("...")
+    ]
+    assert not cut
+
+
+def _lines_of_commands(group: click.Command) -> Iterator[str]:
+    commands = getattr(group, "commands", {})
+    for name, command in commands.items():
+        yield f"{name}: {command.get_short_help_str(72 - max(map(len, commands)))}"
+        yield from _lines_of_commands(command)
