@@ -103,6 +103,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], CheckpointManifest]:
             f"{path} holds no model's tensors",
             got=f"{dimensions} dimensions",
             expected=f"at most {MAX_DIMENSIONS}",
+            action=FETCH_AGAIN,
         )
     _check_entries({n: as_array(t) for n, t in tensors.items()}, manifest, source=str(path))
     return tensors, manifest
@@ -188,7 +189,10 @@ def load_model(path: Path) -> tuple[SuperResolver, CheckpointManifest]:
                 action="Use results/model.safetensors of a site, which has its own head",
             ) from refusal
         raise CheckpointInvalid(
-            f"{path} does not hold the model it describes", got=refusal.what, expected=refusal.expected
+            f"{path} does not hold the model it describes",
+            got=refusal.what,
+            expected=refusal.expected,
+            action=FETCH_AGAIN,
         ) from refusal
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.eval(), manifest
@@ -210,12 +214,15 @@ def _require_its_size(manifest: CheckpointManifest, *, source: str) -> None:
                     one.numel() for one in build_model(wanted.model_dump(), scale=manifest.scale).parameters()
                 )
         except (TypeError, ValueError, RuntimeError, OverflowError) as failure:
-            raise CheckpointInvalid(f"{source} describes a model that cannot be built") from failure
+            raise CheckpointInvalid(
+                f"{source} describes a model that cannot be built", action=FETCH_AGAIN
+            ) from failure
     if n_values is None or n_values > 4 * n_held + 1_000_000:
         raise CheckpointInvalid(
             f"{source} does not hold the model it describes",
             got=f"{n_held} weights in {len(manifest.tensors)} tensors",
             expected="many more" if n_values is None else f"{n_values} weights",
+            action=FETCH_AGAIN,
         )
 
 
@@ -224,7 +231,9 @@ def _check_entries(arrays: Mapping[str, NDArray[Any]], manifest: CheckpointManif
     if described.keys() != arrays.keys():
         differing = sorted(described.keys() ^ arrays.keys())
         raise CheckpointInvalid(
-            f"{source} holds other tensors than its manifest", got=f"a difference in {differing[:3]}"
+            f"{source} holds other tensors than its manifest",
+            got=f"a difference in {differing[:3]}",
+            action=FETCH_AGAIN,
         )
     for name, array in arrays.items():
         found = entry_of(name, array)

@@ -177,10 +177,15 @@ def parse_manifest(text: str | None, *, source: str) -> CheckpointManifest:
         sha256 = content["sha256"]
     except (ValueError, KeyError, TypeError) as failure:
         detail = " ".join(str(failure).split())[:200]
-        raise CheckpointInvalid(f"{source} has an unreadable manifest", got=detail) from failure
+        raise CheckpointInvalid(
+            f"{source} has an unreadable manifest", got=detail, action=FETCH_AGAIN
+        ) from failure
     if sha256 != manifest_digest(manifest):
         raise CheckpointInvalid(
-            f"{source} has a manifest that was changed", got=manifest_digest(manifest), expected=sha256
+            f"{source} has a manifest that was changed",
+            got=manifest_digest(manifest),
+            expected=sha256,
+            action=FETCH_AGAIN,
         )
     return manifest
 

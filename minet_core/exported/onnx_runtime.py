@@ -16,6 +16,7 @@ MANIFEST_KEY = "manifest"
 
 MAX_BYTES = 1 << 30
 """Of a file: 40 M weights take 160 MB, and protobuf ends at twice this."""
+EXPORT_AGAIN = "Fetch it again, or export it again with `fedminet export MODEL --onnx FILE`"
 
 
 class OnnxModel(nn.Module):
@@ -106,13 +107,16 @@ def load_onnx_model(path: Path) -> tuple[OnnxModel, CheckpointManifest]:
             tuple(one.name for one in of()) for of in (session.get_inputs, session.get_outputs)
         )
     except Exception as failure:  # the runtime's own kinds share no base
-        raise CheckpointInvalid(f"{path} is no ONNX file that can be run", got=_said(failure)) from failure
+        raise CheckpointInvalid(
+            f"{path} is no ONNX file that can be run", got=_said(failure), action=EXPORT_AGAIN
+        ) from failure
     manifest = parse_manifest(text, source=str(path))
     if (inputs, outputs) != (INPUTS, (OUTPUT,)):
         raise CheckpointInvalid(
             f"{path} is no model that fedminet exported",
             got=(inputs, outputs),
             expected=(INPUTS, (OUTPUT,)),
+            action=EXPORT_AGAIN,
         )
     return OnnxModel(session, self_ensemble=manifest.model.self_ensemble).eval(), manifest
 
@@ -122,14 +126,17 @@ def _whole(path: Path) -> bytes:
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise CheckpointInvalid(
-            f"{path} is no model that fedminet exported", got=f"{size} bytes", expected=f"at most {MAX_BYTES}"
+            f"{path} is no model that fedminet exported",
+            got=f"{size} bytes",
+            expected=f"at most {MAX_BYTES}",
+            action=EXPORT_AGAIN,
         )
     content = path.read_bytes()
     if sealed(content[:-SEAL_BYTES]) != content:
         raise CheckpointInvalid(
             f"{path} is no ONNX file as fedminet exports it, or was changed since",
             expected=f"its own SHA-256 at its end, as {SEAL!r}",
-            action="Fetch it again, or export it again with `fedminet export MODEL --onnx FILE`",
+            action=EXPORT_AGAIN,
         )
     return content
 

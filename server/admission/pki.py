@@ -29,6 +29,7 @@ from minet_core.admission.kit import read_authority
 from minet_core.errors import ConfigurationError, FileMissing, InvalidSetting
 from minet_core.runtime.files.atomic_write import append_line, mend_lines, replacing, write_private
 from server.admission.encrypted_key import decrypt_key, encrypt_key
+from server.admission.pem_files import naming_damaged
 
 CA_DAYS = 730
 SERVER_DAYS = 90
@@ -137,8 +138,10 @@ def change_passphrase(folder: Path, *, former: str | None, passphrase: str, key:
         raise FileMissing("the authority's key is missing", got=path)
     content = path.read_bytes()
     if former is None:
-        opened = serialization.load_pem_private_key(content, password=None)
-        assert isinstance(opened, ec.EllipticCurvePrivateKey)  # nothing here has ever made another
+        with naming_damaged(path):
+            opened = serialization.load_pem_private_key(content, password=None)
+        if not isinstance(opened, ec.EllipticCurvePrivateKey):
+            raise InvalidSetting("the authority's key is of another kind", got=path, expected="ECDSA-P384")
     else:
         opened = decrypt_key(content, former)
     write_private(path, encrypt_key(opened, passphrase))
@@ -262,8 +265,9 @@ def issue_site_certificate(
 
 
 def expires_at(certificate: Path) -> datetime.datetime:
-    """When the certificate ends to be valid, UTC."""
-    return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
+    """When the certificate ends to be valid, UTC. Raises ConfigurationError (FM-C100) for a damaged one."""
+    with naming_damaged(certificate):
+        return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
 
 
 def _issued(

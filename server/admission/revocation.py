@@ -30,6 +30,7 @@ from minet_core.errors import ConfigurationError
 from minet_core.runtime.files.atomic_write import append_line, mend_lines, replacing, write_text
 from minet_core.runtime.files.file_lock import let_go, locked_within
 from minet_core.runtime.files.typed_page import parse_typed
+from server.admission.pem_files import naming_damaged
 from server.admission.pki import ISSUED_FILE, Authority
 
 CRL_FILE = "crl.pem"
@@ -118,9 +119,12 @@ def write_crl(authority: Authority, *, days: int = CRL_DAYS, now: datetime.datet
 
 
 def read_crl(pki: Path) -> x509.CertificateRevocationList | None:
-    """The present list; None before the first one."""
+    """The present list; None before the first one. Raises ConfigurationError (FM-C100) for a damaged one."""
     path = pki / CRL_FILE
-    return x509.load_pem_x509_crl(path.read_bytes()) if path.is_file() else None
+    if not path.is_file():
+        return None
+    with naming_damaged(path):
+        return x509.load_pem_x509_crl(path.read_bytes())
 
 
 def crl_is_behind(pki: Path) -> bool:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from minet_core.admission.kit import read_authority
 from minet_core.errors import BackupDamaged, ConfigurationError
+from server.admission.pem_files import naming_damaged
 from server.admission.pki import BACKUP_USAGE, Authority, backup_files, ca_files, issue_backup_key
 
 SIGNATURE_FILE = "back-up.sig"
@@ -47,9 +48,23 @@ def require_backup_key(pki: Path) -> None:
 
 
 def signed(pki: Path, content: bytes) -> bytes:
-    """The signature over `content`: ECDSA-P384/SHA-384, DER."""
-    key = serialization.load_pem_private_key(backup_files(pki).private_key.read_bytes(), password=None)
-    assert isinstance(key, ec.EllipticCurvePrivateKey)  # nothing here has ever made another
+    """The signature over `content`: ECDSA-P384/SHA-384, DER.
+
+    Raises ConfigurationError (FM-C100) for a damaged key, and for one that is not that of the certificate beside it: no
+    restore would take what it signed.
+    """
+    files = backup_files(pki)
+    with naming_damaged(files.private_key):
+        key = serialization.load_pem_private_key(files.private_key.read_bytes(), password=None)
+    with naming_damaged(files.certificate):
+        certified = x509.load_pem_x509_certificate(files.certificate.read_bytes()).public_key()
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certified:
+        raise ConfigurationError(
+            "the key that signs back-ups is not that of its certificate",
+            got=files.private_key,
+            expected=f"the key of {files.certificate}",
+            action="Remove both, and give the command with --passphrase-file once: the authority certifies new ones",
+        )
     return key.sign(content, ec.ECDSA(hashes.SHA384()))
 
 

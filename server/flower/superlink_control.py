@@ -30,6 +30,7 @@ from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
+from minet_core.admission.kit import read_authority
 from minet_core.errors import AdmissionRefused, HostError, ServerUnreachable
 from server.flower.bundle import Bundle
 from server.flower.control_credential import CredentialInterceptor
@@ -186,6 +187,7 @@ class SuperLinkControl:
 
     @contextlib.contextmanager
     def _asking(self, task: str) -> Iterator[ControlHttpClient]:
+        read_authority(self.ca)  # a damaged one is named; of Flower comes what OpenSSL says
         client = ControlHttpClient.from_server_address(
             server_address=self.address,
             insecure=False,

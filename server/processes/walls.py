@@ -29,6 +29,7 @@ from pathlib import Path
 
 import httpx
 
+from minet_core.admission.kit import read_authority
 from minet_core.errors import HostError, MachineShared, ServerUnreachable
 from minet_core.runtime.files.private_files import open_to_others, tighten
 from server.admission.pki import ca_files, server_files
@@ -145,6 +146,7 @@ def forget_deleted(database: Path, *, at_rest: bool = False) -> None:
 
 
 def _context(home: ServerHome) -> ssl.SSLContext:
+    read_authority(ca_files(home.pki).certificate)  # a damaged one is named
     return ssl.create_default_context(cafile=str(ca_files(home.pki).certificate))
 
 

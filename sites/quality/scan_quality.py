@@ -31,6 +31,11 @@ ANATOMY_SHARE = 0.1
 COVERED_SHARE = 0.95
 """... and this share of its foreground lies inside the reference's field of view."""
 
+NOT_ONE_VOLUME = (
+    "Give one file a volume: of several, as echoes or time points, split it; of one slice, give the stack"
+)
+"""What to do where a scan has more or fewer than three axes."""
+
 
 def check_shape(shape: Sequence[int], *, what: str) -> None:
     """Refuse a shape that is no stack of slices, or larger than a scan is.
@@ -48,16 +53,25 @@ def check_shape(shape: Sequence[int], *, what: str) -> None:
         FM-D202: not three axes, under `MIN_SLICES` or `MIN_EDGE`, over `MAX_EDGE` or `MAX_VOXELS`.
     """
     if len(shape) != 3:
-        raise ScanInvalid(f"{what} is not one volume", got=f"shape {tuple(shape)}", expected="three axes")
+        raise ScanInvalid(
+            f"{what} is not one volume",
+            got=f"shape {tuple(shape)}",
+            expected="three axes",
+            action=NOT_ONE_VOLUME,
+        )
     if min(shape) < MIN_SLICES or sorted(shape)[1] < MIN_EDGE:
         raise ScanInvalid(
             f"{what} has too few slices or voxels",
             got=f"shape {tuple(shape)}",
             expected=f"{MIN_SLICES} slices of {MIN_EDGE} x {MIN_EDGE} or more",
+            action="Give the whole stack of slices, not a single one and not a localiser",
         )
     if max(shape) > MAX_EDGE or math.prod(shape) > MAX_VOXELS:
         raise ScanInvalid(
-            f"{what} is too large", got=f"shape {tuple(shape)}", expected=f"at most {MAX_VOXELS} voxels"
+            f"{what} is too large",
+            got=f"shape {tuple(shape)}",
+            expected=f"at most {MAX_EDGE} an axis and {MAX_VOXELS} voxels",
+            action="Give a scan as it was measured; one that was interpolated or stitched is larger",
         )
 
 
@@ -83,7 +97,12 @@ def check_image(array: NDArray[np.generic], *, what: str) -> Image:
     """
     check_shape(array.shape, what=what)
     if array.shape[0] > min(array.shape[1:]) * 8:
-        raise ScanInvalid(f"{what} is no stack of slices", got=f"shape {array.shape}")
+        raise ScanInvalid(
+            f"{what} is no stack of slices",
+            got=f"shape {array.shape}",
+            expected="at most eight times as many slices as the shorter edge of one has pixels",
+            action="See which axis of the file runs through the slices, and convert the scan again",
+        )
     image: Image
     with np.errstate(over="ignore"):
         if array.dtype.kind == "c":
@@ -95,9 +114,19 @@ def check_image(array: NDArray[np.generic], *, what: str) -> Image:
     magnitude = image if image.dtype == np.float32 and not negative_voxels else np.abs(image)
     low, high = float(magnitude.min()), float(magnitude.max())
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise ScanInvalid(f"{what} holds values that are not finite", expected="finite numbers")
+        raise ScanInvalid(
+            f"{what} holds values that are not finite",
+            got="NaN or infinity",
+            expected="finite numbers",
+            action="Convert the scan again from DICOM; a programme between may have divided by zero",
+        )
     if low == high:
-        raise ScanInvalid(f"{what} is constant", got=high)
+        raise ScanInvalid(
+            f"{what} is constant",
+            got=high,
+            expected="an image of anatomy",
+            action="Export or convert the scan again: the file holds no image",
+        )
     if negative_voxels:
         negative = -float(image[image < 0].sum(dtype=np.float64)) / float(magnitude.sum(dtype=np.float64))
         if negative > MAX_NEGATIVE:
@@ -105,6 +134,7 @@ def check_image(array: NDArray[np.generic], *, what: str) -> Image:
                 f"{what} is no magnitude image",
                 got=f"{negative:.0%} of its intensity negative",
                 expected=f"at most {MAX_NEGATIVE:.0%}",
+                action="Give the magnitude images: phase, real, imaginary and normalised ones are others",
             )
         image = np.maximum(image, 0)
     return image

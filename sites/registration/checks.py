@@ -108,7 +108,7 @@ def require_registered(
             "the two scans differ in size",
             got=f"{got} of a length",
             expected=f"at most {limit}",
-            action="See the slice spacing in both headers",
+            action="See the pixel size and the slice spacing in both headers",
         )
     pixel = min(target.spacing_mm[1:])
     if motion.error_mm > limits.max_error_px * pixel:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from minet_core.errors import ScanInvalid
 from minet_core.imaging.volume import Volume
-from sites.quality.scan_quality import check_image
+from sites.quality.scan_quality import NOT_ONE_VOLUME, check_image
 from sites.scans.nifti_file import NiftiHeader, read_stored
 from sites.scans.wrapped_integers import unwrapped
 
@@ -30,6 +30,7 @@ SPACING_LIMITS_MM = (0.01, 50.0)
 UNIT_TOLERANCE = 1e-3
 FORM_TOLERANCE = 1e-3
 """Two forms within this in every number say the same: mm, and mm a voxel."""
+WRONG_GEOMETRY = "Convert the scan again from DICOM; its header does not say where its voxels lie"
 VIEWS = {0: "LIP", 1: "PIL", 2: "SPL"}
 """Where slice, row and column lead, as nibabel's axis codes, by the world's axis that runs through the slices."""
 LEADS = (("left", "right"), ("back", "front"), ("feet", "head"))
@@ -95,7 +96,12 @@ def read_nifti_with_remarks(
     """
     header, stored = read_stored(path)
     if header.unit not in ("mm", "unknown"):
-        raise ScanInvalid(f"{path.name} is not in millimetres", got=header.unit, expected="mm")
+        raise ScanInvalid(
+            f"{path.name} is not in millimetres",
+            got=header.unit,
+            expected="mm",
+            action="Convert the scan again; where only the unit is wrong, correct xyzt_units of its header",
+        )
     turn = turn_to_view(header.affine, slice_axis=slice_axis, name=path.name)
     remarks = _remarks_on_geometry(header, trusted=trust_geometry, name=path.name)
     if header.inter == 0:  # with an offset zero is stored as any number, and negative ones mean nothing
@@ -157,7 +163,9 @@ def grid_of(header: NiftiHeader, *, name: str) -> tuple[tuple[int, int, int], tu
         FM-D202: not three axes, an impossible voxel size, axes not at right angles.
     """
     if len(header.shape) != 3:
-        raise ScanInvalid(f"{name} is no single volume", got=header.shape, expected="three axes")
+        raise ScanInvalid(
+            f"{name} is no single volume", got=header.shape, expected="three axes", action=NOT_ONE_VOLUME
+        )
     lengths = np.linalg.norm(header.affine[:3, :3], axis=0)
     turn = turn_to_view(header.affine, slice_axis=None, name=name)
     axes = [int(np.argmax(turn[:, 0] == axis)) for axis in range(3)]
@@ -255,11 +263,17 @@ def turn_to_view(affine: NDArray[np.float64], *, slice_axis: int | None, name: s
     low, high = SPACING_LIMITS_MM
     if not np.isfinite(affine).all() or spacing.min() < low or spacing.max() > high:
         raise ScanInvalid(
-            f"{name} has an impossible voxel size", got=spacing.tolist(), expected=f"{low} to {high} mm"
+            f"{name} has an impossible voxel size",
+            got=spacing.tolist(),
+            expected=f"{low} to {high} mm",
+            action=WRONG_GEOMETRY,
         )
     if abs(np.linalg.det(affine[:3, :3] / spacing)) < 0.5:
         raise ScanInvalid(
-            f"{name} has an affine whose axes are not at right angles", got=affine[:3, :3].tolist()
+            f"{name} has an affine whose axes are not at right angles",
+            got=affine[:3, :3].tolist(),
+            expected="three axes that are perpendicular to each other",
+            action=WRONG_GEOMETRY,
         )
     found = orientations.io_orientation(affine)
     if slice_axis is None:

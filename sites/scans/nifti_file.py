@@ -140,7 +140,10 @@ def read_stored(path: Path) -> tuple[NiftiHeader, NDArray[Any]]:
         header = _header(stream, name=path.name)
         if header.dtype.kind not in "iuf":
             raise ScanInvalid(
-                f"{path.name} holds no magnitude image", got=header.dtype, expected="real numbers"
+                f"{path.name} holds no magnitude image",
+                got=header.dtype,
+                expected="real numbers",
+                action="Give the magnitude of a complex image, and a grey image in place of one in colours",
             )
         if not isinstance(stream, gzip.GzipFile) and path.stat().st_size < header.offset + header.n_bytes:
             raise EOFError("the file ends before its last voxel")
@@ -151,7 +154,10 @@ def read_stored(path: Path) -> tuple[NiftiHeader, NDArray[Any]]:
         _fill(stream, stored.view(np.uint8))
         if _pass_over(stream, HEADER_BYTES + 1) > HEADER_BYTES:
             raise ScanInvalid(
-                f"{path.name} is longer than its header says", got=f"over {HEADER_BYTES} bytes more"
+                f"{path.name} is longer than its header says",
+                got=f"over {HEADER_BYTES} bytes more",
+                expected="the voxels of the header",
+                action="Convert the scan again",
             )
     return header, stored.reshape(header.shape, order="F")
 
@@ -263,6 +269,7 @@ def _require_bounded(header: NiftiHeader, path: Path) -> None:
             f"{path.name} says that it holds more than it does",
             got=f"{in_file} bytes for {header.n_bytes}",
             expected="a whole scan",
+            action="Convert or copy the scan again",
         )
 
 

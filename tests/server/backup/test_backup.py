@@ -20,13 +20,15 @@ from typing import Any
 
 import pytest
 
-from minet_core.errors import BackupDamaged, ConfigurationError, FileMissing
+from minet_core.errors import AdmissionRefused, BackupDamaged, ConfigurationError, FileMissing
 from minet_core.runtime.files.atomic_write import write_json, write_private
 from server.admission.enrolment import KitTerms, admitted_sites, declared_cohorts, renew, revoke
+from server.admission.expiry import expiries
 from server.admission.pki import open_authority
 from server.admission.revocation import read_crl
 from server.backup.create import CONTENTS_FILE, _Archive, back_up, back_up_to
 from server.backup.restore import restore
+from server.flower.superlink_control import SuperLinkControl
 from server.runs import state_machine
 from server.runs.run_directory import RunDirectory
 from server.server_home import ServerHome
@@ -390,3 +392,35 @@ def test_the_list_names_what_a_person_asks_for(home: ServerHome, tmp_path: Path)
     assert listed["federation"] == "trial"
     assert listed["versions"]["fedminet"]
     assert {"server.yaml", "federation.yaml", "pki/ca.key", "sites/sms.pub"} <= listed["files"].keys()
+
+
+@pytest.mark.parametrize("left", [0, 60], ids=["empty", "half"])
+@pytest.mark.parametrize("name", ["back-up.key", "back-up.pem"])
+def test_a_damaged_key_signs_no_back_up(home: ServerHome, tmp_path: Path, name: str, left: int) -> None:
+    """With half a certificate a back-up was made that no restore takes; with half a key came a traceback."""
+    path = home.pki / name
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(ConfigurationError, match=rf"FM-C100.*{name}.*whole PEM file.*back-up"):
+        back_up(home, tmp_path / "back-up.tar")
+    assert not (tmp_path / "back-up.tar").exists()
+
+
+def test_the_key_of_another_certificate_signs_no_back_up(home: ServerHome, tmp_path: Path) -> None:
+    write_private(home.pki / "back-up.key", (home.pki / "server.key").read_bytes())
+    with pytest.raises(ConfigurationError, match=r"not that of its certificate"):
+        back_up(home, tmp_path / "back-up.tar")
+
+
+def test_a_damaged_list_or_certificate_is_named(home: ServerHome) -> None:
+    for name, read in (("crl.pem", lambda: read_crl(home.pki)), ("server.pem", lambda: expiries(home))):
+        path = home.pki / name
+        path.write_bytes(path.read_bytes()[:60] if path.exists() else b"-----BEGIN X509 CRL-----")
+        with pytest.raises(ConfigurationError, match=rf"FM-C100.*{name}"):
+            read()
+
+
+def test_a_damaged_authority_is_named_before_the_server_is_asked(home: ServerHome) -> None:
+    path = home.pki / "ca.pem"
+    path.write_bytes(b"")
+    with pytest.raises(AdmissionRefused, match="FM-F404"):
+        SuperLinkControl("localhost:9", ca=path).answers()
