@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from numpy.typing import NDArray
@@ -89,7 +89,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], CheckpointManifest]:
     if not path.is_file():
         raise FileMissing("a checkpoint is missing", got=path, action="Give the path of an existing file")
     try:
-        with safe_open(path, framework="pt") as stored:
+        with _readable(path), safe_open(path, framework="pt") as stored:
             metadata = stored.metadata() or {}
             tensors = {name: stored.get_tensor(name).clone() for name in sorted(stored.keys())}
     except SafetensorError as failure:
@@ -132,7 +132,7 @@ def read_manifest(path: Path) -> CheckpointManifest:
     if not path.is_file():
         raise FileMissing("a checkpoint is missing", got=path, action="Give the path of an existing file")
     try:
-        with safe_open(path, framework="pt") as stored:
+        with _readable(path), safe_open(path, framework="pt") as stored:
             metadata = stored.metadata() or {}
     except SafetensorError as failure:
         raise CheckpointInvalid(
@@ -196,6 +196,11 @@ def load_model(path: Path) -> tuple[SuperResolver, CheckpointManifest]:
         ) from refusal
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.eval(), manifest
+
+
+def _readable(path: Path) -> IO[bytes]:
+    """The file, opened: of one that this user may not read, safetensors says that it is not there, and not which."""
+    return path.open("rb")
 
 
 def _require_its_size(manifest: CheckpointManifest, *, source: str) -> None:

@@ -166,6 +166,13 @@ def read_stored(path: Path) -> tuple[NiftiHeader, NDArray[Any]]:
 def _unreadable(path: Path) -> Iterator[None]:
     try:
         yield
+    except PermissionError as failure:
+        raise ScanUnreadable(
+            "this user may not read a NIfTI file",
+            got=path.name,
+            expected="a file that the user may read",
+            action="Give the user that reads the scans the right to read it",
+        ) from failure
     except _BROKEN as failure:
         raise ScanUnreadable(
             "a NIfTI file cannot be read",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+import errno
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 
-from minet_core.errors import ScanInvalid
+from minet_core.checkpoint import load_checkpoint
+from minet_core.errors import ScanInvalid, ScanUnreadable
 from sites.scans.nifti import read_nifti
 from tests.support.repository import ROOT
 
@@ -46,3 +48,20 @@ def test_what_is_no_volume_is_told_what_to_give(tmp_path: Path, shape: tuple[int
     nibabel.save(nibabel.Nifti1Image(values, np.diag([1.0, 1.0, 4.0, 1.0])), path)  # type: ignore[no-untyped-call]
     with pytest.raises(ScanInvalid, match=r"got shape .*; expected .*\. Give "):
         read_nifti(path, contrast="T2")
+
+
+def test_a_file_that_may_not_be_read_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a scan the answer was to export it again; of a model came a traceback, that it is not there."""
+    for name in ("scan.nii.gz", "model.safetensors"):
+        (tmp_path / name).write_bytes(b"content")
+
+    def denied(path: Path, *_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", denied)  # root may read everything
+    with pytest.raises(
+        ScanUnreadable, match=r"FM-D201: this user may not read .*scan.nii.gz; .*the right to"
+    ):
+        read_nifti(tmp_path / "scan.nii.gz", contrast="T2")
+    with pytest.raises(PermissionError, match=r"model.safetensors"):  # the command line says whose it is
+        load_checkpoint(tmp_path / "model.safetensors")
