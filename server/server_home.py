@@ -30,6 +30,11 @@ OWN_FOLDERS = ("pki", "proxy", "screen", "sites", "superlink", "runs", "logs", "
 """What may lie on another disk, with a link in its place."""
 
 
+def endpoint(host: str, port: int) -> str:
+    """`host:port` as a URL has it: an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
 class ServerSettings(Settings):
     """`server.yaml`."""
 
@@ -55,8 +60,8 @@ class ServerSettings(Settings):
 
     @property
     def address(self) -> str:
-        """What a site connects to: `host:port`."""
-        return f"{self.hosts[0]}:{self.public_port or self.port}"
+        """What a site connects to: `host:port`, an IPv6 address in brackets."""
+        return endpoint(self.hosts[0], self.public_port or self.port)
 
 
 @dataclass(frozen=True)
@@ -133,5 +138,5 @@ def local_address(home: ServerHome) -> str:
     local = ("127.0.0.1", "localhost") if settings.bind in ("127.0.0.1", "0.0.0.0") else (settings.bind,)  # noqa: S104
     for host in (*local, *settings.hosts):
         if host in settings.hosts:
-            return f"{host}:{settings.port}"
+            return endpoint(host, settings.port)
     raise HostError("the server's certificate names no host", got=settings.hosts)

@@ -52,7 +52,7 @@ def require_server(address: str, *, tls: TlsFiles, deadline_s: float = REACH_DEA
     ServerUnreachable (FM-S502) after `deadline_s`, and at once for a certificate that does not verify;
     InvalidSetting (FM-C102) where HTTPS_PROXY names no proxy.
     """
-    proxy = proxy_for(address.rpartition(":")[0])
+    proxy = proxy_for(address.rpartition(":")[0].strip("[]"))
     context = _context(tls)
     ends = time.monotonic() + deadline_s
     while True:

@@ -238,7 +238,7 @@ def _listens(address: str) -> bool:
     """Whether anybody listens there: asking the SuperLink itself costs a TLS handshake each time."""
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=5.0).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5.0).close()
     except OSError:
         return False
     return True

@@ -167,7 +167,10 @@ def _require_forbidden(path: str, status: int, *, who: str) -> None:
 
 def _is_on_loopback(address: str) -> bool:
     """Whether the SuperLink is reached there by loopback, so that a peer with another address is told from it."""
-    found = socket.getaddrinfo(address.rpartition(":")[0], None, family=socket.AF_INET)
+    host = address.rpartition(":")[0]
+    if host.startswith("["):  # IPv6, and the other addresses of this machine that are tried are IPv4
+        return False
+    found = socket.getaddrinfo(host, None, family=socket.AF_INET)
     return all(ipaddress.ip_address(peer[0]).is_loopback for *_, peer in found)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import httpx
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -86,6 +87,22 @@ def test_a_host_that_no_site_could_reach_is_refused_before_its_certificate(host:
 @pytest.mark.parametrize("host", ["server.example.org", "10.0.0.7", "fd00::7", "[::1]", "ward_7", "x"])
 def test_names_and_addresses_of_machines_are_taken(host: str) -> None:
     assert parse_settings({"hosts": [host]}, ServerSettings, source="the options").hosts == (host,)
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("2001:db8::1", "[2001:db8::1]:443"),
+        ("[2001:db8::1]", "[2001:db8::1]:443"),
+        ("10.0.0.7", "10.0.0.7:443"),
+        ("server.example.org", "server.example.org:443"),
+    ],
+)
+def test_a_kit_s_address_can_be_called(host: str, address: str) -> None:
+    """An IPv6 address stood there without brackets: the site was admitted, and no site could call it."""
+    settings = parse_settings({"hosts": [host], "public_port": 443}, ServerSettings, source="the options")
+    assert settings.address == address
+    assert httpx.URL(f"https://{settings.address}/").host == host.strip("[]")
 
 
 def test_no_rounds_are_not_the_presets_rounds() -> None:

@@ -361,3 +361,8 @@ def test_the_port_is_looked_at_before_anything_is_changed(home: ServerHome) -> N
     with listener, ChildProcesses() as children, pytest.raises(PortInUse):
         ServerProcesses(home, children).start()
     assert not home.control_credential.exists()
+
+
+@pytest.mark.parametrize(("address", "loopback"), [("127.0.0.1:9443", True), ("[::1]:9443", False)])
+def test_an_address_in_brackets_is_not_asked_of_ipv4(address: str, loopback: bool) -> None:
+    assert walls._is_on_loopback(address) is loopback
