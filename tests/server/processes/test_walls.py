@@ -32,6 +32,7 @@ from server.flower.control_credential import HEADER, make_credential
 from server.flower.interface_guard import MAX_FLEET_BYTES, InterfaceGuard
 from server.flower.programs import home_from_environment
 from server.flower.superlink_control import SuperLinkControl
+from server.processes import walls
 from server.processes.server_processes import ServerProcesses
 from server.processes.walls import (
     _addresses_of_this_machine,
