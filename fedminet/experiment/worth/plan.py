@@ -236,9 +236,11 @@ class WorthPlan:
             "blur": blur,
         }
         given = {name: value for name, value in asked.items() if value is not None}
-        training = federation.training.model_copy(update={"validation_slices": VALIDATION_SLICES, **given})
+        # Nobody looks at the scores of its rounds, which would take most of the time of short ones.
+        unseen = {"validation_slices": VALIDATION_SLICES, "validation_every": self.rounds}
+        training = federation.training.model_copy(update={**unseen, **given})
         # With two patients a site the knees' updates point away from the brains' and would be refused: see the page.
-        quarantine = federation.quarantine.model_copy(update={"refuse_opposed": False})
+        quarantine = federation.quarantine.model_copy(update={"refuse_opposed": False, "roll_back": False})
         return federation.model_copy(update={"training": training, "quarantine": quarantine})
 
     def homes(self, key: WorthKey) -> Mapping[str, SiteHome]:
