@@ -177,6 +177,7 @@ def worth(
         patch_px=samples.patch,
         flips=samples.flips,
         blur_px=samples.blur,
+        learning_rate=asked.rate,
         validation=asked.validation,
         named=named,
         in_turn=bool(named),

@@ -79,6 +79,12 @@ class WorthOptions:
     worth_seeds: Annotated[str, typer.Option(help="The seeds themselves, with commas.")] = "1"
     rounds: Rounds = None
     local_steps: LocalSteps = None
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Learning rate of the rounds and of the model alone, else the preset's.", min=1e-6, max=1
+        ),
+    ] = None
     validation: Annotated[
         bool, typer.Option("--validation", help="Figures of validation patients; no test patient is read.")
     ] = False
