@@ -163,6 +163,7 @@ def worth(
         "head_learning_rate": adapting.head_rate,
         "steps": adapting.adapt_steps,
         "decay_fraction": adapting.adapt_decay,
+        "alone_learning_rate": adapting.alone_rate,
         **rates_asked(adapting.adapt_rate),
     }
     plan = WorthPlan(

@@ -82,7 +82,9 @@ class WorthOptions:
     rate: Annotated[
         float | None,
         typer.Option(
-            help="Learning rate of the rounds and of the model alone, else the preset's.", min=1e-6, max=1
+            help="Learning rate of the rounds, and of the model alone if it has none of its own; else the preset's.",
+            min=1e-6,
+            max=1,
         ),
     ] = None
     validation: Annotated[
@@ -114,6 +116,10 @@ class AdaptationOptions:
     adapt_decay: Annotated[
         float | None,
         typer.Option(help="Last part of them over which the rate falls, else the preset's.", min=0, max=1),
+    ] = None
+    alone_rate: Annotated[
+        float | None,
+        typer.Option(help="Learning rate of the model alone, else that of the rounds.", min=1e-6, max=1),
     ] = None
 
 

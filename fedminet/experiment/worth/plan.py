@@ -158,7 +158,8 @@ class WorthPlan:
         rates = "or".join(f"{rate:g}" for rate in adaptation.tried_rates)
         falls = "" if adaptation.decay_fraction is None else f"-decay{adaptation.decay_fraction:g}"
         whole = f"-whole{adaptation.steps}at{rates}{falls}"
-        return f"{self.rounds_text}{head}{whole}"
+        alone = "" if adaptation.alone_learning_rate is None else f"-alone{adaptation.alone_learning_rate:g}"
+        return f"{self.rounds_text}{head}{whole}{alone}"
 
     @property
     def rounds_text(self) -> str:
