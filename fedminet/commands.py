@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedminet.experiment.commands import experiment_commands
+from fedminet.listed_options import listed_words
 from fedminet.options import AsJson, PictureMaking, RehearsalOptions, ScanOptions, TrainingOptions
 from minet_core.errors import InvalidSetting
 from minet_core.runtime.option_groups import with_option_groups
@@ -90,13 +91,14 @@ def simulate(
     json_output: AsJson = False,
 ) -> None:
     """Run the same federation in one process, without transport. On an in-process grid, or on Ray."""
+    from fedminet.simulation.simulate import COMPARISONS
     from fedminet.simulation.simulate import simulate as run_simulation
     from minet_core.settings.adaptation import AdaptationSettings
 
     rehearsal = _declared(out, asked, usual="simulation", algorithm=algorithm)
     if adapt:
         rehearsal = rehearsal.adapting(AdaptationSettings())
-    compared = tuple(part for part in compare.split(",") if part)
+    compared = listed_words(compare, option="--compare", known=COMPARISONS) if compare else ()
     summary = run_simulation(rehearsal, engine=engine, compare=compared, quiet=json_output)
     _say_summary(summary, out, json_output=json_output)
 

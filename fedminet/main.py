@@ -102,8 +102,8 @@ def _prepare_options(command: click.Command) -> None:
     A page of help is plain text: typer 0.20 writes brackets for rich, a backslash before each, where it is told not to
     use it too, and offers what a mistyped command may have meant beside click, which does so itself.
 
-    A path is refused by no one before its command reads it: click says neither whose the folder is nor what to do. Not
-    a number is refused at once: it lies within every range, and is found by the settings alone, after minutes.
+    A path is refused by no one before its command reads it: click says neither whose the folder is nor what to do. What
+    is no finite number is refused at once: it lies within ranges, and is found by the settings alone, after minutes.
     """
     if isinstance(command, TyperGroup):
         command.suggest_commands = False
@@ -112,7 +112,7 @@ def _prepare_options(command: click.Command) -> None:
         if isinstance(parameter.type, click.Path):
             parameter.type.readable = False
         if isinstance(parameter.type, click.types.FloatParamType) and parameter.callback is None:
-            parameter.callback = _require_number
+            parameter.callback = _require_finite
     for below in getattr(command, "commands", {}).values():
         _prepare_options(below)
 
@@ -125,10 +125,10 @@ def _plain_help(
     return None if line is None else (line[0], line[1].replace("\\[", "["))
 
 
-def _require_number(context: click.Context, parameter: click.Parameter, value: object) -> object:
-    """Raises click.BadParameter for "nan"."""
-    if isinstance(value, float) and math.isnan(value):
-        raise click.BadParameter("nan is not a number.", ctx=context, param=parameter)
+def _require_finite(context: click.Context, parameter: click.Parameter, value: object) -> object:
+    """Raises click.BadParameter for "nan" and "inf"."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no finite number.", ctx=context, param=parameter)
     return value
 
 

@@ -33,6 +33,7 @@ EXAMPLES = (
     "minet_core.protocol.flat_form:flat_values",
     "minet_core.protocol.flat_form:records_of",
     "minet_core.settings.yaml_file:read_settings",
+    "minet_core.runtime.said_elsewhere:said_elsewhere",
     "minet_core.training.local_update:local_update",
     "sites.super_resolution.super_resolve:super_resolve_file",
 )

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fedminet.listed_options import listed_whole_numbers, listed_words
 from fedminet.options import AsJson, LocalSteps, Patients, Preset, Rounds
 from minet_core.errors import InvalidSetting
 
@@ -127,10 +128,7 @@ def ingest(
 
     from fedminet.bench.ingests import bench_ingest, ingest_table, write_ingests
 
-    try:
-        chosen = [int(seed) for seed in seeds.split(",") if seed]
-    except ValueError:
-        raise InvalidSetting("a seed is no number", got=seeds, expected="whole numbers with commas") from None
+    chosen = listed_whole_numbers(seeds, option="--seeds") if seeds else ()
     if not chosen and scans is None:
         raise InvalidSetting("there is nothing to ingest", got="no seeds", expected="--seeds or --scans")
     with tempfile.TemporaryDirectory(prefix="bench-ingest-") as folder:
@@ -252,11 +250,8 @@ def steps(
 
     if preset not in SIZES:
         raise InvalidSetting("no such preset", got=preset, expected=" or ".join(SIZES))
-    named, known = methods.split(","), list(filter(is_learned, METHODS))
-    if unknown := [name for name in named if name not in known]:
-        raise InvalidSetting("no such method to train", got=unknown[0], expected=" or ".join(known))
-    if unknown := [way for way in ways.split(",") if way not in WAYS]:
-        raise InvalidSetting("no such way of a step", got=unknown[0], expected=" or ".join(WAYS))
+    named = listed_words(methods, option="--methods", known=list(filter(is_learned, METHODS)))
+    chosen_ways = listed_words(ways, option="--ways", known=WAYS)
     check_scale(scale)
     training = PRESETS[preset][1]
     edge_px = edge_px or training.patch_px or WHOLE_SLICE_PX
@@ -269,22 +264,16 @@ def steps(
         preset=preset,
         scale=scale,
         edge_px=edge_px,
-        batch_sizes=_batch_sizes(batch_size) or [training.batch_size],
+        batch_sizes=[training.batch_size]
+        if batch_size is None
+        else listed_whole_numbers(batch_size, option="--batch-size", minimum=1),
         n_steps=n_steps,
-        ways=ways.split(","),
+        ways=chosen_ways,
         baseline=baseline,
         curve_steps=curve_steps,
     )
     found = bench_steps(asked, seen=None if out is None else lambda found: write_steps(out, found))
     typer.echo(steps_table(found))
-
-
-def _batch_sizes(given: str | None) -> list[int]:
-    """Raises InvalidSetting (FM-C102)."""
-    sizes = [] if given is None else given.split(",")
-    if wrong := [size for size in sizes if not size.isdecimal() or int(size) < 1]:
-        raise InvalidSetting("no such batch", got=wrong[0], expected="numbers from 1 on, with commas")
-    return [int(size) for size in sizes]
 
 
 @bench_commands.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 from pathlib import Path
 
 import typer
@@ -17,6 +18,7 @@ from fedminet.experiment.options import (
     StudyOptions,
     WorthOptions,
 )
+from fedminet.listed_options import listed_whole_numbers, listed_words
 from minet_core.runtime.option_groups import with_option_groups
 
 USUAL_FOLDER = Path("experiment-run")
@@ -50,19 +52,20 @@ def integration(asked: StudyOptions, out: OutFolder = USUAL_FOLDER, quiet: Quiet
 def _study(which: str, asked: StudyOptions, out: Path, *, quiet: bool) -> None:
     """One of the paper's experiments: its cells, trained and tested, and its tables."""
     from fedminet.experiment.catalogue import EXPERIMENTS
+    from fedminet.experiment.methods import METHODS
     from fedminet.experiment.report.write_results import results_folder
     from fedminet.experiment.run import run_experiment
-    from fedminet.experiment.study import StudyRequest, study_of
+    from fedminet.experiment.study import MODES, StudyRequest, study_of
     from fedminet.single_machine.sites import parse_sites
 
     usual = EXPERIMENTS[which]
     named, ingested = parse_sites(asked.site or [])
-    scales = [int(one) if one.isdecimal() else 0 for one in asked.scale.split(",")] if asked.scale else None
+    scales = listed_whole_numbers(asked.scale, option="--scale") if asked.scale else None
     request = StudyRequest(
         out=out,
         preset=asked.preset,
-        modes=asked.mode.split(","),
-        methods=asked.methods.split(",") if asked.methods else usual.methods,
+        modes=listed_words(asked.mode, option="--mode", known=MODES),
+        methods=_methods(asked.methods, METHODS, otherwise=usual.methods),
         seeds=asked.seeds,
         scales=usual.scales if scales is None else scales,
         named=named,
@@ -82,12 +85,12 @@ def _study(which: str, asked: StudyOptions, out: Path, *, quiet: bool) -> None:
 
 def gate(asked: GateOptions, out: OutFolder = USUAL_FOLDER, quiet: Quiet = False) -> None:
     """What a wrong reference costs, and what the gate says of it."""
+    from fedminet.experiment.gate.models import TROUBLES
     from fedminet.experiment.gate.run import GatePlan, run_gate
-    from fedminet.experiment.worth.plan import whole_numbers
 
-    models = tuple(asked.methods.split(",")) if asked.methods else GatePlan.models
+    models = _methods(asked.methods, TROUBLES, otherwise=GatePlan.models)
     for scale, site in itertools.product(
-        whole_numbers(asked.scale, option="--scale"), asked.site or [GatePlan.site]
+        listed_whole_numbers(asked.scale, option="--scale"), asked.site or [GatePlan.site]
     ):
         plan = GatePlan(
             out=out.resolve(),
@@ -103,9 +106,9 @@ def patients(
     asked: PatientsOptions, samples: SampleOptions, out: OutFolder = USUAL_FOLDER, quiet: Quiet = False
 ) -> None:
     """Every patient of a site in turn as the test patient. The others train."""
+    from fedminet.experiment.methods import METHODS
     from fedminet.experiment.patients.plan import PatientsPlan, model_changes
     from fedminet.experiment.patients.run import run_patients
-    from fedminet.experiment.worth.plan import whole_numbers
     from fedminet.single_machine.sites import parse_sites
     from minet_core.settings.federation import BlurSettings
 
@@ -123,8 +126,8 @@ def patients(
         "decay_fraction": asked.decay,
     }
     given = {
-        "methods": tuple(asked.methods.split(",")) if asked.methods else None,
-        "scales": whole_numbers(asked.scale, option="--scale") if asked.scale else None,
+        "methods": _methods(asked.methods, METHODS, otherwise=None),
+        "scales": listed_whole_numbers(asked.scale, option="--scale") if asked.scale else None,
         "n_steps": asked.steps,
         "equal": asked.equal or None,
     }
@@ -152,10 +155,11 @@ def worth(
     quiet: Quiet = False,
 ) -> None:
     """What taking part is worth to a site. A federation's model, adapted, beside the one that the site trains alone."""
-    from fedminet.experiment.worth.plan import WorthPlan, newcomer_asked, rates_asked, whole_numbers
+    from fedminet.experiment.worth.plan import WorthPlan, newcomer_asked, rates_asked
     from fedminet.experiment.worth.run import run_worth
     from fedminet.single_machine.sites import parse_named_sites
     from minet_core.settings.adaptation import AdaptationSettings
+    from minet_core.settings.yaml_file import parse_settings
 
     named = parse_named_sites(asked.site or [])
     given = {
@@ -168,8 +172,8 @@ def worth(
     }
     plan = WorthPlan(
         out=out.resolve(),
-        seeds=whole_numbers(asked.worth_seeds, option="--worth-seeds"),
-        patients=whole_numbers(asked.own, option="--own"),
+        seeds=listed_whole_numbers(asked.worth_seeds, option="--worth-seeds", minimum=1),
+        patients=listed_whole_numbers(asked.own, option="--own", minimum=1),
         scale=asked.scale,
         preset=asked.preset,
         rounds=asked.rounds or WorthPlan.rounds,
@@ -184,12 +188,21 @@ def worth(
         in_turn=bool(named),
         varied=not asked.alike,
         newcomer=newcomer_asked(asked.newcomer),
-        adaptation=AdaptationSettings.model_validate(
-            {name: value for name, value in given.items() if value is not None}
+        adaptation=parse_settings(
+            {name: value for name, value in given.items() if value is not None},
+            AdaptationSettings,
+            source="the options of the adaptation",
         ),
     )
     cells = run_worth(plan, quiet=quiet)
     typer.echo(f"{len(cells)} of {len(plan.keys())} cells. Page: {plan.folder / 'worth.md'}")
+
+
+def _methods(
+    text: str, known: Collection[str], *, otherwise: tuple[str, ...] | None
+) -> tuple[str, ...] | None:
+    """What `--methods` lists; `otherwise` where it was not given."""
+    return listed_words(text, option="--methods", known=known) if text else otherwise
 
 
 experiment_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)

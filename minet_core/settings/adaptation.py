@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, get_args
 
 from pydantic import (
+    ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
@@ -29,6 +30,8 @@ ENSEMBLED: tuple[Candidate, ...] = ("global", "adapted", "alone")
 
 class AdaptationSettings(Settings):
     """How each site trains the global model further on its own slices after the last round: see docs/decisions/0021."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     head: tuple[str, ...] = Field(
         ("target_reconstruction.", "reference_reconstruction.", "reconstruction."),

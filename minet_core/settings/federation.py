@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
@@ -134,6 +135,8 @@ class ModelSettings(Settings):
 class LocalWork(Settings):
     """How much a site trains between two aggregations: exactly one of the three measures."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     local_steps: PositiveInt | None = Field(None, description="optimizer steps a round")
     local_epochs: PositiveInt | None = Field(None, description="passes over the training slices a round")
     local_seconds: PositiveFloat | None = Field(
@@ -180,6 +183,8 @@ class TroubleSettings(Settings):
 
     By default absent references alone: docs/results/gate.md has what each is worth.
     """
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     moved: Chance = Field(0.0, description="share of the samples whose reference lies elsewhere")
     max_shift_px: float = Field(3.0, ge=0, description="... by at most so much along each axis, px")
@@ -271,6 +276,8 @@ class TrainingSettings(LocalWork):
 
 class ParticipationSettings(Settings):
     """The participation contract: when a round counts, and what is done where it does not."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     required: tuple[SiteName, ...] = Field((), description="sites without which no round is completed")
     quorum: PositiveInt = Field(description="valid replies below which a round is not completed")

@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 
 from minet_core.errors import FedminetError, FileMissing
+from minet_core.runtime.said_elsewhere import said_elsewhere
 from server.dashboard.control_routes import Access, add_control, reader_of
 from server.dashboard.guard import LOOPBACK_NAMES, Guard
 from server.dashboard.live import LivePage, stream
@@ -168,7 +169,7 @@ def _add_failures(app: FastAPI, access: Access | None) -> None:
             return HTMLResponse(
                 message_page(reader, title="Not here", text="There is no run of this name."), status_code=404
             )
-        text = f"{failure.code}: {failure.what}."
+        text = f"{said_elsewhere(failure)}."
         return HTMLResponse(message_page(reader, title="Not readable", text=text), status_code=500)
 
     @app.exception_handler(HTTPException)

@@ -33,6 +33,7 @@ from minet_core.protocol import messages
 from minet_core.protocol.cohort_declaration import CohortDeclaration
 from minet_core.protocol.exchange_plan import ExchangePlan
 from minet_core.runtime.files.atomic_write import replacing, sha256_of_file
+from minet_core.runtime.said_elsewhere import without_folders
 from minet_core.weights.lazy_arrays import StoredArrays
 from minet_core.weights.manifest import Arrays
 from minet_core.weights.update_norm import MAX_NORM, norm, update_norm
@@ -104,7 +105,7 @@ def take_reply(folder: Path, received: Received, expected: Expected) -> KeptRepl
             received.site,
             received.seconds,
             refusal_code(failure),
-            failure.what,
+            without_folders(failure.what),
             bytes_down=received.bytes_down,
         )
         _parcel(folder, received.site).unlink(missing_ok=True)
@@ -161,7 +162,7 @@ def keep(folder: Path, kept: KeptReply) -> None:
 
 def refuse(folder: Path, kept: KeptReply, failure: FedminetError) -> KeptReply:
     """Refuse a reply that was accepted before."""
-    refused = replace(kept, refused=failure.code, why=failure.what)
+    refused = replace(kept, refused=failure.code, why=without_folders(failure.what))
     keep(folder, refused)
     return refused
 

@@ -18,6 +18,7 @@ from minet_core.protocol import messages
 from minet_core.protocol.exchange_plan import exchange_plan_of, initial_weights
 from minet_core.runtime.files.atomic_write import replacing
 from minet_core.runtime.observer import Observer, observe_nothing
+from minet_core.runtime.said_elsewhere import said_elsewhere, without_folders
 from minet_core.weights.payload import MAX_OVERHEAD_BYTES
 from server.flower.nonblocking_grid import MessageGrid, as_nonblocking
 from server.rounds.context import RoundContext, build_request, digests_of_round, save_state, verify_run
@@ -64,11 +65,11 @@ def run_federation(
             conduct = RoundContext(prompt, run, federation, agreement, observer)
             reason = _to_the_end(conduct, join_deadline_s=join_deadline_s)
         except HostError as failure:
-            _interrupt(run, f"{failure.code}: {failure.what}")
+            _interrupt(run, said_elsewhere(failure))
             raise
         except FedminetError as failure:
             if not run.ended:  # as one that the coordinator stopped meanwhile
-                _end(run, status="failed", reason=f"{failure.code}: {failure.what}")
+                _end(run, status="failed", reason=said_elsewhere(failure))
             raise
         except BaseException:
             _interrupt(run, "FM-S900: the server application ended unexpectedly")
@@ -163,7 +164,7 @@ def _test(conduct: RoundContext) -> list[str]:
             check_binding(figures, received.site, conduct.expected(round_number=federation.rounds))
         except FedminetError as failure:
             code = refusal_code(failure)
-            run.event("test-refused", site=received.site, code=code, reason=failure.what)
+            run.event("test-refused", site=received.site, code=code, reason=without_folders(failure.what))
             note_test(run, received.site, round_number=federation.rounds, figures={}, code=code)
             continue
         tested[received.site] = messages.without_head(figures)

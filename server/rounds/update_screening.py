@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from minet_core.algorithms.influence import agreements, products_and_tensors, turned_shares
 from minet_core.errors import FedminetError, UpdateOpposed, UpdateSuspect
+from minet_core.runtime.said_elsewhere import without_folders
 from minet_core.training.loop import learning_rate_at
 from minet_core.weights.update_norm import (
     HISTORY_ROUNDS,
@@ -197,7 +198,7 @@ def _tell(conduct: RoundContext, before: KeptReply, failure: FedminetError, **fi
 
 
 def _refused(kept: KeptReply, failure: FedminetError) -> KeptReply:
-    return replace(kept, refused=failure.code, why=failure.what)
+    return replace(kept, refused=failure.code, why=without_folders(failure.what))
 
 
 def _noted(kept: KeptReply, failure: FedminetError) -> KeptReply:

@@ -18,6 +18,7 @@ from pydantic import Field, FiniteFloat, TypeAdapter
 from minet_core.errors import DiskFull, FedminetError, HostError, RunBusy, RunDamaged, RunWithoutProgress
 from minet_core.runtime.files.atomic_write import status_of, write_json
 from minet_core.runtime.json_text import NOT_AS_WRITTEN
+from minet_core.runtime.said_elsewhere import said_elsewhere
 from server.flower.bundle import read_bundle
 from server.flower.superlink_control import SuperLinkControl
 from server.runs import state_machine
@@ -164,7 +165,7 @@ def give_up(run: RunDirectory) -> RunWithoutProgress:
     failure = RunWithoutProgress(
         "the run was taken up again in vain", got=f"{MAX_ATTEMPTS_WITHOUT_PROGRESS} times"
     )
-    end_as_failed(run, reason=f"{failure.code}: {failure.what}")
+    end_as_failed(run, reason=said_elsewhere(failure))
     return failure
 
 
@@ -206,7 +207,7 @@ def _require_same_federation(run: RunDirectory) -> None:
     try:
         run.require_same_federation()
     except RunDamaged as failure:
-        reason = f"{failure.code}: {failure.what}"
+        reason = said_elsewhere(failure)
         state = run.state
         if state.status != "created" and (state.status, state.reason) != ("interrupted", reason):
             run.transition(state_machine.interrupted, reason)

@@ -213,10 +213,16 @@ def test_another_users_folder_is_answered_by_its_command(
 
 @pytest.mark.parametrize(
     "arguments",
-    [["experiment", "worth", "--blur", "nan"], ["experiment", "patients", "--rate", "nan"]],
+    [
+        ["experiment", "worth", "--blur", "nan"],
+        ["experiment", "worth", "--head-rate", "inf"],
+        ["experiment", "patients", "--rate", "nan"],
+        ["experiment", "patients", "--rate", "inf"],
+        ["site", "start", "--wait", "inf"],
+    ],
     ids=" ".join,
 )
-def test_what_is_not_a_number_is_refused_at_once(
+def test_what_is_no_finite_number_is_refused_at_once(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It lies within every range: scans were made for minutes, and then came a traceback."""
@@ -224,7 +230,7 @@ def test_what_is_not_a_number_is_refused_at_once(
     with pytest.raises(SystemExit) as ending:
         main.run()
     assert ending.value.code == 2
-    assert f"'{arguments[-2]}': nan is not a number" in capsys.readouterr().err
+    assert f"'{arguments[-2]}': {arguments[-1]} is no finite number" in capsys.readouterr().err
 
 
 def test_a_dicom_file_in_place_of_its_folder_is_called_so(tmp_path: Path) -> None:

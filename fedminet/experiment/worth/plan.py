@@ -10,6 +10,7 @@ from typing import Literal, cast, get_args
 from client.site_home import SiteHome
 from fedminet.experiment.study import VALIDATION_SLICES
 from fedminet.experiment.worth.turns import homes_of_turn, patients_by_site
+from fedminet.listed_options import listed_rates
 from fedminet.single_machine.sites import DEFAULT_SITES, Ratio, make_sites_once
 from minet_core.errors import ConfigurationError
 from minet_core.runtime.files.file_lock import held
@@ -32,26 +33,14 @@ NEWCOMER_SEED = 1000
 """Added to a seed for the phantoms of a newcomer of a known kind: no experiment has seeds as far apart."""
 
 
-def whole_numbers(text: str, *, option: str) -> tuple[int, ...]:
-    """`2,7` as numbers. Raises ConfigurationError (FM-C100) for anything else."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts):
-        raise ConfigurationError(
-            f"{option} is not understood", got=text, expected="whole numbers with commas"
-        )
-    return tuple(dict.fromkeys(int(part) for part in parts))
-
-
 def rates_asked(text: str | None) -> dict[str, object]:
-    """`1e-3`, or the ladder `3e-4,1e-3`, as settings of the adaptation; none for None. Raises as `whole_numbers`."""
+    """`1e-3`, or the ladder `3e-4,1e-3`, as settings of the adaptation; none for None.
+
+    Raises ConfigurationError (FM-C100) for what is no learning rate.
+    """
     if text is None:
         return {}
-    try:
-        rates = [float(part) for part in text.split(",")]
-    except ValueError:
-        raise ConfigurationError(
-            "--adapt-rate is not understood", got=text, expected="learning rates with commas"
-        ) from None
+    rates = listed_rates(text, option="--adapt-rate")
     return {"learning_rate": rates[0]} if len(rates) == 1 else {"rates": rates}
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from fedminet.experiment.worth.cells import WorthCell, read_cell
 from fedminet.experiment.worth.page import behind_the_better, difference, row_of
 from fedminet.experiment.worth.picture import gains_figure
-from fedminet.experiment.worth.plan import WorthKey, WorthPlan, newcomer_asked, rates_asked, whole_numbers
+from fedminet.experiment.worth.plan import WorthKey, WorthPlan, newcomer_asked, rates_asked
 from fedminet.experiment.worth.run import run_worth
 from fedminet.main import command_line
 from minet_core.errors import ConfigurationError
@@ -145,7 +145,6 @@ def test_a_loss_is_drawn_below_the_line() -> None:
 
 
 def test_what_is_no_number_is_refused(tmp_path: Path) -> None:
-    assert whole_numbers("2, 7,2", option="--own") == (2, 7)
     refused = CliRunner().invoke(
         command_line(), ["experiment", "worth", "--own", "two", "--out", str(tmp_path)]
     )

@@ -77,14 +77,16 @@ def test_a_reply_for_which_there_is_no_room_is_no_fault_of_its_site(
     def full_once(path: Path) -> contextlib.AbstractContextManager[Path]:
         written.append(path)
         if len(written) == reply:
-            raise DiskFull("a reply could not be written", got=path)
+            raise DiskFull(f"{path} cannot be written", got=path)
         return replacing(path)
 
     monkeypatch.setattr(replies, "replacing", full_once)
     with pytest.raises(DiskFull), server_identity():
         run_federation(sites(), run)
     assert (run.state.status, run.state.attempt) == ("interrupted", 0)
-    assert "FM-S504" in (run.state.reason or "")
+    assert run.state.reason == f"FM-S504: {written[-1].name} cannot be written"
+    kept = "".join(path.read_text() for path in run.path.glob("*.json*"))
+    assert str(tmp_path) not in kept, "the coordinator's folders are named to whoever reads the run"
     with server_identity():
         run_federation(sites(), run)
     assert run.state.status == "completed"
