@@ -126,7 +126,7 @@ def patients(
         "decay_fraction": asked.decay,
     }
     given = {
-        "methods": _methods(asked.methods, METHODS, otherwise=None),
+        "methods": _methods(asked.methods, METHODS, otherwise=()) or None,
         "scales": listed_whole_numbers(asked.scale, option="--scale") if asked.scale else None,
         "n_steps": asked.steps,
         "equal": asked.equal or None,
@@ -198,9 +198,7 @@ def worth(
     typer.echo(f"{len(cells)} of {len(plan.keys())} cells. Page: {plan.folder / 'worth.md'}")
 
 
-def _methods(
-    text: str, known: Collection[str], *, otherwise: tuple[str, ...] | None
-) -> tuple[str, ...] | None:
+def _methods(text: str, known: Collection[str], *, otherwise: tuple[str, ...]) -> tuple[str, ...]:
     """What `--methods` lists; `otherwise` where it was not given."""
     return listed_words(text, option="--methods", known=known) if text else otherwise
 
