@@ -62,7 +62,9 @@ class SiteAdaptation:
         if candidate == "adapted":
             return adaptation_phases(self.adaptation, training)
         if candidate == "alone" and self.n_alone_steps:
-            return (Phase(settings=training, n_steps=self.n_alone_steps),)
+            rate = self.adaptation.alone_learning_rate or training.learning_rate
+            alone = training.model_copy(update={"learning_rate": rate})
+            return (Phase(settings=alone, n_steps=self.n_alone_steps),)
         return ()
 
     def steps_of(self, candidate: Candidate) -> int:

@@ -86,15 +86,15 @@ def _key(task: SiteAdaptation, candidate: Candidate) -> str:
     A model alone does not depend on how another one is adapted, nor on the rounds, but by the number of its steps: so
     it is not trained again where another adaptation is tried.
     """
-    alone = candidate == "alone"
+    alone, adaptation = candidate == "alone", task.adaptation
+    beside = {"alone", "alone_learning_rate", "ensemble", "deadline_s"}
+    own_rate = adaptation.alone_learning_rate
     content = {
         "candidate": candidate,
         "federation": task.federation.model_dump(
             mode="json", exclude={"rounds", "adaptation"} if alone else None
         ),
-        "adaptation": None
-        if alone
-        else task.adaptation.model_dump(mode="json", exclude={"alone", "ensemble", "deadline_s"}),
+        "adaptation": own_rate if alone else adaptation.model_dump(mode="json", exclude=beside),
         "site": task.home.settings().name,
         "cohort": Store(task.home.store).cohort.digest,
         "weights": None if alone else digest_of_weights(task.weights),

@@ -1,6 +1,7 @@
 """What a site does with one message: score the global model, train it on its own slices, answer.
 
-`train` scores the weights that came in on the validation split before it trains, so a round costs one message.
+`train` scores the weights that came in on the validation split before it trains, so a round costs one message. In
+rounds that `training.validation_every` leaves out it does not.
 `evaluate` scores them on the test split, beside the interpolations. The site trains by the federation file it
 was admitted with; a message that names another federation is refused.
 """
@@ -66,7 +67,7 @@ MAX_STORES = 4
 
 
 def train(message: Message, site_folder: Path) -> RecordDict:
-    """Score the incoming weights on the validation split, train them, return them with the agreed figures.
+    """Score the incoming weights on the validation split if it is due, train them, return them with agreed figures.
 
     A request that was answered before gets the same answer, from the disk; any other counts in the study's budget.
     """
@@ -98,7 +99,8 @@ def train(message: Message, site_folder: Path) -> RecordDict:
                 repeated=repeated,
                 n_counted=n_counted,
             )
-        content = _reply({**done.figures, **messages.head_figures(head.sha256)}, messages.TRAIN_FIGURES)
+        agreed = messages.train_figures(validated=incoming.federation.is_validated(incoming.round_number))
+        content = _reply({**done.figures, **messages.head_figures(head.sha256)}, agreed)
         content[messages.MODEL] = ArrayRecord({messages.PARCEL: Array(parcel)})
         return content
 
@@ -197,8 +199,10 @@ def train_round(incoming: RoundRequest, former: CachedRound | None, spent: TimeS
     with spent.on("load"):
         check_global_update_norm(incoming, former, settings.limits)
         model = incoming.model(former)
-    with spent.on("validate"):
-        validation = validation_scores(model, store, federation)
+    validation: dict[str, float] = {}
+    if federation.is_validated(incoming.round_number):
+        with spent.on("validate"):
+            validation = validation_scores(model, store, federation)
     require_patch(store, federation.training.patch_px)
     prepared = prepared_training_slices(store, scale=federation.scale)
     own = {} if former is None else former.site
@@ -222,7 +226,7 @@ def train_round(incoming: RoundRequest, former: CachedRound | None, spent: TimeS
         "n_training_slices": len(prepared),
         "train_loss": update.report.loss_mean,
         "seconds": time.monotonic() - began,
-        **{f"validation_{score}": validation[score] for score in messages.SCORES},
+        **{f"validation_{score}": validation[score] for score in messages.SCORES if validation},
         **domain,
     }
     return _kept_round(incoming, former, update, figures)

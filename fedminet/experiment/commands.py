@@ -167,6 +167,7 @@ def worth(
         "head_learning_rate": adapting.head_rate,
         "steps": adapting.adapt_steps,
         "decay_fraction": adapting.adapt_decay,
+        "alone_learning_rate": adapting.alone_rate,
         **rates_asked(adapting.adapt_rate),
     }
     plan = WorthPlan(
@@ -181,6 +182,7 @@ def worth(
         patch_px=samples.patch,
         flips=samples.flips,
         blur_px=samples.blur,
+        learning_rate=asked.rate,
         validation=asked.validation,
         named=named,
         in_turn=bool(named),

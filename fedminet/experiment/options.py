@@ -79,6 +79,14 @@ class WorthOptions:
     worth_seeds: Annotated[str, typer.Option(help="The seeds themselves, with commas.")] = "1"
     rounds: Rounds = None
     local_steps: LocalSteps = None
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Learning rate of the rounds, and of the model alone if it has none of its own; else the preset's.",
+            min=1e-6,
+            max=1,
+        ),
+    ] = None
     validation: Annotated[
         bool, typer.Option("--validation", help="Figures of validation patients; no test patient is read.")
     ] = False
@@ -108,6 +116,10 @@ class AdaptationOptions:
     adapt_decay: Annotated[
         float | None,
         typer.Option(help="Last part of them over which the rate falls, else the preset's.", min=0, max=1),
+    ] = None
+    alone_rate: Annotated[
+        float | None,
+        typer.Option(help="Learning rate of the model alone, else that of the rounds.", min=1e-6, max=1),
     ] = None
 
 

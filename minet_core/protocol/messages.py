@@ -151,6 +151,8 @@ TRAIN_FIGURES: dict[str, Figure] = {
 }
 """The figures of a training reply; the validation scores are those of the weights that came in."""
 
+_OF_VALIDATION = frozenset(f"validation_{score}" for score in SCORES)
+
 TEST_FIGURES: dict[str, Figure] = {
     **_BINDING,
     "n_training_slices": Figure(1, 1_000_000, whole=True),
@@ -196,6 +198,24 @@ ADAPTATION_FIGURES: dict[str, Figure] = {
 """What a test reply holds besides where the federation file has an adaptation. chosen: index into `CANDIDATES`, by the
 validation patients. The scores of a model that a site did not train, or that diverged, are missing. An interval is by
 patient, and leaves where those of `TEST_FIGURES` do."""
+
+
+def train_figures(*, validated: bool) -> dict[str, Figure]:
+    """The figures of a training reply.
+
+    Parameters
+    ----------
+    validated
+        Whether the federation file has a validation in this round.
+
+    Returns
+    -------
+    dict of Figure
+        `TRAIN_FIGURES`; without the validation scores in a round that has none.
+    """
+    if validated:
+        return TRAIN_FIGURES
+    return {name: figure for name, figure in TRAIN_FIGURES.items() if name not in _OF_VALIDATION}
 
 
 def test_figures(*, adapted: bool) -> dict[str, Figure]:

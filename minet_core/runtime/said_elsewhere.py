@@ -1,4 +1,4 @@
-"""A failure as it is said to who does not see this machine: in a run's state, its events, the report, the dashboard."""
+"""A failure as it is said to who does not see this machine: in a run's state and events, the report, the dashboard."""
 
 from __future__ import annotations
 

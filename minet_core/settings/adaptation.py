@@ -63,6 +63,9 @@ class AdaptationSettings(Settings):
         description="also train a model from nothing, for the steps of all rounds and of the adaptation together, "
         "where the site allows them",
     )
+    alone_learning_rate: PositiveFloat | None = Field(
+        None, description="Adam's learning rate of that model, before its decay; null: that of the rounds"
+    )
     ensemble: bool = Field(
         True,
         description="also compare the mean of the pictures of the models that fit; an image takes up to three times as "
@@ -92,7 +95,7 @@ class AdaptationSettings(Settings):
             content.pop("ensemble", None)
         if not self.rates:
             content.pop("rates", None)
-        for name in ("decay_fraction", "validation_slices"):
+        for name in ("decay_fraction", "alone_learning_rate", "validation_slices"):
             if getattr(self, name) is None:
                 content.pop(name, None)
         return content

@@ -243,7 +243,11 @@ class TrainingSettings(LocalWork):
     alpha: float = Field(0.9, ge=0, description="weight of the target's L1 loss (Eq. 6; paper: 0.3)")
     beta: float = Field(0.1, ge=0, description="weight of the reference's L1 loss (Eq. 6; paper: 0.7)")
     validation_slices: PositiveInt | None = Field(
-        3, description="slices of the validation split scored in each round; null: all"
+        3, description="slices of the validation split scored in a round; null: all"
+    )
+    validation_every: PositiveInt = Field(
+        1,
+        description="rounds from one validation to the next; the last round has one too",
     )
     flips: bool = Field(
         False,
@@ -265,6 +269,8 @@ class TrainingSettings(LocalWork):
         for name in ("trouble", "flips", "blur"):
             if not getattr(self, name):
                 content.pop(name, None)
+        if self.validation_every == 1:
+            content.pop("validation_every", None)
         return content
 
 
@@ -379,7 +385,27 @@ class FederationSettings(Settings):
         ):
             if strangers := sorted(set(named) - members):
                 raise ValueError(f"{key} names {strangers[0]}, which is no member")
+        if self.quarantine.roll_back and self.training.validation_every > 1:
+            raise ValueError(
+                "training.validation_every above 1 leaves rounds unjudged, so none can be taken back; set "
+                "quarantine.roll_back: false"
+            )
         return self
+
+    def is_validated(self, round_number: int) -> bool:
+        """Whether the sites score the model that a round begins with on their validation patients.
+
+        Parameters
+        ----------
+        round_number
+            From 1.
+
+        Returns
+        -------
+        bool
+            In the first round, in every `training.validation_every`-th after it, and in the last.
+        """
+        return (round_number - 1) % self.training.validation_every == 0 or round_number == self.rounds
 
     def work_of(self, site: str) -> LocalWork:
         """How much a site trains in a round.

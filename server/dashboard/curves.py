@@ -76,9 +76,18 @@ def curves(
     title: str,
     unit: str,
 ) -> Curves | None:
-    """One value of each site by round; None before any site told one. A round that a site missed is a gap."""
+    """One value of each site by round; None before any site told one.
+
+    A round that a site missed is a gap. One that it was in without the value, as between two validations, is none.
+    """
     series = {
-        site.name: [(entry.round, value_of(entry)) for entry in _thinned(site.rounds)] for site in sites
+        site.name: [
+            (entry.round, value_of(entry))
+            for entry in _thinned(
+                [one for one in site.rounds if one.outcome != "counted" or value_of(one) is not None]
+            )
+        ]
+        for site in sites
     }
     known = [(number, value) for points in series.values() for number, value in points if value is not None]
     if not known:

@@ -47,7 +47,7 @@ RUN_GAUGES = {
     "updated_timestamp_seconds": "When the run's state last changed, seconds of the clock",
 }
 SITE_GAUGES = {
-    "validation_psnr_db": "Validation PSNR of the model that the site's last counted round began with, dB",
+    "validation_psnr_db": "Validation PSNR of the model that the site scored last, dB",
     "validation_ssim": "Validation SSIM of the same",
     "train_loss": "Mean training loss of the site's last counted round",
     "share": "Part of the last mean that the site was in",
@@ -215,10 +215,10 @@ def _site_metrics(views: list[RunView]) -> Iterator[Metric]:
 
 
 def _site_values(site: SiteView) -> dict[str, float | None]:
-    last = site.last_counted
+    last, scored = site.last_counted, site.last_scored
     return {
-        "validation_psnr_db": last.psnr_db if last else None,
-        "validation_ssim": last.ssim if last else None,
+        "validation_psnr_db": scored.psnr_db if scored else None,
+        "validation_ssim": scored.ssim if scored else None,
         "train_loss": last.train_loss if last else None,
         "share": site.share,
         "training_slices": site.n_training_slices,

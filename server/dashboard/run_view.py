@@ -81,6 +81,11 @@ class SiteView:
         """The last round whose mean it was in."""
         return next((entry for entry in reversed(self.rounds) if entry.outcome == "counted"), None)
 
+    @property
+    def last_scored(self) -> Figures | None:
+        """The last of these that scored the model on its validation patients."""
+        return next((entry for entry in reversed(self.rounds) if entry.psnr_db is not None), None)
+
 
 @dataclass(frozen=True)
 class TimeLeft:

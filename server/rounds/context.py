@@ -66,6 +66,7 @@ class RoundContext:
             run_number=messages.run_number(self.run.path.name, federation=self.digest),
             declared=self.run.declared(),
             global_weights=self.global_state().weights,
+            validated=self.federation.is_validated(round_number),
         )
 
 

@@ -85,6 +85,7 @@ class Expected:
     run_number: int
     declared: Mapping[str, CohortDeclaration]
     global_weights: Arrays
+    validated: bool = True
 
 
 def take_reply(folder: Path, received: Received, expected: Expected) -> KeptReply:
@@ -223,7 +224,9 @@ def refusal_code(failure: FedminetError) -> str:
 
 def _checked(folder: Path, received: Received, expected: Expected) -> KeptReply:
     figures = opened_figures(
-        received.message, agreed=messages.TRAIN_FIGURES, records={messages.MODEL, messages.METRICS}
+        received.message,
+        agreed=messages.train_figures(validated=expected.validated),
+        records={messages.MODEL, messages.METRICS},
     )
     check_binding(figures, received.site, expected)
     agreement = expected.agreement

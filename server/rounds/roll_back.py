@@ -1,9 +1,10 @@
 """A round after which the global model is worse at most sites is taken back, and taken again without one update.
 
-Every training reply scores the model that came in. So the replies of a round judge the round before: where the
-validation score fell by more than `quarantine.fall_db` at most sites, the site whose update moved the model most on
-its own account is named, the mean of that round is taken again from the same replies without it, and the round in
-work is asked anew. No site sees a round's number again that it has left behind.
+Every training reply scores the model that came in, unless `training.validation_every` spares it that: then no round is
+taken back. So the replies of a round judge the round before: where the validation score fell by more than
+`quarantine.fall_db` at most sites, the site whose update moved the model most on its own account is named, the mean of
+that round is taken again from the same replies without it, and the round in work is asked anew. No site sees a round's
+number again that it has left behind.
 """
 
 from __future__ import annotations
@@ -84,5 +85,5 @@ def _scores_now(kept: Mapping[str, KeptReply]) -> dict[str, float]:
     return {
         site: reply.figures[f"validation_{SCORE}"]
         for site, reply in kept.items()
-        if reply.figures is not None and reply.refused is None
+        if reply.figures is not None and reply.refused is None and f"validation_{SCORE}" in reply.figures
     }

@@ -211,8 +211,10 @@ def _record(conduct: RoundContext, kept: Mapping[str, KeptReply], diagnostics: D
                 "train_seconds": reply.figures["seconds"],
                 "n_training_slices": reply.n_training_slices,
                 "share": diagnostics.site_shares[site],
-                "validation": {score: reply.figures[f"validation_{score}"] for score in messages.SCORES},
             }
+            scores = {score: reply.figures.get(f"validation_{score}") for score in messages.SCORES}
+            if None not in scores.values():
+                sites[site]["validation"] = scores
     return run.metrics(
         {
             "round": number,

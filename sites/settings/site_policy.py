@@ -156,7 +156,8 @@ def require_adaptation_allowed(policy: PolicySettings, adaptation: AdaptationSet
     n_steps = adaptation.n_steps * len(adaptation.tried_rates)
     _require("policy.max_adaptation_steps", n_steps, most=policy.max_adaptation_steps)
     _require("policy.min_steps", adaptation.steps, least=policy.min_steps)
-    for rate in (adaptation.head_learning_rate, *adaptation.tried_rates):
+    alone = () if adaptation.alone_learning_rate is None else (adaptation.alone_learning_rate,)
+    for rate in (adaptation.head_learning_rate, *adaptation.tried_rates, *alone):
         _require("policy.min_learning_rate", rate, least=policy.min_learning_rate)
         _require("policy.max_learning_rate", rate, most=policy.max_learning_rate)
 

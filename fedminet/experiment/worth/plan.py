@@ -74,7 +74,8 @@ class WorthPlan:
     """patients: training patients of every site, a federation for each number. adaptation: how each site adapts.
 
     preset: whose model it is. rounds, local_steps: of the federation. batch_size, patch_px: of every training;
-    None: the preset's. flips: in every training. blur_px: of its targets, at most; None: the preset's. adapting:
+    None: the preset's. flips: in every training. blur_px: of its targets, at most; None: the preset's. learning_rate:
+    of the rounds and of the model alone; None: the preset's. adapting:
     its sites whose adaptation is looked at. validation:
     show validation patients' figures alone, and read no test patient. named: scans of sites in a folder, in place
     of phantoms; their split is the site's own, and has to have as many training patients as are asked for. in_turn:
@@ -95,6 +96,7 @@ class WorthPlan:
     patch_px: int | None = None
     flips: bool = False
     blur_px: float | None = None
+    learning_rate: float | None = None
     adapting: tuple[str, ...] = ()
     validation: bool = False
     named: Mapping[str, Path] = field(default_factory=dict)
@@ -145,7 +147,8 @@ class WorthPlan:
         rates = "or".join(f"{rate:g}" for rate in adaptation.tried_rates)
         falls = "" if adaptation.decay_fraction is None else f"-decay{adaptation.decay_fraction:g}"
         whole = f"-whole{adaptation.steps}at{rates}{falls}"
-        return f"{self.rounds_text}{head}{whole}"
+        alone = "" if adaptation.alone_learning_rate is None else f"-alone{adaptation.alone_learning_rate:g}"
+        return f"{self.rounds_text}{head}{whole}{alone}"
 
     @property
     def rounds_text(self) -> str:
@@ -155,7 +158,8 @@ class WorthPlan:
         patch = "" if self.patch_px is None else f"-patch{self.patch_px}"
         flips = "-flips" if self.flips else ""
         blur = "" if self.blur_px is None else f"-blur{self.blur_px:g}"
-        return f"{preset}{self.rounds}x{self.local_steps}{batch}{patch}{flips}{blur}"
+        rate = "" if self.learning_rate is None else f"-rate{self.learning_rate:g}"
+        return f"{preset}{self.rounds}x{self.local_steps}{batch}{patch}{flips}{blur}{rate}"
 
     @property
     def folder(self) -> Path:
@@ -223,11 +227,14 @@ class WorthPlan:
             "patch_px": self.patch_px,
             "flips": self.flips or None,
             "blur": blur,
+            "learning_rate": self.learning_rate,
         }
         given = {name: value for name, value in asked.items() if value is not None}
-        training = federation.training.model_copy(update={"validation_slices": VALIDATION_SLICES, **given})
+        # Nobody looks at the scores of its rounds, which would take most of the time of short ones.
+        unseen = {"validation_slices": VALIDATION_SLICES, "validation_every": self.rounds}
+        training = federation.training.model_copy(update={**unseen, **given})
         # With two patients a site the knees' updates point away from the brains' and would be refused: see the page.
-        quarantine = federation.quarantine.model_copy(update={"refuse_opposed": False})
+        quarantine = federation.quarantine.model_copy(update={"refuse_opposed": False, "roll_back": False})
         return federation.model_copy(update={"training": training, "quarantine": quarantine})
 
     def homes(self, key: WorthKey) -> Mapping[str, SiteHome]:

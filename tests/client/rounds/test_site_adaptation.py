@@ -393,6 +393,20 @@ def test_a_model_alone_that_is_better_on_validation_patients_is_chosen(tmp_path:
     assert choice.behind["adapted"].mean_db > choice.behind["adapted"].standard_error_db
 
 
+def test_the_model_alone_may_have_a_rate_of_its_own(tmp_path: Path) -> None:
+    """What averaging bears is too much for one site's small batches."""
+    home = own_validation_site(tmp_path / "site")
+    plain = task_at(home)
+    own = task_at(home, adaptation=ADAPTATION.model_copy(update={"alone_learning_rate": 1e-4}))
+    assert [phase.settings.learning_rate for phase in own.phases("alone")] == [1e-4]
+    assert own.phases("adapted") == plain.phases("adapted")
+    (of_rounds,) = plain.phases("alone")
+    assert of_rounds.settings.learning_rate == plain.federation.training.learning_rate
+    first = adapt_at_site(plain, prepared(home)).weights["alone"]
+    again = adapt_at_site(own, prepared(home)).weights["alone"]  # not what the former rate left in the folder
+    assert any((first[name] != again[name]).any() for name in first)
+
+
 def test_a_ladder_is_part_of_the_federation_file_only_where_it_is_used() -> None:
     before = {"head", "head_steps", "head_learning_rate", "steps", "learning_rate", "alone", "deadline_s"}
     assert set(AdaptationSettings().model_dump(mode="json")) == before
@@ -467,6 +481,8 @@ def test_a_federation_file_without_the_key_is_what_it_was() -> None:
         ({"steps": 700, "rates": (1e-4, 1e-3, 2e-3)}, "max_adaptation_steps"),
         ({"rates": (1e-9, 1e-3)}, "min_learning_rate"),
         ({"head_learning_rate": 1.0}, "max_learning_rate"),
+        ({"alone_learning_rate": 1.0}, "max_learning_rate"),
+        ({"alone_learning_rate": 1e-9}, "min_learning_rate"),
     ],
 )
 def test_the_sites_policy_bounds_the_adaptation(changes: dict[str, object], key: str) -> None:

@@ -160,14 +160,20 @@ def test_batch_patch_and_a_ladder_are_part_of_the_recipe() -> None:
         rounds=3,
         batch_size=4,
         patch_px=40,
+        learning_rate=4e-3,
         adaptation=AdaptationSettings.model_validate(
-            {"steps": 5, "decay_fraction": 1.0, **rates_asked("1e-3,3e-4")}
+            {
+                "steps": 5,
+                "decay_fraction": 1.0,
+                "alone_learning_rate": 2e-3,
+                **rates_asked("1e-3,3e-4"),
+            }
         ),
     )
-    assert plan.recipe == "3x10-batch4-patch40-whole5at0.0003or0.001-decay1"
-    assert plan.federation_folder(plan.keys()[0]).name == "2x-seed1-2patients-3x10-batch4-patch40"
+    assert plan.recipe == "3x10-batch4-patch40-rate0.004-whole5at0.0003or0.001-decay1-alone0.002"
+    assert plan.federation_folder(plan.keys()[0]).name == "2x-seed1-2patients-3x10-batch4-patch40-rate0.004"
     training = plan.federation(WorthKey(1, 1, "sms")).training
-    assert (training.batch_size, training.patch_px) == (4, 40)
+    assert (training.batch_size, training.patch_px, training.learning_rate) == (4, 40, 4e-3)
     assert plan.n_steps == 3 * 10 + 5
     assert rates_asked("1e-3") == {"learning_rate": 1e-3}
     assert rates_asked(None) == {}

@@ -143,6 +143,18 @@ def test_a_round_that_a_site_missed_is_a_gap_in_its_curve() -> None:
     assert [len(piece.split()) for piece in drawn.lines[0].pieces] == [2, 2]
 
 
+def test_a_round_between_two_validations_is_no_gap() -> None:
+    rounds = tuple(
+        counted(n) if n % 10 == 1 else Figures(n, "counted", None, None, 0.1) for n in range(1, 2001)
+    )
+    site = SiteView("sms", "idle", rounds)
+    drawn = curves([site], psnr_of, key="psnr", title="PSNR", unit=" dB")
+    assert drawn is not None
+    assert [len(piece.split()) for piece in drawn.lines[0].pieces] == [200]
+    assert site.last_scored == rounds[-10]
+    assert site.last_counted == rounds[-1]
+
+
 def test_a_long_run_is_drawn_with_few_points_and_with_its_last_round() -> None:
     site = SiteView("sms", "idle", tuple(counted(number, float(number)) for number in range(1, 5001)))
     drawn = curves([site], psnr_of, key="psnr", title="PSNR", unit=" dB")
