@@ -374,7 +374,10 @@ def _scale(value: Callable[[str], Any]) -> tuple[float, float, str | None]:
         raise ScanInvalid(
             "a frame has a rescale slope of zero", got="every voxel alike", action="Export it again"
         )
-    differs = real_slope is not None and not math.isclose(real_slope, chosen[0], rel_tol=1e-6)
+    differs = real_slope is not None and not (
+        math.isclose(real_slope, chosen[0], rel_tol=1e-6)
+        and math.isclose(real_intercept or 0.0, chosen[1], rel_tol=1e-6, abs_tol=1e-9)
+    )
     return *chosen, "scaled by rescale; the real world value mapping differs" if differs else None
 
 

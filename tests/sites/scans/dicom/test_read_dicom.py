@@ -381,6 +381,24 @@ def test_a_real_world_value_mapping_counts_where_there_is_no_rescale(tmp_path: P
     }
 
 
+@pytest.mark.parametrize(
+    ("real", "differs"), [((2.0, 0.0), False), ((0.5, 0.0), True), ((2.0, 10.0), True), ((0.5, 10.0), True)]
+)
+def test_of_two_scales_the_rescale_counts_whole_and_the_other_is_said(
+    tmp_path: Path, real: tuple[float, float], *, differs: bool
+) -> None:
+    """No slope of the one with the intercept of the other."""
+    mapping = Dataset()
+    mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept = real
+    both = _set(RescaleSlope=2.0, RescaleIntercept=0.0, RealWorldValueMappingSequence=[mapping])
+    write_classic(tmp_path, STORED, AFFINE, change=both)
+    np.testing.assert_array_equal(read(tmp_path).array, STORED * np.float32(2.0))
+    said = (
+        "scaled by rescale; the real world value mapping differs" in read_export(tmp_path).series[0].remarks
+    )
+    assert said is differs
+
+
 @pytest.mark.parametrize("keep", [0, 100, 131, 140, 400])
 def test_a_file_that_ends_in_its_header_is_refused(tmp_path: Path, keep: int) -> None:
     path = write_classic(tmp_path, STORED[:1], AFFINE)[0]
