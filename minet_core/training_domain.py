@@ -80,6 +80,15 @@ class TrainingDomain(Settings):
         return content
 
 
+_OPTIONAL = {
+    f"domain_{name}_{end}"
+    for name in messages.DOMAIN_SPANS
+    if not TrainingDomain.model_fields[name].is_required()
+    for end in ("low", "high")
+}
+"""Figures of spans that a site of before they were measured does not tell."""
+
+
 def domain_of_figures(figures: Mapping[str, float] | None) -> TrainingDomain | None:
     """The domain that a reply's checked figures tell of.
 
@@ -91,11 +100,9 @@ def domain_of_figures(figures: Mapping[str, float] | None) -> TrainingDomain | N
     Returns
     -------
     TrainingDomain or None
-        None where one of `DOMAIN_FIGURES` is missing, but for the slope, which a site may not have told.
+        None where one of `DOMAIN_FIGURES` is missing, but for the ends of a span that a domain may be without.
     """
-    if figures is None or any(
-        name not in figures for name in messages.DOMAIN_FIGURES if "target_slope" not in name
-    ):
+    if figures is None or any(name not in figures for name in messages.DOMAIN_FIGURES.keys() - _OPTIONAL):
         return None
     spans = {
         name: sorted((figures[f"domain_{name}_low"], figures[f"domain_{name}_high"]))
