@@ -47,7 +47,8 @@ class TrainingDomain(Settings):
     reference_rim: Span
     reference_noise: Span
     target_slope: Span | None = Field(
-        None, description="of the power over spatial frequency; null: of before it was measured"
+        None,
+        description="of the power over spatial frequency, of the sites that told it; null: of before it was measured",
     )
 
     @model_serializer(mode="wrap")
@@ -120,6 +121,10 @@ def domain_of_figures(figures: Mapping[str, float] | None) -> TrainingDomain | N
 def merged(domains: Iterable[TrainingDomain | None]) -> TrainingDomain | None:
     """The domain that holds all of some domains; in whatever order, and twice, the same.
 
+    A span that some do not tell, as a site of before it was measured, is of those that do. A scan as unsharp as that
+    site's own may then be called less sharp, which costs a look; with no span a picture worse than interpolation would
+    be shown without a word, and one former site, or one former round, would silence it for all and for good.
+
     Parameters
     ----------
     domains
@@ -155,11 +160,14 @@ def rounded_span(values: Sequence[float], step: float) -> Span:
 
 
 def _united(one: TrainingDomain, other: TrainingDomain) -> TrainingDomain:
-    spans = {
-        name: Span(low=min(a.low, b.low), high=max(a.high, b.high))
+    told = {
+        name: [span for domain in (one, other) if (span := getattr(domain, name)) is not None]
         for name in messages.DOMAIN_SPANS
-        for a, b in [(getattr(one, name), getattr(other, name))]
-        if a is not None and b is not None
+    }
+    spans = {
+        name: Span(low=min(span.low for span in of_both), high=max(span.high for span in of_both))
+        for name, of_both in told.items()
+        if of_both
     }
     names = {
         name: tuple(sorted({*getattr(one, name), *getattr(other, name)}))
