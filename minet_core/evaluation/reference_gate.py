@@ -270,8 +270,8 @@ class _Contours:
 
     def even(self) -> _Contours:
         """Each border of much the same length, and the fainter the less than the usual one."""
-        usual = float(self.length.mean())
-        over = 1 / np.hypot(self.length, max(usual, np.finfo(np.float32).tiny))
+        usual = np.float32(max(float(self.length.mean()), float(np.finfo(np.float32).tiny)))
+        over = 1 / np.hypot(self.length, usual)
         return _Contours(*(one * over for one in (self.cosine, self.sine, self.length)))
 
     def moved(self, offset: tuple[int, int]) -> _Contours:
