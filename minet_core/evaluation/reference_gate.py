@@ -271,7 +271,7 @@ class _Contours:
     def even(self) -> _Contours:
         """Each border of much the same length, and the fainter the less than the usual one."""
         usual = np.float32(max(float(self.length.mean()), float(np.finfo(np.float32).tiny)))
-        over = 1 / np.hypot(self.length, usual)
+        over: Volume = np.asarray(1 / np.hypot(self.length, usual), dtype=np.float32)
         return _Contours(*(one * over for one in (self.cosine, self.sine, self.length)))
 
     def moved(self, offset: tuple[int, int]) -> _Contours:
