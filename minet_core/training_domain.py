@@ -47,7 +47,8 @@ class TrainingDomain(Settings):
     reference_rim: Span
     reference_noise: Span
     target_slope: Span | None = Field(
-        None, description="of the power over spatial frequency; null: of before it was measured"
+        None,
+        description="of the power over spatial frequency, of the sites that told it; null: of before it was measured",
     )
 
     @model_serializer(mode="wrap")
@@ -80,6 +81,15 @@ class TrainingDomain(Settings):
         return content
 
 
+_OPTIONAL = {
+    f"domain_{name}_{end}"
+    for name in messages.DOMAIN_SPANS
+    if not TrainingDomain.model_fields[name].is_required()
+    for end in ("low", "high")
+}
+"""Figures of spans that a site of before they were measured does not tell."""
+
+
 def domain_of_figures(figures: Mapping[str, float] | None) -> TrainingDomain | None:
     """The domain that a reply's checked figures tell of.
 
@@ -91,11 +101,9 @@ def domain_of_figures(figures: Mapping[str, float] | None) -> TrainingDomain | N
     Returns
     -------
     TrainingDomain or None
-        None where one of `DOMAIN_FIGURES` is missing, but for the slope, which a site may not have told.
+        None where one of `DOMAIN_FIGURES` is missing, but for the ends of a span that a domain may be without.
     """
-    if figures is None or any(
-        name not in figures for name in messages.DOMAIN_FIGURES if "target_slope" not in name
-    ):
+    if figures is None or any(name not in figures for name in messages.DOMAIN_FIGURES.keys() - _OPTIONAL):
         return None
     spans = {
         name: sorted((figures[f"domain_{name}_low"], figures[f"domain_{name}_high"]))
@@ -112,6 +120,10 @@ def domain_of_figures(figures: Mapping[str, float] | None) -> TrainingDomain | N
 
 def merged(domains: Iterable[TrainingDomain | None]) -> TrainingDomain | None:
     """The domain that holds all of some domains; in whatever order, and twice, the same.
+
+    A span that some do not tell, as a site of before it was measured, is of those that do. A scan as unsharp as that
+    site's own may then be called less sharp, which costs a look; with no span a picture worse than interpolation would
+    be shown without a word, and one former site, or one former round, would silence it for all and for good.
 
     Parameters
     ----------
@@ -148,11 +160,14 @@ def rounded_span(values: Sequence[float], step: float) -> Span:
 
 
 def _united(one: TrainingDomain, other: TrainingDomain) -> TrainingDomain:
-    spans = {
-        name: Span(low=min(a.low, b.low), high=max(a.high, b.high))
+    told = {
+        name: [span for domain in (one, other) if (span := getattr(domain, name)) is not None]
         for name in messages.DOMAIN_SPANS
-        for a, b in [(getattr(one, name), getattr(other, name))]
-        if a is not None and b is not None
+    }
+    spans = {
+        name: Span(low=min(span.low for span in of_both), high=max(span.high for span in of_both))
+        for name, of_both in told.items()
+        if of_both
     }
     names = {
         name: tuple(sorted({*getattr(one, name), *getattr(other, name)}))

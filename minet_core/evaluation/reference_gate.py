@@ -12,6 +12,12 @@ misplacement over that: a right knee of a coarse picture agrees poorly everywher
 1 px off, but of a larger rest. And a gain is of the second order in a shift: `displacement_px` is where the agreement
 of all places together is highest, a parabola over the offsets, with the error that the places' scatter gives it.
 
+A gradient's weight is also how strong the contrast is, and that differs. Where the target is brightest within the skull
+and the reference is beside it, a right reference that is moved by the skull's width gains much, for two strong borders
+then lie on each other. So what lies elsewhere has to do so too where every border counts alike: there each length is
+over itself and the usual one together (Haber and Modersitzki's edge parameter). A border that both show is then seen
+where both show it, and a right reference gains nothing.
+
 None of these knows a model. The limits (`LIMITS`) are set on phantoms that no table shows (docs/results/gate.md).
 
 S slice, H, W row and column of the grid of the reference; B, C rows and columns of tiles.
@@ -19,6 +25,7 @@ S slice, H, W row and column of the grid of the reference; B, C rows and columns
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,7 +74,9 @@ class GateLimits:
     named as a whole. Of the misplacement, the limit of one slice and what it falls to with many, as 1 / n: what a slice
     gains by chance is less in the mean of several. The displacement, px, counts where it is also more than
     `SIGNIFICANT` of its errors. named_together: a share from which a misplacement, of one slice and of many as before,
-    and a displacement count; where it is 0 the latter counts by itself. min_trusted: share of the target's structure
+    and a displacement count; where it is 0 the latter counts by itself. named_even: misplacement, or displacement in px
+    that is also more than `SIGNIFICANT` of its errors, of borders that count alike, without which none of those before
+    names; None: not asked. min_trusted: share of the target's structure
     with trust below which it is named."""
 
     agreement: tuple[float, float]
@@ -77,12 +86,15 @@ class GateLimits:
     named_share: float
     named_displacement_px: float
     named_together: tuple[float, tuple[float, float]]
+    named_even: tuple[float, float] | None
     min_trusted: float
 
 
 LIMITS: dict[int, GateLimits] = {
-    2: GateLimits((0.7, 0.5), (0.03, 0.06), 0.6, (0.01, 0.01), 0.1, 0.7, (0.0, (0.01, 0.01)), 0.75),
-    4: GateLimits((0.7, 0.5), (0.02, 0.05), 0.6, (0.02, 0.0147), 0.1, 0.7, (0.05, (0.0151, 0.0094)), 0.64),
+    2: GateLimits((0.7, 0.5), (0.03, 0.06), 0.6, (0.01, 0.01), 0.1, 0.7, (0.0, (0.01, 0.01)), None, 0.75),
+    4: GateLimits(
+        (0.7, 0.5), (0.02, 0.05), 0.6, (0.02, 0.0147), 0.1, 0.7, (0.05, (0.0151, 0.0094)), (0.0055, 0.4), 0.64
+    ),
 }
 """By scale."""
 
@@ -155,27 +167,22 @@ def judge_reference(
     _require_one_grid(upsampled, reference)
     limits = LIMITS[scale]
     found = _judge_tiles(upsampled, reference, covered, scale=scale)
+    if limits.named_even is not None and _of_whole(found, limits).elsewhere:
+        even = _judge_tiles(upsampled, reference, covered, scale=scale, even=True)
+        if not _lies_elsewhere_evenly(even, limits.named_even):
+            found = dataclasses.replace(
+                found,
+                misplacement=even.misplacement,
+                displacement_px=even.displacement_px,
+                displacement_error_px=even.displacement_error_px,
+            )
+    whole = _of_whole(found, limits)
     of_slice = _trust(_mean(found.agreement, found), _mean(found.misplacement, found), limits)
     trust = _trust(found.agreement, found.misplacement, limits)
     weak = found.target < MIN_WEIGHT * found.target.max(initial=0.0)
     trust = np.where(found.bare, 0.0, np.where(weak, 1.0, trust) * of_slice)
     trust = trust * (found.weight.sum(axis=(1, 2), keepdims=True) > 0)
-    agreement, misplacement = (
-        float(_mean(of_tile, found, axes=(0, 1, 2)).item())
-        for of_tile in (found.agreement, found.misplacement)
-    )
-    share = misplacement / max(1 - agreement, FLAT)
-    displaced = found.displacement_px > max(
-        limits.named_displacement_px, SIGNIFICANT * found.displacement_error_px
-    )
-    enough, together = limits.named_together
-    elsewhere = (
-        agreement < limits.named_agreement
-        or misplacement > _of_slices(limits.named_misplacement, len(reference))
-        or share > limits.named_share
-        or (share >= enough and (displaced or misplacement > _of_slices(together, len(reference))))
-    )
-    if elsewhere:
+    if whole.elsewhere:
         trust = np.zeros_like(
             trust
         )  # another anatomy, or moved: where it happens to agree, it does so by chance
@@ -183,14 +190,14 @@ def judge_reference(
     trusted = float((found.target * trust).sum()) / total if total > 0 else 1.0
     return ReferenceGate(
         trust=_on_pixels(trust, upsampled.shape),
-        agreement=agreement,
-        misplacement=misplacement,
-        share=share,
+        agreement=whole.agreement,
+        misplacement=whole.misplacement,
+        share=whole.share,
         displacement_px=found.displacement_px,
         displacement_error_px=found.displacement_error_px,
         trusted=trusted,
         used=float((found.target * _beyond_half(trust)).sum()) / total if total > 0 else 1.0,
-        wrong=elsewhere or trusted < limits.min_trusted,
+        wrong=whole.elsewhere or trusted < limits.min_trusted,
     )
 
 
@@ -209,6 +216,50 @@ class _Tiles:
     displacement_error_px: float
 
 
+@dataclass(frozen=True)
+class _Whole:
+    """Figures of all tiles. elsewhere: whether they name the reference for where it lies."""
+
+    agreement: float
+    misplacement: float
+    share: float
+    elsewhere: bool
+
+
+def _of_whole(found: _Tiles, limits: GateLimits) -> _Whole:
+    agreement, misplacement = (
+        float(_mean(of_tile, found, axes=(0, 1, 2)).item())
+        for of_tile in (found.agreement, found.misplacement)
+    )
+    n_slices = len(found.target)
+    share = misplacement / max(1 - agreement, FLAT)
+    enough, together = limits.named_together
+    elsewhere = (
+        agreement < limits.named_agreement
+        or misplacement > _of_slices(limits.named_misplacement, n_slices)
+        or share > limits.named_share
+        or (
+            share >= enough
+            and (
+                _is_displaced(found, limits.named_displacement_px)
+                or misplacement > _of_slices(together, n_slices)
+            )
+        )
+    )
+    return _Whole(agreement, misplacement, share, elsewhere)
+
+
+def _lies_elsewhere_evenly(even: _Tiles, limits: tuple[float, float]) -> bool:
+    misplacement, displacement_px = limits
+    return bool(_mean(even.misplacement, even, axes=(0, 1, 2)).item() > misplacement) or _is_displaced(
+        even, displacement_px
+    )
+
+
+def _is_displaced(found: _Tiles, limit_px: float) -> bool:
+    return found.displacement_px > max(limit_px, SIGNIFICANT * found.displacement_error_px)
+
+
 @dataclass(frozen=True, eq=False)
 class _Contours:
     """Gradients whose sign does not matter: turned to twice their angle, of their length. length: (S, H, W)."""
@@ -216,6 +267,12 @@ class _Contours:
     cosine: Volume
     sine: Volume
     length: Volume
+
+    def even(self) -> _Contours:
+        """Each border of much the same length, and the fainter the less than the usual one."""
+        usual = np.float32(max(float(self.length.mean()), float(np.finfo(np.float32).tiny)))
+        over: Volume = np.asarray(1 / np.hypot(self.length, usual), dtype=np.float32)
+        return _Contours(*(one * over for one in (self.cosine, self.sine, self.length)))
 
     def moved(self, offset: tuple[int, int]) -> _Contours:
         """Around the frame."""
@@ -225,8 +282,9 @@ class _Contours:
 
 
 def _judge_tiles(
-    upsampled: Volume, reference: Volume, covered: NDArray[np.bool_] | None, *, scale: int
+    upsampled: Volume, reference: Volume, covered: NDArray[np.bool_] | None, *, scale: int, even: bool = False
 ) -> _Tiles:
+    """even: borders count alike, but for what the reference shows."""
     sigma, window = SMOOTHING * scale, WINDOW_TILES * scale
     kept: NDArray[np.bool_] | float = 1.0
     if covered is not None and not covered.all():
@@ -238,8 +296,11 @@ def _judge_tiles(
     ratio = np.divide(shown, target, out=np.zeros_like(shown), where=target > 0)
     usual = float(np.quantile(ratio[with_structure], 0.75)) if with_structure.any() else 0.0
     usual = usual or float(ratio.max(initial=0.0))
+    alone = _of_tile_alone(*_products(still, guide))
+    bare = with_structure & (ratio <= MIN_STRUCTURE * usual) & (alone < SHOWS_IT)
+    if even:
+        still, guide = still.even(), guide.even()
     products = {(0, 0): _products(still, guide)}
-    bare = with_structure & (ratio <= MIN_STRUCTURE * usual) & (_of_tile_alone(*products[0, 0]) < SHOWS_IT)
     here, weight = _agreement(*products[0, 0], window=window)
     best = here
     for offset in OFFSETS:

@@ -151,3 +151,24 @@ def test_faint_structure_that_runs_as_the_targets_is_shown_and_faint_other_is_no
         empty = 2 - shown * bright - faintness * not_shown * (1 - bright)
         left = judge_reference(target, empty, scale=scale)
         assert left.wrong or left.trusted < 0.7
+
+
+def _two_rims(inner: float, outer: float) -> Volume:
+    """A head's two borders 4 px apart, of these heights, about tissue that both contrasts show alike."""
+    row, column = np.mgrid[:192, :192] - 95.5
+    radius = np.hypot(row, column)
+    inside, outside = (1 / (1 + np.exp((radius - edge) / 0.7)) for edge in (66.0, 72.0))
+    tissue = np.pad(_texture(3), ((0, 0), (32, 32), (32, 32)), mode="wrap")
+    volume = inner * inside + outer * outside + (0.3 + 0.5 * tissue / tissue.std()) * inside * 0.15
+    return np.abs(volume).astype(np.float32)
+
+
+def test_at_4x_contrasts_that_favour_one_of_two_borders_each_are_not_named_and_a_pixel_off_is() -> None:
+    """By their weight alone the outer border of the reference would rather lie on the inner one of the target."""
+    low_res = low_resolution(torch.from_numpy(_two_rims(1.0, 0.05)), 4)
+    target = np.asarray(sinc(low_res, 4, non_negative=True).numpy())
+    own = _two_rims(0.05, 1.0)
+    right = judge_reference(target, own, scale=4)
+    off = judge_reference(target, np.roll(own, 1, axis=2), scale=4)
+    assert not right.wrong
+    assert off.wrong

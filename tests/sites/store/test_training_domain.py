@@ -61,9 +61,17 @@ def test_a_site_that_does_not_tell_its_slope_tells_its_domain(domain: TrainingDo
     assert domain_of_figures(figures) == former
     assert "target_slope" not in former.model_dump(mode="json")  # so a model's file keeps its digest
     assert TrainingDomain.model_validate(former.model_dump(mode="json")) == former
-    both = merged([former, domain])
-    assert both is not None
-    assert both.target_slope is None
+
+
+def test_the_slope_of_a_former_and_a_new_site_is_the_new_ones(domain: TrainingDomain) -> None:
+    former = domain.model_copy(update={"target_slope": None})
+    assert merged([former, former]) == former
+    assert merged([former, domain]) == merged([domain, former]) == domain
+    steeper = domain.model_copy(update={"target_slope": Span(low=-9.0, high=-8.0)})
+    of_three = merged([merged([former, domain]), steeper])
+    assert of_three is not None
+    assert of_three == merged([domain, steeper, former])
+    assert of_three.target_slope == merged([domain, steeper]).target_slope  # type: ignore[union-attr]
 
 
 def test_domains_merge_to_what_holds_them_all_in_any_order_and_twice(domain: TrainingDomain) -> None:
