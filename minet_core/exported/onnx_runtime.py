@@ -16,6 +16,7 @@ MANIFEST_KEY = "manifest"
 
 MAX_BYTES = 1 << 30
 """Of a file: 40 M weights take 160 MB, and protobuf ends at twice this."""
+
 EXPORT_AGAIN = "Fetch it again, or export it again with `fedminet export MODEL --onnx FILE`"
 
 
