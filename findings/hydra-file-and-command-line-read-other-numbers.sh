@@ -8,7 +8,7 @@
 # sees from which of the two it came. 08 and 09 are text in both, so a numbering goes wrong at 010. Nothing is raised or warned of. Remedy:
 # quotes around every name in a file, and numbers without zeros in front.
 #
-# Output seen (declared as int, int, text, text and text):
+# Output seen (seed and steps are declared as int, site as text):
 #   seed 012: by the file 10, by the command line 12
 #   steps 0100: by the file 64, by the command line 100
 #   site 012: by the file '10', by the command line '012'
