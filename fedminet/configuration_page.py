@@ -40,7 +40,8 @@ HEAD = """Take from this page:
 1. Three YAML files hold every setting: `federation.yaml` is what all members agree on, `server.yaml` the coordinator's,
    `site.yaml` the hospital's.
 2. A key without a line in your file has the default below. A key marked *required* must be there.
-3. An unknown key is refused, and the nearest known key is named.
+3. An unknown key is refused, and the nearest known key is named; so is a key that is there twice, a number as
+   010 or 1:30, which readers of YAML read differently, and yes or no in place of a number.
 4. A command reads each file once, into frozen settings. Edit `federation.yaml` before anybody is admitted: every kit
    holds it.
 5. `policy` of `site.yaml` bounds what a federation file may ask of the site.

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
 
 from minet_core.errors import ConfigurationError, FileMissing, InvalidSetting, UnknownKey
 from minet_core.runtime.files.file_failures import naming_failures
+from minet_core.settings.two_readings import refuse_two_readings
 from minet_core.settings.wrong_values import in_words, no_yaml, shown
 
 MAX_FILE_BYTES = 1 << 20
@@ -52,6 +53,23 @@ class Settings(BaseModel):
         if noted is not None:
             noted.extend(former)
         return {former.get(key, key): value for key, value in content.items()}
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_yes_for_a_number(cls, value: Any, field: ValidationInfo) -> Any:
+        """Refuse true and false, as which YAML reads yes, no, on and off: for a number pydantic takes 1 and 0."""
+        held = (
+            value.values()
+            if isinstance(value, dict)
+            else value
+            if isinstance(value, list | tuple)
+            else (value,)
+        )
+        if any(isinstance(one, bool) for one in held) and not _takes_bool(
+            cls.model_fields[field.field_name or ""].annotation
+        ):
+            raise ValueError("true or false is there, and neither is wanted here")
+        return value
 
     def keys_that_say_nothing(self) -> frozenset[str]:
         """Keys that are not written into a file, since beside the others they have no effect and keep their defaults.
@@ -162,8 +180,9 @@ def parse_yaml(text: str) -> Any:
     Raises
     ------
     yaml.YAMLError
-        For what is not YAML, a date or a number that is none, aliases that hold themselves, and what would be more
-        than `MAX_VALUES` values or `MAX_LEVELS` levels once its aliases are written out.
+        For what is not YAML, a date or a number that is none, a key that is there twice, a number that YAML 1.1 and 1.2
+        read differently, aliases that hold themselves, and what would be more than `MAX_VALUES` values or `MAX_LEVELS`
+        levels once its aliases are written out.
     """
     if len(text) > MAX_KEPT_CHARACTERS:
         return _parsed(text)
@@ -172,7 +191,14 @@ def parse_yaml(text: str) -> Any:
 
 def _parsed(text: str) -> Any:
     try:
-        content = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
+        try:
+            root = loader.get_single_node()
+            if root is not None:
+                refuse_two_readings(root)
+            content = None if root is None else loader.construct_document(root)
+        finally:
+            loader.dispose()
     except yaml.YAMLError:
         raise
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as failure:
@@ -309,6 +335,17 @@ def settings_text(settings: Settings, *, indent: str = "") -> str:
         comment = f"  # {field.description}" if field.description else ""
         lines.append(f"{indent}{name}: {text}{comment}")
     return "\n".join(lines) + "\n"
+
+
+def _takes_bool(annotation: Any) -> bool:
+    """Whether a field may hold true and false, itself or in what it holds."""
+    if isinstance(annotation, type) and issubclass(annotation, bool | BaseModel):
+        return True
+    return (
+        isinstance(annotation, bool)
+        or annotation is Any
+        or any(map(_takes_bool, typing.get_args(annotation)))
+    )
 
 
 def _present_name(key: object, model: type[BaseModel]) -> str | None:

@@ -67,6 +67,45 @@ def test_what_is_not_settings_is_refused_with_its_path(tmp_path: Path, text: str
         read(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("rounds: 010", "line 4, column 9: 010 is read as another number"),
+        ("seed: -010_0", "-010_0 is read as another number"),
+        ("rounds: 1:30", "1:30 is read as another number"),
+        ("training: {learning_rate: 1:30.5}", "1:30.5 is read as another number"),
+        ("rounds: 3\nscale: 2\nrounds: 7", "line 6, column 1: the key rounds is there twice"),
+        ("quarantine: {refuse_norm: true, 'refuse_norm': false}", "the key refuse_norm is there twice"),
+    ],
+)
+def test_what_two_readers_of_yaml_read_differently_is_refused(tmp_path: Path, line: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
+        read(tmp_path, f"{MINIMAL}{line}\n")
+
+
+def test_a_key_that_stands_beside_a_merged_one_is_no_repetition() -> None:
+    text = (
+        "plain: &plain {scale: 2, rounds: 3}\nours: {<<: *plain, rounds: 7}\nnumbers: [0, 1_000, 0x10, 0.5]\n"
+    )
+    assert parse_yaml(text)["ours"] == {"scale": 2, "rounds": 7}
+    assert parse_yaml(text)["numbers"] == [0, 1000, 16, 0.5]
+    assert parse_yaml("id: '010'\nat: '1:30'\n") == {"id": "010", "at": "1:30"}
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ("rounds: yes", "rounds"),
+        ("seed: off", "seed"),
+        ("training: {local_steps: on}", "training.local_steps"),
+        ("training: {clip_norm: true}", "training.clip_norm"),
+    ],
+)
+def test_yes_and_no_are_no_numbers(tmp_path: Path, line: str, key: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"FM-C102.*{key}: true or false is there"):
+        read(tmp_path, f"{MINIMAL}{line}\n")
+
+
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_written_settings_read_back_equal(tmp_path: Path, preset: str) -> None:
     model, training = PRESETS[preset]
