@@ -33,13 +33,21 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from minet_core.errors import ScanInvalid
-
-Volume = NDArray[np.float32]
-Tiles = NDArray[np.float64]
+from minet_core.evaluation.contours import (
+    FLAT,
+    TILE_PX,
+    Tiles,
+    Volume,
+    agreement_in_tiles,
+    agreement_in_windows,
+    contours_of,
+    displacement_of,
+    products_by_tile,
+    sums_over_tiles,
+)
 
 SMOOTHING = 0.75
 """Deviation of the gradients' Gaussian over the low resolution's pixel: both are then of the target's resolution."""
-TILE_PX = 16
 WINDOW_TILES = 0.5
 """Deviation of the Gaussian over tiles in which a place is judged, times the scale: 16 px at 2x, 32 px at 4x, where the
 same pixels hold a quarter of what was measured."""
@@ -52,8 +60,6 @@ OFFSETS: tuple[tuple[int, int], ...] = tuple(
     if (row, column) != (0, 0)
 )
 """Where the reference is moved to, (row, column) in pixels."""
-PARABOLA_PX = 2
-"""Reach of the offsets over which the agreement of the whole is taken for a parabola."""
 SIGNIFICANT = 1.5
 """Errors of a displacement beyond which it is one."""
 MIN_STRUCTURE = 0.02
@@ -62,8 +68,6 @@ below it shows nothing there. A quartile, for half of the tiles may be missing."
 SHOWS_IT = 0.7
 """Agreement of a tile alone from which a reference of such faint gradients shows the target's structure all the same,
 as of a brain beside a bright scalp. What is missing, or noise alone, does not run as the target does."""
-FLAT = 1e-6
-"""Of the steepest gradient: below it there is none, but rounding."""
 MIN_WEIGHT = 0.02
 """Tiles whose target has less gradient energy than this part of the most are judged by their slice."""
 
@@ -260,27 +264,6 @@ def _is_displaced(found: _Tiles, limit_px: float) -> bool:
     return found.displacement_px > max(limit_px, SIGNIFICANT * found.displacement_error_px)
 
 
-@dataclass(frozen=True, eq=False)
-class _Contours:
-    """Gradients whose sign does not matter: turned to twice their angle, of their length. length: (S, H, W)."""
-
-    cosine: Volume
-    sine: Volume
-    length: Volume
-
-    def even(self) -> _Contours:
-        """Each border of much the same length, and the fainter the less than the usual one."""
-        usual = np.float32(max(float(self.length.mean()), float(np.finfo(np.float32).tiny)))
-        over: Volume = np.asarray(1 / np.hypot(self.length, usual), dtype=np.float32)
-        return _Contours(*(one * over for one in (self.cosine, self.sine, self.length)))
-
-    def moved(self, offset: tuple[int, int]) -> _Contours:
-        """Around the frame."""
-        return _Contours(
-            *(np.roll(one, offset, axis=(1, 2)) for one in (self.cosine, self.sine, self.length))
-        )
-
-
 def _judge_tiles(
     upsampled: Volume, reference: Volume, covered: NDArray[np.bool_] | None, *, scale: int, even: bool = False
 ) -> _Tiles:
@@ -290,100 +273,34 @@ def _judge_tiles(
     if covered is not None and not covered.all():
         reach = round(3 * sigma) + max(REACH_PX)
         kept = ndimage.minimum_filter(covered, (1, 2 * reach + 1, 2 * reach + 1))
-    still, guide = _contours(upsampled, kept, sigma=sigma), _contours(reference, kept, sigma=sigma)
-    target, shown = _tiles(still.length**2), _tiles(guide.length**2)
+    still, guide = contours_of(upsampled, kept, sigma=sigma), contours_of(reference, kept, sigma=sigma)
+    target, shown = sums_over_tiles(still.length**2), sums_over_tiles(guide.length**2)
     with_structure = target >= MIN_WEIGHT * target.max(initial=0.0)
     ratio = np.divide(shown, target, out=np.zeros_like(shown), where=target > 0)
     usual = float(np.quantile(ratio[with_structure], 0.75)) if with_structure.any() else 0.0
     usual = usual or float(ratio.max(initial=0.0))
-    alone = _of_tile_alone(*_products(still, guide))
+    alone = agreement_in_tiles(*products_by_tile(still, guide))
     bare = with_structure & (ratio <= MIN_STRUCTURE * usual) & (alone < SHOWS_IT)
     if even:
         still, guide = still.even(), guide.even()
-    products = {(0, 0): _products(still, guide)}
-    here, weight = _agreement(*products[0, 0], window=window)
+    products = {(0, 0): products_by_tile(still, guide)}
+    here, weight = agreement_in_windows(*products[0, 0], window=window)
     best = here
     for offset in OFFSETS:
-        products[offset] = _products(still, guide.moved(offset))
-        best = np.maximum(best, _agreement(*products[offset], window=window)[0])
+        products[offset] = products_by_tile(still, guide.moved(offset))
+        best = np.maximum(best, agreement_in_windows(*products[offset], window=window)[0])
     shows_nothing = ndimage.binary_dilation(bare, np.ones((1, 3, 3)))
     weight = np.where(shows_nothing, 0.0, weight)
-    displacement = _displacement(
+    displacement = displacement_of(
         {offset: np.where(shows_nothing, 0.0, agreed) for offset, (agreed, _) in products.items()}
     )
     return _Tiles(here, best - here, weight, target, bare, *displacement)
-
-
-def _contours(volume: Volume, kept: NDArray[np.bool_] | float, *, sigma: float) -> _Contours:
-    """Of the volume smoothed within its slices, where it is kept."""
-    row, column = (
-        ndimage.gaussian_filter(volume, (0.0, sigma, sigma), order=order) * kept
-        for order in ((0, 1, 0), (0, 0, 1))
-    )
-    length = np.hypot(row, column)
-    real = length > FLAT * length.max(
-        initial=0.0
-    )  # a spline's ripples in air are so small that they overflow
-    over = np.divide(1.0, length, out=np.zeros_like(length), where=real)
-    return _Contours((row**2 - column**2) * over, 2 * row * column * over, length)
-
-
-def _products(still: _Contours, guide: _Contours) -> tuple[Tiles, Tiles]:
-    """Of each tile, sum of cos(2 angle) weighted by both gradients, and of the weights."""
-    return _tiles(still.cosine * guide.cosine + still.sine * guide.sine), _tiles(still.length * guide.length)
-
-
-def _displacement(agreed: dict[tuple[int, int], Tiles]) -> tuple[float, float]:
-    """Where the agreement of all tiles together is highest, px from here, and its standard error.
-
-    agreed: by offset, (S, B, C), as `_products`. Of each tile a parabola is fitted over the offsets; at the peak of
-    their sum the tiles' slopes cancel, and by how much each is off says the error (White 1980: the sandwich estimator).
-    """
-    near = [offset for offset in agreed if max(map(abs, offset)) <= PARABOLA_PX]
-    row, column = np.array(near, dtype=np.float64).T
-    terms = np.stack([np.ones(len(near)), row, column, row**2 / 2, row * column, column**2 / 2], axis=1)
-    _, *slope, rows, both, columns = np.linalg.pinv(terms) @ np.stack(
-        [agreed[offset].ravel() for offset in near]
-    )
-    of_tile = np.array([[rows, both], [both, columns]])
-    curvature = of_tile.sum(axis=2)
-    if np.linalg.eigvalsh(curvature).max() >= 0:
-        return np.inf, np.inf
-    over = np.linalg.inv(curvature)
-    place = -over @ np.sum(slope, axis=1)
-    left = slope + np.einsum("abt,b->at", of_tile, place)
-    variance = float(np.trace(over @ (left @ left.T) @ over))
-    return float(np.hypot(*place)), float(np.sqrt(variance))
-
-
-def _agreement(agreed: Tiles, weight: Tiles, *, window: float) -> tuple[Tiles, Tiles]:
-    """Of the window about each tile, mean of cos(2 angle), and the weight it rests on; 0 without any."""
-    agreed, weight = (
-        ndimage.gaussian_filter(one, (0.0, window, window), mode="constant") for one in (agreed, weight)
-    )
-    return np.divide(agreed, weight, out=np.zeros_like(weight), where=weight > 0), weight
 
 
 def _of_slices(limit: tuple[float, float], n_slices: int) -> float:
     """Of one slice and of many; between them what chance adds falls as 1 / n."""
     single, many = limit
     return many + (single - many) / n_slices
-
-
-def _of_tile_alone(agreed: Tiles, weight: Tiles) -> Tiles:
-    """Of each tile, without its neighbours, mean of cos(2 angle); 0 without any weight."""
-    return np.divide(agreed, weight, out=np.zeros_like(weight), where=weight > 0)
-
-
-def _tiles(volume: Volume) -> Tiles:
-    """Sums over tiles; what is left at the far edges counts for the last ones."""
-    H, W = volume.shape[1:]
-    sums = np.add.reduceat(volume, _starts(H), axis=1)
-    return np.asarray(np.add.reduceat(sums, _starts(W), axis=2), dtype=np.float64)
-
-
-def _starts(n: int) -> list[int]:
-    return [TILE_PX * tile for tile in range(n // TILE_PX)]
 
 
 def _mean(of_tile: Tiles, found: _Tiles, *, axes: tuple[int, ...] = (1, 2)) -> Tiles:

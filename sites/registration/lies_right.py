@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from minet_core.evaluation.reference_gate import TILE_PX, ReferenceGate, judge_reference
+from minet_core.evaluation.contours import TILE_PX
+from minet_core.evaluation.reference_gate import ReferenceGate, judge_reference
 from minet_core.imaging.degradation import crop_to_multiple, low_resolution
 from minet_core.imaging.interpolation import sinc
 from minet_core.imaging.volume import Volume

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from minet_core.checkpoint_manifest import CheckpointManifest
 from minet_core.errors import InvalidSetting, RegistrationRefused
-from minet_core.evaluation.reference_gate import TILE_PX, ReferenceGate, judge_reference
+from minet_core.evaluation.contours import TILE_PX
+from minet_core.evaluation.reference_gate import ReferenceGate, judge_reference
 from minet_core.imaging.scan_figures import ScanFigures, scan_figures
 from minet_core.imaging.volume import Volume
 from sites.registration.checks import MotionNotFound
