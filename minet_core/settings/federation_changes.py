@@ -73,7 +73,7 @@ def federation_in_words(federation: FederationSettings) -> tuple[str, ...]:
 
 
 def _said(settings: Settings, prefix: str = "") -> dict[str, Any]:
-    """Every setting by its key, also one that a file leaves out where it has its default: `1 -> 20`, not `none -> 20`."""
+    """Every setting by its key, also one that a file leaves out where it has its default: so `1 -> 20` is told."""
     found: dict[str, Any] = {}
     for name in type(settings).model_fields:
         value = getattr(settings, name)

@@ -1,4 +1,4 @@
-"""A site that goes against the others is believed to harm nobody where the scores of every round say so, and only then."""
+"""A site that goes against the others is believed to harm nobody only where the scores of every round say so."""
 
 from __future__ import annotations
 
