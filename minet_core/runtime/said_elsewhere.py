@@ -6,8 +6,10 @@ import re
 
 from minet_core.errors import FedminetError
 
-_FOLDERS = re.compile(r"(?<![\w.\-~])~?/(?:(?! /)[^;:,'\"\n])*/|(?<![\w.\-~])~?/(?=[^\s/])")
-"""An absolute path up to its last name, blanks in it too; another path begins anew."""
+_BEGINS = r"(?<![\w.\-~])(?<!:/)(?!(?<=:)//)~?/"
+"""Of an absolute path; not the slashes after the scheme of an address."""
+_FOLDERS = re.compile(rf"{_BEGINS}(?:(?![ (='\",;:]~?/)[^\n])*/|{_BEGINS}(?=[^\s/])")
+"""An absolute path up to its last name: a folder may be called `Miller, John` or `o'neil`. Another path begins anew."""
 
 
 def said_elsewhere(failure: FedminetError) -> str:

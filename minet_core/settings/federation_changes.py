@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from minet_core.settings.federation import FederationSettings
+from minet_core.settings.yaml_file import Settings
 
 FIRST = (
     *(
@@ -38,7 +41,7 @@ def federation_changes(former: FederationSettings, present: FederationSettings) 
     tuple of str
         `rounds: 6 -> 1000000`, what matters most to a hospital first (`FIRST`); empty where the files say the same.
     """
-    before, after = _leaves(former.model_dump(mode="json")), _leaves(present.model_dump(mode="json"))
+    before, after = _said(former), _said(present)
     keys = sorted(before.keys() | after.keys(), key=_place)
     return tuple(
         f"{key}: {_word(before.get(key))} -> {_word(after.get(key))}"
@@ -67,6 +70,18 @@ def federation_in_words(federation: FederationSettings) -> tuple[str, ...]:
         *("adaptation.head_steps", "adaptation.steps", "adaptation.rates", "adaptation.alone"),
     )
     return tuple(f"{key}: {_word(leaves[key])}" for key in shown if leaves.get(key) is not None)
+
+
+def _said(settings: Settings, prefix: str = "") -> dict[str, Any]:
+    """Every setting by its key, also one that a file leaves out where it has its default: so `1 -> 20` is told."""
+    found: dict[str, Any] = {}
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, Settings):
+            found |= _said(value, f"{prefix}{name}.")
+        else:
+            found |= _leaves({name: to_jsonable_python(value)}, prefix)
+    return found
 
 
 def _leaves(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -164,6 +164,7 @@ ROWS = (
             "a_round_that_made_the_model_worse_is_taken_back_without_the_site_that_did_it",
             "the_word_of_one_site_takes_no_round_back",
         ),
+        server__rounds__unlike_sites=("scores_of_some_rounds_say_it_too_late",),
     ),
     _row(
         4,

@@ -52,6 +52,20 @@ TAKEN = {"rounds": 30, "training": {"local_steps": 50}}
 HOSTILE = {"rounds": 1_000_000, "algorithm": {"name": "scaffold"}}
 
 
+def test_a_setting_that_a_file_left_out_is_told_with_the_default_that_it_had() -> None:
+    former = FederationSettings(name="study", sites=("sms",), rounds=6, participation={"quorum": 1})
+    present = FederationSettings.model_validate(
+        former.model_dump() | {"training": {"validation_every": 20}, "quarantine": {"roll_back": False}}
+    )
+    assert federation_changes(former, present) == (
+        "training.validation_every: 1 -> 20",
+        "quarantine.roll_back: True -> False",
+    )
+    adapting = FederationSettings.model_validate({**former.model_dump(), "adaptation": {}})
+    plain = FederationSettings.model_validate({**former.model_dump(), "adaptation": {"ensemble": False}})
+    assert federation_changes(adapting, plain) == ("adaptation.ensemble: True -> False",)
+
+
 def test_changes_are_told_in_words() -> None:
     former = FederationSettings(name="study", sites=("sms",), rounds=6, participation={"quorum": 1})
     content = {**former.model_dump(), **HOSTILE, "local_work": {"sms": {"local_steps": 1}}}

@@ -18,6 +18,10 @@ from minet_core.runtime.said_elsewhere import said_elsewhere, without_folders
         ("/state.json is gone", "state.json is gone"),
         ("(/srv/a/b)", "(b)"),
         ("3/4 of the sites, 12 s/round", "3/4 of the sites, 12 s/round"),
+        ("/srv/Miller, John/heart: a; b/x.json is gone", "x.json is gone"),
+        ("/home/o'neil/x.json is gone", "x.json is gone"),
+        ("'/srv/a/b','/srv/c/d' and (/e/f)", "'b','d' and (f)"),
+        ("https://server:9092/fleet/x is gone", "https://server:9092/fleet/x is gone"),
         ("a federation of sms/umr is left", "a federation of sms/umr is left"),
     ],
 )
