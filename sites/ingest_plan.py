@@ -203,7 +203,7 @@ def require_found(found: Found, source: Path, settings: SiteSettings) -> None:
         most = max(others, key=lambda kind: others[kind], default=None)
         raise NoScansFound(
             "no scan was found",
-            got=f"{source} with {len(found.ignored) or 'no'} files, none of them such a scan"
+            got=f"{source} with {(n := len(found.ignored)) or 'no'} other file{'' if n == 1 else 's'}"
             if most is None
             else f"{source} with {others[most]} {_KINDS[most]} files",
             expected=f"files of the site's definition (reader {settings.reader})",

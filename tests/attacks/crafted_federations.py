@@ -42,7 +42,7 @@ CRAFTED: dict[str, tuple[dict[str, object], str]] = {
     "a billion steps": (training(local_steps=10**9), "max_steps"),
     "a million epochs": (training(local_steps=None, local_epochs=10**6), "max_steps"),
     "a million seconds": (training(local_steps=None, local_seconds=1e6), "max_seconds"),
-    "endless seconds": (training(local_steps=None, local_seconds=float("inf")), "max_seconds"),
+    "endless seconds": (training(local_steps=None, local_seconds=1e300), "max_seconds"),
     "a model that fills the memory": ({"model": {"n_features": 4000}}, "max_parameters"),
     "a model of a million blocks": (
         {"model": {"n_groups": 1000, "n_blocks": 1000}},
@@ -82,11 +82,11 @@ CRAFTED: dict[str, tuple[dict[str, object], str]] = {
     ),
     "validation on one slice": (training(validation_slices=1), "min_validation_slices"),
     "a learning rate of nothing": (training(learning_rate=1e-12), "min_learning_rate"),
-    "an endless learning rate": (training(learning_rate=float("inf")), "max_learning_rate"),
+    "an endless learning rate": (training(learning_rate=1e300), "max_learning_rate"),
     "a warm-up without end": (training(warmup_steps=10**9), "warmup_steps"),
     "a gradient clipped to nothing": (training(clip_norm=1e-12), "clip_norm"),
     "a loss of nothing": (training(alpha=1e-9, beta=0.0), "alpha"),
-    "an endless loss": (training(alpha=float("inf")), "alpha"),
+    "an endless loss": (training(alpha=1e300), "alpha"),
     "weights that are held in their place": (
         {"algorithm": {"name": "fedprox", "proximal_mu": 1e9}},
         "proximal_mu",
@@ -99,6 +99,9 @@ UNREADABLE: dict[str, dict[str, object]] = {
     "no step": training(local_steps=0),
     "a learning rate of zero": training(learning_rate=0.0),
     "a learning rate that is no number": training(learning_rate=float("nan")),
+    "an infinite learning rate": training(learning_rate=float("inf")),
+    "an infinite loss": training(alpha=float("inf")),
+    "infinite seconds": training(local_steps=None, local_seconds=float("inf")),
     "the largest weight alone": {"traffic": {"uplink": "top-k"}},
     "two measures of work": training(local_epochs=1),
 }

@@ -260,7 +260,7 @@ def test_an_interrupted_ingest_of_another_folder_joins_no_cohort(tmp_path, monke
 def test_an_empty_folder_is_refused(tmp_path) -> None:
     (tmp_path / "scans").mkdir()
     (tmp_path / "scans" / "FLAIR.nii.gz").touch()
-    with pytest.raises(NoScansFound, match=r"FM-D205.*1 other"):
+    with pytest.raises(NoScansFound, match=r"FM-D205.*with 1 other file;"):
         ingest(tmp_path / "scans", tmp_path / "store", SMS)
     assert not (tmp_path / "store").exists()
 
