@@ -38,7 +38,10 @@ def gains_figure(gains: Gains, *, wanted_db: Mapping[int, float], when: str) -> 
     panels = figure.subplots(1, len(gains), sharey=True, squeeze=False)[0]
     for panel, (n_patients, sites) in zip(panels, sorted(gains.items()), strict=True):
         _draw_panel(panel, sites, wanted_db=wanted_db.get(n_patients))
-        panel.set_title(f"{n_patients} own patient{'s' if n_patients > 1 else ''} to learn from", fontsize=11)
+        wanted = f"\n(dashed: {wanted_db[n_patients]:g} dB is wanted)" if n_patients in wanted_db else ""
+        panel.set_title(
+            f"{n_patients} own patient{'s' if n_patients > 1 else ''} to learn from{wanted}", fontsize=11
+        )
     panels[0].set_ylabel("above the hospital's own model, dB (PSNR)")
     figure.suptitle(
         f"What a hospital's images gain when {when}\n(bar: mean; dot: one federation)", fontsize=12
@@ -64,17 +67,7 @@ def _draw_panel(panel: Axes, sites: Mapping[str, Sequence[float]], *, wanted_db:
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
         )
     if wanted_db is not None:
-        panel.axhline(wanted_db, color="grey", linestyle="--", linewidth=1.2, zorder=1)
-        panel.annotate(
-            f"wanted: {wanted_db:g}",
-            (1, wanted_db),
-            xycoords=("axes fraction", "data"),
-            xytext=(-3, 3),
-            textcoords="offset points",
-            ha="right",
-            color="grey",
-            fontsize=9,
-        )
+        panel.axhline(wanted_db, color="grey", linestyle="--", linewidth=1.2, zorder=2.5)
     panel.axhline(0, color="black", linewidth=0.8)
     panel.set_xticks(range(len(sites)), [SITE_WORDS.get(site, site) for site in sites])
     panel.margins(y=0.18)
