@@ -245,8 +245,8 @@ IN_THE_ORDER_OF_USE = (
     "receive",
     "fetch",
 )
-"""As the page of help has them: first what a hospital does once, in its order."""
+"""As the page of help has them: first what a hospital does once, in its order. Another command comes last."""
 
 site_commands.registered_commands.sort(
-    key=lambda known: IN_THE_ORDER_OF_USE.index(getattr(known.callback, "__name__", ""))
+    key=lambda known: (*IN_THE_ORDER_OF_USE, (name := getattr(known.callback, "__name__", ""))).index(name)
 )

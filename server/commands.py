@@ -284,8 +284,8 @@ IN_THE_ORDER_OF_USE = (
     "revoke",
     "passphrase",
 )
-"""As the page of help has them: first what a coordinator does for a run, in its order."""
+"""As the page of help has them: first what a coordinator does for a run, in its order. Another command comes last."""
 
 server_commands.registered_commands.sort(
-    key=lambda known: IN_THE_ORDER_OF_USE.index(getattr(known.callback, "__name__", ""))
+    key=lambda known: (*IN_THE_ORDER_OF_USE, (name := getattr(known.callback, "__name__", ""))).index(name)
 )

@@ -16,7 +16,7 @@ from server.dashboard.control_routes import Access
 from server.dashboard.guard import is_loopback
 from server.dashboard.password import Password
 from server.dashboard.request_timeouts import LIMIT, MAX_HEAD_BYTES, REQUEST_S, patient_protocol
-from server.server_home import ServerHome
+from server.server_home import ServerHome, endpoint
 
 PORT = 9480
 EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  compared with, never bound by default
@@ -39,8 +39,7 @@ class Binding:
     @property
     def url(self) -> str:
         """Where a browser on this machine finds it, if it listens there."""
-        host = f"[{self.address}]" if ":" in self.address else self.address
-        return f"http://{host}:{self.port}/"
+        return f"http://{endpoint(self.address, self.port)}/"
 
 
 class _Server(uvicorn.Server):
