@@ -172,9 +172,10 @@ def test_the_sform_counts_before_a_qform_of_the_same_kind_of_space(tmp_path, cod
     assert remarks == ()
 
 
-def test_metres_are_refused(tmp_path) -> None:
+@pytest.mark.parametrize("unit", ["meter", "micron"])
+def test_another_unit_than_millimetres_is_refused(tmp_path, unit) -> None:
     image = nibabel.Nifti1Image(voxels(), np.diag([2.0, 2.0, 4.0, 1.0]))
-    image.header.set_xyzt_units("meter")
+    image.header.set_xyzt_units(unit)
     nibabel.save(image, tmp_path / "T1.nii")
     with pytest.raises(ScanInvalid, match="millimetres"):
         read_nifti(tmp_path / "T1.nii", contrast="T1")
